@@ -1,0 +1,1 @@
+"""Push a manifest, get a microVM."""

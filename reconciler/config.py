@@ -1,0 +1,153 @@
+"""The daemon's own settings: TOML in, a frozen value out, exit 78 with file and key if it is wrong."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reconciler.errors import ConfigError
+
+DEFAULT_PATH = Path("/etc/reconciler/config.toml")
+ENVIRONMENT = "RECONCILER_CONFIG"
+MIB = 1024 * 1024
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0, le=86_400)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class SourceConfig(Section):
+    """Where manifests come from. Only `url` has no default."""
+
+    url: str = Field(min_length=1, max_length=2048)
+    branch: str = ""
+    """Empty: what the remote's HEAD names. At most one of branch, tag and commit."""
+    tag: str = ""
+    commit: str = ""
+    path: str = ""
+    """The folder of the repository that holds manifests; empty for all of it."""
+    name: str = "main"
+    poll_interval: Seconds = 60.0
+    """Seconds between looks at a remote repository; ±10 % jitter. A local one is looked at each second."""
+    fetch_timeout: Seconds = 60.0
+    max_repository_mib: int = Field(default=256, ge=1)
+    max_files: int = Field(default=10_000, ge=1)
+    max_file_kib: int = Field(default=1024, ge=1)
+    prune: bool = False
+    """Whether VMs that left the repository are stopped and removed."""
+    max_delete: int = Field(default=1, ge=0)
+    """The most VMs that one change of the desired state may remove."""
+    ssh_key: str = ""
+    """Path of a private key for ssh URLs."""
+    known_hosts: str = ""
+
+
+class PolicyConfig(Section):
+    """What a repository may ask of this host; a repository cannot widen it."""
+
+    hypervisors: list[Literal["qemu"]] = ["qemu"]
+    host_paths: list[str] = []
+    """Prefixes under which a manifest may name kernels and initrds of the host."""
+    max_memory_mib: int = Field(default=65_536, ge=1)
+    """The most memory of one VM."""
+    max_vcpu: int = Field(default=64, ge=1)
+    max_volume_gib: int = Field(default=1024, ge=1)
+    forward_addresses: list[str] = ["127.0.0.1"]
+    """Host addresses on which a forward may listen."""
+    min_forward_port: int = Field(default=1024, ge=1, le=65535)
+    memory_reserve_mib: int = Field(default=512, ge=0)
+    """Host memory that starting a guest must leave free."""
+    disk_reserve_mib: int = Field(default=1024, ge=0)
+    """Space of the state directory that building and starting must leave free."""
+    max_concurrent_builds: int = Field(default=2, ge=1)
+    generations_kept: int = Field(default=5, ge=1)
+
+
+class HttpConfig(Section):
+    """The read-only TCP face."""
+
+    address: str = "127.0.0.1"
+    port: Port = 9188
+    """0 for any free one."""
+
+
+class QemuConfig(Section):
+    binary: str = "qemu-system-x86_64"
+    accel: Literal["auto", "kvm", "tcg"] = "auto"
+    cpu: str = ""
+    """-cpu; empty: host under kvm, max under tcg."""
+
+
+class DebianKernelConfig(Section):
+    package: str = Field(default="linux-image-cloud-amd64", pattern=r"^[a-z0-9][a-z0-9.+-]+$")
+    version: str = Field(default="", pattern=r"^[A-Za-z0-9.+:~-]*$")
+    """Exact package version; empty: the newest when the bundle is first made. Changing it restarts guests."""
+
+
+class KernelsConfig(Section):
+    debian: DebianKernelConfig = DebianKernelConfig()
+
+
+class Config(Section):
+    source: SourceConfig
+    state_dir: str = "/var/lib/reconciler"
+    control_socket: str = "/run/reconciler/control.sock"
+    supervisor: Literal["local"] = "local"
+    log_format: Literal["logfmt", "json"] = "logfmt"
+    http: HttpConfig = HttpConfig()
+    policy: PolicyConfig = PolicyConfig()
+    qemu: QemuConfig = QemuConfig()
+    kernels: KernelsConfig = KernelsConfig()
+
+    @property
+    def state(self) -> Path:
+        return Path(self.state_dir)
+
+
+def config_path(given: Path | None) -> Path:
+    """`--config`, else RECONCILER_CONFIG, else /etc/reconciler/config.toml."""
+    if given is not None:
+        return given
+    return Path(os.environ.get(ENVIRONMENT) or DEFAULT_PATH)
+
+
+def load_config(path: Path) -> Config:
+    """Read and check the settings.
+
+    Raises ConfigError naming the file, the key and the remedy.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(
+            f"{path}: no such file", hint=f"write one with [source] url = ..., or set {ENVIRONMENT}"
+        ) from error
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", hint="check owner and mode") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not TOML: {error}", hint="mend the named line") from error
+    return parse_config(raw, str(path))
+
+
+def parse_config(raw: dict[str, object], origin: str) -> Config:
+    """Check settings that were already read; `origin` names them in errors."""
+    try:
+        config = Config.model_validate(raw)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(
+            f"{origin}: {key}: {first['msg']}", hint=f"correct or remove the key {key}"
+        ) from error
+    if sum(map(bool, (config.source.branch, config.source.tag, config.source.commit))) > 1:
+        raise ConfigError(
+            f"{origin}: source: branch, tag and commit exclude each other", hint="keep one of them"
+        )
+    return config

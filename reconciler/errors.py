@@ -1,0 +1,118 @@
+"""Everything that can go wrong, as one tree.
+
+ReconcilerError              has a `kind` (a metric label) and a `hint` (what the reader can do)
+├── ConfigError              the daemon's own settings; exit 78
+├── ManifestErrors           one or more problems in a commit's manifests
+├── SourceError              a repository could not be fetched or read; kind is the reason
+├── ImageError               a layer or kernel bundle could not be made or verified
+│   ├── BuildFailed          the input is bad: building again gives the same
+│   └── BuildUnavailable     the surroundings are bad: building again may help
+├── DriverError              a VMM refused, or did not answer in time
+├── SupervisorError          a process could not be started or found
+│   └── GuestConflict        somebody else holds our lock or socket; never ours to kill
+├── LedgerError              what must be remembered cannot be
+│   ├── LedgerTooNew         written by a newer version; refuse, never downgrade
+│   └── LedgerUnwritable     the disk is full or broken; no new side effects
+├── StateDirLocked           another daemon runs on this state directory
+└── RequestRefused           a person's request does not fit the state of things
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class ReconcilerError(Exception):
+    """Root of all expected failures.
+
+    `kind` is a short label from a closed set, fit for a metric; the message is for people,
+    and `hint` says in one line what to do about it.
+    """
+
+    default_kind = "error"
+
+    def __init__(self, message: str, *, kind: str | None = None, hint: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind or self.default_kind
+        self.hint = hint
+
+
+class ConfigError(ReconcilerError):
+    default_kind = "config"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One thing wrong in a manifest, at a place: `file:line:col: message (hint)`."""
+
+    file: str
+    line: int
+    col: int
+    message: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        tail = f" ({self.hint})" if self.hint else ""
+        return f"{self.file}:{self.line}:{self.col}: {self.message}{tail}"
+
+
+class ManifestErrors(ReconcilerError):
+    """Every problem of one commit; the commit is rejected whole."""
+
+    default_kind = "parse"
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        first = str(self.problems[0]) if self.problems else "no problem was named"
+        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
+        super().__init__(first + more, hint="run `reconciler validate` to see all of them")
+
+
+class SourceError(ReconcilerError):
+    """kind: auth, network, timeout, verify, ancestry, corrupt, limit, missing, empty."""
+
+    default_kind = "network"
+
+
+class ImageError(ReconcilerError):
+    default_kind = "image"
+
+
+class BuildFailed(ImageError):
+    default_kind = "build-failed"
+
+
+class BuildUnavailable(ImageError):
+    default_kind = "build-unavailable"
+
+
+class DriverError(ReconcilerError):
+    default_kind = "driver"
+
+
+class SupervisorError(ReconcilerError):
+    default_kind = "supervisor"
+
+
+class GuestConflict(SupervisorError):
+    default_kind = "conflict"
+
+
+class LedgerError(ReconcilerError):
+    default_kind = "ledger"
+
+
+class LedgerTooNew(LedgerError):
+    default_kind = "ledger-too-new"
+
+
+class LedgerUnwritable(LedgerError):
+    default_kind = "ledger-unwritable"
+
+
+class StateDirLocked(ReconcilerError):
+    default_kind = "locked"
+
+
+class RequestRefused(ReconcilerError):
+    default_kind = "refused"
