@@ -1,0 +1,128 @@
+"""The manifests of one revision, resolved: defaults filled in, every image a key."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reconciler.model.health import Check
+from reconciler.model.image import KernelSpec, LayerSpec, StoreFormat
+from reconciler.model.machine import UserNetwork
+from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
+
+OnFailure = Literal["halt", "continue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A writable disk that belongs to the VM and outlives every generation."""
+
+    name: str
+    mount_point: str
+    size_mib: int
+    fs_type: Literal["ext4"] = "ext4"
+
+
+@dataclass(frozen=True, slots=True)
+class HealthPolicy:
+    """How a guest is judged. Seconds; `failure_threshold` counts failing rounds in a row."""
+
+    checks: tuple[Check, ...] = ()
+    startup_deadline: float = 300.0
+    min_healthy_time: float = 10.0
+    period: float = 10.0
+    failure_threshold: int = 3
+
+
+@dataclass(frozen=True, slots=True)
+class UpdatePolicy:
+    after: tuple[VMName, ...] = ()
+    """VMs that must be healthy at the same revision before this one moves."""
+    stop_timeout: float = 60.0
+    """Seconds that a guest has after the power button before it is killed."""
+    strategy: Literal["restart"] = "restart"
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackPolicy:
+    mode: Literal["auto", "manual"] = "auto"
+    data_epoch: int = 1
+    """Rolling back by itself across a change of epoch is refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class VMSpec:
+    """One VM as a revision wants it.
+
+    `digest` covers exactly the fields for which a guest must be started anew; all others take
+    effect in place. Build it with `VMSpec.resolve`, which computes the digest.
+    """
+
+    name: VMName
+    group: GroupName
+    """Empty: the VM is rolled out by itself."""
+    labels: tuple[tuple[str, str], ...]
+    hypervisor: Literal["qemu"]
+    vcpu: int
+    memory_mib: int
+    kernel: KernelSpec
+    format: StoreFormat
+    layers: tuple[LayerSpec, ...]
+    """Bottom first."""
+    volumes: tuple[Volume, ...]
+    networks: tuple[UserNetwork, ...]
+    health: HealthPolicy
+    update: UpdatePolicy
+    rollback: RollbackPolicy
+    digest: Digest = Digest("")
+
+    def restart_inputs(self) -> dict[str, object]:
+        """What the digest covers, as plain data."""
+        return {
+            "hypervisor": self.hypervisor,
+            "vcpu": self.vcpu,
+            "memory": self.memory_mib,
+            "kernel": self.kernel.key,
+            "layers": [layer.key for layer in self.layers],
+            "volumes": [[v.name, v.mount_point, v.size_mib, v.fs_type] for v in self.volumes],
+            "networks": [
+                [n.mac, [[f.address, f.host, f.guest, f.protocol] for f in n.forwards]]
+                for n in self.networks
+            ],
+        }
+
+    def compute_digest(self) -> Digest:
+        return Digest(digest_of(self.restart_inputs()))
+
+    @property
+    def rollout_group(self) -> GroupName:
+        """The group whose budget counts; a VM without one has its own, which no name can equal."""
+        return self.group or GroupName(f"~{self.name}")
+
+    @property
+    def host_ports(self) -> tuple[int, ...]:
+        """TCP ports of the host that a guest of this VM listens on."""
+        return tuple(f.host for n in self.networks for f in n.forwards if f.protocol == "tcp")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupSpec:
+    name: GroupName
+    max_unavailable: int = 1
+    """A count; percentages were resolved against the members (rounded down, at least 1)."""
+    canary: tuple[VMName, ...] = ()
+    on_failure: OnFailure = "halt"
+
+
+@dataclass(frozen=True, slots=True)
+class DesiredState:
+    """Valid by construction: no duplicate names, no cycles, no collisions."""
+
+    revision: Revision
+    vms: Mapping[VMName, VMSpec] = field(default_factory=dict)
+    groups: Mapping[GroupName, GroupSpec] = field(default_factory=dict)
+
+    def group(self, name: GroupName) -> GroupSpec:
+        """The group's policy; one that no manifest declares has the defaults."""
+        return self.groups.get(name) or GroupSpec(name)

@@ -1,0 +1,87 @@
+"""Health questions and their answers, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+ProbeResult = Literal["success", "failure", "error"]
+"""failure: the guest is bad. error: we could not ask; says nothing about the guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCheck:
+    port: int
+    path: str = "/"
+    host: str = "127.0.0.1"
+    status: tuple[int, int] = (200, 399)
+    """Lowest and highest status that count as success."""
+    contains: str = ""
+    """Text that the first 64 KiB of the body must hold; empty: any body."""
+    timeout: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TcpCheck:
+    port: int
+    host: str = "127.0.0.1"
+    expect: str = ""
+    """Text that the peer must send first. Without it a connection must stay open for a moment:
+    user networking accepts before it knows whether the guest listens."""
+    timeout: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessCheck:
+    """The VMM lives; nothing is asked of the guest."""
+
+
+Check = HttpCheck | TcpCheck | ProcessCheck
+
+
+@dataclass(frozen=True, slots=True)
+class ProbePlan:
+    """What to ask one guest, and how often. A round asks all checks at once."""
+
+    checks: tuple[Check, ...]
+    period: float
+    """Seconds from the start of one round to the start of the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckAnswer:
+    kind: Literal["http", "tcp", "process"]
+    result: ProbeResult
+    detail: str
+    """For people: `GET :8080/healthz -> 503`. At most 200 characters."""
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Running counts of one guest's probe rounds; boot-clock seconds.
+
+    A round passes when every check succeeds, fails when any check fails, and is an error when
+    none fails but one could not be asked.
+    """
+
+    rounds: int = 0
+    passing_since: float | None = None
+    """When the present unbroken run of passing rounds began; None while not passing."""
+    ever_passed: bool = False
+    failures: int = 0
+    """Failing rounds in a row; a passing round resets it, an error does not."""
+    errors: int = 0
+    """Error rounds in a row."""
+    last: tuple[CheckAnswer, ...] = ()
+
+    @property
+    def detail(self) -> str:
+        """The first answer that is not a success, else the first, for people."""
+        for answer in self.last:
+            if answer.result != "success":
+                return answer.detail
+        return self.last[0].detail if self.last else "not asked yet"
+
+
+NEVER_ASKED = Health()

@@ -1,0 +1,119 @@
+"""What store images are made of: layers and kernel bundles, named by their inputs.
+
+A key is a hash of what a manifest or the config asks for and of nothing else. The version of our
+own recipes is left out on purpose: an upgrade of the controller must not give every VM a new digest
+(law 9).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, assert_never
+
+from reconciler.model.names import KernelKey, LayerKey, digest_of
+
+StoreFormat = Literal["erofs", "squashfs"]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeSource:
+    """A folder of the repository, by the id of its git tree; `path` is for people."""
+
+    tree: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class BusyboxSource:
+    """A small base: Debian's static busybox with an init that honours the power button."""
+
+
+LayerSource = TreeSource | BusyboxSource
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """One read-only disk of a stack, before or after it was built."""
+
+    key: LayerKey
+    format: StoreFormat
+    source: LayerSource
+
+    @staticmethod
+    def of(source: LayerSource, store_format: StoreFormat) -> LayerSpec:
+        inputs: dict[str, str]
+        match source:
+            case TreeSource():
+                inputs = {"kind": "tree", "tree": source.tree}
+            case BusyboxSource():
+                inputs = {"kind": "busybox"}
+            case _:
+                assert_never(source)
+        return LayerSpec(
+            LayerKey(digest_of({**inputs, "format": store_format})), store_format, source
+        )
+
+    @property
+    def title(self) -> str:
+        """What people call it: `tree ./web`, `busybox`."""
+        return f"tree {self.source.path}" if isinstance(self.source, TreeSource) else "busybox"
+
+
+@dataclass(frozen=True, slots=True)
+class DebianKernel:
+    """A kernel package of the distribution and a small initrd of our own making.
+
+    `version` is the package's exact version, or empty: the newest when the bundle is first made.
+    """
+
+    package: str = "linux-image-cloud-amd64"
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PathKernel:
+    """Files of the host, by their content; allowed only where the host's policy says so."""
+
+    kernel: str
+    initrd: str
+    kernel_sha256: str
+    initrd_sha256: str
+
+
+KernelSource = DebianKernel | PathKernel
+
+
+@dataclass(frozen=True, slots=True)
+class KernelSpec:
+    """A bootable pair of kernel and initrd, before or after it was made."""
+
+    key: KernelKey
+    name: str
+    source: KernelSource
+
+    @staticmethod
+    def of(name: str, source: KernelSource) -> KernelSpec:
+        inputs: dict[str, str]
+        match source:
+            case DebianKernel():
+                inputs = {"kind": "debian", "package": source.package, "version": source.version}
+            case PathKernel():
+                inputs = {
+                    "kind": "path",
+                    "kernel": source.kernel_sha256,
+                    "initrd": source.initrd_sha256,
+                }
+            case _:
+                assert_never(source)
+        return KernelSpec(KernelKey(digest_of(inputs)), name, source)
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltImage:
+    """A layer or kernel bundle that is in the store, synced and verified."""
+
+    key: str
+    size_bytes: int
+    sha256: str
+    seconds: float
+    """How long it took to make."""

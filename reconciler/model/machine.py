@@ -1,0 +1,83 @@
+"""A guest's hardware, complete: a driver turns it into an argv without asking anything else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reconciler.model.names import GenerationNumber, InstanceId, VMName
+
+Accel = Literal["kvm", "tcg"]
+Protocol = Literal["tcp", "udp"]
+
+
+@dataclass(frozen=True, slots=True)
+class Disk:
+    """A virtio block device; the guest finds it by `serial` (at most 20 bytes), never by position."""
+
+    path: str
+    serial: str
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Forward:
+    """A port of the host that leads to a port of the guest."""
+
+    host: int
+    guest: int
+    protocol: Protocol = "tcp"
+    address: str = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class UserNetwork:
+    """QEMU's user networking: the guest is 10.0.2.15/24 behind 10.0.2.2."""
+
+    mac: str
+    forwards: tuple[Forward, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """A volume as the guest sees it: disk by `serial`, mounted at `mount_point`."""
+
+    serial: str
+    mount_point: str
+    fs_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """Everything that one start of one guest needs.
+
+    Paths are absolute. `folder` is the guest's working folder (`vms/NAME`), in which the driver
+    puts its sockets (`run/qmp.sock`) and the console log (`console.log`).
+    """
+
+    vm: VMName
+    generation: GenerationNumber
+    instance: InstanceId
+    vcpu: int
+    memory_mib: int
+    accel: Accel
+    tsc_khz: int | None
+    """The host's TSC frequency; wanted under tcg, where calibrating it freezes guests."""
+    kernel: str
+    initrd: str
+    cmdline: tuple[str, ...]
+    layers: tuple[Disk, ...]
+    """Read-only store disks, bottom first, with serials layer0, layer1, ..."""
+    volumes: tuple[Disk, ...]
+    mounts: tuple[Mount, ...]
+    networks: tuple[UserNetwork, ...]
+    folder: str
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """A machine as a process: what the supervisor starts."""
+
+    argv: tuple[str, ...]
+    cwd: str
+    env: tuple[tuple[str, str], ...] = ()

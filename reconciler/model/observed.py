@@ -1,0 +1,135 @@
+"""What was found in this pass; dated, and perhaps stale by the time it is used."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reconciler.model.health import NEVER_ASKED, Health
+from reconciler.model.machine import Accel
+from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
+from reconciler.model.record import Generation
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a VMM process ended. Both None: it was not our child, so nobody could say."""
+
+    status: int | None = None
+    signal: int | None = None
+    panicked: bool = False
+    """The console's last lines show a kernel panic."""
+    console: tuple[str, ...] = ()
+    """The last console lines, at most 20, cleaned of control characters."""
+
+    def __str__(self) -> str:
+        if self.panicked:
+            return "kernel panic"
+        if self.signal is not None:
+            return f"killed by signal {self.signal}"
+        return "exit status unknown" if self.status is None else f"exit status {self.status}"
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One VMM process of ours, alive or just ended, as its supervisor sees it."""
+
+    vm: VMName
+    instance: InstanceId
+    generation: GenerationNumber
+    pid: int
+    start_time: int
+    """Field 22 of /proc/PID/stat: with the pid it names a process for good."""
+    started_boot: float
+    """CLOCK_BOOTTIME seconds when it was started."""
+    exit: Exit | None = None
+
+    @property
+    def alive(self) -> bool:
+        return self.exit is None
+
+
+@dataclass(frozen=True, slots=True)
+class Guest:
+    """A running or just ended instance of a VM."""
+
+    process: Process
+    health: Health = NEVER_ASKED
+
+    @property
+    def alive(self) -> bool:
+        return self.process.exit is None
+
+    @property
+    def instance(self) -> InstanceId:
+        return self.process.instance
+
+    @property
+    def generation(self) -> GenerationNumber:
+        return self.process.generation
+
+
+@dataclass(frozen=True, slots=True)
+class Conflict:
+    """Somebody else holds what is ours: reported, never killed."""
+
+    vm: VMName
+    what: str
+
+
+OperationKind = Literal["create", "start", "stop", "remove"]
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """A slow action in flight for one VM."""
+
+    vm: VMName
+    kind: OperationKind
+    since_boot: float
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a slow action ended; seen by exactly one pass.
+
+    `subject` is a VM's name, or a layer's or kernel bundle's key. `error` is None on success.
+    `transient` says that trying again may help.
+    """
+
+    kind: Literal["create", "start", "stop", "remove", "build-layer", "build-kernel", "collect"]
+    subject: str
+    error: str | None = None
+    error_kind: str = ""
+    transient: bool = True
+    seconds: float = 0.0
+    instance: InstanceId | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HostFacts:
+    """What the host can give at this moment."""
+
+    memory_available_mib: int
+    disk_free_mib: int
+    accel: Accel
+    tsc_khz: int | None
+    listening: frozenset[int] = frozenset()
+    """TCP ports on which anybody on this host listens."""
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    guests: Mapping[VMName, tuple[Guest, ...]]
+    """Serving and candidate guests; alive ones and those whose end is not yet in the record."""
+    layers: frozenset[LayerKey]
+    """Built, synced and verified since this boot or the last time they were asked about."""
+    kernels: frozenset[KernelKey]
+    host: HostFacts
+    busy: Mapping[VMName, Operation] = field(default_factory=dict)
+    building: frozenset[str] = frozenset()
+    outcomes: tuple[Outcome, ...] = ()
+    conflicts: Mapping[VMName, Conflict] = field(default_factory=dict)
+    found: Mapping[VMName, Generation] = field(default_factory=dict)
+    """Generations read back from disk, for living guests that the record does not know."""

@@ -1,0 +1,181 @@
+"""What will be done in this pass, what will not be and why, and when to look again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from reconciler.model.health import ProbePlan
+from reconciler.model.image import KernelSpec, LayerSpec
+from reconciler.model.machine import Machine
+from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
+from reconciler.model.record import Change, Generation
+
+Effect = Literal["rebuild", "restart", "in place"]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldChange:
+    """One field that differs: `spec.memory 256MiB -> 512MiB: restart`."""
+
+    path: str
+    old: str
+    new: str
+    effect: Effect
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.old} -> {self.new}: {self.effect}"
+
+
+# Actions. `why` is for people; all that is to be remembered is in the plan's `changes`, which are
+# durable before the first action begins.
+
+
+@dataclass(frozen=True, slots=True)
+class BuildLayer:
+    spec: LayerSpec
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class BuildKernel:
+    spec: KernelSpec
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class CreateGeneration:
+    """Write the generation's folder; the record has the generation already."""
+
+    vm: VMName
+    generation: Generation
+    machine: Machine
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StartGuest:
+    vm: VMName
+    machine: Machine
+    volume_sizes: Mapping[str, int]
+    """MiB by disk path: volumes that are created if they are missing."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopLadder:
+    """Seconds that each rung has before the next: power button, SIGTERM, SIGKILL."""
+
+    power_button: float
+    term: float = 10.0
+    kill: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class StopGuest:
+    vm: VMName
+    instance: InstanceId
+    ladder: StopLadder
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetGuest:
+    """The guest ended and its end is in the record: its traces may go."""
+
+    vm: VMName
+    instance: InstanceId
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropGenerations:
+    vm: VMName
+    numbers: tuple[GenerationNumber, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveVM:
+    """The VM's folder goes, its volumes stay."""
+
+    vm: VMName
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    """Everything in the store that is not pinned goes."""
+
+    pinned: frozenset[str]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """A decision whose whole effect is in the record: commit, condemn, hold, adopt, in place."""
+
+    kind: Literal[
+        "commit", "condemn", "rolled-back", "quarantine", "in-place", "hold", "lift-hold",
+        "applied", "crash", "block-lifted", "build-failed", "remove", "adopt", "close",
+    ]  # fmt: skip
+    subject: str
+    why: str
+
+
+Action = (
+    BuildLayer
+    | BuildKernel
+    | CreateGeneration
+    | StartGuest
+    | StopGuest
+    | ForgetGuest
+    | DropGenerations
+    | RemoveVM
+    | Collect
+    | Note
+)
+
+WaitKind = Literal[
+    "budget", "dependency", "hold", "suspended", "blocked", "image", "build", "backoff", "busy",
+    "port", "memory", "disk", "conflict", "quarantine", "prune", "starting", "soak", "probe",
+    "rollback", "pinned", "policy",
+]  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """A reason for not acting. `until` is a boot-clock moment, where time alone can end it."""
+
+    kind: WaitKind
+    subject: VMName | GroupName
+    why: str
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Execution has no choices left: write `changes`, watch `probes`, do `actions`."""
+
+    actions: tuple[Action, ...] = ()
+    waits: tuple[Wait, ...] = ()
+    changes: tuple[Change, ...] = ()
+    wake_at: float | None = None
+    """Boot-clock moment of the next deadline; None: only an event can change anything."""
+    probes: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
+    differences: Mapping[VMName, tuple[FieldChange, ...]] = field(default_factory=dict)
+    """What the next generation of a VM changes, for `plan` and people."""
+
+    @property
+    def idle(self) -> bool:
+        return not self.actions and not self.changes
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A plan that would break a law: a bug of ours, refused before anything ran."""
+
+    law: int
+    subject: str
+    message: str

@@ -1,0 +1,385 @@
+"""What must be remembered because it cannot be observed, and how it may change."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, assert_never
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.names import (
+    Digest,
+    GenerationNumber,
+    GroupName,
+    InstanceId,
+    Revision,
+    VMName,
+)
+
+Verdict = Literal["trial", "committed", "condemned"]
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment on the boot clock of one boot; void after a reboot, as the guests are."""
+
+    boot: float
+    boot_id: str
+
+    def passed(self, boot: float, boot_id: str) -> bool:
+        return self.boot_id != boot_id or boot >= self.boot
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """Why a generation was condemned, for the person who reads it at 3 a.m."""
+
+    kind: Literal["exited", "panicked", "probe-failed", "startup-timeout"]
+    probe: str = ""
+    exit: str = ""
+    console: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """A VM's numbered, immutable, bootable result, with its verdict.
+
+    `spec` is what it was made of; only its in-place fields may be replaced later.
+    """
+
+    vm: VMName
+    number: GenerationNumber
+    digest: Digest
+    revision: Revision
+    spec: VMSpec
+    created_wall: float
+    verdict: Verdict = "trial"
+    verdict_wall: float = 0.0
+    reason: str = ""
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """A condemned digest of one VM; never started again by itself."""
+
+    digest: Digest
+    generation: GenerationNumber
+    reason: str
+    attempts: int
+    first_wall: float
+    last_wall: float
+
+
+StartPurpose = Literal["trial", "rollback", "restart"]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The newest start of a guest, written before the process is spawned."""
+
+    instance: InstanceId
+    generation: GenerationNumber
+    purpose: StartPurpose
+    deadline: Deadline
+    """Until when it must have passed its checks."""
+
+
+StopCause = Literal[
+    "update", "rollback", "unhealthy", "condemned", "removed", "requested", "overtaken"
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A stop of ours, written before the guest is told: its end is no crash."""
+
+    instance: InstanceId
+    cause: StopCause
+
+
+@dataclass(frozen=True, slots=True)
+class Rollback:
+    """A VM on its way back to its last good generation."""
+
+    bad: GenerationNumber
+    target: GenerationNumber
+    deadline: Deadline
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quarantine:
+    """Rolling back failed too; nothing is done until a new digest or a person lifts it."""
+
+    reason: str
+    digest: Digest
+    """The desired digest at that time."""
+    since_wall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Crashes of a committed generation in a row, and when it may be started again."""
+
+    crashes: int
+    until: Deadline
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A person's `rollback`: this generation, until a new digest or `resume`."""
+
+    generation: GenerationNumber
+    digest: Digest
+    """The desired digest that it overrides."""
+    since_wall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Suspension:
+    since_wall: float
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class VMRecord:
+    name: VMName
+    group: GroupName
+    generations: tuple[Generation, ...] = ()
+    """Ascending by number; old ones are dropped, the last good one never."""
+    next_number: GenerationNumber = GenerationNumber(1)
+    blocked: tuple[Blocked, ...] = ()
+    start: Start | None = None
+    stop: Stop | None = None
+    rollback: Rollback | None = None
+    quarantine: Quarantine | None = None
+    backoff: Backoff | None = None
+    pin: Pin | None = None
+    suspended: Suspension | None = None
+    restart: InstanceId | None = None
+    """A person asked that this instance be replaced."""
+    removing: bool = False
+    """Its removal was accepted; it stays in the inventory until it is gone."""
+    restarts: tuple[tuple[str, int], ...] = ()
+    """How often a guest was started anew, by reason, over the VM's life."""
+
+    @property
+    def last_good(self) -> Generation | None:
+        """The newest committed generation."""
+        for generation in reversed(self.generations):
+            if generation.verdict == "committed":
+                return generation
+        return None
+
+    def generation(self, number: GenerationNumber) -> Generation | None:
+        for generation in reversed(self.generations):
+            if generation.number == number:
+                return generation
+        return None
+
+    def block_of(self, digest: Digest) -> Blocked | None:
+        return next((b for b in self.blocked if b.digest == digest), None)
+
+    def with_generation(self, changed: Generation) -> VMRecord:
+        """The same record with one generation replaced, or added as the newest."""
+        kept = tuple(g for g in self.generations if g.number != changed.number)
+        return replace(
+            self,
+            generations=tuple(sorted((*kept, changed), key=lambda g: g.number)),
+            next_number=GenerationNumber(max(self.next_number, changed.number + 1)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """A group that stopped after a failure.
+
+    It holds the members in `held` at the digests they were about to take, as long as the failed
+    VM still wants the digest that failed.
+    """
+
+    vm: VMName
+    digest: Digest
+    reason: str
+    since_wall: float
+    held: tuple[tuple[VMName, Digest], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GroupRecord:
+    name: GroupName
+    hold: Hold | None = None
+    suspended: Suspension | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rejection:
+    """A revision that was read and refused; the one before stays in force."""
+
+    revision: str
+    problems: tuple[str, ...]
+    since_wall: float
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRecord:
+    revision: Revision | None = None
+    """The newest revision that was valid; it is loaded again after a restart."""
+    first_seen_wall: float = 0.0
+    applied: Revision | None = None
+    """The newest revision that every VM reached."""
+    rejection: Rejection | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTrouble:
+    """A layer or kernel bundle that could not be made."""
+
+    key: str
+    title: str
+    attempts: int
+    error: str
+    definitive: bool
+    """The input is bad: only a person's `retry` or another input helps."""
+    retry: Deadline
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """What happened, for people and sinks. `kind` is from a closed set, see docs/operations.md."""
+
+    kind: str
+    message: str
+    wall: float
+    vm: VMName | None = None
+    group: GroupName | None = None
+    generation: GenerationNumber | None = None
+    revision: str | None = None
+    severity: Literal["info", "warning", "error"] = "info"
+    sequence: int = 0
+    """Given by the ledger; counts up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A side effect about to happen. It ends as done, failed or interrupted."""
+
+    id: str
+    kind: str
+    subject: str
+    begun_wall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    vms: Mapping[VMName, VMRecord] = field(default_factory=dict)
+    groups: Mapping[GroupName, GroupRecord] = field(default_factory=dict)
+    builds: Mapping[str, BuildTrouble] = field(default_factory=dict)
+    source: SourceRecord = SourceRecord()
+    suspended: Suspension | None = None
+    """The whole host."""
+
+
+# How a record changes: a ledger applies a sequence of these all or not at all.
+
+
+@dataclass(frozen=True, slots=True)
+class PutVM:
+    vm: VMRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DropVM:
+    name: VMName
+
+
+@dataclass(frozen=True, slots=True)
+class PutGroup:
+    group: GroupRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DropGroup:
+    name: GroupName
+
+
+@dataclass(frozen=True, slots=True)
+class PutBuild:
+    build: BuildTrouble
+
+
+@dataclass(frozen=True, slots=True)
+class DropBuild:
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class PutSource:
+    source: SourceRecord
+
+
+@dataclass(frozen=True, slots=True)
+class PutSuspension:
+    suspended: Suspension | None
+
+
+@dataclass(frozen=True, slots=True)
+class AddEvent:
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class BeginIntent:
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class EndIntent:
+    id: str
+    outcome: str
+
+
+Change = (
+    PutVM
+    | DropVM
+    | PutGroup
+    | DropGroup
+    | PutBuild
+    | DropBuild
+    | PutSource
+    | PutSuspension
+    | AddEvent
+    | BeginIntent
+    | EndIntent
+)
+
+
+def apply(record: Record, changes: tuple[Change, ...]) -> Record:
+    """The record after these changes. Events and intents are the ledger's alone."""
+    vms, groups, builds = dict(record.vms), dict(record.groups), dict(record.builds)
+    source, suspended = record.source, record.suspended
+    for change in changes:
+        match change:
+            case PutVM(vm):
+                vms[vm.name] = vm
+            case DropVM(name):
+                vms.pop(name, None)
+            case PutGroup(group):
+                groups[group.name] = group
+            case DropGroup(group_name):
+                groups.pop(group_name, None)
+            case PutBuild(build):
+                builds[build.key] = build
+            case DropBuild(key):
+                builds.pop(key, None)
+            case PutSource(put):
+                source = put
+            case PutSuspension(suspension):
+                suspended = suspension
+            case AddEvent() | BeginIntent() | EndIntent():
+                pass
+            case _:
+                assert_never(change)
+    return Record(vms, groups, builds, source, suspended)

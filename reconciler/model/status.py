@@ -1,0 +1,86 @@
+"""The whole truth for people and scripts, as one value: what `status`, `/metrics` and the page show."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reconciler.model.names import Digest, GenerationNumber, GroupName, VMName
+
+VMState = Literal["running", "stopped", "starting", "stopping", "failed", "unknown"]
+SyncState = Literal["synced", "out-of-sync", "blocked", "suspended", "unknown"]
+RolloutState = Literal["idle", "running", "held", "suspended"]
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationNumbers:
+    running: GenerationNumber | None
+    desired: GenerationNumber | None
+    """The generation that the desired digest has, or will have."""
+    last_good: GenerationNumber | None
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionStatus:
+    observed: str | None
+    applied: str | None
+    rejected: str | None = None
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class VMStatus:
+    name: VMName
+    group: GroupName
+    state: VMState
+    healthy: bool
+    sync: SyncState
+    generation: GenerationNumbers
+    pid: int | None
+    why: str
+    """In words: what it waits for, what failed, or what is being done. Empty when all is well."""
+    digest: Digest | None = None
+    instance: str | None = None
+    started_wall: float | None = None
+    probe: str = ""
+    """The newest answer of its checks."""
+    suspended: bool = False
+    blocked: int = 0
+    """Condemned digests that are remembered."""
+    restarts: tuple[tuple[str, int], ...] = ()
+    ports: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class GroupStatus:
+    name: GroupName
+    state: RolloutState
+    members: int
+    unavailable: int
+    max_unavailable: int
+    pending: int
+    """Members that have not reached their desired generation."""
+    hold: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceStatus:
+    name: str
+    url: str
+    """Without credentials."""
+    last_success_wall: float | None
+    failures: int
+    """Failed looks in a row."""
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetStatus:
+    revision: RevisionStatus
+    vms: tuple[VMStatus, ...]
+    groups: tuple[GroupStatus, ...]
+    suspended: bool
+    sources: tuple[SourceStatus, ...] = ()
+    waits: tuple[str, ...] = ()
+    alerts: tuple[str, ...] = ()
+    """What a person should look at now: `ledger: disk full ...`."""
