@@ -1,0 +1,82 @@
+"""What people and scripts may ask of a running engine; the faces in `control` speak only to this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol
+
+from reconciler.model.names import GenerationNumber, VMName
+from reconciler.model.plan import FieldChange, Plan
+from reconciler.model.record import Event, VMRecord
+from reconciler.model.request import Request
+from reconciler.model.status import FleetStatus
+
+ReconcileResult = Literal["converged", "working", "failed", "rolled-back", "rollback-failed"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReconcileReport:
+    """How a `reconcile` went.
+
+    converged: every VM is at its desired generation, or waits for a person by design.
+    working: the deadline of the question passed before that. failed: the source could not be read,
+    or a VM failed with nothing to roll back to. rolled-back, rollback-failed: as they say.
+    """
+
+    result: ReconcileResult
+    revision: str | None
+    why: str
+
+
+class Operator(Protocol):
+    def status(self) -> FleetStatus: ...
+
+    async def plan(self, ref: str | None) -> Plan:
+        """What would happen now, or if `ref` (branch, tag or commit) were the revision.
+
+        Raises SourceError or ManifestErrors.
+        """
+        ...
+
+    async def request(self, request: Request) -> str:
+        """Carry a person's request into the record; answers what was done, in words.
+
+        Raises RequestRefused with what to do instead, or LedgerUnwritable.
+        """
+        ...
+
+    async def reconcile(self, *, wait: bool, timeout: float) -> ReconcileReport:
+        """Fetch and act now; with `wait`, until nothing is left to do or `timeout` seconds passed.
+
+        Raises SourceError or ManifestErrors.
+        """
+        ...
+
+    def vm_record(self, vm: VMName) -> VMRecord:
+        """Raises RequestRefused for an unknown VM, naming the nearest ones."""
+        ...
+
+    def difference(
+        self, vm: VMName, a: GenerationNumber, b: GenerationNumber
+    ) -> tuple[FieldChange, ...]:
+        """What changed from generation `a` to `b`. Raises RequestRefused."""
+        ...
+
+    async def events(self, after: int, limit: int) -> list[Event]: ...
+
+    async def wait_event(self, after: int, timeout: float) -> None:
+        """Returns when there is an event newer than `after`, or after `timeout` seconds."""
+        ...
+
+    def console(self, vm: VMName) -> Path:
+        """The VM's console log (an older part is beside it as `console.log.1`)."""
+        ...
+
+    def live(self) -> bool:
+        """Whether every part of the daemon has ticked lately."""
+        ...
+
+    def ready(self) -> bool:
+        """Whether state is loaded and the first pass is done."""
+        ...

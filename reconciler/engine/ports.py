@@ -1,0 +1,164 @@
+"""What the engine asks of the world. Adapters satisfy these by shape; the daemon hands them over.
+
+Every call has a deadline of its own and raises only the errors named here. Methods that are not
+`async` never block: they answer from memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.model.desired import DesiredState
+from reconciler.model.health import Health, ProbePlan
+from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
+from reconciler.model.observed import Conflict, HostFacts, Process
+from reconciler.model.record import Change, Event, Generation, Record
+
+Wake = Callable[[], None]
+"""Tells the loop that something may have changed. Callable from the loop's thread only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a look at a source found."""
+
+    state: DesiredState | None
+    """None: as before."""
+    changed: bool
+
+
+class Source(Protocol):
+    """A repository of manifests."""
+
+    async def fetch(self) -> Fetched:
+        """Look now. Raises SourceError (nothing could be read) or ManifestErrors (read, and bad)."""
+        ...
+
+    @property
+    def repository(self) -> Path:
+        """The bare mirror, from which layers are built."""
+        ...
+
+
+class Images(Protocol):
+    """The store of layers and kernel bundles."""
+
+    def layers(self) -> frozenset[LayerKey]:
+        """Layers that are built, synced and verified."""
+        ...
+
+    def kernels(self) -> frozenset[KernelKey]: ...
+
+    def layer_path(self, key: LayerKey) -> Path:
+        """Where a layer's image is, whether or not it was built yet."""
+        ...
+
+    def kernel_paths(self, key: KernelKey) -> tuple[Path, Path]:
+        """Kernel and initrd."""
+        ...
+
+    async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
+        """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable.
+
+        Cancelling it ends the builder's whole process group.
+        """
+        ...
+
+    async def build_kernel(self, spec: KernelSpec) -> BuiltImage: ...
+
+    async def collect(self, pinned: frozenset[str]) -> int:
+        """Remove what no pin names; returns the bytes freed. Raises ImageError."""
+        ...
+
+
+class Driver(Protocol):
+    """A VMM: how a machine becomes a process, and how a guest is asked to stop."""
+
+    def launch(self, machine: Machine) -> Launch: ...
+
+    async def press_power_button(self, folder: Path, deadline: float) -> None:
+        """Ask the guest to shut down; answers when it was told. Raises DriverError."""
+        ...
+
+    async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        """Create the volumes that are missing and format them, once. Raises DriverError."""
+        ...
+
+
+class Supervisor(Protocol):
+    """Keeps VMM processes. They outlive it."""
+
+    async def adopt(self) -> None:
+        """Find the guests that were started earlier, alive or dead. Call once, before anything else."""
+        ...
+
+    def processes(self) -> tuple[Process, ...]: ...
+
+    def conflicts(self) -> tuple[Conflict, ...]: ...
+
+    async def start(self, machine: Machine, launch: Launch) -> Process:
+        """Start a VMM that holds the VM's lock. Raises GuestConflict or SupervisorError."""
+        ...
+
+    async def signal(self, instance: InstanceId, number: int) -> None:
+        """Send a signal to exactly this process; a no-op when it is gone."""
+        ...
+
+    async def wait_gone(self, instance: InstanceId, timeout: float) -> bool:
+        """Whether the process ended within `timeout` seconds."""
+        ...
+
+    async def forget(self, instance: InstanceId) -> None:
+        """Drop an ended guest, whose end is now in the record."""
+        ...
+
+
+class Prober(Protocol):
+    """Asks guests how they are, for life."""
+
+    def watch(self, plans: Mapping[InstanceId, ProbePlan]) -> None:
+        """From now on ask exactly these. Cheap when nothing changed."""
+        ...
+
+    def health(self) -> Mapping[InstanceId, Health]: ...
+
+
+class Generations(Protocol):
+    """The folders of generations: runners in the form that microvm.nix knows."""
+
+    async def create(self, machine: Machine, launch: Launch, generation: Generation) -> None:
+        """Write `vms/NAME/generations/N/` whole or not at all, and point `current` at it."""
+        ...
+
+    async def set_booted(self, vm: VMName, number: GenerationNumber) -> None: ...
+
+    async def drop(self, vm: VMName, numbers: Sequence[GenerationNumber]) -> None: ...
+
+    async def remove(self, vm: VMName) -> None:
+        """Remove a VM's folder but for its volumes, which are kept."""
+        ...
+
+    def folder(self, vm: VMName) -> Path: ...
+
+
+class Host(Protocol):
+    async def facts(self) -> HostFacts: ...
+
+
+class Ledger(Protocol):
+    """What must be remembered, durably; one writer."""
+
+    def record(self) -> Record:
+        """The present record, from memory."""
+        ...
+
+    async def write(self, changes: Iterable[Change]) -> Record:
+        """Apply all or nothing; durable when it returns. Raises LedgerUnwritable."""
+        ...
+
+    async def events(self, after: int, limit: int) -> list[Event]: ...

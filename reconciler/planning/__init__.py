@@ -1,0 +1,1 @@
+"""What to do, and why: pure decisions over values."""

@@ -1,0 +1,108 @@
+"""Taking in what happened since the last pass: ended guests, ended operations, new boots."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.names import VMName
+from reconciler.model.observed import Guest, Outcome
+from reconciler.model.plan import ForgetGuest, Note
+from reconciler.model.record import Backoff, BuildTrouble, Evidence
+from reconciler.planning.draft import Draft, Standing, count_restart
+from reconciler.planning.policy import CRASH_BACKOFF, TROUBLE_BACKOFF, doubling
+from reconciler.planning.verdicts import condemn, quarantine
+
+_BUILDS = ("build-layer", "build-kernel")
+
+
+def absorb_outcomes(draft: Draft) -> None:
+    """A failed operation is remembered with a pause; a success clears what was remembered."""
+    for outcome in draft.observed.outcomes:
+        key = trouble_key(outcome)
+        if outcome.error is None:
+            draft.clear_trouble(key)
+            if outcome.kind == "start":
+                draft.clear_trouble(f"create/{outcome.subject}")  # a start makes the folder too
+            continue
+        former = draft.trouble(key)
+        attempts = (former.attempts if former else 0) + 1
+        definitive = not outcome.transient
+        draft.troubles[key] = BuildTrouble(
+            key=key,
+            title=outcome.kind,
+            attempts=attempts,
+            error=outcome.error,
+            definitive=definitive,
+            retry=draft.deadline(doubling(TROUBLE_BACKOFF, attempts)),
+        )
+        draft.event(
+            f"{outcome.kind}-failed", f"{outcome.kind} {outcome.subject[:12]}: {outcome.error}",
+            draft.standings.get(VMName(outcome.subject)),
+            "error" if definitive else "warning",
+        )  # fmt: skip
+
+
+def trouble_key(outcome: Outcome) -> str:
+    """Builds are remembered by what they build, operations by what they do to whom."""
+    return outcome.subject if outcome.kind in _BUILDS else f"{outcome.kind}/{outcome.subject}"
+
+
+def absorb_exits(draft: Draft, standing: Standing) -> None:
+    """Ended guests get their place in the record, and may then be forgotten."""
+    if standing.busy:
+        return
+    for guest in draft.observed.guests.get(standing.name, ()):
+        if guest.alive:
+            continue
+        _absorb_exit(draft, standing, guest)
+        draft.do(standing, ForgetGuest(standing.name, guest.instance, "its end is in the record"))
+        standing.acted = False  # forgetting stands in nobody's way
+    _absorb_vanished(standing)
+
+
+def _absorb_exit(draft: Draft, standing: Standing, guest: Guest) -> None:
+    record = standing.record
+    if record.stop is not None and record.stop.instance == guest.instance:
+        standing.record = replace(record, stop=None, start=None, restart=None)
+        return
+    if record.start is None or record.start.instance != guest.instance:
+        return
+    end = guest.process.exit
+    standing.record = replace(record, start=None, restart=None)
+    generation = record.generation(guest.generation)
+    if generation is None:
+        return
+    panicked = end is not None and end.panicked
+    why = f"the guest ended: {end}"
+    if generation.verdict == "trial":
+        evidence = Evidence(
+            kind="panicked" if panicked else "exited",
+            probe=guest.health.detail,
+            exit=str(end),
+            console=end.console if end else (),
+        )
+        condemn(draft, standing, generation, why, evidence)
+    elif record.rollback is not None:
+        quarantine(draft, standing, f"rolling back failed: {why}")
+    else:
+        crashed(draft, standing, why)
+
+
+def _absorb_vanished(standing: Standing) -> None:
+    """A start or stop in the record whose process is nowhere: spawned never, or lost with a boot."""
+    record = standing.record
+    if standing.guest is not None:
+        return
+    if record.stop is not None:
+        standing.record = record = replace(record, stop=None, start=None, restart=None)
+
+
+def crashed(draft: Draft, standing: Standing, why: str) -> None:
+    """A committed guest ended or turned bad by itself: again, after a pause that grows."""
+    crashes = (standing.record.backoff.crashes if standing.record.backoff else 0) + 1
+    pause = doubling(CRASH_BACKOFF, crashes) if crashes > 1 else 0.0
+    standing.record = count_restart(
+        replace(standing.record, backoff=Backoff(crashes, draft.deadline(pause), why)), "crash"
+    )
+    draft.actions.append(Note("crash", standing.name, why))
+    draft.event("guest-crashed", f"{standing.name}: {why}", standing, "warning", standing.running)

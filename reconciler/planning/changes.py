@@ -1,0 +1,109 @@
+"""What differs between two specs, field by field, and what each difference costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.image import LayerSpec
+from reconciler.model.machine import UserNetwork
+from reconciler.model.plan import Effect, FieldChange
+
+SHOWN = 80
+"""Longest value shown, in characters."""
+
+_SIMPLE: tuple[tuple[str, str, Effect], ...] = (
+    ("hypervisor", "spec.hypervisor", "restart"),
+    ("vcpu", "spec.vcpu", "restart"),
+    ("group", "metadata.group", "in place"),
+)
+
+
+def differences(old: VMSpec, new: VMSpec) -> tuple[FieldChange, ...]:
+    """Every field in which `new` differs from `old`, in the order of the manifest."""
+    return tuple(_walk(old, new))
+
+
+def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
+    for attribute, path, effect in _SIMPLE:
+        yield from _changed(path, getattr(old, attribute), getattr(new, attribute), effect)
+    yield from _changed("metadata.labels", dict(old.labels), dict(new.labels), "in place")
+    yield from _changed("spec.memory", _mib(old.memory_mib), _mib(new.memory_mib), "restart")
+    if old.kernel.key != new.kernel.key:
+        yield FieldChange(
+            "spec.kernel", f"{old.kernel.name} {old.kernel.key[:8]}",
+            f"{new.kernel.name} {new.kernel.key[:8]}", "rebuild",
+        )  # fmt: skip
+    yield from _layers(old.layers, new.layers)
+    yield from _named(
+        "spec.volumes",
+        {v.name: f"{_mib(v.size_mib)} on {v.mount_point}" for v in old.volumes},
+        {v.name: f"{_mib(v.size_mib)} on {v.mount_point}" for v in new.volumes},
+        "restart",
+    )
+    yield from _networks(old.networks, new.networks)
+    yield from _fields("spec.health", old.health, new.health)
+    yield from _fields("spec.update", old.update, new.update)
+    yield from _fields("spec.rollback", old.rollback, new.rollback)
+
+
+def _changed(path: str, old: object, new: object, effect: Effect) -> Iterator[FieldChange]:
+    if old != new:
+        yield FieldChange(path, _show(old), _show(new), effect)
+
+
+def _layers(old: tuple[LayerSpec, ...], new: tuple[LayerSpec, ...]) -> Iterator[FieldChange]:
+    for index in range(max(len(old), len(new))):
+        before = old[index] if index < len(old) else None
+        after = new[index] if index < len(new) else None
+        if (before and before.key) != (after and after.key):
+            yield FieldChange(
+                f"spec.store.layers[{index}]", _layer(before), _layer(after), "rebuild"
+            )
+
+
+def _layer(layer: LayerSpec | None) -> str:
+    return f"{layer.title} {layer.key[:8]}" if layer else "none"
+
+
+def _networks(old: tuple[UserNetwork, ...], new: tuple[UserNetwork, ...]) -> Iterator[FieldChange]:
+    for index in range(max(len(old), len(new))):
+        before = _network(old[index]) if index < len(old) else "none"
+        after = _network(new[index]) if index < len(new) else "none"
+        yield from _changed(f"spec.interfaces[{index}]", before, after, "restart")
+
+
+def _network(network: UserNetwork) -> str:
+    forwards = ",".join(f"{f.address}:{f.host}->{f.guest}/{f.protocol}" for f in network.forwards)
+    return f"user {network.mac} {forwards}".rstrip()
+
+
+def _named(
+    path: str, old: dict[str, str], new: dict[str, str], effect: Effect
+) -> Iterator[FieldChange]:
+    for name in sorted(old.keys() | new.keys()):
+        yield from _changed(f"{path}[{name}]", old.get(name, "none"), new.get(name, "none"), effect)
+
+
+def _fields(path: str, old: object, new: object) -> Iterator[FieldChange]:
+    """Policies act in place; their fields are compared one by one."""
+    if old == new:
+        return
+    for name in type(old).__dataclass_fields__:  # type: ignore[attr-defined]  # both are dataclasses
+        yield from _changed(
+            f"{path}.{_camel(name)}", getattr(old, name), getattr(new, name), "in place"
+        )
+
+
+def _camel(name: str) -> str:
+    head, *tail = name.split("_")
+    return head + "".join(part.capitalize() for part in tail)
+
+
+def _mib(value: int) -> str:
+    return f"{value // 1024}GiB" if value % 1024 == 0 else f"{value}MiB"
+
+
+def _show(value: object) -> str:
+    text = f"{value:g}" if isinstance(value, float) else str(value)
+    return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."

@@ -1,0 +1,176 @@
+"""The plan's linter: every plan is held against the laws before it runs.
+
+It shares no code with what made the plan beyond reading the same values. A violation is a bug of
+ours; the engine then refuses the whole plan and raises an alert.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from reconciler.clock import Now
+from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.observed import Guest, Observed
+from reconciler.model.plan import (
+    Collect,
+    CreateGeneration,
+    Plan,
+    RemoveVM,
+    StartGuest,
+    StopGuest,
+    Violation,
+)
+from reconciler.model.record import Generation, PutVM, Record, VMRecord
+from reconciler.planning.health import judge
+
+
+def check(
+    plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
+) -> tuple[Violation, ...]:
+    """Every law of the design that this plan would break; empty for a sound one."""
+    return tuple(_Linter(plan, desired, observed, record, now).violations())
+
+
+class _Linter:
+    def __init__(
+        self, plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
+    ) -> None:
+        self.plan, self.desired, self.observed = plan, desired, observed
+        self.record, self.now = record, now
+        self.after: dict[VMName, VMRecord] = {
+            c.vm.name: c.vm for c in plan.changes if isinstance(c, PutVM)
+        }
+
+    def violations(self) -> Iterator[Violation]:
+        if not self.plan.actions:
+            return
+        yield from self._one_action_a_vm()
+        for action in self.plan.actions:
+            match action:
+                case StartGuest():
+                    yield from self._start(action)
+                case StopGuest():
+                    yield from self._stop(action)
+                case RemoveVM():
+                    yield from self._remove(action)
+                case Collect():
+                    yield from self._collect(action)
+                case _:
+                    pass
+        yield from self._budget()
+
+    def _one_action_a_vm(self) -> Iterator[Violation]:
+        kinds = (StartGuest, StopGuest, RemoveVM, CreateGeneration)
+        counts = Counter(a.vm for a in self.plan.actions if isinstance(a, kinds))
+        for vm, count in counts.items():
+            if count > 1 or vm in self.observed.busy:
+                yield Violation(1, vm, "more than one slow action at a time")
+
+    def _start(self, action: StartGuest) -> Iterator[Violation]:
+        vm, machine = action.vm, action.machine
+        if any(g.alive for g in self.observed.guests.get(vm, ())):
+            yield Violation(1, vm, "a start while a guest of it lives")
+        record = self.after.get(vm)
+        if record is None or record.start is None or record.start.instance != machine.instance:
+            yield Violation(4, vm, "a start without its durable intent")
+            return
+        generation = record.generation(machine.generation)
+        if generation is None:
+            yield Violation(4, vm, f"a start of generation {machine.generation}, which is unknown")
+            return
+        if generation.verdict == "condemned" or (
+            generation.verdict == "trial" and record.block_of(generation.digest)
+        ):
+            yield Violation(5, vm, "a start of a condemned digest")
+        if record.rollback is not None and (
+            generation.verdict != "committed" or generation.number == record.rollback.bad
+        ):
+            yield Violation(6, vm, "a rollback to something that is not committed")
+        yield from self._images(vm, generation.spec)
+
+    def _stop(self, action: StopGuest) -> Iterator[Violation]:
+        vm = action.vm
+        record = self.after.get(vm) or self.record.vms.get(vm)
+        if record is None or record.stop is None or record.stop.instance != action.instance:
+            yield Violation(4, vm, "a stop without its durable intent")
+            return
+        if record.stop.cause == "removed" and self.desired is None:
+            yield Violation(7, vm, "a removal without a desired state")
+        if record.stop.cause != "update" or not self._serves(vm):
+            return
+        good = record.last_good
+        if good is None:
+            yield Violation(2, vm, "an update of a healthy guest without a way back")
+        else:
+            yield from self._images(vm, good.spec, law=2)
+        successor = record.generations[-1]
+        if record.pin is None and successor.verdict == "trial":
+            yield from self._images(vm, successor.spec, law=2)
+
+    def _images(self, vm: VMName, spec: VMSpec, law: int = 2) -> Iterator[Violation]:
+        lacking = [s.title for s in spec.layers if s.key not in self.observed.layers]
+        if spec.kernel.key not in self.observed.kernels:
+            lacking.append(spec.kernel.name)
+        if lacking:
+            yield Violation(law, vm, f"images are not there: {', '.join(lacking)}")
+
+    def _remove(self, action: RemoveVM) -> Iterator[Violation]:
+        if any(g.alive for g in self.observed.guests.get(action.vm, ())):
+            yield Violation(8, action.vm, "removed while its guest lives")
+        if self.desired is None or action.vm in self.desired.vms:
+            yield Violation(7, action.vm, "removed though it is not known to be unwanted")
+
+    def _collect(self, action: Collect) -> Iterator[Violation]:
+        for vm, record in {**self.record.vms, **self.after}.items():
+            for generation in record.generations:
+                keys = {generation.spec.kernel.key, *(s.key for s in generation.spec.layers)}
+                if not keys <= action.pinned and self._needed(record, generation):
+                    yield Violation(8, vm, f"generation {generation.number} is not pinned")
+
+    def _needed(self, record: VMRecord, generation: Generation) -> bool:
+        running = {g.generation for g in self.observed.guests.get(record.name, ()) if g.alive}
+        return (
+            generation.verdict == "trial"
+            or generation is record.last_good
+            or generation.number in running
+        )
+
+    def _serves(self, vm: VMName) -> bool:
+        """Alive, healthy and committed, judged from the inputs alone."""
+        record = self.record.vms.get(vm)
+        guest = self._living(vm)
+        if record is None or guest is None or record.rollback is not None:
+            return False
+        generation = record.generation(guest.generation)
+        return (
+            generation is not None
+            and generation.verdict == "committed"
+            and record.stop is None
+            and vm not in self.observed.busy
+            and judge(guest, generation.spec.health, self.now) == "healthy"
+        )
+
+    def _living(self, vm: VMName) -> Guest | None:
+        return next((g for g in self.observed.guests.get(vm, ()) if g.alive), None)
+
+    def _budget(self) -> Iterator[Violation]:
+        if self.desired is None:
+            return
+        touched: Counter[GroupName] = Counter()
+        for action in self.plan.actions:
+            if not isinstance(action, StopGuest) or not self._serves(action.vm):
+                continue
+            spec = self.desired.vms.get(action.vm)
+            stop = self.after[action.vm].stop if action.vm in self.after else None
+            if spec is not None and stop is not None and stop.cause == "update":
+                touched[spec.rollout_group] += 1
+        for group, count in touched.items():
+            members = [s.name for s in self.desired.vms.values() if s.rollout_group == group]
+            down = sum(not self._serves(name) for name in members)
+            limit = self.desired.group(group).max_unavailable
+            if down + count > max(limit, down):
+                yield Violation(
+                    3, group, f"{down} down and {count} more: maxUnavailable is {limit}"
+                )

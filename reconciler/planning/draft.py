@@ -1,0 +1,210 @@
+"""A plan in the making: the inputs, and what was decided so far. Lives for one call of `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from reconciler.clock import Now
+from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.health import ProbePlan
+from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
+from reconciler.model.observed import Guest, Observed
+from reconciler.model.plan import Action, FieldChange, Plan, Wait, WaitKind
+from reconciler.model.record import (
+    AddEvent,
+    BuildTrouble,
+    Change,
+    Deadline,
+    DropBuild,
+    DropGroup,
+    DropVM,
+    Event,
+    GroupRecord,
+    PutBuild,
+    PutGroup,
+    PutSource,
+    PutVM,
+    Record,
+    SourceRecord,
+    VMRecord,
+)
+from reconciler.planning.health import Judgement, judge
+from reconciler.planning.policy import Policy
+
+Severity = Literal["info", "warning", "error"]
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where one VM is: what is wanted, what is remembered, what runs."""
+
+    name: VMName
+    spec: VMSpec | None
+    """None: the desired state does not have it."""
+    record: VMRecord
+    guest: Guest | None
+    """The living guest."""
+    judgement: Judgement | None = None
+    """Of the living guest."""
+    busy: bool = False
+    acted: bool = False
+    """Something was decided for it in this pass; one action a VM a pass."""
+
+    @property
+    def group(self) -> GroupName:
+        return (
+            self.spec.rollout_group
+            if self.spec
+            else self.record.group or GroupName(f"~{self.name}")
+        )
+
+    @property
+    def running(self) -> GenerationNumber | None:
+        return self.guest.generation if self.guest else None
+
+    @property
+    def available(self) -> bool:
+        """It serves: alive, healthy, its generation committed, and nobody is about to stop it."""
+        guest = self.guest
+        if (
+            guest is None
+            or self.judgement != "healthy"
+            or self.busy
+            or self.record.stop is not None
+        ):
+            return False
+        if self.record.rollback is not None:
+            return False
+        generation = self.record.generation(guest.generation)
+        return generation is not None and generation.verdict == "committed"
+
+    @property
+    def synced(self) -> bool:
+        """It serves what the desired state wants."""
+        good = self.record.last_good
+        return (
+            self.spec is not None
+            and good is not None
+            and good.digest == self.spec.digest
+            and good.number == self.running
+            and self.available
+        )
+
+
+@dataclass
+class Draft:
+    desired: DesiredState | None
+    observed: Observed
+    record: Record
+    now: Now
+    policy: Policy
+    standings: dict[VMName, Standing] = field(default_factory=dict)
+    groups: dict[GroupName, GroupRecord | None] = field(default_factory=dict)
+    """Changed group records; None: dropped."""
+    troubles: dict[str, BuildTrouble | None] = field(default_factory=dict)
+    source: SourceRecord | None = None
+    actions: list[Action] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    dropped: list[VMName] = field(default_factory=list)
+    wake: float | None = None
+    probes: dict[InstanceId, ProbePlan] = field(default_factory=dict)
+    differences: dict[VMName, tuple[FieldChange, ...]] = field(default_factory=dict)
+    memory_left: int = 0
+    """MiB that may still be given to guests in this pass."""
+
+    def stand(self, name: VMName, spec: VMSpec | None) -> Standing:
+        record = self.record.vms.get(name) or VMRecord(name, spec.group if spec else GroupName(""))
+        guest = next((g for g in self.observed.guests.get(name, ()) if g.alive), None)
+        standing = Standing(name, spec, record, guest, busy=name in self.observed.busy)
+        if guest is not None:
+            generation = record.generation(guest.generation)
+            judged_by = generation.spec if generation else spec
+            if judged_by is not None:
+                standing.judgement = judge(guest, judged_by.health, self.now)
+        self.standings[name] = standing
+        return standing
+
+    def do(self, standing: Standing, action: Action) -> None:
+        standing.acted = True
+        self.actions.append(action)
+
+    def wait(
+        self, kind: WaitKind, subject: VMName | GroupName, why: str, until: float | None = None
+    ) -> None:
+        self.waits.append(Wait(kind, subject, why, until))
+        if until is not None:
+            self.wake_at(until)
+
+    def wake_at(self, moment: float) -> None:
+        self.wake = moment if self.wake is None else min(self.wake, moment)
+
+    def event(
+        self, kind: str, message: str, standing: Standing | None = None,
+        severity: Severity = "info", generation: GenerationNumber | None = None,
+    ) -> None:  # fmt: skip
+        self.events.append(
+            Event(
+                kind=kind,
+                message=message,
+                wall=self.now.wall,
+                vm=standing.name if standing else None,
+                group=standing.group if standing else None,
+                generation=generation,
+                revision=self.desired.revision if self.desired else None,
+                severity=severity,
+            )
+        )
+
+    def deadline(self, seconds: float) -> Deadline:
+        return Deadline(self.now.boot + seconds, self.now.boot_id)
+
+    def group_record(self, name: GroupName) -> GroupRecord:
+        changed = self.groups.get(name)
+        return changed or self.record.groups.get(name) or GroupRecord(name)
+
+    def trouble(self, key: str) -> BuildTrouble | None:
+        return self.troubles[key] if key in self.troubles else self.record.builds.get(key)
+
+    def clear_trouble(self, key: str) -> None:
+        if self.trouble(key) is not None:
+            self.troubles[key] = None
+
+    def finish(self) -> Plan:
+        return Plan(
+            actions=tuple(self.actions),
+            waits=tuple(self.waits),
+            changes=tuple(self._changes()),
+            wake_at=self.wake,
+            probes=self.probes,
+            differences=self.differences,
+        )
+
+    def _changes(self) -> list[Change]:
+        changes: list[Change] = []
+        gone = set(self.dropped)
+        for name, standing in self.standings.items():
+            if name in gone:
+                changes.append(DropVM(name))
+            elif (before := self.record.vms.get(name)) is not standing.record and (
+                before is not None or standing.record.next_number > 1 or standing.record.start
+            ):
+                changes.append(PutVM(standing.record))
+        for group_name, group in self.groups.items():
+            changes.append(PutGroup(group) if group else DropGroup(group_name))
+        for key, trouble in self.troubles.items():
+            changes.append(PutBuild(trouble) if trouble else DropBuild(key))
+        if self.source is not None:
+            changes.append(PutSource(self.source))
+        changes.extend(AddEvent(event) for event in self.events)
+        return changes
+
+
+def count_restart(record: VMRecord, reason: str) -> VMRecord:
+    """The record with one more start anew for this reason."""
+    counts: Mapping[str, int] = dict(record.restarts)
+    return replace(
+        record, restarts=tuple(sorted({**counts, reason: counts.get(reason, 0) + 1}.items()))
+    )

@@ -1,0 +1,56 @@
+"""Whether a guest is well, from the running counts of its probe."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Literal
+
+from reconciler.clock import Now
+from reconciler.model.desired import HealthPolicy
+from reconciler.model.health import Check, ProbePlan
+from reconciler.model.observed import Guest
+from reconciler.planning.policy import ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
+
+Judgement = Literal["starting", "healthy", "unhealthy", "unknown"]
+"""starting: it may still come. unknown: it could not be asked; nothing follows from that."""
+
+
+def judge(guest: Guest, policy: HealthPolicy, now: Now) -> Judgement:
+    """The guest's health now. A guest without checks is healthy while its process lives."""
+    if not guest.alive:
+        return "unhealthy"
+    health = guest.health
+    if not policy.checks or health.passing_since is not None:
+        return "healthy"
+    if health.errors >= ERRORS_IN_A_ROW:
+        return "unknown"
+    late = now.boot >= guest.process.started_boot + policy.startup_deadline
+    if health.failures >= policy.failure_threshold and (health.ever_passed or late):
+        return "unhealthy"
+    # Below the threshold a guest that has passed keeps its standing: one lost answer is no outage.
+    return "healthy" if health.ever_passed else "starting"
+
+
+def passing_for(guest: Guest, policy: HealthPolicy, now: Now) -> float | None:
+    """Seconds of unbroken health; None while it is broken. Any flip starts it anew."""
+    if not policy.checks:
+        return now.boot - guest.process.started_boot
+    since = guest.health.passing_since
+    return None if since is None else max(0.0, now.boot - since)
+
+
+def probe_plan(guest: Guest, policy: HealthPolicy, *, soaking: bool) -> ProbePlan | None:
+    """What to ask this guest from now on; None when nothing was asked for."""
+    if not policy.checks:
+        return None
+    if not guest.health.ever_passed:
+        return _plan(policy.checks, STARTUP_PROBE_PERIOD)
+    if soaking:
+        quick = min(policy.period, 1.0, max(STARTUP_PROBE_PERIOD, policy.min_healthy_time / 5))
+        return _plan(policy.checks, quick)
+    return _plan(policy.checks, policy.period)
+
+
+@lru_cache(maxsize=4096)
+def _plan(checks: tuple[Check, ...], period: float) -> ProbePlan:
+    return ProbePlan(checks, period)

@@ -1,0 +1,88 @@
+"""Which layers and kernel bundles are built now, and what may be collected."""
+
+from __future__ import annotations
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.image import KernelSpec, LayerSpec
+from reconciler.model.names import VMName
+from reconciler.model.plan import BuildKernel, BuildLayer, Collect
+from reconciler.planning.draft import Draft
+
+NAMED = 3
+"""VMs named in a reason before the rest is only counted."""
+
+
+class Needs:
+    """Missing images, each with the VMs that want it; the first to ask is served first."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._layers: dict[str, LayerSpec] = {}
+        self._kernels: dict[str, KernelSpec] = {}
+        self._for: dict[str, list[VMName]] = {}
+
+    def add(self, vm: VMName, spec: VMSpec) -> None:
+        """Note what this spec lacks."""
+        for layer in spec.layers:
+            if layer.key not in self._draft.observed.layers:
+                self._layers.setdefault(layer.key, layer)
+                self._for.setdefault(layer.key, []).append(vm)
+        if spec.kernel.key not in self._draft.observed.kernels:
+            self._kernels.setdefault(spec.kernel.key, spec.kernel)
+            self._for.setdefault(spec.kernel.key, []).append(vm)
+
+    def build(self) -> None:
+        """Turn needs into builds, as many at once as the host allows; the rest wait."""
+        room = self._draft.policy.max_builds - len(self._draft.observed.building)
+        for key, kernel in self._kernels.items():
+            room = self._build(
+                key, f"kernel {kernel.name}", BuildKernel(kernel, self._why(key)), room
+            )
+        for key, layer in self._layers.items():
+            room = self._build(key, layer.title, BuildLayer(layer, self._why(key)), room)
+
+    def _build(self, key: str, title: str, action: BuildKernel | BuildLayer, room: int) -> int:
+        draft = self._draft
+        if key in draft.observed.building:
+            self._wait(key, f"{title} is being built")
+            return room
+        trouble = draft.trouble(key)
+        if trouble is not None and trouble.definitive:
+            self._wait(
+                key, f"{title} cannot be built: {trouble.error}; push a fix or `retry`", "build"
+            )
+            return room
+        if trouble is not None and not trouble.retry.passed(draft.now.boot, draft.now.boot_id):
+            self._wait(key, f"building {title} failed, again soon: {trouble.error}", "build")
+            draft.wake_at(trouble.retry.boot)
+            return room
+        if room <= 0 or draft.observed.host.disk_free_mib < draft.policy.disk_reserve_mib:
+            self._wait(key, f"{title} waits for its turn to be built")
+            return room
+        draft.actions.append(action)
+        self._wait(key, f"{title} is being built")
+        return room - 1
+
+    def _wait(self, key: str, why: str, kind: str = "image") -> None:
+        for vm in self._for[key]:
+            self._draft.wait("build" if kind == "build" else "image", vm, why)
+
+    def _why(self, key: str) -> str:
+        vms = self._for[key]
+        more = f" and {len(vms) - NAMED} more" if len(vms) > NAMED else ""
+        return f"wanted by {', '.join(vms[:NAMED])}{more}"
+
+
+def collect(draft: Draft) -> None:
+    """Images that no generation and no desired VM names may go, when nothing else is going on."""
+    observed = draft.observed
+    if observed.building or draft.desired is None or draft.trouble("collect/store") is not None:
+        return
+    pinned: set[str] = set()
+    specs = [g.spec for standing in draft.standings.values() for g in standing.record.generations]
+    for spec in (*specs, *draft.desired.vms.values()):
+        pinned.add(spec.kernel.key)
+        pinned.update(layer.key for layer in spec.layers)
+    garbage = (observed.layers | observed.kernels) - pinned
+    if garbage:
+        draft.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nobody pins"))

@@ -1,0 +1,72 @@
+"""A generation on this host as a machine: every path, port and name is settled here."""
+
+from __future__ import annotations
+
+from reconciler.clock import Now
+from reconciler.model.machine import Disk, Machine, Mount
+from reconciler.model.names import InstanceId, KernelKey, LayerKey, VMName
+from reconciler.model.observed import HostFacts
+from reconciler.model.record import Generation
+
+
+def instance_id(vm: VMName, generation: Generation, now: Now) -> InstanceId:
+    """Unique by the moment; readable in a process list."""
+    return InstanceId(f"{vm}-g{generation.number}-{int(now.wall * 1000):x}")
+
+
+def layer_path(state_dir: str, key: LayerKey) -> str:
+    return f"{state_dir}/layers/{key}/image"
+
+
+def kernel_paths(state_dir: str, key: KernelKey) -> tuple[str, str]:
+    return f"{state_dir}/kernels/{key}/vmlinuz", f"{state_dir}/kernels/{key}/initrd"
+
+
+def vm_folder(state_dir: str, vm: VMName) -> str:
+    return f"{state_dir}/vms/{vm}"
+
+
+def volume_path(state_dir: str, vm: VMName, volume: str) -> str:
+    return f"{vm_folder(state_dir, vm)}/volumes/{volume}.raw"
+
+
+def machine_of(
+    generation: Generation, instance: InstanceId, host: HostFacts, state_dir: str
+) -> Machine:
+    """The complete machine for one start of a generation."""
+    spec = generation.spec
+    kernel, initrd = kernel_paths(state_dir, spec.kernel.key)
+    return Machine(
+        vm=spec.name,
+        generation=generation.number,
+        instance=instance,
+        vcpu=spec.vcpu,
+        memory_mib=spec.memory_mib,
+        accel=host.accel,
+        tsc_khz=host.tsc_khz,
+        kernel=kernel,
+        initrd=initrd,
+        cmdline=(),
+        layers=tuple(
+            Disk(layer_path(state_dir, layer.key), f"layer{index}", read_only=True)
+            for index, layer in enumerate(spec.layers)
+        ),
+        volumes=tuple(
+            Disk(volume_path(state_dir, spec.name, v.name), _serial(v.name), read_only=False)
+            for v in spec.volumes
+        ),
+        mounts=tuple(Mount(_serial(v.name), v.mount_point, v.fs_type) for v in spec.volumes),
+        networks=spec.networks,
+        folder=vm_folder(state_dir, spec.name),
+    )
+
+
+def volume_sizes(generation: Generation, state_dir: str) -> dict[str, int]:
+    """MiB by path, for the volumes that a start creates when they are missing."""
+    spec = generation.spec
+    return {volume_path(state_dir, spec.name, v.name): v.size_mib for v in spec.volumes}
+
+
+def _serial(volume: str) -> str:
+    """virtio-blk keeps 20 bytes of a serial; volume names are at most 16."""
+    return f"vol-{volume}"

@@ -1,0 +1,138 @@
+"""One VM's way to its target: bring it up, replace what runs, or keep it well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.record import StopCause
+from reconciler.planning.absorb import crashed
+from reconciler.planning.changes import differences
+from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.images import Needs
+from reconciler.planning.preflight import claim_memory, images_ready, missing_images, preflight
+from reconciler.planning.rollout import Budget, may_begin
+from reconciler.planning.steps import create, in_trouble, start, stop
+from reconciler.planning.targets import Target, choose, fallback
+
+
+def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> None:
+    target = choose(draft, standing)
+    good = standing.record.last_good
+    for spec in (target.wanted, good.spec if good else None):
+        if spec is not None:
+            needs.add(standing.name, spec)
+    _explain(draft, standing, target)
+    if standing.acted:
+        return
+    begun = standing.record.stop
+    if standing.guest is None:
+        _bring_up(draft, standing, target)
+    elif begun is not None and begun.instance == standing.guest.instance:
+        # The guest may have been told already: a stop that was begun is carried through.
+        stop(draft, standing, begun.cause, f"carrying on: {begun.cause}")
+    elif _must_change(standing, target):
+        _replace(draft, standing, target, budget)
+    else:
+        _keep(draft, standing, target)
+
+
+def _must_change(standing: Standing, target: Target) -> bool:
+    if target.generation is None:
+        return target.spec is not None
+    return target.generation.number != standing.running
+
+
+def _explain(draft: Draft, standing: Standing, target: Target) -> None:
+    """Why the desired digest is not the target, and what the next generation changes."""
+    if target.kind is not None:
+        draft.wait(target.kind, standing.name, target.why)
+    good = standing.record.last_good
+    if good is not None and target.wanted is not None and target.wanted.digest != good.digest:
+        draft.differences[standing.name] = differences(good.spec, target.wanted)
+
+
+def _keep(draft: Draft, standing: Standing, target: Target) -> None:
+    """The right generation runs: see that it is well, and do what a person asked."""
+    guest, record = standing.guest, standing.record
+    if guest is None:
+        return
+    if target.generation is None:
+        running = record.generation(guest.generation)
+        if target.kind == "blocked" and running is not None and running.verdict == "condemned":
+            stop(draft, standing, "condemned", running.reason)  # and there is no way back
+        return
+    if record.restart is not None:
+        if record.restart == guest.instance:
+            stop(draft, standing, "requested", "a person asked for a restart")
+        else:
+            standing.record = replace(record, restart=None)
+        return
+    if standing.judgement == "unhealthy" and target.generation.verdict == "committed":
+        if record.rollback is not None:
+            return  # its own deadline decides, in `verdicts`
+        why = f"its health check failed: {guest.health.detail}"
+        crashed(draft, standing, why)
+        stop(draft, standing, "unhealthy", why)
+
+
+def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
+    """Another generation must run: prepare all of it, ask, and only then stop what runs."""
+    spec, record = target.wanted, standing.record
+    if spec is None:
+        return
+    if record.rollback is not None:
+        stop(draft, standing, "condemned", record.rollback.reason)  # never waits for anything
+        return
+    if not _ready(draft, standing, spec):
+        return
+    if target.kind is None and not may_begin(draft, standing):
+        return
+    if not preflight(draft, standing, spec) or not budget.take(standing):
+        return
+    claim_memory(draft, standing, spec)
+    if target.generation is None:
+        create(draft, standing, spec)
+        return
+    if in_trouble(draft, standing, "create") or in_trouble(draft, standing, "stop"):
+        return
+    running = record.generation(standing.running) if standing.running is not None else None
+    overtaken = running is not None and running.verdict == "trial"
+    cause: StopCause = "overtaken" if overtaken else "update"
+    stop(draft, standing, cause, f"generation {target.generation.number} is ready")
+
+
+def _ready(draft: Draft, standing: Standing, spec: VMSpec) -> bool:
+    """Images of the target and of the way back are there (law 2); `needs` builds what is not."""
+    good = standing.record.last_good
+    for part, what in ((spec, ""), (good.spec if good else None, "the way back lacks ")):
+        if part is not None and not images_ready(draft, part):
+            missing = ", ".join(missing_images(draft, part))
+            draft.wait("image", standing.name, f"{what}{missing} not built yet")
+            return False
+    return True
+
+
+def _bring_up(draft: Draft, standing: Standing, target: Target) -> None:
+    """Nothing runs: start the target, or the last good generation while the target may not start."""
+    record, now = standing.record, draft.now
+    spec = target.wanted
+    back = fallback(record, target)
+    if spec is None and back is None:
+        return
+    fresh = target.generation is None or target.generation.verdict == "trial"
+    rebooted = record.start is not None and record.start.deadline.boot_id != now.boot_id
+    allowed = spec is not None and images_ready(draft, spec) and not (rebooted and fresh and back)
+    if allowed and fresh:
+        allowed = may_begin(draft, standing)
+    if not allowed and back is not None and images_ready(draft, back.spec):
+        start(draft, standing, back)
+    elif not allowed:
+        if spec is not None and not images_ready(draft, spec):
+            draft.wait(
+                "image", standing.name, f"{', '.join(missing_images(draft, spec))} not built yet"
+            )
+    elif target.generation is not None:
+        start(draft, standing, target.generation)
+    elif spec is not None and preflight(draft, standing, spec):
+        create(draft, standing, spec)

@@ -1,0 +1,151 @@
+"""The decision: from what is wanted, found and remembered to what is done now.
+
+`plan` is pure: no I/O, no clock, no logging, and the order of its inputs does not matter. It runs
+in five strokes, each a file of this folder: take in what ended (`absorb`), judge who lives
+(`verdicts`), choose where each VM should go (`targets`), ask whether it may move (`rollout`,
+`preflight`), and see to images and removals (`images`, `prune`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.clock import Now
+from reconciler.model.desired import DesiredState
+from reconciler.model.names import VMName
+from reconciler.model.observed import Observed
+from reconciler.model.plan import (
+    Note,
+    Plan,
+)
+from reconciler.model.record import (
+    Record,
+)
+from reconciler.planning.absorb import absorb_exits, absorb_outcomes
+from reconciler.planning.adopt import adopt
+from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.health import probe_plan
+from reconciler.planning.images import Needs, collect
+from reconciler.planning.moves import move_one
+from reconciler.planning.policy import Policy
+from reconciler.planning.preflight import (
+    images_ready,
+)
+from reconciler.planning.prune import mark_removals, remove
+from reconciler.planning.rollout import Budget, in_order
+from reconciler.planning.targets import (
+    lift_holds,
+    lift_outdated,
+    take_in_place,
+)
+from reconciler.planning.verdicts import judge_guest
+
+
+def plan(
+    desired: DesiredState | None, observed: Observed, record: Record, now: Now, policy: Policy
+) -> Plan:
+    """What to do in this pass, what not and why, and when to look again.
+
+    `desired` is None while no revision was ever valid: then everything stays as it is, and what
+    crashes is started again.
+    """
+    draft = Draft(desired, observed, record, now, policy)
+    draft.memory_left = observed.host.memory_available_mib - policy.memory_reserve_mib
+    specs = desired.vms if desired is not None else {}
+    for name in sorted(record.vms.keys() | specs.keys() | observed.guests.keys()):
+        draft.stand(VMName(name), specs.get(name))
+    absorb_outcomes(draft)
+    unsettled = [s for s in draft.standings.values() if not _settled(draft, s)]
+    for standing in unsettled:
+        adopt(draft, standing)
+        absorb_exits(draft, standing)
+        lift_outdated(draft, standing)
+        take_in_place(draft, standing)
+        judge_guest(draft, standing)
+    mark_removals(draft)
+    lift_holds(draft)
+    _move(draft, {s.name for s in unsettled})
+    _watch(draft)
+    _applied(draft)
+    collect(draft)
+    return draft.finish()
+
+
+def _settled(draft: Draft, standing: Standing) -> bool:
+    """The quick way out for a VM that serves what is wanted and of which nothing is pending."""
+    record, spec = standing.record, standing.spec
+    good = record.last_good
+    return (
+        spec is not None
+        and good is not None
+        and (good.spec is spec or good.spec == spec)
+        and standing.synced
+        and len(draft.observed.guests.get(standing.name, ())) == 1
+        and record.start is not None
+        and record.pin is None
+        and record.quarantine is None
+        and record.backoff is None
+        and record.restart is None
+        and record.suspended is None
+        and not record.removing
+        and record.group == spec.group
+        and images_ready(draft, spec)
+    )
+
+
+def _move(draft: Draft, unsettled: set[VMName]) -> None:
+    budget, needs = Budget(draft), Needs(draft)
+    for standing in in_order(draft):
+        if standing.name not in unsettled:
+            continue
+        if standing.busy:
+            operation = draft.observed.busy[standing.name]
+            draft.wait("busy", standing.name, f"{operation.kind} in progress")
+        elif standing.record.removing:
+            remove(draft, standing)
+        elif not _suspended(draft, standing):
+            move_one(draft, standing, budget, needs)
+    needs.build()
+
+
+def _suspended(draft: Draft, standing: Standing) -> bool:
+    """A person said stop: observing and probing go on, acting does not."""
+    group = draft.group_record(standing.group).suspended if standing.spec else None
+    for scope, suspension in (
+        (standing.name, standing.record.suspended),
+        (f"group {standing.group}", group),
+        ("this host", draft.record.suspended),
+    ):
+        if suspension is not None:
+            reason = f": {suspension.reason}" if suspension.reason else ""
+            draft.wait(
+                "suspended", standing.name, f"{scope} is suspended{reason}; `resume` ends it"
+            )
+            return True
+    return False
+
+
+def _watch(draft: Draft) -> None:
+    """Every living guest is asked, for life."""
+    for standing in draft.standings.values():
+        guest = standing.guest
+        if guest is None:
+            continue
+        generation = standing.record.generation(guest.generation)
+        if generation is None:
+            continue
+        soaking = generation.verdict == "trial" or standing.record.rollback is not None
+        question = probe_plan(guest, generation.spec.health, soaking=soaking)
+        if question is not None:
+            draft.probes[guest.instance] = question
+
+
+def _applied(draft: Draft) -> None:
+    """The revision is applied when every VM serves what it says."""
+    desired, source = draft.desired, draft.record.source
+    if desired is None or source.applied == desired.revision:
+        return
+    if all(s.synced and not s.acted for s in draft.standings.values() if s.spec is not None):
+        draft.source = replace(source, applied=desired.revision)
+        draft.actions.append(Note("applied", desired.revision[:8], "every VM serves it"))
+        draft.event("revision-applied", f"revision {desired.revision[:8]} is applied")

@@ -1,0 +1,35 @@
+"""What the host allows and wants, as the planner needs it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SOAKED_RESET = 600.0
+"""Seconds of health after which past crashes are forgotten (the kubelet's habit)."""
+CRASH_BACKOFF = (1.0, 300.0)
+"""First and longest pause, in seconds, before a crashed guest is started again; doubles between."""
+TROUBLE_BACKOFF = (5.0, 180.0)
+"""The same for a build or an operation that failed for reasons outside the guest."""
+ERRORS_IN_A_ROW = 4
+"""Probe errors after which nothing is concluded from silence (Argo Rollouts' consecutiveErrorLimit)."""
+STARTUP_PROBE_PERIOD = 0.1
+"""Seconds between questions to a guest that has not answered yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """From the host's config; a repository cannot change it."""
+
+    state_dir: str
+    prune: bool = False
+    max_delete: int = 1
+    memory_reserve_mib: int = 512
+    disk_reserve_mib: int = 1024
+    max_builds: int = 2
+    generations_kept: int = 5
+
+
+def doubling(bounds: tuple[float, float], attempts: int) -> float:
+    """The pause after the nth failure in a row, n from 1."""
+    first, longest = bounds
+    return min(longest, first * 2.0 ** min(attempts - 1, 32))

@@ -1,0 +1,93 @@
+"""What must be true before a guest is stopped or started: images, memory, disk, ports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.names import VMName
+from reconciler.model.plan import WaitKind
+from reconciler.planning.draft import Draft, Standing
+
+LOOK_AGAIN = 5.0
+"""Seconds until an obstacle outside our sight is looked at again."""
+
+
+def images_ready(draft: Draft, spec: VMSpec) -> bool:
+    """Every layer and the kernel bundle are built, synced and verified."""
+    layers = draft.observed.layers
+    return spec.kernel.key in draft.observed.kernels and all(s.key in layers for s in spec.layers)
+
+
+def missing_images(draft: Draft, spec: VMSpec) -> list[str]:
+    """Titles of what is not there yet, for people."""
+    titles = [s.title for s in spec.layers if s.key not in draft.observed.layers]
+    if spec.kernel.key not in draft.observed.kernels:
+        titles.append(f"kernel {spec.kernel.name}")
+    return titles
+
+
+def preflight(draft: Draft, standing: Standing, spec: VMSpec) -> bool:
+    """Whether the host can run this spec in place of what the VM runs now.
+
+    Every obstacle becomes a wait, and is looked at again soon: no event tells that it went away.
+    """
+    obstacle = _obstacle(draft, standing, spec)
+    if obstacle is not None:
+        kind, why = obstacle
+        draft.wait(kind, standing.name, why)
+        draft.wake_at(draft.now.boot + LOOK_AGAIN)
+    return obstacle is None
+
+
+def _obstacle(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind, str] | None:
+    conflict = draft.observed.conflicts.get(standing.name)
+    if conflict is not None:
+        return "conflict", conflict.what
+    host, policy = draft.observed.host, draft.policy
+    freed = current_spec(standing)
+    extra = spec.memory_mib - (freed.memory_mib if freed else 0)
+    if extra > 0 and extra > draft.memory_left:
+        return "memory", (
+            f"needs {extra}MiB more memory, {max(0, draft.memory_left)}MiB can be given"
+            f" (policy.memory_reserve_mib keeps {policy.memory_reserve_mib}MiB)"
+        )
+    if host.disk_free_mib < policy.disk_reserve_mib:
+        return "disk", (
+            f"{host.disk_free_mib}MiB free under the state directory, less than"
+            f" policy.disk_reserve_mib {policy.disk_reserve_mib}: free some space"
+        )
+    taken = next(_taken_ports(draft, standing, spec), None)
+    return None if taken is None else ("port", taken)
+
+
+def claim_memory(draft: Draft, standing: Standing, spec: VMSpec) -> None:
+    """Take what this start will need off what the pass may still give."""
+    freed = current_spec(standing)
+    draft.memory_left -= max(0, spec.memory_mib - (freed.memory_mib if freed else 0))
+
+
+def current_spec(standing: Standing) -> VMSpec | None:
+    """What the VM's living guest was made of."""
+    if standing.guest is None:
+        return None
+    generation = standing.record.generation(standing.guest.generation)
+    return generation.spec if generation else None
+
+
+def _taken_ports(draft: Draft, standing: Standing, spec: VMSpec) -> Iterator[str]:
+    own = current_spec(standing)
+    mine = set(own.host_ports) if own else set()
+    for port in spec.host_ports:
+        if port in draft.observed.host.listening and port not in mine:
+            holder = _port_owner(draft, port, standing.name)
+            who = f"{holder} has not released it yet" if holder else "another process listens on it"
+            yield f"port {port} of the host is taken: {who}"
+
+
+def _port_owner(draft: Draft, port: int, but: VMName) -> VMName | None:
+    for other in draft.standings.values():
+        spec = current_spec(other) if other.name != but else None
+        if spec is not None and port in spec.host_ports:
+            return other.name
+    return None

@@ -1,0 +1,86 @@
+"""VMs that left the repository: kept, refused, or removed step by step until they are gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.desired import DesiredState
+from reconciler.model.plan import Note, RemoveVM, StopGuest, StopLadder
+from reconciler.model.record import Record, Stop
+from reconciler.planning.draft import Draft, Standing
+
+
+def refuse(state: DesiredState, record: Record) -> str | None:
+    """Why a valid state is refused whole; None when it may be the desired state (law 7)."""
+    if state.vms or not record.vms:
+        return None
+    return (
+        f"it has no VM at all, and this host runs {len(record.vms)}: an emptied repository stops"
+        " nothing (remove VMs one by one, with prune on)"
+    )
+
+
+def mark_removals(draft: Draft) -> None:
+    """Accept or refuse the removals that the desired state asks for."""
+    if draft.desired is None:
+        return
+    absent = [s for s in draft.standings.values() if s.spec is None]
+    for standing in draft.standings.values():
+        if standing.spec is not None and standing.record.removing:
+            standing.record = replace(standing.record, removing=False)
+    fresh = [s for s in absent if not s.record.removing]
+    if not fresh:
+        return
+    if not draft.policy.prune:
+        for standing in fresh:
+            draft.wait("prune", standing.name, "not in the repository; kept, since prune is off")
+    elif len(fresh) > draft.policy.max_delete:
+        for standing in fresh:
+            draft.wait(
+                "prune", standing.name,
+                f"not in the repository; kept, since removing {len(fresh)} VMs at once exceeds"
+                f" max_delete {draft.policy.max_delete}",
+            )  # fmt: skip
+    else:
+        for standing in fresh:
+            standing.record = replace(
+                standing.record, removing=True, pin=None, rollback=None, quarantine=None
+            )
+            draft.actions.append(Note("remove", standing.name, "left the repository"))
+            draft.event("vm-removing", f"{standing.name} left the repository", standing)
+
+
+def remove(draft: Draft, standing: Standing) -> None:
+    """The next step of a removal: stop, then clear away; the volumes stay."""
+    if standing.busy or standing.acted:
+        return
+    if _removed(draft, standing):
+        draft.dropped.append(standing.name)
+        standing.acted = True
+        draft.event("vm-removed", f"{standing.name} is gone; its volumes are kept", standing)
+        return
+    guest = standing.guest
+    if guest is not None:
+        stop_timeout = 60.0
+        generation = standing.record.generation(guest.generation)
+        if generation is not None:
+            stop_timeout = generation.spec.update.stop_timeout
+        standing.record = replace(standing.record, stop=Stop(guest.instance, "removed"))
+        why = "left the repository"
+        draft.do(standing, StopGuest(standing.name, guest.instance, StopLadder(stop_timeout), why))
+        return
+    key = f"remove/{standing.name}"
+    trouble = draft.trouble(key)
+    if trouble is not None and not trouble.retry.passed(draft.now.boot, draft.now.boot_id):
+        draft.wait(
+            "build", standing.name, f"could not be removed: {trouble.error}", trouble.retry.boot
+        )
+        return
+    draft.do(standing, RemoveVM(standing.name, "its guest is gone"))
+
+
+def _removed(draft: Draft, standing: Standing) -> bool:
+    return any(
+        outcome.kind == "remove" and outcome.subject == standing.name and outcome.error is None
+        for outcome in draft.observed.outcomes
+    )

@@ -1,0 +1,82 @@
+"""Who may move now: holds and blocks are settled before; here are order, canaries and the budget."""
+
+from __future__ import annotations
+
+from reconciler.model.names import GroupName, VMName
+from reconciler.planning.draft import Draft, Standing
+
+
+def may_begin(draft: Draft, standing: Standing) -> bool:
+    """Whether the VMs that this one comes `after` are there, healthy at the same revision."""
+    spec = standing.spec
+    if spec is None:
+        return True
+    for name in spec.update.after:
+        other = draft.standings.get(name)
+        if other is None or not other.synced:
+            draft.wait(
+                "dependency", standing.name, f"comes after {name}, which is not yet healthy"
+                " at its desired generation",
+            )  # fmt: skip
+            return False
+    if spec.group and draft.desired is not None:
+        canaries = draft.desired.group(spec.group).canary
+        if standing.name not in canaries:
+            for name in canaries:
+                other = draft.standings.get(name)
+                if other is not None and not other.synced:
+                    draft.wait("dependency", standing.name, f"canary {name} goes first")
+                    return False
+    return True
+
+
+def in_order(draft: Draft) -> list[Standing]:
+    """Standings in the order in which they may ask for the budget.
+
+    What is broken comes first, since repairing it costs nothing; then canaries, then by name.
+    """
+    canaries: set[VMName] = set()
+    if draft.desired is not None:
+        for group in draft.desired.groups.values():
+            canaries.update(group.canary)
+    return sorted(
+        draft.standings.values(), key=lambda s: (s.available, s.name not in canaries, s.name)
+    )
+
+
+class Budget:
+    """How many serving VMs of each group may still be taken down in this pass.
+
+    All members that do not serve count, whatever the cause (law 3). Repairing one of those costs
+    nothing: a broken VM must not block its own fix.
+    """
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._left: dict[GroupName, int] = {}
+        self._down: dict[GroupName, list[VMName]] = {}
+        for standing in draft.standings.values():
+            if standing.spec is None:
+                continue
+            group = standing.group
+            if group not in self._left:
+                limit = draft.desired.group(group).max_unavailable if draft.desired else 1
+                self._left[group], self._down[group] = limit, []
+            if not standing.available:
+                self._left[group] -= 1
+                self._down[group].append(standing.name)
+
+    def take(self, standing: Standing) -> bool:
+        """Ask to take this VM down; a refusal becomes a wait."""
+        if not standing.available or standing.spec is None:
+            return True
+        group = standing.group
+        if self._left[group] > 0:
+            self._left[group] -= 1
+            self._down[group].append(standing.name)
+            return True
+        down = ", ".join(sorted(self._down[group])[:5]) or "nobody"
+        self._draft.wait(
+            "budget", standing.name, f"maxUnavailable of group {group} is used up by {down}"
+        )
+        return False

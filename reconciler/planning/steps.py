@@ -1,0 +1,100 @@
+"""The single steps of a VM, each with what must be remembered of it: create, start, stop."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.plan import CreateGeneration, StartGuest, StopGuest, StopLadder
+from reconciler.model.record import Generation, Start, StartPurpose, Stop, StopCause
+from reconciler.planning.draft import Draft, Standing, count_restart
+from reconciler.planning.machines import instance_id, machine_of, volume_sizes
+from reconciler.planning.preflight import claim_memory, preflight
+
+
+def create(draft: Draft, standing: Standing, spec: VMSpec) -> None:
+    record = standing.record
+    generation = Generation(
+        vm=standing.name,
+        number=record.next_number,
+        digest=spec.digest,
+        revision=draft.desired.revision if draft.desired else record.generations[-1].revision,
+        spec=spec,
+        created_wall=draft.now.wall,
+    )
+    standing.record = record.with_generation(generation)
+    machine = machine_of(
+        generation, instance_id(standing.name, generation, draft.now), draft.observed.host,
+        draft.policy.state_dir,
+    )  # fmt: skip
+    why = f"generation {generation.number} of revision {generation.revision[:8]}"
+    draft.do(standing, CreateGeneration(standing.name, generation, machine, why))
+    draft.event(
+        "generation-created", f"{standing.name}: {why}", standing, generation=generation.number
+    )
+
+
+def start(draft: Draft, standing: Standing, generation: Generation) -> None:
+    record, now = standing.record, draft.now
+    backoff = record.backoff
+    committed = generation.verdict == "committed" and record.rollback is None
+    if committed and backoff is not None and not backoff.until.passed(now.boot, now.boot_id):
+        draft.wait(
+            "backoff", standing.name, f"crashed {backoff.crashes} times, again soon: {backoff.reason}",
+            backoff.until.boot,
+        )  # fmt: skip
+        return
+    if in_trouble(draft, standing, "create") or in_trouble(draft, standing, "start"):
+        return
+    if not preflight(draft, standing, generation.spec):
+        return
+    claim_memory(draft, standing, generation.spec)
+    instance = instance_id(standing.name, generation, now)
+    purpose = _purpose(standing, generation)
+    deadline = draft.deadline(generation.spec.health.startup_deadline)
+    record = replace(
+        record, start=Start(instance, generation.number, purpose, deadline), stop=None, restart=None
+    )
+    if purpose == "trial" and record.last_good is not None:
+        record = count_restart(record, "rollout")
+    standing.record = record
+    machine = machine_of(generation, instance, draft.observed.host, draft.policy.state_dir)
+    why = f"generation {generation.number}: {purpose}"
+    sizes = volume_sizes(generation, draft.policy.state_dir)
+    draft.do(standing, StartGuest(standing.name, machine, sizes, why))
+    draft.event("guest-starting", f"{standing.name}: {why}", standing, generation=generation.number)
+
+
+def _purpose(standing: Standing, generation: Generation) -> StartPurpose:
+    rollback = standing.record.rollback
+    if rollback is not None and rollback.target == generation.number:
+        return "rollback"
+    return "trial" if generation.verdict == "trial" else "restart"
+
+
+def stop(draft: Draft, standing: Standing, cause: StopCause, why: str) -> None:
+    guest = standing.guest
+    if guest is None or in_trouble(draft, standing, "stop"):
+        return
+    generation = standing.record.generation(guest.generation)
+    timeout = generation.spec.update.stop_timeout if generation else 60.0
+    record = replace(standing.record, stop=Stop(guest.instance, cause), restart=None)
+    if cause == "requested":
+        record = count_restart(record, "manual")
+    standing.record = record
+    draft.do(standing, StopGuest(standing.name, guest.instance, StopLadder(timeout), why))
+    draft.event(
+        "guest-stopping", f"{standing.name}: generation {guest.generation}: {why}", standing,
+        generation=guest.generation,
+    )  # fmt: skip
+
+
+def in_trouble(draft: Draft, standing: Standing, kind: str) -> bool:
+    """An operation of ours failed lately; it is tried again after a pause."""
+    trouble = draft.trouble(f"{kind}/{standing.name}")
+    if trouble is None or trouble.retry.passed(draft.now.boot, draft.now.boot_id):
+        return False
+    draft.wait(
+        "build", standing.name, f"{kind} failed, again soon: {trouble.error}", trouble.retry.boot
+    )
+    return True

@@ -1,0 +1,137 @@
+"""Which generation a VM should run, and which one it may fall back on meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.names import Digest
+from reconciler.model.plan import Note, WaitKind
+from reconciler.model.record import Generation, GroupRecord, Hold, VMRecord
+from reconciler.planning.changes import differences
+from reconciler.planning.draft import Draft, Standing
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a VM should go.
+
+    `generation` is None with a `spec` when it must still be made. `why` says why the desired
+    digest is not the target, where that is so. Both None: leave the VM as it is.
+    """
+
+    generation: Generation | None = None
+    spec: VMSpec | None = None
+    kind: WaitKind | None = None
+    why: str = ""
+
+    @property
+    def digest(self) -> Digest | None:
+        if self.generation is not None:
+            return self.generation.digest
+        return self.spec.digest if self.spec else None
+
+    @property
+    def wanted(self) -> VMSpec | None:
+        """What it is made of, made or not."""
+        return self.generation.spec if self.generation else self.spec
+
+
+def choose(draft: Draft, standing: Standing) -> Target:
+    """The rules in their order: a person's word, a way back, then the desired state."""
+    record, spec = standing.record, standing.spec
+    if record.quarantine is not None:
+        return Target(kind="quarantine", why=record.quarantine.reason)
+    if record.rollback is not None:
+        back = record.generation(record.rollback.target)
+        return Target(back, kind="rollback", why=f"going back: {record.rollback.reason}")
+    if record.pin is not None and (pinned := record.generation(record.pin.generation)):
+        return Target(
+            pinned, kind="pinned", why=f"kept at generation {pinned.number} until a new digest or `resume`"
+        )  # fmt: skip
+    good = record.last_good
+    if spec is None:
+        return Target(good)
+    if good is not None and good.digest == spec.digest:
+        return Target(good)
+    if (block := record.block_of(spec.digest)) is not None:
+        why = f"generation {block.generation} failed: {block.reason}; push a fix or `retry`"
+        return Target(good, kind="blocked", why=why)
+    if (hold := held_by(draft, standing)) is not None:
+        why = f"group {spec.group} is held since {hold.vm} failed: {hold.reason}"
+        return Target(good, kind="hold", why=why)
+    newest = record.generations[-1] if record.generations else None
+    if newest is not None and newest.verdict == "trial" and newest.digest == spec.digest:
+        return Target(newest)
+    return Target(spec=spec)
+
+
+def held_by(draft: Draft, standing: Standing) -> Hold | None:
+    """The hold that keeps this VM from its desired digest."""
+    spec = standing.spec
+    if spec is None or not spec.group or draft.desired is None:
+        return None
+    hold = draft.group_record(spec.group).hold
+    if hold is None or (standing.name, spec.digest) not in hold.held:
+        return None
+    failed = draft.desired.vms.get(hold.vm)
+    return hold if failed is not None and failed.digest == hold.digest else None
+
+
+def lift_outdated(draft: Draft, standing: Standing) -> None:
+    """A new digest ends a quarantine and a pin."""
+    spec, record = standing.spec, standing.record
+    if spec is None:
+        return
+    if record.quarantine is not None and record.quarantine.digest != spec.digest:
+        standing.record = record = replace(record, quarantine=None)
+        draft.actions.append(
+            Note("block-lifted", standing.name, "a new digest ends the quarantine")
+        )
+    if record.pin is not None and record.pin.digest != spec.digest:
+        standing.record = replace(record, pin=None)
+        draft.actions.append(Note("block-lifted", standing.name, "a new digest ends the pin"))
+
+
+def lift_holds(draft: Draft) -> None:
+    """A hold ends when the failed VM wants another digest, or nobody is held by it any more."""
+    if draft.desired is None:
+        return
+    for name, group in draft.record.groups.items():
+        hold = draft.group_record(name).hold
+        if hold is None or hold is not group.hold:
+            continue
+        failed = draft.desired.vms.get(hold.vm)
+        if failed is None or failed.digest != hold.digest:
+            draft.groups[name] = GroupRecord(name, None, group.suspended)
+            draft.actions.append(Note("lift-hold", name, f"{hold.vm} has a new digest"))
+            draft.event("hold-lifted", f"group {name} goes on: {hold.vm} has a new digest")
+
+
+def take_in_place(draft: Draft, standing: Standing) -> None:
+    """Fields that no restart is needed for: the newest generation of that digest takes them."""
+    spec, record = standing.spec, standing.record
+    if spec is None:
+        return
+    if record.group != spec.group:
+        standing.record = record = replace(record, group=spec.group)
+    for generation in reversed(record.generations):
+        if generation.digest == spec.digest and generation.verdict != "condemned":
+            if generation.spec is not spec and generation.spec != spec:
+                _replace_spec(draft, standing, generation, spec)
+            return
+
+
+def _replace_spec(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec) -> None:
+
+    changed = differences(generation.spec, spec)
+    standing.record = standing.record.with_generation(replace(generation, spec=spec))
+    words = ", ".join(str(change) for change in changed) or "nothing visible"
+    draft.actions.append(Note("in-place", standing.name, words))
+    draft.event("changed-in-place", f"{standing.name}: {words}", standing)
+
+
+def fallback(record: VMRecord, target: Target) -> Generation | None:
+    """What may run while the target is not ready."""
+    good = record.last_good
+    return None if good is None or good is target.generation else good

@@ -1,0 +1,252 @@
+"""Trial, commit, condemn: what a guest's health means for its generation.
+
+  new digest                 healthy for minHealthyTime
+------------> on trial ------------------------------------> committed = last good
+                 |  exited, panicked, checks failed, deadline
+                 v
+             condemned ----> rollback to last good ----> rolled back
+                                     |  fails too
+                                     v
+                                quarantine: no more by itself
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.names import Digest, GenerationNumber, VMName
+from reconciler.model.plan import DropGenerations, Note
+from reconciler.model.record import (
+    Blocked,
+    Evidence,
+    Generation,
+    GroupRecord,
+    Hold,
+    Quarantine,
+    Rollback,
+    VMRecord,
+)
+from reconciler.planning.draft import Draft, Standing, count_restart
+from reconciler.planning.health import passing_for
+from reconciler.planning.policy import SOAKED_RESET
+
+STOP_GRACE = 20.0
+"""Seconds after the power button until SIGKILL has done its work: the ladder's two last rungs."""
+BLOCKED_KEPT = 20
+"""Condemned digests remembered for each VM; the oldest are forgotten first."""
+
+
+def judge_guest(draft: Draft, standing: Standing) -> None:
+    """Follow one living guest: commit, condemn, end a rollback, forget old crashes, or wait."""
+    guest, record = standing.guest, standing.record
+    if guest is None or standing.busy or record.stop is not None:
+        return
+    generation = record.generation(guest.generation)
+    start = record.start
+    if generation is None or start is None or start.instance != guest.instance:
+        return
+    if generation.verdict == "trial":
+        _judge_trial(draft, standing, generation)
+    elif record.rollback is not None and generation.number == record.rollback.target:
+        _judge_rollback(draft, standing, generation)
+    elif record.backoff is not None:
+        _forgive_crashes(draft, standing, generation)
+
+
+def _judge_trial(draft: Draft, standing: Standing, generation: Generation) -> None:
+    guest, start = standing.guest, standing.record.start
+    if guest is None or start is None:
+        return
+    health = generation.spec.health
+    passing = passing_for(guest, health, draft.now)
+    if passing is not None:
+        if passing >= health.min_healthy_time:
+            commit(draft, standing, generation)
+        else:
+            left = health.min_healthy_time - passing
+            draft.wait(
+                "soak", standing.name,
+                f"generation {generation.number} on trial: healthy for {passing:.1f}s"
+                f" of {health.min_healthy_time:g}s", draft.now.boot + left,
+            )  # fmt: skip
+        return
+    detail = guest.health.detail
+    if standing.judgement == "unknown":
+        draft.wait("probe", standing.name, f"its health could not be asked for: {detail}")
+    elif standing.judgement == "unhealthy" and guest.health.ever_passed:
+        evidence = Evidence("probe-failed", probe=detail)
+        condemn(draft, standing, generation, f"its health check failed: {detail}", evidence)
+    elif start.deadline.passed(draft.now.boot, draft.now.boot_id):
+        evidence = Evidence("startup-timeout", probe=detail)
+        condemn(
+            draft, standing, generation,
+            f"not healthy within startupDeadline {health.startup_deadline:g}s: {detail}", evidence,
+        )  # fmt: skip
+    else:
+        draft.wait(
+            "starting", standing.name,
+            f"generation {generation.number} on trial: waiting for its checks ({detail})",
+            start.deadline.boot,
+        )  # fmt: skip
+
+
+def commit(draft: Draft, standing: Standing, generation: Generation) -> None:
+    """It stayed healthy long enough: from now on it is what a rollback goes back to."""
+    committed = replace(
+        generation, verdict="committed", verdict_wall=draft.now.wall, reason="stayed healthy"
+    )
+    record = standing.record.with_generation(committed)
+    record = replace(
+        record, quarantine=None, backoff=None,
+        blocked=tuple(b for b in record.blocked if b.digest != generation.digest),
+    )  # fmt: skip
+    standing.record, dropped = _trim(record, draft.policy.generations_kept, generation.number)
+    draft.actions.append(
+        Note("commit", standing.name, f"generation {generation.number} is healthy")
+    )
+    if dropped:
+        draft.actions.append(DropGenerations(standing.name, dropped, "older than what is kept"))
+    draft.event(
+        "generation-committed", f"{standing.name}: generation {generation.number} is healthy",
+        standing, generation=generation.number,
+    )  # fmt: skip
+
+
+def _trim(
+    record: VMRecord, keep: int, running: GenerationNumber
+) -> tuple[VMRecord, tuple[GenerationNumber, ...]]:
+    """The newest `keep` generations stay, and always the last good and the running one."""
+    good = record.last_good
+    pinned = {running, good.number if good else running}
+    old = [g.number for g in record.generations[:-keep] if g.number not in pinned]
+    kept = tuple(g for g in record.generations if g.number not in old)
+    return replace(record, generations=kept), tuple(old)
+
+
+def condemn(
+    draft: Draft, standing: Standing, generation: Generation, why: str, evidence: Evidence
+) -> None:
+    """The verdict, the block, the hold and the way back: one transaction, or a crash forgets some."""
+    now = draft.now.wall
+    record = standing.record.with_generation(
+        replace(generation, verdict="condemned", verdict_wall=now, reason=why, evidence=evidence)
+    )
+    former = record.block_of(generation.digest)
+    block = Blocked(
+        digest=generation.digest,
+        generation=generation.number,
+        reason=why,
+        attempts=(former.attempts if former else 0) + 1,
+        first_wall=former.first_wall if former else now,
+        last_wall=now,
+    )
+    others = [b for b in record.blocked if b.digest != generation.digest]
+    record = replace(record, blocked=tuple([*others, block][-BLOCKED_KEPT:]))
+    draft.actions.append(Note("condemn", standing.name, why))
+    draft.event(
+        "generation-condemned", f"{standing.name}: generation {generation.number} condemned: {why}",
+        standing, "error", generation.number,
+    )  # fmt: skip
+    standing.record = record
+    _way_back(draft, standing, generation, why)
+    _hold_group(draft, standing, generation, why)
+
+
+def _way_back(draft: Draft, standing: Standing, bad: Generation, why: str) -> None:
+    good = standing.record.last_good
+    if good is None:
+        return
+    if bad.spec.rollback.mode == "manual":
+        command = f"reconciler rollback {standing.name}"
+        quarantine(draft, standing, f"{why}; rollback.mode is manual: run `{command}`")
+    elif bad.spec.rollback.data_epoch != good.spec.rollback.data_epoch:
+        quarantine(
+            draft, standing,
+            f"{why}; generation {good.number} has another dataEpoch, so going back is a person's choice",
+        )  # fmt: skip
+    else:
+        health, stop = good.spec.health, bad.spec.update.stop_timeout + STOP_GRACE
+        seconds = stop + health.startup_deadline + health.min_healthy_time
+        rollback = Rollback(bad.number, good.number, draft.deadline(seconds), why)
+        standing.record = replace(standing.record, rollback=rollback)
+
+
+def _hold_group(draft: Draft, standing: Standing, generation: Generation, why: str) -> None:
+    """The members that were about to take the same change stay where they are."""
+    if draft.desired is None or standing.spec is None or not standing.spec.group:
+        return
+    if draft.desired.group(standing.spec.group).on_failure == "continue":
+        return
+    if standing.spec.digest != generation.digest:
+        return  # already overtaken: nobody is about to take it
+    held = tuple(
+        (spec.name, spec.digest)
+        for spec in draft.desired.vms.values()
+        if spec.group == standing.spec.group and spec.name != standing.name
+        and not _has_taken(draft, spec.name, spec.digest)
+    )  # fmt: skip
+    hold = Hold(standing.name, generation.digest, why, draft.now.wall, held)
+    former = draft.group_record(standing.spec.group)
+    draft.groups[standing.spec.group] = GroupRecord(former.name, hold, former.suspended)
+    draft.actions.append(Note("hold", standing.spec.group, f"{standing.name} failed: {why}"))
+    draft.event(
+        "group-held", f"group {standing.spec.group} is held: {standing.name} failed: {why}",
+        standing, "error",
+    )  # fmt: skip
+
+
+def _has_taken(draft: Draft, name: VMName, digest: Digest) -> bool:
+    """Whether a member runs that digest already, on trial or for good."""
+    other = draft.standings.get(name)
+    if other is None or other.guest is None:
+        return False
+    generation = other.record.generation(other.guest.generation)
+    return generation is not None and generation.digest == digest
+
+
+def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) -> None:
+    guest, rollback = standing.guest, standing.record.rollback
+    if guest is None or rollback is None:
+        return
+    health = generation.spec.health
+    passing = passing_for(guest, health, draft.now)
+    if passing is not None and passing >= health.min_healthy_time:
+        standing.record = count_restart(replace(standing.record, rollback=None), "rollback")
+        draft.actions.append(Note("rolled-back", standing.name, rollback.reason))
+        draft.event(
+            "rolled-back",
+            f"{standing.name}: back on generation {generation.number} after {rollback.reason}",
+            standing, "warning", generation.number,
+        )  # fmt: skip
+    elif rollback.deadline.passed(draft.now.boot, draft.now.boot_id) and passing is None:
+        quarantine(
+            draft, standing, f"rolling back failed: not healthy in time: {guest.health.detail}"
+        )
+    else:
+        until = draft.now.boot + health.min_healthy_time - passing if passing is not None else None
+        draft.wait(
+            "rollback", standing.name,
+            f"going back to generation {generation.number}: {rollback.reason}",
+            until if until is not None else rollback.deadline.boot,
+        )  # fmt: skip
+
+
+def quarantine(draft: Draft, standing: Standing, why: str) -> None:
+    """Nothing more happens to this VM by itself: no ping-pong."""
+    digest = standing.spec.digest if standing.spec else standing.record.generations[-1].digest
+    standing.record = replace(
+        standing.record, rollback=None, quarantine=Quarantine(why, digest, draft.now.wall)
+    )
+    draft.actions.append(Note("quarantine", standing.name, why))
+    draft.event("quarantined", f"{standing.name}: {why}", standing, "error", standing.running)
+
+
+def _forgive_crashes(draft: Draft, standing: Standing, generation: Generation) -> None:
+    guest = standing.guest
+    passing = passing_for(guest, generation.spec.health, draft.now) if guest else None
+    if passing is None:
+        return
+    if passing >= SOAKED_RESET:
+        standing.record = replace(standing.record, backoff=None)
+    else:
+        draft.wake_at(draft.now.boot + SOAKED_RESET - passing)
