@@ -1,0 +1,122 @@
+"""Values of the record as JSON text and back, exactly, with a checksum that finds a flipped bit."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from typing import Any, TypeVar
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticSerializationError
+
+from reconciler.errors import LedgerError
+from reconciler.model.desired import VMSpec
+from reconciler.model.record import (
+    BuildTrouble,
+    Event,
+    Generation,
+    GroupRecord,
+    Intent,
+    SourceRecord,
+    Suspension,
+    VMRecord,
+)
+
+Body = VMRecord | GroupRecord | BuildTrouble | SourceRecord | Suspension | Event | Intent
+T = TypeVar("T", bound=Body)
+Part = TypeVar("Part")
+
+# A deadline that never comes is infinite; plain JSON would store it as null.
+LENIENT = ConfigDict(ser_json_inf_nan="constants")
+
+
+@cache
+def _adapters() -> dict[Any, TypeAdapter[Any]]:
+    """Built on first use: it costs tens of milliseconds.
+
+    Each of a one-tuple, because pydantic takes no configuration for a bare dataclass.
+    """
+    return {
+        VMRecord: TypeAdapter(tuple[VMRecord], config=LENIENT),
+        GroupRecord: TypeAdapter(tuple[GroupRecord], config=LENIENT),
+        BuildTrouble: TypeAdapter(tuple[BuildTrouble], config=LENIENT),
+        SourceRecord: TypeAdapter(tuple[SourceRecord], config=LENIENT),
+        Suspension: TypeAdapter(tuple[Suspension], config=LENIENT),
+        Event: TypeAdapter(tuple[Event], config=LENIENT),
+        Intent: TypeAdapter(tuple[Intent], config=LENIENT),
+    }
+
+
+def encode(value: Body) -> str:
+    """JSON of a value. Raises UnicodeError for text that is not Unicode; see `mended`."""
+    try:
+        return _adapters()[type(value)].dump_json((value,)).decode()
+    except PydanticSerializationError as error:
+        raise UnicodeError(f"{type(value).__name__}: {error}") from error
+
+
+def mended(value: T) -> T:
+    """The same value with each lone surrogate as `?`.
+
+    A console or a path may bring bytes that are no text; they must not stop the daemon from
+    remembering the rest.
+    """
+    plain = _adapters()[type(value)].dump_python((value,))
+    text = json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
+    return decode(type(value), text)
+
+
+def decode(kind: type[T], body: bytes) -> T:
+    """The value that was encoded. Raises LedgerError if another version wrote another form."""
+    try:
+        value: T = _adapters()[kind].validate_json(body, strict=True)[0]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"][1:])
+        raise LedgerError(
+            f"the ledger holds a {kind.__name__} that cannot be read: {where}: {first['msg']}",
+            hint="run the version that wrote it, or move the ledger aside: guests are then adopted",
+        ) from error
+    return value
+
+
+def checksum(table: str, key: str, body: bytes) -> int:
+    """crc32 of a row. It covers the key too, so that a row cannot pass for another."""
+    return zlib.crc32(body, zlib.crc32(f"{table}\0{key}\0".encode()))
+
+
+def sharing() -> Callable[[VMRecord], VMRecord]:
+    """A function that makes equal parts of the records given to it one object in memory.
+
+    The generations of a VM, and the VMs of a fleet, mostly have the same kernel, layers and
+    policies; what was just read from disk has a copy of them in every generation.
+    """
+    pool: dict[Any, Any] = {}
+
+    def one(value: Part) -> Part:
+        shared: Part = pool.setdefault(value, value)
+        return shared
+
+    def spec(own: VMSpec) -> VMSpec:
+        return replace(
+            own,
+            labels=one(own.labels),
+            kernel=one(own.kernel),
+            layers=tuple([one(layer) for layer in own.layers]),
+            volumes=one(own.volumes),
+            networks=one(own.networks),
+            health=one(own.health),
+            update=one(own.update),
+            rollback=one(own.rollback),
+        )
+
+    def generation(own: Generation) -> Generation:
+        return replace(own, revision=one(own.revision), spec=spec(own.spec))
+
+    def vm(own: VMRecord) -> VMRecord:
+        return replace(own, generations=tuple([generation(g) for g in own.generations]))
+
+    return vm

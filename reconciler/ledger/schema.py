@@ -1,0 +1,133 @@
+"""The tables of the ledger, and how an older ledger becomes a newer one."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from reconciler.errors import LedgerTooNew
+from reconciler.ledger.codec import checksum
+
+APPLICATION_ID = 0x6D76726C
+"""`mvrl` in the file's header, so that `file` and we can tell a ledger from another database."""
+
+BUSY_SECONDS = 5.0
+"""How long to wait for a person's sqlite3 shell to let go of the file."""
+LOG_BYTES = 4 * 1024 * 1024
+"""What the write-ahead log is cut back to after a large burst."""
+
+Migration = Callable[[sqlite3.Connection], None]
+Connect = Callable[[Path], sqlite3.Connection]
+
+
+def _tables(connection: sqlite3.Connection) -> None:
+    """Version 1. `meta` keeps this form for ever: it is how any version knows any other."""
+    connection.execute(
+        "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL, checksum INTEGER NOT NULL)"
+    )
+    for table in ("vms", "groups", "builds", "singles"):
+        connection.execute(
+            f"CREATE TABLE {table} "
+            "(key TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL, checksum INTEGER NOT NULL)"
+        )
+    connection.execute(
+        "CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " body TEXT NOT NULL, checksum INTEGER NOT NULL)"
+    )
+    connection.execute(
+        "CREATE TABLE intents (sequence INTEGER PRIMARY KEY AUTOINCREMENT,"
+        " id TEXT UNIQUE NOT NULL, body TEXT NOT NULL, checksum INTEGER NOT NULL,"
+        " ended_wall REAL, outcome TEXT)"
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (_tables,)
+"""The function at index n turns version n into version n + 1. Only ever append."""
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    """A connection to an existing ledger, for one writer; transactions are spelled out."""
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=BUSY_SECONDS,
+        isolation_level=None,
+        check_same_thread=False,  # opened by the caller, then used by the writer's thread alone
+    )
+    # Damaged text is for the checksum to find, not for the decoder to trip over.
+    connection.text_factory = bytes
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def version(connection: sqlite3.Connection) -> int | None:
+    """The schema's version; None if this is no ledger, or one too damaged to say."""
+    if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
+        return None
+    row = connection.execute(
+        "SELECT CAST(body AS BLOB), checksum FROM meta WHERE key = 'schema_version'"
+    ).fetchone()
+    if row is None or checksum("meta", "schema_version", row[0]) != row[1]:
+        return None
+    return int(row[0])
+
+
+def refuse_newer(found: int, known: int, path: Path) -> None:
+    """Raise LedgerTooNew rather than guess at what a newer version means."""
+    if found > known:
+        raise LedgerTooNew(
+            f"{path} has schema version {found}; this version of reconciler knows {known}",
+            hint="install the newer version again; the file was not changed",
+        )
+
+
+def migrate(
+    connection: sqlite3.Connection, found: int, migrations: Sequence[Migration] = MIGRATIONS
+) -> None:
+    """Bring a ledger from version `found` to the newest: each step is one transaction."""
+    for number, step in enumerate(migrations[found:], start=found + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            step(connection)
+            text = str(number)
+            connection.execute(
+                "INSERT OR REPLACE INTO meta VALUES ('schema_version', ?, ?)",
+                (text, checksum("meta", "schema_version", text.encode())),
+            )
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def create(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
+    """Write an empty ledger. It is whole when this returns; whoever calls it renames it."""
+    connection = sqlite3.connect(path, isolation_level=None)
+    try:
+        connection.execute("PRAGMA synchronous = EXTRA")
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        migrate(connection, 0, migrations)
+    finally:
+        connection.close()
+
+
+def missing(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> list[str]:
+    """Names of tables and indexes that are not as these migrations make them."""
+    statement = "SELECT name, CAST(sql AS BLOB) FROM sqlite_master"
+    fresh = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        migrate(fresh, 0, migrations)
+        wanted = fresh.execute(statement).fetchall()
+    finally:
+        fresh.close()
+    found = {
+        (bytes(name).decode(errors="replace"), sql) for name, sql in connection.execute(statement)
+    }
+    return [name for name, sql in wanted if (name, sql) not in found]

@@ -1,0 +1,219 @@
+"""The ledger on sqlite: one writer, one transaction a write, memory never ahead of the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from reconciler.clock import Clock
+from reconciler.errors import LedgerUnwritable
+from reconciler.ledger import reading, recovery, rows, schema
+from reconciler.model.record import Change, Event, Intent, Record, apply
+
+Subscriber = Callable[[Event], None]
+T = TypeVar("T")
+
+
+class SqliteLedger:
+    """What must be remembered, durably. Make it with `open_ledger`; end it with `close`.
+
+    After any failure the connection is thrown away, and the record is read again before the next
+    write: when a sync failed, nobody but the disk knows what reached it.
+    """
+
+    def __init__(
+        self, path: Path, clock: Clock, connection: sqlite3.Connection, connect: schema.Connect
+    ) -> None:
+        self._path = path
+        self._clock = clock
+        self._connect = connect
+        self._record = reading.record(connection)
+        self._inode = path.stat().st_ino
+        # From here on only the writer's thread touches the connection.
+        self._connection: sqlite3.Connection | None = connection
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
+        self._subscribers: list[Subscriber] = []
+
+    def record(self) -> Record:
+        """The present record, from memory."""
+        return self._record
+
+    async def write(self, changes: Iterable[Change]) -> Record:
+        """Apply all or nothing; durable when it returns. Raises LedgerUnwritable.
+
+        A caller that is cancelled does not learn how its write ended; `record` does.
+        """
+        batch = tuple(changes)
+        if not batch:
+            return self._record
+        loop = asyncio.get_running_loop()
+        wall = self._clock.now().wall
+        return await loop.run_in_executor(self._writer, self._commit, batch, wall, loop)
+
+    async def events(self, after: int, limit: int) -> list[Event]:
+        """Events with a sequence greater than `after`, oldest first. Raises LedgerUnwritable."""
+        return await self._ask(lambda connection: reading.events(connection, after, limit))
+
+    async def latest_events(self, limit: int) -> list[Event]:
+        """The newest events, oldest first. Raises LedgerUnwritable."""
+        return await self._ask(lambda connection: reading.latest_events(connection, limit))
+
+    async def intents_open(self) -> list[Intent]:
+        """Side effects that were begun and have no end, oldest first. Raises LedgerUnwritable."""
+        return await self._ask(reading.open_intents)
+
+    def subscribe(self, callback: Subscriber) -> Callable[[], None]:
+        """Call back with each new event once it is durable, on the thread of the writing loop.
+
+        Returns what ends the subscription.
+        """
+        self._subscribers.append(callback)
+
+        def unsubscribe() -> None:
+            with contextlib.suppress(ValueError):
+                self._subscribers.remove(callback)
+
+        return unsubscribe
+
+    async def close(self) -> None:
+        """Wait for the write in progress, then let go of the file. Closing twice does no harm."""
+        await asyncio.to_thread(self._shut)
+
+    def _shut(self) -> None:
+        self._writer.shutdown(wait=True)
+        self._discard()
+
+    async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._read, question)
+
+    # What follows runs on the writer's thread.
+
+    def _commit(
+        self, batch: Sequence[Change], wall: float, loop: asyncio.AbstractEventLoop
+    ) -> Record:
+        prepared = [rows.prepare(change) for change in batch]
+        connection = self._usable()
+        try:
+            self._refuse_moved()
+            connection.execute("BEGIN IMMEDIATE")
+            stored = [rows.store(connection, each, wall) for each in prepared]
+            rows.trim(connection)
+            connection.execute("COMMIT")
+        except (sqlite3.Error, OSError) as error:
+            self._discard()
+            raise recovery.unwritable(error, self._path) from error
+        except BaseException:
+            self._discard()
+            raise
+        self._record = apply(self._record, tuple(each.change for each in prepared))
+        if events := [event for event in stored if event is not None]:
+            with contextlib.suppress(RuntimeError):  # the loop ended while the write was under way
+                loop.call_soon_threadsafe(self._tell, events)
+        return self._record
+
+    def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
+        connection = self._usable()
+        try:
+            return question(connection)
+        except (sqlite3.Error, OSError) as error:
+            self._discard()
+            raise recovery.unwritable(error, self._path) from error
+
+    def _usable(self) -> sqlite3.Connection:
+        """The connection; after a failure a new one, with the record as the disk has it."""
+        if self._connection is not None:
+            return self._connection
+        try:
+            self._refuse_moved()
+            connection = self._connect(self._path)
+            try:
+                self._record = reading.record(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except (sqlite3.Error, OSError, reading.Damaged) as error:
+            raise recovery.unwritable(error, self._path) from error
+        self._connection = connection
+        return connection
+
+    def _refuse_moved(self) -> None:
+        """Sqlite would go on writing to a file that no name leads to."""
+        if self._path.stat().st_ino != self._inode:
+            raise LedgerUnwritable(
+                f"{self._path} is not the file that was opened",
+                kind="moved",
+                hint="put it back, or restart the daemon: guests are then adopted",
+            )
+
+    def _discard(self) -> None:
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            with contextlib.suppress(sqlite3.Error):
+                connection.close()
+
+    def _tell(self, events: Sequence[Event]) -> None:
+        for callback in tuple(self._subscribers):
+            for event in events:
+                callback(event)
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    ledger: SqliteLedger
+    recovered: str | None = None
+    """What happened to the ledger that was there, in words; None if all is well."""
+
+
+def open_ledger(
+    path: Path,
+    clock: Clock,
+    *,
+    migrations: Sequence[schema.Migration] = schema.MIGRATIONS,
+    connect: schema.Connect = schema.connect,
+) -> Opened:
+    """Open the ledger, or begin one.
+
+    A damaged one is moved aside and kept; `recovered` then says so, and the guests are to be
+    adopted. Raises LedgerTooNew, LedgerUnwritable, or LedgerError for a record in another form.
+    """
+    try:
+        reason = ""
+        if path.exists():
+            try:
+                return Opened(_open_sound(path, clock, migrations, connect))
+            except (reading.Damaged, sqlite3.Error) as error:
+                if not recovery.is_damage(error):
+                    raise
+                reason = str(error)
+        aside = recovery.begin(path, migrations)
+        ledger = _open_sound(path, clock, migrations, connect)
+    except (sqlite3.Error, OSError) as error:
+        raise recovery.unwritable(error, path) from error
+    if aside is None:
+        return Opened(ledger)
+    what = f"was damaged ({reason})" if reason else "was missing, and only its log was there"
+    return Opened(
+        ledger,
+        f"the ledger {path} {what}; it is kept as {aside.name} and a new one was begun:"
+        " running guests are adopted, and what was blocked or suspended is forgotten",
+    )
+
+
+def _open_sound(
+    path: Path, clock: Clock, migrations: Sequence[schema.Migration], connect: schema.Connect
+) -> SqliteLedger:
+    found = recovery.examine(path, migrations)
+    connection = connect(path)
+    try:
+        recovery.inspect(connection, migrations[:found])
+        schema.migrate(connection, found, migrations)
+        return SqliteLedger(path, clock, connection, connect)
+    except BaseException:
+        connection.close()
+        raise
