@@ -1,0 +1,192 @@
+"""The present state of the fleet as series, written anew at every scrape.
+
+Written as text and not through the client library's sample objects: at 1,000 VMs these are 24,000
+lines, and one object for each takes most of a tenth of a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import get_args
+
+from reconciler.model.status import (
+    FleetStatus,
+    GroupStatus,
+    RolloutState,
+    SourceStatus,
+    SyncState,
+    VMState,
+    VMStatus,
+)
+
+VM_STATES: tuple[str, ...] = get_args(VMState)
+SYNC_STATES: tuple[str, ...] = get_args(SyncState)
+ROLLOUT_STATES: tuple[str, ...] = get_args(RolloutState)
+RESTART_REASONS = ("crash", "rollout", "rollback", "unhealthy", "manual")
+"""Present for every VM from the start; another reason that the record names is added to them."""
+
+
+def render(status: FleetStatus) -> bytes:
+    """All series that say how things are, as text of the exposition format 0.0.4."""
+    lines = [
+        *_host(status),
+        *_source_lines(status),
+        *_group_lines(status.groups, _blocked_by_group(status.vms)),
+        *_vm_lines(status.vms),
+    ]
+    lines.append("")
+    return "\n".join(lines).encode()
+
+
+def _family(name: str, kind: str, text: str, series: Iterable[str]) -> Iterator[str]:
+    """One metric: its head, then its series, which begin with `{` or with a space."""
+    yield f"# HELP reconciler_{name} {text}"
+    yield f"# TYPE reconciler_{name} {kind}"
+    full = f"reconciler_{name}"
+    for one in series:
+        yield full + one
+
+
+def _quoted(value: str) -> str:
+    """A label's value. Names are harmless by their pattern; reasons and commits may not be."""
+    if '"' in value or "\\" in value or "\n" in value:
+        value = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+    return f'"{value}"'.encode("utf-8", "replace").decode()
+
+
+def _state_set(labels: Iterable[tuple[str, str]], label: str, states: tuple[str, ...]) -> list[str]:
+    """For each subject one series a state, of which one is 1: sums and averages then mean something."""
+    tails = [(state, f',{label}="{state}"}} ') for state in states]
+    return [
+        f"{{{subject}{tail}{1 if present == state else 0}"
+        for subject, present in labels
+        for state, tail in tails
+    ]
+
+
+def _host(status: FleetStatus) -> Iterator[str]:
+    def suspended() -> Iterator[str]:
+        yield f'{{scope="host",name=""}} {int(status.suspended)}'
+        for group in status.groups:
+            yield f'{{scope="group",name={_quoted(group.name)}}} {int(group.state == "suspended")}'
+        for vm in status.vms:
+            yield f'{{scope="vm",name={_quoted(vm.name)}}} {int(vm.suspended)}'
+
+    yield from _family("suspended", "gauge", "1 while nothing is done here.", suspended())
+    yield from _family(
+        "manifest_errors",
+        "gauge",
+        "Problems of the newest revision, which was refused for them.",
+        [f" {len(status.revision.problems)}"],
+    )
+
+
+def _source_lines(status: FleetStatus) -> Iterator[str]:
+    labelled = [(f"source={_quoted(source.name)}", source) for source in status.sources]
+
+    def gauge(name: str, text: str, value: Callable[[SourceStatus], float]) -> Iterator[str]:
+        return _family(
+            f"source_{name}", "gauge", text, [f"{{{of}}} {value(s)!r}" for of, s in labelled]
+        )
+
+    yield from gauge(
+        "last_success_timestamp_seconds",
+        "When it was last read; 0: never.",
+        lambda source: source.last_success_wall or 0,
+    )
+    yield from gauge("consecutive_failures", "Failed looks in a row.", lambda s: s.failures)
+    # Exactly one live series a source: the commit before leaves with the scrape that brings the next.
+    commit = status.revision.observed
+    yield from _family(
+        "source_revision_info",
+        "gauge",
+        "1; the newest valid commit.",
+        [f"{{{of},commit={_quoted(commit)}}} 1" for of, _ in labelled if commit],
+    )
+
+
+def _blocked_by_group(vms: Iterable[VMStatus]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for vm in vms:
+        counts[vm.group] = counts.get(vm.group, 0) + vm.blocked
+    return counts
+
+
+def _group_lines(groups: tuple[GroupStatus, ...], blocked: dict[str, int]) -> Iterator[str]:
+    labelled = [(f"group={_quoted(group.name)}", group) for group in groups]
+
+    def gauge(name: str, text: str, value: Callable[[GroupStatus], int]) -> Iterator[str]:
+        return _family(name, "gauge", text, [f"{{{of}}} {value(g)}" for of, g in labelled])
+
+    yield from _family(
+        "rollout_state",
+        "gauge",
+        "State of a group.",
+        _state_set(((of, g.state) for of, g in labelled), "state", ROLLOUT_STATES),
+    )
+    yield from gauge("unavailable_vms", "Members that do not serve.", lambda g: g.unavailable)
+    yield from gauge("unavailable_budget", "maxUnavailable.", lambda g: g.max_unavailable)
+    yield from gauge("rollout_pending_vms", "Members yet to move.", lambda g: g.pending)
+    # VMs without a group are counted under the empty name.
+    counts = {group.name: 0 for group in groups} | blocked
+    yield from _family(
+        "blocked_generations",
+        "gauge",
+        "Condemned digests that are remembered.",
+        [f"{{group={_quoted(name)}}} {count}" for name, count in counts.items()],
+    )
+
+
+def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
+    labelled = [(f"vm={_quoted(vm.name)}", vm) for vm in vms]
+
+    def gauge(name: str, text: str, value: Callable[[VMStatus], int]) -> Iterator[str]:
+        return _family(
+            f"vm_{name}", "gauge", text, [f"{{{of}}} {value(vm)}" for of, vm in labelled]
+        )
+
+    yield from _family(
+        "vm_info",
+        "gauge",
+        "1; what a VM is.",
+        [f'{{{of},group={_quoted(vm.group)},hypervisor="qemu"}} 1' for of, vm in labelled],
+    )
+    yield from _family(
+        "vm_state",
+        "gauge",
+        "State of a VM.",
+        _state_set(((of, vm.state) for of, vm in labelled), "state", VM_STATES),
+    )
+    yield from _family(
+        "vm_sync_status",
+        "gauge",
+        "Whether a VM is as desired.",
+        _state_set(((of, vm.sync) for of, vm in labelled), "status", SYNC_STATES),
+    )
+    yield from gauge("healthy", "Whether its checks pass.", lambda vm: int(vm.healthy))
+    yield from gauge(
+        "running_generation", "What runs; 0: nothing.", lambda vm: vm.generation.running or 0
+    )
+    yield from gauge(
+        "desired_generation", "What should run; 0: none.", lambda vm: vm.generation.desired or 0
+    )
+    yield from gauge(
+        "last_good_generation",
+        "Newest committed; 0: none.",
+        lambda vm: vm.generation.last_good or 0,
+    )
+    yield from _family(
+        "vm_start_timestamp_seconds",
+        "gauge",
+        "When its guest was started; absent while none runs.",
+        [f"{{{of}}} {vm.started_wall!r}" for of, vm in labelled if vm.started_wall is not None],
+    )
+    yield from _family("vm_restarts_total", "counter", "Guests started anew.", _restarts(labelled))
+
+
+def _restarts(labelled: Iterable[tuple[str, VMStatus]]) -> Iterator[str]:
+    none = dict.fromkeys(RESTART_REASONS, 0)
+    for of, vm in labelled:
+        counts = none | dict(vm.restarts) if vm.restarts else none
+        for reason, count in counts.items():
+            yield f"{{{of},reason={_quoted(reason)}}} {count}"
