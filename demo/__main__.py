@@ -1,0 +1,115 @@
+"""Shows the main job on real guests: `./dev demo`, with `--keep` to play on."""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+from collections.abc import Callable
+
+from rich.console import Console
+
+from demo.daemon import free_port
+from demo.fleet import is_free, page, usable_ports, use_ports
+from demo.poller import Poller
+from demo.screen import DemoFailed, Screen
+from demo.show import Show, perform, summary
+from demo.stage import MANIFESTS, Stage
+from demo.steps import STEPS
+
+INTERRUPTED = 130
+HTTP_PORT = 9188
+
+
+def main() -> int:
+    arguments = parse()
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
+    stage = Stage.open(HTTP_PORT if is_free(HTTP_PORT) else free_port())
+    failed = True
+    try:
+        play(stage, console, keep=arguments.keep)
+        failed = False
+    except KeyboardInterrupt:
+        console.print("\ninterrupted", style="yellow")
+        failed = False
+        return INTERRUPTED
+    except DemoFailed as error:
+        console.print(f"\nThe demo failed: {error}", style="red", markup=False, highlight=False)
+        return 1
+    finally:
+        left = stage.close(keep_files=failed)
+        if failed:
+            console.print(f"Logs are kept in {stage.root}", highlight=False)
+            console.print(
+                f"  {stage.daemon.log}\n  {stage.state}/vms/*/console.log", highlight=False
+            )
+        if left:
+            console.print(f"Still running, end by hand: {left}", style="red", highlight=False)
+    return 1 if left else 0
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="./dev demo", description="push manifests and watch real guests"
+    )
+    parser.add_argument(
+        "--keep", action="store_true", help="stay up afterwards, until Ctrl-C, to play with it"
+    )
+    return parser.parse_args()
+
+
+def play(stage: Stage, console: Console, *, keep: bool) -> None:
+    ports = usable_ports()
+    stage.repository.copy_from(MANIFESTS)
+    use_ports(stage.repository, ports)
+    stage.repository.push("the fleet")
+    seeded = stage.seed()
+    screen = Screen(console, len(STEPS))
+    screen.say(f"repository {stage.repository.bare}, daemon log {stage.daemon.log}")
+    if not seeded:
+        screen.say("first run: the kernel bundle is fetched by apt and unpacked, once")
+    with screen.open():
+        started(stage.daemon.start)
+        with Poller(ports, interval=0.1) as poller:
+            show = Show(stage, screen, poller)
+            for number, step in enumerate(STEPS, 1):
+                perform(show, number, step)
+    summary(console, show.results)
+    if keep:
+        stay(stage, console, ports)
+
+
+def started(start: Callable[[], object]) -> None:
+    try:
+        start()
+    except RuntimeError as error:
+        raise DemoFailed(str(error)) from error
+
+
+def stay(stage: Stage, console: Console, ports: dict[str, int]) -> None:
+    """Print what there is to play with, and wait for Ctrl-C."""
+    cli = f"{sys.executable} -m reconciler"
+    on = f"--socket {stage.daemon.settings.socket}"
+    work = stage.repository.work
+    guests = stage.daemon.fleet().vms
+    web = [f"http://127.0.0.1:{port}/  ({vm})" for vm, port in ports.items() if vm in guests]
+    lines = [
+        "",
+        "Still up; Ctrl-C ends it, guests and all.",
+        *web,
+        f"http://127.0.0.1:{stage.daemon.settings.http_port}/metrics",
+        f"{cli} status --watch {on}",
+        f"{cli} history web-a {on}",
+        f"{cli} events -f {on}",
+        f"echo hello > {work / page('web-a')}",
+        f"git -C {work} commit -qam hello && git -C {work} push -q origin main",
+        f"tail -f {stage.daemon.log}",
+    ]
+    console.print("\n".join(lines), highlight=False, markup=False)
+    signal.pause()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

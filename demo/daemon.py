@@ -1,0 +1,148 @@
+"""The daemon as a process in the foreground style: started, asked, killed and started again."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.client import ControlClient, DaemonAway, Fleet
+
+START_TIMEOUT = 60.0
+STOP_TIMEOUT = 20.0
+LONGEST_SOCKET_PATH = 107
+GUEST_SOCKET = "vms/" + "n" * 40 + "/run/qmp.sock"
+
+
+def free_port() -> int:
+    """A TCP port of the loopback on which nobody listens now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What is not the default in a daemon that is tried out."""
+
+    repository: Path
+    state: Path
+    socket: Path
+    http_port: int
+    prune: bool = True
+
+    def toml(self) -> str:
+        tables: dict[str, dict[str, str | int | bool]] = {
+            "": {"state_dir": str(self.state), "control_socket": str(self.socket)},
+            "source": {"url": str(self.repository), "prune": self.prune},
+            "http": {"port": self.http_port},
+            # A trial must not fail on a host that is nearly full.
+            "policy": {"memory_reserve_mib": 64, "disk_reserve_mib": 64},
+        }
+        lines = []
+        for table, keys in tables.items():
+            lines += [f"\n[{table}]"] if table else []
+            # JSON's strings, numbers and booleans are TOML's too.
+            lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
+        return "\n".join(lines) + "\n"
+
+
+class Daemon:
+    """`reconciler run` on settings of its own, with its log in a file."""
+
+    def __init__(self, folder: Path, settings: Settings) -> None:
+        longest = len(os.fsencode(settings.state / GUEST_SOCKET))
+        if longest > LONGEST_SOCKET_PATH:
+            raise RuntimeError(
+                f"{folder} is too long a path for unix sockets: set a shorter TMPDIR"
+            )
+        self.settings = settings
+        self.config = folder / "config.toml"
+        self.log = folder / "daemon.log"
+        self.control = ControlClient(settings.socket)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.config.write_text(settings.toml(), encoding="utf-8")
+
+    def spawn(self) -> None:
+        """Start it, and do not wait."""
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "reconciler", "run", "--config", str(self.config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C is for whoever started us, who then stops the daemon in good order.
+                start_new_session=True,
+            )
+
+    def start(self) -> Fleet:
+        """Start it, and wait until it answers. Raises RuntimeError if it ends or stays silent."""
+        self.spawn()
+        until = time.monotonic() + START_TIMEOUT
+        while time.monotonic() < until:
+            with suppress(DaemonAway):
+                return self.fleet()
+            if (code := self.exit_code(timeout=0.05)) is not None:
+                raise RuntimeError(f"the daemon ended with exit code {code}:\n{self.log_tail()}")
+        raise RuntimeError(
+            f"the daemon does not answer on {self.settings.socket}:\n{self.log_tail()}"
+        )
+
+    def fleet(self) -> Fleet:
+        return self.control.fleet()
+
+    def exit_code(self, timeout: float) -> int | None:
+        """How it ended, if it did so within `timeout` seconds."""
+        if self.process is None:
+            return None
+        with suppress(subprocess.TimeoutExpired):
+            return self.process.wait(timeout)
+        return None
+
+    @property
+    def pid(self) -> int | None:
+        return self.process.pid if self.process and self.process.poll() is None else None
+
+    def kill(self) -> None:
+        """`kill -9`, as the out-of-memory killer would."""
+        self.signal(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM; after 20 s SIGKILL, for then it hangs."""
+        self.signal(signal.SIGTERM)
+        if self.pid is not None:
+            self.kill()
+
+    def signal(self, number: signal.Signals) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+            self.exit_code(STOP_TIMEOUT)
+
+    def cli(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """A command of a person: `reconciler ARGUMENT... --socket S`."""
+        return run_cli([*arguments, "--socket", str(self.settings.socket)], timeout)
+
+    def log_tail(self, lines: int = 15) -> str:
+        with suppress(OSError):
+            text = self.log.read_text(encoding="utf-8", errors="replace")
+            return "\n".join(text.splitlines()[-lines:])
+        return ""
+
+
+def run_cli(arguments: Sequence[str], timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "reconciler", *arguments],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )

@@ -1,0 +1,175 @@
+"""A client that asks guests over HTTP all the while, and tells afterwards when it was not served."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+TIMEOUT = 2.0
+"""Seconds until an answer counts as none. Emulated guests are slow when others boot beside them."""
+MOST_AT_ONCE = 16
+"""Requests under way to one guest: user networking accepts for a guest that is still booting."""
+MOST_BYTES = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One request on a connection of its own; CLOCK_MONOTONIC seconds."""
+
+    begun: float
+    ended: float
+    ok: bool
+    body: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Gap:
+    """From the first request that was not served to the first answer after it."""
+
+    begin: float
+    end: float
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.begin
+
+
+def gaps_of(answers: Iterable[Answer], until: float) -> tuple[Gap, ...]:
+    """The stretches without service; one that has not ended yet ends at `until`.
+
+    Answers may be in any order: a request that hung is answered after later ones.
+    """
+    found: list[Gap] = []
+    begin: float | None = None
+    for answer in sorted(answers, key=lambda one: one.begun):
+        if not answer.ok:
+            begin = answer.begun if begin is None else begin
+        elif begin is not None:
+            found.append(Gap(begin, answer.ended))
+            begin = None
+    if begin is not None:
+        found.append(Gap(begin, max(until, begin)))
+    return tuple(merged(found))
+
+
+def merged(gaps: Iterable[Gap]) -> list[Gap]:
+    """A late answer may end one gap inside the next: overlapping gaps are one."""
+    joined: list[Gap] = []
+    for gap in sorted(gaps):
+        if joined and gap.begin <= joined[-1].end:
+            joined[-1] = Gap(joined[-1].begin, max(joined[-1].end, gap.end))
+        else:
+            joined.append(gap)
+    return joined
+
+
+def longest(gaps: Sequence[Gap]) -> float:
+    return max((gap.seconds for gap in gaps), default=0.0)
+
+
+def down_at_once(gaps: Mapping[str, Sequence[Gap]], allowed: int) -> list[Gap]:
+    """When more than `allowed` of these were not served at the same time."""
+    edges = sorted(
+        edge for ones in gaps.values() for gap in ones for edge in ((gap.begin, 1), (gap.end, -1))
+    )
+    found, down, since = [], 0, 0.0
+    for moment, step in edges:
+        if down == allowed and step > 0:
+            since = moment
+        if down == allowed + 1 and step < 0:
+            found.append(Gap(since, moment))
+        down += step
+    return [gap for gap in found if gap.seconds > 0]
+
+
+class Poller:
+    """Asks `GET path` of each name's port on the loopback, from a thread of its own."""
+
+    def __init__(self, ports: Mapping[str, int], path: str = "/", interval: float = 0.1) -> None:
+        self.interval = interval
+        self._path = path
+        self._ports = dict(ports)
+        self._answers: dict[str, list[Answer]] = {name: [] for name in ports}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop.set()
+        self._thread.join(timeout=2 * TIMEOUT)
+
+    def drop(self, name: str) -> None:
+        """Ask this one no more; its answers so far stay."""
+        self._ports.pop(name, None)
+
+    def answers(self, name: str, since: float = 0.0) -> tuple[Answer, ...]:
+        """Those to requests begun after `since`, as they came in."""
+        kept = list(self._answers[name])
+        # Requests end within the timeout, so older parts of a long run need no look.
+        first = bisect_left(kept, since, key=lambda one: one.ended)
+        return tuple(answer for answer in kept[first:] if answer.begun >= since)
+
+    def gaps(self, since: float = 0.0) -> dict[str, tuple[Gap, ...]]:
+        now = time.monotonic()
+        return {name: gaps_of(self.answers(name, since), now) for name in self._answers}
+
+    async def _main(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            for name in self._answers:
+                group.create_task(self._poll(name))
+
+    async def _poll(self, name: str) -> None:
+        under_way: set[asyncio.Task[None]] = set()
+        while not self._stop.is_set():
+            port = self._ports.get(name)
+            if port is not None and len(under_way) < MOST_AT_ONCE:
+                task = asyncio.create_task(self._ask(name, port))
+                under_way.add(task)
+                task.add_done_callback(under_way.discard)
+            await asyncio.sleep(self.interval)
+        for task in under_way:
+            task.cancel()
+        await asyncio.gather(*under_way, return_exceptions=True)
+
+    async def _ask(self, name: str, port: int) -> None:
+        begun = time.monotonic()
+        body: str | None = None
+        with suppress(OSError, TimeoutError, EOFError):
+            async with asyncio.timeout(TIMEOUT):
+                body = await request(port, self._path)
+        answer = Answer(begun, time.monotonic(), body is not None, body or "")
+        self._answers[name].append(answer)
+
+
+async def request(port: int, path: str) -> str | None:
+    """The body of a 200 answer, else None."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
+        )
+        await writer.drain()
+        answer = b""
+        while len(answer) < MOST_BYTES and (part := await reader.read(MOST_BYTES)):
+            answer += part
+    finally:
+        writer.close()
+        with suppress(OSError):
+            await writer.wait_closed()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    return body.decode(errors="replace").strip() if b" 200 " in head[:16] else None

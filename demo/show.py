@@ -1,0 +1,121 @@
+"""How a step is run and measured: what it took, whom it touched, and what clients noticed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from rich.console import Console
+from rich.table import Table
+
+from demo.client import Fleet
+from demo.daemon import Daemon
+from demo.poller import Gap, Poller, longest
+from demo.repository import Repository
+from demo.screen import DemoFailed, Screen
+from demo.stage import Stage
+
+STEP_TIMEOUT = 150.0
+
+
+@dataclass(slots=True)
+class Show:
+    """What every step works with."""
+
+    stage: Stage
+    screen: Screen
+    poller: Poller
+    results: list[Result] = field(default_factory=list)
+
+    @property
+    def repository(self) -> Repository:
+        return self.stage.repository
+
+    @property
+    def daemon(self) -> Daemon:
+        return self.stage.daemon
+
+    def push(self, message: str) -> str:
+        revision = self.repository.push(message)
+        self.screen.say(f"pushed {revision[:8]}: {message}")
+        return revision
+
+    def until(
+        self, what: str, condition: Callable[[Fleet], bool], timeout: float = STEP_TIMEOUT
+    ) -> Fleet:
+        return self.screen.until(self.daemon, what, timeout, condition)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    title: str
+    act: Callable[[Show], str]
+    """Does it and waits for its end; answers with a remark for the summary."""
+    interval: float = 0.1
+    """Seconds between two requests of a client to one guest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    title: str
+    seconds: float
+    touched: tuple[str, ...]
+    gaps: Mapping[str, Sequence[Gap]]
+    remark: str
+
+
+def perform(show: Show, number: int, step: Step) -> None:
+    """Run one step, and keep its figures."""
+    show.screen.heading(number, step.title)
+    before = show.daemon.fleet().instances() if show.results else {}
+    show.poller.interval = step.interval
+    begun = time.monotonic()
+    remark = step.act(show)
+    seconds = time.monotonic() - begun
+    after = show.daemon.fleet().instances()
+    touched = tuple(
+        name for name in sorted(before.keys() | after) if before.get(name) != after.get(name)
+    )
+    # While guests boot for the first time nobody expects them to answer.
+    gaps = show.poller.gaps(begun) if show.results else {}
+    show.results.append(Result(step.title, seconds, touched, gaps, remark))
+    for name, ones in gaps.items():
+        if ones:
+            lengths = ", ".join(f"{gap.seconds:.2f} s" for gap in ones)
+            show.screen.say(f"{name}: not served for {lengths}")
+    show.screen.say(f"done in {seconds:.1f} s: {remark}")
+
+
+def require(truth: object, otherwise: str) -> None:
+    if not truth:
+        raise DemoFailed(otherwise)
+
+
+def summary(console: Console, results: Sequence[Result]) -> None:
+    table = Table(title="What happened", title_justify="left", expand=False)
+    table.add_column("", justify="right")
+    table.add_column("step")
+    table.add_column("seconds", justify="right")
+    table.add_column("guests touched")
+    table.add_column("longest gap seen from outside")
+    table.add_column("remark")
+    for number, result in enumerate(results, 1):
+        table.add_row(
+            str(number),
+            result.title,
+            f"{result.seconds:.1f}",
+            ", ".join(result.touched) or "none",
+            downtime(result) if result.gaps else "-",
+            result.remark,
+        )
+    total = sum(result.seconds for result in results)
+    table.add_section()
+    table.add_row("", "total", f"{total:.1f}")
+    console.print()
+    console.print(table, highlight=False)
+
+
+def downtime(result: Result) -> str:
+    gaps = [f"{name} {longest(ones):.2f} s" for name, ones in result.gaps.items() if ones]
+    return ", ".join(gaps) or "none"

@@ -1,0 +1,103 @@
+"""A fleet to try things on: repository, daemon and guests under one temporary folder, and their end."""
+
+from __future__ import annotations
+
+import shutil
+import signal
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+from demo import images
+from demo.daemon import Daemon, Settings, free_port
+from demo.processes import end, guests_under, processes_under
+from demo.repository import Repository
+
+MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
+
+
+class Stage:
+    """Everything that `close` ends and removes again."""
+
+    def __init__(self, root: Path, repository: Repository, daemon: Daemon) -> None:
+        self.root = root
+        self.repository = repository
+        self.daemon = daemon
+
+    @classmethod
+    def open(cls, http_port: int | None = None) -> Self:
+        """A new repository, still empty, and a daemon on it, not started yet."""
+        root = Path(tempfile.mkdtemp(prefix="rc-")).resolve()
+        try:
+            repository = Repository.create(root)
+            settings = Settings(
+                repository=repository.bare,
+                state=root / "state",
+                socket=root / "control.sock",
+                http_port=http_port or free_port(),
+            )
+            return cls(root, repository, Daemon(root, settings))
+        except BaseException:
+            shutil.rmtree(root, ignore_errors=True)
+            raise
+
+    @property
+    def state(self) -> Path:
+        return self.daemon.settings.state
+
+    def seed(self) -> bool:
+        return images.seed(self.state)
+
+    def layers(self) -> set[str]:
+        """The layers in the store, by what they are called there."""
+        with suppress(OSError):
+            return {entry.name for entry in (self.state / "layers").iterdir()}
+        return set()
+
+    def console(self, vm: str) -> str:
+        with suppress(OSError):
+            log = self.state / "vms" / vm / "console.log"
+            return log.read_text(encoding="utf-8", errors="replace")
+        return ""
+
+    def end_processes(self) -> list[str]:
+        """Stop the daemon, then end its guests; what lives on in spite of that, in words."""
+        self.daemon.stop()
+        end(guest.pid for guest in guests_under(self.root))
+        # A helper that was orphaned by `kill -9` may need a moment to notice.
+        end(helper.pid for helper in processes_under(self.root) if is_ours(helper.command))
+        return [f"{left.pid} {left.command}" for left in guests_under(self.root)]
+
+    def close(self, *, keep_files: bool = False) -> list[str]:
+        """End everything; what could not be ended. The files stay if `keep_files` says so."""
+        with uninterrupted():
+            with suppress(OSError):
+                images.save(self.state)
+            left = self.end_processes()
+            if not keep_files:
+                shutil.rmtree(self.root, ignore_errors=True)
+            return left
+
+
+def is_ours(command: str) -> bool:
+    """Not the editor or pager of somebody who looks at a log."""
+    return "reconciler" in command or "git" in command.split(" ", 1)[0]
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not leave half of the guests behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        for number in former:
+            signal.signal(number, signal.SIG_IGN)
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler or signal.SIG_DFL)
