@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import platform
 import re
-from collections import Counter as Tally
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cache
 from itertools import product
 from typing import get_args
 
@@ -30,10 +30,7 @@ SOURCE_REASONS = (
     "auth", "network", "timeout", "verify", "ancestry", "corrupt", "limit", "missing", "empty", "parse",
 )  # fmt: skip
 PASS_RESULTS = ("noop", "changed", "error", "blocked", "suspended")
-ACTIONS = {
-    kind: re.sub(r"(?<=[a-z])(?=[A-Z])", "-", kind.__name__).lower() for kind in get_args(Action)
-}
-"""Labels of actions, from their names: `start-guest`."""
+ACTIONS = tuple(kind.__name__ for kind in get_args(Action))
 BUILD_RESULTS = ("built", "cached", "failed", "unavailable", "cancelled")
 PROBE_KINDS = ("http", "tcp", "process")
 PROBE_RESULTS = ("success", "failure", "error")
@@ -55,6 +52,12 @@ RUNNING_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
 
 PREFIX = "reconciler_"
+
+
+@cache
+def _label(action: str) -> str:
+    """StartGuest, as a label: `start-guest`."""
+    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", action).lower().replace("_", "-")
 
 
 class Metrics:
@@ -114,7 +117,7 @@ class Metrics:
         )
         self._panics = self._counter("reconcile_panics_total", "Passes that met a bug of ours.")
         self._actions = self._gauge("plan_actions", "Actions of the newest plan.", ("action",))
-        self.planned(())
+        self.planned({})
         self._probes = self._counter(
             "probe_total", "Answers of checks.", type=PROBE_KINDS, result=PROBE_RESULTS
         )
@@ -161,8 +164,8 @@ class Metrics:
             "state_recovered_total", "Damaged ledgers that were moved aside."
         )
 
-    def component_ticked(self, component: str, now_wall: float) -> None:
-        self._ticks.labels(component).set(now_wall)
+    def component_ticked(self, name: str, now_wall: float) -> None:
+        self._ticks.labels(name).set(now_wall)
 
     def fetch_ended(self, source: str, result: str, seconds: float, reason: str = "") -> None:
         """`reason` is the kind of the SourceError or ManifestErrors when the result is `error`."""
@@ -178,11 +181,16 @@ class Metrics:
     def panicked(self) -> None:
         self._panics.inc()
 
-    def planned(self, actions: Iterable[Action]) -> None:
-        """What the newest plan does."""
-        counts = Tally(map(type, actions))
-        for kind, label in ACTIONS.items():
-            self._actions.labels(label).set(counts[kind])
+    def planned(self, counts: Mapping[str, int]) -> None:
+        """How many actions of each kind the newest plan has; kinds that are not named have none.
+
+        A kind is the name of the action's class, or the same in any other spelling.
+        """
+        labels = dict.fromkeys(map(_label, ACTIONS), 0)
+        for kind, count in counts.items():
+            labels[_label(kind)] = count
+        for label, count in labels.items():
+            self._actions.labels(label).set(count)
 
     def probe_answered(self, kind: str, result: str, seconds: float) -> None:
         self._probes.labels(kind, result).inc()
@@ -208,8 +216,8 @@ class Metrics:
     def state_written(self, seconds: float) -> None:
         self._write_seconds.observe(seconds)
 
-    def state_failed(self, operation: str) -> None:
-        self._state_errors.labels(operation).inc()
+    def state_failed(self, op: str) -> None:
+        self._state_errors.labels(op).inc()
 
     def state_recovered(self) -> None:
         self._recoveries.inc()

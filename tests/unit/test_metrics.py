@@ -1,0 +1,316 @@
+"""What /metrics says."""
+
+import platform
+import re
+from collections import Counter
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
+
+from reconciler.engine.ports import Meter
+from reconciler.metrics import Metrics
+from reconciler.metrics.meter import ACTIONS, ROLLBACK_REASONS, SOURCE_REASONS
+from reconciler.model.names import GenerationNumber, GroupName, VMName
+from reconciler.model.status import (
+    FleetStatus,
+    GenerationNumbers,
+    GroupStatus,
+    RevisionStatus,
+    RolloutState,
+    SourceStatus,
+    SyncState,
+    VMState,
+    VMStatus,
+)
+
+FIRST, SECOND = "a" * 40, "b" * 40
+STARTED = 1_790_000_000.25
+
+NAMES = {
+    "build_info",
+    "start_timestamp_seconds",
+    "component_last_tick_timestamp_seconds",
+    "suspended",
+    "source_fetch_total",
+    "source_fetch_duration_seconds",
+    "source_errors_total",
+    "source_last_success_timestamp_seconds",
+    "source_consecutive_failures",
+    "source_revision_info",
+    "manifest_errors",
+    "reconcile_total",
+    "reconcile_duration_seconds",
+    "reconcile_panics_total",
+    "plan_actions",
+    "vm_info",
+    "vm_state",
+    "vm_sync_status",
+    "vm_healthy",
+    "vm_desired_generation",
+    "vm_running_generation",
+    "vm_last_good_generation",
+    "vm_restarts_total",
+    "vm_start_timestamp_seconds",
+    "probe_total",
+    "probe_duration_seconds",
+    "rollout_state",
+    "rollout_pending_vms",
+    "rollouts_total",
+    "rollbacks_total",
+    "rollout_phase_duration_seconds",
+    "unavailable_vms",
+    "unavailable_budget",
+    "blocked_generations",
+    "image_build_total",
+    "image_build_duration_seconds",
+    "state_write_duration_seconds",
+    "state_errors_total",
+    "state_recovered_total",
+    "commit_to_running_seconds",
+}
+
+
+def vm(name: str, state: VMState = "running", **changes: object) -> VMStatus:
+    status = VMStatus(
+        name=VMName(name),
+        group=GroupName("front"),
+        state=state,
+        healthy=True,
+        sync="synced",
+        generation=GenerationNumbers(GenerationNumber(2), GenerationNumber(3), GenerationNumber(2)),
+        pid=77,
+        why="",
+        started_wall=STARTED,
+    )
+    return replace(status, **changes)  # type: ignore[arg-type]
+
+
+def fleet(*vms: VMStatus, revision: str = FIRST) -> FleetStatus:
+    return FleetStatus(
+        revision=RevisionStatus(
+            revision, revision, None, ("web.yaml:1:1: bad", "db.yaml:2:1: bad")
+        ),
+        vms=vms,
+        groups=(GroupStatus(GroupName("front"), "held", len(vms), 1, 1, 2),),
+        suspended=False,
+        sources=(SourceStatus("main", "file:///srv/fleet.git", STARTED, 3),),
+    )
+
+
+class Host:
+    """A daemon's state, and its metrics."""
+
+    def __init__(self, *vms: VMStatus) -> None:
+        self.now = fleet(*vms)
+        self.metrics = Metrics(lambda: self.now, version="1.2.3", started_wall=STARTED)
+
+    def families(self) -> dict[str, Metric]:
+        text = self.metrics.render().decode()
+        return {family.name: family for family in text_string_to_metric_families(text)}
+
+    def value(self, name: str, /, **labels: str) -> float | None:
+        return next((v for found, v in self.series(name) if found == labels), None)
+
+    def series(self, name: str) -> list[tuple[dict[str, str], float]]:
+        wanted = f"reconciler_{name}"
+        return [
+            (sample.labels, sample.value)
+            for family in self.families().values()
+            for sample in family.samples
+            if sample.name == wanted
+        ]
+
+
+@pytest.fixture
+def host() -> Host:
+    return Host(vm("web"), vm("db"))
+
+
+def test_every_metric_of_ours_is_there_before_anything_happened(host: Host) -> None:
+    heads = re.findall(r"^# TYPE reconciler_(\S+)", host.metrics.render().decode(), re.MULTILINE)
+    assert set(heads) == NAMES
+    assert len(heads) == len(NAMES), "a family is announced once"
+
+
+def test_every_counter_of_a_closed_label_set_begins_at_zero(host: Host) -> None:
+    expected = {
+        "source_fetch_total": 3,
+        "source_errors_total": len(SOURCE_REASONS),
+        "reconcile_total": 5,
+        "reconcile_panics_total": 1,
+        "plan_actions": len(ACTIONS),
+        "probe_total": 9,
+        "rollouts_total": 3,
+        "rollbacks_total": 3 * len(ROLLBACK_REASONS),
+        "image_build_total": 5,
+        "state_errors_total": 3,
+        "state_recovered_total": 1,
+    }
+    for name, count in expected.items():
+        assert [value for _, value in host.series(name)] == [0.0] * count, name
+
+
+def test_histograms_have_their_labels_from_the_start(host: Host) -> None:
+    assert host.value("probe_duration_seconds_count", type="tcp") == 0
+    assert host.value("rollout_phase_duration_seconds_count", phase="soak") == 0
+    assert host.value("source_fetch_duration_seconds_count", source="main") == 0
+
+
+def test_no_created_series_are_exported(host: Host) -> None:
+    assert b"_created" not in host.metrics.render()
+
+
+def test_two_daemons_in_one_process_share_no_series() -> None:
+    one, other = Host(), Host()
+    one.metrics.panicked()
+    assert one.value("reconcile_panics_total") == 1
+    assert other.value("reconcile_panics_total") == 0
+
+
+def test_a_vanished_vm_leaves_no_series(host: Host) -> None:
+    assert b'"web"' in host.metrics.render()
+    host.now = fleet(vm("db"))
+    assert b'"web"' not in host.metrics.render()
+    assert b'"db"' in host.metrics.render()
+
+
+def test_a_vm_has_at_most_thirty_series_and_no_vm_adds_to_anothers() -> None:
+    reasons = tuple((reason, 3) for reason in ("crash", "manual", "rollback", "rollout"))
+    host = Host(*(vm(f"vm-{number}", restarts=reasons, suspended=True) for number in range(5)))
+    counts: Counter[str] = Counter()
+    for family in host.families().values():
+        for sample in family.samples:
+            if name := sample.labels.get("vm") or sample.labels.get("name"):
+                counts[name] += 1
+    assert set(counts) == {f"vm-{number}" for number in range(5)}
+    assert set(counts.values()) == {22}
+
+
+def test_everything_but_the_vms_is_a_fixed_number_of_series() -> None:
+    families = Host().families().values()
+    ours = [s for f in families for s in f.samples if s.name.startswith("reconciler_")]
+    assert len(ours) <= 400
+
+
+@pytest.mark.parametrize("state", get_args(VMState))
+def test_exactly_one_state_of_a_vm_is_one(state: VMState) -> None:
+    host = Host(vm("web", state))
+    values = {labels["state"]: value for labels, value in host.series("vm_state")}
+    assert values == {one: float(one == state) for one in get_args(VMState)}
+
+
+@pytest.mark.parametrize("sync", get_args(SyncState))
+def test_exactly_one_sync_status_of_a_vm_is_one(sync: SyncState) -> None:
+    host = Host(vm("web", sync=sync))
+    values = {labels["status"]: value for labels, value in host.series("vm_sync_status")}
+    assert values == {one: float(one == sync) for one in get_args(SyncState)}
+
+
+def test_a_group_says_its_state_budget_and_blocked_generations(host: Host) -> None:
+    host.now = fleet(vm("web", blocked=2), vm("db", blocked=1), vm("lone", group="", blocked=4))
+    values = {labels["state"]: value for labels, value in host.series("rollout_state")}
+    assert values == {one: float(one == "held") for one in get_args(RolloutState)}
+    assert host.value("unavailable_vms", group="front") == 1
+    assert host.value("unavailable_budget", group="front") == 1
+    assert host.value("blocked_generations", group="front") == 3
+    assert host.value("blocked_generations", group="") == 4
+
+
+def test_generations_that_do_not_exist_are_zero_and_a_stopped_guest_has_no_start(
+    host: Host,
+) -> None:
+    none = GenerationNumbers(None, None, None)
+    host.now = fleet(vm("web"), vm("new", "stopped", generation=none, started_wall=None))
+    assert host.value("vm_running_generation", vm="web") == 2
+    assert host.value("vm_desired_generation", vm="web") == 3
+    assert host.value("vm_running_generation", vm="new") == 0
+    assert host.value("vm_start_timestamp_seconds", vm="web") == STARTED
+    assert host.value("vm_start_timestamp_seconds", vm="new") is None
+
+
+def test_restarts_are_counted_by_reason_with_zeros_and_reasons_of_a_newer_record(
+    host: Host,
+) -> None:
+    host.now = fleet(vm("web", restarts=(("crash", 4), ("solar-flare", 1))))
+    counts = {labels["reason"]: value for labels, value in host.series("vm_restarts_total")}
+    assert counts == {"crash": 4, "rollout": 0, "rollback": 0, "manual": 0, "solar-flare": 1}
+
+
+def test_a_source_has_exactly_one_live_revision(host: Host) -> None:
+    assert host.series("source_revision_info") == [({"source": "main", "commit": FIRST}, 1.0)]
+    host.now = fleet(revision=SECOND)
+    assert host.series("source_revision_info") == [({"source": "main", "commit": SECOND}, 1.0)]
+    assert host.value("source_last_success_timestamp_seconds", source="main") == STARTED
+    assert host.value("source_consecutive_failures", source="main") == 3
+    assert host.value("manifest_errors") == 2
+
+
+def test_suspension_is_told_for_the_host_its_groups_and_its_vms(host: Host) -> None:
+    host.now = replace(fleet(vm("web", suspended=True), vm("db")), suspended=True)
+    assert host.value("suspended", scope="host", name="") == 1
+    assert host.value("suspended", scope="group", name="front") == 0
+    assert host.value("suspended", scope="vm", name="web") == 1
+    assert host.value("suspended", scope="vm", name="db") == 0
+
+
+def test_text_that_could_break_a_line_is_escaped(host: Host) -> None:
+    odd = 'a "quoted"\\back\nline'
+    host.now = fleet(vm("web", restarts=((odd, 1), ("\udcff", 2))))
+    counts = {labels["reason"]: value for labels, value in host.series("vm_restarts_total")}
+    assert counts[odd] == 1
+    assert counts["?"] == 2
+
+
+def test_what_the_engine_tells_is_counted(host: Host) -> None:
+    metrics = host.metrics
+    metrics.fetch_ended("main", "error", 0.5, "timeout")
+    metrics.pass_ended("changed", 0.02)
+    metrics.planned({"StartGuest": 3, "build-layer": 2})
+    metrics.probe_answered("http", "failure", 0.01)
+    metrics.rollout_ended("failed")
+    metrics.rollback_ended("probe-failed", "succeeded")
+    metrics.phase_ended("stop", 4.0)
+    metrics.revision_running(12.0)
+    metrics.build_ended("built", 1.5)
+    metrics.build_ended("cached", 0.0)
+    metrics.state_written(0.002)
+    metrics.state_failed("write")
+    metrics.state_recovered()
+    metrics.component_ticked("planner", STARTED + 5)
+
+    assert host.value("source_fetch_total", source="main", result="error") == 1
+    assert host.value("source_errors_total", source="main", reason="timeout") == 1
+    assert host.value("reconcile_total", result="changed") == 1
+    assert host.value("plan_actions", action="start-guest") == 3
+    assert host.value("plan_actions", action="build-layer") == 2
+    assert host.value("probe_total", type="http", result="failure") == 1
+    assert host.value("rollouts_total", result="failed") == 1
+    assert host.value("rollbacks_total", reason="probe-failed", result="succeeded") == 1
+    assert host.value("rollout_phase_duration_seconds_sum", phase="stop") == 4
+    assert host.value("commit_to_running_seconds_bucket", le="20.0") == 1
+    assert host.value("image_build_total", result="cached") == 1
+    assert host.value("image_build_duration_seconds_count") == 1
+    assert host.value("state_write_duration_seconds_count") == 1
+    assert host.value("state_errors_total", op="write") == 1
+    assert host.value("state_recovered_total") == 1
+    ticks = "component_last_tick_timestamp_seconds"
+    assert host.value(ticks, component="planner") == STARTED + 5
+    assert host.value(ticks, component="prober") == STARTED
+
+
+def test_the_next_plan_replaces_the_counts_of_the_one_before(host: Host) -> None:
+    host.metrics.planned({"StopGuest": 2})
+    host.metrics.planned({"StartGuest": 1})
+    assert host.value("plan_actions", action="stop-guest") == 0
+    assert host.value("plan_actions", action="start-guest") == 1
+
+
+def test_the_engines_meter_is_satisfied_and_the_build_is_named(host: Host) -> None:
+    meter: Meter = host.metrics
+    meter.panicked()
+    python = platform.python_version()
+    assert host.value("build_info", version="1.2.3", python_version=python) == 1
+    assert host.value("start_timestamp_seconds") == STARTED
