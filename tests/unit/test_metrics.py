@@ -183,8 +183,9 @@ def test_a_vm_has_at_most_thirty_series_and_no_vm_adds_to_anothers() -> None:
     counts: Counter[str] = Counter()
     for family in host.families().values():
         for sample in family.samples:
-            if name := sample.labels.get("vm") or sample.labels.get("name"):
-                counts[name] += 1
+            labels = sample.labels
+            if "vm" in labels or labels.get("scope") == "vm":
+                counts[labels.get("vm") or labels["name"]] += 1
     assert set(counts) == {f"vm-{number}" for number in range(5)}
     assert set(counts.values()) == {22}
 
