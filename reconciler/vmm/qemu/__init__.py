@@ -1,0 +1,1 @@
+"""QEMU: the machine as an argv, and QMP."""

@@ -1,0 +1,35 @@
+"""QEMU as a driver: how a machine becomes a process, and how its guest is asked to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from reconciler.config import QemuConfig
+from reconciler.errors import DriverError
+from reconciler.model.machine import Launch, Machine
+from reconciler.vmm.qemu import qmp, volumes
+from reconciler.vmm.qemu.argv import argv
+
+
+class QemuDriver:
+    """Holds nothing but settings: every call stands for itself."""
+
+    def __init__(self, config: QemuConfig) -> None:
+        self._config = config
+
+    def launch(self, machine: Machine) -> Launch:
+        return Launch(argv=argv(machine, self._config), cwd=machine.folder)
+
+    async def press_power_button(self, folder: Path, deadline: float) -> None:
+        """`deadline` is in seconds from now."""
+        await qmp.execute(folder, "system_powerdown", deadline)
+
+    async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        """`sizes` is in MiB, by the disk's serial."""
+        filesystems = {mount.serial: mount.fs_type for mount in machine.mounts}
+        for disk in machine.volumes:
+            size = sizes.get(disk.serial)
+            if size is None:
+                raise DriverError(f"{machine.vm}: volume {disk.serial} has no size", kind="volume")
+            await volumes.create(Path(disk.path), size, filesystems.get(disk.serial, "ext4"))

@@ -1,0 +1,73 @@
+"""One QMP command on one connection: QEMU serves a single client, so nobody may linger."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+from pathlib import Path
+
+from qemu.qmp import ExecuteError, QMPClient, QMPError
+
+from reconciler.errors import DriverError
+from reconciler.vmm.qemu.argv import QMP_SOCKET
+
+MOST_REPLY_BYTES = 1024 * 1024
+"""A line longer than this is no answer to anything that we ask."""
+
+# The library reports each failure to its log as well as to us; we tell it once, as DriverError.
+logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
+
+
+async def execute(folder: Path, command: str, timeout: float) -> None:  # noqa: ASYNC109
+    """Connect, negotiate, execute one command, disconnect, all within `timeout` seconds.
+
+    Raises DriverError: kind is missing, timeout, protocol or refused.
+    """
+    try:
+        async with asyncio.timeout(timeout):
+            await _session(folder, command)
+    except TimeoutError as error:
+        raise DriverError(
+            f"QMP did not answer {command} within {timeout:g} s", kind="timeout"
+        ) from error
+    except ExecuteError as error:
+        raise DriverError(f"QEMU refused {command}: {error}"[:500], kind="refused") from error
+    except OSError as error:
+        raise DriverError(f"no QMP at {folder / QMP_SOCKET}: {error}", kind="missing") from error
+    except (QMPError, EOFError) as error:
+        raise DriverError(f"not QMP: {error}"[:500], kind="protocol") from error
+
+
+async def _session(folder: Path, command: str) -> None:
+    with _dial(folder) as sock:
+        client = QMPClient(readbuflen=MOST_REPLY_BYTES)
+        try:
+            await client.connect(sock)
+            await client.execute(command)
+        finally:
+            # Hanging up first ends the library's tasks at once, even in front of a peer that
+            # neither reads nor writes; without it disconnect() waits for a flush.
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+            # What it raises here is the hang-up above, or an error that is already on its way.
+            with contextlib.suppress(QMPError, OSError, EOFError, asyncio.CancelledError):
+                await client.disconnect()
+
+
+def _dial(folder: Path) -> socket.socket:
+    """A connected socket, however long the folder's path is: sun_path holds 107 bytes."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
+        try:
+            # A peer that is stopped still accepts; a full backlog is EAGAIN at once.
+            sock.connect(f"/proc/self/fd/{directory}/{QMP_SOCKET}")
+        finally:
+            os.close(directory)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
