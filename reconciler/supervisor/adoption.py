@@ -1,0 +1,145 @@
+"""Finding the guests that an earlier daemon started: verified, never guessed.
+
+For each folder:
+
+    guest.json fits a living process?
+      yes: adopted
+      no:  is the lock held?
+             no:  dead, if guest.json names a guest
+             yes: does a process with our markers hold it?
+                    yes: adopted
+                    no:  conflict
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from reconciler.errors import GuestConflict
+from reconciler.model.names import NAME_RE, VMName
+from reconciler.model.observed import Conflict, Exit, Process
+from reconciler.supervisor import console, guestfile, lock, procfs
+from reconciler.supervisor.guestfile import GuestFile
+from reconciler.supervisor.spawn import Held
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """A guest that ended while nobody looked."""
+
+    process: Process
+
+
+Finding = Held | Dead | Conflict | None
+
+
+class Adoption:
+    """One look at all folders; the processes of the host are listed at most once, if at all."""
+
+    def __init__(self, boot_id: str) -> None:
+        self._boot_id = boot_id
+
+    def look_at_all(self, root: Path) -> list[tuple[Path, Finding]]:
+        return [(folder, self.look(folder)) for folder in folders(root)]
+
+    def look(self, folder: Path) -> Finding:
+        vm = VMName(folder.name)
+        try:
+            return self._look(folder, vm)
+        except GuestConflict as conflict:
+            return Conflict(vm, str(conflict))
+        except OSError as error:
+            # Better a VM that waits for a person than one that is started twice.
+            return Conflict(vm, f"cannot tell whether a guest runs: {error}")
+
+    def _look(self, folder: Path, vm: VMName) -> Finding:
+        known = guestfile.read(folder)
+        if known is not None and (pidfd := self._verified(known)) is not None:
+            return Held(known.process(vm), pidfd)
+        if lock.is_free(folder):
+            lock.refuse_listeners(folder)
+            return None if known is None else Dead(ended(known.process(vm), folder, Exit()))
+        return self._holder(folder, vm) or Conflict(vm, _stranger(folder))
+
+    def _verified(self, known: GuestFile) -> int | None:
+        """A pidfd for exactly the process that is meant, else None.
+
+        The pidfd comes first: what is read afterwards and fits must belong to that process.
+        """
+        if known.boot_id != self._boot_id:
+            return None
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(known.pid)
+            stat = procfs.stat_of(known.pid)
+            if (
+                stat is not None
+                and not stat.dead
+                and stat.start_time == known.start_time
+                and procfs.markers_of(known.pid).get(procfs.INSTANCE) == known.instance
+            ):
+                return pidfd
+            os.close(pidfd)
+        return None
+
+    def _holder(self, folder: Path, vm: VMName) -> Held | None:
+        """Our guest, although guest.json does not lead to it: the daemon died while starting it."""
+        candidates = [
+            marked
+            for marked in self._marked
+            if marked.environ.get(procfs.FOLDER) == str(folder)
+            and procfs.holds(marked.pid, folder / lock.LOCK)
+        ]
+        # The VMM leads its session; helpers that it started carry the same markers.
+        candidates.sort(key=lambda m: (m.stat.session != m.pid, m.stat.start_time, m.pid))
+        for marked in candidates:
+            number = marked.environ.get(procfs.GENERATION, "")
+            if not (number.isascii() and number.isdigit()):
+                continue
+            found = GuestFile(
+                instance=marked.environ[procfs.INSTANCE],
+                generation=int(number),
+                pid=marked.pid,
+                start_time=marked.stat.start_time,
+                started_boot=marked.stat.started_boot,
+                boot_id=self._boot_id,
+            )
+            if (pidfd := self._verified(found)) is not None:
+                process = found.process(vm)
+                with contextlib.suppress(OSError):  # it is found the same way next time
+                    guestfile.write(folder, process, self._boot_id)
+                return Held(process, pidfd)
+        return None
+
+    @functools.cached_property
+    def _marked(self) -> tuple[procfs.Marked, ...]:
+        return tuple(procfs.marked_processes())
+
+
+def ended(process: Process, folder: Path, how: Exit) -> Process:
+    """The same guest, dead, with its last words."""
+    words = console.last_words(folder, process.instance)
+    return replace(process, exit=Exit(how.status, how.signal, words.panicked, words.lines))
+
+
+def folders(root: Path) -> list[Path]:
+    """The folders of VMs, those with odd names left out."""
+    try:
+        found = [Path(e.path) for e in os.scandir(root) if e.is_dir(follow_symlinks=False)]
+    except FileNotFoundError:
+        return []
+    return sorted(folder for folder in found if NAME_RE.match(folder.name))
+
+
+def _stranger(folder: Path) -> str:
+    """Who holds the lock, for people."""
+    holders = [
+        pid
+        for entry in os.scandir(procfs.PROC)
+        if entry.name.isdigit() and procfs.holds(pid := int(entry.name), folder / lock.LOCK)
+    ]
+    who = ", ".join(f"process {pid}" for pid in holders) or "a process that cannot be seen"
+    return f"{who} holds {folder / lock.LOCK} and is not a guest of ours"

@@ -1,0 +1,104 @@
+"""A guest's console log: bounded by copying and truncating, and read when the guest has died."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+CONSOLE = "console.log"
+VMM_LOG = "vmm.log"
+"""What the VMM itself said, beside what its guest did."""
+MOST_BYTES = 4 * 1024 * 1024
+"""Of each file; there are two, `console.log` and `console.log.1`."""
+
+TAIL_BYTES = 16 * 1024
+MOST_LINES = 20
+MOST_VMM_LINES = 5
+MOST_LINE_CHARACTERS = 200
+
+# Of the kernel itself; it prints its timestamp first, which a service's own words do not have.
+_PANIC = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?Kernel panic - not syncing")
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
+_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+
+
+@dataclass(frozen=True, slots=True)
+class LastWords:
+    """What was on the console when the guest died."""
+
+    lines: tuple[str, ...]
+    panicked: bool
+
+
+def announce(folder: Path, instance: str, generation: int) -> None:
+    """Mark in the console log where a guest begins; what was before is not its doing."""
+    with (folder / CONSOLE).open("a", encoding="utf-8") as log:
+        log.write(f"\n{_marker(instance)} (generation {generation})\n")
+
+
+def last_words(folder: Path, instance: str) -> LastWords:
+    """The last lines of one guest, cleaned; empty when the log cannot be read."""
+    text = _tail(folder / CONSOLE)
+    marker = text.rfind(_marker(instance))
+    if marker >= 0:
+        text = text[marker:].partition("\n")[2]
+    lines = _clean(text)
+    panicked = any(_PANIC.match(line) for line in lines)
+    vmm = tuple(f"vmm: {line}" for line in _clean(_tail(folder / VMM_LOG))[-MOST_VMM_LINES:])
+    shown = lines
+    if panicked:
+        # The trace after it says less than the line itself and what led to it.
+        first = next(n for n, line in enumerate(lines) if _PANIC.match(line))
+        shown = lines[: first + MOST_LINES // 2]
+    return LastWords((*shown[-(MOST_LINES - len(vmm)) :], *vmm), panicked)
+
+
+def bound(folder: Path, most: int = MOST_BYTES) -> None:
+    """Keep each log of one guest within `most` bytes; lines written in between may be lost.
+
+    The VMM holds the file open for appending: renaming it away would not bound anything.
+    """
+    for name in (CONSOLE, VMM_LOG):
+        path = folder / name
+        try:
+            if path.stat().st_size > most:
+                _copy_and_truncate(path, most)
+        except FileNotFoundError:
+            continue
+
+
+def _copy_and_truncate(path: Path, most: int) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with path.open("r+b") as log, temporary.open("wb") as copy:
+        log.seek(-most, os.SEEK_END)
+        left = most
+        while left and (chunk := log.read(min(left, 1 << 20))):
+            copy.write(chunk)
+            left -= len(chunk)
+        log.truncate(0)
+    temporary.replace(path.with_name(f"{path.name}.1"))
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as log:
+            size = log.seek(0, os.SEEK_END)
+            log.seek(max(0, size - TAIL_BYTES))
+            return log.read(TAIL_BYTES).decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _clean(text: str) -> tuple[str, ...]:
+    """Lines fit for a terminal and a log: a guest's output is not to be trusted."""
+    lines = (
+        _CONTROLS.sub("", _ESCAPES.sub("", line)).expandtabs(4).rstrip()
+        for line in re.split(r"[\r\n]+", text)
+    )
+    return tuple(line[:MOST_LINE_CHARACTERS] for line in lines if line)
+
+
+def _marker(instance: str) -> str:
+    return f"[reconciler] start of instance {instance}"

@@ -1,0 +1,98 @@
+"""Starting a VMM: it inherits the VM's lock, leaves our session, and outlives us."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from reconciler.errors import SupervisorError
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.observed import Process
+from reconciler.supervisor import console, guestfile, lock, procfs
+
+DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A process and the pidfd that names it, whatever becomes of its pid."""
+
+    process: Process
+    pidfd: int
+
+
+def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> Held:
+    """Start a VMM under the VM's lock. Blocks for some milliseconds.
+
+    Raises GuestConflict or SupervisorError.
+    """
+    try:
+        (folder / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
+        with lock.locked(folder) as descriptor:
+            lock.refuse_listeners(folder)
+            console.announce(folder, machine.instance, machine.generation)
+            held = _start(folder, machine, launch, descriptor)
+            guestfile.write(folder, held.process, boot_id)
+    except OSError as error:
+        raise SupervisorError(
+            f"{machine.vm}: cannot start {launch.argv[0]}: {error.strerror or error}",
+            kind="spawn",
+            hint="is the program installed, and is there space in the state directory?",
+        ) from error
+    return held
+
+
+def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> Held:
+    with _fresh_log(folder / console.VMM_LOG) as log:
+        child = subprocess.Popen(
+            launch.argv,
+            cwd=launch.cwd,
+            env=_environment(folder, machine, launch),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            pass_fds=(descriptor,),
+            start_new_session=True,
+        )
+    # From here on the pidfd speaks for it. Popen must believe that it has ended: else it would
+    # collect the exit status behind our back, and complain about a child that lives on.
+    child.returncode = 0
+    pidfd = os.pidfd_open(child.pid)
+    stat = procfs.stat_of(child.pid)
+    if stat is None:  # impossible: nobody else reaps our children
+        os.close(pidfd)
+        raise SupervisorError(f"{machine.vm}: process {child.pid} vanished", kind="spawn")
+    process = Process(
+        vm=machine.vm,
+        instance=machine.instance,
+        generation=machine.generation,
+        pid=child.pid,
+        start_time=stat.start_time,
+        started_boot=stat.started_boot,
+    )
+    return Held(process, pidfd)
+
+
+def _fresh_log(path: Path) -> BinaryIO:
+    """The VMM's own words, those of the start before kept beside them.
+
+    Opened for appending, so that it can be bounded under the VMM's hands.
+    """
+    if path.exists():
+        path.replace(path.with_name(f"{path.name}.1"))
+    return path.open("ab")
+
+
+def _environment(folder: Path, machine: Machine, launch: Launch) -> dict[str, str]:
+    """Little, and the markers by which a later daemon knows the process for its own."""
+    return {
+        "PATH": os.environ.get("PATH", DEFAULT_PATH),
+        "LC_ALL": "C",
+        **dict(launch.env),
+        procfs.INSTANCE: machine.instance,
+        procfs.GENERATION: str(machine.generation),
+        procfs.FOLDER: str(folder),
+    }
