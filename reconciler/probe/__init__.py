@@ -1,0 +1,1 @@
+"""Health questions to guests; every answer is a value."""

@@ -1,0 +1,48 @@
+"""One guest's counters after one more round: pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from reconciler.model.health import CheckAnswer, Health, ProbeResult
+
+
+def verdict(answers: Sequence[CheckAnswer]) -> ProbeResult:
+    """A round fails when any check fails, is an error when one could not be asked, else passes."""
+    results = {answer.result for answer in answers}
+    if "failure" in results:
+        return "failure"
+    return "error" if "error" in results else "success"
+
+
+def after_round(before: Health, answers: Sequence[CheckAnswer], boot: float) -> Health:
+    """`boot` is when the answers were complete, on the boot clock.
+
+    An error says nothing about the guest: it neither ends a run of passing rounds nor one of
+    failing rounds. Who needs to be sure of the present looks at `errors` too.
+    """
+    counted = replace(before, rounds=before.rounds + 1, last=tuple(answers))
+    match verdict(answers):
+        case "success":
+            since = boot if before.passing_since is None else before.passing_since
+            return replace(counted, passing_since=since, ever_passed=True, failures=0, errors=0)
+        case "failure":
+            return replace(counted, passing_since=None, failures=before.failures + 1, errors=0)
+        case "error":
+            return replace(counted, errors=before.errors + 1)
+
+
+def matters(before: Health, after: Health) -> bool:
+    """Whether a planner could now decide otherwise than before this round.
+
+    A guest that has never passed fails many times a second while it boots, and is judged by its
+    start-up deadline alone: only its first failure is news.
+    """
+    if (before.passing_since is None) != (after.passing_since is None):
+        return True
+    if (before.errors == 0) != (after.errors == 0):
+        return True
+    if not after.ever_passed:
+        return before.failures == 0 and after.failures > 0
+    return before.failures != after.failures

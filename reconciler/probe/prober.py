@@ -1,0 +1,241 @@
+"""The prober: one task a guest asks it for life, and counts what it hears.
+
+    never passed: rounds overlap --(a round passes)--> passed once: one round after the other
+
+A booting guest lets connections hang that were opened before its network was up, for as long as
+their timeout. So until a guest passes for the first time a round starts each period, whether or
+not the former ones were answered; the answer of the newest round counts, and an older one that
+comes later is dropped. Afterwards a hanging round is an answer that must not be lost, and the
+next one waits for it.
+
+When a guest that has never passed answers *no* quickly, its network is up and its service is about
+to be: for a while it is asked again at once, so that its first yes is heard early.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import zlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import aiohttp
+
+from reconciler.clock import Clock
+from reconciler.model.health import (
+    NEVER_ASKED,
+    Check,
+    CheckAnswer,
+    Health,
+    HttpCheck,
+    ProbePlan,
+    ProbeResult,
+    ProcessCheck,
+    TcpCheck,
+)
+from reconciler.model.names import InstanceId
+from reconciler.probe import http, tcp
+from reconciler.probe.answers import brief, detail
+from reconciler.probe.counts import after_round, matters
+
+log = logging.getLogger(__name__)
+
+Kind = Literal["http", "tcp", "process"]
+
+MOST_ROUNDS = 256
+"""Rounds in flight for all guests together: bounds open files, and the burst after a start."""
+MOST_OVERLAP = 16
+"""Rounds in flight for one guest that has never passed."""
+EAGER_PERIOD = 0.02
+"""Seconds from one round to the next while a guest that has never passed answers quickly."""
+MOST_EAGER = 100
+"""Rounds of that kind for one guest, over its life: a service that takes long is not pestered."""
+LONG_PERIOD = 1.0
+"""Seconds from which on the rounds of many guests are spread over the period."""
+
+
+@dataclass(slots=True, eq=False)
+class _Guest:
+    instance: InstanceId
+    plan: ProbePlan
+    health: Health = NEVER_ASKED
+    stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    spread: float = 1.0
+    """Shortens the next pause, once."""
+    asked: int = 0
+    """Number of the newest round that was started."""
+    heard: int = 0
+    """Number of the newest round whose answers were counted."""
+    eager: int = MOST_EAGER
+    """How often it may still be asked again at once."""
+    pending: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self._take_place()
+
+    def replan(self, plan: ProbePlan) -> None:
+        changed = plan.period != self.plan.period
+        self.plan = plan
+        if changed:
+            self._take_place()
+        self.stirred.set()
+
+    def _take_place(self) -> None:
+        # 1,000 guests that were adopted at once are not to be asked at once for ever.
+        if self.plan.period >= LONG_PERIOD:
+            self.spread = 0.5 + (zlib.crc32(self.instance.encode()) % 500) / 1000
+
+    def gap(self) -> float:
+        """Seconds from the start of one round to the start of the next."""
+        if self.answers_quickly:
+            return min(self.plan.period, EAGER_PERIOD)
+        if not self.pending:
+            return self.plan.period * self.spread
+        longest = max((_timeout(check) for check in self.plan.checks), default=0.0)
+        return max(self.plan.period, longest / MOST_OVERLAP)
+
+    @property
+    def answers_quickly(self) -> bool:
+        return not self.health.ever_passed and self.heard == self.asked and self.eager > 0
+
+
+class GuestProber:
+    """Asks guests how they are. `wake` is called when an answer may change a decision."""
+
+    def __init__(self, clock: Clock, wake: Callable[[], None]) -> None:
+        self._clock = clock
+        self._wake = wake
+        self._plans: Mapping[InstanceId, ProbePlan] = {}
+        self._guests: dict[InstanceId, _Guest] = {}
+        self._tasks: dict[InstanceId, asyncio.Task[None]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._slots = asyncio.Semaphore(MOST_ROUNDS)
+        self._session: aiohttp.ClientSession | None = None
+
+    def watch(self, plans: Mapping[InstanceId, ProbePlan]) -> None:
+        """From now on ask exactly these; a plan that changed keeps the guest's counters.
+
+        Call it from the loop's thread.
+        """
+        if plans == self._plans:
+            return
+        for instance in self._plans.keys() - plans.keys():
+            self._end(instance)
+        for instance, plan in plans.items():
+            guest = self._guests.get(instance)
+            if guest is None:
+                self._begin(_Guest(instance, plan))
+            elif plan != guest.plan:
+                guest.replan(plan)
+        self._plans = dict(plans)
+
+    def health(self) -> Mapping[InstanceId, Health]:
+        return {instance: guest.health for instance, guest in self._guests.items()}
+
+    async def close(self) -> None:
+        """Ask nobody any more; the connections are closed when this returns."""
+        self.watch({})
+        if self._ending:
+            await asyncio.wait(self._ending)
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def _begin(self, guest: _Guest) -> None:
+        self._guests[guest.instance] = guest
+        self._tasks[guest.instance] = asyncio.create_task(self._keep_asking(guest))
+
+    def _end(self, instance: InstanceId) -> None:
+        del self._guests[instance]
+        task = self._tasks.pop(instance)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        task.cancel()
+
+    async def _keep_asking(self, guest: _Guest) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                started = loop.time()
+                await self._slots.acquire()
+                if guest.answers_quickly:
+                    guest.eager -= 1
+                guest.asked += 1
+                asking = asyncio.create_task(self._round(guest, guest.asked))
+                guest.pending.add(asking)
+                asking.add_done_callback(guest.pending.discard)
+                asking.add_done_callback(self._free_slot)
+                if guest.health.ever_passed:
+                    await asyncio.wait([asking])
+                await _pause(guest, started)
+        finally:
+            for asking in guest.pending:
+                asking.cancel()
+            if guest.pending:
+                await asyncio.wait(guest.pending)
+
+    async def _round(self, guest: _Guest, number: int) -> None:
+        """Ask all checks at once, and count the answers."""
+        checks = guest.plan.checks or (ProcessCheck(),)
+        answers = await asyncio.gather(*(self._answer(check) for check in checks))
+        if number > guest.heard:
+            guest.heard = number
+            guest.stirred.set()
+            self._count(guest, answers)
+
+    def _free_slot(self, _: asyncio.Task[None]) -> None:
+        self._slots.release()
+
+    def _count(self, guest: _Guest, answers: list[CheckAnswer]) -> None:
+        before = guest.health
+        guest.health = after_round(before, answers, self._clock.now().boot)
+        if guest.health.ever_passed and not before.ever_passed:
+            for older in guest.pending - {asyncio.current_task()}:
+                older.cancel()
+        if matters(before, guest.health):
+            self._wake()
+
+    async def _answer(self, check: Check) -> CheckAnswer:
+        began = asyncio.get_running_loop().time()
+        kind, result, text = await self._ask(check)
+        took = asyncio.get_running_loop().time() - began
+        return CheckAnswer(kind, result, detail(text), took)
+
+    async def _ask(self, check: Check) -> tuple[Kind, ProbeResult, str]:
+        match check:
+            case HttpCheck():
+                if self._session is None:
+                    self._session = http.open_session()
+                return ("http", *await _guarded(http.ask(check, self._session)))
+            case TcpCheck():
+                return ("tcp", *await _guarded(tcp.ask(check)))
+            case ProcessCheck():
+                return "process", "success", "the process lives"
+
+
+async def _guarded(asking: Awaitable[tuple[ProbeResult, str]]) -> tuple[ProbeResult, str]:
+    """A fault of our own is an error, and neither the guest's failure nor the end of probing."""
+    try:
+        return await asking
+    except Exception as error:
+        log.exception("a probe went wrong in a way nobody foresaw")
+        return "error", f"could not ask: {brief(error)}"
+
+
+async def _pause(guest: _Guest, started: float) -> None:
+    """Until the next round is due; a changed plan or a quick answer is heeded at once."""
+    loop = asyncio.get_running_loop()
+    while (left := started + guest.gap() - loop.time()) > 0:
+        guest.stirred.clear()
+        try:
+            async with asyncio.timeout(left):
+                await guest.stirred.wait()
+        except TimeoutError:
+            break
+    guest.spread = 1.0
+
+
+def _timeout(check: Check) -> float:
+    return 0.0 if isinstance(check, ProcessCheck) else check.timeout
