@@ -61,8 +61,9 @@ class ManifestErrors(ReconcilerError):
 
     default_kind = "parse"
 
-    def __init__(self, problems: list[Problem]) -> None:
+    def __init__(self, problems: list[Problem], *, revision: str = "") -> None:
         self.problems = tuple(sorted(problems))
+        self.revision = revision
         first = str(self.problems[0]) if self.problems else "no problem was named"
         more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
         super().__init__(first + more, hint="run `reconciler validate` to see all of them")

@@ -11,13 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from reconciler.clock import Clock
 from reconciler.model.desired import DesiredState
 from reconciler.model.health import Health, ProbePlan
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
 from reconciler.model.machine import Launch, Machine
-from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
+from reconciler.model.names import (
+    GenerationNumber,
+    InstanceId,
+    KernelKey,
+    LayerKey,
+    Revision,
+    VMName,
+)
 from reconciler.model.observed import Conflict, HostFacts, Process
-from reconciler.model.record import Change, Event, Generation, Record
+from reconciler.model.record import Change, Event, Generation, Intent, Record
+from reconciler.model.status import SourceStatus
 
 Wake = Callable[[], None]
 """Tells the loop that something may have changed. Callable from the loop's thread only."""
@@ -43,6 +52,20 @@ class Source(Protocol):
     def repository(self) -> Path:
         """The bare mirror, from which layers are built."""
         ...
+
+    async def load(self, revision: Revision) -> DesiredState:
+        """A revision that was fetched before. Raises SourceError or ManifestErrors."""
+        ...
+
+    async def preview(self, ref: str) -> DesiredState:
+        """What a branch, tag or commit of the mirror says, without adopting it."""
+        ...
+
+    def next_delay(self, failures: int) -> float:
+        """Seconds until the next look, after so many failed ones in a row; jitter included."""
+        ...
+
+    def status(self) -> SourceStatus: ...
 
 
 class Images(Protocol):
@@ -145,6 +168,10 @@ class Generations(Protocol):
 
     def folder(self, vm: VMName) -> Path: ...
 
+    async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
+        """A generation as its folder describes it; None when it does not, or not readably."""
+        ...
+
 
 class Host(Protocol):
     async def facts(self) -> HostFacts: ...
@@ -162,3 +189,57 @@ class Ledger(Protocol):
         ...
 
     async def events(self, after: int, limit: int) -> list[Event]: ...
+
+    async def intents_open(self) -> list[Intent]:
+        """Side effects that were begun and have no end, oldest first."""
+        ...
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call back with each new event once it is durable; returns what ends it."""
+        ...
+
+
+class Meter(Protocol):
+    """Counts for the operator. Every method is cheap and never fails."""
+
+    def pass_ended(self, result: str, seconds: float) -> None:
+        """result: noop, changed, error, blocked or suspended."""
+        ...
+
+    def planned(self, counts: Mapping[str, int]) -> None: ...
+
+    def fetch_ended(self, source: str, result: str, seconds: float, reason: str = "") -> None: ...
+
+    def build_ended(self, result: str, seconds: float) -> None: ...
+
+    def rollback_ended(self, reason: str, result: str) -> None: ...
+
+    def rollout_ended(self, result: str) -> None: ...
+
+    def phase_ended(self, phase: str, seconds: float) -> None: ...
+
+    def state_written(self, seconds: float) -> None: ...
+
+    def state_failed(self, op: str) -> None: ...
+
+    def revision_running(self, seconds: float) -> None: ...
+
+    def component_ticked(self, name: str, now_wall: float) -> None: ...
+
+    def panicked(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world as the engine sees it."""
+
+    source: Source
+    images: Images
+    driver: Driver
+    supervisor: Supervisor
+    prober: Prober
+    generations: Generations
+    host: Host
+    ledger: Ledger
+    meter: Meter
+    clock: Clock

@@ -1,0 +1,300 @@
+"""The engine: wakes passes, looks at the source, and answers what people ask.
+
+a push, a guest that died, a deadline, a request
+|  wake: one slot, no instruction in it
+v
+one pass at a time  ->  sleeps until the next wake, or the plan's `wake_at`
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from pathlib import Path
+
+from reconciler.engine.execute import end_interrupted
+from reconciler.engine.operator import ReconcileReport
+from reconciler.engine.ports import Ports
+from reconciler.engine.reconcile import Reconciler
+from reconciler.engine.workers import Workers
+from reconciler.errors import (
+    LedgerError,
+    ManifestErrors,
+    ReconcilerError,
+    RequestRefused,
+    SourceError,
+)
+from reconciler.model.desired import DesiredState
+from reconciler.model.names import GenerationNumber, VMName
+from reconciler.model.plan import FieldChange, Plan
+from reconciler.model.record import Event, VMRecord
+from reconciler.model.request import Request
+from reconciler.model.status import FleetStatus
+from reconciler.planning.changes import differences
+from reconciler.planning.planner import plan
+from reconciler.planning.policy import Policy
+from reconciler.planning.requests import answer, find_vm
+from reconciler.planning.settle import conclude, settled
+from reconciler.planning.status import explain
+
+log = logging.getLogger(__name__)
+
+LONGEST_SLEEP = 30.0
+"""Seconds between passes when nothing asks for one: a wake that got lost costs no more."""
+STALLED = 120.0
+"""Seconds without a tick after which a part of the daemon counts as hung."""
+
+
+class Engine:
+    """What the daemon runs and the faces ask; satisfies `Operator`."""
+
+    def __init__(self, ports: Ports, policy: Policy) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._awake = asyncio.Event()
+        self._look = asyncio.Event()
+        self._news = asyncio.Condition()
+        self._sequence = 0
+        self._lock = asyncio.Lock()
+        self._workers = Workers(ports.clock, self.wake)
+        self._reconciler = Reconciler(ports, policy, self._workers)
+        self._failures = 0
+        self._fetching = asyncio.Lock()
+        self._pending: DesiredState | None = None
+        """A fetched state that could not be made durable yet."""
+        self._promised: dict[str, float] = {}
+        """By when each part must tick again, or counts as hung."""
+        self._status: tuple[tuple[object, ...], FleetStatus] | None = None
+
+    # Life
+
+    async def run(self) -> None:
+        """Load what is remembered, then run until cancelled. Guests are left as they are."""
+        ports = self._ports
+        ended = await end_interrupted(ports)
+        if ended:
+            log.info("a former daemon was interrupted", extra={"fields": {"intents": ended}})
+        await ports.supervisor.adopt()
+        await self._load_last()
+        unsubscribe = ports.ledger.subscribe(self._on_event)
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._passes())
+                group.create_task(self._fetches())
+        finally:
+            unsubscribe()
+            await self._workers.close()
+
+    def wake(self) -> None:
+        """Something may have changed. Callable any number of times; passes coalesce."""
+        self._awake.set()
+
+    def look(self) -> None:
+        """The source may have changed: look at it now."""
+        self._look.set()
+
+    async def _load_last(self) -> None:
+        """The last valid revision, from the mirror: the source may be away (law 7)."""
+        revision = self._ports.ledger.record().source.revision
+        if revision is None:
+            return
+        try:
+            self._reconciler.desired = await self._ports.source.load(revision)
+        except ReconcilerError as error:
+            log.warning(
+                "the last revision cannot be loaded", extra={"fields": {"error": str(error)}}
+            )
+
+    async def _passes(self) -> None:
+        while True:
+            self._awake.clear()
+            due: float | None = None
+            async with self._lock:
+                try:
+                    due = await self._reconciler.run_pass()
+                except Exception:  # a pass must not end the daemon: count it, look again
+                    log.exception("a pass failed in an unforeseen way")
+                    self._ports.meter.panicked()
+                    due = self._ports.clock.now().boot + 1.0
+            async with self._news:
+                self._news.notify_all()
+            now = self._ports.clock.now().boot
+            sleep = LONGEST_SLEEP if due is None else min(LONGEST_SLEEP, max(0.0, due - now))
+            self._tick("planner", sleep)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(sleep):
+                    await self._awake.wait()
+
+    async def _fetches(self) -> None:
+        while True:
+            self._look.clear()
+            try:
+                await self._fetch()
+            except (SourceError, ManifestErrors, LedgerError):
+                pass  # it was counted, logged and shown where it happened
+            except Exception:
+                log.exception("looking at the source failed in an unforeseen way")
+                self._failures += 1
+                self._ports.meter.panicked()
+            delay = self._ports.source.next_delay(self._failures)
+            self._tick("source", delay)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay):
+                    await self._look.wait()
+
+    async def _fetch(self) -> None:
+        """Look at the source once. Raises SourceError, ManifestErrors or LedgerError."""
+        async with self._fetching:
+            await self._accept_pending()
+            await self._fetch_alone()
+
+    async def _accept_pending(self) -> None:
+        if self._pending is not None:
+            async with self._lock:
+                await self._reconciler.accept(self._pending)
+            self._pending = None
+            self.wake()
+
+    async def _fetch_alone(self) -> None:
+        ports = self._ports
+        began = ports.clock.now().boot
+        result, reason = "error", ""
+        try:
+            fetched = await ports.source.fetch()
+            self._failures = 0
+            result = "updated" if fetched.changed else "unchanged"
+            if fetched.state is not None:
+                self._pending = fetched.state
+                await self._accept_pending()
+        except ManifestErrors as error:
+            self._failures, reason = 0, error.kind
+            async with self._lock:
+                problems = tuple(str(problem) for problem in error.problems)
+                await self._reconciler.reject(error.revision, problems)
+            raise
+        except SourceError as error:
+            self._failures += 1
+            reason = error.kind
+            log.warning(
+                "the source cannot be read",
+                extra={"fields": {"reason": error.kind, "error": str(error), "hint": error.hint}},
+            )
+            raise
+        finally:
+            seconds = ports.clock.now().boot - began
+            ports.meter.fetch_ended(ports.source.status().name, result, seconds, reason)
+
+    def _tick(self, component: str, sleep: float) -> None:
+        now = self._ports.clock.now()
+        self._promised[component] = now.boot + sleep + STALLED
+        self._ports.meter.component_ticked(component, now.wall)
+
+    def _on_event(self, event: Event) -> None:
+        self._sequence = max(self._sequence, event.sequence)
+        level = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+        fields = {
+            "event": event.kind, "vm": event.vm, "group": event.group,
+            "generation": event.generation, "revision": (event.revision or "")[:12] or None,
+        }  # fmt: skip
+        log.log(level[event.severity], event.message, extra={"fields": fields})
+
+    # Operator
+
+    def status(self) -> FleetStatus:
+        passed, record = self._reconciler.passed, self._ports.ledger.record()
+        source = self._ports.source.status()
+        key = (passed, record, self._reconciler.alerts, source)
+        former = self._status
+        if former is None or any(a is not b for a, b in zip(former[0], key, strict=True)):
+            fleet = explain(
+                passed.desired if passed else self._reconciler.desired,
+                passed.observed if passed else None,
+                record,
+                passed.plan if passed else Plan(),
+                self._ports.clock.now(),
+                sources=(source,),
+                alerts=self._reconciler.alerts,
+            )
+            self._status = former = (key, fleet)
+        return former[1]
+
+    async def plan(self, ref: str | None) -> Plan:
+        passed = self._reconciler.passed
+        if passed is None:
+            raise RequestRefused("the first pass is not done", hint="ask again in a moment")
+        if ref is None:
+            return passed.plan
+        desired = await self._ports.source.preview(ref)
+        now = self._ports.clock.now()
+        return plan(desired, passed.observed, self._ports.ledger.record(), now, self._policy)
+
+    async def request(self, request: Request) -> str:
+        async with self._lock:
+            now, record = self._ports.clock.now(), self._ports.ledger.record()
+            answered = answer(request, record, self._reconciler.desired, now)
+            await self._ports.ledger.write(answered.changes)
+        self.wake()
+        return answered.words
+
+    async def reconcile(self, *, wait: bool, timeout: float) -> ReconcileReport:
+        await self._fetch()
+        if wait:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    await self._converge()
+        passed, record = self._reconciler.passed, self._ports.ledger.record()
+        result, why = conclude(
+            self._reconciler.desired, passed.observed if passed else None, record,
+            passed.plan if passed else Plan(),
+        )  # fmt: skip
+        return ReconcileReport(result, record.source.revision, why)
+
+    async def _converge(self) -> None:
+        """Until a pass over the present desired state leaves nothing that time or work will end."""
+        async with self._news:
+            while True:
+                passed = self._reconciler.passed
+                if (
+                    passed is not None
+                    and passed.desired is self._reconciler.desired
+                    and not self._awake.is_set()
+                    and settled(passed.observed, passed.plan)
+                ):
+                    return
+                await self._news.wait()
+
+    def vm_record(self, vm: VMName) -> VMRecord:
+        return find_vm(self._ports.ledger.record(), vm)
+
+    def difference(
+        self, vm: VMName, a: GenerationNumber, b: GenerationNumber
+    ) -> tuple[FieldChange, ...]:
+        record = self.vm_record(vm)
+        found = []
+        for number in (a, b):
+            generation = record.generation(number)
+            if generation is None:
+                known = ", ".join(str(g.number) for g in record.generations) or "none"
+                raise RequestRefused(f"{vm} has no generation {number}", hint=f"it has: {known}")
+            found.append(generation.spec)
+        return differences(found[0], found[1])
+
+    async def events(self, after: int, limit: int) -> list[Event]:
+        return await self._ports.ledger.events(after, limit)
+
+    async def wait_event(self, after: int, timeout: float) -> None:  # noqa: ASYNC109  # a bound of the question
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._news:
+                await self._news.wait_for(lambda: self._sequence > after)
+
+    def console(self, vm: VMName) -> Path:
+        self.vm_record(vm)
+        return self._ports.generations.folder(vm) / "console.log"
+
+    def live(self) -> bool:
+        now = self._ports.clock.now().boot
+        return bool(self._promised) and all(now < by for by in self._promised.values())
+
+    def ready(self) -> bool:
+        return self._reconciler.passed is not None

@@ -1,0 +1,75 @@
+"""Looking around at the start of a pass: what lives, what is built, what the host can give."""
+
+from __future__ import annotations
+
+from reconciler.engine.ports import Ports
+from reconciler.engine.workers import Workers
+from reconciler.model.health import NEVER_ASKED
+from reconciler.model.names import InstanceId, VMName
+from reconciler.model.observed import Guest, HostFacts, Observed, Process
+from reconciler.model.record import Generation
+
+FACTS_LAST = 10.0
+"""Seconds for which the host's facts may be used again while nothing else changed."""
+
+
+class Observer:
+    """Builds `Observed`; keeps what did not change, so that an idle pass costs little."""
+
+    def __init__(self, ports: Ports, workers: Workers) -> None:
+        self._ports = ports
+        self._workers = workers
+        self._guests: dict[InstanceId, Guest] = {}
+        self._processes: tuple[Process, ...] = ()
+        self._facts: HostFacts | None = None
+        self._facts_at = 0.0
+
+    async def observe(self, *, fresh: bool) -> Observed:
+        """`fresh` asks the host anew; else its facts may be some seconds old."""
+        ports = self._ports
+        processes = ports.supervisor.processes()
+        facts = await self._host(fresh=fresh or processes is not self._processes)
+        self._processes = processes
+        found = await self._unknown(processes)
+        return Observed(
+            guests=self._group(processes),
+            layers=ports.images.layers(),
+            kernels=ports.images.kernels(),
+            host=facts,
+            busy=self._workers.busy(),
+            building=self._workers.building(),
+            outcomes=self._workers.outcomes(),
+            conflicts={c.vm: c for c in ports.supervisor.conflicts()},
+            found=found,
+        )
+
+    def _group(self, processes: tuple[Process, ...]) -> dict[VMName, tuple[Guest, ...]]:
+        health = self._ports.prober.health()
+        former, self._guests = self._guests, {}
+        grouped: dict[VMName, tuple[Guest, ...]] = {}
+        for process in processes:
+            answer = health.get(process.instance, NEVER_ASKED)
+            guest = former.get(process.instance)
+            if guest is None or guest.process is not process or guest.health is not answer:
+                guest = Guest(process, answer)
+            self._guests[process.instance] = guest
+            grouped[process.vm] = (*grouped.get(process.vm, ()), guest)
+        return grouped
+
+    async def _host(self, *, fresh: bool) -> HostFacts:
+        now = self._ports.clock.now().boot
+        if self._facts is None or fresh or now - self._facts_at > FACTS_LAST:
+            self._facts = await self._ports.host.facts()
+            self._facts_at = now
+        return self._facts
+
+    async def _unknown(self, processes: tuple[Process, ...]) -> dict[VMName, Generation]:
+        """Generations of living guests that the record does not know, read back from disk."""
+        record = self._ports.ledger.record()
+        found: dict[VMName, Generation] = {}
+        for process in processes:
+            if process.alive and process.vm not in record.vms:
+                generation = await self._ports.generations.read(process.vm, process.generation)
+                if generation is not None:
+                    found[process.vm] = generation
+        return found

@@ -1,0 +1,170 @@
+"""One pass: observe, plan, check, execute, record. The file to read first.
+
+A pass is level-triggered: it asks what is there and what should be there, never what happened. It
+may be run at any time, any number of times, and a crash in the middle of one needs no special path.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, replace
+
+from reconciler.clock import Now
+from reconciler.engine.execute import Executor, describe
+from reconciler.engine.observe import Observer
+from reconciler.engine.ports import Ports
+from reconciler.engine.workers import Workers
+from reconciler.errors import LedgerError
+from reconciler.model.desired import DesiredState
+from reconciler.model.observed import Observed
+from reconciler.model.plan import Note, Plan, Violation
+from reconciler.model.record import (
+    AddEvent,
+    Event,
+    PutSource,
+    Record,
+    Rejection,
+)
+from reconciler.planning.checks import check
+from reconciler.planning.planner import plan
+from reconciler.planning.policy import Policy
+from reconciler.planning.prune import refuse
+
+log = logging.getLogger(__name__)
+
+LEDGER_RETRY = 5.0
+"""Seconds until a ledger that could not be written is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the last pass saw and decided; faces explain the fleet from it."""
+
+    desired: DesiredState | None
+    observed: Observed
+    plan: Plan
+    now: Now
+
+
+class Reconciler:
+    """Runs passes. One at a time: the caller holds the lock that guards the record."""
+
+    def __init__(self, ports: Ports, policy: Policy, workers: Workers) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._workers = workers
+        self._observer = Observer(ports, workers)
+        self._executor = Executor(ports, workers)
+        self.desired: DesiredState | None = None
+        self.passed: Passed | None = None
+        self.alerts: tuple[str, ...] = ()
+        """What a person should look at now."""
+
+    async def accept(self, state: DesiredState) -> bool:
+        """Make a valid state the desired one, unless the planner's rules refuse it whole."""
+        now = self._ports.clock.now()
+        record = self._ports.ledger.record()
+        refusal = refuse(state, record)
+        if refusal is not None:
+            await self.reject(state.revision, (refusal,))
+            return False
+        if record.source.revision != state.revision or record.source.rejection is not None:
+            source = replace(
+                record.source, revision=state.revision, first_seen_wall=now.wall, rejection=None
+            )
+            message = f"revision {state.revision[:8]} is desired: {len(state.vms)} VMs"
+            event = Event("revision-accepted", message, now.wall, revision=state.revision)
+            await self._ports.ledger.write([PutSource(source), AddEvent(event)])
+        self.desired = state
+        return True
+
+    async def reject(self, revision: str, problems: tuple[str, ...]) -> None:
+        """Remember that a revision was refused; what was desired stays so (law 7)."""
+        now = self._ports.clock.now()
+        source = self._ports.ledger.record().source
+        if source.rejection is not None and (
+            (source.rejection.revision, source.rejection.problems) == (revision, problems)
+        ):
+            return
+        rejection = Rejection(revision, problems, now.wall)
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        message = f"revision {revision[:8]} is refused: {problems[0]}{more}"
+        event = Event("revision-rejected", message, now.wall, revision=revision, severity="error")
+        await self._ports.ledger.write(
+            [PutSource(replace(source, rejection=rejection)), AddEvent(event)]
+        )
+
+    async def run_pass(self) -> float | None:
+        """One pass. Returns the boot-clock moment at which the next is due, if time alone asks for it."""
+        ports = self._ports
+        began = ports.clock.now()
+        last = self.passed
+        fresh = last is None or not last.plan.idle or bool(last.plan.waits)
+        observed = await self._observer.observe(
+            fresh=fresh or bool(self._workers.outcomes()) or last.desired is not self.desired
+            if last is not None
+            else True
+        )
+        now = ports.clock.now()
+        record = ports.ledger.record()
+        decided = plan(self.desired, observed, record, now, self._policy)
+        violations = check(decided, self.desired, observed, record, now)
+        if violations:
+            self._refuse(violations)
+            return now.boot + LEDGER_RETRY
+        try:
+            await self._executor.execute(decided, observed.outcomes)
+        except LedgerError as error:
+            self.alerts = (
+                f"ledger: {error}: nothing is started or stopped until it can be written",
+            )
+            log.error("ledger cannot be written", extra={"fields": {"error": str(error)}})
+            ports.meter.state_failed("write")
+            ports.meter.pass_ended("error", ports.clock.now().boot - began.boot)
+            return now.boot + LEDGER_RETRY
+        self.alerts = ()
+        self.passed = Passed(self.desired, observed, decided, now)
+        self._measure(record, decided, observed, ports.clock.now().boot - began.boot)
+        return decided.wake_at
+
+    def _refuse(self, violations: tuple[Violation, ...]) -> None:
+        self.alerts = tuple(f"law {v.law}: {v.subject}: {v.message}" for v in violations)
+        for text in self.alerts:
+            log.critical("an unsound plan was refused", extra={"fields": {"violation": text}})
+        self._ports.meter.pass_ended("error", 0.0)
+        self._ports.meter.panicked()
+
+    def _measure(self, record: Record, decided: Plan, observed: Observed, seconds: float) -> None:
+        meter = self._ports.meter
+        result = "noop" if decided.idle else "changed"
+        if decided.idle and decided.waits:
+            kinds = {wait.kind for wait in decided.waits}
+            result = "suspended" if kinds == {"suspended"} else "blocked"
+        meter.pass_ended(result, seconds)
+        meter.planned(Counter(describe(action)[0] for action in decided.actions))
+        for outcome in observed.outcomes:
+            if outcome.kind in ("build-layer", "build-kernel"):
+                meter.build_ended("failed" if outcome.error else "built", outcome.seconds)
+            elif outcome.kind in ("start", "stop"):
+                meter.phase_ended(outcome.kind, outcome.seconds)
+        for action in decided.actions:
+            if isinstance(action, Note):
+                self._measure_note(record, action)
+
+    def _measure_note(self, record: Record, note: Note) -> None:
+        meter = self._ports.meter
+        match note.kind:
+            case "commit":
+                meter.rollout_ended("succeeded")
+            case "condemn":
+                meter.rollout_ended("failed")
+            case "rolled-back":
+                meter.rollback_ended("health", "succeeded")
+            case "quarantine":
+                meter.rollback_ended("health", "failed")
+            case "applied":
+                seen = record.source.first_seen_wall
+                meter.revision_running(max(0.0, self._ports.clock.now().wall - seen))
+            case _:
+                pass

@@ -1,0 +1,54 @@
+"""The ladder on which a guest is stopped: power button, SIGTERM, SIGKILL, each with its time."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+
+from reconciler.engine.ports import Ports
+from reconciler.errors import DriverError, SupervisorError
+from reconciler.model.plan import StopGuest
+
+PRESS_AGAIN = 1.0
+"""Seconds between presses: a guest that was still booting has not heard the first."""
+PRESS_DEADLINE = 2.0
+
+
+async def stop_guest(ports: Ports, action: StopGuest) -> None:
+    """Return when the process is gone. Raises SupervisorError when even SIGKILL did not end it."""
+    if await _ask(ports, action):
+        return
+    for number, seconds in (
+        (signal.SIGTERM, action.ladder.term),
+        (signal.SIGKILL, action.ladder.kill),
+    ):
+        await ports.supervisor.signal(action.instance, number)
+        if await ports.supervisor.wait_gone(action.instance, seconds):
+            return
+    raise SupervisorError(
+        f"the VMM of {action.vm} outlives SIGKILL", kind="stuck",
+        hint="it hangs in the kernel: look at its state with ps, and at the host's disks",
+    )  # fmt: skip
+
+
+async def _ask(ports: Ports, action: StopGuest) -> bool:
+    """Press until the guest is gone, the time is up, or nobody listens on the control socket."""
+    folder = ports.generations.folder(action.vm)
+    gone = asyncio.ensure_future(
+        ports.supervisor.wait_gone(action.instance, action.ladder.power_button)
+    )
+    try:
+        while not gone.done():
+            try:
+                await ports.driver.press_power_button(folder, PRESS_DEADLINE)
+            except DriverError:
+                # A hung or closing VMM: what counts is whether the process ends.
+                done, _ = await asyncio.wait([gone], timeout=PRESS_AGAIN)
+                return bool(done) and gone.result()
+            await asyncio.wait([gone], timeout=PRESS_AGAIN)
+        return gone.result()
+    finally:
+        gone.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await gone

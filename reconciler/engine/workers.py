@@ -1,0 +1,123 @@
+"""Slow actions, each in a task of its own, so that a pass never waits and a hung guest delays nobody."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from typing import Any
+
+from reconciler.clock import Clock
+from reconciler.engine.ports import Wake
+from reconciler.errors import BuildFailed, ReconcilerError
+from reconciler.model.names import InstanceId, VMName
+from reconciler.model.observed import Operation, OperationKind, Outcome
+from reconciler.model.record import EndIntent
+
+log = logging.getLogger(__name__)
+
+
+class Workers:
+    """At most one slow action a VM and one build a key; how they ended waits for the next pass."""
+
+    def __init__(self, clock: Clock, wake: Wake) -> None:
+        self._clock = clock
+        self._wake = wake
+        self._busy: dict[VMName, Operation] = {}
+        self._building: dict[str, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._outcomes: list[Outcome] = []
+        self._ended: list[EndIntent] = []
+
+    def busy(self) -> dict[VMName, Operation]:
+        return dict(self._busy)
+
+    def building(self) -> frozenset[str]:
+        return frozenset(self._building)
+
+    def outcomes(self) -> tuple[Outcome, ...]:
+        """How actions ended that no durable pass has seen yet."""
+        return tuple(self._outcomes)
+
+    def ended(self) -> tuple[EndIntent, ...]:
+        """Intents that came to their end and are not yet written so."""
+        return tuple(self._ended)
+
+    def seen(self, outcomes: tuple[Outcome, ...], ended: tuple[EndIntent, ...]) -> None:
+        """The record has these now. Both lists only grow at their end, so these are their heads."""
+        del self._outcomes[: len(outcomes)]
+        del self._ended[: len(ended)]
+
+    def operate(
+        self, vm: VMName, kind: OperationKind, intent: str, work: Coroutine[Any, Any, object],
+        instance: InstanceId | None = None,
+    ) -> None:  # fmt: skip
+        """Run a VM's slow action."""
+        self._busy[vm] = Operation(vm, kind, self._clock.now().boot)
+
+        async def run() -> None:
+            try:
+                self._finish(await self._attempt(kind, vm, work, instance), intent)
+            finally:
+                self._busy.pop(vm, None)
+                self._wake()
+
+        self._track(asyncio.create_task(run()))
+
+    def build(self, kind: str, key: str, intent: str, work: Coroutine[Any, Any, object]) -> None:
+        """Run a build, or the collection of the store."""
+
+        async def run() -> None:
+            try:
+                self._finish(await self._attempt(kind, key, work, None), intent)
+            finally:
+                self._building.pop(key, None)
+                self._wake()
+
+        self._building[key] = task = asyncio.create_task(run())
+        self._track(task)
+
+    def aside(self, intent: str, work: Coroutine[Any, Any, object]) -> None:
+        """Run something small that stands in nobody's way; its failure is logged and tried again."""
+
+        async def run() -> None:
+            outcome = await self._attempt("aside", "", work, None)
+            self._ended.append(EndIntent(intent, "failed" if outcome.error else "done"))
+
+        self._track(asyncio.create_task(run()))
+
+    async def close(self) -> None:
+        """Leave what runs at the nearest durable point: intents stay open and tell the next daemon."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _track(self, task: asyncio.Task[None]) -> None:
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _finish(self, outcome: Outcome, intent: str) -> None:
+        self._outcomes.append(outcome)
+        self._ended.append(EndIntent(intent, "failed" if outcome.error else "done"))
+
+    async def _attempt(
+        self,
+        kind: Any,
+        subject: str,
+        work: Coroutine[Any, Any, object],
+        instance: InstanceId | None,
+    ) -> Outcome:
+        began = self._clock.now().boot
+        error, error_kind, transient = None, "", True
+        try:
+            await work
+        except ReconcilerError as failure:
+            hint = f" ({failure.hint})" if failure.hint else ""
+            error, error_kind = f"{failure}{hint}", failure.kind
+            transient = not isinstance(failure, BuildFailed)
+        except Exception as failure:
+            log.exception("%s %s failed in an unforeseen way", kind, subject)
+            error, error_kind = f"unforeseen: {failure!r}", "panic"
+        return Outcome(
+            kind, subject, error, error_kind, transient, self._clock.now().boot - began, instance
+        )

@@ -1,0 +1,178 @@
+"""The fleet explained: the same inputs as the planner's, turned into words and states."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from reconciler.clock import Now
+from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.names import GenerationNumber, GroupName, VMName
+from reconciler.model.observed import Guest, Observed
+from reconciler.model.plan import Plan, Wait
+from reconciler.model.record import Record, VMRecord
+from reconciler.model.status import (
+    FleetStatus,
+    GenerationNumbers,
+    GroupStatus,
+    RevisionStatus,
+    RolloutState,
+    SourceStatus,
+    SyncState,
+    VMState,
+    VMStatus,
+)
+from reconciler.planning.health import judge
+
+LOUD: tuple[str, ...] = ("quarantine", "blocked", "hold", "conflict", "build")
+"""Kinds of waits that come before all others in `why`."""
+
+
+def explain(
+    desired: DesiredState | None, observed: Observed | None, record: Record, plan: Plan, now: Now,
+    *, sources: tuple[SourceStatus, ...] = (), alerts: tuple[str, ...] = (),
+) -> FleetStatus:  # fmt: skip
+    """Everything that faces show, from the last pass."""
+    waits: dict[str, list[Wait]] = defaultdict(list)
+    for wait in plan.waits:
+        waits[wait.subject].append(wait)
+    specs = desired.vms if desired else {}
+    names = sorted(record.vms.keys() | specs.keys())
+    vms = tuple(
+        _vm(VMName(n), specs.get(VMName(n)), observed, record, waits[n], now) for n in names
+    )
+    source, rejection = record.source, record.source.rejection
+    return FleetStatus(
+        revision=RevisionStatus(
+            source.revision, source.applied, rejection.revision if rejection else None,
+            rejection.problems if rejection else (),
+        ),
+        vms=vms,
+        groups=tuple(_groups(desired, record, vms)),
+        suspended=record.suspended is not None,
+        sources=sources,
+        waits=tuple(f"{w.subject}: {w.why}" for w in plan.waits),
+        alerts=alerts,
+    )  # fmt: skip
+
+
+def _vm(
+    name: VMName, spec: VMSpec | None, observed: Observed | None, record: Record,
+    waits: list[Wait], now: Now,
+) -> VMStatus:  # fmt: skip
+    vm = record.vms.get(name) or VMRecord(name, spec.group if spec else GroupName(""))
+    guest = _guest(observed, name)
+    running = vm.generation(guest.generation) if guest else None
+    judged_by = running.spec if running else spec
+    healthy = (
+        guest is not None
+        and judged_by is not None
+        and judge(guest, judged_by.health, now) == "healthy"
+    )
+    desired_number = _desired_number(vm, spec)
+    suspended = any(wait.kind == "suspended" for wait in waits)
+    return VMStatus(
+        name=name,
+        group=vm.group,
+        state=_state(vm, guest, observed, healthy=healthy),
+        healthy=healthy,
+        sync=_sync(vm, spec, guest, desired_number, suspended=suspended),
+        generation=GenerationNumbers(
+            guest.generation if guest else None,
+            desired_number,
+            vm.last_good.number if vm.last_good else None,
+        ),
+        pid=guest.process.pid if guest else None,
+        why=_why(waits),
+        digest=spec.digest if spec else None,
+        instance=guest.instance if guest else None,
+        started_wall=now.wall - (now.boot - guest.process.started_boot) if guest else None,
+        probe=guest.health.detail if guest and guest.health.last else "",
+        suspended=suspended,
+        blocked=len(vm.blocked),
+        restarts=vm.restarts,
+        ports=judged_by.host_ports if judged_by else (),
+    )
+
+
+def _guest(observed: Observed | None, name: VMName) -> Guest | None:
+    guests = observed.guests.get(name, ()) if observed else ()
+    return next((guest for guest in guests if guest.alive), None)
+
+
+def _desired_number(vm: VMRecord, spec: VMSpec | None) -> GenerationNumber | None:
+    """The number that the desired digest has, or would get."""
+    if spec is None:
+        return None
+    for generation in reversed(vm.generations):
+        if generation.digest == spec.digest:
+            return generation.number
+    return vm.next_number
+
+
+def _state(
+    vm: VMRecord, guest: Guest | None, observed: Observed | None, *, healthy: bool
+) -> VMState:
+    if observed is None:
+        return "unknown"
+    operation = observed.busy.get(vm.name)
+    if operation is not None and operation.kind in ("start", "stop"):
+        return "starting" if operation.kind == "start" else "stopping"
+    if guest is None:
+        failed = vm.quarantine is not None or (vm.blocked and vm.last_good is None)
+        return "failed" if failed else "stopped"
+    if vm.stop is not None:
+        return "stopping"
+    if vm.quarantine is not None and not healthy:
+        return "failed"
+    if not healthy and not guest.health.ever_passed:
+        return "starting"
+    return "running"
+
+
+def _sync(
+    vm: VMRecord, spec: VMSpec | None, guest: Guest | None, desired: GenerationNumber | None,
+    *, suspended: bool,
+) -> SyncState:  # fmt: skip
+    if suspended:
+        return "suspended"
+    if spec is None:
+        return "unknown" if not vm.removing else "out-of-sync"
+    if vm.quarantine is not None or vm.block_of(spec.digest) is not None:
+        return "blocked"
+    good = vm.last_good
+    if guest is not None and good is not None and good.digest == spec.digest:
+        return "synced" if guest.generation in (good.number, desired) else "out-of-sync"
+    return "out-of-sync"
+
+
+def _why(waits: Iterable[Wait]) -> str:
+    ordered = sorted(waits, key=lambda w: LOUD.index(w.kind) if w.kind in LOUD else len(LOUD))
+    return "; ".join(dict.fromkeys(wait.why for wait in ordered))
+
+
+def _groups(
+    desired: DesiredState | None, record: Record, vms: tuple[VMStatus, ...]
+) -> Iterable[GroupStatus]:
+    members: dict[GroupName, list[VMStatus]] = defaultdict(list)
+    for vm in vms:
+        if vm.group:
+            members[vm.group].append(vm)
+    for name in sorted(members):
+        group, held = members[name], record.groups.get(name)
+        pending = sum(vm.sync == "out-of-sync" for vm in group)
+        hold = held.hold if held else None
+        state: RolloutState = "running" if pending else "idle"
+        if hold is not None:
+            state = "held"
+        elif held is not None and held.suspended is not None:
+            state = "suspended"
+        yield GroupStatus(
+            name=name,
+            state=state,
+            members=len(group),
+            unavailable=sum(not vm.healthy for vm in group),
+            max_unavailable=desired.group(name).max_unavailable if desired else 1,
+            pending=pending,
+            hold=f"{hold.vm} failed: {hold.reason}" if hold else "",
+        )
