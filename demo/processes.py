@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GUEST_MARK = b"RECONCILER_VM="
-"""The supervisor gives it to every VMM process, in its environment."""
+"""The supervisor gives it to every VMM process, in its environment: the VM's folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ def look_at(entry: Path, root: bytes) -> Found | None:
         return None
     return Found(
         int(entry.name),
-        mark.removeprefix(GUEST_MARK).decode(errors="replace"),
+        Path(os.fsdecode(mark.removeprefix(GUEST_MARK))).name,
         command.decode(errors="replace"),
     )
 

@@ -93,6 +93,11 @@ class Repository:
             if entry.name != ".git":
                 self.remove(entry.name)
 
+    def restore(self, revision: str) -> None:
+        """Make the working copy as it was at an earlier commit; history goes on."""
+        self.git("add", "-A")
+        self.git("read-tree", "--reset", "-u", revision)
+
     def push(self, message: str) -> str:
         """Commit the working copy as it is and push it; the commit's id."""
         self.git("add", "-A")

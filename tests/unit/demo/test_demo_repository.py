@@ -41,6 +41,21 @@ def test_an_empty_commit_is_pushed_too(repository: Repository) -> None:
     assert repository.push("again nothing") != first
 
 
+def test_an_earlier_state_comes_back_as_a_new_commit(repository: Repository) -> None:
+    repository.write("kept", "1")
+    repository.write("sub/removed", "1")
+    first = repository.push("good")
+    repository.remove("sub")
+    repository.write("kept", "2")
+    repository.write("added", "2")
+    repository.push("bad")
+    repository.write("never/committed", "3")
+    repository.restore(first)
+    assert repository.push("good again") != first
+    assert files_of(repository) == ["kept", "sub/removed"]
+    assert repository.read("kept") == "1"
+
+
 def test_the_mode_of_a_program_is_kept(repository: Repository) -> None:
     repository.write("init", "#!/bin/sh\n", mode=0o755)
     repository.push("a program")

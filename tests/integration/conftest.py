@@ -1,0 +1,80 @@
+"""One real fleet for many tests; it is made anew only after a test failed, and its evidence is kept."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Generator, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.harness import Harness
+
+RESULTS = Path(__file__).resolve().parents[2] / "results"
+FAILED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    report = yield
+    item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
+    return report
+
+
+def evidence_folder(node: pytest.Item) -> Path:
+    return RESULTS / re.sub(r"[^A-Za-z0-9_.-]+", "-", node.name)[:120]
+
+
+class Worlds:
+    """The fleet that tests share, while it is good."""
+
+    def __init__(self) -> None:
+        self._harness: Harness | None = None
+
+    def enter(self, node: pytest.Item) -> Harness:
+        """A settled fleet; one that cannot be settled any more is replaced, once."""
+        if self._harness is not None:
+            try:
+                self._harness.tidy()
+            except Exception:  # noqa: BLE001 - whatever it is, a new fleet is the answer
+                self._harness.save_evidence(evidence_folder(node).with_suffix(".before"))
+                self.discard()
+            else:
+                return self._harness
+        self._harness = harness = Harness()
+        try:
+            harness.open()
+        except BaseException:
+            harness.save_evidence(evidence_folder(node))
+            self.discard()
+            raise
+        return harness
+
+    def discard(self) -> None:
+        harness, self._harness = self._harness, None
+        if harness is not None:
+            harness.close()
+
+
+@pytest.fixture(scope="session")
+def worlds() -> Iterator[Worlds]:
+    if shutil.which("qemu-system-x86_64") is None:
+        pytest.skip("qemu-system-x86_64 is not installed: ./dev setup installs it")
+    worlds = Worlds()
+    try:
+        yield worlds
+    finally:
+        worlds.discard()
+
+
+@pytest.fixture
+def fleet(request: pytest.FixtureRequest, worlds: Worlds) -> Iterator[Harness]:
+    """db, and after it web-a and web-b in the group frontend, all settled."""
+    node: pytest.Item = request.node
+    yield (harness := worlds.enter(node))
+    if node.stash.get(FAILED, False):
+        harness.save_evidence(evidence_folder(node))
+        worlds.discard()

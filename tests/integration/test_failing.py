@@ -1,0 +1,124 @@
+"""Bad generations undo themselves, and do not come back by themselves."""
+
+import time
+
+import pytest
+
+from demo.client import Fleet
+from demo.fleet import NAMES, WEB, health
+from demo.poller import Poller, down_at_once
+from tests.integration.harness import Harness, other_pids
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+POWER_OFF = "#!/bin/sh\nusleep 200000\npoweroff -f\n"
+PANIC = "#!/bin/sh\necho c >/proc/sysrq-trigger\n"
+STARTUP_DEADLINE = 20.0
+
+
+def blocked(fleet: Fleet) -> list[str]:
+    return [name for name, vm in fleet.vms.items() if vm.rolled_back and vm.blocked]
+
+
+def break_web(fleet: Harness, script: str, *vms: str) -> str:
+    """Push a generation that ends itself as soon as it runs."""
+    for vm in vms:
+        fleet.repository.write(f"{vm}/etc/rc.local", script, mode=0o755)
+    return fleet.push("broken")
+
+
+def condemned(fleet: Harness, revision: str, deadline: float = 150.0) -> tuple[str, Fleet]:
+    """Wait for the rollback of exactly one web server; its name, and the fleet then."""
+    after = fleet.until(
+        "one web server tried the bad generation and went back",
+        lambda now: now.observed == revision and len(blocked(now)) == 1,
+        deadline,
+    )
+    return blocked(after)[0], after
+
+
+def test_a_guest_that_fails_its_health_check_is_rolled_back_and_the_group_held(
+    fleet: Harness,
+) -> None:
+    quick = {"startupDeadline": f"{STARTUP_DEADLINE:.0f}s"}
+    for vm in WEB:
+        fleet.edit(vm, lambda spec: spec["health"].update(quick))
+    before = fleet.settled(fleet.push("judge sooner"))
+    served = {vm: fleet.ask(vm) for vm in WEB}
+    with Poller({vm: fleet.ports[vm] for vm in WEB}, interval=0.05) as poller:
+        begun = time.monotonic()
+        for vm in WEB:
+            fleet.repository.remove(health(vm))
+        tried, after = condemned(fleet, fleet.push("no health page"))
+        gaps = poller.gaps(begun)
+    assert set(other_pids(before, after)) == {tried}
+    assert {vm: fleet.ask(vm) for vm in WEB} == served
+    assert down_at_once(gaps, allowed=1) == []
+    assert after.groups["frontend"].state == "held"
+    assert after.groups["frontend"].hold
+    assert fleet.verdicts(tried)[max(fleet.verdicts(tried))] == "condemned"
+    assert fleet.daemon.cli("status", "-o", "json").returncode == 6
+
+
+def test_a_kernel_panic_on_trial_is_condemned_at_once(fleet: Harness) -> None:
+    begun = time.monotonic()
+    tried, after = condemned(fleet, break_web(fleet, PANIC, *WEB))
+    # The deadline of the sample fleet in tests is 60 s; a panic needs no deadline.
+    assert time.monotonic() - begun < 50
+    newest = fleet.history(tried)["generations"][0]
+    assert newest["verdict"] == "condemned"
+    assert newest["evidence"]["kind"] == "panicked"
+    assert any("panic" in line.lower() for line in newest["evidence"]["console"])
+    assert after.groups["frontend"].state == "held"
+
+
+def test_a_blocked_digest_stays_blocked_until_somebody_retries_it(fleet: Harness) -> None:
+    tried, after = condemned(fleet, break_web(fleet, POWER_OFF, *WEB))
+    good = after.vms[tried].instance
+
+    def still_blocked(revision: str) -> None:
+        now = fleet.seen(revision)
+        assert now.vms[tried].instance == good
+        assert now.vms[tried].rolled_back
+
+    fleet.repository.write("README.txt", "an unrelated commit\n")
+    still_blocked(fleet.push("unrelated"))
+    fleet.daemon.kill()
+    fleet.daemon.start()
+    still_blocked(fleet.repository.head())
+    fleet.daemon.stop()
+    fleet.daemon.start()
+    fleet.repository.write("README.txt", "another unrelated commit\n")
+    still_blocked(fleet.push("unrelated too"))
+    assert fleet.fleet().groups["frontend"].state == "held"
+
+    number = max(fleet.verdicts(tried))
+    done = fleet.daemon.cli("retry", tried)
+    assert done.returncode == 0, done.stderr
+    fleet.until(
+        "it was tried again, and went back again",
+        lambda now: now.vms[tried].instance != good and now.vms[tried].rolled_back,
+    )
+    last = fleet.verdicts(tried)
+    assert last[max(last)] == "condemned"
+    assert max(last) >= number
+    assert all(fleet.ask(vm) for vm in WEB)
+
+
+def test_a_fix_overtakes_what_failed_without_anybody_asking(fleet: Harness) -> None:
+    script = fleet.repository.read(f"{WEB[0]}/etc/rc.local")
+    condemned(fleet, break_web(fleet, POWER_OFF, *WEB))
+    for vm in WEB:
+        fleet.repository.write(f"{vm}/etc/rc.local", script, mode=0o755)
+    fleet.pages("mended", *WEB)
+    after = fleet.settled(fleet.push("mended"))
+    assert all(fleet.ask(vm) == f"{vm}: mended" for vm in WEB)
+    assert after.groups["frontend"].state == "idle"
+
+
+def test_reconcile_says_by_its_exit_code_that_it_rolled_back(fleet: Harness) -> None:
+    fleet.repository.write(f"{WEB[0]}/etc/rc.local", POWER_OFF, mode=0o755)
+    fleet.push("broken")
+    done = fleet.daemon.cli("reconcile", "--wait", "-o", "json", timeout=200)
+    assert done.returncode == 4, done.stdout + done.stderr
+    assert set(fleet.fleet().vms) == set(NAMES)

@@ -1,0 +1,100 @@
+"""Guests and their daemon live and die apart from each other."""
+
+import pytest
+
+from demo.daemon import run_cli
+from demo.fleet import DATABASE, NAMES, WEB
+from demo.processes import alive, end, processes_under
+from tests.integration.harness import Harness, other_pids
+from tests.wait import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+
+def test_guests_outlive_kill_9_of_the_daemon_and_are_adopted(fleet: Harness) -> None:
+    before = fleet.fleet()
+    fleet.daemon.kill()
+    assert all(alive(pid) for pid in before.pids().values())
+    assert fleet.ask(DATABASE)
+    fleet.daemon.start()
+    after = fleet.settled(fleet.good)
+    assert other_pids(before, after) == {}
+    assert after.pids() == before.pids()
+
+
+def test_guests_outlive_an_orderly_stop_too(fleet: Harness) -> None:
+    before = fleet.fleet()
+    fleet.daemon.stop()
+    assert fleet.daemon.process is not None
+    assert fleet.daemon.process.returncode == 0, fleet.daemon.log_tail()
+    assert all(alive(pid) for pid in before.pids().values())
+    fleet.daemon.start()
+    assert other_pids(before, fleet.settled(fleet.good)) == {}
+
+
+def test_helpers_of_a_killed_daemon_end_by_themselves(fleet: Harness) -> None:
+    fleet.daemon.kill()
+    guests = {fleet.guests(name)[0].pid for name in NAMES}
+    wait_until(
+        lambda: {left.pid for left in processes_under(fleet.stage.root)} == guests,
+        20,
+        "only guests are left of a killed daemon",
+    )
+    fleet.daemon.start()
+    fleet.settled(fleet.good)
+
+
+def test_a_guest_that_died_while_the_daemon_was_away_is_started_again(fleet: Harness) -> None:
+    before = fleet.fleet()
+    fleet.daemon.kill()
+    victim = before.vms[WEB[0]].pid
+    assert victim is not None
+    assert end([victim], grace=0.1) == []
+    fleet.daemon.start()
+    after = fleet.until(
+        "the dead guest has a successor",
+        lambda now: now.vms[WEB[0]].settled and now.vms[WEB[0]].pid != victim,
+    )
+    assert set(other_pids(before, after)) == {WEB[0]}
+    assert after.vms[WEB[0]].running == before.vms[WEB[0]].running
+
+
+def test_a_killed_guest_is_started_again_and_others_do_not_notice(fleet: Harness) -> None:
+    before = fleet.fleet()
+    victim = before.vms[WEB[1]].pid
+    assert victim is not None
+    end([victim], grace=0)
+    after = fleet.until(
+        "the killed guest has a successor",
+        lambda now: now.vms[WEB[1]].settled and now.vms[WEB[1]].pid != victim,
+    )
+    assert set(other_pids(before, after)) == {WEB[1]}
+    assert after.vms[WEB[1]].running == before.vms[WEB[1]].running
+    assert fleet.verdicts(WEB[1])[after.vms[WEB[1]].running or 0] == "committed"
+
+
+def test_losing_the_ledger_means_adopting_and_not_acting(fleet: Harness) -> None:
+    before = fleet.fleet()
+    fleet.daemon.stop()
+    for path in fleet.stage.state.glob("ledger.db*"):
+        path.unlink()
+    fleet.daemon.start()
+    after = fleet.until(
+        "adopted without a ledger",
+        lambda now: (
+            set(now.vms) == set(NAMES)
+            and all(vm.healthy and vm.sync == "synced" for vm in now.vms.values())
+        ),
+    )
+    assert after.pids() == before.pids()
+
+
+def test_a_second_daemon_on_the_same_state_is_refused(fleet: Harness) -> None:
+    before = fleet.fleet()
+    second = run_cli(["run", "--config", str(fleet.daemon.config)], timeout=30)
+    assert second.returncode != 0
+    assert "another daemon" in second.stderr + second.stdout
+    assert "Traceback" not in second.stderr
+    after = fleet.fleet()
+    assert after.pids() == before.pids()
+    assert fleet.daemon.pid is not None
