@@ -1,15 +1,18 @@
-"""Kernel bundles kept from run to run, so that only the first one fetches and unpacks a kernel."""
+"""Kernel bundles and base layers kept from run to run: only the first one fetches and unpacks them."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from contextlib import suppress
 from pathlib import Path
+from typing import get_args
+
+from reconciler.model.image import BusyboxSource, LayerSpec, StoreFormat
 
 ROOT = Path(__file__).resolve().parents[1]
+PREFIX = "images-"
 
 
 def cache_folder() -> Path:
@@ -22,7 +25,12 @@ def cache_folder() -> Path:
     for path in sorted((ROOT / "reconciler" / "image").rglob("*")):
         if path.is_file() and "__pycache__" not in path.parts:
             recipes.update(path.read_bytes())
-    return ROOT / ".cache" / f"kernels-{recipes.hexdigest()[:12]}"
+    return ROOT / ".cache" / f"{PREFIX}{recipes.hexdigest()[:12]}"
+
+
+def bases() -> set[str]:
+    """Keys of the layers that do not come from a repository: equal in every run."""
+    return {LayerSpec.of(BusyboxSource(), kind).key for kind in get_args(StoreFormat)}
 
 
 def seed(state: Path) -> bool:
@@ -31,23 +39,26 @@ def seed(state: Path) -> bool:
     if not kept.is_dir():
         return False
     state.mkdir(parents=True, exist_ok=True)
-    shutil.copytree(kept, state / "kernels", symlinks=True, dirs_exist_ok=True)
+    shutil.copytree(kept, state, dirs_exist_ok=True)
     return True
 
 
 def save(state: Path) -> None:
     """Keep what a state directory holds, all or nothing; the first to do so wins."""
-    made, kept = state / "kernels", cache_folder()
-    if kept.is_dir() or not made.is_dir() or not any(made.iterdir()):
+    kept = cache_folder()
+    found = [entry for entry in (state / "kernels").glob("*") if entry.name[0] != "."]
+    if kept.is_dir() or not found:
         return
+    found += [entry for entry in (state / "layers").glob("*") if entry.name in bases()]
     kept.parent.mkdir(exist_ok=True)
     whole = Path(tempfile.mkdtemp(prefix=f"{kept.name}.", dir=kept.parent))
     try:
-        shutil.copytree(made, whole / "kernels", symlinks=True)
+        for entry in found:
+            shutil.copytree(entry, whole / "images" / entry.relative_to(state))
         with suppress(OSError):  # somebody else was quicker
-            os.rename(whole / "kernels", kept)  # noqa: PTH104 - Path.rename says no more
-        for old in kept.parent.glob("kernels-*"):
-            if old.is_dir() and old not in (kept, whole):
+            (whole / "images").rename(kept)
+        for old in kept.parent.glob(f"{PREFIX}*"):
+            if old not in (kept, whole):
                 shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(whole, ignore_errors=True)

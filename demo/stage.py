@@ -54,7 +54,8 @@ class Stage:
     def layers(self) -> set[str]:
         """The layers in the store, by what they are called there."""
         with suppress(OSError):
-            return {entry.name for entry in (self.state / "layers").iterdir()}
+            found = (self.state / "layers").iterdir()
+            return {entry.name for entry in found if not entry.name.startswith(".")}
         return set()
 
     def console(self, vm: str) -> str:

@@ -142,7 +142,7 @@ def test_a_folder_too_long_for_unix_sockets_is_refused(short: Path) -> None:
 def test_kernel_bundles_are_kept_for_the_next_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(images, "cache_folder", lambda: tmp_path / ".cache" / "kernels-1")
+    monkeypatch.setattr(images, "cache_folder", lambda: tmp_path / ".cache" / "images-1")
     first, second = tmp_path / "first", tmp_path / "second"
     assert not images.seed(first)
     images.save(first)
@@ -153,4 +153,4 @@ def test_kernel_bundles_are_kept_for_the_next_run(
     images.save(first)
     assert images.seed(second)
     assert (second / "kernels" / "key" / "vmlinuz").read_text() == "kernel"
-    assert [path.name for path in (tmp_path / ".cache").iterdir()] == ["kernels-1"]
+    assert [path.name for path in (tmp_path / ".cache").iterdir()] == ["images-1"]
