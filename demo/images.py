@@ -58,7 +58,7 @@ def save(state: Path) -> None:
         with suppress(OSError):  # somebody else was quicker
             (whole / "images").rename(kept)
         for old in kept.parent.glob(f"{PREFIX}*"):
-            if old not in (kept, whole):
+            if old != kept and not old.suffix:  # with one it is being made
                 shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(whole, ignore_errors=True)
