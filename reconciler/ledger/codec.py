@@ -29,7 +29,7 @@ Body = VMRecord | GroupRecord | BuildTrouble | SourceRecord | Suspension | Event
 T = TypeVar("T", bound=Body)
 Part = TypeVar("Part")
 
-# A deadline that never comes is infinite; plain JSON would store it as null.
+# A deadline that never comes is infinite, which plain JSON would store as null.
 LENIENT = ConfigDict(ser_json_inf_nan="constants")
 
 

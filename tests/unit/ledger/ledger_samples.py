@@ -1,0 +1,137 @@
+"""Records and changes for tests of the ledger."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.clock import Now
+from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, Volume
+from reconciler.model.health import HttpCheck, ProcessCheck, TcpCheck
+from reconciler.model.image import (
+    BusyboxSource,
+    DebianKernel,
+    KernelSpec,
+    LayerSpec,
+    PathKernel,
+    TreeSource,
+)
+from reconciler.model.machine import Forward, UserNetwork
+from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
+from reconciler.model.record import (
+    AddEvent,
+    BuildTrouble,
+    Change,
+    Deadline,
+    Event,
+    Evidence,
+    Generation,
+    GroupRecord,
+    Hold,
+    PutBuild,
+    PutGroup,
+    PutSource,
+    PutSuspension,
+    PutVM,
+    Record,
+    SourceRecord,
+    Start,
+    Suspension,
+    VMRecord,
+)
+
+WALL = 1_790_000_000.5
+FOREVER = Deadline(float("inf"), "b0071d")
+REVISION = Revision("c" * 40)
+
+
+@dataclass
+class StillClock:
+    """A clock that a test sets by hand."""
+
+    wall: float = WALL
+
+    def now(self) -> Now:
+        return Now(boot=100.0, wall=self.wall, boot_id="b0071d")
+
+    async def sleep(self, seconds: float) -> None:
+        raise AssertionError(f"the ledger never sleeps, and now it wants {seconds} s")
+
+
+def spec(name: str, *, path_kernel: bool = False) -> VMSpec:
+    kernel = (
+        PathKernel("/boot/vmlinuz", "/boot/initrd", "1" * 64, "2" * 64)
+        if path_kernel
+        else DebianKernel()
+    )
+    return VMSpec(
+        name=VMName(name),
+        group=GroupName("front"),
+        labels=(("tier", "web"),),
+        hypervisor="qemu",
+        vcpu=1,
+        memory_mib=256,
+        kernel=KernelSpec.of("debian", kernel),
+        format="erofs",
+        layers=(
+            LayerSpec.of(BusyboxSource(), "erofs"),
+            LayerSpec.of(TreeSource("a" * 40, f"./{name}"), "erofs"),
+        ),
+        volumes=(Volume("data", "/var/lib/app", 1024),),
+        networks=(UserNetwork("52:54:00:00:00:01", (Forward(8080, 80),)),),
+        health=HealthPolicy((HttpCheck(8080, "/healthz"), TcpCheck(8080), ProcessCheck())),
+        update=UpdatePolicy(after=(VMName("db"),)),
+        rollback=RollbackPolicy(),
+        digest=Digest("d" * 64),
+    )
+
+
+def vm_record(name: str, generations: int = 2) -> VMRecord:
+    record = VMRecord(
+        VMName(name),
+        GroupName("front"),
+        start=Start(InstanceId(f"{name}-1"), GenerationNumber(1), "trial", FOREVER),
+        suspended=Suspension(WALL, "maintenance"),
+        restarts=(("crash", 2),),
+    )
+    for number in range(1, generations + 1):
+        record = record.with_generation(
+            Generation(
+                VMName(name),
+                GenerationNumber(number),
+                Digest(f"{number:064}"),
+                REVISION,
+                spec(name, path_kernel=number % 2 == 0),
+                WALL + number,
+                verdict="condemned",
+                evidence=Evidence("panicked", exit="kernel panic", console=("Oops", "naïve ☃")),
+            )
+        )
+    return record
+
+
+def event(message: str, kind: str = "note") -> Event:
+    return Event(kind, message, WALL, vm=VMName("web"))
+
+
+def everything() -> tuple[Change, ...]:
+    """One of each thing that a record holds, and an event."""
+    hold = Hold(
+        VMName("web"), Digest("d" * 64), "failed", WALL, ((VMName("db"), Digest("e" * 64)),)
+    )
+    return (
+        *(PutVM(vm_record(name)) for name in ("web", "db", "cache")),
+        PutGroup(GroupRecord(GroupName("front"), hold)),
+        PutBuild(
+            BuildTrouble("k" * 64, "tree ./web", 2, "no space", definitive=False, retry=FOREVER)
+        ),
+        PutSource(SourceRecord(REVISION, WALL, REVISION)),
+        PutSuspension(Suspension(WALL, "")),
+        AddEvent(event("all is there")),
+    )
+
+
+def as_text(record: Record) -> str:
+    """A record so that equal text means equal to the last bit, and equal in type."""
+    parts = (record.vms, record.groups, record.builds)
+    ordered = [sorted((str(key), repr(value)) for key, value in part.items()) for part in parts]
+    return repr((ordered, record.source, record.suspended))
