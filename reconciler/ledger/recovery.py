@@ -8,7 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
-from reconciler.errors import LedgerUnwritable
+from reconciler.errors import LedgerError, LedgerUnwritable
 from reconciler.ledger import schema
 from reconciler.ledger.reading import Damaged
 
@@ -92,6 +92,21 @@ def inspect(connection: sqlite3.Connection, applied: Sequence[schema.Migration])
             raise Damaged(bytes(line).decode(errors="replace").replace("\n", " "))
     if absent := schema.missing(connection, applied):
         raise Damaged(f"its schema is damaged: {', '.join(absent)}")
+
+
+def migrate(
+    connection: sqlite3.Connection, found: int, migrations: Sequence[schema.Migration]
+) -> None:
+    """Bring a sound ledger to the newest version. A step with a bug is no damage to the ledger."""
+    try:
+        schema.migrate(connection, found, migrations)
+    except sqlite3.Error as error:
+        if primary_code(error) not in FORM:
+            raise
+        raise LedgerError(
+            f"the ledger of version {found} cannot be brought to {len(migrations)}: {error}",
+            hint="install the version that wrote it again: the failed step was undone",
+        ) from error
 
 
 def is_damage(error: Exception) -> bool:

@@ -212,7 +212,7 @@ def _open_sound(
     connection = connect(path)
     try:
         recovery.inspect(connection, migrations[:found])
-        schema.migrate(connection, found, migrations)
+        recovery.migrate(connection, found, migrations)
         return SqliteLedger(path, clock, connection, connect)
     except BaseException:
         connection.close()
