@@ -15,45 +15,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
-import json
 import os
-import shlex
 import shutil
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reconciler.errors import DriverError
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.record import Generation
+from reconciler.vmm.runner import DESCRIPTION, contents, described
 
 VOLUMES = "volumes"
-
-RUN_SCRIPT = """\
-#!/bin/sh
-# Generation {number} of {vm}. Written by microvm-reconciler; changes are lost.
-# By hand: only while the daemon does not run this VM. flock(1) takes the lock that the daemon
-# takes too, and QEMU inherits it.
-set -eu
-cd {cwd}
-mkdir -p run
-exec 9>>lock
-flock --exclusive --nonblock 9
-{exports}exec {command}
-"""
-
-# The manners of QMP: wait for the greeting, then negotiate, then ask.
-SHUTDOWN_SCRIPT = """\
-#!/bin/sh
-# Presses the power button of {vm} and waits until its VMM is gone.
-set -eu
-cd {cwd}
-{{ printf '%s\\n' '{{"execute":"qmp_capabilities"}}' '{{"execute":"system_powerdown"}}'; sleep 1; }} |
-  socat - UNIX-CONNECT:run/qmp.sock >/dev/null
-exec flock --exclusive --timeout 90 lock true
-"""
+MOST_BYTES = 1024 * 1024
+"""Of a description that is read back."""
 
 
 class GenerationFolders:
@@ -67,6 +43,15 @@ class GenerationFolders:
 
     async def create(self, machine: Machine, launch: Launch, generation: Generation) -> None:
         await self._blocking(lambda: self._create(machine, launch, generation))
+
+    async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
+        """As its folder describes it; None when it does not, or not readably."""
+        file = self.folder(vm) / _name(number) / DESCRIPTION
+        try:
+            found = described(await asyncio.to_thread(_read_bounded, file))
+        except OSError:
+            return None
+        return found if found and (found.vm, found.number) == (vm, number) else None
 
     async def set_booted(self, vm: VMName, number: GenerationNumber) -> None:
         await self._blocking(lambda: _point(self.folder(vm) / "booted", _name(number)))
@@ -94,8 +79,12 @@ class GenerationFolders:
         for leftover in (home / "generations").glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)  # of a daemon that died in between
         target = home / _name(generation.number)
-        if not (target / "bin/microvm-run").is_file():
-            _write_whole(target, _contents(machine, launch, generation))
+        files = contents(machine, launch, generation)
+        if target.is_dir():
+            # What differs from start to start, as the instance and the host's ports and clock do.
+            _refresh(target, files)
+        else:
+            _write_whole(target, files)
         _point(home / "current", _name(generation.number))
 
     def _drop(self, vm: VMName, numbers: Sequence[GenerationNumber]) -> None:
@@ -117,51 +106,46 @@ class GenerationFolders:
             _discard(home)
 
 
+def _read_bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(MOST_BYTES)
+
+
 def _name(number: GenerationNumber) -> str:
     return f"generations/{number}"
 
 
-def _contents(machine: Machine, launch: Launch, generation: Generation) -> dict[str, str]:
-    """The files of a runner, by their paths; a path under bin/ is executable."""
-    exports = "".join(f"export {key}={shlex.quote(value)}\n" for key, value in launch.env)
-    facts = {
-        "vm": generation.vm,
-        "number": generation.number,
-        "digest": generation.digest,
-        "revision": generation.revision,
-        "spec": dataclasses.asdict(generation.spec),
-        "machine": dataclasses.asdict(machine),
-    }
-    cwd = shlex.quote(launch.cwd)
-    return {
-        "bin/microvm-run": RUN_SCRIPT.format(
-            number=generation.number,
-            vm=generation.vm,
-            cwd=cwd,
-            exports=exports,
-            command=shlex.join(launch.argv),
-        ),
-        "bin/microvm-shutdown": SHUTDOWN_SCRIPT.format(vm=generation.vm, cwd=cwd),
-        "share/microvm/hypervisor": f"{generation.spec.hypervisor}\n",
-        "share/microvm/generation.json": json.dumps(facts, indent=2, sort_keys=True) + "\n",
-    }
+def _refresh(target: Path, files: Mapping[str, str]) -> None:
+    """Replace the files that changed, each whole."""
+    for name, text in files.items():
+        path = target / name
+        try:
+            same = path.read_text(encoding="utf-8") == text
+        except (FileNotFoundError, UnicodeDecodeError):
+            same = False
+        if not same:
+            temporary = path.with_name(f".{path.name}.tmp")
+            _write(temporary, text, executable=name.startswith("bin/"))
+            temporary.rename(path)
 
 
-def _write_whole(target: Path, contents: dict[str, str]) -> None:
+def _write_whole(target: Path, files: Mapping[str, str]) -> None:
     """All files or none: a folder with another name becomes the target by one rename."""
-    _discard(target)  # half of one that was dropped when the daemon died
     building = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
-        for name, text in contents.items():
-            file = building / name
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(text, encoding="utf-8")
-            file.chmod(0o755 if name.startswith("bin/") else 0o644)
+        for name, text in files.items():
+            _write(building / name, text, executable=name.startswith("bin/"))
         building.chmod(0o755)
         building.rename(target)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def _write(path: Path, text: str, *, executable: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+    path.chmod(0o755 if executable else 0o644)
 
 
 def _point(link: Path, target: str) -> None:

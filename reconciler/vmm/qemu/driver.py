@@ -26,10 +26,10 @@ class QemuDriver:
         await qmp.execute(folder, "system_powerdown", deadline)
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
-        """`sizes` is in MiB, by the disk's serial."""
+        """`sizes` is in MiB, by the disk's path."""
         filesystems = {mount.serial: mount.fs_type for mount in machine.mounts}
         for disk in machine.volumes:
-            size = sizes.get(disk.serial)
+            size = sizes.get(disk.path)
             if size is None:
                 raise DriverError(f"{machine.vm}: volume {disk.serial} has no size", kind="volume")
             await volumes.create(Path(disk.path), size, filesystems.get(disk.serial, "ext4"))

@@ -21,7 +21,7 @@ MOST_REPLY_BYTES = 1024 * 1024
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
-async def execute(folder: Path, command: str, timeout: float) -> None:  # noqa: ASYNC109
+async def execute(folder: Path, command: str, timeout: float) -> None:
     """Connect, negotiate, execute one command, disconnect, all within `timeout` seconds.
 
     Raises DriverError: kind is missing, timeout, protocol or refused.

@@ -35,8 +35,6 @@ async def create(path: Path, size_mib: int, fs_type: str) -> None:
         temporary = await asyncio.to_thread(_blank, path, size_mib)
         await _format(temporary)
         await asyncio.to_thread(_publish, temporary, path)
-    except FileExistsError:
-        return  # somebody was faster; theirs is kept
     except OSError as error:
         raise DriverError(
             f"{path.name}: {error.strerror or error}",
@@ -95,7 +93,8 @@ async def _mkfs(argv: tuple[str, ...]) -> tuple[int, str]:
 def _publish(temporary: Path, path: Path) -> None:
     """Durable before it has its name; link() rather than rename(): it cannot replace a volume."""
     _sync(temporary)
-    os.link(temporary, path)
+    with contextlib.suppress(FileExistsError):  # somebody was faster; theirs is kept
+        os.link(temporary, path)
     _sync(path.parent)
 
 

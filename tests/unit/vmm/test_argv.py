@@ -1,0 +1,136 @@
+"""The command line, word for word: a change here restarts nothing, but boots everything anew."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.config import QemuConfig
+from reconciler.errors import DriverError
+from reconciler.model.machine import Disk, Mount
+from reconciler.vmm.qemu.argv import argv, kernel_cmdline
+from tests.unit.vmm.machines import a_full_machine, a_machine
+
+SMALL = """\
+qemu-system-x86_64
+-name guest=web,process=microvm@web
+-M microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=on
+-accel tcg,tb-size=16
+-cpu max
+-smp 1
+-m 256M
+-nodefaults
+-no-user-config
+-display none
+-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+-no-reboot
+-device pvpanic
+-action panic=exit-failure
+-kernel /s/kernels/k/vmlinuz
+-initrd /s/kernels/k/initrd
+-append quiet console=ttyS0 reboot=t panic=-1 tsc_early_khz=2596095 reconciler.layers=layer0 \
+reconciler.net=user
+-fw_cfg name=opt/org.reconciler/instance,string=web-g3-abc
+-device virtio-rng-device
+-drive if=none,id=layer0,format=raw,read-only=on,file=/s/layers/a/image
+-device virtio-blk-device,drive=layer0,serial=layer0
+-netdev user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80
+-device virtio-net-device,netdev=net0,mac=52:54:00:00:00:01
+-chardev file,id=console,path=console.log,append=on
+-serial chardev:console
+-qmp unix:run/qmp.sock,server=on,wait=off
+"""
+
+FULL = """\
+qemu-system-x86_64
+-name guest=web,process=microvm@web
+-M microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=on
+-accel kvm
+-cpu host
+-smp 2
+-m 512M
+-nodefaults
+-no-user-config
+-display none
+-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+-no-reboot
+-device pvpanic
+-action panic=exit-failure
+-kernel /s/kernels/k/vmlinuz
+-initrd /s/kernels/k/initrd
+-append quiet loglevel=7 init=/sbin/init console=ttyS0 reboot=t panic=-1 \
+reconciler.layers=layer0,layer1 reconciler.mount=vol-data:/var/lib/app:ext4 reconciler.net=user
+-fw_cfg name=opt/org.reconciler/instance,string=web-g3-abc
+-device virtio-rng-device
+-drive if=none,id=layer0,format=raw,read-only=on,file=/s/layers/a/image
+-device virtio-blk-device,drive=layer0,serial=layer0
+-drive if=none,id=layer1,format=raw,read-only=on,file=/s/odd,, name/image
+-device virtio-blk-device,drive=layer1,serial=layer1
+-drive if=none,id=vol-data,format=raw,read-only=off,discard=unmap,werror=report,\
+file=/s/vms/web/volumes/data.raw
+-device virtio-blk-device,drive=vol-data,serial=vol-data
+-netdev user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:127.0.0.2:5353-:53
+-device virtio-net-device,netdev=net0,mac=52:54:00:00:00:01
+-chardev file,id=console,path=console.log,append=on
+-serial chardev:console
+-qmp unix:run/qmp.sock,server=on,wait=off
+"""
+
+
+def shown(words: tuple[str, ...]) -> str:
+    """One option a line, with its value."""
+    text = words[0]
+    for word in words[1:]:
+        text += f"\n{word}" if word.startswith("-") else f" {word}"
+    return text + "\n"
+
+
+def test_a_small_machine_becomes_exactly_this_command_line() -> None:
+    assert shown(argv(a_machine(), QemuConfig())) == SMALL
+
+
+def test_a_full_machine_under_kvm_becomes_exactly_this_command_line() -> None:
+    assert shown(argv(a_full_machine(), QemuConfig())) == FULL
+
+
+def test_the_host_may_choose_another_program_and_cpu() -> None:
+    words = argv(a_machine(), QemuConfig(binary="/opt/qemu", cpu="qemu64"))
+    assert words[0] == "/opt/qemu"
+    assert words[words.index("-cpu") + 1] == "qemu64"
+
+
+def test_words_of_a_manifest_cannot_undo_what_the_controller_relies_on() -> None:
+    line = kernel_cmdline(replace(a_machine(), cmdline=("panic=0", "console=tty0")))
+    assert line.index("panic=0") < line.index("panic=-1")
+    assert line.index("console=tty0") < line.index("console=ttyS0")
+
+
+@pytest.mark.parametrize("word", ["a b", "", "x\n", "tab\t", "\x00", "naïve"])
+def test_a_parameter_that_is_not_one_word_is_refused(word: str) -> None:
+    with pytest.raises(DriverError, match="not a kernel parameter"):
+        argv(replace(a_machine(), cmdline=(word,)), QemuConfig())
+
+
+@pytest.mark.parametrize("point", ["/a:b", "/a b", "/a,b", ""])
+def test_a_mount_point_that_would_garble_the_mount_is_refused(point: str) -> None:
+    with pytest.raises(DriverError, match="not a mount"):
+        argv(replace(a_machine(), mounts=(Mount("vol-data", point, "ext4"),)), QemuConfig())
+
+
+@pytest.mark.parametrize("serial", ["x" * 21, "a,b", "a b", ""])
+def test_a_serial_that_the_guest_could_not_find_is_refused(serial: str) -> None:
+    with pytest.raises(DriverError, match="not a disk serial"):
+        argv(replace(a_machine(), volumes=(Disk("/v", serial, read_only=False),)), QemuConfig())
+
+
+def test_a_command_line_that_linux_would_cut_is_refused() -> None:
+    mounts = tuple(Mount(f"vol-{n}", f"/{n}/{'x' * 120}", "ext4") for n in range(16))
+    with pytest.raises(DriverError, match="command line has"):
+        argv(replace(a_machine(), mounts=mounts), QemuConfig())
+
+
+def test_more_devices_than_the_board_has_places_are_refused() -> None:
+    layers = tuple(Disk(f"/l/{n}", f"layer{n}", read_only=True) for n in range(23))
+    with pytest.raises(DriverError, match="more than 24 devices"):
+        argv(replace(a_machine(), layers=layers), QemuConfig())
