@@ -41,8 +41,8 @@ def matters(before: Health, after: Health) -> bool:
     """
     if (before.passing_since is None) != (after.passing_since is None):
         return True
-    if (before.errors == 0) != (after.errors == 0):
-        return True
     if not after.ever_passed:
-        return before.failures == 0 and after.failures > 0
-    return before.failures != after.failures
+        return (before.failures == 0) != (after.failures == 0) or (
+            (before.errors == 0) != (after.errors == 0) and before.failures == 0
+        )
+    return (before.failures, before.errors) != (after.failures, after.errors)
