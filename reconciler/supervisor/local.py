@@ -113,7 +113,7 @@ class LocalSupervisor:
             with contextlib.suppress(ProcessLookupError):
                 signal.pidfd_send_signal(guest.pidfd, number)
 
-    async def wait_gone(self, instance: InstanceId, timeout: float) -> bool:  # noqa: ASYNC109
+    async def wait_gone(self, instance: InstanceId, timeout: float) -> bool:
         guest = self._guests.get(instance)
         if guest is None or guest.gone.is_set():
             return True
