@@ -283,7 +283,7 @@ class Engine:
     async def events(self, after: int, limit: int) -> list[Event]:
         return await self._ports.ledger.events(after, limit)
 
-    async def wait_event(self, after: int, timeout: float) -> None:  # noqa: ASYNC109  # a bound of the question
+    async def wait_event(self, after: int, timeout: float) -> None:  # a bound of the question
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), self._news:
                 await self._news.wait_for(lambda: self._sequence > after)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.clock import Clock
-from reconciler.model.desired import DesiredState
+from reconciler.model.desired import DesiredState, Fetched
 from reconciler.model.health import Health, ProbePlan
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
 from reconciler.model.machine import Launch, Machine
@@ -30,15 +30,6 @@ from reconciler.model.status import SourceStatus
 
 Wake = Callable[[], None]
 """Tells the loop that something may have changed. Callable from the loop's thread only."""
-
-
-@dataclass(frozen=True, slots=True)
-class Fetched:
-    """What a look at a source found."""
-
-    state: DesiredState | None
-    """None: as before."""
-    changed: bool
 
 
 class Source(Protocol):
@@ -76,14 +67,6 @@ class Images(Protocol):
         ...
 
     def kernels(self) -> frozenset[KernelKey]: ...
-
-    def layer_path(self, key: LayerKey) -> Path:
-        """Where a layer's image is, whether or not it was built yet."""
-        ...
-
-    def kernel_paths(self, key: KernelKey) -> tuple[Path, Path]:
-        """Kernel and initrd."""
-        ...
 
     async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
         """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable.

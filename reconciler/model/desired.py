@@ -126,3 +126,11 @@ class DesiredState:
     def group(self, name: GroupName) -> GroupSpec:
         """The group's policy; one that no manifest declares has the defaults."""
         return self.groups.get(name) or GroupSpec(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a look at a source found. `state` is None when the revision is as before."""
+
+    state: DesiredState | None
+    changed: bool

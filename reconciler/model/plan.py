@@ -138,7 +138,7 @@ Action = (
 )
 
 WaitKind = Literal[
-    "budget", "dependency", "hold", "suspended", "blocked", "image", "build", "backoff", "busy",
+    "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "starting", "soak", "probe",
     "rollback", "pinned", "policy",
 ]  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import KernelSpec, LayerSpec
 from reconciler.model.names import VMName
-from reconciler.model.plan import BuildKernel, BuildLayer, Collect
+from reconciler.model.plan import BuildKernel, BuildLayer, Collect, WaitKind
 from reconciler.planning.draft import Draft
 
 NAMED = 3
@@ -49,7 +49,7 @@ class Needs:
         trouble = draft.trouble(key)
         if trouble is not None and trouble.definitive:
             self._wait(
-                key, f"{title} cannot be built: {trouble.error}; push a fix or `retry`", "build"
+                key, f"{title} cannot be built: {trouble.error}; push a fix or `retry`", "broken"
             )
             return room
         if trouble is not None and not trouble.retry.passed(draft.now.boot, draft.now.boot_id):
@@ -63,9 +63,9 @@ class Needs:
         self._wait(key, f"{title} is being built")
         return room - 1
 
-    def _wait(self, key: str, why: str, kind: str = "image") -> None:
+    def _wait(self, key: str, why: str, kind: WaitKind = "image") -> None:
         for vm in self._for[key]:
-            self._draft.wait("build" if kind == "build" else "image", vm, why)
+            self._draft.wait(kind, vm, why)
 
     def _why(self, key: str) -> str:
         vms = self._for[key]

@@ -12,7 +12,17 @@ from reconciler.model.record import Record, VMRecord
 Conclusion = Literal["converged", "working", "failed", "rolled-back", "rollback-failed"]
 
 FOR_PEOPLE: frozenset[WaitKind] = frozenset(
-    ("hold", "suspended", "blocked", "quarantine", "prune", "pinned", "policy", "conflict")
+    (
+        "hold",
+        "suspended",
+        "blocked",
+        "broken",
+        "quarantine",
+        "prune",
+        "pinned",
+        "policy",
+        "conflict",
+    )
 )
 """Waits that neither time nor work of ours will end."""
 
@@ -49,7 +59,7 @@ def conclude(
     if not settled(observed, plan):
         why = next((f"{w.subject}: {w.why}" for w in plan.waits), "work is under way")
         return "working", why
-    broken = [wait for wait in plan.waits if wait.kind == "build"]
+    broken = [wait for wait in plan.waits if wait.kind == "broken"]
     if broken:
         return "failed", f"{broken[0].subject}: {broken[0].why}"
     return "converged", f"revision {desired.revision[:8]} runs"

@@ -24,7 +24,7 @@ from reconciler.model.status import (
 )
 from reconciler.planning.health import judge
 
-LOUD: tuple[str, ...] = ("quarantine", "blocked", "hold", "conflict", "build")
+LOUD: tuple[str, ...] = ("quarantine", "blocked", "broken", "hold", "conflict", "build")
 """Kinds of waits that come before all others in `why`."""
 
 
@@ -71,12 +71,13 @@ def _vm(
     )
     desired_number = _desired_number(vm, spec)
     suspended = any(wait.kind == "suspended" for wait in waits)
+    broken = any(wait.kind == "broken" for wait in waits)
     return VMStatus(
         name=name,
         group=vm.group,
         state=_state(vm, guest, observed, healthy=healthy),
         healthy=healthy,
-        sync=_sync(vm, spec, guest, desired_number, suspended=suspended),
+        sync=_sync(vm, spec, guest, desired_number, suspended=suspended, broken=broken),
         generation=GenerationNumbers(
             guest.generation if guest else None,
             desired_number,
@@ -132,13 +133,13 @@ def _state(
 
 def _sync(
     vm: VMRecord, spec: VMSpec | None, guest: Guest | None, desired: GenerationNumber | None,
-    *, suspended: bool,
+    *, suspended: bool, broken: bool,
 ) -> SyncState:  # fmt: skip
     if suspended:
         return "suspended"
     if spec is None:
         return "unknown" if not vm.removing else "out-of-sync"
-    if vm.quarantine is not None or vm.block_of(spec.digest) is not None:
+    if broken or vm.quarantine is not None or vm.block_of(spec.digest) is not None:
         return "blocked"
     good = vm.last_good
     if guest is not None and good is not None and good.digest == spec.digest:

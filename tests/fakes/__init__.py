@@ -1,0 +1,18 @@
+"""One honest fake for each port: small worlds in memory, on a clock that only the test moves."""
+
+from tests.fakes.clock import FakeClock
+from tests.fakes.hypervisor import FakeHypervisor
+from tests.fakes.images import FakeImages
+from tests.fakes.ledger import FakeLedger
+from tests.fakes.meter import FakeMeter
+from tests.fakes.source import FakeHost, FakeSource
+
+__all__ = [
+    "FakeClock",
+    "FakeHost",
+    "FakeHypervisor",
+    "FakeImages",
+    "FakeLedger",
+    "FakeMeter",
+    "FakeSource",
+]

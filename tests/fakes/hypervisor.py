@@ -1,0 +1,201 @@
+"""Driver, supervisor, prober and generations over one dict of guests."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from reconciler.errors import GuestConflict
+from reconciler.model.health import Health, ProbePlan
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.names import (
+    GenerationNumber,
+    InstanceId,
+    VMName,
+)
+from reconciler.model.observed import Conflict, Exit, Process
+from reconciler.model.record import (
+    Generation,
+)
+from tests.fakes.clock import FakeClock
+
+Behaviour = Callable[[Machine], str]
+"""How a guest of this machine fares: good, bad (never passes), sick (passes, then fails),
+exits, panics."""
+
+
+@dataclass
+class FakeGuest:
+    process: Process
+    machine: Machine
+    fate: str
+    ignores_power_button: bool = False
+
+
+@dataclass
+class FakeHypervisor:
+    """Driver, supervisor, prober and folders of generations over one dict of guests.
+
+    It survives the engine, as real guests do, and it watches law 1: two living guests of one VM
+    raise at once.
+    """
+
+    clock: FakeClock
+    wake: Callable[[], None] = lambda: None
+    behaviour: Behaviour = lambda _machine: "good"
+    guests: dict[InstanceId, FakeGuest] = field(default_factory=dict)
+    folders: dict[VMName, dict[GenerationNumber, Generation]] = field(default_factory=dict)
+    watched: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
+    healths: dict[InstanceId, Health] = field(default_factory=dict)
+    foreign: dict[VMName, str] = field(default_factory=dict)
+    starts: Counter[str] = field(default_factory=Counter)
+    stops: Counter[str] = field(default_factory=Counter)
+    log: list[tuple[str, VMName, GenerationNumber]] = field(default_factory=list)
+    unkillable: set[VMName] = field(default_factory=set)
+    pids: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
+    _processes: tuple[Process, ...] | None = None
+
+    # Driver
+
+    def launch(self, machine: Machine) -> Launch:
+        return Launch(("fake", machine.vm), machine.folder)
+
+    async def press_power_button(self, folder: Path, deadline: float) -> None:
+        await asyncio.sleep(0)
+        for guest in list(self.guests.values()):
+            deaf = guest.ignores_power_button or guest.machine.vm in self.unkillable
+            if guest.machine.folder == str(folder) and guest.process.alive and not deaf:
+                self.end(guest.process.instance, Exit(status=0))
+
+    async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        await asyncio.sleep(0)
+
+    # Supervisor
+
+    async def adopt(self) -> None:
+        self._processes = None
+
+    def processes(self) -> tuple[Process, ...]:
+        if self._processes is None:
+            self._processes = tuple(guest.process for guest in self.guests.values())
+        return self._processes
+
+    def conflicts(self) -> tuple[Conflict, ...]:
+        return tuple(Conflict(vm, what) for vm, what in self.foreign.items())
+
+    async def start(self, machine: Machine, launch: Launch) -> Process:
+        await asyncio.sleep(0)
+        if machine.vm in self.foreign:
+            raise GuestConflict(f"{machine.vm} is held by somebody else")
+        alive = [g for g in self.guests.values() if g.machine.vm == machine.vm and g.process.alive]
+        assert not alive, f"law 1: a second guest of {machine.vm}"
+        now = self.clock.now()
+        process = Process(
+            machine.vm, machine.instance, machine.generation, next(self.pids), 1, now.boot
+        )
+        fate = self.behaviour(machine)
+        self.guests[machine.instance] = FakeGuest(process, machine, fate)
+        self.starts[machine.vm] += 1
+        self.log.append(("start", machine.vm, machine.generation))
+        self._processes = None
+        if fate == "exits":
+            self.end(machine.instance, Exit(status=1))
+        elif fate == "panics":
+            self.end(machine.instance, Exit(status=1, panicked=True, console=("Kernel panic",)))
+        return process
+
+    async def signal(self, instance: InstanceId, number: int) -> None:
+        guest = self.guests.get(instance)
+        if guest is not None and guest.machine.vm not in self.unkillable:
+            self.end(instance, Exit(signal=number))
+
+    async def wait_gone(self, instance: InstanceId, timeout: float) -> bool:
+        deadline = self.clock.now().boot + timeout
+        while (guest := self.guests.get(instance)) is not None and guest.process.alive:
+            if self.clock.now().boot >= deadline:
+                return False
+            await asyncio.sleep(0)
+        return True
+
+    async def forget(self, instance: InstanceId) -> None:
+        guest = self.guests.get(instance)
+        if guest is not None and not guest.process.alive:
+            del self.guests[instance]
+            self._processes = None
+
+    def end(self, instance: InstanceId, ended: Exit) -> None:
+        """The guest's process ends now."""
+        guest = self.guests[instance]
+        if guest.process.alive:
+            guest.process = replace(guest.process, exit=ended)
+            self.stops[guest.machine.vm] += 1
+            self.log.append(("end", guest.machine.vm, guest.machine.generation))
+            self._processes = None
+            self.wake()
+
+    def kill(self, vm: str) -> None:
+        """As `kill -9` of a VM's living guest."""
+        self.end(self.living(vm).process.instance, Exit(signal=9))
+
+    def living(self, vm: str) -> FakeGuest:
+        return next(g for g in self.guests.values() if g.machine.vm == vm and g.process.alive)
+
+    def running(self) -> dict[VMName, GenerationNumber]:
+        return {g.machine.vm: g.machine.generation for g in self.guests.values() if g.process.alive}
+
+    # Prober
+
+    def watch(self, plans: Mapping[InstanceId, ProbePlan]) -> None:
+        self.watched = plans
+
+    def health(self) -> Mapping[InstanceId, Health]:
+        return self.healths
+
+    def probe(self) -> None:
+        """One round for every guest that is watched."""
+        now = self.clock.now().boot
+        for instance in [i for i in self.healths if i not in self.watched]:
+            del self.healths[instance]
+        for instance in self.watched:
+            guest = self.guests.get(instance)
+            if guest is not None and guest.process.alive:
+                former = self.healths.get(instance, Health())
+                self.healths[instance] = _round(former, guest.fate, now)
+
+    # Generations
+
+    async def create(self, machine: Machine, launch: Launch, generation: Generation) -> None:
+        await asyncio.sleep(0)
+        self.folders.setdefault(generation.vm, {})[generation.number] = generation
+
+    async def set_booted(self, vm: VMName, number: GenerationNumber) -> None:
+        await asyncio.sleep(0)
+
+    async def drop(self, vm: VMName, numbers: Sequence[GenerationNumber]) -> None:
+        for number in numbers:
+            self.folders.get(vm, {}).pop(number, None)
+
+    async def remove(self, vm: VMName) -> None:
+        self.folders.pop(vm, None)
+
+    def folder(self, vm: VMName) -> Path:
+        return Path("/state/vms") / vm
+
+    async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
+        return self.folders.get(vm, {}).get(number)
+
+
+def _round(former: Health, fate: str, now: float) -> Health:
+    good = fate == "good" or (fate == "sick" and former.rounds < 1)
+    if good:
+        return replace(
+            former, rounds=former.rounds + 1, ever_passed=True, failures=0, errors=0,
+            passing_since=former.passing_since if former.passing_since is not None else now,
+        )  # fmt: skip
+    return replace(
+        former, rounds=former.rounds + 1, passing_since=None, failures=former.failures + 1
+    )

@@ -1,0 +1,62 @@
+"""A store of images in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
+from reconciler.model.names import (
+    KernelKey,
+    LayerKey,
+)
+
+
+class FakeImages:
+    """A store in memory. Keys in `bad` cannot be built; keys in `flaky` fail once."""
+
+    def __init__(self) -> None:
+        self._layers: set[LayerKey] = set()
+        self._kernels: set[KernelKey] = set()
+        self.bad: set[str] = set()
+        self.flaky: set[str] = set()
+        self.built: list[str] = []
+        self.collected: list[str] = []
+
+    def layers(self) -> frozenset[LayerKey]:
+        return frozenset(self._layers)
+
+    def kernels(self) -> frozenset[KernelKey]:
+        return frozenset(self._kernels)
+
+    def lose(self, key: str) -> None:
+        self._layers.discard(LayerKey(key))
+
+    async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
+        image = await self._build(spec.key)
+        self._layers.add(spec.key)
+        return image
+
+    async def build_kernel(self, spec: KernelSpec) -> BuiltImage:
+        image = await self._build(spec.key)
+        self._kernels.add(spec.key)
+        return image
+
+    async def _build(self, key: str) -> BuiltImage:
+        await asyncio.sleep(0)
+        if key in self.bad:
+            raise BuildFailed("the tree holds a submodule")
+        if key in self.flaky:
+            self.flaky.discard(key)
+            raise BuildUnavailable("no space left")
+        self.built.append(key)
+        return BuiltImage(key, 1, "0" * 64, 0.0)
+
+    async def collect(self, pinned: frozenset[str]) -> int:
+        await asyncio.sleep(0)
+        gone = (self._layers | self._kernels) - pinned
+        self._layers -= gone
+        self._kernels -= gone
+        self.collected += sorted(gone)
+        return len(gone)

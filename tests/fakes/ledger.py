@@ -1,0 +1,66 @@
+"""A ledger in memory, which survives the engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from reconciler.model.record import (
+    AddEvent,
+    BeginIntent,
+    Change,
+    EndIntent,
+    Event,
+    Intent,
+    Record,
+    apply,
+)
+
+
+class FakeLedger:
+    """Durable in memory: a test keeps it when it throws the engine away."""
+
+    def __init__(self) -> None:
+        self._record = Record()
+        self.writes = 0
+        self.history: list[Event] = []
+        self.intents: dict[str, Intent] = {}
+        self.ends: dict[str, str] = {}
+        self._subscribers: list[Callable[[Event], None]] = []
+        self.failing: Exception | None = None
+
+    def record(self) -> Record:
+        return self._record
+
+    async def write(self, changes: Iterable[Change]) -> Record:
+        batch = tuple(changes)
+        if self.failing is not None:
+            raise self.failing
+        if not batch:
+            return self._record
+        self.writes += 1
+        for change in batch:
+            match change:
+                case AddEvent(event):
+                    stored = replace(event, sequence=len(self.history) + 1)
+                    self.history.append(stored)
+                    for subscriber in self._subscribers:
+                        subscriber(stored)
+                case BeginIntent(intent):
+                    self.intents[intent.id] = intent
+                case EndIntent(key, outcome):
+                    self.ends[key] = outcome
+                case _:
+                    pass
+        self._record = apply(self._record, batch)
+        return self._record
+
+    async def events(self, after: int, limit: int) -> list[Event]:
+        return [e for e in self.history if e.sequence > after][:limit]
+
+    async def intents_open(self) -> list[Intent]:
+        return [i for key, i in self.intents.items() if key not in self.ends]
+
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)

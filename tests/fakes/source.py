@@ -1,0 +1,63 @@
+"""A repository of states, and a host, in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+from reconciler.model.desired import DesiredState, Fetched
+from reconciler.model.names import (
+    Revision,
+)
+from reconciler.model.observed import HostFacts
+from reconciler.model.status import SourceStatus
+
+
+class FakeSource:
+    """A repository of states; `push` makes one the newest, `fails` makes looking fail."""
+
+    def __init__(self) -> None:
+        self.states: dict[Revision, DesiredState] = {}
+        self.head: DesiredState | None = None
+        self.fails: Exception | None = None
+        self._given: Revision | None = None
+
+    def push(self, state: DesiredState) -> None:
+        self.states[state.revision] = state
+        self.head = state
+
+    @property
+    def repository(self) -> Path:
+        return Path("/state/git/main")
+
+    async def fetch(self) -> Fetched:
+        await asyncio.sleep(0)
+        if self.fails is not None:
+            raise self.fails
+        if self.head is None or self.head.revision == self._given:
+            return Fetched(None, changed=False)
+        self._given = self.head.revision
+        return Fetched(self.head, changed=True)
+
+    async def load(self, revision: Revision) -> DesiredState:
+        self._given = revision
+        return self.states[revision]
+
+    async def preview(self, ref: str) -> DesiredState:
+        return self.states[Revision(ref)]
+
+    def next_delay(self, failures: int) -> float:
+        return 60.0
+
+    def status(self) -> SourceStatus:
+        return SourceStatus("main", "fake:", None, 0)
+
+
+class FakeHost:
+    def __init__(self) -> None:
+        self.value = HostFacts(
+            memory_available_mib=1_000_000, disk_free_mib=1_000_000, accel="tcg", tsc_khz=2_000_000
+        )
+
+    async def facts(self) -> HostFacts:
+        return self.value

@@ -1,0 +1,181 @@
+"""The real planner and the real engine over fakes, driven pass by pass in virtual time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import replace
+
+from reconciler.engine.execute import end_interrupted
+from reconciler.engine.ports import Ports
+from reconciler.engine.reconcile import Reconciler
+from reconciler.engine.workers import Workers
+from reconciler.model.desired import (
+    DesiredState,
+    GroupSpec,
+    HealthPolicy,
+    RollbackPolicy,
+    UpdatePolicy,
+    VMSpec,
+)
+from reconciler.model.health import HttpCheck
+from reconciler.model.image import DebianKernel, KernelSpec, LayerSpec, TreeSource
+from reconciler.model.machine import Forward, UserNetwork
+from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
+from reconciler.model.record import Generation, Hold, VMRecord
+from reconciler.model.request import Request
+from reconciler.model.status import FleetStatus
+from reconciler.planning.policy import Policy
+from reconciler.planning.requests import answer
+from reconciler.planning.settle import settled
+from reconciler.planning.status import explain
+from tests.fakes import (
+    FakeClock,
+    FakeHost,
+    FakeHypervisor,
+    FakeImages,
+    FakeLedger,
+    FakeMeter,
+    FakeSource,
+)
+
+KERNEL = KernelSpec.of("debian", DebianKernel())
+CHECK = HttpCheck(port=8080, path="/healthz")
+
+
+def vm(
+    name: str, content: str = "v1", *, group: str = "", after: tuple[str, ...] = (),
+    memory: int = 128, port: int = 0, min_healthy: float = 2.0, epoch: int = 1,
+    mode: str = "auto", labels: dict[str, str] | None = None,
+) -> VMSpec:  # fmt: skip
+    """A small VM whose layer is named by `content`."""
+    layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
+    forwards = (Forward(port, 80),) if port else ()
+    spec = VMSpec(
+        name=VMName(name),
+        group=GroupName(group),
+        labels=tuple(sorted((labels or {}).items())),
+        hypervisor="qemu",
+        vcpu=1,
+        memory_mib=memory,
+        kernel=KERNEL,
+        format="erofs",
+        layers=(layer,),
+        volumes=(),
+        networks=(UserNetwork("52:54:00:00:00:01", forwards),),
+        health=HealthPolicy(
+            checks=(CHECK,), startup_deadline=30.0, min_healthy_time=min_healthy, period=5.0
+        ),
+        update=UpdatePolicy(after=tuple(VMName(a) for a in after), stop_timeout=5.0),
+        rollback=RollbackPolicy(mode="manual" if mode == "manual" else "auto", data_epoch=epoch),
+    )
+    return replace(spec, digest=Digest(spec.compute_digest()))
+
+
+def state(*vms: VMSpec, groups: tuple[GroupSpec, ...] = (), revision: str = "") -> DesiredState:
+    """A revision; its id is made of its content unless given."""
+    named = revision or digest_of([[v.name, v.digest, list(v.labels)] for v in vms])[:40]
+    return DesiredState(
+        Revision(named), {v.name: v for v in vms}, {group.name: group for group in groups}
+    )
+
+
+class World:
+    """A host in memory. `restart` throws the engine away and keeps all that outlives it."""
+
+    def __init__(self, policy: Policy | None = None) -> None:
+        self.clock = FakeClock()
+        self.policy = policy or Policy(state_dir="/state", memory_reserve_mib=0, disk_reserve_mib=0)
+        self.hypervisor = FakeHypervisor(self.clock)
+        self.images = FakeImages()
+        self.ledger = FakeLedger()
+        self.source = FakeSource()
+        self.host = FakeHost()
+        self.meter = FakeMeter()
+        self.violations: list[str] = []
+        self.lowest: dict[str, int] = {}
+        self.on_pass: Callable[[], None] = lambda: None
+        self._boot()
+
+    def _boot(self) -> None:
+        hypervisor = self.hypervisor
+        self.ports = Ports(
+            source=self.source, images=self.images, driver=hypervisor, supervisor=hypervisor,
+            prober=hypervisor, generations=hypervisor, host=self.host, ledger=self.ledger,
+            meter=self.meter, clock=self.clock,
+        )  # fmt: skip
+        self.workers = Workers(self.clock, lambda: None)
+        self.reconciler = Reconciler(self.ports, self.policy, self.workers)
+
+    async def restart(self) -> None:
+        """As after `kill -9` of the daemon and a fresh start."""
+        await self.workers.close()
+        self.hypervisor.healths.clear()
+        self._boot()
+        await end_interrupted(self.ports)
+        await self.hypervisor.adopt()
+        revision = self.ledger.record().source.revision
+        if revision is not None:
+            self.reconciler.desired = await self.source.load(revision)
+
+    async def push(self, desired: DesiredState) -> bool:
+        self.source.push(desired)
+        return await self.reconciler.accept(desired)
+
+    async def ask(self, request: Request) -> str:
+        answered = answer(request, self.ledger.record(), self.reconciler.desired, self.clock.now())
+        await self.ledger.write(answered.changes)
+        return answered.words
+
+    async def step(self) -> None:
+        """One pass, and let what it began make some way."""
+        await self.reconciler.run_pass()
+        assert not self.reconciler.alerts, self.reconciler.alerts
+        self.on_pass()
+        for _ in range(8):
+            await asyncio.sleep(0)
+        self.hypervisor.probe()
+
+    async def settle(self, seconds: float = 300.0) -> None:
+        """Passes in virtual time until nothing is left to do by itself."""
+        until = self.clock.now().boot + seconds
+        quiet = 0
+        while self.clock.now().boot < until:
+            await self.step()
+            passed = self.reconciler.passed
+            calm = passed is not None and settled(passed.observed, passed.plan)
+            calm = calm and not self.workers.outcomes() and not self.workers.busy()
+            quiet = quiet + 1 if calm else 0
+            if quiet == 2:  # what the last step did was seen, too
+                return
+            self.clock.advance(0.5)
+        raise AssertionError(f"not settled after {seconds}s: {self.status().waits}")
+
+    def status(self) -> FleetStatus:
+        passed = self.reconciler.passed
+        assert passed is not None
+        return explain(
+            passed.desired, passed.observed, self.ledger.record(), passed.plan, self.clock.now()
+        )
+
+    def generation(self, name: str, number: int) -> Generation:
+        found = self.record(name).generation(GenerationNumber(number))
+        assert found is not None
+        return found
+
+    def last_good(self, name: str) -> Generation:
+        good = self.record(name).last_good
+        assert good is not None
+        return good
+
+    def hold(self, group: str) -> Hold | None:
+        return self.ledger.record().groups[GroupName(group)].hold
+
+    def record(self, name: str) -> VMRecord:
+        return self.ledger.record().vms[VMName(name)]
+
+    def why(self, name: str) -> str:
+        return next(v.why for v in self.status().vms if v.name == name)
+
+    def events(self, kind: str) -> list[str]:
+        return [e.message for e in self.ledger.history if e.kind == kind]
