@@ -1,0 +1,228 @@
+"""The composition root: the only module that knows the engine and the adapters at once."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import signal
+from collections.abc import AsyncIterator, Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from reconciler.clock import Clock, SystemClock
+from reconciler.config import Config
+from reconciler.control.serve import serve_control, serve_http
+from reconciler.engine.loop import Engine
+from reconciler.engine.ports import Ports
+from reconciler.errors import ConfigError, StateDirLocked
+from reconciler.image.store import ImageStore
+from reconciler.ledger.sqlite import open_ledger
+from reconciler.metrics import Metrics
+from reconciler.model.status import FleetStatus, RevisionStatus
+from reconciler.planning.policy import Policy
+from reconciler.probe.prober import GuestProber
+from reconciler.source.gitsource import GitSource
+from reconciler.supervisor.local import LocalSupervisor
+from reconciler.vmm.generations import GenerationFolders
+from reconciler.vmm.host import LocalHost
+from reconciler.vmm.qemu.driver import QemuDriver
+
+log = logging.getLogger(__name__)
+
+LOCK_FILE = "daemon.lock"
+STATE_MODE = 0o750
+
+
+async def run(config: Config, *, ready: Callable[[], None] | None = None) -> None:
+    """Run until SIGTERM or SIGINT; guests are left as they are.
+
+    SIGHUP looks at the source at once. `ready` is called when state is loaded and the faces are
+    open. Raises ConfigError, StateDirLocked and LedgerError.
+    """
+    _log_to_stderr(config.log_format)
+    with _state_dir(config.state):
+        async with _daemon(config, SystemClock()) as tasks:
+            log.info("running", extra={"fields": {"state_dir": config.state_dir}})
+            if ready is not None:
+                ready()
+            await _until_told(tasks)
+    log.info("stopped; guests are left as they are")
+
+
+@contextlib.asynccontextmanager
+async def _daemon(config: Config, clock: Clock) -> AsyncIterator[list[asyncio.Task[None]]]:
+    """Everything that runs, wired; closed in reverse."""
+    async with contextlib.AsyncExitStack() as stack:
+        opened = open_ledger(config.state / "ledger.db", clock)
+        stack.push_async_callback(opened.ledger.close)
+        if opened.recovered:
+            log.error("the ledger was damaged", extra={"fields": {"recovered": opened.recovered}})
+        engine_of: list[Engine] = []
+
+        def wake() -> None:
+            for engine in engine_of:
+                engine.wake()
+
+        def status() -> FleetStatus:
+            return engine_of[0].status() if engine_of else EMPTY
+
+        metrics = Metrics(
+            status, version=own_version(), started_wall=clock.now().wall,
+            sources=(config.source.name,), components=("planner", "source"),
+        )  # fmt: skip
+        if opened.recovered:
+            metrics.state_recovered()
+        folders = config.state / "vms"
+        supervisor = LocalSupervisor(folders, clock, wake)
+        stack.push_async_callback(supervisor.close)
+        prober = GuestProber(clock, wake)
+        stack.push_async_callback(prober.close)
+        source = GitSource(
+            config.source, config.policy, config.kernels, config.state / "git" / config.source.name, clock
+        )  # fmt: skip
+        stack.push_async_callback(source.close)
+        ports = Ports(
+            source=source,
+            images=await asyncio.to_thread(ImageStore, config.state),
+            driver=QemuDriver(config.qemu),
+            supervisor=supervisor,
+            prober=prober,
+            generations=GenerationFolders(folders),
+            host=LocalHost(config.state, config.qemu, clock),
+            ledger=opened.ledger,
+            meter=metrics,
+            clock=clock,
+        )
+        engine = Engine(ports, policy_of(config))
+        engine_of.append(engine)
+        stack.callback(source.watch(engine.look))
+        control = await serve_control(engine, config, clock)
+        stack.push_async_callback(control.close)
+        http = await serve_http(engine, metrics.render, config.http.address, config.http.port)
+        stack.push_async_callback(http.close)
+        log.info("listening", extra={"fields": {"socket": str(control.path), "port": http.port}})
+        with _signals(engine):
+            tasks = [asyncio.create_task(engine.run()), asyncio.create_task(supervisor.run())]
+            stack.push_async_callback(_end, tasks)
+            yield tasks
+
+
+EMPTY = FleetStatus(RevisionStatus(None, None), (), (), suspended=False)
+
+
+def policy_of(config: Config) -> Policy:
+    """What the planner needs of the config."""
+    return Policy(
+        state_dir=str(config.state.resolve()),
+        prune=config.source.prune,
+        max_delete=config.source.max_delete,
+        memory_reserve_mib=config.policy.memory_reserve_mib,
+        disk_reserve_mib=config.policy.disk_reserve_mib,
+        max_builds=config.policy.max_concurrent_builds,
+        generations_kept=config.policy.generations_kept,
+    )
+
+
+def own_version() -> str:
+    try:
+        return version("microvm-reconciler")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+@contextlib.contextmanager
+def _state_dir(state: Path) -> Any:
+    """The state directory, made and locked for this process's life. Raises StateDirLocked."""
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=STATE_MODE)
+        descriptor = os.open(state / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"state_dir {state}: {error.strerror}", hint="create it, or run as a user who may"
+        ) from error
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        raise StateDirLocked(
+            f"another daemon runs on {state}",
+            hint="stop it first, or give this one a state_dir of its own",
+        ) from error
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _signals(engine: Engine) -> Any:
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, engine.look)
+    try:
+        yield
+    finally:
+        loop.remove_signal_handler(signal.SIGHUP)
+
+
+async def _until_told(tasks: list[asyncio.Task[None]]) -> None:
+    """Until a signal asks for the end, or a part of the daemon ended, which none should."""
+    loop = asyncio.get_running_loop()
+    told = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, told.set)
+    waiter = asyncio.create_task(told.wait())
+    try:
+        done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            if task is not waiter:
+                await task  # raises what ended it
+    finally:
+        waiter.cancel()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _Lines(logging.Formatter):
+    """One line a record, as logfmt or JSON; the message first, then its fields."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "msg": record.getMessage(),
+        }
+        fields |= {k: v for k, v in getattr(record, "fields", {}).items() if v is not None}
+        if record.exc_info:
+            fields["exception"] = self.formatException(record.exc_info)
+        if self._as_json:
+            return json.dumps(fields, default=str)
+        return " ".join(f"{key}={_quoted(str(value))}" for key, value in fields.items())
+
+
+def _quoted(value: str) -> str:
+    plain = value.isprintable() and not set(value) & set(' "=')
+    return value if plain and value else json.dumps(value)
+
+
+def _log_to_stderr(form: str) -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Lines(as_json=form == "json"))
+    root = logging.getLogger("reconciler")
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    root.propagate = False
