@@ -1,0 +1,1 @@
+"""Store images: layers, kernel bundles, and their collection."""

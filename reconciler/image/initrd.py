@@ -1,0 +1,66 @@
+"""The initrd: a cpio archive of our init, a static busybox and modules; same input, same bytes.
+
+It is not compressed: a guest under emulation unpacks slower than a VMM copies.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reconciler.image.modules import Module
+
+FOLDERS = ("bin", "dev", "modules", "proc", "sys")
+ALIGNMENT = 4
+TRAILER = "TRAILER!!!"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One entry of the archive; `device` is (major, minor) of a character device."""
+
+    name: str
+    mode: int
+    content: bytes = b""
+    device: tuple[int, int] = (0, 0)
+
+
+def newc(nodes: Iterable[Node]) -> bytes:
+    """A cpio archive in the `newc` form that Linux unpacks: all of root, of 1970."""
+    archive = bytearray()
+    for number, node in enumerate((*nodes, Node(TRAILER, 0)), 1):
+        name = node.name.encode()
+        links, seconds, no_device, checksum = 1, 0, (0, 0), 0
+        # fmt: off
+        fields = (
+            number, node.mode, 0, 0, links, seconds, len(node.content),
+            *no_device, *node.device, len(name) + 1, checksum,
+        )
+        # fmt: on
+        archive += b"070701" + b"".join(b"%08X" % field for field in fields) + name + b"\0"
+        archive += bytes(-len(archive) % ALIGNMENT)
+        archive += node.content
+        archive += bytes(-len(archive) % ALIGNMENT)
+    return bytes(archive)
+
+
+def initrd(init: bytes, busybox: bytes, modules: Iterable[Module]) -> bytes:
+    """The whole initrd; init loads `modules/WHEN/*` in the order of their names."""
+    modules = list(modules)
+    folders = [*FOLDERS, *sorted({f"modules/{module.when}" for module in modules})]
+    return newc(
+        [
+            *(Node(name, stat.S_IFDIR | 0o755) for name in folders),
+            # Before devtmpfs is mounted: where init prints, and where it says that it failed.
+            Node("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
+            Node("dev/kmsg", stat.S_IFCHR | 0o600, device=(1, 11)),
+            Node("dev/null", stat.S_IFCHR | 0o666, device=(1, 3)),
+            Node("bin/busybox", stat.S_IFREG | 0o755, busybox),
+            Node("init", stat.S_IFREG | 0o755, init),
+            *(
+                Node(f"modules/{m.when}/{index:02}-{m.name}.ko", stat.S_IFREG | 0o644, m.content)
+                for index, m in enumerate(modules)
+            ),
+        ]
+    )

@@ -1,0 +1,79 @@
+"""Kernel bundles: a kernel and an initrd that carry out the boot contract of `guest/initrd/init`."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import shutil
+import stat
+from pathlib import Path
+
+from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.image.busybox import GUEST, fetch_busybox
+from reconciler.image.debian import Debian, Package
+from reconciler.image.initrd import initrd
+from reconciler.image.modules import ModuleTree, read_recipe
+from reconciler.image.vmlinux import unpack_kernel
+from reconciler.model.image import DebianKernel, KernelSource, PathKernel
+
+KERNEL, INITRD = "vmlinuz", "initrd"
+"""The files of a bundle. `vmlinuz` holds the unpacked kernel where the host can unpack it."""
+MOST_FILE_BYTES = 1 << 30
+
+
+async def build_bundle(source: KernelSource, debian: Debian, workspace: Path) -> None:
+    """Make `workspace/vmlinuz` and `workspace/initrd`. Raises BuildFailed or BuildUnavailable."""
+    match source:
+        case DebianKernel():
+            await _build_debian(source, debian, workspace)
+        case PathKernel():
+            await asyncio.to_thread(_copy, source.kernel, source.kernel_sha256, workspace / KERNEL)
+            await asyncio.to_thread(_copy, source.initrd, source.initrd_sha256, workspace / INITRD)
+
+
+async def _build_debian(source: DebianKernel, debian: Debian, workspace: Path) -> None:
+    packages = await debian.kernel_packages(Package(source.package, source.version))
+    unpacked = workspace / "packages"
+    await debian.unpack(packages, unpacked)
+    busybox = await fetch_busybox(debian, workspace / "busybox")
+    if not await asyncio.to_thread(_assemble, workspace, unpacked, busybox):
+        raise BuildUnavailable(
+            f"{source.package}: not one kernel in {' '.join(map(str, packages))}",
+            hint="set [kernels.debian] package to a kernel package, such as linux-image-cloud-amd64",
+        )
+
+
+def _assemble(workspace: Path, unpacked: Path, busybox: Path) -> bool:
+    kernels = sorted((unpacked / "boot").glob("vmlinuz-*"))
+    if len(kernels) != 1:
+        return False
+    bzimage = kernels[0].read_bytes()
+    scratch = workspace / "scratch"
+    scratch.mkdir()
+    (workspace / KERNEL).write_bytes(unpack_kernel(bzimage, scratch) or bzimage)
+    recipe = read_recipe((GUEST / "initrd/modules").read_text(encoding="ascii"))
+    modules = ModuleTree(unpacked, scratch).pick(recipe)
+    init = (GUEST / "initrd/init").read_bytes()
+    (workspace / INITRD).write_bytes(initrd(init, busybox.read_bytes(), modules))
+    return True
+
+
+def _copy(path: str, sha256: str, target: Path) -> None:
+    """Copy a file of the host, if it still is the one that was looked at."""
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:  # noqa: PTH123
+            found = os.fstat(file.fileno())
+            if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_FILE_BYTES:
+                raise BuildFailed(f"{path}: not a file of at most {MOST_FILE_BYTES >> 20} MiB")
+            with target.open("wb") as copy:
+                shutil.copyfileobj(file, copy)
+    except OSError as error:
+        raise BuildUnavailable(f"{path}: {error.strerror}", hint="put the file back") from error
+    with target.open("rb") as copy:
+        if hashlib.file_digest(copy, "sha256").hexdigest() != sha256:
+            raise BuildUnavailable(
+                f"{path}: has changed since the manifest was read",
+                kind="changed-file",
+                hint="run `reconciler reconcile`: it reads the file anew",
+            )

@@ -1,0 +1,178 @@
+"""The store of layers and kernel bundles: built once for each key, whole or absent, and collected."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import shutil
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from reconciler.clock import Clock
+from reconciler.errors import BuildUnavailable, ImageError
+from reconciler.image.builder import TreeBuilder
+from reconciler.image.busybox import build_base
+from reconciler.image.debian import Debian
+from reconciler.image.kernel import INITRD, KERNEL, build_bundle
+from reconciler.image.mkfs import has_magic
+from reconciler.image.sharing import SharedBuilds
+from reconciler.image.shelf import Shelf
+from reconciler.model.image import BuiltImage, BusyboxSource, KernelSpec, LayerSpec, TreeSource
+from reconciler.model.names import KernelKey, LayerKey
+
+IMAGE = "image"
+HEAD_BYTES = 2048
+NO_RESERVE = 0
+
+T = TypeVar("T")
+Make = Callable[[Path], Awaitable[None]]
+
+
+class ImageStore:
+    """What is built under `state_dir`: `layers/KEY/image`, `kernels/KEY/{vmlinuz,initrd}`.
+
+    `open` comes first and `close` last. Questions are answered from memory; disks are read in threads.
+    """
+
+    def __init__(
+        self,
+        state_dir: Path,
+        clock: Clock,
+        *,
+        builds_at_once: int = 2,
+        disk_reserve_bytes: int = NO_RESERVE,
+        tree_builder: TreeBuilder | None = None,
+        debian: Debian | None = None,
+    ) -> None:
+        self._state_dir = state_dir
+        self._clock = clock
+        self._disk_reserve_bytes = disk_reserve_bytes
+        self._tree_builder = tree_builder or TreeBuilder()
+        self._debian = debian or Debian()
+        self._layer_shelf = Shelf(state_dir / "layers", (IMAGE,))
+        self._kernel_shelf = Shelf(state_dir / "kernels", (KERNEL, INITRD))
+        self._layers: dict[str, BuiltImage] = {}
+        self._kernels: dict[str, BuiltImage] = {}
+        self._builds = SharedBuilds(builds_at_once)
+
+    async def open(self) -> None:
+        """Find what is there, and have a builder ready. Raises ImageError."""
+        try:
+            self._layers = await asyncio.to_thread(self._layer_shelf.scan)
+            self._kernels = await asyncio.to_thread(self._kernel_shelf.scan)
+        except OSError as error:
+            raise ImageError(
+                f"{self._state_dir}: {error.strerror}", hint="check owner, mode and disk"
+            ) from error
+        await self._tree_builder.ready()
+
+    async def close(self) -> None:
+        """End all builders; what they were making is not kept."""
+        await self._builds.close()
+        await self._tree_builder.close()
+
+    def layers(self) -> frozenset[LayerKey]:
+        return frozenset(map(LayerKey, self._layers))
+
+    def kernels(self) -> frozenset[KernelKey]:
+        return frozenset(map(KernelKey, self._kernels))
+
+    def layer_path(self, key: LayerKey) -> Path:
+        return self._layer_shelf.path(key, IMAGE)
+
+    def kernel_paths(self, key: KernelKey) -> tuple[Path, Path]:
+        return self._kernel_shelf.path(key, KERNEL), self._kernel_shelf.path(key, INITRD)
+
+    async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
+        """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable."""
+
+        async def make(workspace: Path) -> None:
+            match spec.source:
+                case TreeSource():
+                    await self._tree_builder.build(spec.source, spec.format, repository, workspace)
+                case BusyboxSource():
+                    await build_base(self._debian, spec.format, workspace)
+            await asyncio.to_thread(_check_magic, spec, workspace / IMAGE)
+
+        return await self._build(spec.key, spec.title, self._layer_shelf, self._layers, make)
+
+    async def build_kernel(self, spec: KernelSpec) -> BuiltImage:
+        """Make a kernel bundle, or verify that it is there. Raises BuildFailed or BuildUnavailable."""
+        make = functools.partial(build_bundle, spec.source, self._debian)
+        return await self._build(
+            spec.key, f"kernel {spec.name}", self._kernel_shelf, self._kernels, make
+        )
+
+    async def collect(self, pinned: frozenset[str]) -> int:
+        """Remove what no pin names and nobody builds; returns the bytes freed. Raises ImageError."""
+        freed = 0
+        for shelf, present in (
+            (self._layer_shelf, self._layers),
+            (self._kernel_shelf, self._kernels),
+        ):
+            for key in sorted(present.keys() - pinned - self._builds.keys):
+                # Gone from memory first: a build of this key that begins now makes it anew.
+                if present.pop(key, None) is not None:
+                    try:
+                        freed += await _to_the_end(functools.partial(shelf.remove, key))
+                    except OSError as error:
+                        raise ImageError(f"{key}: not removed: {error.strerror}") from error
+        return freed
+
+    async def _build(
+        self, key: str, title: str, shelf: Shelf, present: dict[str, BuiltImage], make: Make
+    ) -> BuiltImage:
+        async def build() -> BuiltImage:
+            try:
+                if key in present:
+                    found = await _to_the_end(functools.partial(shelf.verify, key))
+                    if found is not None:
+                        return found
+                    present.pop(key, None)
+                self._check_space()
+                built = await self._make(key, title, shelf, make)
+            except OSError as error:
+                raise BuildUnavailable(
+                    f"{title}: {error.strerror or error}",
+                    kind="disk",
+                    hint="see `df` and the journal",
+                ) from error
+            present[key] = built
+            return built
+
+        return await self._builds.run(key, build)
+
+    async def _make(self, key: str, title: str, shelf: Shelf, make: Make) -> BuiltImage:
+        begin = self._clock.now().boot
+        with shelf.workspace(key) as workspace:
+            await make(workspace)
+            seconds = self._clock.now().boot - begin
+            return await _to_the_end(
+                functools.partial(shelf.publish, key, workspace, title, seconds)
+            )
+
+    def _check_space(self) -> None:
+        free = shutil.disk_usage(self._state_dir).free
+        if free < self._disk_reserve_bytes:
+            raise BuildUnavailable(
+                f"{self._state_dir}: {free >> 20} MiB are free, {self._disk_reserve_bytes >> 20} are kept",
+                kind="disk-full",
+                hint="free some space, or lower policy.disk_reserve_mib",
+            )
+
+
+def _check_magic(spec: LayerSpec, image: Path) -> None:
+    with image.open("rb") as file:
+        if not has_magic(spec.format, file.read(HEAD_BYTES)):
+            raise BuildUnavailable(f"{spec.title}: the builder made no {spec.format} image")
+
+
+async def _to_the_end(work: Callable[[], T]) -> T:
+    """Run blocking work in a thread; a cancellation waits for it, so that nothing happens behind us."""
+    task = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
