@@ -1,0 +1,1 @@
+"""The faces of a running daemon: HTTP over a unix socket, and a read-only TCP port."""

@@ -1,0 +1,29 @@
+"""The short answers of the control API; apart, because every command loads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class DoneAnswer:
+    done: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionAnswer:
+    version: str
+    api: str = "v1"
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    kind: str
+    message: str
+    hint: str = ""
+    problems: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FailureAnswer:
+    error: Failure = field(default_factory=lambda: Failure("internal", "no reason was given"))

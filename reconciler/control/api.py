@@ -1,0 +1,175 @@
+"""The control API: what people and scripts may ask over the unix socket, all of it under /v1."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from aiohttp import web
+
+from reconciler.clock import Clock
+from reconciler.control.answers import DoneAnswer, VersionAnswer
+from reconciler.control.bodies import (
+    RECONCILE,
+    REQUEST,
+    DiffQuery,
+    EventsQuery,
+    LogsQuery,
+    NoQuery,
+    PlanQuery,
+    Q,
+    parse_body,
+    parse_query,
+    to_request,
+)
+from reconciler.control.console import ConsoleReader
+from reconciler.control.describe import history_answer, plan_answer, vm_answer
+from reconciler.control.failures import BadQuestionError, NotFoundError, StoppingError, json_answer
+from reconciler.control.reports import DiffAnswer, EventsAnswer
+from reconciler.control.streams import Followers, console_pieces, event_lines, newest_events
+from reconciler.control.version import version
+from reconciler.engine.operator import Operator
+from reconciler.errors import RequestRefused
+from reconciler.model.names import NAME_RE, GenerationNumber, VMName
+from reconciler.model.record import VMRecord
+
+BODY_SECONDS = 10.0
+"""How long a peer may take to send a body of at most 64 KiB over a local socket."""
+
+T = TypeVar("T")
+
+
+class Api:
+    """Handlers only: they parse, ask the operator, and serialize."""
+
+    def __init__(self, operator: Operator, clock: Clock, followers: Followers) -> None:
+        self._operator = operator
+        self._clock = clock
+        self._followers = followers
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/version", self.version),
+            web.get("/v1/status", self.status),
+            web.get("/v1/vms/{vm}", self.vm),
+            web.get("/v1/plan", self.plan),
+            web.get("/v1/history/{vm}", self.history),
+            web.get("/v1/diff/{vm}", self.diff),
+            web.get("/v1/events", self.events),
+            web.get("/v1/logs/{vm}", self.logs),
+            web.post("/v1/reconcile", self.reconcile),
+            web.post("/v1/request", self.request),
+        ]
+
+    async def version(self, request: web.Request) -> web.Response:
+        _query(request, NoQuery)
+        return json_answer(VersionAnswer(version()))
+
+    async def status(self, request: web.Request) -> web.Response:
+        _query(request, NoQuery)
+        return json_answer(self._operator.status())
+
+    async def vm(self, request: web.Request) -> web.Response:
+        _query(request, NoQuery)
+        name = _vm_name(request)
+        fleet = self._operator.status()
+        found = next((vm for vm in fleet.vms if vm.name == name), None)
+        if found is None:
+            self._record(name)  # knows the nearest names
+            raise NotFoundError(f"{name} is not in the desired state any more")
+        return json_answer(vm_answer(fleet, found, self._record_if_any(name)))
+
+    async def plan(self, request: web.Request) -> web.Response:
+        query = _query(request, PlanQuery)
+        plan = await self._while_open(self._operator.plan(query.ref))
+        return json_answer(plan_answer(plan, self._clock.now()))
+
+    async def history(self, request: web.Request) -> web.Response:
+        _query(request, NoQuery)
+        return json_answer(history_answer(self._record(_vm_name(request))))
+
+    async def diff(self, request: web.Request) -> web.Response:
+        query = _query(request, DiffQuery)
+        name = _vm_name(request)
+        a, b = GenerationNumber(query.a), GenerationNumber(query.b)
+        return json_answer(DiffAnswer(name, a, b, self._operator.difference(name, a, b)))
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        query = _query(request, EventsQuery)
+        if query.after is None:
+            found = await newest_events(self._operator, query.limit)
+        else:
+            found = await self._operator.events(query.after, query.limit)
+        if not query.follow:
+            return json_answer(EventsAnswer(tuple(found)))
+        pieces = event_lines(self._operator, found, query.after or 0)
+        return await self._followers.stream(request, "application/x-ndjson", pieces)
+
+    async def logs(self, request: web.Request) -> web.StreamResponse:
+        query = _query(request, LogsQuery)
+        name = _vm_name(request)
+        self._record(name)
+        reader = ConsoleReader(self._operator.console(name))
+        if not query.follow:
+            tail = reader.tail(query.lines)
+            return web.Response(body=tail, content_type="application/octet-stream")
+        pieces = console_pieces(reader, query.lines, self._followers)
+        return await self._followers.stream(request, "application/octet-stream", pieces)
+
+    async def reconcile(self, request: web.Request) -> web.Response:
+        body = parse_body(RECONCILE, await _read(request))
+        work = self._operator.reconcile(wait=body.wait, timeout=body.timeout)
+        return json_answer(await self._while_open(work))
+
+    async def request(self, request: web.Request) -> web.Response:
+        body = parse_body(REQUEST, await _read(request))
+        return json_answer(DoneAnswer(await self._operator.request(to_request(body))))
+
+    def _record(self, name: VMName) -> VMRecord:
+        try:
+            return self._operator.vm_record(name)
+        except RequestRefused as error:
+            raise NotFoundError(str(error), hint=error.hint) from error
+
+    def _record_if_any(self, name: VMName) -> VMRecord | None:
+        """None: declared, but nothing was done for it yet."""
+        try:
+            return self._operator.vm_record(name)
+        except RequestRefused:
+            return None
+
+    async def _while_open(self, work: Coroutine[Any, Any, T]) -> T:
+        """Its result, unless the face closes first: a long question must not delay the daemon's end."""
+        task = asyncio.ensure_future(work)
+        closing = asyncio.ensure_future(self._followers.closing.wait())
+        try:
+            await asyncio.wait({task, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise StoppingError("the daemon is stopping", hint="ask again when it is back")
+        finally:
+            task.cancel()
+            closing.cancel()
+
+
+def _vm_name(request: web.Request) -> VMName:
+    name = request.match_info["vm"]
+    if not NAME_RE.fullmatch(name):
+        raise NotFoundError("that is no name of a VM", hint="`reconciler status` lists them")
+    return VMName(name)
+
+
+def _query(request: web.Request, shape: type[Q]) -> Q:
+    pairs = request.query
+    if len(set(pairs)) != len(pairs):
+        raise BadQuestionError("query: a parameter is given twice")
+    return parse_query(shape, dict(pairs))
+
+
+async def _read(request: web.Request) -> bytes:
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            return await request.read()
+    except TimeoutError as error:
+        raise BadQuestionError("the body did not come in time") from error

@@ -1,0 +1,132 @@
+"""What may be sent to the control API; anything else is refused before it means something."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeVar, assert_never
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from reconciler.control.failures import BadQuestionError
+from reconciler.model.names import NAME_PATTERN, GenerationNumber
+from reconciler.model.request import Request, Restart, Resume, Retry, RollbackTo, Suspend
+
+LONGEST_WAIT = 3600.0
+"""Seconds that one `reconcile` may keep a connection open."""
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Number = Annotated[int, Field(ge=1, le=2**31)]
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+
+
+class ReconcileBody(Body):
+    wait: bool = False
+    timeout: float = Field(default=600.0, gt=0, le=LONGEST_WAIT)
+
+
+class RollbackBody(Body):
+    op: Literal["rollback"]
+    vm: Name
+    to: Number | None = None
+
+
+class RetryBody(Body):
+    op: Literal["retry"]
+    vm: Name
+
+
+class RestartBody(Body):
+    op: Literal["restart"]
+    vm: Name
+
+
+class SuspendBody(Body):
+    op: Literal["suspend"]
+    subject: Name | None = None
+    reason: str = Field(default="", max_length=1000)
+
+
+class ResumeBody(Body):
+    op: Literal["resume"]
+    subject: Name | None = None
+
+
+AnyRequestBody = RollbackBody | RetryBody | RestartBody | SuspendBody | ResumeBody
+
+
+class EventsQuery(Body):
+    after: int | None = Field(default=None, ge=0, le=2**62)
+    """None: the newest `limit` events."""
+    limit: int = Field(default=100, ge=1, le=10_000)
+    follow: bool = False
+
+
+class LogsQuery(Body):
+    lines: int = Field(default=100, ge=0, le=10_000)
+    follow: bool = False
+
+
+class PlanQuery(Body):
+    ref: str | None = Field(
+        default=None, max_length=256, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@+~^-]*$"
+    )
+
+
+class DiffQuery(Body):
+    a: Number
+    b: Number
+
+
+class NoQuery(Body):
+    """For questions that take no parameters."""
+
+
+RECONCILE: TypeAdapter[ReconcileBody] = TypeAdapter(ReconcileBody)
+REQUEST: TypeAdapter[AnyRequestBody] = TypeAdapter(
+    Annotated[AnyRequestBody, Field(discriminator="op")]
+)
+
+B = TypeVar("B")
+Q = TypeVar("Q", bound=Body)
+
+
+def parse_body(shape: TypeAdapter[B], raw: bytes) -> B:
+    """Raises BadQuestionError."""
+    try:
+        return shape.validate_json(raw or b"{}")
+    except ValidationError as error:
+        raise _bad(error, "body") from error
+
+
+def parse_query(shape: type[Q], query: dict[str, str]) -> Q:
+    """Raises BadQuestionError."""
+    try:
+        return shape.model_validate_strings(query)
+    except ValidationError as error:
+        raise _bad(error, "query") from error
+
+
+def _bad(error: ValidationError, where: str) -> BadQuestionError:
+    first: Any = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    # Keys come from the peer: they are cut, and escaped by JSON on their way back.
+    key = ".".join(str(part)[:60] for part in first["loc"])
+    message = str(first["msg"])[:300]
+    return BadQuestionError(f"{where}: {key}: {message}" if key else f"{where}: {message}")
+
+
+def to_request(body: AnyRequestBody) -> Request:
+    match body:
+        case RollbackBody():
+            return RollbackTo(body.vm, None if body.to is None else GenerationNumber(body.to))
+        case RetryBody():
+            return Retry(body.vm)
+        case RestartBody():
+            return Restart(body.vm)
+        case SuspendBody():
+            return Suspend(body.subject, body.reason)
+        case ResumeBody():
+            return Resume(body.subject)
+        case _:
+            assert_never(body)

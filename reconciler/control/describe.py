@@ -1,0 +1,126 @@
+"""Plans and records as the answers that people and scripts read."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from reconciler.clock import Now
+from reconciler.control.reports import (
+    BlockedBrief,
+    GenerationBrief,
+    HistoryAnswer,
+    PlanAnswer,
+    Step,
+    VMAnswer,
+    Waiting,
+)
+from reconciler.model.names import GroupName
+from reconciler.model.plan import (
+    Action,
+    BuildKernel,
+    BuildLayer,
+    Collect,
+    CreateGeneration,
+    DropGenerations,
+    ForgetGuest,
+    Note,
+    Plan,
+    RemoveVM,
+    StartGuest,
+    StopGuest,
+    Wait,
+)
+from reconciler.model.record import Suspension, VMRecord
+from reconciler.model.status import FleetStatus, VMStatus
+
+
+def plan_answer(plan: Plan, now: Now) -> PlanAnswer:
+    differences = {vm: changes for vm, changes in sorted(plan.differences.items()) if changes}
+    return PlanAnswer(
+        changed=not plan.idle or bool(differences),
+        actions=tuple(step(action) for action in plan.actions),
+        waits=tuple(waiting(wait, now) for wait in plan.waits),
+        differences=differences,
+        wake_in=_seconds_until(plan.wake_at, now),
+    )
+
+
+PLAIN_KINDS = {
+    StopGuest: "stop-guest",
+    ForgetGuest: "forget-guest",
+    DropGenerations: "drop-generations",
+    RemoveVM: "remove-vm",
+}
+
+
+def step(action: Action) -> Step:
+    match action:
+        case BuildLayer():
+            return Step("build-layer", action.spec.title, action.why)
+        case BuildKernel():
+            return Step("build-kernel", action.spec.name, action.why)
+        case CreateGeneration():
+            number = action.generation.number
+            return Step("create-generation", action.vm, action.why, number)
+        case StartGuest():
+            return Step("start-guest", action.vm, action.why, action.machine.generation)
+        case StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM():
+            return Step(PLAIN_KINDS[type(action)], action.vm, action.why)
+        case Collect():
+            return Step("collect", "store", action.why)
+        case Note():
+            return Step(action.kind, action.subject, action.why)
+        case _:
+            assert_never(action)
+
+
+def waiting(wait: Wait, now: Now) -> Waiting:
+    return Waiting(wait.kind, wait.subject, wait.why, _seconds_until(wait.until, now))
+
+
+def _seconds_until(moment: float | None, now: Now) -> float | None:
+    return None if moment is None else round(max(0.0, moment - now.boot), 3)
+
+
+def history_answer(record: VMRecord) -> HistoryAnswer:
+    return HistoryAnswer(
+        vm=record.name,
+        group=record.group,
+        generations=tuple(
+            GenerationBrief(
+                number=generation.number,
+                verdict=generation.verdict,
+                revision=generation.revision,
+                digest=generation.digest,
+                created_wall=generation.created_wall,
+                verdict_wall=generation.verdict_wall,
+                reason=generation.reason,
+                evidence=generation.evidence,
+            )
+            for generation in reversed(record.generations)
+        ),
+        blocked=tuple(
+            BlockedBrief(b.digest, b.generation, b.reason, b.attempts, b.last_wall)
+            for b in record.blocked
+        ),
+        pinned=record.pin.generation if record.pin else None,
+        quarantine=record.quarantine.reason if record.quarantine else "",
+        suspended=_suspension(record.suspended),
+    )
+
+
+def _suspension(suspension: Suspension | None) -> str:
+    return (suspension.reason or "by request") if suspension else ""
+
+
+def vm_answer(fleet: FleetStatus, vm: VMStatus, record: VMRecord | None) -> VMAnswer:
+    own_group = GroupName(f"~{vm.name}")
+    return VMAnswer(
+        revision=fleet.revision,
+        vms=(vm,),
+        groups=tuple(group for group in fleet.groups if group.name in (vm.group, own_group)),
+        suspended=fleet.suspended,
+        sources=fleet.sources,
+        alerts=fleet.alerts,
+        history=history_answer(record) if record else None,
+    )

@@ -1,0 +1,103 @@
+"""What the control API tells of VMs, plans and events, as values that both sides know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
+from reconciler.model.plan import FieldChange
+from reconciler.model.record import Event, Evidence, Verdict
+from reconciler.model.status import GroupStatus, RevisionStatus, SourceStatus, VMStatus
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One action of a plan: `start-guest web generation 4: why`."""
+
+    kind: str
+    subject: str
+    why: str
+    generation: GenerationNumber | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One reason for not acting; `seconds` from now, where time alone can end it."""
+
+    kind: str
+    subject: str
+    why: str
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlanAnswer:
+    changed: bool
+    """Whether anything would be done, or differs."""
+    actions: tuple[Step, ...]
+    waits: tuple[Waiting, ...]
+    differences: Mapping[VMName, tuple[FieldChange, ...]]
+    wake_in: float | None = None
+    """Seconds until the next deadline; None: only an event can change anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationBrief:
+    number: GenerationNumber
+    verdict: Verdict
+    revision: Revision
+    digest: Digest
+    created_wall: float
+    verdict_wall: float = 0.0
+    reason: str = ""
+    evidence: Evidence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BlockedBrief:
+    digest: Digest
+    generation: GenerationNumber
+    reason: str
+    attempts: int
+    last_wall: float
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryAnswer:
+    vm: VMName
+    group: GroupName
+    generations: tuple[GenerationBrief, ...]
+    """Newest first."""
+    blocked: tuple[BlockedBrief, ...] = ()
+    pinned: GenerationNumber | None = None
+    """A person's `rollback` holds this one."""
+    quarantine: str = ""
+    suspended: str = ""
+    """Why, or `by request`; empty when it is not."""
+
+
+@dataclass(frozen=True, slots=True)
+class VMAnswer:
+    """One VM in the shape of the fleet's status, with its history."""
+
+    revision: RevisionStatus
+    vms: tuple[VMStatus, ...]
+    groups: tuple[GroupStatus, ...]
+    suspended: bool
+    sources: tuple[SourceStatus, ...] = ()
+    alerts: tuple[str, ...] = ()
+    history: HistoryAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DiffAnswer:
+    vm: VMName
+    a: GenerationNumber
+    b: GenerationNumber
+    changes: tuple[FieldChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventsAnswer:
+    events: tuple[Event, ...] = ()

@@ -1,0 +1,88 @@
+"""Opening and closing the two faces of the daemon."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from aiohttp import web
+
+from reconciler.clock import Clock
+from reconciler.config import Config
+from reconciler.control.api import Api
+from reconciler.control.failures import answer_failures
+from reconciler.control.listener import claim, identity, release
+from reconciler.control.public import only_reading, public_routes
+from reconciler.control.streams import Followers
+from reconciler.engine.operator import Operator
+from reconciler.errors import ConfigError
+
+MOST_BODY = 64 * 1024
+CLOSING_SECONDS = 2.0
+"""What answers under way get to end when a face closes; streams end at once."""
+
+
+class ControlFace:
+    """The open control socket."""
+
+    def __init__(self, runner: web.AppRunner, path: Path) -> None:
+        self._runner = runner
+        self._identity = identity(path)
+        self.path = path
+
+    async def close(self) -> None:
+        release(self.path, self._identity)
+        await self._runner.cleanup()
+
+
+class HttpFace:
+    """The open TCP port."""
+
+    def __init__(self, runner: web.AppRunner, port: int) -> None:
+        self._runner = runner
+        self.port = port
+
+    async def close(self) -> None:
+        await self._runner.cleanup()
+
+
+async def serve_control(operator: Operator, config: Config, clock: Clock) -> ControlFace:
+    """Open the control API on `config.control_socket`. Raises ConfigError."""
+    path = Path(config.control_socket)
+    followers = Followers()
+    app = web.Application(middlewares=[answer_failures], client_max_size=MOST_BODY)
+    app.add_routes(Api(operator, clock, followers).routes())
+
+    async def end_streams(_: web.Application) -> None:
+        followers.closing.set()
+
+    app.on_shutdown.append(end_streams)
+    listener = claim(path)
+    runner = _runner(app)
+    await runner.setup()
+    await web.SockSite(runner, listener).start()
+    return ControlFace(runner, path)
+
+
+async def serve_http(
+    operator: Operator, render_metrics: Callable[[], bytes], address: str, port: int
+) -> HttpFace:
+    """Open the read-only face; port 0 takes a free one, see `port` of the result. Raises ConfigError."""
+    app = web.Application(middlewares=[answer_failures, only_reading], client_max_size=MOST_BODY)
+    app.add_routes(public_routes(operator, render_metrics))
+    runner = _runner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, address, port).start()
+    except OSError as error:
+        await runner.cleanup()
+        raise ConfigError(
+            f"http: cannot listen on {address}:{port}: {error.strerror}",
+            hint="set http.address and http.port to what is free on this host",
+        ) from error
+    return HttpFace(runner, runner.addresses[0][1])
+
+
+def _runner(app: web.Application) -> web.AppRunner:
+    # No access log: a scrape every few seconds would bury the log's own story.
+    return web.AppRunner(app, access_log=None, shutdown_timeout=CLOSING_SECONDS)

@@ -1,0 +1,109 @@
+"""Answers without an end: events and consoles, followed until the peer leaves or the daemon stops."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Iterator
+
+from aiohttp import web
+
+from reconciler.control.console import ConsoleReader
+from reconciler.control.failures import BusyError
+from reconciler.control.serial import encode
+from reconciler.engine.operator import Operator
+from reconciler.model.record import Event
+
+log = logging.getLogger(__name__)
+
+MOST_FOLLOWERS = 64
+"""Streams at one time; each costs a wake-up a second and a buffer of some 64 KiB."""
+PAGE = 500
+EVENT_WAIT = 1.0
+"""Seconds; also how late a stream may notice that its peer has left."""
+CONSOLE_PERIOD = 0.2
+"""Seconds between looks at a console log; well below what a reader notices."""
+
+
+class Followers:
+    """Counts streams, and ends them all when the face closes."""
+
+    def __init__(self) -> None:
+        self.closing = asyncio.Event()
+        self._count = 0
+
+    @contextlib.contextmanager
+    def one_more(self) -> Iterator[None]:
+        """Raises BusyError."""
+        if self._count >= MOST_FOLLOWERS:
+            raise BusyError(f"{MOST_FOLLOWERS} streams are open already", hint="end some of them")
+        self._count += 1
+        try:
+            yield
+        finally:
+            self._count -= 1
+
+    async def pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self.closing.wait()
+
+    async def stream(
+        self, request: web.Request, content_type: str, pieces: AsyncIterator[bytes]
+    ) -> web.StreamResponse:
+        """Send pieces as they come; an empty one only asks whether to go on."""
+        with self.one_more():
+            response = web.StreamResponse(headers={"Content-Type": content_type})
+            await response.prepare(request)
+            # Past this point no error can be answered any more: the stream just ends.
+            try:
+                async for piece in pieces:
+                    if self.closing.is_set() or _gone(request):
+                        break
+                    if piece:
+                        await response.write(piece)
+                await response.write_eof()
+            except ConnectionError:
+                pass
+            except Exception:
+                log.exception("the stream %s broke", request.path)
+            return response
+
+
+def _gone(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
+
+
+async def newest_events(operator: Operator, limit: int) -> list[Event]:
+    """The last `limit` events, oldest first."""
+    kept: list[Event] = []
+    after = 0
+    while page := await operator.events(after, PAGE):
+        kept = [*kept, *page][-limit:]
+        after = page[-1].sequence
+    return kept
+
+
+async def event_lines(operator: Operator, first: list[Event], after: int) -> AsyncIterator[bytes]:
+    """JSON lines: these events, then each newer one."""
+    events = first
+    while True:
+        yield "".join(encode(event) + "\n" for event in events).encode("ascii")
+        if events:
+            after = events[-1].sequence
+        else:
+            await operator.wait_event(after, EVENT_WAIT)
+        events = await operator.events(after, PAGE)
+
+
+async def console_pieces(
+    reader: ConsoleReader, lines: int, followers: Followers
+) -> AsyncIterator[bytes]:
+    """The log's last lines, then what the guest adds."""
+    yield reader.tail(lines)
+    while True:
+        piece = reader.more()
+        if not piece:
+            await followers.pause(CONSOLE_PERIOD)
+        yield piece

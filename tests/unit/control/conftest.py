@@ -1,0 +1,36 @@
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from reconciler.config import Config, parse_config
+from reconciler.control.serve import ControlFace, serve_control
+from tests.unit.control.fake_operator import FakeOperator, StillClock
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Config:
+    socket = str(tmp_path / "control.sock")
+    return parse_config({"source": {"url": "file:///repo"}, "control_socket": socket}, "test")
+
+
+@pytest.fixture
+async def operator(tmp_path: Path) -> FakeOperator:
+    await asyncio.sleep(0)  # its events belong to the running loop
+    return FakeOperator(tmp_path / "console.log")
+
+
+@pytest.fixture
+async def face(operator: FakeOperator, config: Config) -> AsyncIterator[ControlFace]:
+    opened = await serve_control(operator, config, StillClock())
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def http(face: ControlFace) -> AsyncIterator[aiohttp.ClientSession]:
+    connector = aiohttp.UnixConnector(str(face.path))
+    async with aiohttp.ClientSession("http://daemon", connector=connector) as session:
+        yield session

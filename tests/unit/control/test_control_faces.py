@@ -1,0 +1,146 @@
+"""Sockets and ports: opened once, with the right mode, and left clean."""
+
+import os
+import socket
+import stat
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from reconciler.config import Config
+from reconciler.control.listener import identity
+from reconciler.control.serve import ControlFace, serve_control, serve_http
+from reconciler.errors import ConfigError
+from tests.unit.control.fake_operator import FakeOperator, StillClock
+
+
+def dead_socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+
+
+def in_the_way(path: Path) -> tuple[int, int] | None:
+    path.write_text("precious")
+    return identity(path)
+
+
+async def test_the_socket_is_for_owner_and_group_alone(face: ControlFace) -> None:
+    found = face.path.stat()
+    assert stat.S_ISSOCK(found.st_mode)
+    assert stat.S_IMODE(found.st_mode) == 0o660
+
+
+async def test_closing_removes_the_socket(operator: FakeOperator, config: Config) -> None:
+    face = await serve_control(operator, config, StillClock())
+    await face.close()
+    assert not face.path.exists()
+
+
+async def test_the_socket_of_a_dead_daemon_is_replaced(
+    operator: FakeOperator, config: Config
+) -> None:
+    dead_socket(Path(config.control_socket))
+    face = await serve_control(operator, config, StillClock())
+    await face.close()
+
+
+async def test_a_live_daemon_keeps_its_socket(
+    face: ControlFace, operator: FakeOperator, config: Config
+) -> None:
+    with pytest.raises(ConfigError, match="another daemon listens"):
+        await serve_control(operator, config, StillClock())
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(face.path))) as http,
+        http.get("http://daemon/v1/version") as answer,
+    ):
+        assert answer.status == 200
+
+
+async def test_a_file_in_the_way_is_left_alone(operator: FakeOperator, config: Config) -> None:
+    found = in_the_way(Path(config.control_socket))
+    with pytest.raises(ConfigError, match="is not a socket"):
+        await serve_control(operator, config, StillClock())
+    assert identity(Path(config.control_socket)) == found
+
+
+async def test_a_path_that_is_too_long_is_a_config_error(
+    operator: FakeOperator, config: Config, tmp_path: Path
+) -> None:
+    long = config.model_copy(update={"control_socket": str(tmp_path / ("x" * 120))})
+    with pytest.raises(ConfigError, match="too long"):
+        await serve_control(operator, long, StillClock())
+
+
+async def test_the_socket_of_a_successor_is_not_removed(face: ControlFace) -> None:
+    face.path.unlink()
+    dead_socket(face.path)
+    await face.close()
+    assert face.path.exists()
+
+
+async def test_the_public_face_shows_metrics_and_health_and_nothing_else(
+    operator: FakeOperator,
+) -> None:
+    face = await serve_http(operator, lambda: b"reconciler_up 1\n", "127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as http:
+        async with http.get("/metrics") as answer:
+            assert await answer.text() == "reconciler_up 1\n"
+            assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
+        for path, status in (("/healthz", 200), ("/readyz", 200), ("/v1/status", 404), ("/", 404)):
+            async with http.get(path) as answer:
+                assert answer.status == status
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
+            async with http.request(method, "/v1/request", data=b"{}") as answer:
+                assert answer.status == 405
+                assert answer.headers["Allow"] == "GET,HEAD"
+    await face.close()
+
+
+async def test_health_and_readiness_tell_the_truth(operator: FakeOperator) -> None:
+    operator.alive = operator.is_ready = False
+    face = await serve_http(operator, bytes, "127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as http:
+        for path in ("/healthz", "/readyz"):
+            async with http.get(path) as answer:
+                assert answer.status == 503
+    await face.close()
+
+
+async def test_a_failing_scrape_does_not_end_the_face(
+    operator: FakeOperator, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken() -> bytes:
+        raise RuntimeError("inner text")
+
+    face = await serve_http(operator, broken, "127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as http:
+        async with http.get("/metrics") as answer:
+            assert answer.status == 500
+            assert "inner text" not in await answer.text()
+        async with http.get("/healthz") as answer:
+            assert answer.status == 200
+    assert "inner text" in caplog.text
+    await face.close()
+
+
+async def test_a_port_in_use_is_a_config_error(operator: FakeOperator) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        with pytest.raises(ConfigError, match="cannot listen"):
+            await serve_http(operator, bytes, "127.0.0.1", taken.getsockname()[1])
+
+
+async def test_a_folder_that_may_not_be_written_is_a_config_error(
+    operator: FakeOperator, config: Config, tmp_path: Path
+) -> None:
+    if os.geteuid() == 0:
+        path = Path("/proc/nowhere/control.sock")
+    else:
+        (tmp_path / "shut").mkdir(mode=0o500)
+        path = tmp_path / "shut" / "control.sock"
+    with pytest.raises(ConfigError, match="control_socket"):
+        await serve_control(
+            operator, config.model_copy(update={"control_socket": str(path)}), StillClock()
+        )
