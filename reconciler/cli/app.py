@@ -1,0 +1,91 @@
+"""The command line as a whole: its commands, its errors, its exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import typer
+
+from reconciler.cli.client import DaemonError
+from reconciler.cli.exits import ExitCode, complain, report
+from reconciler.cli.terminal import clean
+from reconciler.errors import ManifestErrors, ReconcilerError
+
+# Typer may carry its own click or use the installed one; either way this is its root of wrong usage.
+USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+
+MODULES = {
+    "status": ("status",),
+    "plan": ("plan",),
+    "reconcile": ("reconcile",),
+    "generations": ("history", "diff", "rollback"),
+    "operate": ("retry", "suspend", "resume", "restart"),
+    "follow": ("logs", "events"),
+    "doctor": ("doctor",),
+    "run": ("run", "version"),
+}
+"""The commands of each module, in the order of the help."""
+
+
+def build(arguments: list[str]) -> typer.Typer:
+    """The command line; when a command is named, with that alone: loading all costs more than most do."""
+    app = typer.Typer(
+        name="reconciler",
+        help="Push a manifest, get a microVM: GitOps for the microVMs of this host.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(without_command)
+    named = [
+        name for name, commands in MODULES.items() if arguments[:1] and arguments[0] in commands
+    ]
+    for name in named or MODULES:
+        importlib.import_module(f"reconciler.cli.{name}").register(app)
+    return app
+
+
+def without_command(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the answer is the exit code."""
+    given = sys.argv[1:] if arguments is None else arguments
+    try:
+        result = build(given)(given, prog_name="reconciler", standalone_mode=False)
+    except ReconcilerError as error:
+        _list_problems(error)
+        report(error)
+        return ExitCode.ERROR
+    except KeyboardInterrupt:
+        return ExitCode.INTERRUPTED
+    except BrokenPipeError:
+        # The reader left, as `head` does. What Python still flushes at its end has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.OK
+    except Exception as error:
+        if not isinstance(error, USAGE_ERROR):
+            raise
+        # Not click's 2, which scripts would take for `plan`'s "there are changes".
+        complain(
+            _usage_message(error),
+            "`reconciler --help` lists commands, `reconciler COMMAND --help` options",
+        )
+        return ExitCode.ERROR
+    return result if isinstance(result, int) else ExitCode.OK
+
+
+def _usage_message(error: Exception) -> str:
+    describe = getattr(error, "format_message", None)
+    return str(describe()) if describe else str(error)
+
+
+def _list_problems(error: ReconcilerError) -> None:
+    if isinstance(error, ManifestErrors | DaemonError):
+        for problem in error.problems:
+            typer.echo(clean(str(problem)), err=True)

@@ -1,0 +1,167 @@
+"""The checks of `doctor`: each looks at one thing of the host and says how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from reconciler.cli.client import DaemonError
+from reconciler.cli.sockets import find_daemon
+from reconciler.config import Config, QemuConfig, config_path, load_config
+from reconciler.control.answers import VersionAnswer
+from reconciler.errors import ConfigError
+
+Result = Literal["ok", "warning", "failed"]
+OLDEST_PYTHON = (3, 11)
+LEAST_MEMORY_MIB = 512
+"""What one small guest and the daemon need at least."""
+MEMINFO = Path("/proc/meminfo")
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    name: str
+    result: Result
+    detail: str
+    remedy: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that the daemon starts. Without a `needed` one it cannot work at all."""
+
+    name: str
+    purpose: str
+    package: str
+    needed: bool = True
+
+
+PROGRAMS = (
+    Program("mkfs.erofs", "builds store images", "erofs-utils"),
+    Program("mkfs.ext4", "formats volumes", "e2fsprogs"),
+    Program("apt-get", "fetches kernel packages", "apt"),
+    Program("dpkg-deb", "unpacks kernel packages", "dpkg"),
+    Program("git", "makes repositories to try things with", "git", needed=False),
+)
+SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+"""A person's PATH often lacks these; the daemon's has them."""
+
+
+def examine(config: Path | None, socket: Path | None) -> list[Finding]:
+    """All findings, in the order in which one would mend them."""
+    settings, configured = check_config(config)
+    qemu = settings.qemu if settings else QemuConfig()
+    state = Path(settings.state_dir if settings else str(Config.model_fields["state_dir"].default))
+    return [
+        check_python(),
+        configured,
+        check_program(Program(qemu.binary, "runs guests", "qemu-system-x86")),
+        *(check_program(program) for program in PROGRAMS),
+        check_accelerator(qemu),
+        check_state_dir(state),
+        check_space(state, settings.policy.disk_reserve_mib if settings else LEAST_MEMORY_MIB),
+        check_memory(settings.policy.memory_reserve_mib if settings else 0),
+        check_daemon(socket, config),
+    ]
+
+
+def check_python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return Finding("python", "ok", version)
+    return Finding("python", "failed", f"{version} is too old", "apt-get install python3")
+
+
+def check_config(config: Path | None) -> tuple[Config | None, Finding]:
+    path = config_path(config)
+    try:
+        return load_config(path), Finding("config", "ok", str(path))
+    except ConfigError as error:
+        return None, Finding("config", "failed", str(error), error.hint)
+
+
+def check_program(program: Program) -> Finding:
+    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS])
+    found = shutil.which(program.name, path=folders)
+    if found:
+        return Finding(program.name, "ok", found)
+    result: Result = "failed" if program.needed else "warning"
+    detail = f"is not installed; it {program.purpose}"
+    return Finding(program.name, result, detail, f"apt-get install {program.package}")
+
+
+def check_accelerator(qemu: QemuConfig) -> Finding:
+    from reconciler.vmm.qemu.accel import KVM, kvm_works  # noqa: PLC0415 - starts children
+
+    slow = "guests are emulated (TCG), which works and is slow"
+    if not KVM.exists():
+        return Finding(
+            "kvm", "warning", f"there is no {KVM}: {slow}", "modprobe kvm_intel, or kvm_amd"
+        )
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return Finding("kvm", "warning", f"{KVM} may not be opened: {slow}", "usermod -aG kvm USER")
+    if asyncio.run(kvm_works(qemu)):
+        return Finding("kvm", "ok", "proven: a guest ran")
+    detail = f"{KVM} is there, but no guest ran on it: {slow}"
+    return Finding(
+        "kvm", "warning", detail, "on a nested host, allow nested virtualisation outside"
+    )
+
+
+def check_state_dir(state: Path) -> Finding:
+    nearest = _nearest(state)
+    if os.access(nearest, os.W_OK | os.X_OK):
+        return Finding(
+            "state", "ok", f"{state} is writable" if nearest == state else f"{state} can be made"
+        )
+    owner = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
+    return Finding(
+        "state", "failed", f"{nearest} is not writable for {owner}", f"chown {owner} {state}"
+    )
+
+
+def check_space(state: Path, reserve_mib: int) -> Finding:
+    free = shutil.disk_usage(_nearest(state)).free // MIB
+    if free > reserve_mib:
+        return Finding("disk", "ok", f"{free} MiB free for {state}")
+    detail = f"{free} MiB free for {state}, {reserve_mib} MiB are kept in reserve"
+    return Finding("disk", "failed", detail, f"free space under {_nearest(state)}")
+
+
+def check_memory(reserve_mib: int) -> Finding:
+    available = _available_mib()
+    least = reserve_mib + LEAST_MEMORY_MIB
+    if available >= least:
+        return Finding("memory", "ok", f"{available} MiB available")
+    detail = f"{available} MiB available, a small guest needs {least} MiB with the reserve"
+    return Finding(
+        "memory", "warning", detail, "stop what is not needed, or lower memory_reserve_mib"
+    )
+
+
+def check_daemon(socket: Path | None, config: Path | None) -> Finding:
+    try:
+        daemon = find_daemon(socket, config)
+        answer = daemon.get(VersionAnswer, "version")
+    except (DaemonError, ConfigError) as error:
+        return Finding("daemon", "warning", str(error), error.hint)
+    return Finding("daemon", "ok", f"version {answer.version} answers on {daemon.path}")
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the first folder above it that exists."""
+    return next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
+
+
+def _available_mib() -> int:
+    for line in MEMINFO.read_text(encoding="ascii").splitlines():
+        key, _, value = line.partition(":")
+        if key == "MemAvailable":
+            return int(value.split()[0]) // 1024
+    return 0

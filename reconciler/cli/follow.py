@@ -1,0 +1,85 @@
+"""What happens and what guests say: `events` and `logs`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from reconciler.cli.client import Daemon, DaemonError
+from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
+from reconciler.cli.sockets import find_daemon
+from reconciler.cli.terminal import clean, clean_line, short
+from reconciler.control.reports import EventsAnswer
+from reconciler.control.serial import encode
+from reconciler.model.record import Event
+
+FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more comes.")]
+COLOURS = {"warning": typer.colors.YELLOW, "error": typer.colors.RED}
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(logs)
+    app.command()(events)
+
+
+def logs(
+    vm: VMArgument,
+    *,
+    follow: FollowOption = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=0, max=10_000, help="How many of the last lines.")
+    ] = 100,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """A guest's console. Terminal sequences in it are removed."""
+    asked = "true" if follow else None
+    for raw in find_daemon(socket, config).stream("logs", vm, lines=lines, follow=asked):
+        line = clean_line(raw)
+        typer.echo(encode({"vm": vm, "line": line}) if output is Output.json else line)
+
+
+def events(
+    *,
+    follow: FollowOption = False,
+    lines: Annotated[
+        int, typer.Option("--lines", "-n", min=1, max=10_000, help="How many of the newest.")
+    ] = 20,
+    after: Annotated[
+        int | None,
+        typer.Option(
+            "--after", min=0, help="Those after this sequence number.", show_default=False
+        ),
+    ] = None,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """What happened on this host, oldest first."""
+    daemon = find_daemon(socket, config)
+    for event in _events(daemon, follow=follow, lines=lines, after=after):
+        if output is Output.json:
+            typer.echo(encode(event))
+        else:
+            typer.secho(event_line(event), fg=COLOURS.get(event.severity))
+
+
+def _events(daemon: Daemon, *, follow: bool, lines: int, after: int | None) -> Iterator[Event]:
+    if not follow:
+        yield from daemon.get(EventsAnswer, "events", limit=lines, after=after).events
+        return
+    yield from daemon.stream_values(Event, "events", limit=lines, after=after, follow="true")
+    raise DaemonError("the daemon ended the stream", hint="ask again when it is back")
+
+
+def event_line(event: Event) -> str:
+    """`Jul 21 14:02:11  web           committed     healthy for 5 s  1a2b3c4d`."""
+    when = time.strftime("%b %d %H:%M:%S", time.localtime(event.wall))
+    subject = event.vm or event.group or "host"
+    about = f"  {short(event.revision)}" if event.revision else ""
+    columns = f"{when}  {clean(subject):12}  {clean(event.kind):16}"
+    return f"{columns}  {clean(event.message)}{about}"

@@ -1,0 +1,128 @@
+"""A VM's past: `history`, `diff`, and `rollback` to it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.cli.operate import send
+from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
+from reconciler.cli.sockets import find_daemon
+from reconciler.cli.terminal import age, clean, console, short, wall
+from reconciler.control.reports import DiffAnswer, GenerationBrief, HistoryAnswer
+from reconciler.control.serial import encode
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+GenerationArgument = Annotated[int, typer.Argument(min=1, help="Number of a generation.")]
+VERDICT_STYLES = {"committed": "green", "condemned": "red", "trial": "yellow"}
+
+
+def register(app: typer.Typer) -> None:
+    for command in (history, diff, rollback):
+        app.command()(command)
+
+
+def history(
+    vm: VMArgument,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """A VM's generations, with their verdicts.
+
+    Newest first; then the digests that are blocked, and what else holds the VM.
+    """
+    answer = find_daemon(socket, config).get(HistoryAnswer, "history", vm)
+    if output is Output.json:
+        typer.echo(encode(answer, indent=2))
+        return
+    show_history(answer, console(), wall())
+
+
+def show_history(answer: HistoryAnswer, out: Console, now: float) -> None:
+    from rich.table import Table  # noqa: PLC0415 - only text output pays for it
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table(box=None, pad_edge=False, header_style="dim", padding=(0, 2, 0, 0))
+    table.add_column("GEN", justify="right", no_wrap=True)
+    for name in ("VERDICT", "REVISION", "CREATED", "DIGEST"):
+        table.add_column(name, no_wrap=True)
+    table.add_column("REASON", overflow="fold")
+    for item in answer.generations:
+        table.add_row(
+            str(item.number),
+            Text(clean(item.verdict), VERDICT_STYLES.get(item.verdict, "")),
+            short(item.revision),
+            f"{age(now - item.created_wall)} ago",
+            short(item.digest),
+            _reason(item),
+        )
+    if answer.generations:
+        out.print(table)
+    else:
+        out.print(f"{clean(answer.vm)} has no generations yet")
+    _show_exceptions(answer, out, now)
+
+
+def _reason(item: GenerationBrief) -> str:
+    evidence = item.evidence
+    parts = [item.reason]
+    if evidence:
+        parts += [part for part in (evidence.probe, evidence.exit) if part not in item.reason]
+    return clean("; ".join(part for part in parts if part))
+
+
+def _show_exceptions(answer: HistoryAnswer, out: Console, now: float) -> None:
+    for blocked in answer.blocked:
+        out.print(
+            f"blocked: digest {short(blocked.digest)} (generation {blocked.generation}), "
+            f"{age(now - blocked.last_wall)} ago: {clean(blocked.reason)}",
+            style="red",
+        )
+    if answer.blocked:
+        out.print(f"a new digest or `reconciler retry {clean(answer.vm)}` lifts it", style="dim")
+    if answer.pinned is not None:
+        out.print(f"kept at generation {answer.pinned} by request, until a new digest or `resume`")
+    if answer.quarantine:
+        out.print(f"quarantined: {clean(answer.quarantine)}", style="red")
+    if answer.suspended:
+        out.print(f"suspended: {clean(answer.suspended)}", style="yellow")
+
+
+def diff(
+    vm: VMArgument,
+    a: GenerationArgument,
+    b: GenerationArgument,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """What changed between two generations."""
+    answer = find_daemon(socket, config).get(DiffAnswer, "diff", vm, a=a, b=b)
+    if output is Output.json:
+        typer.echo(encode(answer, indent=2))
+        return
+    if not answer.changes:
+        typer.echo(f"generations {a} and {b} of {clean(vm)} ask for the same")
+    for change in answer.changes:
+        typer.echo(clean(str(change)))
+
+
+def rollback(
+    vm: VMArgument,
+    to: Annotated[
+        int | None,
+        typer.Option("--to", min=1, help="Generation; by default the one before the last good."),
+    ] = None,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Back to a committed generation.
+
+    It is kept until the VM's digest changes, or `resume`.
+    """
+    send(socket, config, output, {"op": "rollback", "vm": vm, "to": to})

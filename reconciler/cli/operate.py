@@ -1,0 +1,77 @@
+"""What a person asks of VMs: `retry`, `suspend`, `resume`, `restart`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
+from reconciler.cli.sockets import find_daemon
+from reconciler.cli.terminal import clean
+from reconciler.control.answers import DoneAnswer
+from reconciler.control.serial import encode
+
+SubjectArgument = Annotated[
+    str | None,
+    typer.Argument(metavar="[VM|GROUP]", help="All of this host if left out.", show_default=False),
+]
+ReasonOption = Annotated[str, typer.Option("--reason", help="Shown in status.", show_default=False)]
+
+
+def register(app: typer.Typer) -> None:
+    for command in (retry, suspend, resume, restart):
+        app.command()(command)
+
+
+def send(socket: Path | None, config: Path | None, output: Output, body: dict[str, object]) -> None:
+    answer = find_daemon(socket, config).post(DoneAnswer, "request", body)
+    typer.echo(encode(answer, indent=2) if output is Output.json else clean(answer.done))
+
+
+def retry(
+    vm: VMArgument,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Try once more what failed.
+
+    Lifts what was condemned, held, quarantined or given up for this VM.
+    """
+    send(socket, config, output, {"op": "retry", "vm": vm})
+
+
+def suspend(
+    subject: SubjectArgument = None,
+    reason: ReasonOption = "",
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Do nothing to a VM or group until `resume`.
+
+    Its guests run on, and are observed.
+    """
+    send(socket, config, output, {"op": "suspend", "subject": subject, "reason": reason})
+
+
+def resume(
+    subject: SubjectArgument = None,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """End a `suspend` or a `rollback`."""
+    send(socket, config, output, {"op": "resume", "subject": subject})
+
+
+def restart(
+    vm: VMArgument,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Stop a guest and start the same generation."""
+    send(socket, config, output, {"op": "restart", "vm": vm})

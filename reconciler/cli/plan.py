@@ -1,0 +1,122 @@
+"""`plan`: what would happen, and why; what would not, and what it waits for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.cli.exits import ExitCode
+from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
+from reconciler.cli.sockets import find_daemon
+from reconciler.cli.terminal import age, clean, console, count
+from reconciler.control.reports import PlanAnswer, Step, Waiting
+from reconciler.control.serial import encode
+from reconciler.model.names import VMName
+from reconciler.model.plan import FieldChange
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+FETCH_SECONDS = 120.0
+"""A `--ref` may have to be fetched first."""
+EFFECT_STYLES = {"rebuild": "yellow", "restart": "yellow", "in place": "green"}
+MOST_VALUE = 60
+"""Characters of a value; whole documents belong to `git diff`."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(plan)
+
+
+def plan(
+    ref: Annotated[
+        str | None,
+        typer.Option(
+            "--ref", help="As if this branch, tag or commit were applied.", show_default=False
+        ),
+    ] = None,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """What would happen now, and why.
+
+    Exit 0: nothing, 2: changes, 1: error.
+    """
+    daemon = find_daemon(socket, config)
+    answer = daemon.get(PlanAnswer, "plan", timeout=FETCH_SECONDS, ref=ref)
+    if output is Output.json:
+        typer.echo(encode(answer, indent=2))
+    else:
+        show_plan(answer, console())
+    raise typer.Exit(ExitCode.CHANGES if answer.changed else ExitCode.OK)
+
+
+def show_plan(answer: PlanAnswer, out: Console) -> None:
+    from rich.text import Text  # noqa: PLC0415 - only text output pays for it
+
+    out.print(_summary(answer), style="bold")
+    for subject in _subjects(answer):
+        out.print()
+        # A VM without a group is its own group, which the planner writes with a tilde.
+        out.print(Text(clean(subject).removeprefix("~"), "bold cyan"))
+        out.print(
+            _block(
+                answer.differences.get(VMName(subject), ()),
+                [step for step in answer.actions if step.subject == subject],
+                [wait for wait in answer.waits if wait.subject == subject],
+            )
+        )
+
+
+def _summary(answer: PlanAnswer) -> str:
+    if not (answer.changed or answer.waits):
+        return "nothing to do: all is as declared"
+    parts = [count(len(answer.differences), "VM") + " to change"] if answer.differences else []
+    parts.append(count(len(answer.actions), "action") + " now" if answer.actions else "nothing now")
+    if answer.waits:
+        parts.append(count(len(answer.waits), "wait"))
+    if answer.wake_in is not None:
+        parts.append(f"next look in {age(answer.wake_in)}")
+    return ", ".join(parts)
+
+
+def _subjects(answer: PlanAnswer) -> list[str]:
+    """VMs that change, by name; then builds and the rest as the plan has them."""
+    others = [step.subject for step in answer.actions] + [wait.subject for wait in answer.waits]
+    return list(dict.fromkeys([*sorted(answer.differences), *others]))
+
+
+def _block(changes: tuple[FieldChange, ...], actions: list[Step], waits: list[Waiting]) -> Table:
+    from rich.table import Table  # noqa: PLC0415 - only text output pays for it
+    from rich.text import Text  # noqa: PLC0415
+
+    grid = Table.grid(padding=(0, 2, 0, 0), pad_edge=False)
+    grid.add_column(no_wrap=True, min_width=10)
+    grid.add_column(overflow="fold")
+    for change in changes:
+        effect = Text(f"  {clean(change.effect)}", EFFECT_STYLES.get(change.effect, ""))
+        grid.add_row(effect, f"{clean(change.path)}  {_value(change.old)} -> {_value(change.new)}")
+    for step in actions:
+        grid.add_row(Text("  do", "green"), _why(_what(step), step.why))
+    for wait in waits:
+        until = "" if wait.seconds is None else f", {age(wait.seconds)} left"
+        grid.add_row(Text("  wait", "yellow"), _why(f"{clean(wait.kind)}{until}", wait.why))
+    return grid
+
+
+def _what(step: Step) -> str:
+    number = "" if step.generation is None else f" {step.generation}"
+    noun = " of generation" if number and "generation" not in step.kind else ""
+    return f"{clean(step.kind).replace('-', ' ')}{noun}{number}"
+
+
+def _why(what: str, why: str) -> str:
+    return f"{what}: {clean(why)}" if why else what
+
+
+def _value(text: str) -> str:
+    safe = clean(text) or "(none)"
+    return safe if len(safe) <= MOST_VALUE else safe[: MOST_VALUE - 1] + "…"

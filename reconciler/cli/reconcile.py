@@ -1,0 +1,94 @@
+"""`reconcile`: fetch and act now, and with `--wait` say how it went."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.cli.client import Daemon
+from reconciler.cli.exits import ExitCode
+from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
+from reconciler.cli.sockets import find_daemon
+from reconciler.cli.terminal import clean, short
+from reconciler.control.serial import encode
+from reconciler.engine.operator import ReconcileReport
+
+if TYPE_CHECKING:
+    pass
+
+WORDS = {
+    "converged": "all is as declared",
+    "working": "still at work",
+    "failed": "failed",
+    "rolled-back": "rolled back: the change failed, the last good generation runs",
+    "rollback-failed": "rolling back failed too: a person is needed",
+}
+EXITS = {
+    "converged": ExitCode.OK,
+    "failed": ExitCode.ERROR,
+    "rolled-back": ExitCode.ROLLED_BACK,
+    "rollback-failed": ExitCode.ROLLBACK_FAILED,
+}
+HINTS = {
+    "working": "`reconciler status --watch` shows how it goes on",
+    "failed": "`reconciler status` and `reconciler events` say more",
+    "rolled-back": "`reconciler history VM` has the evidence; push a fix, or `reconciler retry VM`",
+    "rollback-failed": "`reconciler logs VM` and `reconciler history VM` have the evidence",
+}
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(reconcile)
+
+
+def reconcile(
+    *,
+    wait: Annotated[
+        bool, typer.Option("--wait", "-w", help="Until nothing is left to do.")
+    ] = False,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds that --wait waits.")
+    ] = 600.0,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Fetch and act now; with --wait, until it is done.
+
+    Exit 0: done (or begun), 4: rolled back, 5: the rollback failed, 1: failed or not done in time.
+    """
+    daemon = find_daemon(socket, config)
+    body: dict[str, object] = {"wait": wait, "timeout": timeout}
+    with _progress(daemon, shown=wait and output is Output.text) as look:
+        report = daemon.post_while(ReconcileReport, "reconcile", body, look)
+    if output is Output.json:
+        typer.echo(encode(report, indent=2))
+    else:
+        typer.echo(sentence(report))
+        if (wait or report.result != "working") and (hint := HINTS.get(report.result)):
+            typer.echo(f"hint: {hint}", err=True)
+    raise typer.Exit(exit_code(report, wait=wait))
+
+
+def exit_code(report: ReconcileReport, *, wait: bool) -> ExitCode:
+    if report.result == "working":
+        return ExitCode.ERROR if wait else ExitCode.OK
+    return EXITS.get(report.result, ExitCode.ERROR)
+
+
+def sentence(report: ReconcileReport) -> str:
+    where = f"revision {short(report.revision)}: " if report.revision else ""
+    why = f" ({clean(report.why)})" if report.why else ""
+    return f"{where}{WORDS.get(report.result, clean(report.result))}{why}"
+
+
+def _progress(daemon: Daemon, *, shown: bool) -> AbstractContextManager[Callable[[], float]]:
+    if not shown or not sys.stderr.isatty():
+        return nullcontext(lambda: 3600.0)
+    from reconciler.cli.progress import RolloutProgress  # noqa: PLC0415 - loads rich
+
+    return RolloutProgress(daemon)

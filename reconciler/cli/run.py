@@ -1,0 +1,60 @@
+"""`run`: the daemon itself; and `version`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from reconciler.cli.client import DaemonError
+from reconciler.cli.exits import ExitCode, report
+from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
+from reconciler.cli.sockets import find_daemon
+from reconciler.control.answers import VersionAnswer
+from reconciler.control.serial import encode
+from reconciler.control.version import version as own_version
+from reconciler.errors import ConfigError
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(run)
+    app.command()(version)
+
+
+def run(config: ConfigOption = None, output: OutputOption = Output.text) -> None:
+    """Run the daemon in the foreground.
+
+    With `-o json` it logs in JSON, whatever the config says. Exit 78: the config is bad.
+    """
+    try:
+        _run_daemon(config, json_logs=output is Output.json)
+    except ConfigError as error:
+        report(error)
+        raise typer.Exit(ExitCode.CONFIG) from error
+
+
+def _run_daemon(config: Path | None, *, json_logs: bool) -> None:
+    from reconciler.config import config_path, load_config  # noqa: PLC0415 - for this command alone
+
+    settings = load_config(config_path(config))
+    import asyncio  # noqa: PLC0415 - as above
+
+    from reconciler import daemon  # noqa: PLC0415 - as above
+
+    if json_logs:
+        settings = settings.model_copy(update={"log_format": "json"})
+    asyncio.run(daemon.run(settings))
+
+
+def version(
+    socket: SocketOption = None, config: ConfigOption = None, output: OutputOption = Output.text
+) -> None:
+    """The versions of command and daemon."""
+    try:
+        running = find_daemon(socket, config).get(VersionAnswer, "version").version
+    except (DaemonError, ConfigError):
+        running = None
+    if output is Output.json:
+        typer.echo(encode({"version": own_version(), "daemon": running}, indent=2))
+        return
+    typer.echo(f"reconciler {own_version()}, daemon {running or 'not running'}")

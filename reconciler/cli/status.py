@@ -1,0 +1,78 @@
+"""`status`: the fleet or one VM, once or as it changes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.cli.client import Daemon
+from reconciler.cli.exits import ExitCode
+from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
+from reconciler.cli.sockets import find_daemon
+from reconciler.cli.terminal import console, wall
+from reconciler.control.serial import encode
+from reconciler.model.status import FleetStatus
+
+if TYPE_CHECKING:
+    from reconciler.control.reports import VMAnswer
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(status)
+
+
+def status(
+    vm: Annotated[
+        str | None, typer.Argument(metavar="[VM]", help="All VMs if left out.", show_default=False)
+    ] = None,
+    *,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it as it changes.")] = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """What runs, how healthy it is, and why.
+
+    Exit 0: all is well, 3: something is unhealthy, 6: something is blocked, 1: error.
+    """
+    daemon = find_daemon(socket, config)
+    if watch:
+        from reconciler.cli.watch import watch_status  # noqa: PLC0415 - loads rich
+
+        watch_status(daemon, vm, json_lines=output is Output.json)
+        return
+    fleet = ask(daemon, vm)
+    if output is Output.json:
+        typer.echo(encode(fleet, indent=2))
+    else:
+        _show(fleet)
+    raise typer.Exit(exit_code(fleet))
+
+
+def ask(daemon: Daemon, vm: str | None) -> FleetStatus | VMAnswer:
+    if vm is None:
+        return daemon.get(FleetStatus, "status")
+    from reconciler.control.reports import VMAnswer  # noqa: PLC0415 - loads much of the model
+
+    return daemon.get(VMAnswer, "vms", vm)
+
+
+def exit_code(fleet: FleetStatus | VMAnswer) -> ExitCode:
+    if not all(vm.healthy for vm in fleet.vms):
+        return ExitCode.UNHEALTHY
+    if any(vm.sync == "blocked" for vm in fleet.vms):
+        return ExitCode.BLOCKED
+    return ExitCode.OK
+
+
+def _show(fleet: FleetStatus | VMAnswer) -> None:
+    from reconciler.cli.fleet_view import fleet_lines  # noqa: PLC0415 - loads rich
+    from reconciler.cli.vm_view import show_vm  # noqa: PLC0415 - loads rich
+
+    out, now = console(), wall()
+    if not isinstance(fleet, FleetStatus):
+        show_vm(fleet, out, now)
+        return
+    for line in fleet_lines(fleet, out.width, now):
+        out.print(line, soft_wrap=True)

@@ -1,0 +1,80 @@
+"""Text that is safe to show: guests, commits and peers may not drive a person's terminal."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+# CSI (colours, cursor), OSC, DCS, PM, APC and SOS (titles, links, clipboard), then two-byte ones.
+SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]"
+)
+# Other controls, direction overrides that reorder what is read, and halves of surrogate pairs.
+UNSAFE = re.compile(
+    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
+)
+
+
+def clean(text: str) -> str:
+    """One line: no terminal sequence, no control character but the tab, nothing invisible that acts."""
+    return UNSAFE.sub(_escaped, SEQUENCES.sub("", text))
+
+
+def _escaped(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+def clean_line(raw: bytes) -> str:
+    """A line of a console; serial consoles end lines with CR LF, and redraw them with CR."""
+    text = raw.decode("utf-8", errors="replace").rstrip("\r\n")
+    return clean(text.rsplit("\r", 1)[-1])
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Where text goes: the terminal's width, or unbounded in a pipe, where lines are for grep."""
+    from rich.console import Console  # noqa: PLC0415 - only text output pays for it
+
+    out = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
+    if not (sys.stderr if stderr else sys.stdout).isatty() and not _columns_set():
+        out.width = PIPE_WIDTH
+    return out
+
+
+PIPE_WIDTH = 200
+"""Columns of a line in a pipe: nothing is cut that a terminal would show."""
+
+
+def _columns_set() -> bool:
+    return os.environ.get("COLUMNS", "").isdigit()
+
+
+def wall() -> float:
+    """Unix time."""
+    from reconciler.clock import SystemClock  # noqa: PLC0415 - loads asyncio
+
+    return SystemClock().now().wall
+
+
+def short(commit: str | None) -> str:
+    """A commit or digest as people say it."""
+    return clean(commit[:8]) if commit else "-"
+
+
+def age(seconds: float) -> str:
+    """`42 s`, `17 min`, `5 h`, `12 d`: one figure is enough to judge by."""
+    seconds = max(0.0, seconds)
+    for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
+        if seconds < limit:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
+
+
+def count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

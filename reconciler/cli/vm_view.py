@@ -1,0 +1,55 @@
+"""One VM in full, for `status VM`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rich.console import Console
+from rich.text import Text
+
+from reconciler.cli.fleet_view import BAD, fleet_lines
+from reconciler.cli.generations import show_history
+from reconciler.cli.terminal import age, clean, short
+from reconciler.control.reports import HistoryAnswer, VMAnswer
+from reconciler.model.status import VMStatus
+
+LABEL = 10
+"""Columns of a label and its gap."""
+
+
+def show_vm(answer: VMAnswer, out: Console, now: float) -> None:
+    for line in fleet_lines(answer, out.width, now):
+        out.print(line)
+    for vm in answer.vms:
+        out.print()
+        for label, text in _facts(vm, now):
+            out.print(Text(label.ljust(LABEL), "dim").append(text), soft_wrap=True)
+    if answer.history is not None:
+        out.print()
+        show_history(answer.history, out, now)
+        _show_evidence(answer.history, out)
+
+
+def _facts(vm: VMStatus, now: float) -> Iterator[tuple[str, str]]:
+    if vm.probe:
+        yield "checks", clean(vm.probe)
+    if vm.pid is not None:
+        since = f", up {age(now - vm.started_wall)}" if vm.started_wall else ""
+        yield "process", f"pid {vm.pid}{since}"
+    if vm.ports:
+        yield "ports", ", ".join(str(port) for port in vm.ports)
+    if vm.digest:
+        yield "digest", short(vm.digest)
+    if vm.restarts:
+        yield "restarts", ", ".join(f"{clean(why)} {times}" for why, times in vm.restarts)
+
+
+def _show_evidence(history: HistoryAnswer, out: Console) -> None:
+    """The last words of the newest condemned generation, while it is the one people ask about."""
+    newest = next(iter(history.generations), None)
+    if newest is None or newest.evidence is None or not newest.evidence.console:
+        return
+    out.print()
+    out.print(f"the end of generation {newest.number}'s console:", style=BAD)
+    for line in newest.evidence.console:
+        out.print(Text("  " + clean(line)), soft_wrap=True)

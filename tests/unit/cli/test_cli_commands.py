@@ -1,0 +1,240 @@
+"""Commands against a real socket: exit codes, JSON, words, and errors of two lines."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.engine.operator import ReconcileReport
+from reconciler.errors import ManifestErrors, Problem, SourceError
+from reconciler.model.names import GenerationNumber
+from reconciler.model.request import Restart, Resume, Retry, RollbackTo, Suspend
+from reconciler.model.status import RevisionStatus
+from tests.unit.cli.conftest import Run
+from tests.unit.control.fake_operator import NEW, OLD, FakeOperator, busy_plan, fleet, vm
+
+pytestmark = pytest.mark.usefixtures("socket")
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, 0),
+        ({"healthy": False, "state": "starting"}, 3),
+        ({"sync": "blocked"}, 6),
+        ({"sync": "blocked", "healthy": False}, 3),
+        ({"sync": "suspended"}, 0),
+    ],
+)
+async def test_status_exits_by_what_needs_a_person(
+    run: Run, operator: FakeOperator, changes: dict[str, Any], code: int
+) -> None:
+    operator.fleet = fleet(vm("db"), vm("web", **changes))
+    assert (await run("status")).code == code
+    assert (await run("status", "web", "-o", "json")).code == code
+
+
+async def test_status_as_json_is_what_the_daemon_says(run: Run) -> None:
+    answer = json.loads((await run("status", "-o", "json")).out)
+    assert answer["revision"] == {"observed": NEW, "applied": NEW, "rejected": None, "problems": []}
+    assert [item["name"] for item in answer["vms"]] == ["db", "web"]
+    assert answer["vms"][0]["generation"] == {"running": 3, "desired": 3, "last_good": 3}
+
+
+async def test_status_of_one_vm_has_its_history_and_last_words(run: Run) -> None:
+    shown = await run("status", "web")
+    assert "condemned" in shown.out
+    assert "nginx: emerg" in shown.out
+    assert "pid 4242" in shown.out
+
+
+async def test_a_rejected_revision_is_shown_with_its_problems(
+    run: Run, operator: FakeOperator
+) -> None:
+    rejected = RevisionStatus(NEW, OLD, "deadbeef" * 5, ("web.yaml:3:7: unknown field",))
+    operator.fleet = fleet(vm("web"), revision=rejected)
+    shown = (await run("status")).out
+    assert "revision deadbeef is rejected: 1 problem" in shown
+    assert "web.yaml:3:7: unknown field" in shown
+
+
+async def test_what_a_guest_says_cannot_drive_the_terminal(
+    run: Run, operator: FakeOperator
+) -> None:
+    evil = "\x1b[2J\x1b]0;title\x07probe said \x1b[31mred\x9b5m \u202edesrever \x07"
+    operator.fleet = fleet(vm("web", why=evil, probe=evil))
+    operator.console_path.write_bytes(evil.encode() + b"\r\nfake\rreal\r\n")
+    operator.happen("condemned", evil)
+    for command in (("status",), ("status", "web"), ("logs", "web"), ("events",)):
+        shown = await run(*command)
+        assert not set(shown.out) & set("\x1b\x07\x9b\u202e\r"), command
+        assert "probe said red" in shown.out
+
+
+@pytest.mark.parametrize("width", ["80", "120", "40"])
+async def test_no_line_of_status_is_wider_than_the_terminal(
+    run: Run, operator: FakeOperator, width: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", width)
+    name = "a-name-of-forty-characters-is-the-longest"[:40]
+    why = "waits for a very good reason " * 6
+    operator.fleet = fleet(vm(name, why=why, group="a-group-with-a-long-name"), vm("web"))
+    lines = (await run("status")).out.splitlines()
+    assert max(len(line.rstrip()) for line in lines) <= max(int(width), 73)
+    words = " ".join(" ".join(lines).split())
+    assert "waits for a very good reason waits" in words
+
+
+@pytest.mark.parametrize(("output", "text"), [("text", "restart"), ("json", '"effect": "restart"')])
+async def test_a_plan_with_changes_exits_with_two(
+    run: Run, operator: FakeOperator, output: str, text: str
+) -> None:
+    operator.the_plan = busy_plan()
+    shown = await run("plan", "-o", output)
+    assert shown.code == 2
+    assert text in shown.out
+
+
+async def test_a_plan_of_nothing_says_so_and_exits_with_zero(
+    run: Run, operator: FakeOperator
+) -> None:
+    shown = await run("plan", "--ref", "v1.2")
+    assert (shown.code, shown.out) == (0, "nothing to do: all is as declared\n")
+    assert operator.refs == ["v1.2"]
+
+
+async def test_a_plan_reads_as_reasons(run: Run, operator: FakeOperator) -> None:
+    operator.the_plan = busy_plan()
+    words = " ".join((await run("plan")).out.split())
+    assert "restart spec.memory 256MiB -> 512MiB" in words
+    assert "do stop guest: generation 3 replaces generation 2" in words
+    assert "wait soak, 3 s left: healthy for 2 s of 5 s" in words
+
+
+async def test_a_plan_that_cannot_be_made_lists_every_problem(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.failure = ManifestErrors(
+        [Problem("a.yaml", 1, 2, "bad"), Problem("b.yaml", 3, 4, "worse")]
+    )
+    shown = await run("plan", "--ref", "broken")
+    assert shown.code == 1
+    assert shown.err.splitlines() == [
+        "a.yaml:1:2: bad",
+        "b.yaml:3:4: worse",
+        "reconciler: a.yaml:1:2: bad (and 1 more)",
+        "hint: run `reconciler validate` to see all of them",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("result", "code", "words"),
+    [
+        ("converged", 0, "all is as declared"),
+        ("working", 1, "still at work"),
+        ("failed", 1, "failed"),
+        ("rolled-back", 4, "rolled back"),
+        ("rollback-failed", 5, "rolling back failed too"),
+    ],
+)
+async def test_reconcile_says_how_it_went(
+    run: Run, operator: FakeOperator, result: Any, code: int, words: str
+) -> None:
+    operator.report = ReconcileReport(result, NEW, "web: because")
+    shown = await run("reconcile", "--wait", "--timeout", "7")
+    assert shown.code == code
+    assert words in shown.out
+    assert "web: because" in shown.out
+    assert operator.reconciles == [(True, 7.0)]
+    asked = await run("reconcile", "--wait", "-o", "json")
+    assert (asked.code, json.loads(asked.out)["result"]) == (code, result)
+
+
+async def test_reconcile_without_wait_is_content_to_have_begun(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.report = ReconcileReport("working", NEW, "")
+    assert (await run("reconcile")).code == 0
+
+
+async def test_a_source_that_cannot_be_read_is_one_line_and_a_hint(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.failure = SourceError("no route to git.example", hint="check the network")
+    shown = await run("reconcile")
+    assert shown.code == 1
+    assert shown.err == "reconciler: no route to git.example\nhint: check the network\n"
+
+
+async def test_history_shows_verdicts_reasons_and_blocked_digests(run: Run) -> None:
+    shown = (await run("history", "web")).out
+    assert [line.split()[1] for line in shown.splitlines() if line.strip()[:1] in "123"] == [
+        "condemned", "committed", "committed",
+    ]  # fmt: skip
+    assert "GET :8080/healthz -> 503" in " ".join(shown.split())
+    assert "blocked: digest 0badcafe (generation 3)" in shown
+    answer = json.loads((await run("history", "web", "-o", "json")).out)
+    assert answer["generations"][0]["evidence"]["console"] == ["nginx: emerg"]
+
+
+async def test_diff_names_the_fields(run: Run) -> None:
+    assert (await run("diff", "web", "1", "2")).out == "spec.memory 256MiB -> 512MiB: restart\n"
+    assert "ask for the same" in (await run("diff", "web", "1", "1")).out
+    refused = await run("diff", "web", "1", "9")
+    assert (refused.code, refused.err.splitlines()[1]) == (1, "hint: it has: 1, 2, 3")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_"),
+    [
+        (("rollback", "web", "--to", "2"), RollbackTo("web", GenerationNumber(2))),
+        (("rollback", "web"), RollbackTo("web")),
+        (("retry", "web"), Retry("web")),
+        (("restart", "web"), Restart("web")),
+        (("suspend", "web", "--reason", "at night"), Suspend("web", "at night")),
+        (("suspend",), Suspend(None, "")),
+        (("resume", "web"), Resume("web")),
+    ],
+)
+async def test_each_request_is_sent_and_its_answer_shown(
+    run: Run, operator: FakeOperator, arguments: tuple[str, ...], request_: object
+) -> None:
+    shown = await run(*arguments)
+    assert (shown.code, "is noted" in shown.out) == (0, True)
+    assert operator.requests == [request_]
+    assert "is noted" in json.loads((await run(*arguments, "-o", "json")).out)["done"]
+
+
+async def test_events_and_logs_as_json_are_one_object_a_line(
+    run: Run, operator: FakeOperator
+) -> None:
+    for index in range(3):
+        operator.happen("started", f"event {index}")
+    operator.console_path.write_bytes(b"one\r\ntwo\r\n")
+    lines = (await run("events", "-n", "2", "-o", "json")).out.splitlines()
+    assert [json.loads(line)["sequence"] for line in lines] == [2, 3]
+    lines = (await run("logs", "web", "-n", "1", "-o", "json")).out.splitlines()
+    assert [json.loads(line) for line in lines] == [{"line": "two", "vm": "web"}]
+
+
+async def test_an_unknown_vm_gets_the_nearest_name(run: Run) -> None:
+    for command in ("status", "history", "logs"):
+        shown = await run(command, "wen")
+        assert shown.code == 1
+        assert shown.err == "reconciler: no VM is called wen\nhint: did you mean: web\n"
+
+
+async def test_an_odd_name_is_an_error_of_one_line(run: Run) -> None:
+    for name in ("../../etc/passwd", "UPPER", "a b", "\x1b[2J"):
+        shown = await run("logs", name)
+        assert (shown.code, len(shown.err.splitlines())) == (1, 2)
+        shown = await run("retry", name)
+        assert (shown.code, len(shown.err.splitlines())) == (1, 1)
+
+
+async def test_version_names_both_sides(run: Run, socket: Path) -> None:
+    answer = json.loads((await run("version", "-o", "json")).out)
+    assert answer["version"] == answer["daemon"]
+    gone = await run("version", "--socket", str(socket.with_name("none")))
+    assert (gone.code, "not running" in gone.out) == (0, True)
