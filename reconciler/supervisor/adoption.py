@@ -128,7 +128,8 @@ def ended(process: Process, folder: Path, how: Exit) -> Process:
 def folders(root: Path) -> list[Path]:
     """The folders of VMs, those with odd names left out."""
     try:
-        found = [Path(e.path) for e in os.scandir(root) if e.is_dir(follow_symlinks=False)]
+        with os.scandir(root) as entries:
+            found = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
     return sorted(folder for folder in found if NAME_RE.match(folder.name))
@@ -136,10 +137,6 @@ def folders(root: Path) -> list[Path]:
 
 def _stranger(folder: Path) -> str:
     """Who holds the lock, for people."""
-    holders = [
-        pid
-        for entry in os.scandir(procfs.PROC)
-        if entry.name.isdigit() and procfs.holds(pid := int(entry.name), folder / lock.LOCK)
-    ]
+    holders = [pid for pid in procfs.pids() if procfs.holds(pid, folder / lock.LOCK)]
     who = ", ".join(f"process {pid}" for pid in holders) or "a process that cannot be seen"
     return f"{who} holds {folder / lock.LOCK} and is not a guest of ours"

@@ -155,7 +155,8 @@ class LocalSupervisor:
         try:
             held = await self._spawn(folder, machine, launch)
         except GuestConflict as conflict:
-            self._set_conflict(machine.vm, Conflict(machine.vm, str(conflict)))
+            if machine.vm not in self._conflicts:  # what adoption found says more
+                self._set_conflict(machine.vm, Conflict(machine.vm, str(conflict)))
             raise
         self._set_conflict(machine.vm, None)
         self._keep(folder, held)

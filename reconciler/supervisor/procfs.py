@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -45,6 +46,11 @@ class Marked:
     environ: dict[str, str]
 
 
+def pids() -> tuple[int, ...]:
+    """Every process of the host, at this moment."""
+    return tuple(int(name) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208
+
+
 def stat_of(pid: int) -> Stat | None:
     """None when there is no such process."""
     try:
@@ -73,10 +79,7 @@ def markers_of(pid: int) -> dict[str, str]:
 
 def marked_processes() -> Iterator[Marked]:
     """Every living process that carries our markers. About 20 µs a process of the host."""
-    for entry in os.scandir(PROC):
-        if not entry.name.isdigit():
-            continue
-        pid = int(entry.name)
+    for pid in pids():
         environ = markers_of(pid)
         if INSTANCE not in environ:
             continue
@@ -89,13 +92,12 @@ def holds(pid: int, path: Path) -> bool:
     """Whether a process has this file open."""
     try:
         wanted = path.stat()
-        for entry in os.scandir(PROC / str(pid) / "fd"):
-            try:
-                found = entry.stat()
-            except OSError:
-                continue
-            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
-                return True
+        descriptors = os.listdir(PROC / str(pid) / "fd")  # noqa: PTH208  names are enough
     except OSError:
         return False
+    for name in descriptors:
+        with contextlib.suppress(OSError):  # closed meanwhile, or of a kind that cannot be asked
+            found = (PROC / str(pid) / "fd" / name).stat()
+            if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
+                return True
     return False

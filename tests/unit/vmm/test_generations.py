@@ -123,7 +123,8 @@ async def test_current_and_booted_move_without_a_gap(folders: GenerationFolders)
 
 async def test_dropping_removes_those_generations_and_no_others(folders: GenerationFolders) -> None:
     for value in (1, 2, 3):
-        home = await create(folders, value)
+        await create(folders, value)
+    home = folders.folder(WEB)
     await folders.drop(WEB, [number(1), number(2), number(9)])
     assert names_in(home / "generations") == ["3"]
 

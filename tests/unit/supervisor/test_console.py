@@ -1,0 +1,80 @@
+"""What is read from a console that anybody inside a guest can write to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.supervisor import console
+
+
+def log(folder: Path, text: str) -> None:
+    with (folder / "console.log").open("a", encoding="utf-8") as file:
+        file.write(text)
+
+
+def test_a_guest_without_a_console_has_no_last_words(tmp_path: Path) -> None:
+    assert console.last_words(tmp_path, "i") == console.LastWords((), panicked=False)
+
+
+def test_only_the_last_twenty_lines_are_kept(tmp_path: Path) -> None:
+    log(tmp_path, "".join(f"line {n}\n" for n in range(100)))
+    words = console.last_words(tmp_path, "i")
+    assert words.lines == tuple(f"line {n}" for n in range(80, 100))
+
+
+def test_a_long_line_is_cut(tmp_path: Path) -> None:
+    log(tmp_path, "x" * 5000)
+    assert console.last_words(tmp_path, "i").lines == ("x" * 200,)
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("\x1b[2J\x1b[1;31mred\x1b[0m", "red"),
+        ("\x1b]0;a title\x07text", "text"),
+        ("a\x00b\x07c\x7f", "abc"),
+        ("tab\there", "tab here"),
+        ("right \u202eto left", "right to left"),
+        ("\x9b31mred", "31mred"),
+    ],
+)
+def test_control_characters_do_not_reach_a_terminal(tmp_path: Path, said: str, shown: str) -> None:
+    log(tmp_path, said + "\n")
+    assert console.last_words(tmp_path, "i").lines == (shown,)
+
+
+def test_bytes_that_are_not_text_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "console.log").write_bytes(b"ok \xff\xfe\n")
+    assert console.last_words(tmp_path, "i").lines == ("ok \ufffd\ufffd",)
+
+
+def test_what_was_before_the_guest_is_not_its_doing(tmp_path: Path) -> None:
+    console.announce(tmp_path, "first", 1)
+    log(tmp_path, "[    1.0] Kernel panic - not syncing: x\n")
+    console.announce(tmp_path, "second", 2)
+    log(tmp_path, "login:\n")
+    assert console.last_words(tmp_path, "second") == console.LastWords(("login:",), panicked=False)
+
+
+def test_a_panic_is_shown_with_what_led_to_it_however_long_its_trace(tmp_path: Path) -> None:
+    log(tmp_path, "No init found\n[    1.0] Kernel panic - not syncing: x\n" + "trace\n" * 50)
+    words = console.last_words(tmp_path, "i")
+    assert words.panicked
+    assert words.lines[:2] == ("No init found", "[    1.0] Kernel panic - not syncing: x")
+    assert len(words.lines) <= 20
+
+
+@pytest.mark.parametrize(
+    "said", ["we fear a Kernel panic - not syncing", "no Kernel panic today", "kernel: panic"]
+)
+def test_a_service_that_talks_of_panic_has_not_panicked(tmp_path: Path, said: str) -> None:
+    log(tmp_path, said + "\n")
+    assert not console.last_words(tmp_path, "i").panicked
+
+
+def test_a_small_console_is_not_rotated(tmp_path: Path) -> None:
+    log(tmp_path, "small\n")
+    console.bound(tmp_path, 100)
+    assert not (tmp_path / "console.log.1").exists()
