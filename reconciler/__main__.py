@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 
@@ -9,6 +10,10 @@ def main() -> int:
     """Run the command line; the answer is the exit code."""
     from reconciler.cli.app import main as run_command  # noqa: PLC0415 - importing must not start it
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A terminal without UTF-8 shows an escape where it lacks a character, not a traceback.
+            stream.reconfigure(errors="backslashreplace")
     return run_command()
 
 

@@ -7,6 +7,7 @@ import http.client
 import json
 import select
 import socket
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -85,13 +86,20 @@ class Daemon:
             return exchange.answer()
 
     def post_while(
-        self, shape: type[T], where: str, body: dict[str, object], meanwhile: Callable[[], float]
+        self,
+        shape: type[T],
+        where: str,
+        body: dict[str, object],
+        meanwhile: Callable[[], float],
+        timeout: float,
     ) -> T:
         """Ask, and until the answer comes call `meanwhile`, which says in how many seconds again."""
+        until = time.monotonic() + timeout
         with _named_failures(self.path), _Exchange(self.path, None) as exchange:
             exchange.send("POST", _target((where,), {}), body)
-            while not exchange.ready(meanwhile()):
-                pass
+            while not exchange.ready(max(0.0, min(meanwhile(), until - time.monotonic()))):
+                if time.monotonic() >= until:
+                    raise TimeoutError
             return self._shaped(shape, exchange.answer())
 
     def stream(self, *where: str, **query: Any) -> Iterator[bytes]:

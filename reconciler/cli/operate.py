@@ -15,7 +15,7 @@ from reconciler.control.serial import encode
 
 SubjectArgument = Annotated[
     str | None,
-    typer.Argument(metavar="[VM|GROUP]", help="All of this host if left out.", show_default=False),
+    typer.Argument(metavar="VM|GROUP", help="All of this host if left out.", show_default=False),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Shown in status.", show_default=False)]
 

@@ -20,6 +20,8 @@ from reconciler.engine.operator import ReconcileReport
 if TYPE_CHECKING:
     pass
 
+FETCH_SECONDS = 120.0
+"""What reading the source may take, beside the wait that was asked for."""
 WORDS = {
     "converged": "all is as declared",
     "working": "still at work",
@@ -64,7 +66,9 @@ def reconcile(
     daemon = find_daemon(socket, config)
     body: dict[str, object] = {"wait": wait, "timeout": timeout}
     with _progress(daemon, shown=wait and output is Output.text) as look:
-        report = daemon.post_while(ReconcileReport, "reconcile", body, look)
+        report = daemon.post_while(
+            ReconcileReport, "reconcile", body, look, FETCH_SECONDS + (timeout if wait else 0.0)
+        )
     if output is Output.json:
         typer.echo(encode(report, indent=2))
     else:

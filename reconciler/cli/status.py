@@ -24,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 def status(
     vm: Annotated[
-        str | None, typer.Argument(metavar="[VM]", help="All VMs if left out.", show_default=False)
+        str | None, typer.Argument(metavar="VM", help="All VMs if left out.", show_default=False)
     ] = None,
     *,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it as it changes.")] = False,

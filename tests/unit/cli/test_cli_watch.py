@@ -43,7 +43,7 @@ def watch_in_terminal(socket: Path) -> tuple[bytes, int]:
     os.close(theirs)
     drawn, until = b"", time.monotonic() + DEADLINE
     try:
-        while drawn.count(b"Ctrl-C ends") < FRAMES and time.monotonic() < until:
+        while drawn.count(b"Ctrl-C ends") <= FRAMES and time.monotonic() < until:
             if select.select([ours], [], [], 0.1)[0]:
                 drawn += os.read(ours, 65536)
         child.send_signal(2)
@@ -70,10 +70,10 @@ async def test_it_redraws_in_place_without_clearing_and_leaves_the_terminal_as_i
     assert b"\x1b[2J" not in drawn
     frames = [frame for frame in drawn.split(HOME) if b"Ctrl-C ends" in frame]
     assert len(frames) >= FRAMES
-    for frame in frames:
+    for frame in frames[:FRAMES]:  # the interrupt may have cut a later one
         lines = re.sub(rb"\x1b\[[0-9;?]*[a-z]", b"", frame).decode().split("\r\n")
         assert len(lines) == ROWS
-        assert max(len(line.replace("^C", "")) for line in lines) <= COLUMNS
+        assert max(len(line) for line in lines) <= COLUMNS
 
 
 @pytest.mark.parametrize("size", [0, 1, 15, 1000])
