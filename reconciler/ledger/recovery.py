@@ -19,6 +19,9 @@ DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 FORM = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT}
 """Our own fixed statements fail like this only where the schema is not what we wrote."""
 
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
+"""What sqlite3 raises: it trips over its own message if that quotes damaged bytes of the schema."""
+
 FULL = ("full", "free space in the state directory: writing resumes by itself")
 IO = ("io", "check the disk and the kernel's log: writing resumes by itself when the disk answers")
 READ_ONLY = ("read-only", "remount the state directory writable, and check its owner and mode")
@@ -113,7 +116,7 @@ def is_damage(error: Exception) -> bool:
     """Whether what was read is wrong, as opposed to a disk that cannot be read or written now."""
     if isinstance(error, sqlite3.Error):
         return primary_code(error) in DAMAGE | FORM
-    return isinstance(error, Damaged)
+    return isinstance(error, (Damaged, UnicodeDecodeError))
 
 
 def begin(path: Path, migrations: Sequence[schema.Migration]) -> Path | None:

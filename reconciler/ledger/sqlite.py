@@ -105,7 +105,7 @@ class SqliteLedger:
             stored = [rows.store(connection, each, wall) for each in prepared]
             rows.trim(connection)
             connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
+        except (*recovery.FAILURES, OSError) as error:
             self._discard()
             raise recovery.unwritable(error, self._path) from error
         except BaseException:
@@ -121,7 +121,7 @@ class SqliteLedger:
         connection = self._usable()
         try:
             return question(connection)
-        except (sqlite3.Error, OSError) as error:
+        except (*recovery.FAILURES, OSError) as error:
             self._discard()
             raise recovery.unwritable(error, self._path) from error
 
@@ -137,7 +137,7 @@ class SqliteLedger:
             except BaseException:
                 connection.close()
                 raise
-        except (sqlite3.Error, OSError, reading.Damaged) as error:
+        except (*recovery.FAILURES, OSError, reading.Damaged) as error:
             raise recovery.unwritable(error, self._path) from error
         self._connection = connection
         return connection
@@ -187,13 +187,13 @@ def open_ledger(
         if path.exists():
             try:
                 return Opened(_open_sound(path, clock, migrations, connect))
-            except (reading.Damaged, sqlite3.Error) as error:
+            except (*recovery.FAILURES, reading.Damaged) as error:
                 if not recovery.is_damage(error):
                     raise
                 reason = str(error)
         aside = recovery.begin(path, migrations)
         ledger = _open_sound(path, clock, migrations, connect)
-    except (sqlite3.Error, OSError) as error:
+    except (*recovery.FAILURES, OSError) as error:
         raise recovery.unwritable(error, path) from error
     if aside is None:
         return Opened(ledger)
