@@ -50,14 +50,14 @@ class Api:
 
     def routes(self) -> list[web.RouteDef]:
         return [
-            web.get("/v1/version", self.version),
-            web.get("/v1/status", self.status),
-            web.get("/v1/vms/{vm}", self.vm),
-            web.get("/v1/plan", self.plan),
-            web.get("/v1/history/{vm}", self.history),
-            web.get("/v1/diff/{vm}", self.diff),
-            web.get("/v1/events", self.events),
-            web.get("/v1/logs/{vm}", self.logs),
+            web.get("/v1/version", self.version, allow_head=False),
+            web.get("/v1/status", self.status, allow_head=False),
+            web.get("/v1/vms/{vm}", self.vm, allow_head=False),
+            web.get("/v1/plan", self.plan, allow_head=False),
+            web.get("/v1/history/{vm}", self.history, allow_head=False),
+            web.get("/v1/diff/{vm}", self.diff, allow_head=False),
+            web.get("/v1/events", self.events, allow_head=False),
+            web.get("/v1/logs/{vm}", self.logs, allow_head=False),
             web.post("/v1/reconcile", self.reconcile),
             web.post("/v1/request", self.request),
         ]
