@@ -70,7 +70,8 @@ class _Guest:
     """Number of the newest round whose answers were counted."""
     eager: int = MOST_EAGER
     """How often it may still be asked again at once."""
-    pending: set[asyncio.Task[None]] = field(default_factory=set)
+    pending: list[asyncio.Task[None]] = field(default_factory=list)
+    """Rounds in flight, oldest first."""
 
     def __post_init__(self) -> None:
         self._take_place()
@@ -91,10 +92,16 @@ class _Guest:
         """Seconds from the start of one round to the start of the next."""
         if self.answers_quickly:
             return min(self.plan.period, EAGER_PERIOD)
-        if not self.pending:
-            return self.plan.period * self.spread
-        longest = max((_timeout(check) for check in self.plan.checks), default=0.0)
-        return max(self.plan.period, longest / MOST_OVERLAP)
+        return self.plan.period * self.spread
+
+    def make_room(self) -> None:
+        """Give up a hanging round for a new one.
+
+        Never the oldest, which a slow service may yet answer within its timeout, and not the
+        newest, which have waited least.
+        """
+        if len(self.pending) >= MOST_OVERLAP:
+            self.pending[1].cancel()
 
     @property
     def answers_quickly(self) -> bool:
@@ -162,10 +169,11 @@ class GuestProber:
                 await self._slots.acquire()
                 if guest.answers_quickly:
                     guest.eager -= 1
+                guest.make_room()
                 guest.asked += 1
                 asking = asyncio.create_task(self._round(guest, guest.asked))
-                guest.pending.add(asking)
-                asking.add_done_callback(guest.pending.discard)
+                guest.pending.append(asking)
+                asking.add_done_callback(guest.pending.remove)
                 asking.add_done_callback(self._free_slot)
                 if guest.health.ever_passed:
                     await asyncio.wait([asking])
@@ -192,8 +200,9 @@ class GuestProber:
         before = guest.health
         guest.health = after_round(before, answers, self._clock.now().boot)
         if guest.health.ever_passed and not before.ever_passed:
-            for older in guest.pending - {asyncio.current_task()}:
-                older.cancel()
+            for other in guest.pending:
+                if other is not asyncio.current_task():
+                    other.cancel()
         if matters(before, guest.health):
             self._wake()
 
@@ -235,7 +244,3 @@ async def _pause(guest: _Guest, started: float) -> None:
         except TimeoutError:
             break
     guest.spread = 1.0
-
-
-def _timeout(check: Check) -> float:
-    return 0.0 if isinstance(check, ProcessCheck) else check.timeout
