@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import platform
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cache
 from itertools import product
-from typing import get_args
+from typing import get_args, get_type_hints
 
 from prometheus_client import (
     CollectorRegistry,
@@ -21,7 +19,7 @@ from prometheus_client import (
 )
 
 from reconciler.metrics import fleet
-from reconciler.model.plan import Action
+from reconciler.model.plan import Note
 from reconciler.model.status import FleetStatus
 
 # Closed label sets. Each is there from the start with 0, or rate() would miss the first increment.
@@ -30,16 +28,21 @@ SOURCE_REASONS = (
     "auth", "network", "timeout", "verify", "ancestry", "corrupt", "limit", "missing", "empty", "parse",
 )  # fmt: skip
 PASS_RESULTS = ("noop", "changed", "error", "blocked", "suspended")
-ACTIONS = tuple(kind.__name__ for kind in get_args(Action))
+ACTIONS = (
+    *("build-layer", "build-kernel", "collect", "create", "start", "stop", "forget", "drop"),
+    *get_args(get_type_hints(Note)["kind"]),
+)
 BUILD_RESULTS = ("built", "cached", "failed", "unavailable", "cancelled")
 PROBE_KINDS = ("http", "tcp", "process")
 PROBE_RESULTS = ("success", "failure", "error")
 ROLLOUT_RESULTS = ("succeeded", "failed", "overtaken")
-ROLLBACK_REASONS = ("exited", "panicked", "probe-failed", "startup-timeout", "requested")
+ROLLBACK_REASONS = (
+    "health", "exited", "panicked", "probe-failed", "startup-timeout", "requested",
+)  # fmt: skip
 ROLLBACK_RESULTS = ("succeeded", "failed", "refused")
 PHASES = ("prepare", "stop", "start", "probe", "soak")
 STATE_OPERATIONS = ("open", "write", "read")
-COMPONENTS = ("source", "planner", "executor", "prober")
+COMPONENTS = ("source", "planner")
 
 # Upper bounds in seconds, each range from the fastest worth telling apart to the longest deadline.
 FETCH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -52,12 +55,6 @@ RUNNING_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
 
 PREFIX = "reconciler_"
-
-
-@cache
-def _label(action: str) -> str:
-    """StartGuest, as a label: `start-guest`."""
-    return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", action).lower().replace("_", "-")
 
 
 class Metrics:
@@ -182,15 +179,9 @@ class Metrics:
         self._panics.inc()
 
     def planned(self, counts: Mapping[str, int]) -> None:
-        """How many actions of each kind the newest plan has; kinds that are not named have none.
-
-        A kind is the name of the action's class, or the same in any other spelling.
-        """
-        labels = dict.fromkeys(map(_label, ACTIONS), 0)
-        for kind, count in counts.items():
-            labels[_label(kind)] = count
-        for label, count in labels.items():
-            self._actions.labels(label).set(count)
+        """How many actions of each kind the newest plan has; kinds that are not named have none."""
+        for action, count in (dict.fromkeys(ACTIONS, 0) | dict(counts)).items():
+            self._actions.labels(action).set(count)
 
     def probe_answered(self, kind: str, result: str, seconds: float) -> None:
         self._probes.labels(kind, result).inc()

@@ -269,7 +269,7 @@ def test_what_the_engine_tells_is_counted(host: Host) -> None:
     metrics = host.metrics
     metrics.fetch_ended("main", "error", 0.5, "timeout")
     metrics.pass_ended("changed", 0.02)
-    metrics.planned({"StartGuest": 3, "build-layer": 2})
+    metrics.planned({"start": 3, "build-layer": 2})
     metrics.probe_answered("http", "failure", 0.01)
     metrics.rollout_ended("failed")
     metrics.rollback_ended("probe-failed", "succeeded")
@@ -285,7 +285,7 @@ def test_what_the_engine_tells_is_counted(host: Host) -> None:
     assert host.value("source_fetch_total", source="main", result="error") == 1
     assert host.value("source_errors_total", source="main", reason="timeout") == 1
     assert host.value("reconcile_total", result="changed") == 1
-    assert host.value("plan_actions", action="start-guest") == 3
+    assert host.value("plan_actions", action="start") == 3
     assert host.value("plan_actions", action="build-layer") == 2
     assert host.value("probe_total", type="http", result="failure") == 1
     assert host.value("rollouts_total", result="failed") == 1
@@ -299,14 +299,20 @@ def test_what_the_engine_tells_is_counted(host: Host) -> None:
     assert host.value("state_recovered_total") == 1
     ticks = "component_last_tick_timestamp_seconds"
     assert host.value(ticks, component="planner") == STARTED + 5
-    assert host.value(ticks, component="prober") == STARTED
+    assert host.value(ticks, component="source") == STARTED
+
+
+def test_every_action_that_the_engine_names_is_a_known_label(host: Host) -> None:
+    before = len(host.series("plan_actions"))
+    host.metrics.planned(Counter(["remove", "condemn", "in-place", "adopt", "forget", "drop"]))
+    assert len(host.series("plan_actions")) == before
 
 
 def test_the_next_plan_replaces_the_counts_of_the_one_before(host: Host) -> None:
-    host.metrics.planned({"StopGuest": 2})
-    host.metrics.planned({"StartGuest": 1})
-    assert host.value("plan_actions", action="stop-guest") == 0
-    assert host.value("plan_actions", action="start-guest") == 1
+    host.metrics.planned({"stop": 2})
+    host.metrics.planned({"start": 1})
+    assert host.value("plan_actions", action="stop") == 0
+    assert host.value("plan_actions", action="start") == 1
 
 
 def test_the_engines_meter_is_satisfied_and_the_build_is_named(host: Host) -> None:
