@@ -57,6 +57,14 @@ async def test_closing_twice_does_no_harm(path: Path) -> None:
     await ledger.close()
 
 
+async def test_a_subscription_that_ended_can_end_again(path: Path) -> None:
+    ledger = open_ledger(path, StillClock()).ledger
+    end = ledger.subscribe(lambda _: None)
+    end()
+    end()
+    await ledger.close()
+
+
 async def test_only_its_owner_can_read_the_file(path: Path) -> None:
     ledger = open_ledger(path, StillClock()).ledger
     await ledger.write(everything())
