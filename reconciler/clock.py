@@ -4,24 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from reconciler.now import Now
+
 BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
-
-
-@dataclass(frozen=True, slots=True)
-class Now:
-    """One reading of the clock.
-
-    `boot` is CLOCK_BOOTTIME in seconds: it runs through suspend and ignores NTP steps, and is
-    comparable only between readings with the same `boot_id`. `wall` is unix time, for people.
-    """
-
-    boot: float
-    wall: float
-    boot_id: str
 
 
 class Clock(Protocol):

@@ -10,7 +10,6 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, replace
 
-from reconciler.clock import Now
 from reconciler.engine.execute import Executor, describe
 from reconciler.engine.observe import Observer
 from reconciler.engine.ports import Ports
@@ -26,6 +25,7 @@ from reconciler.model.record import (
     Record,
     Rejection,
 )
+from reconciler.now import Now
 from reconciler.planning.checks import check
 from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy

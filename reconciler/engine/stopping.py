@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import signal
 
 from reconciler.engine.ports import Ports
@@ -33,22 +32,30 @@ async def stop_guest(ports: Ports, action: StopGuest) -> None:
 
 
 async def _ask(ports: Ports, action: StopGuest) -> bool:
-    """Press until the guest is gone, the time is up, or nobody listens on the control socket."""
+    """Press until the guest is gone or the time is up; whether it is gone."""
     folder = ports.generations.folder(action.vm)
     gone = asyncio.ensure_future(
         ports.supervisor.wait_gone(action.instance, action.ladder.power_button)
     )
+    told = False
     try:
         while not gone.done():
             try:
                 await ports.driver.press_power_button(folder, PRESS_DEADLINE)
+                told = True
             except DriverError:
-                # A hung or closing VMM: what counts is whether the process ends.
-                done, _ = await asyncio.wait([gone], timeout=PRESS_AGAIN)
-                return bool(done) and gone.result()
-            await asyncio.wait([gone], timeout=PRESS_AGAIN)
+                if (
+                    not told
+                ):  # nobody listens: it is going already, or hangs and wants the next rung
+                    await _pause(ports, gone)
+                    return gone.done() and gone.result()
+            await _pause(ports, gone)
         return gone.result()
     finally:
         gone.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await gone
+
+
+async def _pause(ports: Ports, gone: asyncio.Future[bool]) -> None:
+    pause = asyncio.ensure_future(ports.clock.sleep(PRESS_AGAIN))
+    await asyncio.wait((gone, pause), return_when=asyncio.FIRST_COMPLETED)
+    pause.cancel()

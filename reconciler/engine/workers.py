@@ -83,6 +83,7 @@ class Workers:
         async def run() -> None:
             outcome = await self._attempt("aside", "", work, None)
             self._ended.append(EndIntent(intent, "failed" if outcome.error else "done"))
+            self._wake()
 
         self._track(asyncio.create_task(run()))
 
@@ -94,7 +95,12 @@ class Workers:
 
     def _track(self, task: asyncio.Task[None]) -> None:
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._untrack)
+
+    def _untrack(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a worker ended in an unforeseen way", exc_info=error)
 
     def _finish(self, outcome: Outcome, intent: str) -> None:
         self._outcomes.append(outcome)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from reconciler.clock import Now
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import Guest, Observed
@@ -23,6 +22,7 @@ from reconciler.model.plan import (
     Violation,
 )
 from reconciler.model.record import Generation, PutVM, Record, VMRecord
+from reconciler.now import Now
 from reconciler.planning.health import judge
 
 
@@ -141,15 +141,33 @@ class _Linter:
         """Alive, healthy and committed, judged from the inputs alone."""
         record = self.record.vms.get(vm)
         guest = self._living(vm)
-        if record is None or guest is None or record.rollback is not None:
+        if record is None or guest is None:
             return False
-        generation = record.generation(guest.generation)
+        # A verdict given in this very plan counts: it is durable before the first action.
+        after = self.after.get(vm, record)
+        generation = after.generation(guest.generation)
         return (
-            generation is not None
+            after.rollback is None
+            and generation is not None
             and generation.verdict == "committed"
             and record.stop is None
             and vm not in self.observed.busy
             and judge(guest, generation.spec.health, self.now) == "healthy"
+        )
+
+    def _may_serve(self, vm: VMName) -> bool:
+        """The same, but for a guest that was not asked yet: nobody knows that it is down."""
+        guest = self._living(vm)
+        if guest is None or guest.health.rounds > 0:
+            return self._serves(vm)
+        record = self.record.vms.get(vm)
+        generation = record.generation(guest.generation) if record else None
+        return (
+            record is not None
+            and generation is not None
+            and generation.verdict == "committed"
+            and record.rollback is None
+            and record.stop is None
         )
 
     def _living(self, vm: VMName) -> Guest | None:
@@ -160,7 +178,7 @@ class _Linter:
             return
         touched: Counter[GroupName] = Counter()
         for action in self.plan.actions:
-            if not isinstance(action, StopGuest) or not self._serves(action.vm):
+            if not isinstance(action, StopGuest) or not self._may_serve(action.vm):
                 continue
             spec = self.desired.vms.get(action.vm)
             stop = self.after[action.vm].stop if action.vm in self.after else None
@@ -168,7 +186,7 @@ class _Linter:
                 touched[spec.rollout_group] += 1
         for group, count in touched.items():
             members = [s.name for s in self.desired.vms.values() if s.rollout_group == group]
-            down = sum(not self._serves(name) for name in members)
+            down = sum(not self._may_serve(name) for name in members)
             limit = self.desired.group(group).max_unavailable
             if down + count > max(limit, down):
                 yield Violation(

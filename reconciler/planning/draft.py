@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from reconciler.clock import Now
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.health import ProbePlan
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
@@ -30,6 +29,7 @@ from reconciler.model.record import (
     SourceRecord,
     VMRecord,
 )
+from reconciler.now import Now
 from reconciler.planning.health import Judgement, judge
 from reconciler.planning.policy import Policy
 
@@ -79,6 +79,20 @@ class Standing:
             return False
         generation = self.record.generation(guest.generation)
         return generation is not None and generation.verdict == "committed"
+
+    @property
+    def down(self) -> bool:
+        """It is known not to serve, so that taking its guest away costs nobody anything.
+
+        A guest that was not asked yet, as after a restart of the daemon, may well be serving.
+        """
+        guest = self.guest
+        if guest is None or self.judgement == "unhealthy" or self.record.rollback is not None:
+            return True
+        generation = self.record.generation(guest.generation)
+        if generation is None or generation.verdict != "committed":
+            return True
+        return self.judgement == "starting" and guest.health.failures > 0
 
     @property
     def synced(self) -> bool:

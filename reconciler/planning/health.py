@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Literal
 
-from reconciler.clock import Now
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.health import Check, ProbePlan
 from reconciler.model.observed import Guest
+from reconciler.now import Now
 from reconciler.planning.policy import ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
 
 Judgement = Literal["starting", "healthy", "unhealthy", "unknown"]

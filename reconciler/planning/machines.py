@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from reconciler.clock import Now
 from reconciler.model.machine import Disk, Machine, Mount
 from reconciler.model.names import InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.observed import HostFacts
 from reconciler.model.record import Generation
+from reconciler.now import Now
 
 
 def instance_id(vm: VMName, generation: Generation, now: Now) -> InstanceId:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.clock import Now
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
 from reconciler.model.observed import Observed
@@ -21,6 +20,7 @@ from reconciler.model.plan import (
 from reconciler.model.record import (
     Record,
 )
+from reconciler.now import Now
 from reconciler.planning.absorb import absorb_exits, absorb_outcomes
 from reconciler.planning.adopt import adopt
 from reconciler.planning.draft import Draft, Standing

@@ -6,7 +6,6 @@ import difflib
 from dataclasses import dataclass, replace
 from typing import assert_never
 
-from reconciler.clock import Now
 from reconciler.errors import RequestRefused
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import GroupName, VMName
@@ -27,6 +26,7 @@ from reconciler.model.record import (
     VMRecord,
 )
 from reconciler.model.request import Request, Restart, Resume, Retry, RollbackTo, Suspend
+from reconciler.now import Now
 
 
 @dataclass(frozen=True, slots=True)

@@ -68,7 +68,7 @@ class Budget:
 
     def take(self, standing: Standing) -> bool:
         """Ask to take this VM down; a refusal becomes a wait."""
-        if not standing.available or standing.spec is None:
+        if standing.down or standing.spec is None:
             return True
         group = standing.group
         if self._left[group] > 0:

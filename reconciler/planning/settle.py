@@ -25,6 +25,8 @@ FOR_PEOPLE: frozenset[WaitKind] = frozenset(
     )
 )
 """Waits that neither time nor work of ours will end."""
+BEHIND: frozenset[WaitKind] = frozenset(("dependency", "budget"))
+"""Waits for another VM, which may be one of those."""
 
 
 def settled(observed: Observed, plan: Plan) -> bool:
@@ -33,7 +35,7 @@ def settled(observed: Observed, plan: Plan) -> bool:
         return False
     stuck = {wait.subject for wait in plan.waits if wait.kind in FOR_PEOPLE}
     return all(
-        wait.kind in FOR_PEOPLE or (wait.kind == "dependency" and stuck)
+        wait.kind in FOR_PEOPLE or (stuck and wait.kind in BEHIND)
         for wait in plan.waits
         if wait.subject not in stuck
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from reconciler.clock import Now
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
@@ -22,6 +21,7 @@ from reconciler.model.status import (
     VMState,
     VMStatus,
 )
+from reconciler.now import Now
 from reconciler.planning.health import judge
 
 LOUD: tuple[str, ...] = ("quarantine", "blocked", "broken", "hold", "conflict", "build")

@@ -22,6 +22,9 @@ from reconciler.model.record import (
     Record,
     apply,
 )
+from tests.fakes.clock import FakeClock
+from tests.fakes.faults import Faults
+from tests.fakes.ledger import FakeLedger
 from tests.unit.ledger.ledger_samples import StillClock, event, everything, vm_record
 
 Close = Callable[[], Awaitable[None]]
@@ -32,8 +35,15 @@ def sqlite(folder: Path) -> tuple[Ledger, Close]:
     return ledger, ledger.close
 
 
+def fake(_: Path) -> tuple[Ledger, Close]:
+    async def close() -> None:
+        """It holds nothing open."""
+
+    return FakeLedger(Faults(FakeClock())), close
+
+
 # Every implementation of the port takes its place here: a fake is as honest as this list is long.
-IMPLEMENTATIONS = {"sqlite": sqlite}
+IMPLEMENTATIONS = {"fake": fake, "sqlite": sqlite}
 
 
 @pytest.fixture(params=sorted(IMPLEMENTATIONS))
@@ -114,7 +124,6 @@ async def test_a_subscriber_hears_of_each_event_in_order_until_it_ends(ledger: L
     await ledger.write([AddEvent(event("one")), AddEvent(event("two"))])
     await ledger.write([PutVM(vm_record("web"))])
     assert heard == await ledger.events(0, 100)
-    end()
     end()
     await ledger.write([AddEvent(event("three"))])
     assert [each.message for each in heard] == ["one", "two"]

@@ -1,6 +1,7 @@
 """One honest fake for each port: small worlds in memory, on a clock that only the test moves."""
 
 from tests.fakes.clock import FakeClock
+from tests.fakes.faults import Crash, Faults
 from tests.fakes.hypervisor import FakeHypervisor
 from tests.fakes.images import FakeImages
 from tests.fakes.ledger import FakeLedger
@@ -8,6 +9,7 @@ from tests.fakes.meter import FakeMeter
 from tests.fakes.source import FakeHost, FakeSource
 
 __all__ = [
+    "Crash",
     "FakeClock",
     "FakeHost",
     "FakeHypervisor",
@@ -15,4 +17,5 @@ __all__ = [
     "FakeLedger",
     "FakeMeter",
     "FakeSource",
+    "Faults",
 ]

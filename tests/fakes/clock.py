@@ -7,7 +7,7 @@ import heapq
 import itertools
 from dataclasses import replace
 
-from reconciler.clock import Now
+from reconciler.now import Now
 
 
 class FakeClock:

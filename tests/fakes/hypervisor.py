@@ -22,6 +22,7 @@ from reconciler.model.record import (
     Generation,
 )
 from tests.fakes.clock import FakeClock
+from tests.fakes.faults import Faults
 
 Behaviour = Callable[[Machine], str]
 """How a guest of this machine fares: good, bad (never passes), sick (passes, then fails),
@@ -34,6 +35,7 @@ class FakeGuest:
     machine: Machine
     fate: str
     ignores_power_button: bool = False
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -45,6 +47,7 @@ class FakeHypervisor:
     """
 
     clock: FakeClock
+    faults: Faults
     wake: Callable[[], None] = lambda: None
     behaviour: Behaviour = lambda _machine: "good"
     guests: dict[InstanceId, FakeGuest] = field(default_factory=dict)
@@ -65,14 +68,15 @@ class FakeHypervisor:
         return Launch(("fake", machine.vm), machine.folder)
 
     async def press_power_button(self, folder: Path, deadline: float) -> None:
-        await asyncio.sleep(0)
+        fault = await self.faults.before("power-button")
         for guest in list(self.guests.values()):
             deaf = guest.ignores_power_button or guest.machine.vm in self.unkillable
             if guest.machine.folder == str(folder) and guest.process.alive and not deaf:
                 self.end(guest.process.instance, Exit(status=0))
+        self.faults.after("power-button", fault)
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
-        await asyncio.sleep(0)
+        self.faults.after("volumes", await self.faults.before("volumes"))
 
     # Supervisor
 
@@ -88,7 +92,7 @@ class FakeHypervisor:
         return tuple(Conflict(vm, what) for vm, what in self.foreign.items())
 
     async def start(self, machine: Machine, launch: Launch) -> Process:
-        await asyncio.sleep(0)
+        fault = await self.faults.before("start")
         if machine.vm in self.foreign:
             raise GuestConflict(f"{machine.vm} is held by somebody else")
         alive = [g for g in self.guests.values() if g.machine.vm == machine.vm and g.process.alive]
@@ -106,26 +110,36 @@ class FakeHypervisor:
             self.end(machine.instance, Exit(status=1))
         elif fate == "panics":
             self.end(machine.instance, Exit(status=1, panicked=True, console=("Kernel panic",)))
+        self.faults.after("start", fault)
         return process
 
     async def signal(self, instance: InstanceId, number: int) -> None:
+        fault = await self.faults.before("signal")
         guest = self.guests.get(instance)
         if guest is not None and guest.machine.vm not in self.unkillable:
             self.end(instance, Exit(signal=number))
+        self.faults.after("signal", fault)
 
     async def wait_gone(self, instance: InstanceId, timeout: float) -> bool:
-        deadline = self.clock.now().boot + timeout
-        while (guest := self.guests.get(instance)) is not None and guest.process.alive:
-            if self.clock.now().boot >= deadline:
-                return False
-            await asyncio.sleep(0)
-        return True
+        guest = self.guests.get(instance)
+        if guest is None or not guest.process.alive:
+            return True
+        late = asyncio.ensure_future(self.clock.sleep(timeout))
+        gone = asyncio.ensure_future(guest.gone.wait())
+        try:
+            await asyncio.wait((late, gone), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            late.cancel()
+            gone.cancel()
+        return not guest.process.alive
 
     async def forget(self, instance: InstanceId) -> None:
+        fault = await self.faults.before("forget")
         guest = self.guests.get(instance)
         if guest is not None and not guest.process.alive:
             del self.guests[instance]
             self._processes = None
+        self.faults.after("forget", fault)
 
     def end(self, instance: InstanceId, ended: Exit) -> None:
         """The guest's process ends now."""
@@ -135,6 +149,7 @@ class FakeHypervisor:
             self.stops[guest.machine.vm] += 1
             self.log.append(("end", guest.machine.vm, guest.machine.generation))
             self._processes = None
+            guest.gone.set()
             self.wake()
 
     def kill(self, vm: str) -> None:
@@ -169,18 +184,23 @@ class FakeHypervisor:
     # Generations
 
     async def create(self, machine: Machine, launch: Launch, generation: Generation) -> None:
-        await asyncio.sleep(0)
+        fault = await self.faults.before("create")
         self.folders.setdefault(generation.vm, {})[generation.number] = generation
+        self.faults.after("create", fault)
 
     async def set_booted(self, vm: VMName, number: GenerationNumber) -> None:
-        await asyncio.sleep(0)
+        self.faults.after("booted", await self.faults.before("booted"))
 
     async def drop(self, vm: VMName, numbers: Sequence[GenerationNumber]) -> None:
+        fault = await self.faults.before("drop")
         for number in numbers:
             self.folders.get(vm, {}).pop(number, None)
+        self.faults.after("drop", fault)
 
     async def remove(self, vm: VMName) -> None:
+        fault = await self.faults.before("remove")
         self.folders.pop(vm, None)
+        self.faults.after("remove", fault)
 
     def folder(self, vm: VMName) -> Path:
         return Path("/state/vms") / vm

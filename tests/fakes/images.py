@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
@@ -11,12 +10,14 @@ from reconciler.model.names import (
     KernelKey,
     LayerKey,
 )
+from tests.fakes.faults import Faults
 
 
 class FakeImages:
     """A store in memory. Keys in `bad` cannot be built; keys in `flaky` fail once."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
         self._layers: set[LayerKey] = set()
         self._kernels: set[KernelKey] = set()
         self.bad: set[str] = set()
@@ -34,17 +35,20 @@ class FakeImages:
         self._layers.discard(LayerKey(key))
 
     async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
-        image = await self._build(spec.key)
+        fault = await self.faults.before("build")
+        image = self._build(spec.key)
         self._layers.add(spec.key)
+        self.faults.after("build", fault)
         return image
 
     async def build_kernel(self, spec: KernelSpec) -> BuiltImage:
-        image = await self._build(spec.key)
+        fault = await self.faults.before("build")
+        image = self._build(spec.key)
         self._kernels.add(spec.key)
+        self.faults.after("build", fault)
         return image
 
-    async def _build(self, key: str) -> BuiltImage:
-        await asyncio.sleep(0)
+    def _build(self, key: str) -> BuiltImage:
         if key in self.bad:
             raise BuildFailed("the tree holds a submodule")
         if key in self.flaky:
@@ -54,9 +58,10 @@ class FakeImages:
         return BuiltImage(key, 1, "0" * 64, 0.0)
 
     async def collect(self, pinned: frozenset[str]) -> int:
-        await asyncio.sleep(0)
+        fault = await self.faults.before("collect")
         gone = (self._layers | self._kernels) - pinned
         self._layers -= gone
         self._kernels -= gone
         self.collected += sorted(gone)
+        self.faults.after("collect", fault)
         return len(gone)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
+from reconciler.errors import LedgerUnwritable, SupervisorError
 from reconciler.model.record import (
     AddEvent,
     BeginIntent,
@@ -15,12 +16,14 @@ from reconciler.model.record import (
     Record,
     apply,
 )
+from tests.fakes.faults import Fault, Faults
 
 
 class FakeLedger:
     """Durable in memory: a test keeps it when it throws the engine away."""
 
-    def __init__(self) -> None:
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
         self._record = Record()
         self.writes = 0
         self.history: list[Event] = []
@@ -38,6 +41,7 @@ class FakeLedger:
             raise self.failing
         if not batch:
             return self._record
+        fault = await self._before_write()
         self.writes += 1
         for change in batch:
             match change:
@@ -53,7 +57,14 @@ class FakeLedger:
                 case _:
                     pass
         self._record = apply(self._record, batch)
+        self.faults.after("write", fault)
         return self._record
+
+    async def _before_write(self) -> Fault | None:
+        try:
+            return await self.faults.before("write")
+        except SupervisorError as error:
+            raise LedgerUnwritable(str(error)) from error
 
     async def events(self, after: int, limit: int) -> list[Event]:
         return [e for e in self.history if e.sequence > after][:limit]

@@ -1,0 +1,135 @@
+"""The laws, watched from outside: what may never be seen in the world, whatever the engine thinks."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.plan import StopGuest, Wait
+from reconciler.model.record import VMRecord
+from tests.world import World
+
+
+class Broken(AssertionError):
+    """A law was seen broken; the seed replays it."""
+
+
+class Oracles:
+    """Looks at the world after every step. Law 1 is watched by the hypervisor itself."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self._seen = 0
+        self._stopping: set[VMName] = set()
+        """VMs with a stop that was begun before this pass."""
+        self._numbers: dict[VMName, int] = {}
+        world.on_pass = self.decided
+
+    def decided(self) -> None:
+        """Law 3, at the moment of the decision: before the first stop begins. Raises Broken."""
+        passed = self.world.reconciler.passed
+        if passed is None or passed.desired is None:
+            return
+        serving, taken = self.serving() - self._stopping, Counter[GroupName]()
+        for action in passed.plan.actions:
+            if isinstance(action, StopGuest) and action.vm in serving:
+                record, spec = self.world.record(action.vm), passed.desired.vms.get(action.vm)
+                if spec and spec.group and record.stop and record.stop.cause == "update":
+                    taken[spec.group] += 1
+        self._stopping = {r.name for r in self.world.ledger.record().vms.values() if r.stop}
+        for group, count in taken.items():
+            members = [s.name for s in passed.desired.vms.values() if s.group == group]
+            down = sum(name not in serving or name in passed.observed.busy for name in members)
+            limit = passed.desired.group(group).max_unavailable
+            if down + count > limit:
+                raise Broken(f"law 3: {down} of {group} are down and {count} more; limit {limit}")
+
+    def look(self) -> None:
+        """Raises Broken."""
+        fresh = self.world.hypervisor.log[self._seen :]
+        self._seen = len(self.world.hypervisor.log)
+        for kind, vm, number in fresh:
+            record = self.world.ledger.record().vms.get(vm)
+            if kind == "start" and record is not None:
+                self._started(record, number)
+        self._ledger()
+
+    def serving(self) -> set[VMName]:
+        """VMs whose living guest is well and of a committed generation."""
+        found = set()
+        for guest in self.world.hypervisor.guests.values():
+            record = self.world.ledger.record().vms.get(guest.machine.vm)
+            answers = self.world.hypervisor.healths.get(guest.process.instance)
+            ill = guest.fate == "bad" or (answers is not None and answers.failures >= 3)
+            if record is None or not guest.process.alive or ill:
+                continue
+            generation = record.generation(guest.machine.generation)
+            if generation is not None and generation.verdict == "committed":
+                found.add(guest.machine.vm)
+        return found
+
+    def _started(self, record: VMRecord, number: int) -> None:
+        generation = next((g for g in record.generations if g.number == number), None)
+        if generation is None:
+            raise Broken(f"law 4: {record.name} runs generation {number}, which nothing remembers")
+        spec = generation.spec
+        lacking = {s.key for s in spec.layers} - self.world.images.layers()
+        if lacking:
+            raise Broken(f"laws 2, 8: {record.name} was started without its layers")
+
+    def _ledger(self) -> None:
+        record = self.world.ledger.record()
+        for name, vm in record.vms.items():
+            numbers = [g.number for g in vm.generations]
+            if numbers != sorted(set(numbers)):
+                raise Broken(f"law 13: {name} has generations {numbers}")
+            newest = vm.next_number
+            if newest < self._numbers.get(name, 0):
+                raise Broken(f"law 13: generation numbers of {name} fell")
+            self._numbers[name] = newest
+            if vm.rollback is not None:
+                target = vm.generation(vm.rollback.target)
+                if target is None or target.verdict != "committed":
+                    raise Broken(f"law 6: {name} goes back to what is not committed")
+        for gone in set(self._numbers) - set(record.vms):
+            del self._numbers[gone]
+
+    def forgotten_blocks(self, before: dict[VMName, set[str]]) -> None:
+        """Law 5 over a restart: what was condemned is still condemned."""
+        for name, digests in before.items():
+            vm = self.world.ledger.record().vms.get(name)
+            if vm is not None and not digests <= {b.digest for b in vm.blocked}:
+                raise Broken(f"law 5: {name} forgot a condemned digest")
+
+    def converged(self) -> None:
+        """Law 13 at the end of a life: all that may be at its desired generation is there."""
+        desired, record = self.world.reconciler.desired, self.world.ledger.record()
+        if desired is None or record.suspended is not None:
+            return
+        running = self.world.hypervisor.running()
+        for name, spec in desired.vms.items():
+            vm = record.vms.get(name)
+            if _excused(self.world, name, vm):
+                continue
+            good = vm.last_good if vm else None
+            if good is None or good.digest != spec.digest or running.get(name) != good.number:
+                raise Broken(f"law 13: {name} did not arrive: {self.world.why(name)!r}")
+        open_intents = set(self.world.ledger.intents) - set(self.world.ledger.ends)
+        if open_intents:
+            raise Broken(f"law 4: intents without an end: {sorted(open_intents)[:3]}")
+
+
+def _excused(world: World, name: VMName, vm: VMRecord | None) -> bool:
+    """Stopped by a verdict or a person, or behind somebody who is."""
+    status = next(v for v in world.status().vms if v.name == name)
+    if status.sync in ("blocked", "suspended"):
+        return True
+    if vm is not None and (vm.pin is not None or vm.quarantine is not None):
+        return True
+    kinds = {w.kind for w in _waits(world, name)}
+    return bool(kinds & {"hold", "dependency", "budget", "broken"})
+
+
+def _waits(world: World, name: VMName) -> list[Wait]:
+    passed = world.reconciler.passed
+    return [w for w in passed.plan.waits if w.subject == name] if passed else []

@@ -1,0 +1,197 @@
+"""One life of a host, drawn from a seed: the same seed is the same life, to the last call."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from reconciler.errors import LedgerUnwritable, RequestRefused
+from reconciler.model.desired import DesiredState, GroupSpec
+from reconciler.model.machine import Machine
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.request import Request, Restart, Resume, Retry, RollbackTo, Suspend
+from reconciler.planning.policy import Policy
+from tests.fakes import Crash
+from tests.fakes.faults import Fault
+from tests.simulation.oracles import Broken, Oracles
+from tests.world import World, state, vm
+
+NAMES = ("db", "web-a", "web-b", "web-c", "job")
+GROUPS = {"web-a": "front", "web-b": "front", "web-c": "front"}
+BAD_CONTENT = ("bad", "sick", "exits", "panics")
+FAULTS: tuple[Fault, ...] = ("error", "delay", "hang", "crash-before", "crash-after")
+AT_ONCE: tuple[Fault, ...] = ("error", "crash-before", "crash-after")
+"""A write is waited for by the pass itself: it fails, or it is done."""
+
+
+@dataclass
+class Tale:
+    """What a life counted up to."""
+
+    seed: int
+    steps: int = 0
+    rollouts: int = 0
+    faults: int = 0
+    crashes: int = 0
+    rollbacks: int = 0
+
+
+class Story:
+    def __init__(self, seed: int, *, faults: float = 0.02) -> None:
+        self.random = random.Random(seed)  # noqa: S311  # a story, not a secret
+        self.world = World(
+            Policy("/state", prune=True, max_delete=2, memory_reserve_mib=0, disk_reserve_mib=0)
+        )
+        self.world.faults.chooser = self._choose
+        self.world.hypervisor.behaviour = fate_of
+        self.oracles = Oracles(self.world)
+        self.tale = Tale(seed)
+        self.rate = faults
+        self.contents = dict.fromkeys(NAMES, "v1")
+        self.commits = 0
+
+    async def live(self, chapters: int = 12) -> Tale:
+        """Raises Broken with the seed where a law was broken."""
+        try:
+            await self._commit()
+            for _ in range(chapters):
+                await self.random.choices(
+                    (self._commit, self._kill, self._ask, self._crash, self._idle),
+                    weights=(5, 2, 2, 1, 3),
+                )[0]()
+                for _ in range(self.random.randrange(2, 12)):
+                    await self._step()
+            await self._end()
+        except AssertionError as error:
+            raise Broken(f"seed {self.tale.seed}: {error}") from error
+        return self._counted()
+
+    def _choose(self, _number: int, call: str) -> Fault | None:
+        if self.random.random() >= self.rate:
+            return None
+        self.tale.faults += 1
+        return self.random.choice(AT_ONCE if call == "write" else FAULTS)
+
+    async def _step(self) -> None:
+        self.tale.steps += 1
+        await self._survive(self.world.step)
+        self.oracles.look()
+        self.world.clock.advance(self.random.choice((0.1, 0.5, 1.0, 4.0)))
+
+    async def _survive(self, work: Callable[[], Awaitable[object]]) -> None:
+        """A crash anywhere is followed by a fresh daemon on what outlives it."""
+        with contextlib.suppress(Crash, LedgerUnwritable):
+            await work()
+        while self.world.faults.crashed:
+            self.tale.crashes += 1
+            blocked = self._blocked()
+            self.world.faults.crashed = False
+            try:
+                await self.world.restart()
+            except (Crash, LedgerUnwritable):
+                self.world.faults.crashed = True  # it did not come up: systemd tries again
+            self.oracles.forgotten_blocks(blocked)
+
+    async def _commit(self) -> None:
+        """A push that changes some VMs, well or badly, or adds or drops one."""
+        self.commits += 1
+        for name in self.random.sample(NAMES, self.random.randrange(1, 4)):
+            kind = self.random.choices(("good", "bad", "old"), weights=(6, 3, 1))[0]
+            match kind:
+                case "good":
+                    self.contents[name] = f"v{self.commits}"
+                case "bad":
+                    self.contents[name] = f"{self.random.choice(BAD_CONTENT)}{self.commits}"
+                case _:
+                    self.contents[name] = "v1"
+        desired = self._state(without="job" if self.random.random() < 0.1 else "")
+        self.tale.rollouts += 1
+        await self._survive(lambda: self.world.push(desired))
+
+    def _state(self, without: str = "") -> DesiredState:
+        after = {"web-a": ("db",), "web-b": ("db",)}
+        vms = [
+            vm(
+                name,
+                content,
+                group=GROUPS.get(name, ""),
+                after=after.get(name, ()),
+                min_healthy=1.0,
+            )
+            for name, content in self.contents.items()
+            if name != without
+        ]
+        group = GroupSpec(GroupName("front"), max_unavailable=self.random.choice((1, 1, 2)))
+        return state(*vms, groups=(group,), revision=f"{self.commits:040x}")
+
+    async def _kill(self) -> None:
+        running = sorted(self.world.hypervisor.running())
+        if running:
+            victim = self.random.choice(running)
+            self.world.hypervisor.kill(victim)
+
+    async def _ask(self) -> None:
+        name = self.random.choice(NAMES)
+        request: Request = self.random.choice(
+            (Retry(name), RollbackTo(name), Suspend(name), Resume(name), Restart(name))
+        )
+        with contextlib.suppress(RequestRefused):
+            await self._survive(lambda: self.world.ask(request))
+
+    async def _crash(self) -> None:
+        self.world.faults.crashed = True
+        await self._survive(self._nothing)
+
+    async def _nothing(self) -> None:
+        pass
+
+    async def _idle(self) -> None:
+        self.world.clock.advance(self.random.choice((1.0, 10.0, 60.0)))
+
+    async def _end(self) -> None:
+        """Faults stop, people let go, the sick get well, and the world must come to rest."""
+        self.rate = 0.0
+        self.world.hypervisor.behaviour = lambda m: "good" if fate_of(m) == "sick" else fate_of(m)
+        for guest in self.world.hypervisor.guests.values():
+            guest.fate = "good" if guest.fate == "sick" else guest.fate
+        for name in NAMES:
+            with contextlib.suppress(RequestRefused):
+                await self.world.ask(Resume(name))
+        await self._survive(self._nothing)
+        until = self.world.clock.now().boot + 3600.0
+        await self.world.settle(until - self.world.clock.now().boot)
+        self.oracles.look()
+        self.oracles.converged()
+        writes = self.world.ledger.writes
+        await self.world.step()
+        passed = self.world.reconciler.passed
+        if self.world.ledger.writes != writes and passed is not None:
+            raise Broken(f"law 12: a pass with nothing to do wrote {passed.plan.changes}")
+
+    def _blocked(self) -> dict[VMName, set[str]]:
+        return {n: {b.digest for b in r.blocked} for n, r in self.world.ledger.record().vms.items()}
+
+    def _counted(self) -> Tale:
+        self.tale.rollbacks = len(self.world.events("rolled-back"))
+        return self.tale
+
+
+def fate_of(machine: Machine) -> str:
+    """What becomes of a guest is written in the name of its content."""
+    return FATES.get(machine.layers[-1].path, "good")
+
+
+FATES: dict[str, str] = {}
+
+
+def _register() -> None:
+    for name in NAMES:
+        for kind in BAD_CONTENT:
+            for commit in range(60):
+                layer = vm(name, f"{kind}{commit}").layers[-1]
+                FATES[f"/state/layers/{layer.key}/image"] = kind
+
+
+_register()
