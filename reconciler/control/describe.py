@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import assert_never
 
-from reconciler.clock import Now
 from reconciler.control.reports import (
     BlockedBrief,
     GenerationBrief,
@@ -32,6 +31,7 @@ from reconciler.model.plan import (
 )
 from reconciler.model.record import Suspension, VMRecord
 from reconciler.model.status import FleetStatus, VMStatus
+from reconciler.now import Now
 
 
 def plan_answer(plan: Plan, now: Now) -> PlanAnswer:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from reconciler.image.modules import Module
 
-FOLDERS = ("bin", "dev", "modules", "proc", "sys")
+FOLDERS = ("bin", "dev", "lib", "lib/modules", "modules", "proc", "sys")
 ALIGNMENT = 4
 TRAILER = "TRAILER!!!"
 
@@ -45,22 +45,31 @@ def newc(nodes: Iterable[Node]) -> bytes:
     return bytes(archive)
 
 
-def initrd(init: bytes, busybox: bytes, modules: Iterable[Module]) -> bytes:
-    """The whole initrd; init loads `modules/WHEN/*` in the order of their names."""
+def initrd(init: bytes, busybox: bytes, modules: Iterable[Module], release: str) -> bytes:
+    """The whole initrd; `modules/WHEN` names what init then loads, in loading order."""
     modules = list(modules)
-    folders = [*FOLDERS, *sorted({f"modules/{module.when}" for module in modules})]
+    home = f"lib/modules/{release}"
+    # No dependencies are listed: our order has settled them. One modprobe for all modules spares
+    # the guest a program start, 6 ms under emulation, for each.
+    index = "".join(f"{module.name}.ko:\n" for module in modules)
+    lists: dict[str, list[str]] = {}
+    for module in modules:
+        lists.setdefault(module.when, []).append(module.name)
     return newc(
         [
-            *(Node(name, stat.S_IFDIR | 0o755) for name in folders),
+            *(Node(name, stat.S_IFDIR | 0o755) for name in (*FOLDERS, home)),
             # Before devtmpfs is mounted: where init prints, and where it says that it failed.
             Node("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
             Node("dev/kmsg", stat.S_IFCHR | 0o600, device=(1, 11)),
             Node("dev/null", stat.S_IFCHR | 0o666, device=(1, 3)),
             Node("bin/busybox", stat.S_IFREG | 0o755, busybox),
             Node("init", stat.S_IFREG | 0o755, init),
-            *(
-                Node(f"modules/{m.when}/{index:02}-{m.name}.ko", stat.S_IFREG | 0o644, m.content)
-                for index, m in enumerate(modules)
-            ),
+            _file(f"{home}/modules.dep", index.encode()),
+            *(_file(f"{home}/{module.name}.ko", module.content) for module in modules),
+            *(_file(f"modules/{when}", " ".join(n).encode()) for when, n in lists.items()),
         ]
     )
+
+
+def _file(name: str, content: bytes) -> Node:
+    return Node(name, stat.S_IFREG | 0o644, content)

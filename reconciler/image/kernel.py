@@ -53,9 +53,10 @@ def _assemble(workspace: Path, unpacked: Path, busybox: Path) -> bool:
     scratch.mkdir()
     (workspace / KERNEL).write_bytes(unpack_kernel(bzimage, scratch) or bzimage)
     recipe = read_recipe((GUEST / "initrd/modules").read_text(encoding="ascii"))
-    modules = ModuleTree(unpacked, scratch).pick(recipe)
+    tree = ModuleTree(unpacked, scratch)
     init = (GUEST / "initrd/init").read_bytes()
-    (workspace / INITRD).write_bytes(initrd(init, busybox.read_bytes(), modules))
+    archive = initrd(init, busybox.read_bytes(), tree.pick(recipe), tree.release)
+    (workspace / INITRD).write_bytes(archive)
     return True
 
 

@@ -54,9 +54,18 @@ class ModuleTree:
     """
 
     def __init__(self, folder: Path, scratch: Path) -> None:
+        self._folder = folder
         self._files = dict(_module_files(folder))
         self._builtin = _builtin(folder)
         self._scratch = scratch
+
+    @property
+    def release(self) -> str:
+        """What `uname -r` says in the guest. Raises BuildFailed."""
+        found = sorted({path.name for path in self._folder.glob("**/lib/modules/*")})
+        if len(found) != 1:
+            raise BuildFailed(f"the kernel package has modules for {len(found)} kernels")
+        return found[0]
 
     def pick(self, recipe: list[Wanted]) -> list[Module]:
         """The recipe's modules, each after those that it needs. Raises BuildFailed."""

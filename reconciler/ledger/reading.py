@@ -20,7 +20,7 @@ from reconciler.model.record import (
 )
 
 
-class Damaged(Exception):  # noqa: N818 - it says what the ledger is
+class Damaged(Exception):
     """What was read is not what was written."""
 
 

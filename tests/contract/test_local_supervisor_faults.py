@@ -17,9 +17,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.clock import Now, SystemClock
+from reconciler.clock import SystemClock
 from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.observed import Process
+from reconciler.now import Now
 from reconciler.supervisor import local
 from reconciler.supervisor.local import LocalSupervisor
 from tests.contract.vmms import LIVES, a_guest

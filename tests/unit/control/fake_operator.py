@@ -7,7 +7,6 @@ import difflib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reconciler.clock import Now
 from reconciler.engine.operator import ReconcileReport
 from reconciler.errors import RequestRefused
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
@@ -24,6 +23,7 @@ from reconciler.model.status import (
     SourceStatus,
     VMStatus,
 )
+from reconciler.now import Now
 
 OLD = Revision("4f2c9d1ab07e55c3d2a1908f6e7d5c4b3a291807")
 NEW = Revision("b81e03f7c6d5a4938271605f4e3d2c1b0a9f8e7d")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.clock import Now
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, Volume
 from reconciler.model.health import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import (
@@ -38,6 +37,7 @@ from reconciler.model.record import (
     Suspension,
     VMRecord,
 )
+from reconciler.now import Now
 
 WALL = 1_790_000_000.5
 FOREVER = Deadline(float("inf"), "b0071d")
