@@ -1,0 +1,171 @@
+"""What a kernel bundle is put together from: packages, modules, a kernel, an archive."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+import struct
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.image.busybox import GUEST, write_base
+from reconciler.image.debian import _dependencies
+from reconciler.image.decompress import decompress
+from reconciler.image.initrd import initrd
+from reconciler.image.mkfs import has_magic
+from reconciler.image.modules import Module, ModuleTree, read_recipe
+from reconciler.image.vmlinux import boots_directly, unpack_kernel
+
+
+def elf(note: bytes) -> bytes:
+    header = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
+    header += struct.pack("<HHIQQQIHHHHHH", 2, 62, 1, 0, 64, 0, 0, 64, 56, 1, 0, 0, 0)
+    return header + struct.pack("<IIQQQQQQ", 4, 0, 120, 0, 0, len(note), len(note), 4) + note
+
+
+PVH = elf(struct.pack("<III4sQ", 4, 8, 18, b"Xen\0", 0x1000))
+
+
+def bzimage(payload: bytes) -> bytes:
+    setup = bytearray(1024)
+    setup[0x1F1] = 1
+    setup[0x202:0x206] = b"HdrS"
+    struct.pack_into("<II", setup, 0x248, 16, len(payload))
+    return bytes(setup) + bytes(16) + payload + b"rest"
+
+
+@pytest.fixture
+def packages(tmp_path: Path) -> Path:
+    """An unpacked kernel package: `net` needs `bus`, which needs `ring`; one of them is packed."""
+    home = tmp_path / "lib/modules/6.1.0-test/kernel"
+    home.mkdir(parents=True)
+    (home.parent / "modules.builtin").write_text("kernel/fs/ext4/ext4.ko\n")
+    for name, needs in {"virtio_net": "virtio-bus", "virtio-bus": "ring", "ring": ""}.items():
+        content = b"\x7fELF.." + f"\0depends={needs}\0name={name}\0".encode()
+        if name == "ring":
+            (home / f"{name}.ko.xz").write_bytes(lzma.compress(content))
+        else:
+            (home / f"{name}.ko").write_bytes(content)
+    return tmp_path
+
+
+def test_modules_come_after_those_that_they_need(packages: Path) -> None:
+    tree = ModuleTree(packages, packages)
+    picked = tree.pick(
+        read_recipe("# comment\n\nalways virtio-net\nalways ext4\npci ring\npci no?\n")
+    )
+    assert [(m.when, m.name) for m in picked] == [
+        ("always", "ring"),
+        ("always", "virtio-bus"),
+        ("always", "virtio-net"),
+    ]
+    assert picked[0].content.startswith(b"\x7fELF")
+    assert tree.release == "6.1.0-test"
+
+
+def test_a_kernel_that_lacks_a_needed_module_is_refused(packages: Path) -> None:
+    with pytest.raises(BuildFailed, match="no module erofs"):
+        ModuleTree(packages, packages).pick(read_recipe("always erofs\n"))
+
+
+def test_our_recipe_can_be_read() -> None:
+    names = [wanted.name for wanted in read_recipe((GUEST / "initrd/modules").read_text())]
+    assert names[0] == "pvpanic-mmio"
+    assert {"virtio_blk", "erofs", "overlay", "button", "evdev"} <= set(names)
+
+
+def test_the_initrd_is_an_archive_with_all_parts_and_always_the_same() -> None:
+    modules = [Module("always", "a", b"1"), Module("always", "b", b"22"), Module("pci", "c", b"")]
+    archive = initrd(b"#!init\n", b"busybox", modules, "6.1.0")
+    assert archive == initrd(b"#!init\n", b"busybox", modules, "6.1.0")
+    shown = subprocess.run(
+        ["cpio", "-itv", "--quiet"], input=archive, check=True, capture_output=True, timeout=10
+    ).stdout.decode()
+    names = [line.split()[-1] for line in shown.splitlines()]
+    assert names[-6:] == [
+        "lib/modules/6.1.0/modules.dep",
+        "lib/modules/6.1.0/a.ko",
+        "lib/modules/6.1.0/b.ko",
+        "lib/modules/6.1.0/c.ko",
+        "modules/always",
+        "modules/pci",
+    ]
+    assert "crw------- 1 root root 5, 1 Jan 1 1970 dev/console" in " ".join(shown.split())
+    assert b"a b" in archive
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lambda data: lzma.compress(data) + bytes(4)])
+def test_the_kernel_comes_out_of_its_wrapping(pack, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+    assert unpack_kernel(bzimage(pack(PVH)), tmp_path) == PVH
+
+
+@pytest.mark.parametrize("program", ["lz4", "zstd"])
+def test_the_kernel_comes_out_of_what_a_program_packed(program: str, tmp_path: Path) -> None:
+    argv = [program, "-l"] if program == "lz4" else [program]
+    try:
+        packed = subprocess.run(
+            [*argv, "-c", "-q"], input=PVH, check=True, capture_output=True, timeout=10
+        ).stdout
+    except FileNotFoundError:
+        pytest.skip(f"{program} is missing")
+    assert unpack_kernel(bzimage(packed + bytes(4)), tmp_path) == PVH
+
+
+@pytest.mark.parametrize(
+    "image",
+    [b"", b"MZ" + bytes(2000), bzimage(b"\x99unknown...."), bzimage(gzip.compress(elf(b"other")))],
+)
+def test_what_cannot_be_unpacked_or_boot_by_itself_is_left_as_it_is(
+    image: bytes, tmp_path: Path
+) -> None:
+    assert unpack_kernel(image, tmp_path) is None
+
+
+def test_a_kernel_with_the_entry_note_boots_directly() -> None:
+    assert boots_directly(PVH)
+    assert not boots_directly(b"MZ")
+
+
+def test_broken_packed_data_is_said_so(tmp_path: Path) -> None:
+    with pytest.raises(BuildUnavailable, match="broken"):
+        decompress(gzip.compress(b"data" * 100)[:20], tmp_path)
+
+
+def test_dependencies_of_a_package_are_read_with_their_versions() -> None:
+    stanza = (
+        "Package: linux-image-cloud-amd64\n"
+        "Depends: linux-image-6.1.0-1-cloud-amd64 (= 6.1.1-1), kmod | other, libc6:any (>= 2)\n"
+    )
+    assert _dependencies(stanza) == [
+        ("linux-image-6.1.0-1-cloud-amd64", "=", "6.1.1-1"),
+        ("kmod", "", ""),
+        ("libc6", ">=", "2"),
+    ]
+
+
+def test_the_base_links_all_applets_and_holds_no_other_names(tmp_path: Path) -> None:
+    busybox = tmp_path / "busybox"
+    busybox.write_bytes(b"static")
+    root = tmp_path / "root"
+    write_base(root, busybox, ["bin/sh", "sbin/init", "bin/busybox", "/etc/x", "../y", "linuxrc"])
+    assert (root / "bin/busybox").read_bytes() == b"static"
+    assert str((root / "sbin/init").readlink()) == "/bin/busybox"
+    assert not (tmp_path / "y").is_symlink()
+    assert (root / "etc/acpi/PWRF/00000080").stat().st_mode & 0o777 == 0o755
+    assert (root / "etc/inittab").stat().st_mode & 0o777 == 0o644
+
+
+def test_scripts_of_the_guest_are_sound() -> None:
+    scripts = [p for p in GUEST.rglob("*") if p.is_file() and p.read_bytes().startswith(b"#!")]
+    assert len(scripts) >= 4
+    for script in scripts:
+        subprocess.run(["sh", "-n", script], check=True, timeout=5)
+
+
+def test_an_image_is_told_by_its_magic() -> None:
+    assert has_magic("erofs", bytes(1024) + b"\xe2\xe1\xf5\xe0")
+    assert has_magic("squashfs", b"hsqs")
+    assert not has_magic("erofs", b"hsqs")
