@@ -22,6 +22,7 @@ MODULES = {
     "generations": ("history", "diff", "rollback"),
     "operate": ("retry", "suspend", "resume", "restart"),
     "follow": ("logs", "events"),
+    "manifests": ("validate", "schema"),
     "doctor": ("doctor",),
     "run": ("run", "version"),
 }

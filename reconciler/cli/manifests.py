@@ -1,0 +1,91 @@
+"""What needs no daemon: `validate` manifests, and print their `schema`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from reconciler.cli.exits import ExitCode, complain
+from reconciler.cli.options import ConfigOption, Output, OutputOption
+from reconciler.cli.terminal import clean, count
+from reconciler.control.serial import encode
+from reconciler.errors import ManifestErrors, Problem
+
+if TYPE_CHECKING:
+    from reconciler.config import Config
+    from reconciler.model.desired import DesiredState
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(validate)
+    app.command()(schema)
+
+
+def validate(
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="A folder of manifests.", show_default=True)
+    ] = Path(),
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Check a folder of manifests.
+
+    Names every error at once as `file:line:col: message`, and the host's policy counts if its
+    config is there. Exit 1: there are errors.
+    """
+    try:
+        desired = _load(path, _settings(config))
+    except ManifestErrors as error:
+        _show_problems(error.problems, output)
+        raise typer.Exit(ExitCode.ERROR) from error
+    if output is Output.json:
+        answer = {
+            "valid": True,
+            "problems": [],
+            "vms": list(desired.vms),
+            "groups": list(desired.groups),
+        }
+        typer.echo(encode(answer, indent=2))
+        return
+    typer.echo(f"valid: {count(len(desired.vms), 'VM')}, {count(len(desired.groups), 'group')}")
+
+
+def _settings(config: Path | None) -> Config | None:
+    """The host's settings, if they were named or are in their usual place. Raises ConfigError."""
+    from reconciler.config import config_path, load_config  # noqa: PLC0415 - loads pydantic
+
+    path = config_path(config)
+    return load_config(path) if config is not None or path.exists() else None
+
+
+def _load(path: Path, settings: Config | None) -> DesiredState:
+    from reconciler.source.folder import load_folder  # noqa: PLC0415 - loads the manifest models
+
+    if settings is None:
+        return load_folder(path)
+    return load_folder(path, settings.policy, settings.kernels, settings.source)
+
+
+def _show_problems(problems: tuple[Problem, ...], output: Output) -> None:
+    if output is Output.json:
+        typer.echo(
+            encode({"valid": False, "problems": problems, "vms": [], "groups": []}, indent=2)
+        )
+        return
+    for problem in problems:
+        typer.echo(clean(str(problem)))
+    files = len({problem.file for problem in problems})
+    complain(f"{count(len(problems), 'error')} in {count(files, 'file')}")
+
+
+def schema(output: OutputOption = Output.text) -> None:
+    """Print the JSON schema of manifests, for editors.
+
+    It is JSON with and without `-o json`.
+    """
+    from reconciler.source.schema import manifest_schema  # noqa: PLC0415 - loads the manifest models
+
+    del output
+    typer.echo(encode(manifest_schema(), indent=2))

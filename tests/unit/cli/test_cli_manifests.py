@@ -1,0 +1,81 @@
+"""`validate` needs no daemon and names every error at once."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.unit.cli.conftest import Run
+
+GOOD = """
+apiVersion: reconciler/v1
+kind: MicroVM
+metadata: {name: web}
+spec:
+  hypervisor: qemu
+  memory: 256MiB
+  kernel: debian
+  store: {format: erofs, layers: [{busybox: {}}]}
+"""
+BAD = GOOD.replace("memory:", "memmory:").replace("name: web", "name: Web")
+
+
+@pytest.fixture(autouse=True)
+def no_host_config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RECONCILER_CONFIG", raising=False)
+    monkeypatch.setattr("reconciler.config.DEFAULT_PATH", tmp_path / "no-config.toml")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "fleet"
+    made.mkdir()
+    return made
+
+
+async def test_a_valid_folder_is_counted(run: Run, folder: Path) -> None:
+    (folder / "web.yaml").write_text(GOOD)
+    shown = await run("validate", str(folder))
+    assert (shown.code, shown.out) == (0, "valid: 1 VM, 0 groups\n")
+    answer = json.loads((await run("validate", str(folder), "-o", "json")).out)
+    assert answer == {"valid": True, "problems": [], "vms": ["web"], "groups": []}
+
+
+async def test_every_error_has_its_place(run: Run, folder: Path) -> None:
+    (folder / "web.yaml").write_text(BAD)
+    shown = await run("validate", str(folder))
+    assert shown.code == 1
+    lines = shown.out.splitlines()
+    assert any(line.startswith("web.yaml:4:") for line in lines)
+    assert any(line.startswith("web.yaml:7:") and "memmory" in line for line in lines)
+    assert shown.err == f"reconciler: {len(lines)} errors in 1 file\n"
+    answer = json.loads((await run("validate", str(folder), "-o", "json")).out)
+    assert not answer["valid"]
+    assert set(answer["problems"][0]) == {"file", "line", "col", "message", "hint"}
+
+
+async def test_the_hosts_policy_counts_when_its_config_is_named(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    (folder / "web.yaml").write_text(GOOD)
+    config = tmp_path / "config.toml"
+    config.write_text("[source]\nurl = 'file:///x'\n[policy]\nmax_memory_mib = 128\n")
+    shown = await run("validate", str(folder), "--config", str(config))
+    assert (shown.code, "memory" in shown.out) == (1, True)
+
+
+async def test_a_bad_config_and_a_missing_folder_are_errors_of_two_lines(
+    run: Run, folder: Path, tmp_path: Path
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text("what = 1\n")
+    for arguments in ([str(folder), "-c", str(config)], [str(tmp_path / "none")]):
+        shown = await run("validate", *arguments)
+        assert (shown.code, shown.out, len(shown.err.splitlines())) == (1, "", 2)
+
+
+async def test_manifest_text_cannot_drive_the_terminal(run: Run, folder: Path) -> None:
+    (folder / "web.yaml").write_text(GOOD.replace("name: web", 'name: "\\e[2J\\u202eweb"'))
+    shown = await run("validate", str(folder))
+    assert shown.code == 1
+    assert not set(shown.out + shown.err) & set("\x1b\u202e")
