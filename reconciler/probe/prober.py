@@ -94,6 +94,10 @@ class _Guest:
             return min(self.plan.period, EAGER_PERIOD)
         return self.plan.period * self.spread
 
+    def next_round(self) -> int:
+        self.asked += 1
+        return self.asked
+
     def make_room(self) -> None:
         """Give up a hanging round for a new one.
 
@@ -167,16 +171,13 @@ class GuestProber:
             while True:
                 started = loop.time()
                 await self._slots.acquire()
-                if guest.answers_quickly:
-                    guest.eager -= 1
-                guest.make_room()
-                guest.asked += 1
-                asking = asyncio.create_task(self._round(guest, guest.asked))
-                guest.pending.append(asking)
-                asking.add_done_callback(guest.pending.remove)
-                asking.add_done_callback(self._free_slot)
                 if guest.health.ever_passed:
-                    await asyncio.wait([asking])
+                    try:
+                        await self._round(guest, guest.next_round())
+                    finally:
+                        self._slots.release()
+                else:
+                    self._overlap(guest)
                 await _pause(guest, started)
         finally:
             for asking in guest.pending:
@@ -184,10 +185,24 @@ class GuestProber:
             if guest.pending:
                 await asyncio.wait(guest.pending)
 
+    def _overlap(self, guest: _Guest) -> None:
+        """Start a round and do not wait for it; the slot is given back when it ends."""
+        if guest.answers_quickly:
+            guest.eager -= 1
+        guest.make_room()
+        asking = asyncio.create_task(self._round(guest, guest.next_round()))
+        guest.pending.append(asking)
+        asking.add_done_callback(guest.pending.remove)
+        # Not in the round itself: one that is cancelled before it begins never gets there.
+        asking.add_done_callback(self._free_slot)
+
     async def _round(self, guest: _Guest, number: int) -> None:
         """Ask all checks at once, and count the answers."""
-        checks = guest.plan.checks or (ProcessCheck(),)
-        answers = await asyncio.gather(*(self._answer(check) for check in checks))
+        match guest.plan.checks or (ProcessCheck(),):
+            case (check,):  # the common case needs no further task
+                answers = [await self._answer(check)]
+            case checks:
+                answers = await asyncio.gather(*map(self._answer, checks))
         if number > guest.heard:
             guest.heard = number
             guest.stirred.set()
