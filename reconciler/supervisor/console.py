@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,12 +62,23 @@ def bound(folder: Path, most: int = MOST_BYTES) -> None:
     The VMM holds the file open for appending: renaming it away would not bound anything.
     """
     for name in (CONSOLE, VMM_LOG):
-        path = folder / name
         try:
-            if path.stat().st_size > most:
-                _copy_and_truncate(path, most)
+            # os.stat of a joined string: 1,000 guests are looked at every other second
+            if os.stat(f"{folder}/{name}").st_size > most:  # noqa: PTH116
+                _copy_and_truncate(folder / name, most)
         except FileNotFoundError:
             continue
+
+
+def bound_all(folders: Iterable[Path], most: int = MOST_BYTES) -> list[str]:
+    """The same for many guests; what went wrong, for people: one bad disk must not spoil the rest."""
+    problems = []
+    for folder in folders:
+        try:
+            bound(folder, most)
+        except OSError as error:
+            problems.append(f"{folder}: {error.strerror}")
+    return problems
 
 
 def _copy_and_truncate(path: Path, most: int) -> None:

@@ -221,11 +221,8 @@ class LocalSupervisor:
 
     async def _bound_logs(self) -> None:
         alive = [guest.folder for guest in self._guests.values() if guest.process.alive]
-        for folder in alive:
-            try:
-                await self._blocking(console.bound, folder, self._console_bytes)
-            except OSError as error:
-                log.warning("console is not bounded folder=%s error=%s", folder, error)
+        for problem in await self._blocking(console.bound_all, alive, self._console_bytes):
+            log.warning("a console is not bounded: %s", problem)
 
     async def _look_again(self) -> None:
         """A conflict ends when the stranger goes, or turns out to be a guest of ours."""
