@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import pwd
 import re
@@ -14,10 +15,11 @@ from pathlib import Path
 from reconciler.errors import BuildUnavailable
 from reconciler.image import children
 
-LOOK_SECONDS = 60.0
 FETCH_SECONDS = 600.0
 """For lists or packages over a slow line."""
 UNPACK_SECONDS = 120.0
+FRESH_SECONDS = 3600.0
+"""How long lists are not looked for again."""
 MOST_PACKAGES = 8
 APT_USER = "_apt"
 """apt downloads as this user when it is root, and complains when it cannot reach the folder."""
@@ -42,7 +44,8 @@ class Debian:
     """Apt of this host, for reading: it downloads, and never installs."""
 
     def __init__(self) -> None:
-        self._lists_are_fresh = False
+        self._updating = asyncio.Lock()
+        self._updated_at: float | None = None
 
     async def unpack(self, packages: Sequence[Package], folder: Path) -> None:
         """Download packages and unpack them all into a folder. Raises BuildUnavailable."""
@@ -65,10 +68,7 @@ class Debian:
         return [package for package in found if KERNEL_PART.fullmatch(package.name)] or found
 
     async def _stanza(self, package: Package) -> str:
-        argv = ("apt-cache", "show", "--no-all-versions", str(package))
-        shown = await children.run(argv, seconds=LOOK_SECONDS)
-        if shown.status != 0 and await self._update():
-            shown = await children.run(argv, seconds=LOOK_SECONDS)
+        shown = await self._ask(("apt-cache", "show", "--no-all-versions", str(package)))
         if shown.status != 0:
             raise BuildUnavailable(
                 f"apt knows no package {package}",
@@ -79,25 +79,31 @@ class Debian:
 
     async def _download(self, packages: Sequence[Package], folder: Path) -> None:
         argv = ("apt-get", "-q", "-o", "Acquire::Retries=2", "download", *map(str, packages))
-        ended = await children.run(argv, seconds=FETCH_SECONDS, cwd=folder)
-        # Lists of last month name packages that the mirror has replaced since.
-        if ended.status != 0 and await self._update():
-            ended = await children.run(argv, seconds=FETCH_SECONDS, cwd=folder)
+        ended = await self._ask(argv, folder)
         if ended.status != 0:
             names = " ".join(map(str, packages))
             raise BuildUnavailable(f"apt-get download {names}: {ended.tail}", hint=NETWORK_HINT)
 
-    async def _update(self) -> bool:
-        """Look for newer lists, at most once; False when there is nothing new to hope for."""
-        if self._lists_are_fresh:
-            return False
-        argv = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=60", "update")
-        ended = await children.run(argv, seconds=FETCH_SECONDS)
-        if ended.status != 0:
-            hint = NETWORK_HINT if os.geteuid() == 0 else "run `apt-get update` as root"
-            raise BuildUnavailable(f"apt-get update: {ended.tail}", hint=hint)
-        self._lists_are_fresh = True
-        return True
+    async def _ask(self, argv: Sequence[str], cwd: Path | None = None) -> children.Ended:
+        """Ask apt; where it fails, once more with newer lists: old ones name what is gone."""
+        asked_at = asyncio.get_running_loop().time()
+        ended = await children.run(argv, seconds=FETCH_SECONDS, cwd=cwd)
+        if ended.status != 0 and await self._update(asked_at):
+            ended = await children.run(argv, seconds=FETCH_SECONDS, cwd=cwd)
+        return ended
+
+    async def _update(self, asked_at: float) -> bool:
+        """Make the lists newer than a question; False when they were new when it was asked."""
+        async with self._updating:
+            if self._updated_at is not None and asked_at < self._updated_at + FRESH_SECONDS:
+                return asked_at < self._updated_at
+            argv = ("apt-get", "-q", "-o", "DPkg::Lock::Timeout=60", "update")
+            ended = await children.run(argv, seconds=FETCH_SECONDS)
+            if ended.status != 0:
+                hint = NETWORK_HINT if os.geteuid() == 0 else "run `apt-get update` as root"
+                raise BuildUnavailable(f"apt-get update: {ended.tail}", hint=hint)
+            self._updated_at = asyncio.get_running_loop().time()
+            return True
 
 
 def _dependencies(stanza: str) -> list[tuple[str, str, str]]:

@@ -70,7 +70,7 @@ class Shelf:
         return self._root / key / file
 
     def scan(self) -> dict[str, BuiltImage]:
-        """The sound entries. What is broken or unfinished is removed: it can be built again."""
+        """The sound entries. What is broken or unfinished is removed, to be built again."""
         self._root.mkdir(mode=0o755, parents=True, exist_ok=True)
         found = {}
         for entry in sorted(self._root.iterdir()):
@@ -90,9 +90,11 @@ class Shelf:
             marks = {
                 name: self._verified(folder / name, meta.verified[name]) for name in self._files
             }
-        except (OSError, KeyError, ValueError):
+        except (FileNotFoundError, KeyError, ValueError):
             self.remove(key)
             return None
+        except OSError:
+            return None  # not to be read now, which is no proof that it is broken
         if marks != meta.verified:
             meta = meta.model_copy(update={"verified": marks})
             _write_synced(folder / META, meta.model_dump_json().encode())

@@ -12,7 +12,6 @@ import pytest
 
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.busybox import GUEST, write_base
-from reconciler.image.debian import _dependencies
 from reconciler.image.decompress import decompress
 from reconciler.image.initrd import initrd
 from reconciler.image.mkfs import has_magic
@@ -132,18 +131,6 @@ def test_a_kernel_with_the_entry_note_boots_directly() -> None:
 def test_broken_packed_data_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(BuildUnavailable, match="broken"):
         decompress(gzip.compress(b"data" * 100)[:20], tmp_path)
-
-
-def test_dependencies_of_a_package_are_read_with_their_versions() -> None:
-    stanza = (
-        "Package: linux-image-cloud-amd64\n"
-        "Depends: linux-image-6.1.0-1-cloud-amd64 (= 6.1.1-1), kmod | other, libc6:any (>= 2)\n"
-    )
-    assert _dependencies(stanza) == [
-        ("linux-image-6.1.0-1-cloud-amd64", "=", "6.1.1-1"),
-        ("kmod", "", ""),
-        ("libc6", ">=", "2"),
-    ]
 
 
 def test_the_base_links_all_applets_and_holds_no_other_names(tmp_path: Path) -> None:
