@@ -83,12 +83,12 @@ async def _daemon(config: Config, clock: Clock) -> AsyncIterator[list[asyncio.Ta
         prober = GuestProber(clock, wake)
         stack.push_async_callback(prober.close)
         source = GitSource(
-            config.source, config.policy, config.kernels, config.state / "git" / config.source.name, clock
+            config.source, config.policy, config.kernels, config.state / "git", clock
         )  # fmt: skip
         stack.push_async_callback(source.close)
         ports = Ports(
             source=source,
-            images=await asyncio.to_thread(ImageStore, config.state),
+            images=await asyncio.to_thread(ImageStore, config.state, clock),
             driver=QemuDriver(config.qemu),
             supervisor=supervisor,
             prober=prober,
@@ -100,7 +100,7 @@ async def _daemon(config: Config, clock: Clock) -> AsyncIterator[list[asyncio.Ta
         )
         engine = Engine(ports, policy_of(config))
         engine_of.append(engine)
-        stack.callback(source.watch(engine.look))
+        source.watch(engine.look)
         control = await serve_control(engine, config, clock)
         stack.push_async_callback(control.close)
         http = await serve_http(engine, metrics.render, config.http.address, config.http.port)

@@ -165,7 +165,7 @@ class Draft:
                 message=message,
                 wall=self.now.wall,
                 vm=standing.name if standing else None,
-                group=standing.group if standing else None,
+                group=(standing.record.group or None) if standing else None,
                 generation=generation,
                 revision=self.desired.revision if self.desired else None,
                 severity=severity,
