@@ -11,12 +11,14 @@ import typer
 from reconciler.cli.client import Daemon, DaemonError
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import clean, clean_line, short
+from reconciler.cli.terminal import clean, clean_line
 from reconciler.control.reports import EventsAnswer
 from reconciler.control.serial import encode
 from reconciler.model.record import Event
 
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more comes.")]
+KIND_WIDTH = 20
+"""Columns; the longest kind is `generation-committed`."""
 COLOURS = {"warning": typer.colors.YELLOW, "error": typer.colors.RED}
 
 
@@ -77,9 +79,8 @@ def _events(daemon: Daemon, *, follow: bool, lines: int, after: int | None) -> I
 
 
 def event_line(event: Event) -> str:
-    """`Jul 21 14:02:11  web           committed     healthy for 5 s  1a2b3c4d`."""
+    """`Jul 21 14:02:11  generation-committed  web: generation 4 is healthy`."""
     when = time.strftime("%b %d %H:%M:%S", time.localtime(event.wall))
-    subject = event.vm or event.group or "host"
-    about = f"  {short(event.revision)}" if event.revision else ""
-    columns = f"{when}  {clean(subject):12}  {clean(event.kind):16}"
-    return f"{columns}  {clean(event.message)}{about}"
+    subject = (event.vm or event.group or "").removeprefix("~")
+    about = "" if subject in event.message else f"{subject}: "
+    return f"{when}  {clean(event.kind):{KIND_WIDTH}}  {clean(about + event.message)}"

@@ -86,7 +86,7 @@ def exit_code(report: ReconcileReport, *, wait: bool) -> ExitCode:
 
 def sentence(report: ReconcileReport) -> str:
     where = f"revision {short(report.revision)}: " if report.revision else ""
-    why = f" ({clean(report.why)})" if report.why else ""
+    why = f" ({clean(report.why)})" if report.why and report.result != "converged" else ""
     return f"{where}{WORDS.get(report.result, clean(report.result))}{why}"
 
 

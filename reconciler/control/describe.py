@@ -32,12 +32,13 @@ from reconciler.model.plan import (
 from reconciler.model.record import Suspension, VMRecord
 from reconciler.model.status import FleetStatus, VMStatus
 from reconciler.now import Now
+from reconciler.planning.settle import FOR_PEOPLE
 
 
 def plan_answer(plan: Plan, now: Now) -> PlanAnswer:
     differences = {vm: changes for vm, changes in sorted(plan.differences.items()) if changes}
     return PlanAnswer(
-        changed=not plan.idle or bool(differences),
+        changed=not plan.idle or bool(differences) or any(_under_way(wait) for wait in plan.waits),
         actions=tuple(step(action) for action in plan.actions),
         waits=tuple(waiting(wait, now) for wait in plan.waits),
         differences=differences,
@@ -72,6 +73,11 @@ def step(action: Action) -> Step:
             return Step(action.kind, action.subject, action.why)
         case _:
             assert_never(action)
+
+
+def _under_way(wait: Wait) -> bool:
+    """Time or work of ours will end it, and then something is done."""
+    return wait.kind not in FOR_PEOPLE
 
 
 def waiting(wait: Wait, now: Now) -> Waiting:

@@ -34,7 +34,7 @@ class Waiting:
 @dataclass(frozen=True, slots=True)
 class PlanAnswer:
     changed: bool
-    """Whether anything would be done, or differs."""
+    """Whether anything is done now, or will be without a person, or differs."""
     actions: tuple[Step, ...]
     waits: tuple[Waiting, ...]
     differences: Mapping[VMName, tuple[FieldChange, ...]]

@@ -18,7 +18,8 @@ from reconciler.errors import (
     RequestRefused,
     SourceError,
 )
-from reconciler.model.names import GenerationNumber
+from reconciler.model.names import GenerationNumber, VMName
+from reconciler.model.plan import Plan, Wait, WaitKind
 from reconciler.model.request import Restart, Resume, Retry, RollbackTo, Suspend
 from tests.unit.control.fake_operator import NEW, FakeOperator, busy_plan
 
@@ -67,6 +68,14 @@ async def test_a_plan_is_answered_with_seconds_instead_of_moments(
 
 async def test_an_idle_plan_says_that_nothing_changes(http: aiohttp.ClientSession) -> None:
     assert not (await get(http, "plan"))["changed"]
+
+
+@pytest.mark.parametrize(("kind", "changed"), [("image", True), ("soak", True), ("blocked", False)])
+async def test_a_wait_counts_as_a_change_unless_it_waits_for_a_person(
+    http: aiohttp.ClientSession, operator: FakeOperator, kind: WaitKind, *, changed: bool
+) -> None:
+    operator.the_plan = Plan(waits=(Wait(kind, VMName("web"), "why"),))
+    assert (await get(http, "plan"))["changed"] is changed
 
 
 async def test_history_and_diff_and_version_answer(http: aiohttp.ClientSession) -> None:
