@@ -22,8 +22,9 @@ MOST_CMDLINE_BYTES = 2047
 """Linux on x86 reads 2048 bytes with the closing NUL, and drops the rest without a word."""
 MOST_SERIAL_BYTES = 20
 
-# The translation cache is 1 GiB unless told; 16 MiB saves 36 MB a guest and costs nothing seen.
-TCG = "tcg,tb-size=16"
+# The translation cache takes what it is given, up to 1 GiB. A boot with 16 MiB costs 7 % more CPU, as
+# it is flushed; with 64 MiB a guest takes 12 MB more, and nothing is gained.
+TCG = "tcg,tb-size=32"
 
 # No PIC, no PIT: kvmclock or the known TSC frequency stand in, and ACPI brings the IO-APICs.
 # The RTC gives the guest the time of day. The ISA serial port is the console, ISA also carries

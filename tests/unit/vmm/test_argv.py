@@ -16,7 +16,7 @@ SMALL = """\
 qemu-system-x86_64
 -name guest=web,process=microvm@web
 -M microvm,acpi=on,pic=off,pit=off,rtc=on,isa-serial=on
--accel tcg,tb-size=16
+-accel tcg,tb-size=32
 -cpu max
 -smp 1
 -m 256M
