@@ -16,6 +16,7 @@ from reconciler.engine.ports import Ports
 from reconciler.engine.workers import Workers
 from reconciler.errors import LedgerError
 from reconciler.model.desired import DesiredState
+from reconciler.model.names import VMName
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Note, Plan, Violation
 from reconciler.model.record import (
@@ -160,11 +161,19 @@ class Reconciler:
             case "condemn":
                 meter.rollout_ended("failed")
             case "rolled-back":
-                meter.rollback_ended("health", "succeeded")
+                meter.rollback_ended(self._cause(note.subject), "succeeded")
             case "quarantine":
-                meter.rollback_ended("health", "failed")
+                meter.rollback_ended(self._cause(note.subject), "failed")
             case "applied":
                 seen = record.source.first_seen_wall
                 meter.revision_running(max(0.0, self._ports.clock.now().wall - seen))
             case _:
                 pass
+
+    def _cause(self, vm: str) -> str:
+        """Why the newest condemned generation of this VM was condemned, as a label."""
+        record = self._ports.ledger.record().vms.get(VMName(vm))
+        for generation in reversed(record.generations if record else ()):
+            if generation.evidence is not None:
+                return generation.evidence.kind
+        return "requested"

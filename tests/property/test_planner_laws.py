@@ -1,0 +1,213 @@
+"""The planner's own laws: idle, convergence, interruption, safety, determinism, monotony."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import replace
+from typing import Any
+
+from hypothesis import given, settings, strategies as st
+
+from reconciler.model.desired import DesiredState, GroupSpec
+from reconciler.model.names import GroupName
+from reconciler.model.observed import Observed
+from reconciler.model.plan import StartGuest, StopGuest
+from reconciler.model.record import Record
+from reconciler.planning.planner import plan
+from reconciler.planning.policy import Policy
+from tests.fakes import Crash
+from tests.fakes.faults import Fault
+from tests.world import World, state, vm
+
+NAMES = ("a", "b", "c", "d")
+contents = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(("v1", "v2", "v3")), min_size=1)
+limits = st.integers(min_value=1, max_value=3)
+fates = st.dictionaries(st.sampled_from(NAMES), st.sampled_from(("good", "bad", "exits", "panics")))
+POLICY = Policy("/state", prune=True, max_delete=4, memory_reserve_mib=0, disk_reserve_mib=0)
+
+
+def fleet(content: dict[str, str], limit: int) -> DesiredState:
+    vms = [vm(name, text, group="g", min_healthy=1.0) for name, text in content.items()]
+    return state(*vms, groups=(GroupSpec(GroupName("g"), max_unavailable=limit),))
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    asyncio.run(story)
+
+
+@given(contents, limits)
+@settings(max_examples=40, deadline=None)
+def test_idle_a_settled_world_needs_nothing(content: dict[str, str], limit: int) -> None:
+    async def story() -> None:
+        world = World(POLICY)
+        await world.push(fleet(content, limit))
+        await world.settle()
+        writes = world.ledger.writes
+        await world.step()
+        assert world.ledger.writes == writes
+        passed = world.reconciler.passed
+        assert passed is not None
+        assert passed.plan.idle
+
+    run(story())
+
+
+@given(contents, contents, limits)
+@settings(max_examples=40, deadline=None)
+def test_convergence_every_vm_ends_at_what_is_desired(
+    first: dict[str, str], second: dict[str, str], limit: int
+) -> None:
+    async def story() -> None:
+        world = World(POLICY)
+        for content in (first, second):
+            await world.push(fleet(content, limit))
+            await world.settle()
+        desired = world.reconciler.desired
+        assert desired is not None
+        assert set(world.hypervisor.running()) == set(second)
+        for name, spec in desired.vms.items():
+            assert world.last_good(name).digest == spec.digest
+
+    run(story())
+
+
+@given(
+    contents,
+    contents,
+    limits,
+    st.integers(min_value=0, max_value=120),
+    st.sampled_from(("crash-before", "crash-after")),
+)
+@settings(max_examples=120, deadline=None)
+def test_interruption_a_death_at_any_call_leads_to_the_same_end(
+    first: dict[str, str], second: dict[str, str], limit: int, at: int, death: Fault
+) -> None:
+    async def story() -> None:
+        world = World(POLICY)
+        world.faults.chooser = lambda n, _call: death if n == at else None
+        for content in (first, second):
+            desired = fleet(content, limit)
+            try:
+                await world.push(desired)
+                await world.settle()
+            except Crash:
+                pass
+            if world.faults.crashed:
+                world.faults.crashed = False
+                await world.restart()
+                await world.push(desired)
+                await world.settle()
+        assert set(world.hypervisor.running()) == set(second)
+        for name, text in second.items():
+            assert world.last_good(name).digest == vm(name, text).digest
+
+    run(story())
+
+
+@given(contents, contents, limits, fates)
+@settings(max_examples=60, deadline=None)
+def test_safety_no_pass_takes_more_than_the_limit_out_of_service(
+    first: dict[str, str], second: dict[str, str], limit: int, bad: dict[str, str]
+) -> None:
+    async def story() -> None:
+        world = World(POLICY)
+        await world.push(fleet(first, limit))
+        await world.settle()
+        kept = set(first) & set(second)
+        world.hypervisor.behaviour = lambda m: bad.get(m.vm, "good") if m.generation > 1 else "good"
+        most = 0
+
+        def count() -> None:
+            nonlocal most
+            most = max(most, len(kept - set(world.hypervisor.running())))
+
+        world.on_pass = count
+        await world.push(fleet(second, limit))
+        await world.settle()
+        assert most <= max(limit, 0)
+
+    run(story())
+
+
+@given(contents, st.randoms(use_true_random=False))
+@settings(max_examples=60, deadline=None)
+def test_determinism_the_order_of_the_inputs_changes_nothing(
+    content: dict[str, str], random: Any
+) -> None:
+    async def story() -> None:
+        world = World(POLICY)
+        await world.push(fleet(content, 1))
+        for _ in range(random.randrange(8)):
+            await world.step()
+        passed = world.reconciler.passed
+        desired, record = world.reconciler.desired, world.ledger.record()
+        if passed is None or desired is None:
+            return
+        now = world.clock.now()
+        straight = plan(desired, passed.observed, record, now, POLICY)
+        mixed = plan(
+            _shuffled_state(desired, random), _shuffled_world(passed.observed, random),
+            _shuffled_record(record, random), now, POLICY,
+        )  # fmt: skip
+        assert straight == mixed
+
+    run(story())
+
+
+def _mix(mapping: Any, random: Any) -> dict[Any, Any]:
+    items = list(mapping.items())
+    random.shuffle(items)
+    return dict(items)
+
+
+def _shuffled_state(desired: DesiredState, random: Any) -> DesiredState:
+    return replace(desired, vms=_mix(desired.vms, random), groups=_mix(desired.groups, random))
+
+
+def _shuffled_world(observed: Observed, random: Any) -> Observed:
+    return replace(observed, guests=_mix(observed.guests, random))
+
+
+def _shuffled_record(record: Record, random: Any) -> Record:
+    return replace(record, vms=_mix(record.vms, random), groups=_mix(record.groups, random))
+
+
+@given(st.lists(contents, min_size=1, max_size=4), fates)
+@settings(max_examples=40, deadline=None)
+def test_monotony_generation_numbers_never_fall(
+    pushes: list[dict[str, str]], bad: dict[str, str]
+) -> None:
+    async def story() -> None:
+        world = World(POLICY)
+        world.hypervisor.behaviour = lambda m: (
+            bad.get(m.vm, "good") if m.generation % 2 == 0 else "good"
+        )
+        highest: dict[str, int] = {}
+        for content in pushes:
+            await world.push(fleet(content, 2))
+            await world.settle()
+            for gone in set(highest) - set(world.ledger.record().vms):
+                del highest[gone]  # a VM that left and comes back begins anew
+            for record in world.ledger.record().vms.values():
+                assert record.next_number >= highest.get(record.name, 0)
+                highest[record.name] = record.next_number
+
+    run(story())
+
+
+def test_a_pass_never_stops_and_starts_the_same_vm() -> None:
+    async def story() -> None:
+        world = World(POLICY)
+        await world.push(fleet(dict.fromkeys(NAMES, "v1"), 2))
+        await world.settle()
+        await world.push(fleet(dict.fromkeys(NAMES, "v2"), 2))
+        for _ in range(40):
+            await world.step()
+            passed = world.reconciler.passed
+            assert passed is not None
+            touched = [a.vm for a in passed.plan.actions if isinstance(a, StartGuest | StopGuest)]
+            assert len(touched) == len(set(touched))
+            world.clock.advance(0.5)
+
+    run(story())
