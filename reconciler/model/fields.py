@@ -1,0 +1,123 @@
+"""The scalar fields of manifests, and how a field or a few of them together are refused."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from ipaddress import AddressValueError, IPv4Address
+from typing import Annotated, NamedTuple
+
+from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+from reconciler.model.names import NAME_PATTERN
+from reconciler.model.quantity import refusal
+
+FIRST_STATUS, LAST_STATUS = 100, 599
+STATUS_RE = re.compile(r"^([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?$")
+SYSTEM_MOUNTS = ("/proc", "/sys", "/dev")
+MULTICAST_BIT = 1
+
+
+class Fault(NamedTuple):
+    """What fields that are each well formed get wrong together."""
+
+    at: tuple[str | int, ...]
+    message: str
+    hint: str = ""
+
+
+def refuse(faults: Iterable[Fault]) -> None:
+    found = tuple(faults)
+    if found:
+        raise PydanticCustomError("faults", "{text}", {"faults": found, "text": found[0].message})
+
+
+def an_ipv4(value: str) -> str:
+    try:
+        return str(IPv4Address(value))
+    except AddressValueError:
+        raise refusal("is not an IPv4 address", "write 127.0.0.1 or 0.0.0.0") from None
+
+
+def a_unicast_mac(value: str) -> str:
+    if int(value[:2], 16) & MULTICAST_BIT:
+        raise refusal("is a multicast address", "let it begin with 52:54:00")
+    return value
+
+
+def a_mount_point(value: str) -> str:
+    parts = value.split("/")[1:]
+    if not all(parts) or {".", ".."} & set(parts):
+        raise refusal("is not a plain absolute path", "write it without `..`, `//` and a last `/`")
+    if f"/{parts[0]}" in SYSTEM_MOUNTS:
+        raise refusal("belongs to the guest's kernel", "choose a folder of your own")
+    return value
+
+
+def a_folder(value: str) -> str:
+    if value.startswith("/"):
+        raise refusal("is absolute", "write it relative to the manifest: ./web")
+    return value
+
+
+def statuses(value: object) -> tuple[int, int]:
+    found = STATUS_RE.fullmatch(str(value)) if isinstance(value, int | str) else None
+    if found is None:
+        raise refusal("is not an HTTP status", "write 200 or 200-399")
+    low, high = int(found[1]), int(found[2] or found[1])
+    if low > high:
+        raise refusal("is an empty range", "write the lower status first")
+    return low, high
+
+
+def one_of(given: Mapping[str, object], what: str, example: str) -> None:
+    present = [name for name, value in given.items() if value is not None]
+    if len(present) != 1:
+        names = ", ".join(given)
+        refuse([Fault((), f"{what} is exactly one of {names}", f"write {example}")])
+
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+VolumeName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,14}[a-z0-9])?$")]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Address = Annotated[
+    str, AfterValidator(an_ipv4), WithJsonSchema({"type": "string", "format": "ipv4"})
+]
+Mac = Annotated[
+    str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"), AfterValidator(a_unicast_mac)
+]
+MountPoint = Annotated[
+    str, Field(pattern=r"^/[A-Za-z0-9._/-]+$", max_length=255), AfterValidator(a_mount_point)
+]
+HostPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/+-]+$", max_length=1024)]
+Folder = Annotated[
+    str, Field(pattern=r"^[^\x00-\x1f\x7f\\]+$", max_length=1024), AfterValidator(a_folder)
+]
+UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
+Statuses = Annotated[
+    tuple[int, int],
+    PlainValidator(statuses),
+    PlainSerializer(lambda pair: f"{pair[0]}-{pair[1]}"),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": FIRST_STATUS, "maximum": LAST_STATUS},
+                {"type": "string", "pattern": STATUS_RE.pattern},
+            ]
+        }
+    ),
+]
+Labels = Annotated[
+    dict[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")],
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{0,63}$")],
+    ],
+    Field(max_length=32),
+]
+
+
+def repeated(at: tuple[str, ...], names: list[str]) -> Iterator[Fault]:
+    for index, name in enumerate(names):
+        if name in names[:index]:
+            yield Fault((*at, index), f"{name} is named twice", "remove one")

@@ -1,0 +1,323 @@
+"""The manifests that people write, as strict models; bytes become values here and nowhere else.
+
+Field descriptions are the reference: `docs/manifest.md` and `manifests/schema.json` come from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic.alias_generators import to_camel
+
+from reconciler.model.fields import (
+    Address,
+    Fault,
+    Folder,
+    HostPath,
+    Labels,
+    Mac,
+    MountPoint,
+    Name,
+    Port,
+    Statuses,
+    UrlPath,
+    VolumeName,
+    one_of,
+    refuse,
+    repeated,
+)  # fmt: skip
+from reconciler.model.quantity import CountOrShare, Duration, DurationOrNone, Size
+
+API_VERSION = "reconciler/v1"
+UNION_TAGS = frozenset({"<name>", "<files>"})
+"""Stand for branches of a union in the place of an error; no place in a file has them."""
+EXACTLY_ONE = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+
+class Face(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        alias_generator=to_camel,
+    )
+
+
+class Metadata(Face):
+    name: Name = Field(description="Unique among the VMs of a repository.")
+    group: Name | None = Field(
+        default=None, description="The group whose policy rolls it out; none: by itself."
+    )
+    labels: Labels = Field(default={}, description="Free text for people and queries.")
+
+
+class KernelFiles(Face):
+    path: HostPath = Field(description="A kernel of the host; the host's policy must allow it.")
+    initrd: HostPath = Field(description="The initrd that goes with it.")
+
+
+Kernel = Annotated[
+    Annotated[Literal["debian"], Tag("<name>")] | Annotated[KernelFiles, Tag("<files>")],
+    Discriminator(lambda given: "<name>" if isinstance(given, str) else "<files>"),
+]
+
+
+class Busybox(Face):
+    """A small base of Debian's static busybox, with an init that honours the power button."""
+
+
+class Layer(Face):
+    model_config = EXACTLY_ONE
+    tree: Folder | None = Field(
+        default=None, description="A folder of the repository, relative to the manifest."
+    )
+    busybox: Busybox | None = Field(
+        default=None, description="A small base of static busybox: write `{}`."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        one_of(
+            {"tree": self.tree, "busybox": self.busybox},
+            "a layer",
+            "{tree: ./web} or {busybox: {}}",
+        )
+        return self
+
+
+class Store(Face):
+    format: Literal["erofs", "squashfs"] = Field(
+        default="erofs", description="The read-only file system of every layer."
+    )
+    layers: list[Layer] = Field(
+        min_length=1, max_length=16, description="Bottom first; only a changed one is built again."
+    )
+
+
+class Volume(Face):
+    name: VolumeName = Field(description="Unique in the VM, at most 16 characters.")
+    mount_point: MountPoint = Field(description="Where the guest mounts it.")
+    size: Size = Field(description="Never shrunk.")
+    fs_type: Literal["ext4"] = Field(default="ext4", description="Made once, when it is created.")
+
+
+class Forward(Face):
+    host: Port = Field(description="A port of the host, unique on its address.")
+    guest: Port = Field(description="The port of the guest that it leads to.")
+    protocol: Literal["tcp", "udp"] = Field(default="tcp", description="What is forwarded.")
+    address: Address = Field(
+        default="127.0.0.1", description="The host's address; the policy bounds it."
+    )
+
+
+class Interface(Face):
+    type: Literal["user"] = Field(description="User networking: needs no rights on the host.")
+    forward: list[Forward] = Field(
+        default=[], max_length=64, description="Ports of the host that lead to the guest."
+    )
+    mac: Mac | None = Field(default=None, description="None: derived from the VM's name.")
+
+
+class HttpProbe(Face):
+    port: Port = Field(description="A forwarded port, by its number on the host.")
+    path: UrlPath = Field(default="/", description="What is asked for.")
+    status: Statuses = Field(default=(200, 399), description="The statuses that pass.")
+    contains: str = Field(
+        default="", max_length=256, description="What the first 64 KiB of the body must hold."
+    )
+    timeout: Duration = Field(default=1.0, description="For the whole answer.")
+
+
+class TcpProbe(Face):
+    port: Port = Field(description="A forwarded port, by its number on the host.")
+    expect: str = Field(
+        default="", max_length=256, description="What the guest must send first; none: stay open."
+    )
+    timeout: Duration = Field(default=1.0, description="For the whole answer.")
+
+
+class ProcessProbe(Face):
+    """The VMM lives; nothing is asked of the guest."""
+
+
+class Check(Face):
+    model_config = EXACTLY_ONE
+    http: HttpProbe | None = Field(default=None, description="A web server answers.")
+    tcp: TcpProbe | None = Field(default=None, description="A port is open.")
+    process: ProcessProbe | None = Field(
+        default=None, description="The VMM's process lives: write `{}`."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = {"http": self.http, "tcp": self.tcp, "process": self.process}
+        one_of(given, "a check", "{http: {port: 8080}}")
+        return self
+
+
+class Health(Face):
+    startup_deadline: Duration = Field(
+        default=300.0, description="From start to a healthy guest; past it the generation failed."
+    )
+    min_healthy_time: DurationOrNone = Field(
+        default=10.0, description="Healthy without a break for so long, and the generation is good."
+    )
+    period: Duration = Field(default=10.0, description="From one round of checks to the next.")
+    failure_threshold: int = Field(
+        default=3, ge=1, le=100, description="Failing rounds in a row that make a guest unhealthy."
+    )
+    checks: list[Check] = Field(
+        default=[], max_length=16, description="All must pass; none: healthy while the VMM lives."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(self._faults())
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        if self.min_healthy_time >= self.startup_deadline:
+            yield Fault(
+                ("minHealthyTime",), "is not shorter than startupDeadline",
+                "a guest could never be healthy in time",
+            )  # fmt: skip
+        patience = self.period * self.failure_threshold
+        for index, check in enumerate(self.checks):
+            for kind, probe in (("http", check.http), ("tcp", check.tcp)):
+                if probe is not None and probe.timeout >= patience:
+                    yield Fault(
+                        ("checks", index, kind, "timeout"),
+                        "is not shorter than period x failureThreshold",
+                        "a guest would be judged before its first answer is due",
+                    )
+
+
+class Update(Face):
+    after: list[Name] = Field(
+        default=[], max_length=64, description="VMs that must be healthy before this one moves."
+    )
+    stop_timeout: Duration = Field(
+        default=60.0, description="From the power button to SIGTERM, then SIGKILL."
+    )
+    strategy: Literal["restart"] = Field(default="restart", description="Stop, then start.")
+
+
+class Rollback(Face):
+    mode: Literal["auto", "manual"] = Field(
+        default="auto", description="manual: a failed generation waits for a person."
+    )
+    data_epoch: int = Field(
+        default=1, ge=0, le=1_000_000,
+        description="Raise it when older generations cannot read the volumes any more.",
+    )  # fmt: skip
+
+
+class Spec(Face):
+    hypervisor: Literal["qemu"] = Field(default="qemu", description="The VMM.")
+    vcpu: int = Field(default=1, ge=1, le=255, description="Virtual CPUs.")
+    memory: Size = Field(default=256, description="The guest's memory.")
+    kernel: Kernel = Field(default="debian", description="A kernel bundle by name, or files.")
+    store: Store = Field(description="The read-only disks that the guest's root is stacked from.")
+    volumes: list[Volume] = Field(
+        default=[], max_length=16, description="Writable disks that outlive every generation."
+    )
+    interfaces: list[Interface] = Field(default=[], max_length=4, description="Networks.")
+    health: Health = Field(default=Health(), description="How a guest is judged.")
+    update: Update = Field(default=Update(), description="How a new generation replaces the old.")
+    rollback: Rollback = Field(default=Rollback(), description="What follows a failed update.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(self._faults())
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        yield from self._volume_faults()
+        yield from self._port_faults()
+        yield from repeated(("update", "after"), self.update.after)
+
+    def _volume_faults(self) -> Iterator[Fault]:
+        for field, key in (("name", "name"), ("mount_point", "mountPoint")):
+            seen: dict[str, int] = {}
+            for index, volume in enumerate(self.volumes):
+                value: str = getattr(volume, field)
+                if value in seen:
+                    yield Fault(
+                        ("volumes", index, key),
+                        f"{value} is also volumes[{seen[value]}]'s",
+                        "choose another",
+                    )
+                seen.setdefault(value, index)
+
+    def _port_faults(self) -> Iterator[Fault]:
+        known = {f.host for i in self.interfaces for f in i.forward if f.protocol == "tcp"}
+        listed = ", ".join(map(str, sorted(known)[:8])) or "none"
+        for index, check in enumerate(self.health.checks):
+            for kind, probe in (("http", check.http), ("tcp", check.tcp)):
+                if probe is not None and probe.port not in known:
+                    yield Fault(
+                        ("health", "checks", index, kind, "port"),
+                        f"{probe.port} is not a forwarded TCP port of this VM",
+                        f"name a host port of its interfaces: {listed}",
+                    )
+
+
+class MicroVM(Face):
+    """A VM that this host keeps as declared."""
+
+    api_version: Literal["reconciler/v1"] = Field(description="The form of this manifest.")
+    kind: Literal["MicroVM"] = Field(description="What this document declares.")
+    metadata: Metadata = Field(description="Who it is.")
+    spec: Spec = Field(description="What it is.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(self._faults())
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        for index, name in enumerate(self.spec.update.after):
+            if name == self.metadata.name:
+                yield Fault(("spec", "update", "after", index), "is this VM itself", "remove it")
+
+
+class GroupMetadata(Face):
+    name: Name = Field(description="Unique among the groups of a repository.")
+    labels: Labels = Field(default={}, description="Free text for people and queries.")
+
+
+class GroupPolicy(Face):
+    max_unavailable: CountOrShare = Field(
+        default=1, description="The most members that are down at once; 25% rounds down, to 1."
+    )
+    canary: list[Name] = Field(
+        default=[], max_length=64, description="Members that move before all others."
+    )
+    on_failure: Literal["halt", "continue"] = Field(
+        default="halt", description="halt: a failed member holds the group."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(repeated(("canary",), self.canary))
+        return self
+
+
+class Group(Face):
+    """VMs that are rolled out under one policy."""
+
+    api_version: Literal["reconciler/v1"] = Field(description="The form of this manifest.")
+    kind: Literal["Group"] = Field(description="What this document declares.")
+    metadata: GroupMetadata = Field(description="Who it is.")
+    spec: GroupPolicy = Field(default=GroupPolicy(), description="How its members move.")
+
+
+KINDS: dict[str, type[MicroVM | Group]] = {"MicroVM": MicroVM, "Group": Group}
+
+
+def parse(kind: str, data: dict[str, Any]) -> MicroVM | Group:
+    """Check plain data. Raises pydantic's ValidationError, which the source puts into words."""
+    return KINDS[kind].model_validate(data)

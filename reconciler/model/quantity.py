@@ -1,0 +1,126 @@
+"""Durations, sizes and shares as manifests write them, and back."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+DURATION_PATTERN = r"^(0|[1-9][0-9]{0,8})(ms|s|m|h)$"
+SIZE_PATTERN = r"^([1-9][0-9]{0,8})(MiB|GiB)$"
+SHARE_PATTERN = r"^([1-9][0-9]?|100)%$"
+DURATION_RE, SIZE_RE, SHARE_RE = map(re.compile, (DURATION_PATTERN, SIZE_PATTERN, SHARE_PATTERN))
+
+MS_OF = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
+MIB_OF = {"MiB": 1, "GiB": 1024}
+MOST_MS = 24 * MS_OF["h"]
+MOST_MIB = 16 * 1024 * 1024
+MOST_COUNT = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A part of a group, in percent."""
+
+    percent: int
+
+    def of(self, members: int) -> int:
+        """Rounded down, but never so far that nothing could ever move."""
+        return max(1, members * self.percent // 100)
+
+
+def refusal(says: str, hint: str) -> PydanticCustomError:
+    """An error whose sentence is completed with the value: `"256" is not a size`."""
+    return PydanticCustomError("quantity", "{says} ({hint})", {"says": says, "hint": hint})
+
+
+def parse_duration(value: object) -> float:
+    """Seconds, from `90s`, `500ms`, `5m` or `1h`; to the millisecond and at most a day."""
+    found = DURATION_RE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise refusal("is not a duration", "write 500ms, 90s, 5m or 1h")
+    ms = int(found[1]) * MS_OF[found[2]]
+    if ms > MOST_MS:
+        raise refusal("is too long", "24h at most")
+    return ms / 1000
+
+
+def parse_positive_duration(value: object) -> float:
+    seconds = parse_duration(value)
+    if not seconds:
+        raise refusal("is no time at all", "write at least 1ms")
+    return seconds
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest form in the largest unit that holds it exactly."""
+    ms = round(seconds * 1000)
+    unit = next((u for u in ("h", "m", "s") if ms and ms % MS_OF[u] == 0), "ms" if ms else "s")
+    return f"{ms // MS_OF[unit]}{unit}"
+
+
+def parse_size(value: object) -> int:
+    """MiB, from `256MiB` or `1GiB`."""
+    found = SIZE_RE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise refusal("is not a size", "write 256MiB or 1GiB")
+    mib = int(found[1]) * MIB_OF[found[2]]
+    if mib > MOST_MIB:
+        raise refusal("is too large", f"{MOST_MIB // 1024}GiB at most")
+    return mib
+
+
+def format_size(mib: int) -> str:
+    return f"{mib // 1024}GiB" if mib % 1024 == 0 else f"{mib}MiB"
+
+
+def parse_count_or_share(value: object) -> int | Share:
+    """A count of VMs, or a percentage of the group."""
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_COUNT:
+        return value
+    found = SHARE_RE.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise refusal("is neither a count nor a percentage", "write 1 or more, or 1% to 100%")
+    return Share(int(found[1]))
+
+
+def format_count_or_share(value: int | Share) -> int | str:
+    return value if isinstance(value, int) else f"{value.percent}%"
+
+
+def text(pattern: str, example: str) -> WithJsonSchema:
+    return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
+
+
+Duration = Annotated[
+    float,
+    PlainValidator(parse_positive_duration),
+    PlainSerializer(format_duration),
+    text(DURATION_PATTERN, "90s"),
+]
+DurationOrNone = Annotated[
+    float,
+    PlainValidator(parse_duration),
+    PlainSerializer(format_duration),
+    text(DURATION_PATTERN, "10s"),
+]
+"""A duration that may be `0s`."""
+Size = Annotated[
+    int, PlainValidator(parse_size), PlainSerializer(format_size), text(SIZE_PATTERN, "256MiB")
+]
+CountOrShare = Annotated[
+    int | Share,
+    PlainValidator(parse_count_or_share),
+    PlainSerializer(format_count_or_share),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"type": "integer", "minimum": 1, "maximum": MOST_COUNT},
+                {"type": "string", "pattern": SHARE_PATTERN},
+            ]
+        }
+    ),
+]
