@@ -1,0 +1,134 @@
+"""Turns checked manifests into drafts: all that one document says by itself, without the repository."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+from reconciler.model import manifest
+from reconciler.model.desired import (
+    HealthPolicy,
+    OnFailure,
+    RollbackPolicy,
+    UpdatePolicy,
+    VMSpec,
+    Volume,
+)
+from reconciler.model.health import Check, HttpCheck, ProcessCheck, TcpCheck
+from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.machine import Forward, UserNetwork
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.quantity import Share
+
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, never listened on
+LOOPBACK = "127.0.0.1"
+MAC_PREFIX = "52:54:00"
+NO_KERNEL = KernelSpec.of("", DebianKernel())
+
+
+@dataclass(frozen=True, slots=True)
+class HostFiles:
+    """A kernel and an initrd of the host, by path."""
+
+    kernel: str
+    initrd: str
+
+
+@dataclass(frozen=True, slots=True)
+class VMDraft:
+    """A VM whose layers, kernel and digest are still open."""
+
+    document: int
+    """Which document of its file."""
+    spec: VMSpec
+    trees: tuple[str | None, ...]
+    """For each layer the folder as written, or None for the busybox base."""
+    kernel: HostFiles | None
+    """None: the bundle `debian`."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDraft:
+    document: int
+    name: GroupName
+    max_unavailable: int | Share
+    canary: tuple[VMName, ...]
+    on_failure: OnFailure
+
+
+def draft_of(document: int, face: manifest.MicroVM | manifest.Group) -> VMDraft | GroupDraft:
+    if isinstance(face, manifest.MicroVM):
+        return _vm(document, face)
+    return GroupDraft(
+        document,
+        GroupName(face.metadata.name),
+        face.spec.max_unavailable,
+        tuple(VMName(name) for name in face.spec.canary),
+        face.spec.on_failure,
+    )
+
+
+def derived_mac(vm: str, index: int) -> str:
+    """Always the same for the same interface of the same VM."""
+    raw = hashlib.sha256(f"{vm}/{index}".encode()).hexdigest()
+    return f"{MAC_PREFIX}:{raw[0:2]}:{raw[2:4]}:{raw[4:6]}"
+
+
+def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
+    meta, spec = face.metadata, face.spec
+    draft = VMSpec(
+        name=VMName(meta.name),
+        group=GroupName(meta.group or ""),
+        labels=tuple(sorted(meta.labels.items())),
+        hypervisor=spec.hypervisor,
+        vcpu=spec.vcpu,
+        memory_mib=spec.memory,
+        kernel=NO_KERNEL,
+        format=spec.store.format,
+        layers=(),
+        volumes=tuple(Volume(v.name, v.mount_point, v.size, v.fs_type) for v in spec.volumes),
+        networks=tuple(
+            UserNetwork(i.mac or derived_mac(meta.name, n), tuple(map(_forward, i.forward)))
+            for n, i in enumerate(spec.interfaces)
+        ),
+        health=_health(spec),
+        update=UpdatePolicy(
+            tuple(VMName(name) for name in spec.update.after),
+            spec.update.stop_timeout,
+            spec.update.strategy,
+        ),
+        rollback=RollbackPolicy(spec.rollback.mode, spec.rollback.data_epoch),
+    )
+    kernel = None if spec.kernel == "debian" else HostFiles(spec.kernel.path, spec.kernel.initrd)
+    return VMDraft(document, draft, tuple(layer.tree for layer in spec.store.layers), kernel)
+
+
+def _forward(face: manifest.Forward) -> Forward:
+    return Forward(face.host, face.guest, face.protocol, face.address)
+
+
+def _health(spec: manifest.Spec) -> HealthPolicy:
+    hosts = {
+        forward.host: LOOPBACK if forward.address == ANY_ADDRESS else forward.address
+        for interface in spec.interfaces
+        for forward in interface.forward
+        if forward.protocol == "tcp"
+    }
+    health = spec.health
+    return HealthPolicy(
+        tuple(_check(check, hosts) for check in health.checks),
+        health.startup_deadline,
+        health.min_healthy_time,
+        health.period,
+        health.failure_threshold,
+    )
+
+
+def _check(face: manifest.Check, hosts: dict[int, str]) -> Check:
+    if (http := face.http) is not None:
+        return HttpCheck(
+            http.port, http.path, hosts[http.port], http.status, http.contains, http.timeout
+        )
+    if (tcp := face.tcp) is not None:
+        return TcpCheck(tcp.port, hosts[tcp.port], tcp.expect, tcp.timeout)
+    return ProcessCheck()

@@ -1,0 +1,90 @@
+"""The child that fetches: `python -m reconciler.source.fetcher MIB SECONDS KNOWN_HOSTS HOME`.
+
+It reads requests from standard input and answers on standard output, a JSON line each. It is
+killed when it is late, so it holds nothing that matters; it ends when its parent does.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import resource
+import shutil
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from reconciler.source.address import redacted_text
+from reconciler.source.failures import sorted_failure
+from reconciler.source.fetching import look, sweep
+from reconciler.source.library import MIB, bound_library
+from reconciler.source.request import MOST_LINE, Answer, Request
+
+MEMORY = 1024 * MIB
+"""Address space beside what a pack's index of the largest repository takes."""
+CONNECT_SECONDS = 10.0
+GRACE = 5
+"""Seconds past the deadline after which the child ends itself."""
+
+
+def main(arguments: list[str]) -> None:
+    repository_mib, seconds = int(arguments[0]), float(arguments[1])
+    limit(repository_mib)
+    settings = bound_library()
+    settings.owner_validation = False  # root may read a repository of another user
+    settings.server_connect_timeout = int(min(CONNECT_SECONDS, seconds) * 1000)
+    settings.server_timeout = int(seconds * 1000)
+    if known_hosts := arguments[2]:
+        settings.homedir = home_with(Path(known_hosts), Path(arguments[3]))
+    requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
+    threading.Thread(target=listen, args=(requests,), daemon=True).start()
+    swept = set[str]()
+    while True:
+        request = requests.get()
+        if request.mirror not in swept:
+            sweep(Path(request.mirror))
+            swept.add(request.mirror)
+        signal.alarm(int(request.deadline) + GRACE)
+        answer = answer_to(request)
+        signal.alarm(0)
+        sys.stdout.buffer.write(answer.line())
+        sys.stdout.buffer.flush()
+
+
+def limit(repository_mib: int) -> None:
+    """Bound memory and files; a write past the bound fails instead of killing."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    largest = repository_mib * MIB
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    memory = MEMORY + 2 * largest
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
+def home_with(known_hosts: Path, home: Path) -> str:
+    """A home that holds just the known hosts: libgit2 takes them from nowhere else."""
+    folder = home / ".ssh"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    shutil.copyfile(known_hosts, folder / "known_hosts")
+    return str(home)
+
+
+def listen(requests: queue.SimpleQueue[Request]) -> None:
+    """Take requests, and end when the parent is gone, even in the middle of a fetch."""
+    while line := sys.stdin.buffer.readline(MOST_LINE):
+        requests.put(Request.of(line))
+    os._exit(0)
+
+
+def answer_to(request: Request) -> Answer:
+    try:
+        return look(request)
+    except Exception as error:  # noqa: BLE001 - the parent raises it again, by its kind
+        found = sorted_failure(error)
+        message = redacted_text(str(found), request.url)[:500]
+        return Answer(kind=found.kind, message=message, hint=found.hint)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

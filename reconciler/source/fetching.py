@@ -1,0 +1,208 @@
+"""Fetches one revision into the bare mirror, and clones the mirror anew when it is broken."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import CredentialType, ObjectType
+
+from reconciler.source.address import host_of
+from reconciler.source.failures import LimitPassed, failure, sorted_failure
+from reconciler.source.request import Answer, Request
+
+HEX = re.compile(r"[0-9a-f]{4,40}")
+WHOLE_HEX = re.compile(r"[0-9a-f]{40}")
+BROKEN, NEW = ".broken", ".new"
+PARTIAL = ("pack_", "tmp_")
+MOST_OBJECTS = 5_000_000
+MOST_NAMED = 8
+EVERY_BRANCH = "+refs/heads/*:refs/reconciler/branches/*"
+
+Heads = dict[str, str]
+
+
+class Callbacks(pygit2.RemoteCallbacks):
+    """Bounds a transfer, and offers the one key that the settings name."""
+
+    def __init__(self, request: Request) -> None:
+        super().__init__()
+        self._request = request
+        self._offered = False
+
+    def credentials(
+        self, url: str, username_from_url: str | None, allowed_types: CredentialType
+    ) -> pygit2.Keypair | pygit2.Username:
+        if host_of(url) != host_of(self._request.url):  # a redirect must not carry a key away
+            raise failure("auth", f"{host_of(url)} asked for credentials of another host")
+        user = username_from_url or "git"
+        if allowed_types & CredentialType.USERNAME and not allowed_types & CredentialType.SSH_KEY:
+            return pygit2.Username(user)
+        wanted = self._request.ssh_key and allowed_types & CredentialType.SSH_KEY
+        if not wanted or self._offered:  # asked again: the server refused what it got
+            raise failure("auth", "authentication was refused")
+        self._offered = True
+        return pygit2.Keypair(user, None, self._request.ssh_key, "")
+
+    def transfer_progress(self, stats: pygit2.remotes.TransferProgress) -> None:
+        most = self._request.repository_bytes
+        if stats.received_bytes > most or stats.total_objects > MOST_OBJECTS:
+            raise LimitPassed(f"the repository is larger than {most >> 20} MiB")
+
+
+def look(request: Request) -> Answer:
+    """Bring the mirror up to date. Raises SourceError; the mirror is then as good as before."""
+    path = Path(request.mirror)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    exists = path.exists()
+    if exists and not request.anew:
+        try:
+            revision = _fetch(path, request)
+        except Exception as error:  # whatever it is, it gets a kind
+            found = sorted_failure(error)
+            if found.kind != "corrupt":
+                raise found from error
+        else:
+            if used_bytes(path) <= request.repository_bytes:
+                return Answer(revision)
+    return _clone(path, request)
+
+
+def _clone(path: Path, request: Request) -> Answer:
+    """Make a whole new mirror beside the old one, and only then change places."""
+    fresh = path.with_name(path.name + NEW)
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        revision = _fetch(fresh, request)
+        if used_bytes(fresh) > request.repository_bytes:
+            size = request.repository_bytes >> 20
+            raise LimitPassed(f"the repository is larger than {size} MiB")  # noqa: TRY301
+    except Exception as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise sorted_failure(error) from error
+    if path.exists():
+        aside = path.with_name(path.name + BROKEN)
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    fresh.rename(path)
+    return Answer(revision, cloned=True)
+
+
+def _fetch(path: Path, request: Request) -> str:
+    repository = (
+        pygit2.Repository(str(path))
+        if path.exists()
+        else pygit2.init_repository(str(path), bare=True)
+    )
+    try:
+        present = _present(repository, request)
+        if present is not None:
+            return present
+        return _fetch_into(repository, request)
+    finally:
+        repository.free()
+
+
+def _present(repository: pygit2.Repository, request: Request) -> str | None:
+    """A commit that was asked for by its id, and is here already."""
+    if request.want == "commit" and WHOLE_HEX.fullmatch(request.name):
+        return _commit(repository, request.name)
+    if request.want == "any" and HEX.fullmatch(request.name):
+        return _commit(repository, request.name)
+    return None
+
+
+def _commit(repository: pygit2.Repository, name: str) -> str | None:
+    try:
+        return str(repository.revparse_single(name).peel(pygit2.Commit).id)
+    except (KeyError, ValueError, pygit2.GitError):
+        return None
+
+
+def _fetch_into(repository: pygit2.Repository, request: Request) -> str:
+    remote = repository.remotes.create_anonymous(request.url)
+    callbacks = Callbacks(request)
+    heads: Heads = {h.name or "": str(h.oid) for h in remote.list_heads(callbacks=callbacks)}
+    if request.want == "commit":
+        return _fetch_commit(repository, remote, request)
+    name, oid = choose(heads, request)
+    known = repository.references.get(request.ref)
+    if known is None or str(known.target) != oid or _commit(repository, oid) is None:
+        remote.fetch([f"+{name}:{request.ref}"], callbacks=callbacks)
+    revision = _commit(repository, request.ref)
+    if revision is None:
+        kind = repository.revparse_single(request.ref).type
+        if kind in (ObjectType.TREE, ObjectType.BLOB, ObjectType.TAG):
+            raise failure("missing", f"{name} does not name a commit")
+        raise failure("corrupt", f"{request.ref} is not in the mirror after a fetch")
+    return revision
+
+
+def _fetch_commit(repository: pygit2.Repository, remote: pygit2.Remote, request: Request) -> str:
+    """By its id where the server allows it, else with all branches."""
+    if not WHOLE_HEX.fullmatch(request.name):
+        raise failure("missing", "source.commit is not a commit id", "write all 40 hex digits")
+    attempts: tuple[Callable[[], str], ...] = (
+        lambda: f"+{request.name}:{request.ref}",
+        lambda: EVERY_BRANCH,
+    )
+    for index, refspec in enumerate(attempts):
+        try:
+            remote.fetch([refspec()], callbacks=Callbacks(request))
+        except pygit2.GitError:
+            if index == len(attempts) - 1:
+                raise
+        if (found := _commit(repository, request.name)) is not None:
+            return found
+    raise failure("missing", f"no branch has the commit {request.name}")
+
+
+def choose(heads: Heads, request: Request) -> tuple[str, str]:
+    """The remote's name and id of what was asked for. Raises SourceError: missing or empty."""
+    if not heads:
+        raise failure("empty", "the repository has no commits")
+    candidates = {
+        "head": ["HEAD"],
+        "branch": [f"refs/heads/{request.name}"],
+        "tag": [f"refs/tags/{request.name}"],
+        "any": [f"refs/heads/{request.name}", f"refs/tags/{request.name}"],
+        "commit": [],
+    }[request.want]
+    if request.want == "any" and request.name == "HEAD":
+        candidates = ["HEAD"]
+    for name in candidates:
+        if name in heads:
+            return name, heads[name]
+    prefix = "refs/tags/" if request.want == "tag" else "refs/heads/"
+    known = [n.removeprefix(prefix) for n in heads if n.startswith(prefix)]
+    listed = ", ".join(known[:MOST_NAMED]) or "none"
+    if request.want == "head":
+        raise failure(
+            "missing", "the repository's HEAD names no branch that exists",
+            f"set source.branch; it has: {listed}",
+        )  # fmt: skip
+    what = {"branch": "branch", "tag": "tag"}.get(request.want, "branch, tag or commit")
+    raise failure("missing", f"the repository has no {what} {request.name[:80]}", f"has: {listed}")
+
+
+def used_bytes(path: Path) -> int:
+    """Space of the mirror's objects."""
+    return sum(
+        (Path(folder) / name).stat().st_size
+        for folder, _, names in os.walk(path / "objects")
+        for name in names
+    )
+
+
+def sweep(path: Path) -> None:
+    """Remove what a child that was killed left: locks and partial packs. Nobody else writes here."""
+    for lock in (*path.glob("*.lock"), *path.glob("refs/**/*.lock")):
+        lock.unlink(missing_ok=True)
+    for partial in path.glob("objects/pack/*"):
+        if partial.suffix == "" and partial.name.startswith(PARTIAL):
+            partial.unlink(missing_ok=True)
+    shutil.rmtree(path.with_name(path.name + NEW), ignore_errors=True)

@@ -1,0 +1,213 @@
+"""A git repository as a source of desired states: fetched by a child, read from the mirror."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
+
+from reconciler.clock import Clock
+from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
+from reconciler.errors import ManifestErrors, SourceError
+from reconciler.model.desired import DesiredState, Fetched
+from reconciler.model.names import Revision
+from reconciler.model.status import SourceStatus
+from reconciler.source.address import local_path, redacted_url
+from reconciler.source.child import FetchChild
+from reconciler.source.failures import failure
+from reconciler.source.library import MIB, bound_library
+from reconciler.source.mirror import Limits, Mirror
+from reconciler.source.pacing import delay_after
+from reconciler.source.request import Answer, Request, Want
+from reconciler.source.resolve import Resolver
+from reconciler.source.watch import LocalWatch
+
+TARGET = "refs/reconciler/target"
+PREVIEW = "refs/reconciler/preview"
+ATTEMPTS = 2
+"""At once, for a connection that broke; whatever lasts longer is the loop's to wait for."""
+SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.2
+MOST_REF = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A revision that was read and is bad: asked about again, it is not read again."""
+
+    revision: str
+    error: ManifestErrors
+
+
+class GitSource:
+    """Satisfies the engine's port `Source`. `close` it when done."""
+
+    def __init__(
+        self,
+        config: SourceConfig,
+        policy: PolicyConfig,
+        kernels: KernelsConfig,
+        git_dir: Path,
+        clock: Clock,
+    ) -> None:
+        bound_library()
+        self._config = config
+        self._clock = clock
+        self._local = local_path(config.url)
+        self._path = git_dir / config.name
+        limits = Limits(config.max_files, config.max_file_kib * 1024)
+        self._mirror = Mirror(self._path, config.path, limits)
+        self._resolver = Resolver(policy, kernels)
+        home = git_dir / f"{config.name}.home"
+        self._child = FetchChild(
+            config.max_repository_mib, config.fetch_timeout, config.known_hosts, home
+        )
+        self._lock = asyncio.Lock()
+        self._given: Revision | None = None
+        self._rejected: Rejected | None = None
+        self._status = SourceStatus(config.name, redacted_url(config.url), None, 0)
+        self._watch: LocalWatch | None = None
+
+    @property
+    def repository(self) -> Path:
+        return self._path
+
+    @property
+    def parsed_files(self) -> int:
+        """Files of manifests that were parsed, ever."""
+        return self._resolver.parsed_files
+
+    @property
+    def child_pid(self) -> int | None:
+        """The fetching child's, while it lives."""
+        return self._child.pid
+
+    def status(self) -> SourceStatus:
+        return self._status
+
+    def next_delay(self, failures: int) -> float:
+        return delay_after(
+            failures,
+            self._config.poll_interval,
+            local=self._local is not None,
+            draw=random.random(),  # noqa: S311 - spreads load, hides nothing
+        )
+
+    async def fetch(self) -> Fetched:
+        """Look now. Whatever goes wrong, what was read before stays as it was."""
+        async with self._lock:
+            try:
+                return await self._fetch()
+            except SourceError as error:
+                failures = self._status.failures + 1
+                self._status = replace(self._status, failures=failures, error=str(error))
+                raise
+            finally:
+                if self._watch is not None:
+                    self._watch.refresh()
+
+    async def _fetch(self) -> Fetched:
+        answer = await self._ask(self._request(*self._wanted(), TARGET))
+        revision = Revision(answer.revision)
+        if revision == self._given:
+            self._succeeded()
+            return Fetched(None, changed=False)
+        if self._rejected is not None and revision == self._rejected.revision:
+            self._succeeded()
+            error = self._rejected.error
+            raise ManifestErrors(list(error.problems), revision=error.revision)
+        try:
+            state = await self._read(revision)
+        except ManifestErrors as error:
+            self._rejected = Rejected(revision, error)
+            self._succeeded()
+            raise
+        self._given, self._rejected = revision, None
+        self._succeeded()
+        return Fetched(state, changed=True)
+
+    async def load(self, revision: Revision) -> DesiredState:
+        """A revision that was fetched before, and is from now on the one that is known."""
+        async with self._lock:
+            state = await asyncio.to_thread(self._resolve, revision)
+            self._given = revision
+            return state
+
+    async def preview(self, ref: str) -> DesiredState:
+        """What a branch, tag or commit says, without adopting it."""
+        if not ref or len(ref) > MOST_REF or not ref.isprintable():
+            raise failure("missing", "not a name of a branch, tag or commit")
+        async with self._lock:
+            answer = await self._ask(self._request("any", ref, PREVIEW))
+            return await self._read(Revision(answer.revision))
+
+    def watch(self, callback: Callable[[], None]) -> None:
+        """Call back on the running loop when a local repository's refs move; a hint, no promise."""
+        if self._local is not None:
+            self._watch = LocalWatch(self._local, callback)
+
+    async def close(self) -> None:
+        if self._watch is not None:
+            await asyncio.to_thread(self._watch.close)
+            self._watch = None
+        await self._child.close()
+
+    def _wanted(self) -> tuple[Want, str]:
+        config = self._config
+        if config.commit:
+            return "commit", config.commit
+        if config.tag:
+            return "tag", config.tag
+        return ("branch", config.branch) if config.branch else ("head", "")
+
+    def _request(self, want: Want, name: str, ref: str) -> Request:
+        return Request(
+            mirror=str(self._path),
+            url=str(self._local) if self._local is not None else self._config.url,
+            want=want,
+            name=name,
+            ref=ref,
+            deadline=self._config.fetch_timeout,
+            repository_bytes=self._config.max_repository_mib * MIB,
+            ssh_key=self._config.ssh_key,
+        )
+
+    async def _ask(self, request: Request) -> Answer:
+        """Ask the child within one deadline, at once again when a remote's connection broke."""
+        retrying = AsyncRetrying(
+            stop=stop_after_attempt(ATTEMPTS if self._local is None else 1),
+            wait=wait_random(SHORTEST_PAUSE, LONGEST_PAUSE),
+            retry=retry_if_exception(is_transient),
+            reraise=True,
+        )
+        try:
+            async with asyncio.timeout(request.deadline):
+                return await retrying(self._child.ask, request)
+        except TimeoutError:
+            raise failure("timeout", f"no answer within {request.deadline:g} s") from None
+
+    async def _read(self, revision: Revision) -> DesiredState:
+        """Resolve a fetched revision; a mirror that turns out broken is cloned anew, once."""
+        try:
+            return await asyncio.to_thread(self._resolve, revision)
+        except SourceError as error:
+            if error.kind != "corrupt":
+                raise
+        request = replace(self._request(*self._wanted(), TARGET), anew=True)
+        await self._ask(request)
+        return await asyncio.to_thread(self._resolve, revision)
+
+    def _resolve(self, revision: Revision) -> DesiredState:
+        with self._mirror.open(revision) as commit:
+            return self._resolver.resolve(commit)
+
+    def _succeeded(self) -> None:
+        wall = self._clock.now().wall
+        self._status = replace(self._status, last_success_wall=wall, failures=0, error="")
+
+
+def is_transient(error: BaseException) -> bool:
+    return isinstance(error, SourceError) and error.kind == "network"

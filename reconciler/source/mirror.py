@@ -1,0 +1,261 @@
+"""Reads commits from the bare mirror, object by object; nothing is ever checked out."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import ObjectType
+
+from reconciler.errors import SourceError
+from reconciler.model.names import Revision
+from reconciler.source import gittree
+from reconciler.source.gittree import Listing
+from reconciler.source.snapshot import FileRefused, ManifestFile, Oddity
+
+REVISION = re.compile(r"[0-9a-f]{40}")
+TREE_LINE = re.compile(rb"tree ([0-9a-f]{40})\n")
+MOST_DEPTH = 64
+"""Folders in folders."""
+MOST_ENTRIES = 1_000_000
+"""Of a revision, below the folder of manifests; and of a layer."""
+MOST_LINK_BYTES = 4096
+MOST_TREE_BYTES = 64 * 1024 * 1024
+REMEMBERED = 100_000
+"""Folders whose listing or completeness is remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    files: int
+    file_bytes: int
+
+
+class Mirror:
+    """What was read of a repository, by object id; outlives the many times it is opened."""
+
+    def __init__(self, path: Path, folder: str, limits: Limits) -> None:
+        self.path = path
+        self.limits = limits
+        self.folder = posixpath.normpath(folder).strip("/") if folder.strip("./") else ""
+        self.listings: dict[bytes, Listing] = {}
+        self.complete: set[bytes] = set()
+        """Trees known to be whole, with all below them."""
+
+    @contextmanager
+    def open(self, revision: Revision) -> Iterator[Commit]:
+        """One commit. Raises SourceError: missing, corrupt or limit.
+
+        The repository is opened for each look, for libgit2 keeps files of packs open for ever.
+        """
+        repository = None
+        if not self.path.exists():
+            raise no_commit(revision)
+        try:
+            repository = pygit2.Repository(str(self.path))
+            yield Commit(self, repository, revision)
+        except (pygit2.GitError, gittree.NotATree) as error:
+            raise SourceError(
+                f"the mirror cannot be read: {str(error)[:200]}", kind="corrupt",
+                hint="it is set aside and cloned again at the next look",
+            ) from error  # fmt: skip
+        finally:
+            if repository is not None:
+                repository.free()
+
+
+class Commit:
+    """A revision as a Snapshot: its manifest files, its oddities, and its folders by path."""
+
+    def __init__(self, mirror: Mirror, repository: pygit2.Repository, revision: Revision) -> None:
+        self._mirror = mirror
+        self._repository = repository
+        self.revision = revision
+        self._root = self._root_of(revision)
+        self.files: list[ManifestFile] = []
+        self.oddities: list[Oddity] = []
+        self._trees: dict[str, str] = {}
+        self._folders: dict[bytes, dict[str, bytes]] = {}
+        self._walk()
+
+    def _root_of(self, revision: Revision) -> bytes:
+        oid = pygit2.Oid(hex=revision) if REVISION.fullmatch(revision) else None
+        if oid is None or not self._repository.odb.exists(oid):
+            raise no_commit(revision)
+        kind, raw = self._repository.read(oid)
+        tree = TREE_LINE.match(raw)
+        if kind != ObjectType.COMMIT or tree is None:
+            raise no_commit(revision)
+        return bytes.fromhex(tree[1].decode())
+
+    def read(self, file: ManifestFile) -> bytes:
+        most = self._mirror.limits.file_bytes
+        if self._size(file.blob) > most:
+            raise FileRefused(
+                f"is larger than {most // 1024} KiB", "split it, or raise source.max_file_kib"
+            )
+        return self._blob(file.blob)
+
+    def tree(self, path: str) -> str:
+        known = self._trees.get(path)
+        if known is None:
+            known = self._trees[path] = self._tree(path)
+        return known
+
+    def _tree(self, path: str) -> str:
+        found = self._find(path)
+        if found is None:
+            raise FileRefused(
+                f"{path or '.'} does not exist in the repository", "commit the folder"
+            )
+        mode, oid = found
+        if mode != gittree.TREE:
+            kind = {gittree.LINK: "a symbolic link", gittree.SUBMODULE: "a submodule"}
+            raise FileRefused(f"{path} is {kind.get(mode, 'a file')}", "name a folder of files")
+        self._check_complete(oid, path)
+        return oid.hex()
+
+    # Objects
+
+    def _size(self, oid: bytes) -> int:
+        _, size = self._repository.odb.read_header(pygit2.Oid(raw=oid))
+        return size
+
+    def _blob(self, oid: bytes) -> bytes:
+        kind, content = self._repository.read(pygit2.Oid(raw=oid))
+        if kind != ObjectType.BLOB:
+            raise gittree.NotATree(f"{oid.hex()} is no file")
+        return content
+
+    def _raw_tree(self, oid: bytes) -> bytes:
+        if self._size(oid) > MOST_TREE_BYTES:
+            raise too_much(f"a folder has more than {MOST_TREE_BYTES >> 20} MiB of names")
+        kind, content = self._repository.read(pygit2.Oid(raw=oid))
+        if kind != ObjectType.TREE:
+            raise gittree.NotATree(f"{oid.hex()} is no folder")
+        return content
+
+    def _listing(self, oid: bytes) -> Listing:
+        known = self._mirror.listings
+        if oid not in known:
+            if len(known) >= REMEMBERED:
+                known.clear()
+            known[oid] = gittree.listing_of(self._raw_tree(oid))
+        return known[oid]
+
+    # Walking
+
+    def _find(self, path: str) -> tuple[bytes, bytes] | None:
+        """Mode and id of what stands at a path."""
+        mode, oid = gittree.TREE, self._root
+        for part in path.split("/") if path else ():
+            if mode != gittree.TREE:
+                return None
+            if oid not in self._folders:
+                self._folders[oid] = dict(self._listing(oid).folders)
+            if part in self._folders[oid]:
+                oid = self._folders[oid][part]
+                continue
+            wanted = part.encode()
+            entries = gittree.entries_of(self._raw_tree(oid))
+            found = next(((m, o) for m, name, o in entries if name == wanted), None)
+            if found is None:
+                return None
+            mode, oid = found
+        return mode, oid
+
+    def _walk(self) -> None:
+        found = self._find(self._mirror.folder)
+        if found is None:
+            return  # no manifests: an empty desired state, which the planner judges
+        mode, oid = found
+        if mode != gittree.TREE:
+            self.oddities.append(
+                Oddity(self._mirror.folder, "is not a folder", "correct source.path")
+            )
+            return
+        entries = 0
+        stack = [(self._mirror.folder, oid, 0)]
+        while stack:
+            folder, oid, depth = stack.pop()
+            if depth > MOST_DEPTH:
+                raise too_much(f"more than {MOST_DEPTH} folders in folders")
+            listing = self._listing(oid)
+            prefix = folder + "/" if folder else ""
+            self.files.extend(ManifestFile(prefix + name, blob) for name, blob in listing.files)
+            self.oddities.extend(Oddity(prefix + name, *why) for name, *why in listing.odd)
+            for name, blob in listing.links:
+                self._judge_link(prefix + name, blob)
+            stack.extend((prefix + name, tree, depth + 1) for name, tree in listing.folders)
+            entries += listing.entries
+            if entries > MOST_ENTRIES:
+                raise too_much(f"more than {MOST_ENTRIES} entries")
+            if len(self.files) > self._mirror.limits.files:
+                raise too_much(f"more than {self._mirror.limits.files} files of manifests")
+        self.files.sort(key=lambda file: file.path)
+
+    def _judge_link(self, path: str, blob: bytes) -> None:
+        """A link to a file is nobody's business; one to a folder may hide manifests."""
+        target = b"/"
+        if self._size(blob) <= MOST_LINK_BYTES:
+            target = self._blob(blob)
+        text = target.decode("utf-8", "replace")
+        joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
+        outside = joined.startswith(("/", "../")) or joined == ".."
+        found = None if outside else self._find("" if joined == "." else joined)
+        if outside or (found is not None and found[0] == gittree.TREE):
+            self.oddities.append(
+                Oddity(path, "is a symbolic link, which is never followed", "move the folder here")
+            )
+
+    def _check_complete(self, root: bytes, path: str) -> None:
+        """Every object of a layer is there, and none is a submodule; each tree is walked once."""
+        complete, odb = self._mirror.complete, self._repository.odb
+        if root in complete:
+            return
+        walked, entries = set[bytes](), 0
+        stack = [(root, 0)]
+        while stack:
+            oid, depth = stack.pop()
+            if oid in complete or oid in walked:
+                continue
+            if depth > MOST_DEPTH:
+                raise FileRefused(
+                    f"{path} has more than {MOST_DEPTH} folders in folders", "flatten it"
+                )
+            for mode, name, inner in gittree.entries_of(self._raw_tree(oid)):
+                entries += 1
+                if mode == gittree.SUBMODULE:
+                    text = gittree.printable(name.decode("utf-8", "replace"))
+                    raise FileRefused(
+                        f"{path} holds the submodule {text}", "copy its files instead"
+                    )
+                if mode == gittree.TREE:
+                    stack.append((inner, depth + 1))
+                elif not odb.exists(pygit2.Oid(raw=inner)):
+                    raise gittree.NotATree(f"{inner.hex()} is missing")
+            if entries > MOST_ENTRIES:
+                raise FileRefused(f"{path} has more than {MOST_ENTRIES} entries", "split it")
+            walked.add(oid)
+        if len(complete) > REMEMBERED:
+            complete.clear()
+        complete |= walked
+
+
+def too_much(what: str) -> SourceError:
+    return SourceError(
+        f"the repository has {what}", kind="limit", hint="narrow source.path, or raise the limit"
+    )
+
+
+def no_commit(revision: str) -> SourceError:
+    return SourceError(
+        f"the mirror has no commit {revision[:40]}",
+        kind="missing",
+        hint="it may have left the repository's history",
+    )

@@ -1,0 +1,57 @@
+"""What the daemon asks of its fetching child, as JSON lines over pipes."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+Want = Literal["head", "branch", "tag", "commit", "any"]
+MOST_LINE = 1024 * 1024
+"""Bytes of one line; a longer one is a fault of the child."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Bring a revision into the mirror and say which it is."""
+
+    mirror: str
+    url: str
+    want: Want
+    name: str
+    ref: str
+    """Where the mirror remembers it."""
+    deadline: float
+    """Seconds; past them the child ends itself, should nobody else."""
+    repository_bytes: int
+    ssh_key: str = ""
+    anew: bool = False
+    """Clone again even though the mirror looks well."""
+
+    def line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @staticmethod
+    def of(line: bytes) -> Request:
+        return Request(**json.loads(line))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A revision, or why there is none."""
+
+    revision: str = ""
+    cloned: bool = False
+    """The mirror is another one than before."""
+    kind: str = ""
+    message: str = ""
+    hint: str = ""
+
+    def line(self) -> bytes:
+        return json.dumps(asdict(self)).encode() + b"\n"
+
+    @staticmethod
+    def of(line: bytes) -> Answer:
+        """Raises ValueError or TypeError for what is no answer."""
+        found: dict[str, Any] = json.loads(line)
+        return Answer(**found)

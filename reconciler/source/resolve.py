@@ -1,0 +1,257 @@
+"""The documents of one revision become its desired state, or every problem that they have."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from reconciler.config import KernelsConfig, PolicyConfig
+from reconciler.errors import ManifestErrors, Problem, SourceError
+from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
+from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.quantity import Share
+from reconciler.source import crosscheck
+from reconciler.source.bounds import policy_faults
+from reconciler.source.declared import Declared, Report
+from reconciler.source.drafts import NO_KERNEL, GroupDraft, VMDraft
+from reconciler.source.explain import dotted
+from reconciler.source.hostfiles import HostKernels
+from reconciler.source.parsing import ParsedFile, parse_file
+from reconciler.source.places import Fault
+from reconciler.source.snapshot import FileRefused, ManifestFile, Snapshot
+
+MOST_BYTES = 64 * 1024 * 1024
+"""Of all manifests of a revision together."""
+SPARE_ENTRIES = 1_000
+"""By how much the cache may outgrow twice the files of a revision."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """A parsed file at its path."""
+
+    file: ManifestFile
+    parsed: ParsedFile
+    folders: frozenset[str]
+    """What its layers name, from the root of the repository."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A VM with what it was resolved from: while that is equal, the same object is handed out."""
+
+    folders: tuple[str | None, ...]
+    """Of its layers, from the root of the repository; None for the busybox base."""
+    trees: tuple[str, ...]
+    """Their ids; empty for the busybox base."""
+    kernel: KernelSpec
+    declared: Declared[VMSpec]
+
+
+class Resolver:
+    """Remembers by content, so that a commit costs what it changed."""
+
+    def __init__(self, policy: PolicyConfig, kernels: KernelsConfig) -> None:
+        self._policy = policy
+        self._debian = KernelSpec.of(
+            "debian", DebianKernel(kernels.debian.package, kernels.debian.version)
+        )
+        self._host_kernels = HostKernels(policy.host_paths)
+        self._placed: dict[ManifestFile, PlacedFile] = {}
+        self._resolved: dict[tuple[ManifestFile, int], Resolved] = {}
+        self.parsed_files = 0
+        """Files that were parsed, ever; those known by their content are not parsed again."""
+
+    def resolve(self, snapshot: Snapshot) -> DesiredState:
+        """Raises ManifestErrors with all problems, or SourceError."""
+        report = Report(snapshot)
+        placed = [self._placed.get(file) or self._place(file, snapshot) for file in snapshot.files]
+        if sum(one.parsed.size for one in placed) > MOST_BYTES:
+            raise SourceError(
+                f"the manifests have more than {MOST_BYTES >> 20} MiB together",
+                kind="limit",
+                hint="narrow source.path",
+            )
+        manifests = list(self._outside_layers(placed, snapshot, report))
+        vms, groups = self._declared(manifests, snapshot, report)
+        state = assemble(snapshot, vms, groups, report)
+        self._forget(snapshot, placed)
+        if report.problems:
+            raise ManifestErrors(list(set(report.problems)), revision=snapshot.revision)
+        return state
+
+    def _place(self, file: ManifestFile, snapshot: Snapshot) -> PlacedFile:
+        try:
+            content = snapshot.read(file)
+            self.parsed_files += 1
+            parsed = parse_file(content)
+        except FileRefused as error:
+            parsed = ParsedFile(0, faults=(Fault(1, 1, str(error), error.hint),))
+        inside = (folder_at(file, tree) for tree in parsed.trees)
+        folders = frozenset(folder for folder in inside if folder is not None)
+        self._placed[file] = placed = PlacedFile(file, parsed, folders)
+        return placed
+
+    def _outside_layers(
+        self, placed: list[PlacedFile], snapshot: Snapshot, report: Report
+    ) -> Iterator[PlacedFile]:
+        """Files in a layer's folder are the guest's own; a manifest there is a mistake."""
+        layers = set[str]().union(*(one.folders for one in placed))
+        inside: dict[str, bool] = {}
+        for one in placed:
+            folder = posixpath.dirname(one.file.path)
+            if folder not in inside:
+                inside[folder] = is_inside(folder, layers)
+            if not inside[folder]:
+                yield one
+            elif one.parsed.is_manifest:
+                report.problems.append(
+                    Problem(
+                        one.file.path, 1, 1,
+                        "a manifest inside the folder of a layer", "move it out of that folder",
+                    )
+                )  # fmt: skip
+        for odd in snapshot.oddities:
+            if not is_inside(posixpath.dirname(odd.path), layers):
+                report.problems.append(Problem(odd.path, 1, 1, odd.message, odd.hint))
+
+    def _declared(
+        self, manifests: list[PlacedFile], snapshot: Snapshot, report: Report
+    ) -> tuple[list[Declared[VMSpec]], list[Declared[GroupDraft]]]:
+        vms: list[Declared[VMSpec]] = []
+        groups: list[Declared[GroupDraft]] = []
+        for one in manifests:
+            for fault in one.parsed.faults:
+                report.problems.append(
+                    Problem(one.file.path, fault.line, fault.col, fault.message, fault.hint)
+                )
+            for draft in one.parsed.drafts:
+                if isinstance(draft, VMDraft):
+                    known = self._resolved.get((one.file, draft.document))
+                    if known is None or not self._holds(known, draft, snapshot):
+                        vms.append(self._vm(one.file, draft, snapshot, report))
+                    else:
+                        vms.append(known.declared)
+                else:
+                    groups.append(Declared(one.file, draft.document, draft))
+        return vms, groups
+
+    def _holds(self, known: Resolved, draft: VMDraft, snapshot: Snapshot) -> bool:
+        """Whether the repository and the host still give a VM what they gave it before."""
+        try:
+            for folder, tree in zip(known.folders, known.trees, strict=True):
+                if folder is not None and snapshot.tree(folder) != tree:
+                    return False
+            return draft.kernel is None or self._host_kernels.spec(draft.kernel) == known.kernel
+        except FileRefused:
+            return False
+
+    def _vm(
+        self, file: ManifestFile, draft: VMDraft, snapshot: Snapshot, report: Report
+    ) -> Declared[VMSpec]:
+        """The resolved VM; when it has problems, the draft, so that cross checks still see it."""
+        before = len(report.problems)
+        unfinished = Declared(file, draft.document, draft.spec)
+        folders = tuple(None if tree is None else folder_at(file, tree) for tree in draft.trees)
+        trees = self._trees(unfinished, draft, snapshot, report)
+        kernel = self._kernel(unfinished, draft, report)
+        for fault in policy_faults(draft.spec, self._policy):
+            report.add(unfinished, fault.at, f"{dotted(fault.at)}: {fault.message}", fault.hint)
+        if len(report.problems) > before:
+            return unfinished
+        done = Declared(file, draft.document, finished(draft, trees, kernel))
+        self._resolved[file, draft.document] = Resolved(folders, trees, kernel, done)
+        return done
+
+    def _trees(
+        self, vm: Declared[VMSpec], draft: VMDraft, snapshot: Snapshot, report: Report
+    ) -> tuple[str, ...]:
+        """For each layer the id of its tree; empty for the busybox base."""
+        ids = []
+        for index, tree in enumerate(draft.trees):
+            try:
+                ids.append("" if tree is None else tree_id(vm.file, tree, snapshot))
+            except FileRefused as error:
+                at = ("spec", "store", "layers", index, "tree")
+                report.add(vm, at, f"{dotted(at)}: {error}", error.hint)
+        return tuple(ids)
+
+    def _kernel(self, vm: Declared[VMSpec], draft: VMDraft, report: Report) -> KernelSpec:
+        if draft.kernel is None:
+            return self._debian
+        try:
+            return self._host_kernels.spec(draft.kernel)
+        except FileRefused as error:
+            report.add(vm, ("spec", "kernel"), f"spec.kernel: {error}", error.hint)
+        return NO_KERNEL
+
+    def _forget(self, snapshot: Snapshot, placed: list[PlacedFile]) -> None:
+        """Drop what only older revisions had, once that is worth a walk."""
+        if len(self._placed) > 2 * len(snapshot.files) + SPARE_ENTRIES:
+            self._placed = {one.file: one for one in placed}
+            self._resolved = {k: v for k, v in self._resolved.items() if k[0] in self._placed}
+
+
+def assemble(
+    snapshot: Snapshot,
+    vms: list[Declared[VMSpec]],
+    groups: list[Declared[GroupDraft]],
+    report: Report,
+) -> DesiredState:
+    named = {VMName(n): vm for n, vm in crosscheck.unique("VM", vms, report).items()}
+    policies = {GroupName(n): g for n, g in crosscheck.unique("group", groups, report).items()}
+    crosscheck.check_ports(named, report)
+    crosscheck.check_macs(named, report)
+    crosscheck.check_order(named, report)
+    crosscheck.check_canaries(named, policies, report)
+    members = Counter(vm.what.group for vm in named.values())
+    return DesiredState(
+        snapshot.revision,
+        {name: vm.what for name, vm in named.items()},
+        {name: group_spec(group.what, members[name]) for name, group in policies.items()},
+    )
+
+
+def group_spec(draft: GroupDraft, members: int) -> GroupSpec:
+    most = draft.max_unavailable
+    count = most.of(members) if isinstance(most, Share) else most
+    return GroupSpec(draft.name, count, draft.canary, draft.on_failure)
+
+
+def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSpec:
+    layers = tuple(
+        LayerSpec.of(BusyboxSource() if path is None else TreeSource(tree, path), draft.spec.format)
+        for path, tree in zip(draft.trees, trees, strict=True)
+    )
+    spec = replace(draft.spec, layers=layers, kernel=kernel)
+    return replace(spec, digest=spec.compute_digest())
+
+
+def folder_at(file: ManifestFile, tree: str) -> str | None:
+    """A layer's folder from the repository's root; None when it lies outside."""
+    joined = posixpath.normpath(posixpath.join(posixpath.dirname(file.path), tree))
+    outside = joined.startswith(("../", "/")) or joined == ".."
+    return None if outside else "" if joined == "." else joined
+
+
+def tree_id(file: ManifestFile, tree: str, snapshot: Snapshot) -> str:
+    folder = folder_at(file, tree)
+    if folder is None:
+        raise FileRefused(f"{tree} leads out of the repository", "name a folder inside of it")
+    return snapshot.tree(folder)
+
+
+def is_inside(folder: str, layers: set[str]) -> bool:
+    """Whether the folder or one that holds it is a layer."""
+    if not layers:
+        return False
+    if "" in layers:
+        return True
+    while folder:
+        if folder in layers:
+            return True
+        folder = posixpath.dirname(folder)
+    return False
