@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
-from typing import Any, TypeVar
 
 from aiohttp import web
 
@@ -25,7 +23,7 @@ from reconciler.control.bodies import (
 )
 from reconciler.control.console import ConsoleReader
 from reconciler.control.describe import history_answer, plan_answer, vm_answer
-from reconciler.control.failures import BadQuestionError, NotFoundError, StoppingError, json_answer
+from reconciler.control.failures import BadQuestionError, NotFoundError, json_answer
 from reconciler.control.reports import DiffAnswer, EventsAnswer
 from reconciler.control.streams import Followers, console_pieces, event_lines, newest_events
 from reconciler.control.version import version
@@ -36,8 +34,6 @@ from reconciler.model.record import VMRecord
 
 BODY_SECONDS = 10.0
 """How long a peer may take to send a body of at most 64 KiB over a local socket."""
-
-T = TypeVar("T")
 
 
 class Api:
@@ -82,7 +78,7 @@ class Api:
 
     async def plan(self, request: web.Request) -> web.Response:
         query = _query(request, PlanQuery)
-        plan = await self._while_open(self._operator.plan(query.ref))
+        plan = await self._followers.unless_closing(self._operator.plan(query.ref))
         return json_answer(plan_answer(plan, self._clock.now()))
 
     async def history(self, request: web.Request) -> web.Response:
@@ -103,7 +99,7 @@ class Api:
             found = await self._operator.events(query.after, query.limit)
         if not query.follow:
             return json_answer(EventsAnswer(tuple(found)))
-        pieces = event_lines(self._operator, found, query.after or 0)
+        pieces = event_lines(self._operator, found, query.after or 0, self._followers)
         return await self._followers.stream(request, "application/x-ndjson", pieces)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
@@ -120,7 +116,7 @@ class Api:
     async def reconcile(self, request: web.Request) -> web.Response:
         body = parse_body(RECONCILE, await _read(request))
         work = self._operator.reconcile(wait=body.wait, timeout=body.timeout)
-        return json_answer(await self._while_open(work))
+        return json_answer(await self._followers.unless_closing(work))
 
     async def request(self, request: web.Request) -> web.Response:
         body = parse_body(REQUEST, await _read(request))
@@ -138,19 +134,6 @@ class Api:
             return self._operator.vm_record(name)
         except RequestRefused:
             return None
-
-    async def _while_open(self, work: Coroutine[Any, Any, T]) -> T:
-        """Its result, unless the face closes first: a long question must not delay the daemon's end."""
-        task = asyncio.ensure_future(work)
-        closing = asyncio.ensure_future(self._followers.closing.wait())
-        try:
-            await asyncio.wait({task, closing}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                return task.result()
-            raise StoppingError("the daemon is stopping", hint="ask again when it is back")
-        finally:
-            task.cancel()
-            closing.cancel()
 
 
 def _vm_name(request: web.Request) -> VMName:

@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Coroutine, Iterator
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from reconciler.control.console import ConsoleReader
-from reconciler.control.failures import BusyError
+from reconciler.control.failures import BusyError, StoppingError
 from reconciler.control.serial import encode
 from reconciler.engine.operator import Operator
 from reconciler.model.record import Event
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MOST_FOLLOWERS = 64
 """Streams at one time; each costs a wake-up a second and a buffer of some 64 KiB."""
@@ -44,13 +46,26 @@ class Followers:
         finally:
             self._count -= 1
 
+    async def unless_closing(self, work: Coroutine[Any, Any, T]) -> T:
+        """Its result; a long question must not delay the daemon's end. Raises StoppingError."""
+        task = asyncio.ensure_future(work)
+        closing = asyncio.ensure_future(self.closing.wait())
+        try:
+            await asyncio.wait({task, closing}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                return task.result()
+            raise StoppingError("the daemon is stopping", hint="ask again when it is back")
+        finally:
+            task.cancel()
+            closing.cancel()
+
     async def pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.closing.wait()
 
     async def stream(
-        self, request: web.Request, content_type: str, pieces: AsyncIterator[bytes]
+        self, request: web.Request, content_type: str, pieces: AsyncGenerator[bytes, None]
     ) -> web.StreamResponse:
         """Send pieces as they come; an empty one only asks whether to go on."""
         with self.one_more():
@@ -58,13 +73,14 @@ class Followers:
             await response.prepare(request)
             # Past this point no error can be answered any more: the stream just ends.
             try:
-                async for piece in pieces:
-                    if self.closing.is_set() or _gone(request):
-                        break
-                    if piece:
-                        await response.write(piece)
+                async with contextlib.aclosing(pieces):
+                    async for piece in pieces:
+                        if self.closing.is_set() or _gone(request):
+                            break
+                        if piece:
+                            await response.write(piece)
                 await response.write_eof()
-            except ConnectionError:
+            except (ConnectionError, StoppingError):
                 pass
             except Exception:
                 log.exception("the stream %s broke", request.path)
@@ -85,7 +101,9 @@ async def newest_events(operator: Operator, limit: int) -> list[Event]:
     return kept
 
 
-async def event_lines(operator: Operator, first: list[Event], after: int) -> AsyncIterator[bytes]:
+async def event_lines(
+    operator: Operator, first: list[Event], after: int, followers: Followers
+) -> AsyncGenerator[bytes, None]:
     """JSON lines: these events, then each newer one."""
     events = first
     while True:
@@ -93,13 +111,13 @@ async def event_lines(operator: Operator, first: list[Event], after: int) -> Asy
         if events:
             after = events[-1].sequence
         else:
-            await operator.wait_event(after, EVENT_WAIT)
+            await followers.unless_closing(operator.wait_event(after, EVENT_WAIT))
         events = await operator.events(after, PAGE)
 
 
 async def console_pieces(
     reader: ConsoleReader, lines: int, followers: Followers
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The log's last lines, then what the guest adds."""
     yield reader.tail(lines)
     while True:
