@@ -259,6 +259,7 @@ async def test_a_port_that_somebody_else_has_ends_the_vmm_with_its_own_words(hos
 
 async def test_a_volume_that_another_vmm_uses_is_not_opened_twice(host: Host) -> None:
     process = await host.start()
+    await host.healthy(process)
     other = replace(
         host.machine,
         vm=VMName("other"),
