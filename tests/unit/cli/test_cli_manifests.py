@@ -79,3 +79,11 @@ async def test_manifest_text_cannot_drive_the_terminal(run: Run, folder: Path) -
     shown = await run("validate", str(folder))
     assert shown.code == 1
     assert not set(shown.out + shown.err) & set("\x1b\u202e")
+
+
+async def test_the_schema_is_json_that_names_both_kinds(run: Run) -> None:
+    shown = await run("schema")
+    assert (shown.code, shown.out) == (0, (await run("schema", "-o", "json")).out)
+    text = json.dumps(json.loads(shown.out))
+    assert "MicroVM" in text
+    assert "maxUnavailable" in text
