@@ -13,7 +13,7 @@ from typing import Any
 TIMEOUT = 10.0
 
 
-class DaemonAway(Exception):  # noqa: N818 - a state, which is expected now and then, and no error
+class DaemonAway(Exception):
     """Nobody answers on the control socket."""
 
 

@@ -47,7 +47,8 @@ def use_ports(repository: Repository, ports: dict[str, int]) -> None:
     for vm, wanted in SAMPLE_PORTS.items():
         path = repository.work / manifest_of(repository, vm)
         text = path.read_text(encoding="utf-8")
-        changed = re.sub(rf"\bhost:\s*{wanted}\b", f"host: {ports[vm]}", text)
+        # Where it is forwarded from, and where its health is asked for.
+        changed = re.sub(rf"\b(host|port):\s*{wanted}\b", rf"\1: {ports[vm]}", text)
         path.write_text(changed, encoding="utf-8")
 
 

@@ -19,7 +19,7 @@ STATE_STYLES = {"running": "green", "failed": "red", "stopped": "red", "unknown"
 SYNC_STYLES = {"synced": "green", "blocked": "red"}
 
 
-class DemoFailed(Exception):  # noqa: N818 - said to people as it is
+class DemoFailed(Exception):
     """What was to be shown did not happen."""
 
 

@@ -84,11 +84,11 @@ def test_hooks_and_settings_of_the_caller_do_not_matter(
 
 
 def test_the_sample_gets_other_ports_and_keeps_its_text(repository: Repository) -> None:
-    text = "metadata: {name: %s}\n# why\nforward: [{host: %d, guest: 80}]\n"
+    text = "metadata: {name: %s}\n# why\nforward: [{host: %d, guest: 80}]\nhttp: {port: %d}\n"
     for name, port in (("db", 8081), ("web-a", 8082), ("web-b", 8083)):
-        repository.write(f"{name}.yaml", text % (name, port))
+        repository.write(f"{name}.yaml", text % (name, port, port))
     use_ports(repository, {"db": 11, "web-a": 12, "web-b": 8083})
-    assert repository.read("db.yaml") == text % ("db", 11)
-    assert repository.read("web-a.yaml") == text % ("web-a", 12)
-    assert repository.read("web-b.yaml") == text % ("web-b", 8083)
+    assert repository.read("db.yaml") == text % ("db", 11, 11)
+    assert repository.read("web-a.yaml") == text % ("web-a", 12, 12)
+    assert repository.read("web-b.yaml") == text % ("web-b", 8083, 8083)
     assert manifest_of(repository, "web-b") == "web-b.yaml"
