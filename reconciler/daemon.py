@@ -8,20 +8,21 @@ import fcntl
 import json
 import logging
 import os
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from reconciler.clock import Clock, SystemClock
-from reconciler.config import Config
+from reconciler.config import MIB, Config
 from reconciler.control.serve import serve_control, serve_http
+from reconciler.control.version import version as own_version
 from reconciler.engine.loop import Engine
 from reconciler.engine.ports import Ports
 from reconciler.errors import ConfigError, StateDirLocked
 from reconciler.image.store import ImageStore
-from reconciler.ledger.sqlite import open_ledger
+from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.metrics import Metrics
 from reconciler.model.status import FleetStatus, RevisionStatus
 from reconciler.planning.policy import Policy
@@ -45,6 +46,8 @@ async def run(config: Config, *, ready: Callable[[], None] | None = None) -> Non
     open. Raises ConfigError, StateDirLocked and LedgerError.
     """
     _log_to_stderr(config.log_format)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pidfd a guest, and its probes
     with _state_dir(config.state):
         async with _daemon(config, SystemClock()) as tasks:
             log.info("running", extra={"fields": {"state_dir": config.state_dir}})
@@ -71,36 +74,15 @@ async def _daemon(config: Config, clock: Clock) -> AsyncIterator[list[asyncio.Ta
         def status() -> FleetStatus:
             return engine_of[0].status() if engine_of else EMPTY
 
-        metrics = Metrics(
-            status, version=own_version(), started_wall=clock.now().wall,
-            sources=(config.source.name,), components=("planner", "source"),
-        )  # fmt: skip
+        metrics = _metrics(config, status, clock)
         if opened.recovered:
             metrics.state_recovered()
-        folders = config.state / "vms"
-        supervisor = LocalSupervisor(folders, clock, wake)
+        supervisor = LocalSupervisor(config.state / "vms", clock, wake)
         stack.push_async_callback(supervisor.close)
-        prober = GuestProber(clock, wake)
-        stack.push_async_callback(prober.close)
-        source = GitSource(
-            config.source, config.policy, config.kernels, config.state / "git", clock
-        )  # fmt: skip
-        stack.push_async_callback(source.close)
-        ports = Ports(
-            source=source,
-            images=await asyncio.to_thread(ImageStore, config.state, clock),
-            driver=QemuDriver(config.qemu),
-            supervisor=supervisor,
-            prober=prober,
-            generations=GenerationFolders(folders),
-            host=LocalHost(config.state, config.qemu, clock),
-            ledger=opened.ledger,
-            meter=metrics,
-            clock=clock,
-        )
+        ports = await _ports(config, clock, wake, stack, (opened.ledger, metrics, supervisor))
         engine = Engine(ports, policy_of(config))
         engine_of.append(engine)
-        source.watch(engine.look)
+        ports.source.watch(engine.look)
         control = await serve_control(engine, config, clock)
         stack.push_async_callback(control.close)
         http = await serve_http(engine, metrics.render, config.http.address, config.http.port)
@@ -110,6 +92,48 @@ async def _daemon(config: Config, clock: Clock) -> AsyncIterator[list[asyncio.Ta
             tasks = [asyncio.create_task(engine.run()), asyncio.create_task(supervisor.run())]
             stack.push_async_callback(_end, tasks)
             yield tasks
+
+
+async def _ports(
+    config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack,
+    made: tuple[SqliteLedger, Metrics, LocalSupervisor],
+) -> Ports:  # fmt: skip
+    """The adapters: those already made, and the others, each closed by the stack."""
+    ledger, metrics, supervisor = made
+    prober = GuestProber(
+        clock, wake, lambda answer: metrics.probe_answered(answer.kind, answer.result, answer.seconds)
+    )  # fmt: skip
+    stack.push_async_callback(prober.close)
+    source = GitSource(
+        config.source, config.policy, config.kernels, config.state / "git", clock
+    )  # fmt: skip
+    stack.push_async_callback(source.close)
+    images = ImageStore(
+        config.state, clock,
+        builds_at_once=config.policy.max_concurrent_builds,
+        disk_reserve_bytes=config.policy.disk_reserve_mib * MIB,
+    )  # fmt: skip
+    stack.push_async_callback(images.close)
+    await images.open()
+    return Ports(
+        source=source,
+        images=images,
+        driver=QemuDriver(config.qemu),
+        supervisor=supervisor,
+        prober=prober,
+        generations=GenerationFolders(config.state / "vms"),
+        host=LocalHost(config.state, config.qemu, clock),
+        ledger=ledger,
+        meter=metrics,
+        clock=clock,
+    )
+
+
+def _metrics(config: Config, status: Callable[[], FleetStatus], clock: Clock) -> Metrics:
+    return Metrics(
+        status, version=own_version(), started_wall=clock.now().wall,
+        sources=(config.source.name,), components=("planner", "source"),
+    )  # fmt: skip
 
 
 EMPTY = FleetStatus(RevisionStatus(None, None), (), (), suspended=False)
@@ -126,13 +150,6 @@ def policy_of(config: Config) -> Policy:
         max_builds=config.policy.max_concurrent_builds,
         generations_kept=config.policy.generations_kept,
     )
-
-
-def own_version() -> str:
-    try:
-        return version("microvm-reconciler")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 @contextlib.contextmanager

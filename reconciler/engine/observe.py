@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.engine.ports import Ports
 from reconciler.engine.workers import Workers
 from reconciler.model.health import NEVER_ASKED
@@ -27,11 +29,12 @@ class Observer:
     async def observe(self, *, fresh: bool) -> Observed:
         """`fresh` asks the host anew; else its facts may be some seconds old."""
         ports = self._ports
-        processes = ports.supervisor.processes()
-        facts = await self._host(fresh=fresh or processes is not self._processes)
-        self._processes = processes
-        found = await self._unknown(processes)
-        return Observed(
+        changed = ports.supervisor.processes() is not self._processes
+        facts = await self._host(fresh=fresh or changed)
+        # From here to the end of the snapshot nothing may be awaited: a start that ended in
+        # between would be neither among the busy nor among the guests, and be started twice.
+        processes = self._processes = ports.supervisor.processes()
+        observed = Observed(
             guests=self._group(processes),
             layers=ports.images.layers(),
             kernels=ports.images.kernels(),
@@ -40,8 +43,9 @@ class Observer:
             building=self._workers.building(),
             outcomes=self._workers.outcomes(),
             conflicts={c.vm: c for c in ports.supervisor.conflicts()},
-            found=found,
         )
+        found = await self._unknown(processes)
+        return replace(observed, found=found) if found else observed
 
     def _group(self, processes: tuple[Process, ...]) -> dict[VMName, tuple[Guest, ...]]:
         health = self._ports.prober.health()

@@ -58,6 +58,10 @@ class Source(Protocol):
 
     def status(self) -> SourceStatus: ...
 
+    def watch(self, callback: Wake) -> None:
+        """Call back when a push was noticed; a hint only, the periodic look decides."""
+        ...
+
 
 class Images(Protocol):
     """The store of layers and kernel bundles."""

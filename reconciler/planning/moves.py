@@ -31,10 +31,12 @@ def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> 
     elif begun is not None and begun.instance == standing.guest.instance:
         # The guest may have been told already: a stop that was begun is carried through.
         stop(draft, standing, begun.cause, f"carrying on: {begun.cause}")
-    elif _must_change(standing, target):
-        _replace(draft, standing, target, budget)
-    else:
+    elif not _must_change(standing, target):
         _keep(draft, standing, target)
+    else:
+        _replace(draft, standing, target, budget)
+        if not standing.acted:
+            _repair(draft, standing)  # what runs must be well, also while its successor waits
 
 
 def _must_change(standing: Standing, target: Target) -> bool:
@@ -68,12 +70,22 @@ def _keep(draft: Draft, standing: Standing, target: Target) -> None:
         else:
             standing.record = replace(record, restart=None)
         return
-    if standing.judgement == "unhealthy" and target.generation.verdict == "committed":
-        if record.rollback is not None:
-            return  # its own deadline decides, in `verdicts`
-        why = f"its health check failed: {guest.health.detail}"
-        crashed(draft, standing, why)
-        stop(draft, standing, "unhealthy", why)
+    _repair(draft, standing)
+
+
+def _repair(draft: Draft, standing: Standing) -> None:
+    """A committed guest that turned bad is stopped, to be started again with growing pauses."""
+    guest, record = standing.guest, standing.record
+    running = record.generation(guest.generation) if guest else None
+    if guest is None or running is None or running.verdict != "committed":
+        return
+    if standing.judgement != "unhealthy" or record.rollback is not None:
+        return  # going back has a deadline of its own, in `verdicts`
+    if record.quarantine is not None or in_trouble(draft, standing, "stop"):
+        return
+    why = f"its health check failed: {guest.health.detail}"
+    crashed(draft, standing, why)
+    stop(draft, standing, "unhealthy", why)
 
 
 def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:

@@ -18,6 +18,7 @@ from reconciler.model.names import Digest, GenerationNumber, VMName
 from reconciler.model.plan import DropGenerations, Note
 from reconciler.model.record import (
     Blocked,
+    Deadline,
     Evidence,
     Generation,
     GroupRecord,
@@ -59,24 +60,31 @@ def _judge_trial(draft: Draft, standing: Standing, generation: Generation) -> No
         return
     health = generation.spec.health
     passing = passing_for(guest, health, draft.now)
-    if passing is not None:
-        if passing >= health.min_healthy_time:
-            commit(draft, standing, generation)
-        else:
-            left = health.min_healthy_time - passing
-            draft.wait(
-                "soak", standing.name,
-                f"generation {generation.number} on trial: healthy for {passing:.1f}s"
-                f" of {health.min_healthy_time:g}s", draft.now.boot + left,
-            )  # fmt: skip
-        return
-    detail = guest.health.detail
-    if standing.judgement == "unknown":
-        draft.wait("probe", standing.name, f"its health could not be asked for: {detail}")
-    elif standing.judgement == "unhealthy" and guest.health.ever_passed:
+    if guest.health.errors:
+        # A prober that is broken says nothing about the guest: neither commit nor condemn.
+        why = f"its health could not be asked for: {guest.health.detail}"
+        draft.wait("probe", standing.name, why)
+    elif passing is None:
+        _not_passing(draft, standing, generation, start.deadline)
+    elif passing >= health.min_healthy_time:
+        commit(draft, standing, generation)
+    else:
+        draft.wait(
+            "soak", standing.name,
+            f"generation {generation.number} on trial: healthy for {passing:.1f}s"
+            f" of {health.min_healthy_time:g}s", draft.now.boot + health.min_healthy_time - passing,
+        )  # fmt: skip
+
+
+def _not_passing(
+    draft: Draft, standing: Standing, generation: Generation, deadline: Deadline
+) -> None:
+    guest, health = standing.guest, generation.spec.health
+    detail = guest.health.detail if guest else ""
+    if standing.judgement == "unhealthy" and guest is not None and guest.health.ever_passed:
         evidence = Evidence("probe-failed", probe=detail)
         condemn(draft, standing, generation, f"its health check failed: {detail}", evidence)
-    elif start.deadline.passed(draft.now.boot, draft.now.boot_id):
+    elif deadline.passed(draft.now.boot, draft.now.boot_id):
         evidence = Evidence("startup-timeout", probe=detail)
         condemn(
             draft, standing, generation,
@@ -86,7 +94,7 @@ def _judge_trial(draft: Draft, standing: Standing, generation: Generation) -> No
         draft.wait(
             "starting", standing.name,
             f"generation {generation.number} on trial: waiting for its checks ({detail})",
-            start.deadline.boot,
+            deadline.boot,
         )  # fmt: skip
 
 
@@ -210,7 +218,10 @@ def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) ->
         return
     health = generation.spec.health
     passing = passing_for(guest, health, draft.now)
-    if passing is not None and passing >= health.min_healthy_time:
+    if guest.health.errors:
+        why = f"its health could not be asked for: {guest.health.detail}"
+        draft.wait("probe", standing.name, why)
+    elif passing is not None and passing >= health.min_healthy_time:
         standing.record = count_restart(replace(standing.record, rollback=None), "rollback")
         draft.actions.append(Note("rolled-back", standing.name, rollback.reason))
         draft.event(

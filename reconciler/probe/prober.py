@@ -115,9 +115,15 @@ class _Guest:
 class GuestProber:
     """Asks guests how they are. `wake` is called when an answer may change a decision."""
 
-    def __init__(self, clock: Clock, wake: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        wake: Callable[[], None],
+        on_answer: Callable[[CheckAnswer], None] = lambda _answer: None,
+    ) -> None:
         self._clock = clock
         self._wake = wake
+        self._on_answer = on_answer
         self._plans: Mapping[InstanceId, ProbePlan] = {}
         self._guests: dict[InstanceId, _Guest] = {}
         self._tasks: dict[InstanceId, asyncio.Task[None]] = {}
@@ -225,7 +231,9 @@ class GuestProber:
         began = asyncio.get_running_loop().time()
         kind, result, text = await self._ask(check)
         took = asyncio.get_running_loop().time() - began
-        return CheckAnswer(kind, result, detail(text), took)
+        answer = CheckAnswer(kind, result, detail(text), took)
+        self._on_answer(answer)
+        return answer
 
     async def _ask(self, check: Check) -> tuple[Kind, ProbeResult, str]:
         match check:

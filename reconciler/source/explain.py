@@ -47,7 +47,7 @@ def explain(error: ValidationError, model: type[BaseModel], places: Places) -> I
                 for fault in detail["ctx"]["faults"]:
                     at = (*loc, *fault.at)
                     place = places.value(at)
-                    yield Fault(*place, f"{dotted(at)}: {fault.message}", fault.hint)
+                    yield Fault(*place, sentence(at, fault.message), fault.hint)
             case "extra_forbidden":
                 hint = did_you_mean(str(loc[-1]), fields_at(model, loc[:-1]))
                 yield Fault(*places.key(loc), f"{dotted(loc)}: unknown field", hint)
@@ -104,6 +104,11 @@ def did_you_mean(name: str, known: list[str]) -> str:
     if folded or close:
         return f"did you mean {(folded or close)[0]}?"
     return f"known: {', '.join(known)}" if known else "remove it"
+
+
+def sentence(loc: Loc, message: str) -> str:
+    """`spec.memory is ...`, or `spec.volumes[1].name: data is also ...`."""
+    return f"{dotted(loc)}{' ' if message.startswith('is ') else ': '}{message}"
 
 
 def dotted(loc: Loc) -> str:

@@ -38,7 +38,7 @@ byte order marks and numbers such as `0123`, `.inf` and `1e999` are refused. Dur
 """
 
 
-def schema() -> dict[str, Any]:
+def manifest_schema() -> dict[str, Any]:
     """One schema for every kind of document."""
     definitions: dict[str, Any] = {}
     for name, kind in manifest.KINDS.items():
@@ -104,7 +104,7 @@ def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
 
 def reference() -> str:
     """The reference in Markdown."""
-    definitions = schema()["$defs"]
+    definitions = manifest_schema()["$defs"]
     parts = [OPENING]
     for model in models():
         made = definitions[model.__name__]
@@ -171,7 +171,7 @@ def anchor(name: str) -> str:
 
 def generated() -> dict[Path, str]:
     """What the repository must hold, by path from its root."""
-    text = json.dumps(schema(), indent=2) + "\n"
+    text = json.dumps(manifest_schema(), indent=2) + "\n"
     return {SCHEMA_PATH: text, REFERENCE_PATH: reference()}
 
 

@@ -26,7 +26,7 @@ from tests.fakes.faults import Faults
 
 Behaviour = Callable[[Machine], str]
 """How a guest of this machine fares: good, bad (never passes), sick (passes, then fails),
-exits, panics."""
+unasked (the prober is broken), exits, panics."""
 
 
 @dataclass
@@ -210,6 +210,8 @@ class FakeHypervisor:
 
 
 def _round(former: Health, fate: str, now: float) -> Health:
+    if fate == "unasked":
+        return replace(former, rounds=former.rounds + 1, errors=former.errors + 1)
     good = fate == "good" or (fate == "sick" and former.rounds < 1)
     if good:
         return replace(

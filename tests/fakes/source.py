@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.model.desired import DesiredState, Fetched
@@ -49,6 +50,9 @@ class FakeSource:
     def next_delay(self, failures: int) -> float:
         return 60.0
 
+    def watch(self, callback: Callable[[], None]) -> None:
+        pass
+
     def status(self) -> SourceStatus:
         return SourceStatus("main", "fake:", None, 0)
 
@@ -60,4 +64,6 @@ class FakeHost:
         )
 
     async def facts(self) -> HostFacts:
+        for _ in range(5):  # as a thread would: others get on meanwhile
+            await asyncio.sleep(0)
         return self.value

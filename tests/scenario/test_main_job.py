@@ -379,3 +379,17 @@ async def test_a_lost_ledger_means_adopting_and_not_acting() -> None:
     await lost.settle()
     assert lost.hypervisor.starts["web"] == 1
     assert lost.last_good("web").reason == "adopted"
+
+
+async def test_a_broken_prober_neither_commits_nor_condemns() -> None:
+    world = World()
+    await world.push(state(vm("web")))
+    await world.settle()
+    world.hypervisor.behaviour = lambda m: "unasked" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v2")))
+    for _ in range(100):
+        await world.step()
+        world.clock.advance(1.0)
+    assert world.hypervisor.running() == {"web": 2}
+    assert world.generation("web", 2).verdict == "trial"
+    assert "could not be asked" in world.why("web")

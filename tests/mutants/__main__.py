@@ -1,0 +1,52 @@
+"""`./dev mutants`: take each guard out of a copy of the tree; a mutant that no test notices is a hole."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tests.mutants.guards import MUTANTS, Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+PARTS = ("reconciler", "tests", "demo", "manifests", "pyproject.toml", "README.md")
+MOST_SECONDS = 300
+
+
+def survives(mutant: Mutant) -> bool:
+    """Whether the tests pass without the guard."""
+    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
+        tree = Path(folder)
+        for part in PARTS:
+            source = ROOT / part
+            if source.is_dir():
+                shutil.copytree(source, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
+            elif source.exists():
+                shutil.copy(source, tree / part)
+        target = tree / mutant.file
+        text = target.read_text(encoding="utf-8")
+        if text.count(mutant.guard) != 1:
+            raise SystemExit(f"{mutant.name}: its guard is not once in {mutant.file}")
+        target.write_text(text.replace(mutant.guard, mutant.gone), encoding="utf-8")
+        command = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
+        done = subprocess.run(
+            (*command, *mutant.tests), cwd=tree, env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin"},
+            capture_output=True, check=False, timeout=MOST_SECONDS,
+        )  # fmt: skip
+        return done.returncode == 0
+
+
+def main() -> int:
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        alive = list(pool.map(survives, MUTANTS))
+    for mutant, survived in zip(MUTANTS, alive, strict=True):
+        sys.stdout.write(f"{'SURVIVED' if survived else 'killed  '}  {mutant.name}\n")
+    sys.stdout.write(f"{len(MUTANTS)} mutants, {alive.count(True)} survived\n")
+    return 1 if any(alive) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

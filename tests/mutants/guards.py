@@ -1,0 +1,183 @@
+"""The guards, each as the piece of code that holds it and what it looks like when it is gone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+PLANNING = ("tests/scenario", "tests/simulation", "tests/property/test_planner_laws.py")
+
+
+@dataclass(frozen=True)
+class Mutant:
+    name: str
+    file: str
+    guard: str
+    gone: str
+    tests: tuple[str, ...] = PLANNING
+
+
+MUTANTS = (
+    Mutant(
+        "the VM's lock is not taken",
+        "reconciler/supervisor/lock.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "pass",
+        ("tests/contract", "tests/unit/supervisor"),
+    ),
+    Mutant(
+        "a condemned digest is not blocked",
+        "reconciler/planning/verdicts.py",
+        "record = replace(record, blocked=tuple([*others, block][-BLOCKED_KEPT:]))",
+        "record = replace(record, blocked=tuple(others))",
+    ),
+    Mutant(
+        "a blocked digest is a target all the same",
+        "reconciler/planning/targets.py",
+        "if (block := record.block_of(spec.digest)) is not None:",
+        "if (block := record.block_of(spec.digest)) is not None and not block:",
+    ),
+    Mutant(
+        "a failed group is not held",
+        "reconciler/planning/verdicts.py",
+        "    _hold_group(draft, standing, generation, why)\n",
+        "",
+    ),
+    Mutant(
+        "a hold outlives the digest that failed",
+        "reconciler/planning/targets.py",
+        "if failed is None or failed.digest != hold.digest:",
+        "if failed is None:",
+    ),
+    Mutant(
+        "the hold keeps nobody",
+        "reconciler/planning/targets.py",
+        "if hold is None or (standing.name, spec.digest) not in hold.held:",
+        "if hold is None or hold.held:",
+    ),
+    Mutant(
+        "the budget is not counted down",
+        "reconciler/planning/rollout.py",
+        "            self._left[group] -= 1\n            self._down[group].append(standing.name)\n            return True",
+        "            return True",
+    ),
+    Mutant(
+        "VMs that are down for other reasons do not count",
+        "reconciler/planning/rollout.py",
+        "            if not standing.available:\n                self._left[group] -= 1",
+        "            if not standing.available:\n                self._left[group] -= 0",
+    ),
+    Mutant(
+        "a guest that was not asked yet counts as broken and costs nothing",
+        "reconciler/planning/rollout.py",
+        "if standing.down or standing.spec is None:",
+        "if not standing.available or standing.spec is None:",
+    ),
+    Mutant(
+        "the soak is forgotten",
+        "reconciler/planning/verdicts.py",
+        "if passing >= health.min_healthy_time:\n            commit(",
+        "if passing >= 0:\n            commit(",
+    ),
+    Mutant(
+        "a flip does not restart the soak",
+        "reconciler/planning/health.py",
+        "since = guest.health.passing_since",
+        "since = guest.process.started_boot if guest.health.ever_passed else None",
+    ),
+    Mutant(
+        "build time is charged to the health deadline",
+        "reconciler/planning/steps.py",
+        "deadline = draft.deadline(generation.spec.health.startup_deadline)",
+        "deadline = draft.deadline(\n        generation.spec.health.startup_deadline - (now.wall - generation.created_wall) - 25.0\n    )",
+    ),
+    Mutant(
+        "an empty set is accepted",
+        "reconciler/planning/prune.py",
+        "if state.vms or not record.vms:",
+        "if state.vms or not record.vms or True:",
+    ),
+    Mutant(
+        "removal happens though prune is off",
+        "reconciler/planning/prune.py",
+        "if not draft.policy.prune:",
+        "if not draft.policy.prune and not fresh:",
+    ),
+    Mutant(
+        "any number of VMs is removed at once",
+        "reconciler/planning/prune.py",
+        "elif len(fresh) > draft.policy.max_delete:",
+        "elif len(fresh) > draft.policy.max_delete + 1000:",
+    ),
+    Mutant(
+        "a guest is stopped before its successor's images are there",
+        "reconciler/planning/moves.py",
+        "    if not _ready(draft, standing, spec):\n        return\n",
+        "",
+    ),
+    Mutant(
+        "the preflight is skipped",
+        "reconciler/planning/moves.py",
+        "if not preflight(draft, standing, spec) or not budget.take(standing):",
+        "if not budget.take(standing):",
+    ),
+    Mutant(
+        "a failed rollback is tried for ever",
+        "reconciler/planning/verdicts.py",
+        '        quarantine(\n            draft, standing, f"rolling back failed: not healthy in time: {guest.health.detail}"\n        )',
+        "        pass",
+    ),
+    Mutant(
+        "a rollback crosses a data epoch",
+        "reconciler/planning/verdicts.py",
+        "elif bad.spec.rollback.data_epoch != good.spec.rollback.data_epoch:",
+        "elif bad.spec.rollback.data_epoch < 0:",
+    ),
+    Mutant(
+        "the wish to be after another VM is ignored",
+        "reconciler/planning/rollout.py",
+        'if other is None or not other.synced:\n            draft.wait(\n                "dependency", standing.name, f"comes after',
+        'if other is None:\n            draft.wait(\n                "dependency", standing.name, f"comes after',
+    ),
+    Mutant(
+        "a crash of a committed guest condemns it",
+        "reconciler/planning/absorb.py",
+        'if generation.verdict == "trial":',
+        'if generation.verdict != "condemned":',
+    ),
+    Mutant(
+        "pauses between crashes do not grow",
+        "reconciler/planning/policy.py",
+        "return min(longest, first * 2.0 ** min(attempts - 1, 32))",
+        "return 0.0 * longest * first * attempts",
+    ),
+    Mutant(
+        "intents are not written before the effect",
+        "reconciler/engine/execute.py",
+        "changes: list[Change] = [*ended, *plan.changes, *(BeginIntent(i) for i in intents)]",
+        "changes: list[Change] = [*ended, *(BeginIntent(i) for i in intents)]",
+    ),
+    Mutant(
+        "what was interrupted is never closed",
+        "reconciler/engine/execute.py",
+        'await ports.ledger.write([EndIntent(intent.id, "interrupted") for intent in left])',
+        "await ports.ledger.write([])",
+    ),
+    Mutant(
+        "pinned images are collected",
+        "reconciler/planning/images.py",
+        "garbage = (observed.layers | observed.kernels) - pinned",
+        "garbage = observed.layers | observed.kernels\n    pinned = set()",
+    ),
+    Mutant(
+        "a stop that was begun is forgotten over a crash",
+        "reconciler/planning/moves.py",
+        "elif begun is not None and begun.instance == standing.guest.instance:",
+        "elif begun is not None and begun.instance == standing.name:",
+    ),
+    Mutant(
+        "a suspended VM is acted on",
+        "reconciler/planning/planner.py",
+        "elif not _suspended(draft, standing):",
+        "elif not _suspended(draft, standing) or True:",
+    ),
+)
