@@ -35,8 +35,13 @@ def main(arguments: list[str]) -> None:
     settings.owner_validation = False  # root may read a repository of another user
     settings.server_connect_timeout = int(min(CONNECT_SECONDS, seconds) * 1000)
     settings.server_timeout = int(seconds * 1000)
+    trouble: Answer | None = None
     if known_hosts := arguments[2]:
-        settings.homedir = home_with(Path(known_hosts), Path(arguments[3]))
+        try:
+            settings.homedir = home_with(Path(known_hosts), Path(arguments[3]))
+        except OSError as error:
+            hint = "correct source.known_hosts"
+            trouble = Answer(kind="verify", message=f"{known_hosts}: {error.strerror}", hint=hint)
     requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(requests,), daemon=True).start()
     swept = set[str]()
@@ -46,7 +51,7 @@ def main(arguments: list[str]) -> None:
             sweep(Path(request.mirror))
             swept.add(request.mirror)
         signal.alarm(int(request.deadline) + GRACE)
-        answer = answer_to(request)
+        answer = trouble or answer_to(request)
         signal.alarm(0)
         sys.stdout.buffer.write(answer.line())
         sys.stdout.buffer.flush()

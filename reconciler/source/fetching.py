@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import CredentialType, ObjectType
 
+from reconciler.errors import SourceError
 from reconciler.source.address import host_of
 from reconciler.source.failures import LimitPassed, failure, sorted_failure
 from reconciler.source.request import Answer, Request
@@ -19,6 +21,8 @@ HEX = re.compile(r"[0-9a-f]{4,40}")
 WHOLE_HEX = re.compile(r"[0-9a-f]{40}")
 BROKEN, NEW = ".broken", ".new"
 PARTIAL = ("pack_", "tmp_")
+MOST_PACKS = 500
+"""Every fetch that finds something leaves one; libgit2 never joins them."""
 MOST_OBJECTS = 5_000_000
 MOST_NAMED = 8
 EVERY_BRANCH = "+refs/heads/*:refs/reconciler/branches/*"
@@ -58,26 +62,31 @@ def look(request: Request) -> Answer:
     """Bring the mirror up to date. Raises SourceError; the mirror is then as good as before."""
     path = Path(request.mirror)
     path.parent.mkdir(parents=True, exist_ok=True)
-    exists = path.exists()
-    if exists and not request.anew:
-        try:
-            revision = _fetch(path, request)
-        except Exception as error:  # whatever it is, it gets a kind
-            found = sorted_failure(error)
-            if found.kind != "corrupt":
-                raise found from error
-        else:
-            if used_bytes(path) <= request.repository_bytes:
-                return Answer(revision)
-    return _clone(path, request)
+    if request.anew or not path.exists():
+        return _clone(path, request)
+    try:
+        revision, moved = _fetch(path, request)
+    except Exception as error:  # whatever it is, it gets a kind
+        found = sorted_failure(error)
+        if found.kind != "corrupt":
+            raise found from error
+        return _clone(path, request)
+    if not moved:
+        return Answer(revision)
+    if used_bytes(path) > request.repository_bytes:
+        return _clone(path, request)  # perhaps most of it was left behind by rewritten branches
+    if len(list(path.glob("objects/pack/*.pack"))) > MOST_PACKS:
+        with contextlib.suppress(SourceError):  # upkeep, which can wait
+            return _clone(path, request)
+    return Answer(revision)
 
 
 def _clone(path: Path, request: Request) -> Answer:
     """Make a whole new mirror beside the old one, and only then change places."""
-    fresh = path.with_name(path.name + NEW)
+    fresh, aside = path.with_name(path.name + NEW), path.with_name(path.name + BROKEN)
     shutil.rmtree(fresh, ignore_errors=True)
     try:
-        revision = _fetch(fresh, request)
+        revision, _ = _fetch(fresh, request)
         if used_bytes(fresh) > request.repository_bytes:
             size = request.repository_bytes >> 20
             raise LimitPassed(f"the repository is larger than {size} MiB")  # noqa: TRY301
@@ -85,26 +94,34 @@ def _clone(path: Path, request: Request) -> Answer:
         shutil.rmtree(fresh, ignore_errors=True)
         raise sorted_failure(error) from error
     if path.exists():
-        aside = path.with_name(path.name + BROKEN)
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
     fresh.rename(path)
     return Answer(revision, cloned=True)
 
 
-def _fetch(path: Path, request: Request) -> str:
-    repository = (
-        pygit2.Repository(str(path))
-        if path.exists()
-        else pygit2.init_repository(str(path), bare=True)
-    )
+def _fetch(path: Path, request: Request) -> tuple[str, bool]:
+    """The revision, and whether anything had to be transferred for it."""
+    repository = _open(path, request)
     try:
         present = _present(repository, request)
         if present is not None:
-            return present
+            return present, False
         return _fetch_into(repository, request)
     finally:
         repository.free()
+
+
+def _open(path: Path, request: Request) -> pygit2.Repository:
+    """The mirror, which is made when it is missing, and corrupt when it cannot be used."""
+    if not path.exists():
+        return pygit2.init_repository(str(path), bare=True)
+    try:
+        repository = pygit2.Repository(str(path))
+        repository.references.get(request.ref)
+    except (pygit2.GitError, ValueError) as error:
+        raise failure("corrupt", f"the mirror cannot be opened: {error}") from error
+    return repository
 
 
 def _present(repository: pygit2.Repository, request: Request) -> str | None:
@@ -123,15 +140,16 @@ def _commit(repository: pygit2.Repository, name: str) -> str | None:
         return None
 
 
-def _fetch_into(repository: pygit2.Repository, request: Request) -> str:
+def _fetch_into(repository: pygit2.Repository, request: Request) -> tuple[str, bool]:
     remote = repository.remotes.create_anonymous(request.url)
     callbacks = Callbacks(request)
     heads: Heads = {h.name or "": str(h.oid) for h in remote.list_heads(callbacks=callbacks)}
     if request.want == "commit":
-        return _fetch_commit(repository, remote, request)
+        return _fetch_commit(repository, remote, request), True
     name, oid = choose(heads, request)
     known = repository.references.get(request.ref)
-    if known is None or str(known.target) != oid or _commit(repository, oid) is None:
+    moved = known is None or str(known.target) != oid or _commit(repository, oid) is None
+    if moved:
         remote.fetch([f"+{name}:{request.ref}"], callbacks=callbacks)
     revision = _commit(repository, request.ref)
     if revision is None:
@@ -139,7 +157,7 @@ def _fetch_into(repository: pygit2.Repository, request: Request) -> str:
         if kind in (ObjectType.TREE, ObjectType.BLOB, ObjectType.TAG):
             raise failure("missing", f"{name} does not name a commit")
         raise failure("corrupt", f"{request.ref} is not in the mirror after a fetch")
-    return revision
+    return revision, moved
 
 
 def _fetch_commit(repository: pygit2.Repository, remote: pygit2.Remote, request: Request) -> str:

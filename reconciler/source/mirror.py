@@ -87,7 +87,7 @@ class Commit:
         oid = pygit2.Oid(hex=revision) if REVISION.fullmatch(revision) else None
         if oid is None or not self._repository.odb.exists(oid):
             raise no_commit(revision)
-        kind, raw = self._repository.read(oid)
+        kind, raw = self._read(oid.raw)
         tree = TREE_LINE.match(raw)
         if kind != ObjectType.COMMIT or tree is None:
             raise no_commit(revision)
@@ -123,11 +123,20 @@ class Commit:
     # Objects
 
     def _size(self, oid: bytes) -> int:
-        _, size = self._repository.odb.read_header(pygit2.Oid(raw=oid))
+        try:
+            _, size = self._repository.odb.read_header(pygit2.Oid(raw=oid))
+        except ValueError as error:  # a damaged pack has kinds of objects that do not exist
+            raise gittree.NotATree(str(error)) from error
         return size
 
+    def _read(self, oid: bytes) -> tuple[int, bytes]:
+        try:
+            return self._repository.read(pygit2.Oid(raw=oid))
+        except ValueError as error:
+            raise gittree.NotATree(str(error)) from error
+
     def _blob(self, oid: bytes) -> bytes:
-        kind, content = self._repository.read(pygit2.Oid(raw=oid))
+        kind, content = self._read(oid)
         if kind != ObjectType.BLOB:
             raise gittree.NotATree(f"{oid.hex()} is no file")
         return content
@@ -135,7 +144,7 @@ class Commit:
     def _raw_tree(self, oid: bytes) -> bytes:
         if self._size(oid) > MOST_TREE_BYTES:
             raise too_much(f"a folder has more than {MOST_TREE_BYTES >> 20} MiB of names")
-        kind, content = self._repository.read(pygit2.Oid(raw=oid))
+        kind, content = self._read(oid)
         if kind != ObjectType.TREE:
             raise gittree.NotATree(f"{oid.hex()} is no folder")
         return content

@@ -218,7 +218,9 @@ def assemble(
 def group_spec(draft: GroupDraft, members: int) -> GroupSpec:
     most = draft.max_unavailable
     count = most.of(members) if isinstance(most, Share) else most
-    return GroupSpec(draft.name, count, draft.canary, draft.on_failure)
+    return GroupSpec(
+        draft.name, max_unavailable=count, canary=draft.canary, on_failure=draft.on_failure
+    )
 
 
 def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSpec:

@@ -1,0 +1,67 @@
+"""One file's errors, as people read them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.source.drafts import ANY_ADDRESS, GroupDraft, VMDraft, derived_mac
+from reconciler.source.parsing import parse_file
+from tests.unit.source.repositories import forwarded, group, vm
+
+GOLDEN = Path(__file__).with_name("golden")
+
+
+def told(content: str) -> list[str]:
+    parsed = parse_file(content.encode())
+    assert not parsed.faults or not parsed.drafts
+    return [
+        f"{f.line}:{f.col}: {f.message} ({f.hint})"
+        for f in sorted(parsed.faults, key=lambda f: (f.line, f.col))
+    ]
+
+
+@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.yaml")), ids=lambda path: path.stem)
+def test_errors_read_as_they_did(path: Path) -> None:
+    assert told(path.read_text()) == path.with_suffix(".errors").read_text().splitlines()
+
+
+def test_a_whole_manifest_becomes_a_draft() -> None:
+    content = vm(
+        spec="memory: 1GiB\nvcpu: 2\n" + forwarded(8080, ANY_ADDRESS) + "\n"
+        "health: {checks: [{http: {port: 8080, path: /ok, status: 204}}, {process: {}}]}\n",
+        layers="[busybox: {}, tree: ./web]",
+        group="front",
+    ) + "---\n" + group("front", '{maxUnavailable: "25%", canary: [web]}')  # fmt: skip
+    first, second = parse_file(content.encode()).drafts
+    assert isinstance(first, VMDraft)
+    assert isinstance(second, GroupDraft)
+    assert (first.spec.memory_mib, first.spec.vcpu, first.trees) == (1024, 2, (None, "./web"))
+    assert first.spec.networks[0].mac == derived_mac("web", 0)
+    check = first.spec.health.checks[0]
+    assert (check.host, check.status) == ("127.0.0.1", (204, 204))  # type: ignore[union-attr]
+    assert second.max_unavailable.of(9) == 2  # type: ignore[union-attr]
+    assert second.max_unavailable.of(1) == 1  # type: ignore[union-attr]
+
+
+def test_defaults_are_those_of_the_design() -> None:
+    (draft,) = parse_file(vm().encode()).drafts
+    assert isinstance(draft, VMDraft)
+    spec = draft.spec
+    assert (spec.vcpu, spec.memory_mib, spec.format, draft.kernel) == (1, 256, "erofs", None)
+    health = spec.health
+    assert (health.startup_deadline, health.min_healthy_time) == (300.0, 10.0)
+    assert (health.period, health.failure_threshold) == (10.0, 3)
+    assert (spec.update.stop_timeout, spec.rollback.data_epoch) == (60.0, 1)
+
+
+def test_huge_values_are_never_echoed() -> None:
+    for line in told(vm("x" * 5000, spec=f"memory: {'9' * 5000}MiB\n{'k' * 5000}: 1")):
+        assert len(line) < 250
+
+
+def test_a_guests_own_yaml_does_not_claim_to_be_a_manifest() -> None:
+    assert not parse_file(b"server: {port: 80}\n").is_manifest
+    assert not parse_file(b"a: [\n").is_manifest
+    assert parse_file(b"apiVersion: reconciler/v1\nkind: Nothing\n").is_manifest

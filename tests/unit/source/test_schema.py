@@ -1,0 +1,30 @@
+"""The generated schema and reference are fresh and true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.source.schema import generated, manifest_schema
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+@pytest.mark.parametrize("path", list(generated()), ids=str)
+def test_generated_files_are_fresh(path: Path) -> None:
+    fresh = (ROOT / path).read_text(encoding="utf-8") == generated()[path]
+    assert fresh, "run: python -m reconciler.source.schema --write"
+
+
+def test_every_field_is_described_and_nothing_else_is_allowed() -> None:
+    for name, made in manifest_schema()["$defs"].items():
+        assert made["additionalProperties"] is False, name
+        assert all("description" in field for field in made["properties"].values()), name
+
+
+def test_defaults_stand_as_people_write_them() -> None:
+    definitions = manifest_schema()["$defs"]
+    assert definitions["Health"]["properties"]["startupDeadline"]["default"] == "5m"
+    assert definitions["Spec"]["properties"]["memory"]["default"] == "256MiB"
+    assert "null" not in str(definitions)
