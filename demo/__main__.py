@@ -10,7 +10,7 @@ from collections.abc import Callable
 from rich.console import Console
 
 from demo.daemon import free_port
-from demo.fleet import is_free, page, usable_ports, use_ports
+from demo.fleet import is_free, judge_sooner, page, usable_ports, use_ports
 from demo.poller import Poller
 from demo.screen import DemoFailed, Screen
 from demo.show import Show, perform, summary
@@ -19,11 +19,15 @@ from demo.steps import STEPS
 
 INTERRUPTED = 130
 HTTP_PORT = 9188
+STARTUP_DEADLINE = 30
+"""Seconds. Three guests at once take up to 15 where they are emulated."""
+PLAIN_WIDTH = 140
 
 
 def main() -> int:
     arguments = parse()
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    plain = not sys.stdout.isatty()
+    console = Console(soft_wrap=plain, width=PLAIN_WIDTH if plain else None)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     signal.signal(signal.SIGHUP, lambda *_: sys.exit(128 + signal.SIGHUP))
     stage = Stage.open(HTTP_PORT if is_free(HTTP_PORT) else free_port())
@@ -64,6 +68,7 @@ def play(stage: Stage, console: Console, *, keep: bool) -> None:
     ports = usable_ports()
     stage.repository.copy_from(MANIFESTS)
     use_ports(stage.repository, ports)
+    judge_sooner(stage.repository, STARTUP_DEADLINE)
     stage.repository.push("the fleet")
     seeded = stage.seed()
     screen = Screen(console, len(STEPS))
@@ -72,7 +77,7 @@ def play(stage: Stage, console: Console, *, keep: bool) -> None:
         screen.say("first run: the kernel bundle is fetched by apt and unpacked, once")
     with screen.open():
         started(stage.daemon.start)
-        with Poller(ports, interval=0.1) as poller:
+        with Poller(ports) as poller:
             show = Show(stage, screen, poller)
             for number, step in enumerate(STEPS, 1):
                 perform(show, number, step)

@@ -119,6 +119,15 @@ class Fleet:
             and all(vm.settled for vm in self.vms.values())
         )
 
+    def rolled_back(self) -> list[str]:
+        """VMs that are done with going back, in groups that are whole again."""
+        return [
+            name
+            for name, vm in self.vms.items()
+            if vm.rolled_back
+            and (vm.group not in self.groups or self.groups[vm.group].unavailable == 0)
+        ]
+
     def instances(self) -> dict[str, str | None]:
         return {name: vm.instance for name, vm in self.vms.items()}
 

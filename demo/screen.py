@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ from demo.client import VM, DaemonAway, Fleet
 from demo.daemon import Daemon
 
 LOOK_EVERY = 0.2
+COUNTING = re.compile(r"\d+\.\d+s")
+"""What changes with each look and says nothing new."""
 STATE_STYLES = {"running": "green", "failed": "red", "stopped": "red", "unknown": "red"}
 SYNC_STYLES = {"synced": "green", "blocked": "red"}
 
@@ -89,8 +92,9 @@ class Screen:
             return
         for vm in fleet.vms.values() if fleet else ():
             line = line_of(vm)
-            if self._lines.get(vm.name) != line:
-                self._lines[vm.name] = line
+            known = COUNTING.sub("", line)
+            if self._lines.get(vm.name) != known:
+                self._lines[vm.name] = known
                 self.say(line)
 
 

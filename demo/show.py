@@ -52,8 +52,8 @@ class Step:
     title: str
     act: Callable[[Show], str]
     """Does it and waits for its end; answers with a remark for the summary."""
-    interval: float = 0.1
-    """Seconds between two requests of a client to one guest."""
+    close: tuple[str, ...] = ()
+    """Guests whose every gap counts: clients ask them more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ def perform(show: Show, number: int, step: Step) -> None:
     """Run one step, and keep its figures."""
     show.screen.heading(number, step.title)
     before = show.daemon.fleet().instances() if show.results else {}
-    show.poller.interval = step.interval
+    show.poller.watch_closely(step.close)
     begun = time.monotonic()
     remark = step.act(show)
     seconds = time.monotonic() - begun
@@ -98,7 +98,7 @@ def summary(console: Console, results: Sequence[Result]) -> None:
     table.add_column("step")
     table.add_column("seconds", justify="right")
     table.add_column("guests touched")
-    table.add_column("longest gap seen from outside")
+    table.add_column("longest gap from outside")
     table.add_column("remark")
     for number, result in enumerate(results, 1):
         table.add_row(

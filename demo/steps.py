@@ -25,7 +25,7 @@ def boot(show: Show) -> str:
         lambda fleet: fleet.settled(revision, *NAMES),
         FIRST_TIMEOUT,
     )
-    return f"{DATABASE} first, then the others, which come after it"
+    return f"{DATABASE} first, the others after it"
 
 
 def change_one(show: Show) -> str:
@@ -38,7 +38,7 @@ def change_one(show: Show) -> str:
     built = show.stage.layers() - layers
     require(len(built) == 1, f"one layer was to be built, and these were: {sorted(built)}")
     untouched(before, after, *WEB)
-    return "one layer built; the other guests keep their processes"
+    return "one layer built, others untouched"
 
 
 def roll_group(show: Show) -> str:
@@ -71,9 +71,9 @@ def roll_back(show: Show) -> str:
     revision = show.push("frontend: lose the health page")
     after = show.until(
         "the health check fails, and the last good generation comes back",
-        lambda fleet: fleet.observed == revision and len(rolled_back(fleet)) == 1,
+        lambda fleet: fleet.observed == revision and len(fleet.rolled_back()) == 1,
     )
-    tried = rolled_back(after)[0]
+    tried = after.rolled_back()[0]
     others = [vm for vm in NAMES if vm != tried]
     untouched(before, after, *others)
     require(after.vms[tried].blocked, f"{tried}: the digest that failed is not blocked")
@@ -81,11 +81,7 @@ def roll_back(show: Show) -> str:
     require(held.state == "held", f"the group is {held.state}, and was to be held")
     show.screen.say(f"{tried}: {after.vms[tried].why}")
     show.screen.say(f"group {held.name} is held: {held.hold}")
-    return f"{tried} tried it and went back; its digest is blocked, the group held"
-
-
-def rolled_back(fleet: Fleet) -> list[str]:
-    return [name for name, vm in fleet.vms.items() if vm.rolled_back]
+    return f"{tried} went back; digest blocked, group held"
 
 
 def fix_forward(show: Show) -> str:
@@ -118,7 +114,7 @@ def kill_daemon(show: Show) -> str:
     show.daemon.start()
     after = show.until("it resumes the rollout", lambda fleet: fleet.settled(revision, *NAMES))
     untouched(before, after, DATABASE)
-    return f"{len(pids)} guests outlived the daemon and were adopted"
+    return f"{len(pids)} guests outlived it and were adopted"
 
 
 def replaced(before: Fleet, after: Fleet, vm: str) -> bool:
@@ -138,7 +134,7 @@ def remove_one(show: Show) -> str:
     pid = before.vms[gone].pid
     require(pid is None or not alive(pid), f"{gone} is gone from the status, and still runs")
     untouched(before, after, *rest)
-    return "stopped and forgotten; its volumes would be kept"
+    return "stopped; a volume would be kept"
 
 
 def untouched(before: Fleet, after: Fleet, *names: str) -> None:
@@ -154,7 +150,7 @@ def untouched(before: Fleet, after: Fleet, *names: str) -> None:
 STEPS = (
     Step("three guests from an empty host", boot),
     Step("a push that changes one file of one VM", change_one),
-    Step("a push that changes a group: rolling restart", roll_group, interval=0.02),
+    Step("a push that changes a group: rolling restart", roll_group, close=WEB),
     Step("a push that fails its health check: rollback", roll_back),
     Step("a fixing push overtakes it", fix_forward),
     Step("kill -9 of the daemon in the middle of a rollout", kill_daemon),

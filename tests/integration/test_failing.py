@@ -16,10 +16,6 @@ PANIC = "#!/bin/sh\necho c >/proc/sysrq-trigger\n"
 STARTUP_DEADLINE = 20.0
 
 
-def blocked(fleet: Fleet) -> list[str]:
-    return [name for name, vm in fleet.vms.items() if vm.rolled_back and vm.blocked]
-
-
 def break_web(fleet: Harness, script: str, *vms: str) -> str:
     """Push a generation that ends itself as soon as it runs."""
     for vm in vms:
@@ -31,10 +27,10 @@ def condemned(fleet: Harness, revision: str, deadline: float = 150.0) -> tuple[s
     """Wait for the rollback of exactly one web server; its name, and the fleet then."""
     after = fleet.until(
         "one web server tried the bad generation and went back",
-        lambda now: now.observed == revision and len(blocked(now)) == 1,
+        lambda now: now.observed == revision and len(now.rolled_back()) == 1,
         deadline,
     )
-    return blocked(after)[0], after
+    return after.rolled_back()[0], after
 
 
 def test_a_guest_that_fails_its_health_check_is_rolled_back_and_the_group_held(

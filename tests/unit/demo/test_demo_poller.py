@@ -71,12 +71,16 @@ def test_gaps_are_in_order_apart_and_hold_every_lost_request(answers: list[Answe
 
 
 def test_outages_one_after_the_other_are_within_a_budget_of_one() -> None:
-    gaps = {"a": [Gap(1, 2)], "b": [Gap(2, 3)]}
+    gaps = {"a": [Gap(1, 2, refused=True)], "b": [Gap(2, 3, refused=True)]}
     assert down_at_once(gaps, allowed=1) == []
 
 
 def test_outages_at_once_are_found_with_their_time() -> None:
-    gaps = {"a": [Gap(1, 4), Gap(8, 9)], "b": [Gap(3, 6)], "c": [Gap(0, 10)]}
+    gaps = {
+        "a": [Gap(1, 4, refused=True), Gap(8, 9)],
+        "b": [Gap(3, 6, refused=True)],
+        "c": [Gap(0, 10, refused=True)],
+    }
     assert down_at_once(gaps, allowed=2) == [Gap(3, 4)]
     assert down_at_once({"a": gaps["a"], "b": gaps["b"]}, allowed=1) == [Gap(3, 4)]
 
@@ -112,13 +116,14 @@ def server() -> Iterator[ThreadingHTTPServer]:
 def test_the_client_notices_when_a_server_fails_and_comes_back(server: ThreadingHTTPServer) -> None:
     with Poller({"web": server.server_port}, interval=0.005) as poller:
         wait_until(lambda: poller.answers("web"), 5)
-        assert poller.answers("web")[0].body == "hello"
+        assert poller.answers("web")[0].text == "hello"
         Page.status = 503
         wait_until(lambda: poller.gaps()["web"], 5)
         Page.status = 200
         wait_until(lambda: poller.answers("web")[-1].ok, 5)
         (gap,) = poller.gaps()["web"]
         assert gap.seconds > 0
+        assert not gap.refused
         after = poller.answers("web")[-1].ended
         wait_until(lambda: len(poller.answers("web", since=after)) > 2, 5)
         assert poller.gaps(after)["web"] == ()
@@ -128,6 +133,7 @@ def test_a_refused_connection_is_no_answer_and_a_dropped_name_is_asked_no_more()
     with Poller({"nobody": free_port()}, interval=0.005) as poller:
         wait_until(lambda: len(poller.answers("nobody")) > 2, 5)
         assert not any(answer.ok for answer in poller.answers("nobody"))
+        assert poller.gaps()["nobody"][0].refused
         poller.drop("nobody")
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from demo.fleet import manifest_of, use_ports
+from demo.fleet import judge_sooner, manifest_of, use_ports
 from demo.repository import Repository
 
 
@@ -92,3 +92,9 @@ def test_the_sample_gets_other_ports_and_keeps_its_text(repository: Repository) 
     assert repository.read("web-a.yaml") == text % ("web-a", 12, 12)
     assert repository.read("web-b.yaml") == text % ("web-b", 8083, 8083)
     assert manifest_of(repository, "web-b") == "web-b.yaml"
+
+
+def test_the_sample_is_judged_sooner(repository: Repository) -> None:
+    repository.write("db.yaml", "health:\n  startupDeadline: 90s # why\n  period: 2s\n")
+    judge_sooner(repository, 30)
+    assert repository.read("db.yaml") == "health:\n  startupDeadline: 30s # why\n  period: 2s\n"
