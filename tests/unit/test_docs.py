@@ -1,0 +1,239 @@
+"""The documents keep pace with the code: lists are complete, links lead somewhere, pages stay short."""
+
+import ast
+import json
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args, get_type_hints
+
+import pytest
+from pydantic import BaseModel
+
+from reconciler.cli.app import MODULES
+from reconciler.cli.exits import ExitCode
+from reconciler.config import Config
+from reconciler.errors import LedgerError, LedgerTooNew, LedgerUnwritable
+from reconciler.ledger.recovery import ERRNO_KINDS, KINDS
+from reconciler.model.observed import Outcome
+from reconciler.model.plan import WaitKind
+from reconciler.model.record import Evidence
+from reconciler.source.failures import HINTS
+
+ROOT = Path(__file__).resolve().parents[2]
+if not (ROOT / "docs").is_dir():
+    pytest.skip("no documents beside this code", allow_module_level=True)
+
+OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+DESIGN = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
+PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+PAGES += sorted((ROOT / "docs").rglob("*.md"))
+MOST_LINES = {
+    "README.md": 120,
+    "CONTRIBUTING.md": 60,
+    "docs/design.md": 200,
+    "docs/limits.md": 80,
+    "docs/testing.md": 80,
+}
+MOST_DECISION_LINES = 60
+YET_TO_COME = {"docs/benchmarks.md", "docs/reliability.md"}
+"""Pages made of measurements, which come with their numbers."""
+LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
+READERS_OF_WAITS = {"settle.py", "status.py"}
+"""They sort waits by kind, and give none."""
+SPOKEN_EVENTS = {"kind": {"suspended", "resumed"}}
+"""Kinds that are chosen where the event is made, by the expression that stands there."""
+
+
+def section(text: str, heading: str) -> str:
+    """What stands under a heading, up to the next one of its level."""
+    level = heading.split(" ", maxsplit=1)[0]
+    found = re.split(rf"^{re.escape(heading)}$", text, maxsplit=1, flags=re.MULTILINE)
+    assert len(found) == 2, f"no section {heading!r}"
+    return re.split(rf"^{level} ", found[1], maxsplit=1, flags=re.MULTILINE)[0]
+
+
+def rows(heading: str) -> dict[str, list[str]]:
+    """The table of a section of docs/operations.md: the cells of each row by its first, bare."""
+    found = {}
+    for line in section(OPERATIONS, heading).splitlines():
+        if line.startswith("| `"):
+            first, *others = (cell.strip() for cell in line.strip("|").split(" | "))
+            found[first.strip("`")] = others
+    return found
+
+
+def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Every key of the config with its default, as TOML writes it."""
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            yield from settings(inner, f"{prefix}{name}.")
+        else:
+            default = "required" if field.is_required() else json.dumps(field.default)
+            yield f"{prefix}{name}", default
+
+
+def calls(folder: str) -> Iterator[ast.Call]:
+    for path in sorted((ROOT / "reconciler" / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call):
+                yield node
+
+
+def name_of(call: ast.Call) -> str:
+    match call.func:
+        case ast.Name(name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def event_kinds() -> set[str]:
+    """Of every event that the planner and the engine make, read from their code."""
+    kinds: set[str] = set()
+    position = {"Event": 0, "event": 0, "_done": 1}
+    for folder in ("planning", "engine"):
+        for call in calls(folder):
+            if (at := position.get(name_of(call))) is None:
+                continue
+            given = call.args[at] if len(call.args) > at else None
+            given = next((k.value for k in call.keywords if k.arg == "kind"), given)
+            match given:
+                case None:  # asyncio's own
+                    pass
+                case ast.Constant(value=str(kind)):
+                    kinds.add(kind)
+                case ast.JoinedStr() if ast.unparse(given) == "f'{outcome.kind}-failed'":
+                    kinds |= {f"{k}-failed" for k in get_args(get_type_hints(Outcome)["kind"])}
+                case ast.Name(name) if name in SPOKEN_EVENTS:
+                    kinds |= SPOKEN_EVENTS[name]
+                case _:
+                    pytest.fail(f"an event's kind cannot be read: {ast.unparse(call)}")
+    return kinds
+
+
+def wait_kinds() -> set[str]:
+    """Those that the planner gives; some of the closed set may be kept free for what comes."""
+    words = {
+        node.value
+        for path in (ROOT / "reconciler/planning").glob("*.py")
+        if path.name not in READERS_OF_WAITS
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    return words & set(get_args(WaitKind))
+
+
+def given_kinds(folder: str) -> set[str]:
+    """What errors of a folder say as `kind=`."""
+    return {
+        keyword.value.value
+        for call in calls(folder)
+        for keyword in call.keywords
+        if keyword.arg == "kind"
+        and isinstance(keyword.value, ast.Constant)
+        and isinstance(keyword.value.value, str)
+    }
+
+
+def ledger_kinds() -> set[str]:
+    told = {kind for kind, _ in (*KINDS.values(), *ERRNO_KINDS.values())}
+    of_classes = {error.default_kind for error in (LedgerError, LedgerTooNew, LedgerUnwritable)}
+    return told | of_classes | given_kinds("ledger")
+
+
+def test_every_key_of_the_config_is_explained_with_its_default() -> None:
+    told = {key: cells[0].strip("`") for key, cells in rows("## The config").items()}
+    assert told == dict(settings(Config))
+
+
+def test_every_reason_for_waiting_is_explained() -> None:
+    assert set(rows("## Reasons for waiting")) == wait_kinds()
+
+
+def test_every_verdict_against_a_generation_is_explained() -> None:
+    kinds = get_args(get_type_hints(Evidence)["kind"])
+    assert set(rows("## Why a generation was condemned")) == set(kinds)
+
+
+def test_every_kind_of_event_is_explained() -> None:
+    assert set(rows("## Events")) == event_kinds()
+
+
+def test_every_trouble_with_a_source_is_explained() -> None:
+    assert set(rows("## When the source cannot be read")) == set(HINTS) | given_kinds("source")
+
+
+def test_every_trouble_with_the_ledger_is_explained() -> None:
+    assert set(rows("## When the ledger cannot be used")) == ledger_kinds()
+
+
+def test_every_exit_code_is_explained() -> None:
+    assert set(rows("## Exit codes")) == {str(code.value) for code in ExitCode}
+
+
+def test_every_command_is_explained() -> None:
+    commands = {command for group in MODULES.values() for command in group}
+    assert {line.split(" ")[0] for line in rows("## Commands")} == commands
+
+
+def test_the_design_gives_every_room_a_line() -> None:
+    told = re.findall(r"^\| `([a-z_]+)(?:/|\.py)`", section(DESIGN, "## Rooms"), re.MULTILINE)
+    rooms = {
+        path.stem
+        for path in (ROOT / "reconciler").iterdir()
+        if not path.name.startswith("__") and (path.is_dir() or path.suffix == ".py")
+    }
+    assert set(told) == rooms
+
+
+def test_the_design_has_all_laws() -> None:
+    laws = re.findall(r"^\| ([0-9]+) \|", section(DESIGN, "## Laws"), re.MULTILINE)
+    assert laws == [str(number) for number in range(1, 14)]
+
+
+def test_tests_that_the_documents_name_are_there() -> None:
+    named = {
+        name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py)`", page.read_text())
+    }
+    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_decisions_are_numbered_and_have_one_form() -> None:
+    numbers = [path.name.split("-")[0] for path in DECISIONS]
+    assert numbers == [f"{n:04d}" for n in range(1, len(DECISIONS) + 1)]
+    for path in DECISIONS:
+        headings = re.findall(r"^## (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        assert headings == ["Context", "Choice", "Cost"], path.name
+        assert f"decisions/{path.name}" in DESIGN, f"{path.name} is not listed in the design"
+
+
+def test_every_dependency_has_its_reason() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = {re.split(r"[<>=~!\[ ]", line)[0] for line in project["dependencies"]}
+    page = next(path for path in DECISIONS if path.name.startswith("0011"))
+    told = set(re.findall(r"^\| `([a-z0-9-]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert told == wanted
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    dead = []
+    for target in LINK.findall(text):
+        path = (page.parent / target.partition("#")[0]).resolve()
+        if "://" in target or target.startswith("#") or path.exists():
+            continue
+        if str(path.relative_to(ROOT)) not in YET_TO_COME:
+            dead.append(target)
+    assert dead == []
+
+
+def test_pages_stay_short_enough_to_be_read() -> None:
+    lengths = {name: len((ROOT / name).read_text().splitlines()) for name in MOST_LINES}
+    lengths |= {path.name: len(path.read_text().splitlines()) for path in DECISIONS}
+    bounds = {**MOST_LINES, **dict.fromkeys((p.name for p in DECISIONS), MOST_DECISION_LINES)}
+    assert {name: n for name, n in lengths.items() if n > bounds[name]} == {}
