@@ -68,6 +68,8 @@ class PolicyConfig(Section):
     """Space of the state directory that building and starting must leave free."""
     max_concurrent_builds: int = Field(default=2, ge=1)
     generations_kept: int = Field(default=5, ge=1)
+    max_rollbacks_per_hour: int = Field(default=10, ge=1)
+    """Failed generations within an hour after which nothing that serves is changed any more."""
 
 
 class HttpConfig(Section):

@@ -149,6 +149,7 @@ def policy_of(config: Config) -> Policy:
         disk_reserve_mib=config.policy.disk_reserve_mib,
         max_builds=config.policy.max_concurrent_builds,
         generations_kept=config.policy.generations_kept,
+        max_rollbacks_per_hour=config.policy.max_rollbacks_per_hour,
     )
 
 

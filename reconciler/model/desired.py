@@ -11,7 +11,7 @@ from reconciler.model.image import KernelSpec, LayerSpec, StoreFormat
 from reconciler.model.machine import UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
 
-OnFailure = Literal["halt", "continue"]
+OnFailure = Literal["halt", "rollbackGroup", "continue"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,8 @@ class UpdatePolicy:
     stop_timeout: float = 60.0
     """Seconds that a guest has after the power button before it is killed."""
     strategy: Literal["restart"] = "restart"
+    snapshot_volumes: bool = False
+    """Keep the volumes as they were before the new generation first writes, until it is committed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +109,36 @@ class VMSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Window:
+    """A stretch of wall time that comes back: from each moment of `cron`, `duration` seconds long.
+
+    Where a group has any allowing window, only those moments are open; a denying one always wins
+    (as Argo CD's sync windows).
+    """
+
+    cron: str
+    """Five fields: minute, hour, day of month, month, day of week."""
+    duration: float
+    time_zone: str = "UTC"
+    allow: bool = True
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSpec:
     name: GroupName
     max_unavailable: int = 1
     """A count; percentages were resolved against the members (rounded down, at least 1)."""
     canary: tuple[VMName, ...] = ()
+    canary_soak: float = 0.0
+    """Seconds of unbroken health that canaries show before the others move."""
     on_failure: OnFailure = "halt"
+    max_failures: int | None = None
+    """With `continue`: failed members after which the group is held all the same; None: any number."""
+    progress_deadline: float | None = None
+    """Seconds without any member becoming healthy after which a rollout is held."""
+    windows: tuple[Window, ...] = ()
+    approval: Literal["auto", "manual"] = "auto"
+    """manual: after the canaries a person's `promote` is waited for."""
 
 
 @dataclass(frozen=True, slots=True)

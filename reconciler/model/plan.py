@@ -118,7 +118,7 @@ class Note:
 
     kind: Literal[
         "commit", "condemn", "rolled-back", "quarantine", "in-place", "hold", "lift-hold",
-        "applied", "crash", "block-lifted", "build-failed", "remove", "adopt", "close",
+        "applied", "crash", "progress", "resumed", "block-lifted", "build-failed", "remove", "adopt", "close",
     ]  # fmt: skip
     subject: str
     why: str
@@ -140,7 +140,7 @@ Action = (
 WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "starting", "soak", "probe",
-    "rollback", "pinned", "policy",
+    "rollback", "pinned", "policy", "window", "approval", "breaker",
 ]  # fmt: skip
 
 

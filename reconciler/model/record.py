@@ -141,6 +141,8 @@ class Pin:
 class Suspension:
     since_wall: float
     reason: str = ""
+    until_wall: float | None = None
+    """When it ends by itself; None: a person ends it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +207,8 @@ class Hold:
     reason: str
     since_wall: float
     held: tuple[tuple[VMName, Digest], ...]
+    back: tuple[tuple[VMName, GenerationNumber], ...] = ()
+    """Members that had taken the change already, and the generation to which they go back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,6 +216,10 @@ class GroupRecord:
     name: GroupName
     hold: Hold | None = None
     suspended: Suspension | None = None
+    approved: tuple[tuple[VMName, Digest], ...] = ()
+    """What a person promoted; other digests wait again."""
+    progress: Deadline | None = None
+    """By when the next member must be healthy, while a rollout is under way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,6 +239,8 @@ class SourceRecord:
     applied: Revision | None = None
     """The newest revision that every VM reached."""
     rejection: Rejection | None = None
+    confirmed: Revision | None = None
+    """The revision whose removals a person confirmed, however many."""
 
 
 @dataclass(frozen=True, slots=True)

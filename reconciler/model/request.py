@@ -28,6 +28,8 @@ class Suspend:
 
     subject: str | None = None
     reason: str = ""
+    seconds: float | None = None
+    """How long; None: until a person resumes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +44,33 @@ class Restart:
     vm: str
 
 
-Request = RollbackTo | Retry | Suspend | Resume | Restart
+@dataclass(frozen=True, slots=True)
+class Promote:
+    """Approve the digests that this group's members are about to take."""
+
+    group: str
+
+
+@dataclass(frozen=True, slots=True)
+class Abort:
+    """Hold this group's rollout: who is on trial goes back, who waits stays."""
+
+    group: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """Allow the removals of this revision (a prefix of at least 7 digits will do)."""
+
+    revision: str
+
+
+@dataclass(frozen=True, slots=True)
+class Adopt:
+    """Take a guest that was found after the ledger was lost as what should run, and go on."""
+
+    vm: str
+
+
+Request = RollbackTo | Retry | Suspend | Resume | Restart | Promote | Abort | Confirm | Adopt

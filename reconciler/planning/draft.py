@@ -27,6 +27,7 @@ from reconciler.model.record import (
     PutVM,
     Record,
     SourceRecord,
+    Suspension,
     VMRecord,
 )
 from reconciler.now import Now
@@ -122,12 +123,19 @@ class Draft:
     actions: list[Action] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
+    more: list[Change] = field(default_factory=list)
+    """Changes of the host as a whole."""
     dropped: list[VMName] = field(default_factory=list)
     wake: float | None = None
     probes: dict[InstanceId, ProbePlan] = field(default_factory=dict)
     differences: dict[VMName, tuple[FieldChange, ...]] = field(default_factory=dict)
     memory_left: int = 0
     """MiB that may still be given to guests in this pass."""
+    suspended: Suspension | None = None
+    """Of the whole host."""
+    sent_back: frozenset[VMName] = frozenset()
+    """VMs that a hold sends back, though they serve what is desired."""
+    _failures: list[float] | None = None
 
     def stand(self, name: VMName, spec: VMSpec | None) -> Standing:
         record = self.record.vms.get(name) or VMRecord(name, spec.group if spec else GroupName(""))
@@ -158,6 +166,7 @@ class Draft:
     def event(
         self, kind: str, message: str, standing: Standing | None = None,
         severity: Severity = "info", generation: GenerationNumber | None = None,
+        group: GroupName | None = None,
     ) -> None:  # fmt: skip
         self.events.append(
             Event(
@@ -165,7 +174,7 @@ class Draft:
                 message=message,
                 wall=self.now.wall,
                 vm=standing.name if standing else None,
-                group=(standing.record.group or None) if standing else None,
+                group=group or ((standing.record.group or None) if standing else None),
                 generation=generation,
                 revision=self.desired.revision if self.desired else None,
                 severity=severity,
@@ -178,6 +187,18 @@ class Draft:
     def group_record(self, name: GroupName) -> GroupRecord:
         changed = self.groups.get(name)
         return changed or self.record.groups.get(name) or GroupRecord(name)
+
+    def recent_failures(self, seconds: float) -> list[float]:
+        """Wall times at which generations were condemned lately, of the whole host."""
+        if self._failures is None:
+            since = self.now.wall - seconds
+            self._failures = [
+                block.last_wall
+                for standing in self.standings.values()
+                for block in standing.record.blocked
+                if block.last_wall > since
+            ]
+        return self._failures
 
     def trouble(self, key: str) -> BuildTrouble | None:
         return self.troubles[key] if key in self.troubles else self.record.builds.get(key)
@@ -212,6 +233,7 @@ class Draft:
             changes.append(PutBuild(trouble) if trouble else DropBuild(key))
         if self.source is not None:
             changes.append(PutSource(self.source))
+        changes.extend(self.more)
         changes.extend(AddEvent(event) for event in self.events)
         return changes
 

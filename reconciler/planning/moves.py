@@ -9,9 +9,10 @@ from reconciler.model.record import StopCause
 from reconciler.planning.absorb import crashed
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.gates import may_begin
 from reconciler.planning.images import Needs
 from reconciler.planning.preflight import claim_memory, images_ready, missing_images, preflight
-from reconciler.planning.rollout import Budget, may_begin
+from reconciler.planning.rollout import Budget
 from reconciler.planning.steps import create, in_trouble, start, stop
 from reconciler.planning.targets import Target, choose, fallback
 
@@ -98,7 +99,8 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
         return
     if not _ready(draft, standing, spec):
         return
-    if target.kind is None and not may_begin(draft, standing):
+    fresh = target.generation is None or target.generation.verdict == "trial"
+    if fresh and target.kind is None and not may_begin(draft, standing):
         return
     if not preflight(draft, standing, spec) or not budget.take(standing):
         return

@@ -25,6 +25,7 @@ from reconciler.planning.absorb import absorb_exits, absorb_outcomes
 from reconciler.planning.adopt import adopt
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.health import probe_plan
+from reconciler.planning.holds import lift_holds, sent_back, watch_progress
 from reconciler.planning.images import Needs, collect
 from reconciler.planning.moves import move_one
 from reconciler.planning.policy import Policy
@@ -33,8 +34,8 @@ from reconciler.planning.preflight import (
 )
 from reconciler.planning.prune import mark_removals, remove
 from reconciler.planning.rollout import Budget, in_order
+from reconciler.planning.suspension import end_expired, scopes, suspended
 from reconciler.planning.targets import (
-    lift_holds,
     lift_outdated,
     take_in_place,
 )
@@ -54,6 +55,9 @@ def plan(
     specs = desired.vms if desired is not None else {}
     for name in sorted(record.vms.keys() | specs.keys() | observed.guests.keys()):
         draft.stand(VMName(name), specs.get(name))
+    draft.suspended = record.suspended
+    draft.sent_back = sent_back(record)
+    end_expired(draft)
     absorb_outcomes(draft)
     unsettled = [s for s in draft.standings.values() if not _settled(draft, s)]
     for standing in unsettled:
@@ -61,11 +65,12 @@ def plan(
         absorb_exits(draft, standing)
         lift_outdated(draft, standing)
         take_in_place(draft, standing)
-        judge_guest(draft, standing)
+        judge_guest(draft, standing, paused=any(scopes(draft, standing)))
     mark_removals(draft)
     lift_holds(draft)
     _move(draft, {s.name for s in unsettled})
     _watch(draft)
+    watch_progress(draft)
     _applied(draft)
     collect(draft)
     return draft.finish()
@@ -78,6 +83,7 @@ def _settled(draft: Draft, standing: Standing) -> bool:
     return (
         spec is not None
         and good is not None
+        and standing.name not in draft.sent_back
         and (good.spec is spec or good.spec == spec)
         and standing.synced
         and len(draft.observed.guests.get(standing.name, ())) == 1
@@ -103,26 +109,9 @@ def _move(draft: Draft, unsettled: set[VMName]) -> None:
             draft.wait("busy", standing.name, f"{operation.kind} in progress")
         elif standing.record.removing:
             remove(draft, standing)
-        elif not _suspended(draft, standing):
+        elif not suspended(draft, standing):
             move_one(draft, standing, budget, needs)
     needs.build()
-
-
-def _suspended(draft: Draft, standing: Standing) -> bool:
-    """A person said stop: observing and probing go on, acting does not."""
-    group = draft.group_record(standing.group).suspended if standing.spec else None
-    for scope, suspension in (
-        (standing.name, standing.record.suspended),
-        (f"group {standing.group}", group),
-        ("this host", draft.record.suspended),
-    ):
-        if suspension is not None:
-            reason = f": {suspension.reason}" if suspension.reason else ""
-            draft.wait(
-                "suspended", standing.name, f"{scope} is suspended{reason}; `resume` ends it"
-            )
-            return True
-    return False
 
 
 def _watch(draft: Draft) -> None:

@@ -27,6 +27,7 @@ class Policy:
     disk_reserve_mib: int = 1024
     max_builds: int = 2
     generations_kept: int = 5
+    max_rollbacks_per_hour: int = 10
 
 
 def doubling(bounds: tuple[float, float], attempts: int) -> float:

@@ -34,12 +34,13 @@ def mark_removals(draft: Draft) -> None:
     if not draft.policy.prune:
         for standing in fresh:
             draft.wait("prune", standing.name, "not in the repository; kept, since prune is off")
-    elif len(fresh) > draft.policy.max_delete:
+    elif len(fresh) > draft.policy.max_delete and not _confirmed(draft):
         for standing in fresh:
             draft.wait(
                 "prune", standing.name,
                 f"not in the repository; kept, since removing {len(fresh)} VMs at once exceeds"
-                f" max_delete {draft.policy.max_delete}",
+                f" max_delete {draft.policy.max_delete}: `reconciler confirm"
+                f" {draft.desired.revision[:8]}` allows it",
             )  # fmt: skip
     else:
         for standing in fresh:
@@ -48,6 +49,11 @@ def mark_removals(draft: Draft) -> None:
             )
             draft.actions.append(Note("remove", standing.name, "left the repository"))
             draft.event("vm-removing", f"{standing.name} left the repository", standing)
+
+
+def _confirmed(draft: Draft) -> bool:
+    """A person allowed this revision's removals, however many."""
+    return draft.desired is not None and draft.record.source.confirmed == draft.desired.revision
 
 
 def remove(draft: Draft, standing: Standing) -> None:

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import difflib
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import assert_never
 
 from reconciler.errors import RequestRefused
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.record import (
-    AddEvent,
     Change,
     Deadline,
     DropBuild,
-    Event,
     Generation,
     GroupRecord,
     Pin,
     PutGroup,
+    PutSource,
     PutSuspension,
     PutVM,
     Record,
     Suspension,
     VMRecord,
 )
-from reconciler.model.request import Request, Restart, Resume, Retry, RollbackTo, Suspend
+from reconciler.model.request import (
+    Abort,
+    Adopt,
+    Confirm,
+    Promote,
+    Request,
+    Restart,
+    Resume,
+    Retry,
+    RollbackTo,
+    Suspend,
+)
 from reconciler.now import Now
+from reconciler.planning.answers import Answer, done
+from reconciler.planning.approval import abort, promote
+from reconciler.planning.suspension import restart_clocks
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    changes: tuple[Change, ...]
-    words: str
-    """What was done, for the person who asked."""
+SHORTEST_PREFIX = 7
+"""Digits of a revision that a person must give, as git abbreviates it."""
 
 
 def answer(request: Request, record: Record, desired: DesiredState | None, now: Now) -> Answer:
@@ -43,12 +53,22 @@ def answer(request: Request, record: Record, desired: DesiredState | None, now: 
             return _rollback(request, find_vm(record, vm), desired, now)
         case Retry(vm):
             return _retry(find_vm(record, vm), record, desired, now)
-        case Suspend(subject, reason):
-            return _suspension(record, desired, subject, Suspension(now.wall, reason), now)
+        case Suspend(subject, reason, seconds):
+            until = None if seconds is None else now.wall + seconds
+            given = Suspension(now.wall, reason, until)
+            return _suspension(record, desired, subject, given, now)
         case Resume(subject):
             return _suspension(record, desired, subject, None, now)
         case Restart(vm):
             return _restart(find_vm(record, vm), now)
+        case Promote(group):
+            return promote(group, record, desired, now)
+        case Abort(group, reason):
+            return abort(group, reason, record, desired, now)
+        case Confirm(revision):
+            return _confirm(revision, record, now)
+        case Adopt(vm):
+            return _adopt(find_vm(record, vm), now)
         case _:
             assert_never(request)
 
@@ -65,11 +85,6 @@ def find_vm(record: Record, name: str) -> VMRecord:
     return found
 
 
-def _done(changes: list[Change], kind: str, words: str, now: Now, vm: VMRecord | None) -> Answer:
-    event = Event(kind, words, now.wall, vm=vm.name if vm else None, group=vm.group if vm else None)
-    return Answer((*changes, AddEvent(event)), words)
-
-
 def _rollback(request: RollbackTo, vm: VMRecord, desired: DesiredState | None, now: Now) -> Answer:
     committed = [g for g in vm.generations if g.verdict == "committed"]
     target = _rollback_target(vm, committed, request)
@@ -79,7 +94,7 @@ def _rollback(request: RollbackTo, vm: VMRecord, desired: DesiredState | None, n
         vm, pin=Pin(target.number, digest, now.wall), rollback=None, quarantine=None, backoff=None
     )
     words = f"{vm.name}: kept at generation {target.number} until a new digest or `resume`"
-    return _done([PutVM(changed)], "pinned", words, now, vm)
+    return done([PutVM(changed)], "pinned", words, now, vm)
 
 
 def _rollback_target(vm: VMRecord, committed: list[Generation], request: RollbackTo) -> Generation:
@@ -114,7 +129,7 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
         keys |= {spec.kernel.key, *(layer.key for layer in spec.layers)}
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)
     words = f"{vm.name}: what was condemned or given up is tried once more"
-    return _done(changes, "retried", words, now, vm)
+    return done(changes, "retried", words, now, vm)
 
 
 def _restart(vm: VMRecord, now: Now) -> Answer:
@@ -126,28 +141,63 @@ def _restart(vm: VMRecord, now: Now) -> Answer:
     if backoff is not None:
         backoff = replace(backoff, until=Deadline(now.boot, now.boot_id))
     changed = replace(vm, restart=vm.start.instance, backoff=backoff)
-    return _done([PutVM(changed)], "restart-requested", f"{vm.name}: restarting", now, vm)
+    return done([PutVM(changed)], "restart-requested", f"{vm.name}: restarting", now, vm)
 
 
 def _suspension(
     record: Record, desired: DesiredState | None, subject: str | None,
     suspension: Suspension | None, now: Now,
 ) -> Answer:  # fmt: skip
-    verb, kind = ("suspended", "suspended") if suspension else ("resumed", "resumed")
+    verb = kind = "suspended" if suspension else "resumed"
     if subject is None:
-        return _done([PutSuspension(suspension)], kind, f"this host is {verb}", now, None)
+        changes = [
+            PutSuspension(suspension),
+            *_clocks(record, record.vms.values(), suspension, now),
+        ]
+        return done(changes, kind, f"this host is {verb}", now, None)
     vm = record.vms.get(VMName(subject))
     if vm is not None:
         pin = vm.pin if suspension else None
-        changed = replace(vm, suspended=suspension, pin=pin)
-        return _done([PutVM(changed)], kind, f"{subject} is {verb}", now, vm)
+        resumed = vm if suspension else restart_clocks(vm, now)
+        changed = replace(resumed, suspended=suspension, pin=pin)
+        return done([PutVM(changed)], kind, f"{subject} is {verb}", now, vm)
     name = GroupName(subject)
     if name in record.groups or (desired is not None and name in _groups(desired)):
         group = record.groups.get(name) or GroupRecord(name)
+        members = [v for v in record.vms.values() if v.group == name]
+        put = PutGroup(replace(group, suspended=suspension))
         words = f"group {subject} is {verb}"
-        return _done([PutGroup(replace(group, suspended=suspension))], kind, words, now, None)
+        return done([put, *_clocks(record, members, suspension, now)], kind, words, now, None)
     find_vm(record, subject)  # raises, naming the nearest
     raise AssertionError(subject)
+
+
+def _clocks(
+    record: Record, vms: Iterable[VMRecord], suspension: Suspension | None, now: Now
+) -> Iterator[Change]:
+    """On resuming, deadlines that stood still begin anew."""
+    for vm in vms if suspension is None else ():
+        changed = restart_clocks(vm, now)
+        if changed != record.vms[vm.name]:
+            yield PutVM(changed)
+
+
+def _confirm(revision: str, record: Record, now: Now) -> Answer:
+    desired = record.source.revision
+    if desired is None or len(revision) < SHORTEST_PREFIX or not desired.startswith(revision):
+        raise RequestRefused(
+            f"{revision!r} is not the desired revision", hint=f"that is {desired or 'none yet'}"
+        )
+    words = f"removals of revision {desired[:8]} are confirmed"
+    put = PutSource(replace(record.source, confirmed=desired))
+    return done([put], "removals-confirmed", words, now, None)
+
+
+def _adopt(vm: VMRecord, now: Now) -> Answer:
+    if vm.suspended is None:
+        raise RequestRefused(f"{vm.name} is not waiting to be adopted", hint="see `reconciler why`")
+    words = f"{vm.name}: what runs is taken as its last good generation, and it goes on"
+    return done([PutVM(replace(vm, suspended=None))], "adopted", words, now, vm)
 
 
 def _groups(desired: DesiredState) -> set[GroupName]:

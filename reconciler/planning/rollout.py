@@ -1,33 +1,9 @@
-"""Who may move now: holds and blocks are settled before; here are order, canaries and the budget."""
+"""Who asks first, and how many may be down at once."""
 
 from __future__ import annotations
 
 from reconciler.model.names import GroupName, VMName
 from reconciler.planning.draft import Draft, Standing
-
-
-def may_begin(draft: Draft, standing: Standing) -> bool:
-    """Whether the VMs that this one comes `after` are there, healthy at the same revision."""
-    spec = standing.spec
-    if spec is None:
-        return True
-    for name in spec.update.after:
-        other = draft.standings.get(name)
-        if other is None or not other.synced:
-            draft.wait(
-                "dependency", standing.name, f"comes after {name}, which is not yet healthy"
-                " at its desired generation",
-            )  # fmt: skip
-            return False
-    if spec.group and draft.desired is not None:
-        canaries = draft.desired.group(spec.group).canary
-        if standing.name not in canaries:
-            for name in canaries:
-                other = draft.standings.get(name)
-                if other is not None and not other.synced:
-                    draft.wait("dependency", standing.name, f"canary {name} goes first")
-                    return False
-    return True
 
 
 def in_order(draft: Draft) -> list[Standing]:

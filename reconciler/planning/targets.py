@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from reconciler.model.desired import VMSpec
 from reconciler.model.names import Digest
 from reconciler.model.plan import Note, WaitKind
-from reconciler.model.record import Generation, GroupRecord, Hold, VMRecord
+from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.holds import hold_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,12 +53,16 @@ def choose(draft: Draft, standing: Standing) -> Target:
     good = record.last_good
     if spec is None:
         return Target(good)
+    hold = hold_of(draft, standing)
+    if hold is not None and (back := _sent_back(hold, record)) is not None:
+        why = f"group {spec.group} goes back since {hold.vm} failed: {hold.reason}"
+        return Target(back, kind="hold", why=why)
     if good is not None and good.digest == spec.digest:
         return Target(good)
     if (block := record.block_of(spec.digest)) is not None:
         why = f"generation {block.generation} failed: {block.reason}; push a fix or `retry`"
         return Target(good, kind="blocked", why=why)
-    if (hold := held_by(draft, standing)) is not None:
+    if hold is not None and (standing.name, spec.digest) in hold.held:
         why = f"group {spec.group} is held since {hold.vm} failed: {hold.reason}"
         return Target(good, kind="hold", why=why)
     newest = record.generations[-1] if record.generations else None
@@ -66,16 +71,11 @@ def choose(draft: Draft, standing: Standing) -> Target:
     return Target(spec=spec)
 
 
-def held_by(draft: Draft, standing: Standing) -> Hold | None:
-    """The hold that keeps this VM from its desired digest."""
-    spec = standing.spec
-    if spec is None or not spec.group or draft.desired is None:
-        return None
-    hold = draft.group_record(spec.group).hold
-    if hold is None or (standing.name, spec.digest) not in hold.held:
-        return None
-    failed = draft.desired.vms.get(hold.vm)
-    return hold if failed is not None and failed.digest == hold.digest else None
+def _sent_back(hold: Hold, record: VMRecord) -> Generation | None:
+    for name, number in hold.back:
+        if name == record.name:
+            return record.generation(number)
+    return None
 
 
 def lift_outdated(draft: Draft, standing: Standing) -> None:
@@ -91,21 +91,6 @@ def lift_outdated(draft: Draft, standing: Standing) -> None:
     if record.pin is not None and record.pin.digest != spec.digest:
         standing.record = replace(record, pin=None)
         draft.actions.append(Note("block-lifted", standing.name, "a new digest ends the pin"))
-
-
-def lift_holds(draft: Draft) -> None:
-    """A hold ends when the failed VM wants another digest, or nobody is held by it any more."""
-    if draft.desired is None:
-        return
-    for name, group in draft.record.groups.items():
-        hold = draft.group_record(name).hold
-        if hold is None or hold is not group.hold:
-            continue
-        failed = draft.desired.vms.get(hold.vm)
-        if failed is None or failed.digest != hold.digest:
-            draft.groups[name] = GroupRecord(name, None, group.suspended)
-            draft.actions.append(Note("lift-hold", name, f"{hold.vm} has a new digest"))
-            draft.event("hold-lifted", f"group {name} goes on: {hold.vm} has a new digest")
 
 
 def take_in_place(draft: Draft, standing: Standing) -> None:

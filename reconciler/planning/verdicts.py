@@ -14,21 +14,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.names import Digest, GenerationNumber, VMName
+from reconciler.model.names import GenerationNumber
 from reconciler.model.plan import DropGenerations, Note
 from reconciler.model.record import (
     Blocked,
     Deadline,
     Evidence,
     Generation,
-    GroupRecord,
-    Hold,
     Quarantine,
     Rollback,
     VMRecord,
 )
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.health import passing_for
+from reconciler.planning.holds import hold_after_failure
 from reconciler.planning.policy import SOAKED_RESET
 
 STOP_GRACE = 20.0
@@ -37,10 +36,13 @@ BLOCKED_KEPT = 20
 """Condemned digests remembered for each VM; the oldest are forgotten first."""
 
 
-def judge_guest(draft: Draft, standing: Standing) -> None:
-    """Follow one living guest: commit, condemn, end a rollback, forget old crashes, or wait."""
+def judge_guest(draft: Draft, standing: Standing, *, paused: bool) -> None:
+    """Follow one living guest: commit, condemn, end a rollback, forget old crashes, or wait.
+
+    `paused`: it is suspended, and no verdict is given.
+    """
     guest, record = standing.guest, standing.record
-    if guest is None or standing.busy or record.stop is not None:
+    if guest is None or standing.busy or paused or record.stop is not None:
         return
     generation = record.generation(guest.generation)
     start = record.start
@@ -157,7 +159,7 @@ def condemn(
     )  # fmt: skip
     standing.record = record
     _way_back(draft, standing, generation, why)
-    _hold_group(draft, standing, generation, why)
+    hold_after_failure(draft, standing, generation, why)
 
 
 def _way_back(draft: Draft, standing: Standing, bad: Generation, why: str) -> None:
@@ -177,39 +179,6 @@ def _way_back(draft: Draft, standing: Standing, bad: Generation, why: str) -> No
         seconds = stop + health.startup_deadline + health.min_healthy_time
         rollback = Rollback(bad.number, good.number, draft.deadline(seconds), why)
         standing.record = replace(standing.record, rollback=rollback)
-
-
-def _hold_group(draft: Draft, standing: Standing, generation: Generation, why: str) -> None:
-    """The members that were about to take the same change stay where they are."""
-    if draft.desired is None or standing.spec is None or not standing.spec.group:
-        return
-    if draft.desired.group(standing.spec.group).on_failure == "continue":
-        return
-    if standing.spec.digest != generation.digest:
-        return  # already overtaken: nobody is about to take it
-    held = tuple(
-        (spec.name, spec.digest)
-        for spec in draft.desired.vms.values()
-        if spec.group == standing.spec.group and spec.name != standing.name
-        and not _has_taken(draft, spec.name, spec.digest)
-    )  # fmt: skip
-    hold = Hold(standing.name, generation.digest, why, draft.now.wall, held)
-    former = draft.group_record(standing.spec.group)
-    draft.groups[standing.spec.group] = GroupRecord(former.name, hold, former.suspended)
-    draft.actions.append(Note("hold", standing.spec.group, f"{standing.name} failed: {why}"))
-    draft.event(
-        "group-held", f"group {standing.spec.group} is held: {standing.name} failed: {why}",
-        standing, "error",
-    )  # fmt: skip
-
-
-def _has_taken(draft: Draft, name: VMName, digest: Digest) -> bool:
-    """Whether a member runs that digest already, on trial or for good."""
-    other = draft.standings.get(name)
-    if other is None or other.guest is None:
-        return False
-    generation = other.record.generation(other.guest.generation)
-    return generation is not None and generation.digest == digest
 
 
 def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) -> None:

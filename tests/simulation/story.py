@@ -25,6 +25,11 @@ FAULTS: tuple[Fault, ...] = ("error", "delay", "hang", "crash-before", "crash-af
 AT_ONCE: tuple[Fault, ...] = ("error", "crash-before", "crash-after")
 """A write is waited for by the pass itself: it fails, or it is done."""
 
+POLICY = Policy(
+    "/state", prune=True, max_delete=2, memory_reserve_mib=0, disk_reserve_mib=0,
+    max_rollbacks_per_hour=1000,
+)  # fmt: skip
+
 
 @dataclass
 class Tale:
@@ -41,9 +46,7 @@ class Tale:
 class Story:
     def __init__(self, seed: int, *, faults: float = 0.02) -> None:
         self.random = random.Random(seed)  # noqa: S311  # a story, not a secret
-        self.world = World(
-            Policy("/state", prune=True, max_delete=2, memory_reserve_mib=0, disk_reserve_mib=0)
-        )
+        self.world = World(POLICY)
         self.world.faults.chooser = self._choose
         self.world.hypervisor.behaviour = fate_of
         self.oracles = Oracles(self.world)

@@ -1,0 +1,26 @@
+"""The answer to a request: what changes in the record, and the words for who asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.model.names import GroupName
+from reconciler.model.record import AddEvent, Change, Event, VMRecord
+from reconciler.now import Now
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    changes: tuple[Change, ...]
+    words: str
+    """What was done, for the person who asked."""
+
+
+def done(
+    changes: list[Change], kind: str, words: str, now: Now, vm: VMRecord | None = None,
+    group: GroupName | None = None,
+) -> Answer:  # fmt: skip
+    """The changes with an event that says so."""
+    of = group or ((vm.group or None) if vm else None)
+    event = Event(kind, words, now.wall, vm=vm.name if vm else None, group=of)
+    return Answer((*changes, AddEvent(event)), words)

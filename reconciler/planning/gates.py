@@ -1,0 +1,104 @@
+"""What a VM waits for before it may take its new generation: order, canaries, people, the clock."""
+
+from __future__ import annotations
+
+from reconciler.model.desired import GroupSpec
+from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.health import passing_for
+from reconciler.planning.windows import opening
+
+ROLLBACKS_COUNT = 3600.0
+"""Seconds for which a failure counts towards the host's breaker."""
+
+
+def may_begin(draft: Draft, standing: Standing) -> bool:
+    """Whether nothing stands before this VM's next generation; each refusal becomes a wait."""
+    if standing.spec is None:
+        return True
+    if not _dependencies(draft, standing) or not _breaker(draft, standing):
+        return False
+    if not standing.spec.group or draft.desired is None:
+        return True
+    group = draft.desired.group(standing.spec.group)
+    return (
+        _canaries(draft, standing, group)
+        and _approved(draft, standing, group)
+        and _window(draft, standing, group)
+    )
+
+
+def _dependencies(draft: Draft, standing: Standing) -> bool:
+    for name in standing.spec.update.after if standing.spec else ():
+        other = draft.standings.get(name)
+        if other is None or not other.synced:
+            why = f"comes after {name}, which is not yet healthy at its desired generation"
+            draft.wait("dependency", standing.name, why)
+            return False
+    return True
+
+
+def _breaker(draft: Draft, standing: Standing) -> bool:
+    """Many failures at once mean that the host is ill, not the guests: nothing healthy is changed."""
+    if standing.down:
+        return True
+    recent = draft.recent_failures(ROLLBACKS_COUNT)
+    if len(recent) < draft.policy.max_rollbacks_per_hour:
+        return True
+    left = min(recent) + ROLLBACKS_COUNT - draft.now.wall
+    draft.wait(
+        "breaker", standing.name,
+        f"{len(recent)} generations failed within the hour (policy.max_rollbacks_per_hour): nothing"
+        " that serves is changed until that has passed", draft.now.boot + max(left, 1.0),
+    )  # fmt: skip
+    return False
+
+
+def _canaries(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
+    if standing.name in group.canary:
+        return True
+    for name in group.canary:
+        other = draft.standings.get(name)
+        if other is None:
+            continue
+        if not other.synced:
+            draft.wait("dependency", standing.name, f"canary {name} goes first")
+            return False
+        left = _soak_left(draft, other, group.canary_soak)
+        if left > 0 and not standing.down:
+            why = f"canary {name} soaks for {left:.0f}s more"
+            draft.wait("soak", standing.name, why, draft.now.boot + left)
+            return False
+    return True
+
+
+def _soak_left(draft: Draft, canary: Standing, soak: float) -> float:
+    good = canary.record.last_good
+    if soak <= 0 or canary.guest is None or good is None:
+        return 0.0
+    passing = passing_for(canary.guest, good.spec.health, draft.now)
+    return soak - (passing or 0.0)
+
+
+def _approved(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
+    spec, first = standing.spec, standing.record.last_good is None
+    if group.approval == "auto" or first or spec is None or standing.name in group.canary:
+        return True
+    if (standing.name, spec.digest) in draft.group_record(group.name).approved:
+        return True
+    why = f"waits for a person: `reconciler promote {group.name}`"
+    draft.wait("approval", standing.name, why)
+    return False
+
+
+def _window(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
+    """Repairing what is down does not wait for a window."""
+    if not group.windows or standing.down:
+        return True
+    now = opening(group.windows, draft.now.wall)
+    if now.open:
+        return True
+    until = None
+    if now.until_wall is not None:
+        until = draft.now.boot + max(1.0, now.until_wall - draft.now.wall)
+    draft.wait("window", standing.name, now.why, until)
+    return False
