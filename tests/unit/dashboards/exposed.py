@@ -1,0 +1,78 @@
+"""What /metrics of a daemon with a full life shows, and the selectors that queries ask it with."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from reconciler.metrics import Metrics
+from reconciler.model.names import GroupName
+from reconciler.model.status import (
+    FleetStatus,
+    GroupStatus,
+    RevisionStatus,
+    SourceStatus,
+    VMStatus,
+)
+from tests.unit.control.fake_operator import WALL, vm
+
+SELECTOR = re.compile(r"\b(reconciler_\w+)(?:\{([^}]*)\})?")
+MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
+SCRAPED = {"job", "instance"}
+"""Labels that Prometheus adds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    name: str
+    labels: dict[str, str]
+
+
+def whole_fleet() -> FleetStatus:
+    vms: tuple[VMStatus, ...] = (vm("db", group=GroupName("backend")), vm("web"), vm("asleep"))
+    return FleetStatus(
+        revision=RevisionStatus("a" * 40, "a" * 40),
+        vms=(*vms[:2], replace(vms[2], suspended=True, sync="suspended")),
+        groups=tuple(
+            GroupStatus(GroupName(g), "idle", 1, 0, 1, 0) for g in ("backend", "frontend")
+        ),
+        suspended=False,
+        sources=(SourceStatus("main", "file:///srv/fleet.git", WALL, 0),),
+    )
+
+
+def exposition() -> bytes:
+    return Metrics(whole_fleet, version="1.2.3", started_wall=WALL).render()
+
+
+def samples() -> list[Sample]:
+    families = text_string_to_metric_families(exposition().decode())
+    return [Sample(one.name, one.labels) for family in families for one in family.samples]
+
+
+def selectors(query: str) -> list[tuple[str, str]]:
+    """Our metrics in a query, each with what its braces hold."""
+    return [(name, braces) for name, braces in SELECTOR.findall(query)]
+
+
+def meets(labels: dict[str, str], braces: str) -> bool:
+    """Whether a series has these labels; variables of Grafana and templates match anything."""
+    for label, operator, value in MATCHER.findall(braces):
+        if label in SCRAPED or "$" in value or "%" in value:
+            continue
+        present = labels.get(label, "")
+        equal = re.fullmatch(value, present) if "~" in operator else value == present
+        if bool(equal) != operator.startswith("="):
+            return False
+    return True
+
+
+def unmet(query: str, present: list[Sample]) -> list[str]:
+    """Selectors of a query for which no daemon ever shows a series."""
+    return [
+        f"{name}{{{braces}}}"
+        for name, braces in selectors(query)
+        if not any(one.name == name and meets(one.labels, braces) for one in present)
+    ]
