@@ -8,15 +8,21 @@ from reconciler.model.plan import Note
 from reconciler.model.record import Start, Suspension
 from reconciler.planning.draft import Draft, Standing
 
+NOT_DESIRED = "adopted after the ledger was lost, and not what is desired"
+
 
 def adopt(draft: Draft, standing: Standing) -> None:
     """Take a living guest with its generation, as it was found on disk, into the record.
 
     Its generation counts as committed, since nothing better is known and it runs. Where it is not
-    what the desired state wants, the VM is suspended: going on is a person's choice.
+    what the desired state wants, the VM is suspended: going on is a person's choice. That state
+    may come to be known only later, since the lost ledger held its revision.
     """
     guest = standing.guest
-    if guest is None or standing.record.start is not None or standing.record.generations:
+    if standing.record.start is not None or standing.record.generations:
+        _recognise(draft, standing)
+        return
+    if guest is None:
         return
     found = draft.observed.found.get(standing.name)
     if found is None:
@@ -34,12 +40,22 @@ def adopt(draft: Draft, standing: Standing) -> None:
     if standing.spec is None or standing.spec.digest != found.digest:
         record = replace(
             record,
-            suspended=Suspension(
-                draft.now.wall, "adopted after the ledger was lost, and not what is desired"
-            ),
+            suspended=Suspension(draft.now.wall, NOT_DESIRED),
         )
     standing.record = record
     draft.actions.append(Note("adopt", standing.name, f"generation {found.number} runs"))
     draft.event(
         "guest-adopted", f"{standing.name}: generation {found.number} adopted", standing, "warning"
     )
+
+
+def _recognise(draft: Draft, standing: Standing) -> None:
+    """An adopted guest turns out to be what is desired: that needs no person."""
+    record, spec, good = standing.record, standing.spec, standing.record.last_good
+    if record.suspended is None or record.suspended.reason != NOT_DESIRED:
+        return
+    if spec is not None and good is not None and good.digest == spec.digest:
+        standing.record = replace(record, suspended=None)
+        why = "what was adopted is what is desired"
+        draft.actions.append(Note("resumed", standing.name, why))
+        draft.event("resumed", f"{standing.name} goes on: {why}", standing)

@@ -381,6 +381,22 @@ async def test_a_lost_ledger_means_adopting_and_not_acting() -> None:
     assert lost.last_good("web").reason == "adopted"
 
 
+async def test_an_adopted_guest_goes_on_when_it_turns_out_to_be_what_is_desired() -> None:
+    world = World()
+    await world.push(state(vm("web"), vm("db")))
+    await world.settle()
+    lost = World()
+    lost.clock, lost.hypervisor, lost.images = world.clock, world.hypervisor, world.images
+    lost._boot()
+    await lost.step()  # before the source was read for the first time
+    assert lost.record("web").suspended is not None
+    await lost.push(state(vm("web"), vm("db", "v2")))
+    await lost.settle()
+    assert lost.hypervisor.starts == {"web": 1, "db": 1}
+    assert lost.record("web").suspended is None
+    assert lost.record("db").suspended is not None, "another digest is a person's choice"
+
+
 async def test_a_broken_prober_neither_commits_nor_condemns() -> None:
     world = World()
     await world.push(state(vm("web")))
