@@ -1,250 +1,78 @@
-"""The local supervisor: guests as plain processes that outlive the daemon.
-
-States of a guest, as one daemon sees it:
-
-    start, adopt --> alive --(its pidfd is readable)--> ended --(forget)--> gone
-    adopt ------------------------------------------------^
-"""
+"""The local supervisor: guests as plain processes that outlive the daemon."""
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import functools
-import logging
 import os
 import signal
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ParamSpec, TypeVar
 
 from reconciler.clock import Clock
-from reconciler.errors import GuestConflict
 from reconciler.model.machine import Launch, Machine
-from reconciler.model.names import InstanceId, VMName
-from reconciler.model.observed import Conflict, Exit, Process
+from reconciler.model.names import InstanceId
+from reconciler.model.observed import Exit, Process
 from reconciler.supervisor import console, guestfile
-from reconciler.supervisor.adoption import Adoption, Dead, Finding, ended
+from reconciler.supervisor.adoption import Adoption, Finding
+from reconciler.supervisor.keeper import Keeper
 from reconciler.supervisor.spawn import Held, spawn
-
-log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-ROUND = 2.0
-"""Seconds between two looks at the sizes of logs, and at conflicts."""
-LOCK_TRIES = 10
-LOCK_PAUSE = 0.01
-"""Seconds. The kernel frees the lock with the process, but a helper of the VMM, or a look of
-another process at the lock, may hold it for a moment longer."""
-WORKERS = 4
-"""Threads of our own: a start must not queue behind the builders' work."""
+from reconciler.supervisor.threads import Threads
 
 
-def _ignore(_: Process) -> None:
-    pass
+class Children:
+    """Guests as children of ours, which later daemons find by their marks."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._threads = Threads()
+
+    async def find_all(self, root: Path) -> list[tuple[Path, Finding]]:
+        return await self._threads.run(self._adoption().look_at_all, root)
+
+    async def find(self, folder: Path) -> Finding:
+        return await self._threads.run(self._adoption().look, folder)
+
+    async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
+        boot_id = self._clock.now().boot_id
+        return await self._threads.run(spawn, folder, machine, launch, boot_id)
+
+    async def signal(self, held: Held, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(held.pidfd, number)
+
+    async def exit_of(self, held: Held) -> Exit:
+        return _reap(held.pidfd)
+
+    async def forget(self, folder: Path, instance: InstanceId) -> None:
+        with contextlib.suppress(OSError):  # it is found dead again, and forgotten again
+            await self._threads.run(guestfile.remove, folder, instance)
+
+    async def bound_logs(self, folders: list[Path], most: int) -> list[str]:
+        return await self._threads.run(console.bound_all, folders, most)
+
+    async def close(self) -> None:
+        self._threads.close()
+
+    def _adoption(self) -> Adoption:
+        return Adoption(self._clock.now().boot_id)
 
 
-@dataclass(slots=True)
-class _Guest:
-    process: Process
-    folder: Path
-    pidfd: int = -1
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-
-
-class LocalSupervisor:
-    """Keeps VMM processes. `root` is the folder `vms` of the state directory.
-
-    `wake` is called when a guest died or a conflict came or went; `on_change` is told each new
-    state of a process: started, adopted, ended. Both are called from the loop's thread.
-    """
+class LocalSupervisor(Keeper):
+    """Guests as plain processes; see `Keeper` for the arguments."""
 
     def __init__(
         self,
         root: Path,
         clock: Clock,
         wake: Callable[[], None],
-        on_change: Callable[[Process], None] = _ignore,
+        on_change: Callable[[Process], None] = lambda _: None,
         console_bytes: int = console.MOST_BYTES,
     ) -> None:
-        self._root = root.resolve()
-        self._clock = clock
-        self._wake = wake
-        self._on_change = on_change
-        self._console_bytes = console_bytes
-        self._guests: dict[InstanceId, _Guest] = {}
-        self._conflicts: dict[VMName, Conflict] = {}
-        self._processes: tuple[Process, ...] | None = ()
-        self._starting: dict[VMName, asyncio.Task[Process]] = {}
-        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="supervisor")
-
-    def processes(self) -> tuple[Process, ...]:
-        if self._processes is None:
-            self._processes = tuple(guest.process for guest in self._guests.values())
-        return self._processes
-
-    def conflicts(self) -> tuple[Conflict, ...]:
-        return tuple(self._conflicts.values())
-
-    async def adopt(self) -> None:
-        adoption = Adoption(self._clock.now().boot_id)
-        for folder, finding in await self._blocking(adoption.look_at_all, self._root):
-            self._take(folder, finding)
-
-    async def start(self, machine: Machine, launch: Launch) -> Process:
-        if machine.vm in self._starting or any(
-            g.process.vm == machine.vm and g.process.alive for g in self._guests.values()
-        ):
-            raise GuestConflict(f"{machine.vm}: a guest of it already runs")
-        # A task of its own: whoever asked may be cancelled, but a process that was started must
-        # be known.
-        task = asyncio.create_task(self._start(machine, launch))
-        self._starting[machine.vm] = task
-        task.add_done_callback(lambda _: self._starting.pop(machine.vm))
-        return await asyncio.shield(task)
-
-    async def signal(self, instance: InstanceId, number: int) -> None:
-        guest = self._guests.get(instance)
-        if guest is not None and guest.pidfd >= 0:
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(guest.pidfd, number)
-
-    async def wait_gone(self, instance: InstanceId, timeout: float) -> bool:
-        guest = self._guests.get(instance)
-        if guest is None or guest.gone.is_set():
-            return True
-        try:
-            async with asyncio.timeout(timeout):
-                await guest.gone.wait()
-        except TimeoutError:
-            return False
-        return True
-
-    async def forget(self, instance: InstanceId) -> None:
-        guest = self._guests.get(instance)
-        if guest is None or guest.process.alive:
-            return
-        del self._guests[instance]
-        self._processes = None
-        with contextlib.suppress(OSError):  # it is found dead again, and forgotten again
-            await self._blocking(guestfile.remove, guest.folder, instance)
-
-    async def run(self) -> None:
-        """Bound the logs and look at conflicts again, until cancelled."""
-        while True:
-            await self._clock.sleep(ROUND)
-            await self._bound_logs()
-            await self._look_again()
-
-    async def close(self) -> None:
-        """Let go of the guests, which live on."""
-        for task in tuple(self._starting.values()):
-            await asyncio.wait([task])
-        for guest in self._guests.values():
-            self._release(guest)
-        self._guests.clear()
-        self._processes = None
-        self._workers.shutdown(wait=False)
-
-    async def _start(self, machine: Machine, launch: Launch) -> Process:
-        folder = self._root / machine.vm
-        try:
-            held = await self._spawn(folder, machine, launch)
-        except GuestConflict as conflict:
-            if machine.vm not in self._conflicts:  # what adoption found says more
-                self._set_conflict(machine.vm, Conflict(machine.vm, str(conflict)))
-            raise
-        self._set_conflict(machine.vm, None)
-        self._keep(folder, held)
-        return held.process
-
-    async def _spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
-        boot_id = self._clock.now().boot_id
-        for _ in range(LOCK_TRIES):
-            try:
-                return await self._blocking(spawn, folder, machine, launch, boot_id)
-            except GuestConflict:
-                await self._clock.sleep(LOCK_PAUSE)
-        return await self._blocking(spawn, folder, machine, launch, boot_id)
-
-    def _take(self, folder: Path, finding: Finding) -> None:
-        vm = VMName(folder.name)
-        self._set_conflict(vm, finding if isinstance(finding, Conflict) else None)
-        match finding:
-            case Held():
-                log.info("guest adopted vm=%s pid=%d", vm, finding.process.pid)
-                self._keep(folder, finding)
-            case Dead(process):
-                self._guests[process.instance] = guest = _Guest(process, folder)
-                guest.gone.set()
-                self._changed(process)
-            case Conflict() | None:
-                pass
-
-    def _keep(self, folder: Path, held: Held) -> None:
-        guest = _Guest(held.process, folder, held.pidfd)
-        self._guests[held.process.instance] = guest
-        asyncio.get_running_loop().add_reader(held.pidfd, self._died, guest)
-        self._changed(held.process)
-
-    def _died(self, guest: _Guest) -> None:
-        how = _exit_of(guest.pidfd)
-        self._release(guest)
-        guest.process = ended(guest.process, guest.folder, how)
-        guest.gone.set()
-        self._changed(guest.process)
-        self._wake()
-
-    def _release(self, guest: _Guest) -> None:
-        if guest.pidfd >= 0:
-            asyncio.get_running_loop().remove_reader(guest.pidfd)
-            os.close(guest.pidfd)
-            guest.pidfd = -1
-
-    def _changed(self, process: Process) -> None:
-        self._processes = None
-        self._on_change(process)
-
-    def _set_conflict(self, vm: VMName, conflict: Conflict | None) -> None:
-        if self._conflicts.get(vm) == conflict:
-            return
-        if conflict is None:
-            del self._conflicts[vm]
-        else:
-            log.warning("conflict vm=%s what=%s", vm, conflict.what)
-            self._conflicts[vm] = conflict
-        self._wake()
-
-    async def _bound_logs(self) -> None:
-        alive = [guest.folder for guest in self._guests.values() if guest.process.alive]
-        for problem in await self._blocking(console.bound_all, alive, self._console_bytes):
-            log.warning("a console is not bounded: %s", problem)
-
-    async def _look_again(self) -> None:
-        """A conflict ends when the stranger goes, or turns out to be a guest of ours."""
-        adoption = Adoption(self._clock.now().boot_id)
-        for vm in tuple(self._conflicts):
-            if vm in self._starting:
-                continue
-            folder = self._root / vm
-            finding = await self._blocking(adoption.look, folder)
-            if vm in self._starting or vm not in self._conflicts:
-                if isinstance(finding, Held):
-                    os.close(finding.pidfd)
-                continue
-            self._take(folder, finding)
-
-    async def _blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        call = functools.partial(work, *args, **kwargs)
-        return await asyncio.get_running_loop().run_in_executor(self._workers, call)
+        super().__init__(root, clock, wake, Children(clock), on_change, console_bytes)
 
 
-def _exit_of(pidfd: int) -> Exit:
-    """Reap our own child; the end of a process that an earlier daemon started is not told to us."""
+def _reap(pidfd: int) -> Exit:
+    """The end of our own child; that of a process which an earlier daemon started is not told to us."""
     try:
         info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:

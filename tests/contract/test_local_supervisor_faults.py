@@ -21,7 +21,7 @@ from reconciler.clock import SystemClock
 from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.observed import Process
 from reconciler.now import Now
-from reconciler.supervisor import local
+from reconciler.supervisor import keeper
 from reconciler.supervisor.local import LocalSupervisor
 from tests.contract.vmms import LIVES, a_guest
 from tests.eventually import eventually
@@ -171,7 +171,7 @@ async def test_a_stranger_with_the_lock_is_a_conflict_and_lives_on(root: Path) -
 async def test_a_conflict_ends_when_the_stranger_goes(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "ROUND", 0.01)
+    monkeypatch.setattr(keeper, "ROUND", 0.01)
     wakes = 0
 
     def wake() -> None:
@@ -292,7 +292,7 @@ async def test_folders_with_odd_names_are_passed_over(root: Path, tmp_path: Path
 async def test_the_console_of_a_living_guest_is_bounded(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local, "ROUND", 0.01)
+    monkeypatch.setattr(keeper, "ROUND", 0.01)
     supervisor = LocalSupervisor(root, SystemClock(), lambda: None, console_bytes=10_000)
     process = await supervisor.start(*a_guest(root))
     log = root / "web/console.log"

@@ -1,0 +1,267 @@
+"""The books of a supervisor: which guests there are, and what becomes of them.
+
+States of a guest, as one daemon sees it:
+
+    start, adopt --> alive --(its pidfd is readable)--> ended --(forget)--> gone
+    adopt ------------------------------------------------^
+
+How a process is started, found, signalled and asked for its end is a backend's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.clock import Clock
+from reconciler.errors import GuestConflict
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.names import InstanceId, VMName
+from reconciler.model.observed import Conflict, Exit, Process
+from reconciler.supervisor import console
+from reconciler.supervisor.adoption import Dead, Finding, ended
+from reconciler.supervisor.spawn import Held
+
+log = logging.getLogger(__name__)
+
+ROUND = 2.0
+"""Seconds between two looks at the sizes of logs, and at conflicts."""
+LOCK_TRIES = 10
+LOCK_PAUSE = 0.01
+"""Seconds. The kernel frees the lock with the process, but a helper of the VMM, or a look of
+another process at the lock, may hold it for a moment longer."""
+
+
+class Backend(Protocol):
+    """What keeps the processes. `folder` is that of one VM, `root` that of all."""
+
+    async def find_all(self, root: Path) -> list[tuple[Path, Finding]]: ...
+
+    async def find(self, folder: Path) -> Finding:
+        """Whose guest runs in a folder, or did last."""
+        ...
+
+    async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
+        """Start a VMM that holds the VM's lock. Raises GuestConflict or SupervisorError."""
+        ...
+
+    async def signal(self, held: Held, number: int) -> None: ...
+
+    async def exit_of(self, held: Held) -> Exit:
+        """How a process ended that has ended; its pidfd is still open."""
+        ...
+
+    async def forget(self, folder: Path, instance: InstanceId) -> None: ...
+
+    async def bound_logs(self, folders: list[Path], most: int) -> list[str]:
+        """Keep the logs within `most` bytes each; what went wrong, for people."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+def _ignore(_: Process) -> None:
+    pass
+
+
+@dataclass(slots=True)
+class _Guest:
+    held: Held
+    folder: Path
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def process(self) -> Process:
+        return self.held.process
+
+
+class Keeper:
+    """Keeps VMM processes. `root` is the folder `vms` of the state directory.
+
+    `wake` is called when a guest died or a conflict came or went; `on_change` is told each new
+    state of a process: started, adopted, ended. Both are called from the loop's thread.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        clock: Clock,
+        wake: Callable[[], None],
+        backend: Backend,
+        on_change: Callable[[Process], None] = _ignore,
+        console_bytes: int = console.MOST_BYTES,
+    ) -> None:
+        self._root = root.resolve()
+        self._clock = clock
+        self._wake = wake
+        self._backend = backend
+        self._on_change = on_change
+        self._console_bytes = console_bytes
+        self._guests: dict[InstanceId, _Guest] = {}
+        self._conflicts: dict[VMName, Conflict] = {}
+        self._processes: tuple[Process, ...] | None = ()
+        self._starting: dict[VMName, asyncio.Task[Process]] = {}
+        self._burials: set[asyncio.Task[None]] = set()
+
+    def processes(self) -> tuple[Process, ...]:
+        if self._processes is None:
+            self._processes = tuple(guest.process for guest in self._guests.values())
+        return self._processes
+
+    def conflicts(self) -> tuple[Conflict, ...]:
+        return tuple(self._conflicts.values())
+
+    async def adopt(self) -> None:
+        for folder, finding in await self._backend.find_all(self._root):
+            self._take(folder, finding)
+
+    async def start(self, machine: Machine, launch: Launch) -> Process:
+        if machine.vm in self._starting or any(
+            g.process.vm == machine.vm and g.process.alive for g in self._guests.values()
+        ):
+            raise GuestConflict(f"{machine.vm}: a guest of it already runs")
+        # A task of its own: whoever asked may be cancelled, but a process that was started must
+        # be known.
+        task = asyncio.create_task(self._start(machine, launch))
+        self._starting[machine.vm] = task
+        task.add_done_callback(lambda _: self._starting.pop(machine.vm))
+        return await asyncio.shield(task)
+
+    async def signal(self, instance: InstanceId, number: int) -> None:
+        guest = self._guests.get(instance)
+        if guest is not None and guest.held.pidfd >= 0:
+            await self._backend.signal(guest.held, number)
+
+    async def wait_gone(self, instance: InstanceId, timeout: float) -> bool:
+        guest = self._guests.get(instance)
+        if guest is None or guest.gone.is_set():
+            return True
+        try:
+            async with asyncio.timeout(timeout):
+                await guest.gone.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def forget(self, instance: InstanceId) -> None:
+        guest = self._guests.get(instance)
+        if guest is None or guest.process.alive:
+            return
+        del self._guests[instance]
+        self._processes = None
+        await self._backend.forget(guest.folder, instance)
+
+    async def run(self) -> None:
+        """Bound the logs and look at conflicts again, until cancelled."""
+        while True:
+            await self._clock.sleep(ROUND)
+            await self._bound_logs()
+            await self._look_again()
+
+    async def close(self) -> None:
+        """Let go of the guests, which live on."""
+        for task in (*self._starting.values(), *self._burials):
+            await asyncio.wait([task])
+        for guest in self._guests.values():
+            self._release(guest)
+        self._guests.clear()
+        self._processes = None
+        await self._backend.close()
+
+    async def _start(self, machine: Machine, launch: Launch) -> Process:
+        folder = self._root / machine.vm
+        try:
+            held = await self._spawn(folder, machine, launch)
+        except GuestConflict as conflict:
+            if machine.vm not in self._conflicts:  # what adoption found says more
+                self._set_conflict(machine.vm, Conflict(machine.vm, str(conflict)))
+            raise
+        self._set_conflict(machine.vm, None)
+        self._keep(folder, held)
+        return held.process
+
+    async def _spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
+        for _ in range(LOCK_TRIES):
+            try:
+                return await self._backend.spawn(folder, machine, launch)
+            except GuestConflict:
+                await self._clock.sleep(LOCK_PAUSE)
+        return await self._backend.spawn(folder, machine, launch)
+
+    def _take(self, folder: Path, finding: Finding) -> None:
+        vm = VMName(folder.name)
+        self._set_conflict(vm, finding if isinstance(finding, Conflict) else None)
+        match finding:
+            case Held():
+                log.info("guest adopted vm=%s pid=%d", vm, finding.process.pid)
+                self._keep(folder, finding)
+            case Dead(process):
+                self._guests[process.instance] = guest = _Guest(Held(process, -1), folder)
+                guest.gone.set()
+                self._changed(process)
+            case Conflict() | None:
+                pass
+
+    def _keep(self, folder: Path, held: Held) -> None:
+        guest = _Guest(held, folder)
+        self._guests[held.process.instance] = guest
+        asyncio.get_running_loop().add_reader(held.pidfd, self._died, guest)
+        self._changed(held.process)
+
+    def _died(self, guest: _Guest) -> None:
+        asyncio.get_running_loop().remove_reader(guest.held.pidfd)
+        task = asyncio.create_task(self._bury(guest))
+        self._burials.add(task)
+        task.add_done_callback(self._burials.discard)
+
+    async def _bury(self, guest: _Guest) -> None:
+        how = await self._backend.exit_of(guest.held)
+        self._release(guest)
+        guest.held = Held(ended(guest.process, guest.folder, how), -1)
+        guest.gone.set()
+        self._changed(guest.process)
+        self._wake()
+
+    def _release(self, guest: _Guest) -> None:
+        pidfd = guest.held.pidfd
+        if pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(pidfd)
+            os.close(pidfd)
+            guest.held = Held(guest.process, -1)
+
+    def _changed(self, process: Process) -> None:
+        self._processes = None
+        self._on_change(process)
+
+    def _set_conflict(self, vm: VMName, conflict: Conflict | None) -> None:
+        if self._conflicts.get(vm) == conflict:
+            return
+        if conflict is None:
+            del self._conflicts[vm]
+        else:
+            log.warning("conflict vm=%s what=%s", vm, conflict.what)
+            self._conflicts[vm] = conflict
+        self._wake()
+
+    async def _bound_logs(self) -> None:
+        alive = [guest.folder for guest in self._guests.values() if guest.process.alive]
+        for problem in await self._backend.bound_logs(alive, self._console_bytes):
+            log.warning("a console is not bounded: %s", problem)
+
+    async def _look_again(self) -> None:
+        """A conflict ends when the stranger goes, or turns out to be a guest of ours."""
+        for vm in tuple(self._conflicts):
+            if vm in self._starting:
+                continue
+            folder = self._root / vm
+            finding = await self._backend.find(folder)
+            if vm in self._starting or vm not in self._conflicts:
+                if isinstance(finding, Held):
+                    os.close(finding.pidfd)
+                continue
+            self._take(folder, finding)
