@@ -16,15 +16,15 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 from reconciler.clock import Clock
 from reconciler.errors import GuestConflict
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId, VMName
-from reconciler.model.observed import Conflict, Exit, Process
+from reconciler.model.observed import Conflict, Process
 from reconciler.supervisor import console
 from reconciler.supervisor.adoption import Dead, Finding, ended
+from reconciler.supervisor.backend import Backend
 from reconciler.supervisor.spawn import Held
 
 log = logging.getLogger(__name__)
@@ -35,34 +35,6 @@ LOCK_TRIES = 10
 LOCK_PAUSE = 0.01
 """Seconds. The kernel frees the lock with the process, but a helper of the VMM, or a look of
 another process at the lock, may hold it for a moment longer."""
-
-
-class Backend(Protocol):
-    """What keeps the processes. `folder` is that of one VM, `root` that of all."""
-
-    async def find_all(self, root: Path) -> list[tuple[Path, Finding]]: ...
-
-    async def find(self, folder: Path) -> Finding:
-        """Whose guest runs in a folder, or did last."""
-        ...
-
-    async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
-        """Start a VMM that holds the VM's lock. Raises GuestConflict or SupervisorError."""
-        ...
-
-    async def signal(self, held: Held, number: int) -> None: ...
-
-    async def exit_of(self, held: Held) -> Exit:
-        """How a process ended that has ended; its pidfd is still open."""
-        ...
-
-    async def forget(self, folder: Path, instance: InstanceId) -> None: ...
-
-    async def bound_logs(self, folders: list[Path], most: int) -> list[str]:
-        """Keep the logs within `most` bytes each; what went wrong, for people."""
-        ...
-
-    async def close(self) -> None: ...
 
 
 def _ignore(_: Process) -> None:

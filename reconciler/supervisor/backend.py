@@ -1,0 +1,40 @@
+"""What a supervisor asks of that which keeps its processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.names import InstanceId
+from reconciler.model.observed import Exit
+from reconciler.supervisor.adoption import Finding
+from reconciler.supervisor.spawn import Held
+
+
+class Backend(Protocol):
+    """What keeps the processes. `folder` is that of one VM, `root` that of all."""
+
+    async def find_all(self, root: Path) -> list[tuple[Path, Finding]]: ...
+
+    async def find(self, folder: Path) -> Finding:
+        """Whose guest runs in a folder, or did last."""
+        ...
+
+    async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
+        """Start a VMM that holds the VM's lock. Raises GuestConflict or SupervisorError."""
+        ...
+
+    async def signal(self, held: Held, number: int) -> None: ...
+
+    async def exit_of(self, held: Held) -> Exit:
+        """How a process ended that has ended; its pidfd is still open."""
+        ...
+
+    async def forget(self, folder: Path, instance: InstanceId) -> None: ...
+
+    async def bound_logs(self, folders: list[Path], most: int) -> list[str]:
+        """Keep the logs within `most` bytes each; what went wrong, for people."""
+        ...
+
+    async def close(self) -> None: ...
