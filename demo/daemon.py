@@ -84,12 +84,14 @@ class Daemon:
             )
 
     def start(self) -> Fleet:
-        """Start it, and wait until it answers. Raises RuntimeError if it ends or stays silent."""
+        """Start it, and wait until it has looked around. Raises RuntimeError if that fails."""
         self.spawn()
         until = time.monotonic() + START_TIMEOUT
         while time.monotonic() < until:
             with suppress(DaemonAway):
-                return self.fleet()
+                fleet = self.fleet()
+                if all(vm.state != "unknown" for vm in fleet.vms.values()):
+                    return fleet
             if (code := self.exit_code(timeout=0.05)) is not None:
                 raise RuntimeError(f"the daemon ended with exit code {code}:\n{self.log_tail()}")
         raise RuntimeError(

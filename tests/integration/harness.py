@@ -17,6 +17,7 @@ from demo.daemon import Daemon, free_port
 from demo.fleet import NAMES, manifest_files, manifest_of, page, use_ports
 from demo.processes import Found, guests_under
 from demo.repository import Repository
+from demo.screen import in_words
 from demo.stage import MANIFESTS, Stage
 from tests.wait import wait_until
 
@@ -111,14 +112,20 @@ class Harness:
     def until(
         self, what: str, condition: Callable[[Fleet], object], deadline: float = ROLL
     ) -> Fleet:
-        def look() -> Fleet | None:
-            try:
-                fleet = self.fleet()
-            except DaemonAway:
-                return None
-            return fleet if condition(fleet) else None
+        last: Fleet | None = None
 
-        return wait_until(look, deadline, what)
+        def look() -> Fleet | None:
+            nonlocal last
+            try:
+                last = self.fleet()
+            except DaemonAway:
+                last = None
+            return last if last is not None and condition(last) else None
+
+        try:
+            return wait_until(look, deadline, what)
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{in_words(last)}") from None
 
     def settled(self, revision: str, *names: str, deadline: float = ROLL) -> Fleet:
         return self.until(
