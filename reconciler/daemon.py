@@ -32,6 +32,7 @@ from reconciler.supervisor.local import LocalSupervisor
 from reconciler.vmm.generations import GenerationFolders
 from reconciler.vmm.host import LocalHost
 from reconciler.vmm.qemu.driver import QemuDriver
+from reconciler.vmm.snapshots import VolumeCopies
 
 log = logging.getLogger(__name__)
 
@@ -122,6 +123,7 @@ async def _ports(
         supervisor=supervisor,
         prober=prober,
         generations=GenerationFolders(config.state / "vms"),
+        volumes=VolumeCopies(),
         host=LocalHost(config.state, config.qemu, clock),
         ledger=ledger,
         meter=metrics,

@@ -17,6 +17,7 @@ from reconciler.model.desired import (
     RollbackPolicy,
     UpdatePolicy,
     VMSpec,
+    Volume,
 )
 from reconciler.model.health import HttpCheck
 from reconciler.model.image import DebianKernel, KernelSpec, LayerSpec, TreeSource
@@ -37,6 +38,7 @@ from tests.fakes import (
     FakeLedger,
     FakeMeter,
     FakeSource,
+    FakeVolumes,
     Faults,
 )
 
@@ -47,7 +49,7 @@ CHECK = HttpCheck(port=8080, path="/healthz")
 def vm(
     name: str, content: str = "v1", *, group: str = "", after: tuple[str, ...] = (),
     memory: int = 128, port: int = 0, min_healthy: float = 2.0, epoch: int = 1,
-    mode: str = "auto", labels: dict[str, str] | None = None,
+    mode: str = "auto", labels: dict[str, str] | None = None, snapshot: bool = False,
 ) -> VMSpec:  # fmt: skip
     """A small VM whose layer is named by `content`."""
     layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
@@ -62,12 +64,14 @@ def vm(
         kernel=KERNEL,
         format="erofs",
         layers=(layer,),
-        volumes=(),
+        volumes=(Volume("data", "/data", 64),) if snapshot else (),
         networks=(UserNetwork("52:54:00:00:00:01", forwards),),
         health=HealthPolicy(
             checks=(CHECK,), startup_deadline=30.0, min_healthy_time=min_healthy, period=5.0
         ),
-        update=UpdatePolicy(after=tuple(VMName(a) for a in after), stop_timeout=5.0),
+        update=UpdatePolicy(
+            after=tuple(VMName(a) for a in after), stop_timeout=5.0, snapshot_volumes=snapshot
+        ),
         rollback=RollbackPolicy(mode="manual" if mode == "manual" else "auto", data_epoch=epoch),
     )
     return replace(spec, digest=Digest(spec.compute_digest()))
@@ -103,7 +107,7 @@ class World:
         hypervisor = self.hypervisor
         self.ports = Ports(
             source=self.source, images=self.images, driver=hypervisor, supervisor=hypervisor,
-            prober=hypervisor, generations=hypervisor, host=self.host, ledger=self.ledger,
+            prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), host=self.host, ledger=self.ledger,
             meter=self.meter, clock=self.clock,
         )  # fmt: skip
         self.workers = Workers(self.clock, lambda: None)

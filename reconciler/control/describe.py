@@ -21,10 +21,13 @@ from reconciler.model.plan import (
     Collect,
     CreateGeneration,
     DropGenerations,
+    DropSnapshots,
     ForgetGuest,
     Note,
     Plan,
     RemoveVM,
+    RestoreVolumes,
+    SnapshotVolumes,
     StartGuest,
     StopGuest,
     Wait,
@@ -50,6 +53,9 @@ PLAIN_KINDS = {
     StopGuest: "stop-guest",
     ForgetGuest: "forget-guest",
     DropGenerations: "drop-generations",
+    SnapshotVolumes: "snapshot-volumes",
+    RestoreVolumes: "restore-volumes",
+    DropSnapshots: "drop-snapshots",
     RemoveVM: "remove-vm",
 }
 
@@ -65,7 +71,10 @@ def step(action: Action) -> Step:
             return Step("create-generation", action.vm, action.why, number)
         case StartGuest():
             return Step("start-guest", action.vm, action.why, action.machine.generation)
-        case StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM():
+        case (
+            StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM()
+            | SnapshotVolumes() | RestoreVolumes() | DropSnapshots()
+        ):  # fmt: skip
             return Step(PLAIN_KINDS[type(action)], action.vm, action.why)
         case Collect():
             return Step("collect", "store", action.why)

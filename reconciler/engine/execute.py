@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import assert_never
+from collections.abc import Coroutine
+from typing import Any, assert_never
 
 from reconciler.engine.ports import Ports
 from reconciler.engine.stopping import stop_guest
 from reconciler.engine.workers import Workers
-from reconciler.model.observed import Outcome
+from reconciler.model.observed import OperationKind, Outcome
 from reconciler.model.plan import (
     Action,
     BuildKernel,
@@ -15,16 +16,29 @@ from reconciler.model.plan import (
     Collect,
     CreateGeneration,
     DropGenerations,
+    DropSnapshots,
     ForgetGuest,
     Note,
     Plan,
     RemoveVM,
+    RestoreVolumes,
+    SnapshotVolumes,
     StartGuest,
     StopGuest,
 )
 from reconciler.model.record import BeginIntent, Change, EndIntent, Intent
 
 STORE = "store"
+Operating = CreateGeneration | StartGuest | StopGuest | SnapshotVolumes | RestoreVolumes | RemoveVM
+"""Slow actions of one VM: one at a time."""
+KINDS: dict[type[Operating], OperationKind] = {
+    CreateGeneration: "create",
+    StartGuest: "start",
+    StopGuest: "stop",
+    SnapshotVolumes: "snapshot",
+    RestoreVolumes: "restore",
+    RemoveVM: "remove",
+}
 
 
 class Executor:
@@ -62,22 +76,36 @@ class Executor:
                 workers.build("build-kernel", kernel.key, intent, ports.images.build_kernel(kernel))
             case Collect(pinned):
                 workers.build("collect", STORE, intent, ports.images.collect(pinned))
-            case CreateGeneration(vm):
-                workers.operate(vm, "create", intent, self._create(action))
-            case StartGuest(vm, machine):
-                workers.operate(vm, "start", intent, self._start(action), machine.instance)
-            case StopGuest(vm, instance):
-                workers.operate(vm, "stop", intent, stop_guest(ports, action), instance)
-            case RemoveVM(vm):
-                workers.operate(vm, "remove", intent, ports.generations.remove(vm))
             case ForgetGuest(_, instance):
                 workers.aside(intent, ports.supervisor.forget(instance))
             case DropGenerations(vm, numbers):
                 workers.aside(intent, ports.generations.drop(vm, numbers))
+            case DropSnapshots(_, paths):
+                workers.aside(intent, ports.volumes.drop(paths))
             case Note():
                 pass
             case _:
+                self._operate(action, intent)
+
+    def _operate(self, action: Operating, intent: str) -> None:
+        ports = self._ports
+        work: Coroutine[Any, Any, object]
+        match action:
+            case CreateGeneration():
+                work = self._create(action)
+            case StartGuest():
+                work = self._start(action)
+            case StopGuest():
+                work = stop_guest(ports, action)
+            case SnapshotVolumes(_, pairs):
+                work = ports.volumes.snapshot(pairs)
+            case RestoreVolumes(_, pairs):
+                work = ports.volumes.restore(pairs)
+            case RemoveVM(vm):
+                work = ports.generations.remove(vm)
+            case _:
                 assert_never(action)
+        self._workers.operate(action.vm, KINDS[type(action)], intent, work)
 
     async def _create(self, action: CreateGeneration) -> None:
         launch = self._ports.driver.launch(action.machine)
@@ -103,28 +131,22 @@ class Executor:
 def describe(action: Action) -> tuple[str, str]:
     """An action's kind and whom it is about, as intents, metrics and people name them."""
     match action:
+        case Note(kind, subject):
+            return kind, subject
         case BuildLayer(spec):
             return "build-layer", spec.key
         case BuildKernel(kernel):
             return "build-kernel", kernel.key
         case Collect():
             return "collect", STORE
-        case CreateGeneration(vm):
-            return "create", vm
-        case StartGuest(vm):
-            return "start", vm
-        case StopGuest(vm):
-            return "stop", vm
-        case RemoveVM(vm):
-            return "remove", vm
         case ForgetGuest(vm):
             return "forget", vm
         case DropGenerations(vm):
-            return "drop", vm
-        case Note(kind, subject):
-            return kind, subject
+            return "drop-generations", vm
+        case DropSnapshots(vm):
+            return "drop-snapshots", vm
         case _:
-            assert_never(action)
+            return KINDS[type(action)], action.vm
 
 
 async def end_interrupted(ports: Ports) -> int:

@@ -160,6 +160,23 @@ class Generations(Protocol):
         ...
 
 
+class Volumes(Protocol):
+    """The writable disks of VMs that do not run, and their snapshots."""
+
+    async def snapshot(self, pairs: Sequence[tuple[str, str]]) -> str:
+        """Copy each volume that exists to its snapshot, whole or not at all; returns the method.
+
+        Raises DriverError.
+        """
+        ...
+
+    async def restore(self, pairs: Sequence[tuple[str, str]]) -> None:
+        """Replace each volume by its snapshot, whole or not at all. Raises DriverError."""
+        ...
+
+    async def drop(self, paths: Sequence[str]) -> None: ...
+
+
 class Host(Protocol):
     async def facts(self) -> HostFacts: ...
 
@@ -226,6 +243,7 @@ class Ports:
     supervisor: Supervisor
     prober: Prober
     generations: Generations
+    volumes: Volumes
     host: Host
     ledger: Ledger
     meter: Meter

@@ -10,7 +10,7 @@ from typing import Any
 from reconciler.clock import Clock
 from reconciler.engine.ports import Wake
 from reconciler.errors import BuildFailed, ReconcilerError
-from reconciler.model.names import InstanceId, VMName
+from reconciler.model.names import VMName
 from reconciler.model.observed import Operation, OperationKind, Outcome
 from reconciler.model.record import EndIntent
 
@@ -49,15 +49,14 @@ class Workers:
         del self._ended[: len(ended)]
 
     def operate(
-        self, vm: VMName, kind: OperationKind, intent: str, work: Coroutine[Any, Any, object],
-        instance: InstanceId | None = None,
+        self, vm: VMName, kind: OperationKind, intent: str, work: Coroutine[Any, Any, object]
     ) -> None:  # fmt: skip
         """Run a VM's slow action."""
         self._busy[vm] = Operation(vm, kind, self._clock.now().boot)
 
         async def run() -> None:
             try:
-                self._finish(await self._attempt(kind, vm, work, instance), intent)
+                self._finish(await self._attempt(kind, vm, work), intent)
             finally:
                 self._busy.pop(vm, None)
                 self._wake()
@@ -69,7 +68,7 @@ class Workers:
 
         async def run() -> None:
             try:
-                self._finish(await self._attempt(kind, key, work, None), intent)
+                self._finish(await self._attempt(kind, key, work), intent)
             finally:
                 self._building.pop(key, None)
                 self._wake()
@@ -81,7 +80,7 @@ class Workers:
         """Run something small that stands in nobody's way; its failure is logged and tried again."""
 
         async def run() -> None:
-            outcome = await self._attempt("aside", "", work, None)
+            outcome = await self._attempt("aside", "", work)
             self._ended.append(EndIntent(intent, "failed" if outcome.error else "done"))
             self._wake()
 
@@ -111,12 +110,12 @@ class Workers:
         kind: Any,
         subject: str,
         work: Coroutine[Any, Any, object],
-        instance: InstanceId | None,
     ) -> Outcome:
         began = self._clock.now().boot
-        error, error_kind, transient = None, "", True
+        error, error_kind, transient, detail = None, "", True, ""
         try:
-            await work
+            result = await work
+            detail = result if isinstance(result, str) else ""
         except ReconcilerError as failure:
             hint = f" ({failure.hint})" if failure.hint else ""
             error, error_kind = f"{failure}{hint}", failure.kind
@@ -125,5 +124,5 @@ class Workers:
             log.exception("%s %s failed in an unforeseen way", kind, subject)
             error, error_kind = f"unforeseen: {failure!r}", "panic"
         return Outcome(
-            kind, subject, error, error_kind, transient, self._clock.now().boot - began, instance
-        )
+            kind, subject, error, error_kind, transient, self._clock.now().boot - began, detail,
+        )  # fmt: skip

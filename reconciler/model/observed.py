@@ -78,7 +78,7 @@ class Conflict:
     what: str
 
 
-OperationKind = Literal["create", "start", "stop", "remove"]
+OperationKind = Literal["create", "start", "stop", "remove", "snapshot", "restore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +98,17 @@ class Outcome:
     `transient` says that trying again may help.
     """
 
-    kind: Literal["create", "start", "stop", "remove", "build-layer", "build-kernel", "collect"]
+    kind: Literal[
+        "create", "start", "stop", "remove", "snapshot", "restore",
+        "build-layer", "build-kernel", "collect",
+    ]  # fmt: skip
     subject: str
     error: str | None = None
     error_kind: str = ""
     transient: bool = True
     seconds: float = 0.0
-    instance: InstanceId | None = None
+    detail: str = ""
+    """What a success was like: the method of a snapshot."""
 
 
 @dataclass(frozen=True, slots=True)

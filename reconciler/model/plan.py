@@ -97,6 +97,31 @@ class DropGenerations:
 
 
 @dataclass(frozen=True, slots=True)
+class SnapshotVolumes:
+    """Copy the volumes of a VM that does not run; each pair is a volume and its snapshot."""
+
+    vm: VMName
+    pairs: tuple[tuple[str, str], ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestoreVolumes:
+    """Put the snapshots back in place of the volumes of a VM that does not run; keep the snapshots."""
+
+    vm: VMName
+    pairs: tuple[tuple[str, str], ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropSnapshots:
+    vm: VMName
+    paths: tuple[str, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class RemoveVM:
     """The VM's folder goes, its volumes stay."""
 
@@ -132,6 +157,9 @@ Action = (
     | StopGuest
     | ForgetGuest
     | DropGenerations
+    | SnapshotVolumes
+    | RestoreVolumes
+    | DropSnapshots
     | RemoveVM
     | Collect
     | Note

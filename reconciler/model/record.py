@@ -137,6 +137,19 @@ class Pin:
     since_wall: float
 
 
+SnapshotState = Literal["taking", "taken", "restoring", "restored"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The volumes as they were before generation `before` first wrote to them."""
+
+    before: GenerationNumber
+    state: SnapshotState
+    method: str = ""
+    """How it was made: reflink, or copy."""
+
+
 @dataclass(frozen=True, slots=True)
 class Suspension:
     since_wall: float
@@ -158,6 +171,7 @@ class VMRecord:
     rollback: Rollback | None = None
     quarantine: Quarantine | None = None
     backoff: Backoff | None = None
+    snapshot: Snapshot | None = None
     pin: Pin | None = None
     suspended: Suspension | None = None
     restart: InstanceId | None = None

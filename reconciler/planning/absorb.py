@@ -12,6 +12,7 @@ from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.policy import CRASH_BACKOFF, TROUBLE_BACKOFF, doubling
 from reconciler.planning.verdicts import condemn, quarantine
 
+SNAPSHOT_TRIES = 3
 _BUILDS = ("build-layer", "build-kernel")
 
 
@@ -26,7 +27,9 @@ def absorb_outcomes(draft: Draft) -> None:
             continue
         former = draft.trouble(key)
         attempts = (former.attempts if former else 0) + 1
-        definitive = not outcome.transient
+        # Each try of a snapshot stops a guest that serves: a few are enough.
+        costly = outcome.kind == "snapshot" and attempts >= SNAPSHOT_TRIES
+        definitive = not outcome.transient or costly
         draft.troubles[key] = BuildTrouble(
             key=key,
             title=outcome.kind,

@@ -17,6 +17,8 @@ from reconciler.model.plan import (
     CreateGeneration,
     Plan,
     RemoveVM,
+    RestoreVolumes,
+    SnapshotVolumes,
     StartGuest,
     StopGuest,
     Violation,
@@ -49,6 +51,8 @@ class _Linter:
         yield from self._one_action_a_vm()
         for action in self.plan.actions:
             match action:
+                case SnapshotVolumes() | RestoreVolumes() if self._living(action.vm) is not None:
+                    yield Violation(1, action.vm, "its volumes are touched while its guest lives")
                 case StartGuest():
                     yield from self._start(action)
                 case StopGuest():
@@ -62,7 +66,9 @@ class _Linter:
         yield from self._budget()
 
     def _one_action_a_vm(self) -> Iterator[Violation]:
-        kinds = (StartGuest, StopGuest, RemoveVM, CreateGeneration)
+        kinds = (
+            StartGuest, StopGuest, RemoveVM, CreateGeneration, SnapshotVolumes, RestoreVolumes,
+        )  # fmt: skip
         counts = Counter(a.vm for a in self.plan.actions if isinstance(a, kinds))
         for vm, count in counts.items():
             if count > 1 or vm in self.observed.busy:

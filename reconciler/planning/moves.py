@@ -108,7 +108,7 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
     if target.generation is None:
         create(draft, standing, spec)
         return
-    if in_trouble(draft, standing, "create") or in_trouble(draft, standing, "stop"):
+    if any(in_trouble(draft, standing, kind) for kind in ("create", "stop", "snapshot")):
         return
     running = record.generation(standing.running) if standing.running is not None else None
     overtaken = running is not None and running.verdict == "trial"
@@ -138,7 +138,7 @@ def _bring_up(draft: Draft, standing: Standing, target: Target) -> None:
     rebooted = record.start is not None and record.start.deadline.boot_id != now.boot_id
     allowed = spec is not None and images_ready(draft, spec) and not (rebooted and fresh and back)
     if allowed and fresh:
-        allowed = may_begin(draft, standing)
+        allowed = may_begin(draft, standing) and not in_trouble(draft, standing, "snapshot")
     if not allowed and back is not None and images_ready(draft, back.spec):
         start(draft, standing, back)
     elif not allowed:

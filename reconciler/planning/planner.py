@@ -34,6 +34,7 @@ from reconciler.planning.preflight import (
 )
 from reconciler.planning.prune import mark_removals, remove
 from reconciler.planning.rollout import Budget, in_order
+from reconciler.planning.snapshots import absorb_volumes
 from reconciler.planning.suspension import end_expired, scopes, suspended
 from reconciler.planning.targets import (
     lift_outdated,
@@ -59,6 +60,7 @@ def plan(
     draft.sent_back = sent_back(record)
     end_expired(draft)
     absorb_outcomes(draft)
+    absorb_volumes(draft)
     unsettled = [s for s in draft.standings.values() if not _settled(draft, s)]
     for standing in unsettled:
         adopt(draft, standing)

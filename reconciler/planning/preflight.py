@@ -57,8 +57,18 @@ def _obstacle(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind,
             f"{host.disk_free_mib}MiB free under the state directory, less than"
             f" policy.disk_reserve_mib {policy.disk_reserve_mib}: free some space"
         )
+    if (wanted := _snapshot_mib(standing, spec)) > host.disk_free_mib - policy.disk_reserve_mib:
+        return "disk", f"a snapshot of its volumes may need {wanted}MiB: free some space"
     taken = next(_taken_ports(draft, standing, spec), None)
     return None if taken is None else ("port", taken)
+
+
+def _snapshot_mib(standing: Standing, spec: VMSpec) -> int:
+    """At most so much, where the filesystem cannot share blocks."""
+    good = standing.record.last_good
+    if not spec.update.snapshot_volumes or good is None or standing.record.snapshot is not None:
+        return 0
+    return sum(volume.size_mib for volume in good.spec.volumes)
 
 
 def claim_memory(draft: Draft, standing: Standing, spec: VMSpec) -> None:

@@ -124,7 +124,9 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
     if group is not None and group.hold is not None:
         changes.append(PutGroup(replace(group, hold=None)))
     spec = desired.vms.get(vm.name) if desired else None
-    keys = {f"{kind}/{vm.name}" for kind in ("create", "start", "stop", "remove")}
+    keys = {
+        f"{kind}/{vm.name}" for kind in ("create", "start", "stop", "remove", "snapshot", "restore")
+    }
     if spec is not None:
         keys |= {spec.kernel.key, *(layer.key for layer in spec.layers)}
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)

@@ -10,6 +10,7 @@ from reconciler.model.record import Generation, Start, StartPurpose, Stop, StopC
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.machines import instance_id, machine_of, volume_sizes
 from reconciler.planning.preflight import claim_memory, preflight
+from reconciler.planning.snapshots import prepare_volumes
 
 
 def create(draft: Draft, standing: Standing, spec: VMSpec) -> None:
@@ -23,6 +24,7 @@ def create(draft: Draft, standing: Standing, spec: VMSpec) -> None:
         created_wall=draft.now.wall,
     )
     standing.record = record.with_generation(generation)
+    draft.clear_trouble(f"snapshot/{standing.name}")
     machine = machine_of(
         generation, instance_id(standing.name, generation, draft.now), draft.observed.host,
         draft.policy.state_dir,
@@ -44,13 +46,16 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
             backoff.until.boot,
         )  # fmt: skip
         return
-    if in_trouble(draft, standing, "create") or in_trouble(draft, standing, "start"):
+    if any(in_trouble(draft, standing, kind) for kind in ("create", "start", "restore")):
         return
     if not preflight(draft, standing, generation.spec):
         return
+    purpose = _purpose(standing, generation)
+    if not prepare_volumes(draft, standing, generation, purpose):
+        return
+    record = standing.record
     claim_memory(draft, standing, generation.spec)
     instance = instance_id(standing.name, generation, now)
-    purpose = _purpose(standing, generation)
     deadline = draft.deadline(generation.spec.health.startup_deadline)
     record = replace(
         record, start=Start(instance, generation.number, purpose, deadline), stop=None, restart=None
@@ -92,6 +97,10 @@ def stop(draft: Draft, standing: Standing, cause: StopCause, why: str) -> None:
 def in_trouble(draft: Draft, standing: Standing, kind: str) -> bool:
     """An operation of ours failed lately; it is tried again after a pause."""
     trouble = draft.trouble(f"{kind}/{standing.name}")
+    if trouble is not None and trouble.definitive:
+        why = f"{kind} failed {trouble.attempts} times: {trouble.error}; mend it and `retry`"
+        draft.wait("broken", standing.name, why)
+        return True
     if trouble is None or trouble.retry.passed(draft.now.boot, draft.now.boot_id):
         return False
     draft.wait(

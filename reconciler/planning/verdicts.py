@@ -29,6 +29,7 @@ from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.health import passing_for
 from reconciler.planning.holds import hold_after_failure
 from reconciler.planning.policy import SOAKED_RESET
+from reconciler.planning.snapshots import drop_snapshot, taken_for
 
 STOP_GRACE = 20.0
 """Seconds after the power button until SIGKILL has done its work: the ladder's two last rungs."""
@@ -111,6 +112,7 @@ def commit(draft: Draft, standing: Standing, generation: Generation) -> None:
         blocked=tuple(b for b in record.blocked if b.digest != generation.digest),
     )  # fmt: skip
     standing.record, dropped = _trim(record, draft.policy.generations_kept, generation.number)
+    drop_snapshot(draft, standing, "its generation is committed")
     draft.actions.append(
         Note("commit", standing.name, f"generation {generation.number} is healthy")
     )
@@ -169,7 +171,9 @@ def _way_back(draft: Draft, standing: Standing, bad: Generation, why: str) -> No
     if bad.spec.rollback.mode == "manual":
         command = f"reconciler rollback {standing.name}"
         quarantine(draft, standing, f"{why}; rollback.mode is manual: run `{command}`")
-    elif bad.spec.rollback.data_epoch != good.spec.rollback.data_epoch:
+    elif bad.spec.rollback.data_epoch != good.spec.rollback.data_epoch and not taken_for(
+        standing.record, bad
+    ):
         quarantine(
             draft, standing,
             f"{why}; generation {good.number} has another dataEpoch, so going back is a person's choice",
@@ -192,6 +196,7 @@ def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) ->
         draft.wait("probe", standing.name, why)
     elif passing is not None and passing >= health.min_healthy_time:
         standing.record = count_restart(replace(standing.record, rollback=None), "rollback")
+        drop_snapshot(draft, standing, "the way back is behind us")
         draft.actions.append(Note("rolled-back", standing.name, rollback.reason))
         draft.event(
             "rolled-back",

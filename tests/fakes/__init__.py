@@ -2,7 +2,7 @@
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Crash, Faults
-from tests.fakes.hypervisor import FakeHypervisor
+from tests.fakes.hypervisor import FakeHypervisor, FakeVolumes
 from tests.fakes.images import FakeImages
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.meter import FakeMeter
@@ -17,5 +17,6 @@ __all__ = [
     "FakeLedger",
     "FakeMeter",
     "FakeSource",
+    "FakeVolumes",
     "Faults",
 ]

@@ -52,6 +52,7 @@ class FakeHypervisor:
     behaviour: Behaviour = lambda _machine: "good"
     guests: dict[InstanceId, FakeGuest] = field(default_factory=dict)
     folders: dict[VMName, dict[GenerationNumber, Generation]] = field(default_factory=dict)
+    disks: dict[str, list[int]] = field(default_factory=dict)
     watched: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
     healths: dict[InstanceId, Health] = field(default_factory=dict)
     foreign: dict[VMName, str] = field(default_factory=dict)
@@ -101,6 +102,8 @@ class FakeHypervisor:
         process = Process(
             machine.vm, machine.instance, machine.generation, next(self.pids), 1, now.boot
         )
+        for disk in machine.volumes:
+            self.disks.setdefault(disk.path, []).append(machine.generation)
         fate = self.behaviour(machine)
         self.guests[machine.instance] = FakeGuest(process, machine, fate)
         self.starts[machine.vm] += 1
@@ -181,6 +184,38 @@ class FakeHypervisor:
                 former = self.healths.get(instance, Health())
                 self.healths[instance] = _round(former, guest.fate, now)
 
+    # Volumes: each is the list of the generations that wrote to it
+
+    async def snapshot(self, pairs: Sequence[tuple[str, str]]) -> str:
+        fault = await self.faults.before("snapshot")
+        for volume, copy in pairs:
+            self._at_rest(volume)
+            if volume in self.disks:
+                self.disks[copy] = list(self.disks[volume])
+        self.faults.after("snapshot", fault)
+        return "reflink"
+
+    async def restore(self, pairs: Sequence[tuple[str, str]]) -> None:
+        fault = await self.faults.before("restore")
+        for copy, volume in pairs:
+            self._at_rest(volume)
+            self.disks[volume] = list(self.disks[copy])
+        self.faults.after("restore", fault)
+
+    async def drop_snapshots(self, paths: Sequence[str]) -> None:
+        fault = await self.faults.before("drop-snapshots")
+        for path in paths:
+            self.disks.pop(path, None)
+        self.faults.after("drop-snapshots", fault)
+
+    def _at_rest(self, volume: str) -> None:
+        writers = [
+            guest.machine.vm
+            for guest in self.guests.values()
+            if guest.process.alive and volume in {d.path for d in guest.machine.volumes}
+        ]
+        assert not writers, f"the volumes of {writers} were touched while their guest lives"
+
     # Generations
 
     async def create(self, machine: Machine, launch: Launch, generation: Generation) -> None:
@@ -221,3 +256,19 @@ def _round(former: Health, fate: str, now: float) -> Health:
     return replace(
         former, rounds=former.rounds + 1, passing_since=None, failures=former.failures + 1
     )
+
+
+@dataclass
+class FakeVolumes:
+    """The hypervisor's disks, behind the port `Volumes`."""
+
+    hypervisor: FakeHypervisor
+
+    async def snapshot(self, pairs: Sequence[tuple[str, str]]) -> str:
+        return await self.hypervisor.snapshot(pairs)
+
+    async def restore(self, pairs: Sequence[tuple[str, str]]) -> None:
+        await self.hypervisor.restore(pairs)
+
+    async def drop(self, paths: Sequence[str]) -> None:
+        await self.hypervisor.drop_snapshots(paths)

@@ -176,7 +176,7 @@ async def test_an_aborted_rollout_goes_back_where_it_is_on_trial_and_stays() -> 
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
     await world.push(fleet("v2", group()))
     await run_for(world, 5)
-    assert world.hypervisor.running()["a"] == 2
+    assert world.hypervisor.running()[VMName("a")] == 2
     await world.ask(Abort("g", "not today"))
     await world.settle()
     assert world.hypervisor.running() == {"a": 1, "b": 1, "c": 1}
@@ -200,12 +200,12 @@ async def test_clocks_stand_still_while_a_group_is_suspended() -> None:
     await run_for(world, 5)
     await world.ask(Suspend("g", "debugging"))
     await run_for(world, 120)
-    assert world.hypervisor.running()["a"] == 2, "its startupDeadline of 30 s did not fire"
+    assert world.hypervisor.running()[VMName("a")] == 2, "its startupDeadline of 30 s did not fire"
     await world.ask(Resume("g"))
     await run_for(world, 20)
-    assert world.hypervisor.running()["a"] == 2, "and begins anew"
+    assert world.hypervisor.running()[VMName("a")] == 2, "and begins anew"
     await world.settle()
-    assert world.hypervisor.running()["a"] == 1
+    assert world.hypervisor.running()[VMName("a")] == 1
 
 
 async def test_a_suspension_with_an_end_ends_by_itself() -> None:

@@ -29,9 +29,10 @@ def scenario() -> list[DesiredState]:
     """First boot; a good update of a group; a bad one that is rolled back; its fix; a removal."""
     group = (GroupSpec(GroupName("front"), max_unavailable=1),)
 
-    def fleet(a: str, b: str, *, job: bool = True) -> DesiredState:
+    def fleet(a: str, b: str, data: str, *, job: bool = True) -> DesiredState:
         vms = [
             vm("db", min_healthy=1.0),
+            vm("store", data, min_healthy=1.0, snapshot=True),
             vm("web-a", a, group="front", after=("db",), min_healthy=1.0),
             vm("web-b", b, group="front", after=("db",), min_healthy=1.0),
         ]
@@ -39,8 +40,8 @@ def scenario() -> list[DesiredState]:
         return state(*vms, *extra, groups=group)
 
     return [
-        fleet("a0", "b0"), fleet("a1", "b1"), fleet("a1", BAD), fleet("a3", "b3"),
-        fleet("a3", "b3", job=False),
+        fleet("a0", "b0", "s0"), fleet("a1", "b1", "s1"), fleet("a1", BAD, BAD),
+        fleet("a3", "b3", "s3"), fleet("a3", "b3", "s3", job=False),
     ]  # fmt: skip
 
 
@@ -51,15 +52,21 @@ async def run(points: Iterable[Point]) -> World:
         Policy("/state", prune=True, max_delete=1, memory_reserve_mib=0, disk_reserve_mib=0)
     )
     world.faults.chooser = lambda n, _call: deaths.get(n)
-    bad = f"/state/layers/{vm('web-b', BAD).layers[0].key}/image"
-    world.hypervisor.behaviour = lambda m: "bad" if m.layers[-1].path == bad else "good"
+    bad = {
+        f"/state/layers/{vm(n, c).layers[0].key}/image" for n, c in (("web-b", BAD), ("store", BAD))
+    }
+    world.hypervisor.behaviour = lambda m: "bad" if m.layers[-1].path in bad else "good"
     oracles = Oracles(world)
     for desired in scenario():
         await _survive(world, desired)
         oracles.look()
-    assert world.hypervisor.running().keys() == {"db", "web-a", "web-b"}
+    assert world.hypervisor.running().keys() == {"db", "store", "web-a", "web-b"}
     assert "job" not in world.ledger.record().vms
     assert any(g.verdict == "condemned" for g in world.record("web-b").generations)
+    condemned = [g.number for g in world.record("store").generations if g.verdict == "condemned"]
+    written = world.hypervisor.disks["/state/vms/store/volumes/data.raw"]
+    assert condemned, "the bad generation of store was tried"
+    assert not set(condemned) & set(written), f"{condemned} wrote, and it stayed: {written}"
     oracles.converged()
     return world
 

@@ -73,9 +73,19 @@ class Oracles:
         if generation is None:
             raise Broken(f"law 4: {record.name} runs generation {number}, which nothing remembers")
         spec = generation.spec
+        self._undone(record, number)
         lacking = {s.key for s in spec.layers} - self.world.images.layers()
         if lacking:
             raise Broken(f"laws 2, 8: {record.name} was started without its layers")
+
+    def _undone(self, record: VMRecord, number: int) -> None:
+        """Data: a rollback with a snapshot starts on volumes that the bad generation never wrote."""
+        rollback, snapshot = record.rollback, record.snapshot
+        if rollback is None or snapshot is None or number != rollback.target:
+            return
+        written = self.world.hypervisor.disks.get(f"/state/vms/{record.name}/volumes/data.raw", [])
+        if snapshot.before == rollback.bad and rollback.bad in written:
+            raise Broken(f"data: {record.name} went back on what generation {rollback.bad} wrote")
 
     def _ledger(self) -> None:
         record = self.world.ledger.record()

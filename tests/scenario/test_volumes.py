@@ -1,0 +1,95 @@
+"""Data comes back too: snapshots before a new generation writes, and their restoring."""
+
+from __future__ import annotations
+
+from reconciler.model.names import VMName
+from reconciler.model.request import Retry
+from tests.world import World, state, vm
+
+DISK = "/state/vms/db/volumes/data.raw"
+COPY = "/state/vms/db/snapshots/data.raw"
+
+
+async def booted() -> World:
+    world = World()
+    await world.push(state(vm("db", snapshot=True)))
+    await world.settle()
+    return world
+
+
+async def test_a_rollback_puts_the_volumes_back_as_they_were() -> None:
+    world = await booted()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(vm("db", "v2", snapshot=True)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.disks[DISK] == [1, 1], "what generation 2 wrote is undone"
+    assert world.events("volumes-restored")
+
+
+async def test_a_snapshot_is_dropped_when_its_generation_is_committed() -> None:
+    world = await booted()
+    await world.push(state(vm("db", "v2", snapshot=True)))
+    await world.settle()
+    assert world.hypervisor.disks == {DISK: [1, 2]}
+    assert world.record("db").snapshot is None
+
+
+async def test_without_the_wish_no_snapshot_is_taken_and_data_stays() -> None:
+    world = World()
+    await world.push(state(vm("db")))
+    await world.settle()
+    assert world.hypervisor.disks == {}
+
+
+async def test_a_snapshot_allows_the_way_back_over_a_data_epoch() -> None:
+    world = await booted()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(vm("db", "v2", snapshot=True, epoch=2)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.disks[DISK] == [1, 1]
+
+
+async def test_an_overtaken_trial_leaves_the_snapshot_of_before_it() -> None:
+    world = await booted()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation in (2, 3) else "good"
+    await world.push(state(vm("db", "v2", snapshot=True)))
+    while world.hypervisor.running() != {"db": 2}:
+        await world.step()
+        world.clock.advance(0.5)
+    await world.push(state(vm("db", "v3", snapshot=True)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.disks[DISK] == [1, 1]
+
+
+async def test_a_snapshot_that_fails_starts_the_last_good_generation_again() -> None:
+    world = await booted()
+    world.faults.chooser = lambda _n, call: "error" if call == "snapshot" else None
+    await world.push(state(vm("db", "v2", snapshot=True)))
+    await world.settle(600)
+    assert world.hypervisor.running() == {"db": 1}
+    assert "snapshot failed 3 times" in world.why("db")
+    assert world.hypervisor.stops["db"] == 3
+    world.faults.chooser = lambda _n, _call: None
+    await world.ask(Retry("db"))
+    await world.settle(600)
+    assert world.hypervisor.running() == {"db": 2}
+
+
+async def test_a_restore_that_fails_is_tried_again_before_anything_starts() -> None:
+    world = await booted()
+    world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
+    failures = iter(("error", "error"))
+    world.faults.chooser = lambda _n, call: next(failures, None) if call == "restore" else None  # type: ignore[return-value]
+    await world.push(state(vm("db", "v2", snapshot=True)))
+    await world.settle(600)
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.disks[DISK] == [1, 1]
+
+
+async def test_a_removed_vm_keeps_its_volumes() -> None:
+    world = await booted()
+    assert VMName("db") in world.ledger.record().vms
+    assert world.hypervisor.disks[DISK] == [1]
