@@ -29,7 +29,8 @@ qemu-system-x86_64
 -action panic=exit-failure
 -kernel /s/kernels/k/vmlinuz
 -initrd /s/kernels/k/initrd
--append quiet console=ttyS0 reboot=t panic=-1 tsc_early_khz=2596095 reconciler.layers=layer0 \
+-append quiet cryptomgr.notests rcupdate.rcu_expedited=1 8250.nr_uarts=1 console=ttyS0 \
+reboot=t panic=-1 tsc_early_khz=2596095 reconciler.layers=layer0 \
 reconciler.net=user
 -fw_cfg name=opt/org.reconciler/instance,string=web-g3-abc
 -device virtio-rng-device
@@ -59,7 +60,8 @@ qemu-system-x86_64
 -action panic=exit-failure
 -kernel /s/kernels/k/vmlinuz
 -initrd /s/kernels/k/initrd
--append quiet loglevel=7 init=/sbin/init console=ttyS0 reboot=t panic=-1 \
+-append quiet cryptomgr.notests rcupdate.rcu_expedited=1 8250.nr_uarts=1 loglevel=7 init=/sbin/init \
+console=ttyS0 reboot=t panic=-1 \
 reconciler.layers=layer0,layer1 reconciler.mount=vol-data:/var/lib/app:ext4 reconciler.net=user
 -fw_cfg name=opt/org.reconciler/instance,string=web-g3-abc
 -device virtio-rng-device
