@@ -1,4 +1,4 @@
-"""The scalar fields of manifests, and how a field or a few of them together are refused."""
+"""What all models of manifests share: their base, their scalar fields, and how these are refused."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv4Address
 from typing import Annotated, NamedTuple
 
-from pydantic import AfterValidator, Field, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
 from reconciler.model.names import NAME_PATTERN
@@ -17,6 +26,17 @@ FIRST_STATUS, LAST_STATUS = 100, 599
 STATUS_RE = re.compile(r"^([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?$")
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev")
 MULTICAST_BIT = 1
+EXACTLY_ONE = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
+
+
+class Face(BaseModel):
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        frozen=True,
+        hide_input_in_errors=True,
+        alias_generator=to_camel,
+    )
 
 
 class Fault(NamedTuple):

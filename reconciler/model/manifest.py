@@ -8,11 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
-from pydantic.alias_generators import to_camel
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from reconciler.model.fields import (
+    EXACTLY_ONE,
     Address,
+    Face,
     Fault,
     Folder,
     HostPath,
@@ -28,22 +29,12 @@ from reconciler.model.fields import (
     refuse,
     repeated,
 )  # fmt: skip
-from reconciler.model.quantity import CountOrShare, Duration, DurationOrNone, Size
+from reconciler.model.groups import Group
+from reconciler.model.quantity import Duration, DurationOrNone, Size
 
 API_VERSION = "reconciler/v1"
 UNION_TAGS = frozenset({"<name>", "<files>"})
 """Stand for branches of a union in the place of an error; no place in a file has them."""
-EXACTLY_ONE = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
-
-
-class Face(BaseModel):
-    model_config = ConfigDict(
-        extra="forbid",
-        strict=True,
-        frozen=True,
-        hide_input_in_errors=True,
-        alias_generator=to_camel,
-    )
 
 
 class Metadata(Face):
@@ -203,6 +194,11 @@ class Update(Face):
         default=60.0, description="From the power button to SIGTERM, then SIGKILL."
     )
     strategy: Literal["restart"] = Field(default="restart", description="Stop, then start.")
+    snapshot_volumes: bool = Field(
+        default=False,
+        description="Keep the volumes as they were before the new generation first writes, until it"
+        " is committed; a rollback restores them.",
+    )
 
 
 class Rollback(Face):
@@ -282,37 +278,6 @@ class MicroVM(Face):
         for index, name in enumerate(self.spec.update.after):
             if name == self.metadata.name:
                 yield Fault(("spec", "update", "after", index), "is this VM itself", "remove it")
-
-
-class GroupMetadata(Face):
-    name: Name = Field(description="Unique among the groups of a repository.")
-    labels: Labels = Field(default={}, description="Free text for people and queries.")
-
-
-class GroupPolicy(Face):
-    max_unavailable: CountOrShare = Field(
-        default=1, description="The most members that are down at once; 25% rounds down, to 1."
-    )
-    canary: list[Name] = Field(
-        default=[], max_length=64, description="Members that move before all others."
-    )
-    on_failure: Literal["halt", "continue"] = Field(
-        default="halt", description="halt: a failed member holds the group."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        refuse(repeated(("canary",), self.canary))
-        return self
-
-
-class Group(Face):
-    """VMs that are rolled out under one policy."""
-
-    api_version: Literal["reconciler/v1"] = Field(description="The form of this manifest.")
-    kind: Literal["Group"] = Field(description="What this document declares.")
-    metadata: GroupMetadata = Field(description="Who it is.")
-    spec: GroupPolicy = Field(default=GroupPolicy(), description="How its members move.")
 
 
 KINDS: dict[str, type[MicroVM | Group]] = {"MicroVM": MicroVM, "Group": Group}

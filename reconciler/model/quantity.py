@@ -17,6 +17,7 @@ DURATION_RE, SIZE_RE, SHARE_RE = map(re.compile, (DURATION_PATTERN, SIZE_PATTERN
 MS_OF = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000}
 MIB_OF = {"MiB": 1, "GiB": 1024}
 MOST_MS = 24 * MS_OF["h"]
+MOST_WINDOW_MS = 7 * MOST_MS
 MOST_MIB = 16 * 1024 * 1024
 MOST_COUNT = 100_000
 
@@ -37,22 +38,27 @@ def refusal(says: str, hint: str) -> PydanticCustomError:
     return PydanticCustomError("quantity", "{says} ({hint})", {"says": says, "hint": hint})
 
 
-def parse_duration(value: object) -> float:
-    """Seconds, from `90s`, `500ms`, `5m` or `1h`; to the millisecond and at most a day."""
+def parse_duration(value: object, most_ms: int = MOST_MS) -> float:
+    """Seconds, from `90s`, `500ms`, `5m` or `1h`; to the millisecond, and at most a day unless said."""
     found = DURATION_RE.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise refusal("is not a duration", "write 500ms, 90s, 5m or 1h")
     ms = int(found[1]) * MS_OF[found[2]]
-    if ms > MOST_MS:
-        raise refusal("is too long", "24h at most")
+    if ms > most_ms:
+        raise refusal("is too long", f"{most_ms // MS_OF['h']}h at most")
     return ms / 1000
 
 
-def parse_positive_duration(value: object) -> float:
-    seconds = parse_duration(value)
+def parse_positive_duration(value: object, most_ms: int = MOST_MS) -> float:
+    seconds = parse_duration(value, most_ms)
     if not seconds:
         raise refusal("is no time at all", "write at least 1ms")
     return seconds
+
+
+def parse_window_duration(value: object) -> float:
+    """A stretch of a calendar, which may be as long as a week."""
+    return parse_positive_duration(value, MOST_WINDOW_MS)
 
 
 def format_duration(seconds: float) -> str:
@@ -100,6 +106,12 @@ Duration = Annotated[
     PlainValidator(parse_positive_duration),
     PlainSerializer(format_duration),
     text(DURATION_PATTERN, "90s"),
+]
+WindowDuration = Annotated[
+    float,
+    PlainValidator(parse_window_duration),
+    PlainSerializer(format_duration),
+    text(DURATION_PATTERN, "2h"),
 ]
 DurationOrNone = Annotated[
     float,

@@ -149,7 +149,7 @@ def cycles(after: Mapping[VMName, tuple[VMName, ...]]) -> Iterator[list[VMName]]
 
 def check_canaries(vms: VMs, groups: Groups, report: Report) -> None:
     for name, group in groups.items():
-        for index, canary in enumerate(group.what.canary):
+        for index, canary in enumerate(group.what.spec.canary):
             vm = vms.get(canary)
             if vm is None:
                 hint = did_you_mean(canary, list(vms)) if len(vms) <= MOST_SUGGESTED else ""

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 
 from reconciler.model import manifest
 from reconciler.model.desired import (
+    GroupSpec,
     HealthPolicy,
-    OnFailure,
     RollbackPolicy,
     UpdatePolicy,
     VMSpec,
     Volume,
+    Window,
 )
+from reconciler.model.groups import Group, Window as WindowFace
 from reconciler.model.health import Check, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import DebianKernel, KernelSpec
 from reconciler.model.machine import Forward, UserNetwork
@@ -49,23 +51,42 @@ class VMDraft:
 
 @dataclass(frozen=True, slots=True)
 class GroupDraft:
+    """A group whose members are still unknown."""
+
     document: int
-    name: GroupName
+    spec: GroupSpec
     max_unavailable: int | Share
-    canary: tuple[VMName, ...]
-    on_failure: OnFailure
+    """As written; a share is of the members."""
+
+    @property
+    def name(self) -> GroupName:
+        return self.spec.name
 
 
-def draft_of(document: int, face: manifest.MicroVM | manifest.Group) -> VMDraft | GroupDraft:
-    if isinstance(face, manifest.MicroVM):
-        return _vm(document, face)
-    return GroupDraft(
-        document,
-        GroupName(face.metadata.name),
-        face.spec.max_unavailable,
-        tuple(VMName(name) for name in face.spec.canary),
-        face.spec.on_failure,
+def draft_of(document: int, face: manifest.MicroVM | Group) -> VMDraft | GroupDraft:
+    return _vm(document, face) if isinstance(face, manifest.MicroVM) else _group(document, face)
+
+
+def _group(document: int, face: Group) -> GroupDraft:
+    policy = face.spec
+    spec = GroupSpec(
+        name=GroupName(face.metadata.name),
+        canary=tuple(VMName(name) for name in policy.canary),
+        canary_soak=policy.canary_soak,
+        on_failure=policy.on_failure,
+        max_failures=policy.max_failures,
+        progress_deadline=policy.progress_deadline,
+        windows=tuple(map(_window, policy.windows)),
+        approval=policy.approval,
     )
+    return GroupDraft(document, spec, policy.max_unavailable)
+
+
+def _window(face: WindowFace) -> Window:
+    stretch = face.allow or face.deny
+    if stretch is None:
+        raise AssertionError("a window is one of both")  # its model saw to that
+    return Window(stretch.cron, stretch.duration, stretch.time_zone, allow=face.allow is not None)
 
 
 def derived_mac(vm: str, index: int) -> str:
@@ -96,6 +117,7 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
             tuple(VMName(name) for name in spec.update.after),
             spec.update.stop_timeout,
             spec.update.strategy,
+            spec.update.snapshot_volumes,
         ),
         rollback=RollbackPolicy(spec.rollback.mode, spec.rollback.data_epoch),
     )

@@ -27,11 +27,13 @@ PATTERN_HINTS = {
     "initrd": "begin with /, and no spaces",
     "tree": "a relative path, as in ./web",
     "labels": "letters, digits and ._/-, at most 63",
+    "timeZone": "a name of the IANA database: Europe/Berlin",
 }
 TYPES = {
     "string_type": ("is not a text", "quote it"),
     "int_type": ("is not a whole number", "write it without quotes or a fraction"),
     "int_from_float": ("is not a whole number", "write it without a fraction"),
+    "bool_type": ("is neither true nor false", "write true or false"),
     "list_type": ("is not a list", "write [...] or lines that begin with `- `"),
     "model_type": ("is not a mapping", "write {...} or indented fields"),
     "dict_type": ("is not a mapping", "write {...} or indented fields"),

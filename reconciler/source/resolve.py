@@ -13,7 +13,7 @@ from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
-from reconciler.source import crosscheck
+from reconciler.source import crosscheck, groupcheck
 from reconciler.source.bounds import policy_faults
 from reconciler.source.declared import Declared, Report
 from reconciler.source.drafts import NO_KERNEL, GroupDraft, VMDraft
@@ -207,6 +207,8 @@ def assemble(
     crosscheck.check_macs(named, report)
     crosscheck.check_order(named, report)
     crosscheck.check_canaries(named, policies, report)
+    groupcheck.check_deadlines(named, policies, report)
+    groupcheck.check_time_zones(policies, report)
     members = Counter(vm.what.group for vm in named.values())
     return DesiredState(
         snapshot.revision,
@@ -218,9 +220,7 @@ def assemble(
 def group_spec(draft: GroupDraft, members: int) -> GroupSpec:
     most = draft.max_unavailable
     count = most.of(members) if isinstance(most, Share) else most
-    return GroupSpec(
-        draft.name, max_unavailable=count, canary=draft.canary, on_failure=draft.on_failure
-    )
+    return replace(draft.spec, max_unavailable=count)
 
 
 def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSpec:

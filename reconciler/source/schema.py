@@ -25,7 +25,8 @@ TITLES = {
 
 OPENING = """# Manifests
 
-Generated from `reconciler/model/manifest.py` by `python -m reconciler.source.schema --write`.
+Generated from `reconciler/model/manifest.py` and `reconciler/model/groups.py` by
+`python -m reconciler.source.schema --write`.
 
 Every `*.yaml` and `*.yml` below the configured folder of the repository is a file of manifests; a
 file may hold several documents. A folder that a layer names belongs to the guest: YAML in it is not
@@ -34,7 +35,7 @@ you type with `# yaml-language-server: $schema=schema.json` as the first line.
 
 YAML has the types of its version 1.2: `no` and `12:30` are texts. Tags, merge keys, duplicate keys,
 byte order marks and numbers such as `0123`, `.inf` and `1e999` are refused. Durations are `500ms`,
-`90s`, `5m` or `1h` (24h at most), sizes `256MiB` or `1GiB`.
+`90s`, `5m` or `1h` (24h at most, unless said), sizes `256MiB` or `1GiB`.
 """
 
 
@@ -153,6 +154,8 @@ def kind_of(entry: dict[str, Any]) -> str:
         case "integer":
             low, high = entry.get("minimum"), entry.get("maximum")
             return f"{low} to {high}" if low is not None and high is not None else "number"
+        case "boolean":
+            return "`true` or `false`"
         case "object":
             return "mapping of text to text"
         case "string" if "examples" in entry:

@@ -86,7 +86,7 @@ def test_yaml_and_its_resolution_lose_nothing(data: dict[str, Any]) -> None:
     assert not parsed.faults
     assert parse_file(content) == parsed
     (draft,) = parsed.drafts
-    assert draft.spec.name == data["metadata"]["name"]  # type: ignore[union-attr]
+    assert draft.spec.name == data["metadata"]["name"]
 
 
 @given(machines(), st.data())

@@ -15,6 +15,7 @@ from reconciler.model.quantity import (
     parse_duration,
     parse_positive_duration,
     parse_size,
+    parse_window_duration,
 )
 
 
@@ -65,6 +66,13 @@ def test_quantities_are_written_as_they_were_read(
     text: str, parse: Callable[[object], float], form: Callable[[float], str]
 ) -> None:
     assert form(parse(text)) == text
+
+
+def test_a_window_may_last_a_week() -> None:
+    assert parse_window_duration("168h") == 7 * 86_400
+    for bad in ("0s", "169h"):
+        with pytest.raises(PydanticCustomError):
+            parse_window_duration(bad)
 
 
 def test_a_share_is_never_less_than_one_vm() -> None:

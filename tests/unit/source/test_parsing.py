@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.desired import GroupSpec, Window
+from reconciler.model.names import GroupName, VMName
 from reconciler.source.drafts import ANY_ADDRESS, GroupDraft, VMDraft, derived_mac
 from reconciler.source.parsing import parse_file
 from tests.unit.source.repositories import forwarded, group, vm
@@ -43,6 +45,48 @@ def test_a_whole_manifest_becomes_a_draft() -> None:
     assert (check.host, check.status) == ("127.0.0.1", (204, 204))  # type: ignore[union-attr]
     assert second.max_unavailable.of(9) == 2  # type: ignore[union-attr]
     assert second.max_unavailable.of(1) == 1  # type: ignore[union-attr]
+
+
+def test_a_whole_group_becomes_a_draft() -> None:
+    content = group(
+        "front",
+        "{canary: [a, b], canarySoak: 10m, onFailure: continue, maxFailures: 2,"
+        " progressDeadline: 1h, approval: manual, windows: ["
+        '{allow: {cron: "0 2 * * *", duration: 2h, timeZone: Europe/Berlin}},'
+        ' {deny: {cron: "0 0 * * FRI", duration: 72h}}]}',
+    )
+    (draft,) = parse_file(content.encode()).drafts
+    assert isinstance(draft, GroupDraft)
+    assert draft.spec == GroupSpec(
+        GroupName("front"),
+        canary=(VMName("a"), VMName("b")),
+        canary_soak=600.0,
+        on_failure="continue",
+        max_failures=2,
+        progress_deadline=3600.0,
+        windows=(
+            Window("0 2 * * *", 7200.0, "Europe/Berlin"),
+            Window("0 0 * * FRI", 259_200.0, allow=False),
+        ),
+        approval="manual",
+    )
+
+
+def test_a_group_that_says_nothing_has_the_defaults() -> None:
+    (draft,) = parse_file(group("g").encode()).drafts
+    assert isinstance(draft, GroupDraft)
+    assert (draft.spec, draft.max_unavailable) == (GroupSpec(GroupName("g")), 1)
+
+
+def test_keeping_the_volumes_of_before_restarts_nothing() -> None:
+    plain, keeping = (
+        parse_file(vm(spec=spec).encode()).drafts[0]
+        for spec in ("", "update: {snapshotVolumes: true}")
+    )
+    assert isinstance(plain, VMDraft)
+    assert isinstance(keeping, VMDraft)
+    assert keeping.spec.update.snapshot_volumes
+    assert keeping.spec.restart_inputs() == plain.spec.restart_inputs()
 
 
 def test_defaults_are_those_of_the_design() -> None:

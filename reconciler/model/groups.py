@@ -1,0 +1,141 @@
+"""The group's manifest: under which policy VMs are rolled out together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Annotated, Literal, Self
+
+from cronsim import CronSim, CronSimError
+from pydantic import AfterValidator, Field, model_validator
+
+from reconciler.model.fields import (
+    EXACTLY_ONE,
+    Face,
+    Fault,
+    Labels,
+    Name,
+    one_of,
+    refuse,
+    repeated,
+)
+from reconciler.model.quantity import (
+    CountOrShare,
+    Duration,
+    DurationOrNone,
+    WindowDuration,
+    refusal,
+)
+
+CRON_FIELDS = 5
+SOME_DAY = datetime(2024, 1, 1, tzinfo=UTC)
+WINDOW_EXAMPLE = '{allow: {cron: "0 2 * * *", duration: 2h}}'
+
+
+def a_cron(value: str) -> str:
+    """Five fields, and a moment that comes."""
+    hint = "write minute, hour, day of month, month, day of week: 0 2 * * *"
+    if len(value.split()) != CRON_FIELDS:
+        raise refusal("is not a cron expression of five fields", hint)
+    try:
+        if next(CronSim(value, SOME_DAY), None) is None:
+            raise refusal("never comes", hint)
+    except CronSimError as error:
+        reason = str(error).lower().replace("-", " ")
+        raise refusal(f"is not a cron expression: {reason}", hint) from None
+    return value
+
+
+Cron = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(a_cron)]
+TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$")]
+"""A well-formed name; whether this host knows the zone is for the source to find out."""
+
+
+class Stretch(Face):
+    """A time that comes back, by the wall clock of its zone."""
+
+    cron: Cron = Field(
+        description="When it begins: minute, hour, day of month, month, day of week."
+    )
+    duration: WindowDuration = Field(description="How long it lasts; 168h at most.")
+    time_zone: TimeZone = Field(
+        default="UTC", description="A name of the IANA database: `Europe/Berlin`."
+    )
+
+
+class Window(Face):
+    """Members that serve are changed only inside of the allowed times, and never inside of a denied one."""
+
+    model_config = EXACTLY_ONE
+    allow: Stretch | None = Field(default=None, description="Changes may begin in it.")
+    deny: Stretch | None = Field(default=None, description="None may, whatever else allows it.")
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        one_of({"allow": self.allow, "deny": self.deny}, "a window", WINDOW_EXAMPLE)
+        return self
+
+
+class GroupMetadata(Face):
+    name: Name = Field(description="Unique among the groups of a repository.")
+    labels: Labels = Field(default={}, description="Free text for people and queries.")
+
+
+class GroupPolicy(Face):
+    max_unavailable: CountOrShare = Field(
+        default=1, description="The most members that are down at once; 25% rounds down, to 1."
+    )
+    canary: list[Name] = Field(
+        default=[], max_length=64, description="Members that move before all others."
+    )
+    canary_soak: DurationOrNone = Field(
+        default=0.0, description="How long canaries stay healthy before the others move."
+    )
+    on_failure: Literal["halt", "rollbackGroup", "continue"] = Field(
+        default="halt",
+        description="halt: a failed member holds the group; rollbackGroup: those that took the same"
+        " revision go back too; continue: the others move on.",
+    )
+    max_failures: int | None = Field(
+        default=None, ge=1, le=100_000,
+        description="With `continue`: the failed members that are borne; one more holds the group.",
+    )  # fmt: skip
+    progress_deadline: Duration | None = Field(
+        default=None,
+        description="A rollout in which no member becomes healthy for so long is held.",
+    )
+    windows: list[Window] = Field(
+        default=[],
+        max_length=16,
+        description="When members that serve may be changed; none: always.",
+    )
+    approval: Literal["auto", "manual"] = Field(
+        default="auto",
+        description="manual: after the canaries, `reconciler promote` is waited for.",
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        refuse(self._faults())
+        return self
+
+    def _faults(self) -> Iterator[Fault]:
+        yield from repeated(("canary",), self.canary)
+        if self.max_failures is not None and self.on_failure != "continue":
+            yield Fault(
+                ("maxFailures",), f"has no meaning with onFailure: {self.on_failure}",
+                "remove it, or write onFailure: continue",
+            )  # fmt: skip
+        if self.canary_soak and not self.canary:
+            yield Fault(
+                ("canarySoak",), "there is no canary to soak", "name one as canary, or remove it"
+            )
+
+
+class Group(Face):
+    """VMs that are rolled out under one policy."""
+
+    api_version: Literal["reconciler/v1"] = Field(description="The form of this manifest.")
+    kind: Literal["Group"] = Field(description="What this document declares.")
+    metadata: GroupMetadata = Field(description="Who it is.")
+    spec: GroupPolicy = Field(default=GroupPolicy(), description="How its members move.")
