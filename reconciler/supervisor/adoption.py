@@ -63,7 +63,7 @@ class Adoption:
         if lock.is_free(folder):
             lock.refuse_listeners(folder)
             return None if known is None else Dead(ended(known.process(vm), folder, Exit()))
-        return self._holder(folder, vm) or Conflict(vm, _stranger(folder))
+        return self._holder(folder, vm) or Conflict(vm, stranger(folder))
 
     def _verified(self, known: GuestFile) -> int | None:
         """A pidfd for exactly the process that is meant, else None.
@@ -135,7 +135,7 @@ def folders(root: Path) -> list[Path]:
     return sorted(folder for folder in found if NAME_RE.match(folder.name))
 
 
-def _stranger(folder: Path) -> str:
+def stranger(folder: Path) -> str:
     """Who holds the lock, for people."""
     holders = [pid for pid in procfs.pids() if procfs.holds(pid, folder / lock.LOCK)]
     who = ", ".join(f"process {pid}" for pid in holders) or "a process that cannot be seen"

@@ -182,11 +182,15 @@ class Keeper:
     def _keep(self, folder: Path, held: Held) -> None:
         guest = _Guest(held, folder)
         self._guests[held.process.instance] = guest
-        asyncio.get_running_loop().add_reader(held.pidfd, self._died, guest)
         self._changed(held.process)
+        if held.pidfd >= 0:
+            asyncio.get_running_loop().add_reader(held.pidfd, self._died, guest)
+        else:  # it ended before it could be looked at
+            self._died(guest)
 
     def _died(self, guest: _Guest) -> None:
-        asyncio.get_running_loop().remove_reader(guest.held.pidfd)
+        if guest.held.pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(guest.held.pidfd)
         task = asyncio.create_task(self._bury(guest))
         self._burials.add(task)
         task.add_done_callback(self._burials.discard)

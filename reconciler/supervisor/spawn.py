@@ -46,7 +46,7 @@ def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> Held:
 
 
 def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> Held:
-    with _fresh_log(folder / console.VMM_LOG) as log:
+    with fresh_log(folder / console.VMM_LOG) as log:
         child = subprocess.Popen(
             launch.argv,
             cwd=launch.cwd,
@@ -76,7 +76,7 @@ def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> H
     return Held(process, pidfd)
 
 
-def _fresh_log(path: Path) -> BinaryIO:
+def fresh_log(path: Path) -> BinaryIO:
     """The VMM's own words, those of the start before kept beside them.
 
     Opened for appending, so that it can be bounded under the VMM's hands.

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from os import geteuid
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Process
 from reconciler.supervisor.local import LocalSupervisor
+from reconciler.supervisor.systemd import SystemdSupervisor
 from tests.contract.vmms import (
     EXITS_WITH_3,
     FAILS_AT_ONCE,
@@ -46,7 +48,9 @@ class Stage(Protocol):
 
 
 @dataclass
-class LocalStage:
+class KeptStage:
+    """A stage of one kind of supervisor."""
+
     root: Path
     wakes: int = 0
     changes: list[Process] = field(default_factory=list)
@@ -54,32 +58,45 @@ class LocalStage:
     supervisor: Supervisor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._local = self.supervisor = self._open()
+        self._kept = self.supervisor = self._open()
 
-    def _open(self) -> LocalSupervisor:
-        return LocalSupervisor(self.root, SystemClock(), self._wake, self.changes.append)
+    def _open(self) -> LocalSupervisor | SystemdSupervisor:
+        raise NotImplementedError
 
     def _wake(self) -> None:
         self.wakes += 1
 
-    async def next_daemon(self) -> LocalSupervisor:
-        await self._local.close()
-        self._local = self.supervisor = self._open()
-        await self._local.adopt()
-        return self._local
+    async def next_daemon(self) -> Supervisor:
+        await self._kept.close()
+        self._kept = self.supervisor = self._open()
+        await self._kept.adopt()
+        return self._kept
 
     async def close(self) -> None:
         for process in self.supervisor.processes():
             await self.supervisor.signal(process.instance, signal.SIGKILL)
             assert await self.supervisor.wait_gone(process.instance, 10)
-        await self._local.close()
+            await self.supervisor.forget(process.instance)
+        await self._kept.close()
 
 
-STAGES: dict[str, Callable[[Path], Stage]] = {"local": LocalStage}
+class LocalStage(KeptStage):
+    def _open(self) -> LocalSupervisor:
+        return LocalSupervisor(self.root, SystemClock(), self._wake, self.changes.append)
+
+
+class SystemdStage(KeptStage):
+    def _open(self) -> SystemdSupervisor:
+        return SystemdSupervisor(self.root, SystemClock(), self._wake, self.changes.append)
+
+
+STAGES: dict[str, Callable[[Path], Stage]] = {"local": LocalStage, "systemd": SystemdStage}
 
 
 @pytest.fixture(params=STAGES)
 async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Stage]:
+    if request.param == "systemd" and not (Path("/run/systemd/system").is_dir() and geteuid() == 0):
+        pytest.skip("no systemd here; tests/systemd runs this in a container")
     stage = STAGES[request.param](tmp_path / "vms")
     await stage.supervisor.adopt()
     yield stage
@@ -191,7 +208,7 @@ async def test_what_the_vmm_said_before_it_failed_is_kept(stage: Stage) -> None:
 
 async def test_a_guest_that_ignores_sigterm_is_still_there_after_the_wait(stage: Stage) -> None:
     process = await start(stage, IGNORES_SIGTERM)
-    await eventually((stage.root / "web/ready").exists)
+    await eventually((stage.root / "web/run/ready").exists)
     await stage.supervisor.signal(process.instance, signal.SIGTERM)
     assert not await stage.supervisor.wait_gone(process.instance, 0.1)
     assert only(stage).alive

@@ -25,7 +25,7 @@ IGNORES_SIGTERM = (
     "-SEc",
     (
         "import signal, pathlib; signal.signal(15, signal.SIG_IGN);"
-        " pathlib.Path('ready').touch(); signal.pause()"
+        " pathlib.Path('run/ready').touch(); signal.pause()"
     ),
 )
 IS_NOT_THERE = ("/nowhere/qemu",)

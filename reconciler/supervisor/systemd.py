@@ -1,0 +1,244 @@
+"""The systemd supervisor: each guest is a transient service, with limits and a user of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import grp
+import os
+import shutil
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from reconciler.clock import Clock
+from reconciler.errors import GuestConflict, SupervisorError
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.names import GenerationNumber, InstanceId, VMName
+from reconciler.model.observed import Conflict, Exit, Process
+from reconciler.supervisor import console, lock, procfs
+from reconciler.supervisor.adoption import Dead, Finding, ended, folders, stranger
+from reconciler.supervisor.keeper import Keeper
+from reconciler.supervisor.spawn import Held, fresh_log
+from reconciler.supervisor.systemd_bus import Manager, Refused, UnitState
+from reconciler.supervisor.systemd_files import group_id, lend
+from reconciler.supervisor.systemd_unit import (
+    LOCK_TAKEN,
+    PATTERN,
+    Place,
+    properties,
+    unit_name,
+)
+from reconciler.supervisor.threads import Threads
+
+KVM = Path("/dev/kvm")
+REAPED_SECONDS = 5.0
+"""How long PID 1 may take to collect a process that ended."""
+REAPED_PAUSE = 0.005
+
+
+class Units:
+    """Guests as units of PID 1. `root` is the folder of all VMs."""
+
+    def __init__(self, root: Path, clock: Clock) -> None:
+        self._root = root
+        self._clock = clock
+        self._manager = Manager()
+        self._threads = Threads()
+        # A name is used by one guest after another: what is meant for one must not meet the next.
+        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def find_all(self, root: Path) -> list[tuple[Path, Finding]]:
+        present = await self._manager.units(PATTERN)
+        found: list[tuple[Path, Finding]] = []
+        for folder in await self._threads.run(folders, root):
+            unit = unit_name(VMName(folder.name))
+            state = await self._manager.state(unit) if unit in present else None
+            found.append((folder, await self._judge(folder, state)))
+        return found
+
+    async def find(self, folder: Path) -> Finding:
+        return await self._judge(folder, await self._manager.state(unit_name(VMName(folder.name))))
+
+    async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
+        unit = unit_name(machine.vm)
+        async with self._turns[unit]:
+            await self._make_way(folder, unit)
+            try:
+                place = await self._threads.run(self._prepare, folder, machine, launch)
+            except OSError as error:
+                raise _cannot_start(machine, str(error)) from error
+            try:
+                result = await self._manager.start_transient(
+                    unit, properties(machine, launch, place)
+                )
+            except Refused as refused:
+                raise _cannot_start(machine, str(refused)) from refused
+            return await self._started(unit, machine, result)
+
+    async def signal(self, held: Held, number: int) -> None:
+        # PID 1 sends it: we lack the right. A readable pidfd means that the name may be another's.
+        await self._manager.kill(unit_name(held.process.vm), number)
+
+    async def exit_of(self, held: Held) -> Exit:
+        unit = unit_name(held.process.vm)
+        deadline = self._clock.now().boot + REAPED_SECONDS
+        while self._clock.now().boot < deadline:
+            try:
+                state = await self._manager.state(unit)
+            except SupervisorError:
+                return Exit()
+            if state is None or _instance(state) != held.process.instance:
+                return Exit()
+            if state.main_pid == 0:
+                return _exit(state)
+            await self._clock.sleep(REAPED_PAUSE)
+        return Exit()
+
+    async def forget(self, folder: Path, instance: InstanceId) -> None:
+        unit = unit_name(VMName(folder.name))
+        async with self._turns[unit]:
+            with contextlib.suppress(
+                SupervisorError
+            ):  # it is found dead again, and forgotten again
+                state = await self._manager.state(unit)
+                if state is not None and _instance(state) == instance and not state.main_pid:
+                    await self._manager.clear(unit)
+
+    async def bound_logs(self, folders: list[Path], most: int) -> list[str]:
+        return await self._threads.run(console.bound_all, folders, most)
+
+    async def close(self) -> None:
+        self._threads.close()
+        await self._manager.close()
+
+    async def _judge(self, folder: Path, state: UnitState | None) -> Finding:
+        vm = VMName(folder.name)
+        ours = state is not None and _folder(state) == folder
+        if state is not None and ours and state.main_pid:
+            held = self._held(vm, state)
+            again = await self._manager.state(unit_name(vm))
+            # PID 1 still names it after the pidfd was opened: it was not reaped, and is meant.
+            if held.pidfd >= 0 and again is not None and again.main_pid == state.main_pid:
+                return held
+            if held.pidfd >= 0:
+                os.close(held.pidfd)
+            state = again
+        try:
+            if not await self._threads.run(lock.is_free, folder):
+                return Conflict(vm, await self._threads.run(stranger, folder))
+        except OSError as error:
+            return Conflict(vm, f"cannot tell whether a guest runs: {error}")
+        if state is None or state.main_pid or not (ours and _instance(state)):
+            return None
+        process = self._held(vm, state).process
+        return Dead(ended(process, folder, _exit(state)))
+
+    async def _make_way(self, folder: Path, unit: str) -> None:
+        """Clear a dead guest's unit. Raises GuestConflict."""
+        state = await self._manager.state(unit)
+        if state is not None and (state.main_pid or _folder(state) != folder):
+            raise GuestConflict(
+                f"{unit} is there already and not a guest that we know",
+                hint=f"look at it with `systemctl status {unit}`; it is not ours to stop",
+            )
+        if state is not None:
+            await self._manager.clear(unit)
+        if not await self._threads.run(lock.is_free, folder):
+            raise GuestConflict(
+                f"somebody else holds {folder / lock.LOCK}",
+                hint="find the process with `fuser lock`; it is not ours to kill",
+            )
+
+    def _prepare(self, folder: Path, machine: Machine, launch: Launch) -> Place:
+        program = shutil.which(launch.argv[0])
+        flock = shutil.which("flock")
+        if program is None or flock is None:
+            raise FileNotFoundError(f"no such program: {launch.argv[0] if flock else 'flock'}")
+        (folder / "run").mkdir(parents=True, exist_ok=True)
+        lock.refuse_listeners(folder)
+        console.announce(folder, machine.instance, machine.generation)
+        fresh_log(folder / console.VMM_LOG).close()
+        lend(folder, group_id())
+        return Place(self._root.parent, flock, program, _group_of(KVM))
+
+    async def _started(self, unit: str, machine: Machine, result: str) -> Held:
+        state = await self._manager.state(unit)
+        if state is not None and not state.main_pid and state.status == LOCK_TAKEN:
+            await self._manager.clear(unit)
+            raise GuestConflict(f"{machine.vm}: somebody else took the lock in this moment")
+        if state is None or result != "done":
+            await self._manager.clear(unit)
+            why = f"{state.result}, status {state.status}" if state else result
+            raise _cannot_start(machine, why)
+        return self._held(machine.vm, state)
+
+    def _held(self, vm: VMName, state: UnitState) -> Held:
+        """The process with its pidfd, which is -1 when it is gone already."""
+        pid = state.main_pid or state.exec_pid
+        pidfd = -1
+        with contextlib.suppress(OSError):
+            pidfd = os.pidfd_open(pid) if state.main_pid else -1
+        stat = procfs.stat_of(pid) if state.main_pid else None
+        process = Process(
+            vm=vm,
+            instance=_instance(state) or InstanceId(""),
+            generation=_generation(state),
+            pid=pid,
+            start_time=stat.start_time if stat else 0,
+            started_boot=stat.started_boot if stat else self._clock.now().boot,
+        )
+        return Held(process, pidfd)
+
+
+class SystemdSupervisor(Keeper):
+    """Guests as transient services; see `Keeper` for the arguments."""
+
+    def __init__(
+        self,
+        root: Path,
+        clock: Clock,
+        wake: Callable[[], None],
+        on_change: Callable[[Process], None] = lambda _: None,
+        console_bytes: int = console.MOST_BYTES,
+    ) -> None:
+        units = Units(root.resolve(), clock)
+        super().__init__(root, clock, wake, units, on_change, console_bytes)
+
+
+def _instance(state: UnitState) -> InstanceId | None:
+    found = state.environment.get(procfs.INSTANCE)
+    return InstanceId(found) if found else None
+
+
+def _folder(state: UnitState) -> Path | None:
+    found = state.environment.get(procfs.FOLDER)
+    return Path(found) if found else None
+
+
+def _generation(state: UnitState) -> GenerationNumber:
+    number = state.environment.get(procfs.GENERATION, "")
+    return GenerationNumber(int(number) if number.isascii() and number.isdigit() else 0)
+
+
+def _exit(state: UnitState) -> Exit:
+    if state.code == os.CLD_EXITED:
+        return Exit(status=state.status)
+    return Exit(signal=state.status) if state.code else Exit()
+
+
+def _group_of(path: Path) -> str | None:
+    """The group's name, unless it is root's: no guest joins that one."""
+    try:
+        number = path.stat().st_gid
+        return grp.getgrgid(number).gr_name if number else None
+    except (OSError, KeyError):
+        return None
+
+
+def _cannot_start(machine: Machine, why: str) -> SupervisorError:
+    return SupervisorError(
+        f"{machine.vm}: cannot start: {why}",
+        kind="spawn",
+        hint=f"is the program installed? see `journalctl -u {unit_name(machine.vm)}`",
+    )

@@ -1,0 +1,68 @@
+"""What of a VM's folder its guest may touch: the rest stays the daemon's, beyond the VMM's reach.
+
+    vms/NAME/              root     0711   the VMM makes and replaces nothing here
+             lock          group    0640   to be opened and locked
+             console.log   group    0660   to be appended to
+             run/          group    2770   the VMM's sockets
+             volumes/      group    0710
+             volumes/*     group    0660
+             vmm.log       root     0600   opened by systemd
+
+No file is a guest's own: its user lives as long as the guest, so what it may do comes from a group,
+and what it can see from its mount namespace.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+from pathlib import Path
+
+from reconciler.errors import SupervisorError
+from reconciler.supervisor import console, lock
+from reconciler.supervisor.systemd_unit import GROUP
+
+OPENED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+def group_id() -> int:
+    """Raises SupervisorError when the host lacks the group."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError as error:
+        raise SupervisorError(
+            f"there is no group {GROUP}",
+            kind="group",
+            hint="the package makes it; by hand: systemd-sysusers, or groupadd --system microvm",
+        ) from error
+
+
+def lend(folder: Path, group: int) -> None:
+    """Set owner and modes; blocks for a moment. Raises OSError.
+
+    Files are opened without following links: a VMM that was taken over must not choose them.
+    """
+    (folder / "run").mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o711)
+    _set(folder / "run", group, 0o2770)
+    for name, mode in ((lock.LOCK, 0o640), (console.CONSOLE, 0o660)):
+        os.close(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        _set(folder / name, group, mode)
+    volumes = folder / "volumes"
+    if volumes.is_dir():
+        _set(volumes, group, 0o710)
+        for volume in volumes.iterdir():
+            if not volume.is_symlink() and volume.is_file():
+                _set(volume, group, 0o660)
+
+
+def _set(path: Path, group: int, mode: int) -> None:
+    descriptor = os.open(path, OPENED)
+    try:
+        found = os.fstat(descriptor)
+        if found.st_gid != group:
+            os.fchown(descriptor, -1, group)
+        if found.st_mode & 0o7777 != mode:
+            os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)

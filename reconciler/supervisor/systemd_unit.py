@@ -1,0 +1,180 @@
+"""A machine as a transient unit of systemd: its limits, and a cage around its VMM. Pure."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from dbus_fast import Variant
+
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.names import VMName
+from reconciler.supervisor import console, lock, procfs
+from reconciler.supervisor.spawn import DEFAULT_PATH
+
+SLICE = "microvms.slice"
+PATTERN = "microvm-*.service"
+GROUP = "microvm"
+"""The group that may use what is a guest's, and has no members but guests and the daemon."""
+
+OVERHEAD_MIB = 256
+"""What a VMM may take beyond its guest's memory: translation cache, buffers, stacks. QEMU takes 60
+to 110 MiB under emulation, and less under KVM."""
+TASKS = 64
+"""Threads of a VMM beyond one a CPU; QEMU's I/O takes up to this many."""
+WEIGHT_PER_CPU = 100
+"""systemd's default weight, for each CPU of the guest."""
+QUOTA_USEC_PER_CPU = 1_000_000
+
+LOCK_TAKEN = 75
+"""The exit status of a unit that found the lock held: EX_TEMPFAIL."""
+
+CAP_NET_BIND_SERVICE = 1 << 10
+FIRST_FREE_PORT = 1024
+MS_REC = 0x4000
+MOST_USER_CHARACTERS = 31
+
+Property = tuple[str, Variant]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the host has what a unit needs."""
+
+    state: Path
+    """The state directory; a guest sees nothing of it but its own folder and images."""
+    flock: str
+    program: str
+    """The VMM, as an absolute path."""
+    kvm_group: str | None
+    """The group of /dev/kvm."""
+
+
+def unit_name(vm: VMName) -> str:
+    return f"microvm-{vm}.service"
+
+
+def user_name(vm: VMName) -> str:
+    """The name of a guest's own user, who exists while the guest runs."""
+    name = f"microvm-{vm}"
+    if len(name) <= MOST_USER_CHARACTERS:
+        return name
+    return f"microvm-{hashlib.sha256(vm.encode()).hexdigest()[:16]}"
+
+
+def properties(machine: Machine, launch: Launch, place: Place) -> list[Property]:
+    """Everything that StartTransientUnit is told."""
+    return [
+        *_process(machine, launch, place),
+        *_limits(machine),
+        *_identity(machine, place),
+        *_files(machine, place),
+        *_network(machine),
+        *_kernel(),
+    ]
+
+
+def _process(machine: Machine, launch: Launch, place: Place) -> Iterator[Property]:
+    yield "Description", Variant("s", f"microVM {machine.vm}, generation {machine.generation}")
+    yield "Type", Variant("s", "exec")
+    # The planner decides what is started again. The unit stays until its end is in the record.
+    yield "Restart", Variant("s", "no")
+    yield "RemainAfterExit", Variant("b", True)  # noqa: FBT003  D-Bus's own form
+    # flock(1) becomes the VMM, which thus holds the lock until the kernel ends it.
+    taking = ("flock", "--nonblock", "--no-fork", "--conflict-exit-code", str(LOCK_TAKEN))
+    argv = [*taking, lock.LOCK, place.program, *launch.argv[1:]]
+    yield "ExecStart", Variant("a(sasb)", [[place.flock, argv, False]])
+    yield "WorkingDirectory", Variant("s", launch.cwd)
+    environment = {
+        "PATH": DEFAULT_PATH,
+        "LC_ALL": "C",
+        **dict(launch.env),
+        procfs.INSTANCE: machine.instance,
+        procfs.GENERATION: str(machine.generation),
+        procfs.FOLDER: machine.folder,
+    }
+    yield "Environment", Variant("as", [f"{key}={value}" for key, value in environment.items()])
+    log = f"{machine.folder}/{console.VMM_LOG}"
+    yield "StandardOutputFileToAppend", Variant("s", log)
+    yield "StandardErrorFileToAppend", Variant("s", log)
+    yield "TimeoutStopUSec", Variant("t", 10_000_000)
+
+
+def _limits(machine: Machine) -> Iterator[Property]:
+    yield "Slice", Variant("s", SLICE)
+    yield "MemoryMax", Variant("t", (machine.memory_mib + OVERHEAD_MIB) * 1024 * 1024)
+    yield "TasksMax", Variant("t", TASKS + machine.vcpu)
+    yield "CPUWeight", Variant("t", min(10_000, WEIGHT_PER_CPU * machine.vcpu))
+    # One CPU more than the guest has: its devices are emulated beside it.
+    yield "CPUQuotaPerSecUSec", Variant("t", QUOTA_USEC_PER_CPU * (machine.vcpu + 1))
+    yield "IOWeight", Variant("t", 100)
+    yield "LimitCORE", Variant("t", 0)  # a core is the guest's memory
+
+
+def _identity(machine: Machine, place: Place) -> Iterator[Property]:
+    yield "DynamicUser", Variant("b", True)  # noqa: FBT003
+    yield "User", Variant("s", user_name(machine.vm))
+    kvm = machine.accel == "kvm" and place.kvm_group
+    groups = [GROUP, place.kvm_group] if kvm else [GROUP]
+    yield "SupplementaryGroups", Variant("as", groups)
+    yield "UMask", Variant("u", 0o007)  # the daemon reaches sockets as a member of the group
+    low = _takes_low_ports(machine)
+    # A user namespace of its own would make the capability worthless.
+    yield "PrivateUsers", Variant("b", not low)
+    capabilities = CAP_NET_BIND_SERVICE if low else 0
+    yield "AmbientCapabilities", Variant("t", capabilities)
+    yield "CapabilityBoundingSet", Variant("t", capabilities)
+    yield "NoNewPrivileges", Variant("b", True)  # noqa: FBT003
+
+
+def _files(machine: Machine, place: Place) -> Iterator[Property]:
+    yield "ProtectSystem", Variant("s", "strict")
+    yield "ProtectHome", Variant("s", "yes")
+    yield "PrivateTmp", Variant("b", True)  # noqa: FBT003
+    # Nothing of other guests is even there.
+    yield "TemporaryFileSystem", Variant("a(ss)", [[str(place.state), "ro"]])
+    yield "BindPaths", Variant("a(ssbt)", [[machine.folder, machine.folder, False, MS_REC]])
+    images = (machine.kernel, machine.initrd, *(layer.path for layer in machine.layers))
+    shown = [[p, p, True, 0] for p in images if Path(p).is_relative_to(place.state)]
+    if shown:
+        yield "BindReadOnlyPaths", Variant("a(ssbt)", shown)
+    yield "DevicePolicy", Variant("s", "closed")
+    if machine.accel == "kvm":
+        yield "DeviceAllow", Variant("a(ss)", [["/dev/kvm", "rw"]])
+    else:
+        yield "PrivateDevices", Variant("b", True)  # noqa: FBT003
+    yield "ProtectProc", Variant("s", "invisible")
+    yield "ProcSubset", Variant("s", "pid")
+
+
+def _network(machine: Machine) -> Iterator[Property]:
+    families = ["AF_UNIX", "AF_INET", "AF_INET6"] if machine.networks else ["AF_UNIX"]
+    yield "RestrictAddressFamilies", Variant("(bas)", [True, families])
+    yield "PrivateNetwork", Variant("b", not machine.networks)
+
+
+def _kernel() -> Iterator[Property]:
+    for name in (
+        "ProtectControlGroups",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+        "LockPersonality",
+    ):
+        yield name, Variant("b", True)  # noqa: FBT003
+    yield "ProtectClock", Variant("b", True)  # noqa: FBT003
+    yield "RestrictNamespaces", Variant("t", 0)
+    yield "KeyringMode", Variant("s", "private")
+    yield "SystemCallArchitectures", Variant("as", ["native"])
+    yield "SystemCallFilter", Variant("(bas)", [True, ["@system-service"]])
+    yield "SystemCallFilter", Variant("(bas)", [False, ["@privileged", "@resources"]])
+    yield "SystemCallErrorNumber", Variant("i", 1)  # EPERM: a refusal, and no crash
+
+
+def _takes_low_ports(machine: Machine) -> bool:
+    return any(f.host < FIRST_FREE_PORT for n in machine.networks for f in n.forwards)
