@@ -1,0 +1,148 @@
+"""The dashboard `controller`: whether the daemon itself is well."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from dashboards.board import HERE, board
+from dashboards.panels import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    Panel,
+    lines,
+    number,
+    query,
+    rows,
+    unit,
+)  # fmt: skip
+
+OURS = "and on (job, instance) reconciler_build_info"
+"""The client library's process metrics have no prefix: take those of our own processes."""
+
+
+def controller() -> Dashboard:
+    return board(
+        "controller", "Controller", "Whether the daemon itself is well.",
+        [("Now", [*_numbers(), _table()]), ("Passes", _passes()), ("Checks", _checks()), ("Host", _host())],
+    )  # fmt: skip
+
+
+def rate(metric: str, by: str) -> str:
+    return f"sum by ({by}) (rate(reconciler_{metric}{{{HERE}}}[$__rate_interval]))"
+
+
+def quantile(share: float, metric: str, by: str = "") -> str:
+    return f"histogram_quantile({share}, {rate(f'{metric}_bucket', f'le{by}')})"
+
+
+def _numbers() -> list[Panel]:
+    def lately(metric: str) -> str:
+        return f"sum(increase(reconciler_{metric}{{{HERE}}}[24h]))"
+
+    ticks = f"reconciler_component_last_tick_timestamp_seconds{{{HERE}}}"
+    return [
+        number("Controllers", "That are scraped.", f"count(reconciler_build_info{{{HERE}}})"),
+        number("Longest silence", "Of any part of any controller.", f"max(time() - {ticks})", unit="s"),
+        number("Bugs met, 24 h", "Failed passes and refused plans.", lately("reconcile_panics_total"), bad=RED),
+        number("Ledger errors, 24 h", "Nothing is done while it fails.", lately("state_errors_total"), bad=RED),
+        number(
+            "New ledgers", "Damaged ones were moved aside at the last start.",
+            f"sum(reconciler_state_recovered_total{{{HERE}}})", bad=ORANGE,
+        ),
+        number(
+            "Suspended hosts", "Nothing is done there until somebody resumes it.",
+            f'sum(reconciler_suspended{{{HERE},scope="host"}})', bad=YELLOW,
+        ),
+    ]  # fmt: skip
+
+
+def _table() -> Panel:
+    asked = {
+        "A": f"max by (instance, version, python_version) (reconciler_build_info{{{HERE}}})",
+        "B": f"time() - max by (instance) (reconciler_start_timestamp_seconds{{{HERE}}})",
+        "C": f"count by (instance) (reconciler_vm_info{{{HERE}}})",
+    }
+    names = {
+        "instance": "Host", "version": "Version", "python_version": "Python",
+        "Value #B": "Up for", "Value #C": "VMs",
+    }  # fmt: skip
+    return rows(
+        "Controllers", "Which version runs where.", asked, names,
+        hidden=["Value #A"], cells={"Up for": unit("s")}, height=6,
+    )  # fmt: skip
+
+
+def _passes() -> list[Panel]:
+    return [
+        lines(
+            "Passes", "By result. blocked: something waits for a person.",
+            [query(rate("reconcile_total", "result"), "{{result}}")], unit="ops",
+            colors={"noop": GREY, "changed": BLUE, "error": RED, "blocked": ORANGE, "suspended": YELLOW},
+        ),
+        lines(
+            "Time of a pass", "Slow actions apart, which run beside it.",
+            [query(quantile(share, "reconcile_duration_seconds"), name) for share, name in
+             ((0.5, "median"), (0.95, "95 %"), (0.99, "99 %"))],
+            unit="s",
+        ),
+        lines(
+            "Actions of the newest plan", "What is begun now.",
+            [query(f"sum by (action) (reconciler_plan_actions{{{HERE}}}) > 0 or sum(reconciler_plan_actions{{{HERE}}})", "{{action}}")],
+        ),
+        lines(
+            "Silence", "Since each part last went round. The planner sleeps 30 s at most.",
+            [query(f"time() - reconciler_component_last_tick_timestamp_seconds{{{HERE}}}", "{{instance}} {{component}}")],
+            unit="s",
+        ),
+        lines(
+            "Time until a write was durable", "Of the ledger.",
+            [query(quantile(0.5, "state_write_duration_seconds"), "median"),
+             query(quantile(0.95, "state_write_duration_seconds"), "95 %")],
+            unit="s",
+        ),
+        lines(
+            "Errors of the ledger", "By operation.",
+            [query(rate("state_errors_total", "op"), "{{op}}")], unit="ops",
+        ),
+    ]  # fmt: skip
+
+
+def _checks() -> list[Panel]:
+    return [
+        lines(
+            "Answers of checks", "error: the guest could not be asked, which says nothing about it.",
+            [query(rate("probe_total", "result"), "{{result}}")], unit="ops",
+            colors={"success": GREEN, "failure": RED, "error": ORANGE},
+        ),
+        lines(
+            "Time of a check", "What one in twenty exceeds, by kind.",
+            [query(quantile(0.95, "probe_duration_seconds", ", type"), "{{type}}")], unit="s",
+        ),
+    ]  # fmt: skip
+
+
+def _host() -> list[Panel]:
+    return [
+        lines(
+            "CPU of the controller", "Guests are processes of their own, and not counted.",
+            [query(f"rate(process_cpu_seconds_total{{{HERE}}}[$__rate_interval]) {OURS}", "{{instance}}")],
+            unit="percentunit",
+        ),
+        lines(
+            "Memory of the controller", "Resident.",
+            [query(f"process_resident_memory_bytes{{{HERE}}} {OURS}", "{{instance}}")], unit="bytes",
+        ),
+        lines(
+            "Open files", "A guest takes a few: its process, its checks.",
+            [query(f"process_open_fds{{{HERE}}} {OURS}", "{{instance}}")],
+        ),
+        lines(
+            "Garbage collections", "Of the Python runtime, by generation.",
+            [query(f"sum by (generation) (rate(python_gc_collections_total{{{HERE}}}[$__rate_interval]) {OURS})", "{{generation}}")],
+            unit="ops",
+        ),
+    ]  # fmt: skip

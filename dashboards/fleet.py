@@ -1,0 +1,140 @@
+"""The dashboard `fleet`: what runs, how well it is, and what it should be."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from dashboards.board import GROUP, HERE, INSTANCE, TAG, VM, board
+from dashboards.panels import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    YELLOW,
+    Panel,
+    leads_to,
+    lines,
+    number,
+    query,
+    rows,
+    states,
+    unit,
+    words,
+)  # fmt: skip
+from reconciler.metrics.fleet import SYNC_STATES, VM_STATES
+
+STATE_COLORS = {
+    "running": GREEN, "stopped": GREY, "starting": BLUE, "stopping": YELLOW, "failed": RED, "unknown": ORANGE,
+}  # fmt: skip
+SYNC_COLORS = {
+    "synced": GREEN, "out-of-sync": YELLOW, "blocked": RED, "suspended": BLUE, "unknown": GREY,
+}  # fmt: skip
+CHOSEN = f'{HERE},vm=~"$vm"'
+
+
+def state_number(metric: str, label: str, states: tuple[str, ...], subject: str, more: str) -> str:
+    """A set of 0/1 series as one number, the place of the state that is 1, from 1."""
+    terms = (
+        f'{metric}{{{more},{label}="{state}"}} * {place}' for place, state in enumerate(states, 1)
+    )
+    return f"sum by (instance, {subject}) ({' or '.join(terms)})"
+
+
+def colored(states: tuple[str, ...], colors: dict[str, str]) -> dict[int, tuple[str, str]]:
+    return {place: (state, colors[state]) for place, state in enumerate(states, 1)}
+
+
+def fleet() -> Dashboard:
+    return board(
+        "fleet", "Fleet", "What runs on the hosts, how well it is, and what it should be.",
+        [("Now", [*_numbers(), _table()]), ("Over time", _over_time())],
+        variables=(INSTANCE, GROUP, VM),
+    )  # fmt: skip
+
+
+def _numbers() -> list[Panel]:
+    def in_sync(status: str) -> str:
+        return f'sum(reconciler_vm_sync_status{{{CHOSEN},status="{status}"}})'
+
+    return [
+        number("VMs", "Declared on the chosen hosts.", f"count(reconciler_vm_info{{{CHOSEN}}})"),
+        number("Healthy", "Their checks pass.", f"sum(reconciler_vm_healthy{{{CHOSEN}}})"),
+        number(
+            "Not healthy", "Down, starting, or failing their checks.",
+            f"count(reconciler_vm_healthy{{{CHOSEN}}}) - sum(reconciler_vm_healthy{{{CHOSEN}}})",
+            bad=RED,
+        ),
+        number("Out of sync", "Not yet what the repository says.", in_sync("out-of-sync"), bad=YELLOW),
+        number("Blocked", "What the repository wants of them has failed.", in_sync("blocked"), bad=RED),
+        number("Suspended", "By a person; pushes have no effect.", in_sync("suspended"), bad=BLUE),
+        number(
+            "Restarts by crash, 24 h", "Guests that ended by themselves and were started again.",
+            f'sum(increase(reconciler_vm_restarts_total{{{CHOSEN},reason="crash"}}[24h]))', bad=ORANGE,
+        ),
+        number(
+            "Hosts without controller", "Prometheus cannot scrape them.",
+            f'count(up{{job="reconciler",{HERE}}} == 0) or vector(0)', bad=RED,
+        ),
+    ]  # fmt: skip
+
+
+def _table() -> Panel:
+    def value(metric: str) -> str:
+        return f"max by (instance, vm) (reconciler_vm_{metric}{{{CHOSEN}}})"
+
+    asked = {
+        "A": f"max by (instance, vm, group, hypervisor) (reconciler_vm_info{{{CHOSEN}}})",
+        "B": state_number("reconciler_vm_state", "state", VM_STATES, "vm", CHOSEN),
+        "C": value("healthy"),
+        "D": state_number("reconciler_vm_sync_status", "status", SYNC_STATES, "vm", CHOSEN),
+        "E": value("running_generation"),
+        "F": value("desired_generation"),
+        "G": value("last_good_generation"),
+        "H": f"time() - {value('start_timestamp_seconds')}",
+        "I": f"sum by (instance, vm) (reconciler_vm_restarts_total{{{CHOSEN}}})",
+    }
+    names = {
+        "instance": "Host", "group": "Group", "vm": "VM", "hypervisor": "Hypervisor",
+        "Value #B": "State", "Value #C": "Health", "Value #D": "Sync", "Value #E": "Running",
+        "Value #F": "Desired", "Value #G": "Last good", "Value #H": "Up for", "Value #I": "Restarts",
+    }  # fmt: skip
+    return rows(
+        "VMs", "Generations: what runs, what should run, what a rollback would go to.",
+        asked, names, hidden=["Value #A"],
+        cells={
+            "State": words(colored(VM_STATES, STATE_COLORS)),
+            "Health": words({1: ("healthy", GREEN), 0: ("not healthy", RED)}),
+            "Sync": words(colored(SYNC_STATES, SYNC_COLORS)),
+            "Up for": unit("s"),
+            "Group": leads_to(f"{TAG}-rollouts", "group"),
+        },
+    )  # fmt: skip
+
+
+def _over_time() -> list[Panel]:
+    return [
+        states(
+            "State", "What each VM's guest did.",
+            state_number("reconciler_vm_state", "state", VM_STATES, "vm", CHOSEN),
+            "{{vm}}", colored(VM_STATES, STATE_COLORS),
+        ),
+        states(
+            "Sync", "Whether each VM was what the repository says.",
+            state_number("reconciler_vm_sync_status", "status", SYNC_STATES, "vm", CHOSEN),
+            "{{vm}}", colored(SYNC_STATES, SYNC_COLORS),
+        ),
+        lines(
+            "Healthy VMs", "Of those that are declared.",
+            [
+                query(f"count(reconciler_vm_info{{{CHOSEN}}})", "declared"),
+                query(f"sum(reconciler_vm_healthy{{{CHOSEN}}})", "healthy"),
+            ],
+            colors={"declared": GREY, "healthy": GREEN},
+        ),
+        lines(
+            "Restarts", "Guests started anew, by what for.",
+            [query(f"sum by (reason) (increase(reconciler_vm_restarts_total{{{CHOSEN}}}[$__interval]))", "{{reason}}")],
+            stacked=True, colors={"crash": RED, "rollback": ORANGE, "rollout": BLUE, "manual": GREY},
+        ),
+    ]  # fmt: skip

@@ -1,0 +1,130 @@
+"""The dashboard `rollouts`: how groups move to new generations, and what went back."""
+
+from __future__ import annotations
+
+from grafana_foundation_sdk.models.dashboard import Dashboard
+
+from dashboards.board import GROUP, HERE, INSTANCE, board
+from dashboards.fleet import colored, state_number
+from dashboards.panels import (
+    BLUE,
+    GREEN,
+    GREY,
+    ORANGE,
+    RED,
+    THIRD,
+    YELLOW,
+    Panel,
+    heat,
+    lines,
+    number,
+    query,
+    states,
+)  # fmt: skip
+from reconciler.metrics.fleet import ROLLOUT_STATES
+
+CHOSEN = f'{HERE},group=~"$group"'
+COLORS = {"idle": GREEN, "running": BLUE, "held": RED, "suspended": GREY}
+
+
+def rollouts() -> Dashboard:
+    return board(
+        "rollouts", "Rollouts", "How groups move to new generations, and what went back.",
+        [("Now", _numbers()), ("Groups", _groups()), ("Outcomes", _outcomes()), ("Speed", _speed())],
+        variables=(INSTANCE, GROUP),
+    )  # fmt: skip
+
+
+def _numbers() -> list[Panel]:
+    def groups(state: str) -> str:
+        return f'sum(reconciler_rollout_state{{{CHOSEN},state="{state}"}})'
+
+    return [
+        number("Rolling out", "Groups that move now.", groups("running")),
+        number("Held", "Groups that stopped after a failure.", groups("held"), bad=RED),
+        number("VMs yet to move", "In all groups.", f"sum(reconciler_rollout_pending_vms{{{CHOSEN}}})"),
+        number(
+            "Not serving", "Members of groups, for whatever reason.",
+            f"sum(reconciler_unavailable_vms{{{CHOSEN}}})", bad=ORANGE,
+        ),
+        number(
+            "Rollbacks, 24 h", "VMs that went back to their last good generation.",
+            f'sum(increase(reconciler_rollbacks_total{{{HERE},result="succeeded"}}[24h]))', bad=ORANGE,
+        ),
+        number(
+            "Rollbacks that failed, 24 h", "VMs that went into quarantine.",
+            f'sum(increase(reconciler_rollbacks_total{{{HERE},result="failed"}}[24h]))', bad=RED,
+        ),
+        number(
+            "Condemned digests", "Remembered, and never started again by themselves.",
+            f"sum(reconciler_blocked_generations{{{CHOSEN}}})", bad=YELLOW,
+        ),
+        number(
+            "Commit to running, median", "From a revision first seen to its last VM committed; 24 h.",
+            f"histogram_quantile(0.5, sum by (le) (increase(reconciler_commit_to_running_seconds_bucket{{{HERE}}}[24h])))",
+            unit="s",
+        ),
+    ]  # fmt: skip
+
+
+def _groups() -> list[Panel]:
+    return [
+        states(
+            "State of groups", "Running: members are being replaced. Held: a member failed.",
+            state_number("reconciler_rollout_state", "state", ROLLOUT_STATES, "group", CHOSEN),
+            "{{group}}", colored(ROLLOUT_STATES, COLORS), height=7,
+        ),
+        lines(
+            "VMs yet to move", "Of each group.",
+            [query(f"sum by (group) (reconciler_rollout_pending_vms{{{CHOSEN}}})", "{{group}}")],
+        ),
+        lines(
+            "Not serving, and how many may", "maxUnavailable bounds what a rollout takes down.",
+            [
+                query(f"sum by (group) (reconciler_unavailable_vms{{{CHOSEN}}})", "{{group}}: down"),
+                query(f"sum by (group) (reconciler_unavailable_budget{{{CHOSEN}}})", "{{group}}: may be"),
+            ],
+        ),
+    ]  # fmt: skip
+
+
+def _outcomes() -> list[Panel]:
+    def happened(metric: str, by: str) -> str:
+        return f"sum by ({by}) (increase(reconciler_{metric}{{{HERE}}}[$__interval]))"
+
+    return [
+        lines(
+            "Verdicts", "New generations that were committed or condemned, by VM.",
+            [query(happened("rollouts_total", "result"), "{{result}}")], stacked=True, width=THIRD,
+            colors={"succeeded": GREEN, "failed": RED, "overtaken": GREY},
+        ),
+        lines(
+            "Rollbacks by cause", "What the condemned generation did.",
+            [query(happened("rollbacks_total", "reason"), "{{reason}}")], stacked=True, width=THIRD,
+        ),
+        lines(
+            "Rollbacks by result", "Failed: the last good generation did not become healthy either.",
+            [query(happened("rollbacks_total", "result"), "{{result}}")], stacked=True, width=THIRD,
+            colors={"succeeded": ORANGE, "failed": RED, "refused": GREY},
+        ),
+    ]  # fmt: skip
+
+
+def _speed() -> list[Panel]:
+    def quantile(share: float) -> str:
+        return (
+            f"histogram_quantile({share}, sum by (le, phase) "
+            f"(rate(reconciler_rollout_phase_duration_seconds_bucket{{{HERE}}}[$__rate_interval])))"
+        )
+
+    return [
+        heat(
+            "Commit to running", "From a revision first seen to its last VM committed.",
+            f"sum by (le) (increase(reconciler_commit_to_running_seconds_bucket{{{HERE}}}[$__interval]))",
+        ),
+        lines(
+            "Phases of a VM", "Stopping, starting: the median, and what one in twenty exceeds.",
+            [query(quantile(0.5), "{{phase}}: median"), query(quantile(0.95), "{{phase}}: 95 %")],
+            unit="s",
+        ),
+    ]  # fmt: skip
