@@ -262,6 +262,10 @@ class Engine:
                     and settled(passed.observed, passed.plan)
                 ):
                     return
+                if passed is not None and not passed.plan.idle:
+                    # Only a pass that finds nothing to do says that all is done, and if this one
+                    # wrote but started nothing, then nobody else asks for another.
+                    self.wake()
                 await self._news.wait()
 
     def vm_record(self, vm: VMName) -> VMRecord:

@@ -127,7 +127,8 @@ class Reconciler:
         self.alerts = ()
         self.passed = Passed(self.desired, observed, decided, now)
         self._measure(record, decided, observed, ports.clock.now().boot - began.boot)
-        return decided.wake_at
+        # What was just decided may have settled the rest: the next pass says so, at once.
+        return decided.wake_at if decided.idle else now.boot
 
     def _refuse(self, violations: tuple[Violation, ...]) -> None:
         self.alerts = tuple(f"law {v.law}: {v.subject}: {v.message}" for v in violations)

@@ -168,7 +168,7 @@ Action = (
 WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "starting", "soak", "probe",
-    "rollback", "pinned", "policy", "window", "approval", "breaker",
+    "rollback", "pinned", "window", "approval", "breaker",
 ]  # fmt: skip
 
 

@@ -70,6 +70,8 @@ def _absorb_exit(draft: Draft, standing: Standing, guest: Guest) -> None:
         return
     if record.start is None or record.start.instance != guest.instance:
         return
+    if record.start.deadline.boot_id != draft.now.boot_id:
+        return  # the host went down, not the guest: no verdict and no crash follows from that
     end = guest.process.exit
     standing.record = replace(record, start=None, restart=None)
     generation = record.generation(guest.generation)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.model.observed import Guest
 from reconciler.model.plan import Note
-from reconciler.model.record import Start, Suspension
+from reconciler.model.record import Start, StartPurpose, Suspension
 from reconciler.planning.draft import Draft, Standing
 
 NOT_DESIRED = "adopted after the ledger was lost, and not what is desired"
@@ -18,9 +19,11 @@ def adopt(draft: Draft, standing: Standing) -> None:
     what the desired state wants, the VM is suspended: going on is a person's choice. That state
     may come to be known only later, since the lost ledger held its revision.
     """
-    guest = standing.guest
-    if standing.record.start is not None or standing.record.generations:
+    guest, record = standing.guest, standing.record
+    if record.generations or record.start is not None:
         _recognise(draft, standing)
+        if guest is not None and not standing.busy:
+            _follow(draft, standing, guest)
         return
     if guest is None:
         return
@@ -59,3 +62,24 @@ def _recognise(draft: Draft, standing: Standing) -> None:
         why = "what was adopted is what is desired"
         draft.actions.append(Note("resumed", standing.name, why))
         draft.event("resumed", f"{standing.name} goes on: {why}", standing)
+
+
+def _follow(draft: Draft, standing: Standing, guest: Guest) -> None:
+    """The record knows the VM, but of another start: as after putting an older ledger back."""
+    record = standing.record
+    if record.start is not None and record.start.instance == guest.instance:
+        return
+    if record.stop is not None and record.stop.instance == guest.instance:
+        return
+    generation = record.generation(guest.generation)
+    if generation is None:
+        why = f"process {guest.process.pid} runs generation {guest.generation}, which nothing remembers"
+        draft.wait("conflict", standing.name, why)
+        standing.acted = True
+        return
+    purpose: StartPurpose = "trial" if generation.verdict == "trial" else "restart"
+    deadline = draft.deadline(generation.spec.health.startup_deadline)
+    standing.record = replace(
+        record, start=Start(guest.instance, generation.number, purpose, deadline)
+    )
+    draft.actions.append(Note("adopt", standing.name, f"generation {generation.number} runs"))

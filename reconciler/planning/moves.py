@@ -33,7 +33,7 @@ def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> 
         # The guest may have been told already: a stop that was begun is carried through.
         stop(draft, standing, begun.cause, f"carrying on: {begun.cause}")
     elif not _must_change(standing, target):
-        _keep(draft, standing, target)
+        _keep(draft, standing, target, budget)
     else:
         _replace(draft, standing, target, budget)
         if not standing.acted:
@@ -55,7 +55,7 @@ def _explain(draft: Draft, standing: Standing, target: Target) -> None:
         draft.differences[standing.name] = differences(good.spec, target.wanted)
 
 
-def _keep(draft: Draft, standing: Standing, target: Target) -> None:
+def _keep(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
     """The right generation runs: see that it is well, and do what a person asked."""
     guest, record = standing.guest, standing.record
     if guest is None:
@@ -67,7 +67,8 @@ def _keep(draft: Draft, standing: Standing, target: Target) -> None:
         return
     if record.restart is not None:
         if record.restart == guest.instance:
-            stop(draft, standing, "requested", "a person asked for a restart")
+            if budget.take(standing):
+                stop(draft, standing, "requested", "a person asked for a restart")
         else:
             standing.record = replace(record, restart=None)
         return
@@ -132,7 +133,7 @@ def _bring_up(draft: Draft, standing: Standing, target: Target) -> None:
     record, now = standing.record, draft.now
     spec = target.wanted
     back = fallback(record, target)
-    if spec is None and back is None:
+    if target.kind == "quarantine" or (spec is None and back is None):
         return
     fresh = target.generation is None or target.generation.verdict == "trial"
     rebooted = record.start is not None and record.start.deadline.boot_id != now.boot_id

@@ -90,6 +90,8 @@ def _settled(draft: Draft, standing: Standing) -> bool:
         and standing.synced
         and len(draft.observed.guests.get(standing.name, ())) == 1
         and record.start is not None
+        and standing.guest is not None
+        and record.start.instance == standing.guest.instance
         and record.pin is None
         and record.quarantine is None
         and record.backoff is None

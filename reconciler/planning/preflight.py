@@ -27,12 +27,16 @@ def missing_images(draft: Draft, spec: VMSpec) -> list[str]:
     return titles
 
 
-def preflight(draft: Draft, standing: Standing, spec: VMSpec) -> bool:
+def preflight(draft: Draft, standing: Standing, spec: VMSpec, *, repair: bool = False) -> bool:
     """Whether the host can run this spec in place of what the VM runs now.
+
+    `repair`: it ran here before and is down; what is kept in reserve is kept for this.
 
     Every obstacle becomes a wait, and is looked at again soon: no event tells that it went away.
     """
-    obstacle = _obstacle(draft, standing, spec)
+    obstacle = _hindrance(draft, standing, spec)
+    if obstacle is None and not repair:
+        obstacle = _shortage(draft, standing, spec)
     if obstacle is not None:
         kind, why = obstacle
         draft.wait(kind, standing.name, why)
@@ -40,10 +44,17 @@ def preflight(draft: Draft, standing: Standing, spec: VMSpec) -> bool:
     return obstacle is None
 
 
-def _obstacle(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind, str] | None:
+def _hindrance(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind, str] | None:
+    """What makes every start impossible: somebody else holds what it needs."""
     conflict = draft.observed.conflicts.get(standing.name)
     if conflict is not None:
         return "conflict", conflict.what
+    taken = next(_taken_ports(draft, standing, spec), None)
+    return None if taken is None else ("port", taken)
+
+
+def _shortage(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind, str] | None:
+    """What the host has too little of for something new."""
     host, policy = draft.observed.host, draft.policy
     freed = current_spec(standing)
     extra = spec.memory_mib - (freed.memory_mib if freed else 0)
@@ -59,8 +70,7 @@ def _obstacle(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind,
         )
     if (wanted := _snapshot_mib(standing, spec)) > host.disk_free_mib - policy.disk_reserve_mib:
         return "disk", f"a snapshot of its volumes may need {wanted}MiB: free some space"
-    taken = next(_taken_ports(draft, standing, spec), None)
-    return None if taken is None else ("port", taken)
+    return None
 
 
 def _snapshot_mib(standing: Standing, spec: VMSpec) -> int:

@@ -135,6 +135,10 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
 
 
 def _restart(vm: VMRecord, now: Now) -> Answer:
+    if vm.start is None and vm.backoff is not None:
+        soon = replace(vm.backoff, until=Deadline(now.boot, now.boot_id))
+        words = f"{vm.name}: starting without waiting longer"
+        return done([PutVM(replace(vm, backoff=soon))], "restart-requested", words, now, vm)
     if vm.start is None:
         raise RequestRefused(
             f"{vm.name} has no guest to restart", hint=f"see `reconciler status {vm.name}`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from reconciler.model.desired import DesiredState
+from reconciler.model.names import VMName
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan, WaitKind
 from reconciler.model.record import Record, VMRecord
@@ -20,7 +21,6 @@ FOR_PEOPLE: frozenset[WaitKind] = frozenset(
         "quarantine",
         "prune",
         "pinned",
-        "policy",
         "conflict",
     )
 )
@@ -64,7 +64,23 @@ def conclude(
     broken = [wait for wait in plan.waits if wait.kind == "broken"]
     if broken:
         return "failed", f"{broken[0].subject}: {broken[0].why}"
+    behind = _behind(desired, observed, record, plan)
+    if behind:
+        return "working", f"{behind} does not run its desired generation yet"
     return "converged", f"revision {desired.revision[:8]} runs"
+
+
+def _behind(desired: DesiredState, observed: Observed, record: Record, plan: Plan) -> VMName | None:
+    """A VM that is not where it should be, though nothing that it waits for says why."""
+    waiting = {wait.subject for wait in plan.waits}
+    for name, spec in desired.vms.items():
+        vm = record.vms.get(name)
+        good = vm.last_good if vm else None
+        running = {g.generation for g in observed.guests.get(name, ()) if g.alive}
+        arrived = good is not None and good.digest == spec.digest and good.number in running
+        if not arrived and name not in waiting:
+            return name
+    return None
 
 
 def _fate(vm: VMRecord, digest: str) -> tuple[Conclusion, str] | None:

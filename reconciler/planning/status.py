@@ -23,9 +23,7 @@ from reconciler.model.status import (
 )
 from reconciler.now import Now
 from reconciler.planning.health import judge
-
-LOUD: tuple[str, ...] = ("quarantine", "blocked", "broken", "hold", "conflict", "build")
-"""Kinds of waits that come before all others in `why`."""
+from reconciler.planning.waiting import Waiter, loudest_first, told
 
 
 def explain(
@@ -45,7 +43,7 @@ def explain(
     return FleetStatus(
         revision=RevisionStatus(
             source.revision, source.applied, rejection.revision if rejection else None,
-            rejection.problems if rejection else (),
+            rejection.problems if rejection else (), source.first_seen_wall or None,
         ),
         vms=vms,
         groups=tuple(_groups(desired, record, vms)),
@@ -62,6 +60,8 @@ def _vm(
 ) -> VMStatus:  # fmt: skip
     vm = record.vms.get(name) or VMRecord(name, spec.group if spec else GroupName(""))
     guest = _guest(observed, name)
+    waiter = Waiter(vm, spec, guest, observed.busy.get(name) if observed else None)
+    waits = loudest_first(waits)
     running = vm.generation(guest.generation) if guest else None
     judged_by = running.spec if running else spec
     healthy = (
@@ -93,6 +93,7 @@ def _vm(
         blocked=len(vm.blocked),
         restarts=vm.restarts,
         ports=judged_by.host_ports if judged_by else (),
+        waits=tuple(told(wait, waiter, record, now) for wait in waits),
     )
 
 
@@ -148,8 +149,7 @@ def _sync(
 
 
 def _why(waits: Iterable[Wait]) -> str:
-    ordered = sorted(waits, key=lambda w: LOUD.index(w.kind) if w.kind in LOUD else len(LOUD))
-    return "; ".join(dict.fromkeys(wait.why for wait in ordered))
+    return "; ".join(dict.fromkeys(wait.why for wait in waits))
 
 
 def _groups(

@@ -48,7 +48,7 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
         return
     if any(in_trouble(draft, standing, kind) for kind in ("create", "start", "restore")):
         return
-    if not preflight(draft, standing, generation.spec):
+    if not preflight(draft, standing, generation.spec, repair=generation.verdict == "committed"):
         return
     purpose = _purpose(standing, generation)
     if not prepare_volumes(draft, standing, generation, purpose):

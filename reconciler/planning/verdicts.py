@@ -43,7 +43,10 @@ def judge_guest(draft: Draft, standing: Standing, *, paused: bool) -> None:
     `paused`: it is suspended, and no verdict is given.
     """
     guest, record = standing.guest, standing.record
-    if guest is None or standing.busy or paused or record.stop is not None:
+    if standing.busy or paused or record.stop is not None:
+        return
+    if guest is None:
+        _judge_absence(draft, standing)
         return
     generation = record.generation(guest.generation)
     start = record.start
@@ -55,6 +58,17 @@ def judge_guest(draft: Draft, standing: Standing, *, paused: bool) -> None:
         _judge_rollback(draft, standing, generation)
     elif record.backoff is not None:
         _forgive_crashes(draft, standing, generation)
+
+
+def _judge_absence(draft: Draft, standing: Standing) -> None:
+    """A way back that cannot even begin has the same deadline."""
+    rollback = standing.record.rollback
+    if rollback is None:
+        return
+    if rollback.deadline.passed(draft.now.boot, draft.now.boot_id):
+        quarantine(draft, standing, f"rolling back failed: not started in time: {rollback.reason}")
+    else:
+        draft.wake_at(rollback.deadline.boot)
 
 
 def _judge_trial(draft: Draft, standing: Standing, generation: Generation) -> None:
@@ -154,6 +168,9 @@ def condemn(
     )
     others = [b for b in record.blocked if b.digest != generation.digest]
     record = replace(record, blocked=tuple([*others, block][-BLOCKED_KEPT:]))
+    record, dropped = _trim(record, draft.policy.generations_kept, generation.number)
+    if dropped:
+        draft.actions.append(DropGenerations(standing.name, dropped, "older than what is kept"))
     draft.actions.append(Note("condemn", standing.name, why))
     draft.event(
         "generation-condemned", f"{standing.name}: generation {generation.number} condemned: {why}",

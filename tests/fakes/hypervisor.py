@@ -159,6 +159,12 @@ class FakeHypervisor:
         """As `kill -9` of a VM's living guest."""
         self.end(self.living(vm).process.instance, Exit(signal=9))
 
+    def power_loss(self) -> None:
+        """Every guest is gone with the host; their ends are found later, unexplained."""
+        for guest in self.guests.values():
+            if guest.process.alive:
+                self.end(guest.process.instance, Exit())
+
     def living(self, vm: str) -> FakeGuest:
         return next(g for g in self.guests.values() if g.machine.vm == vm and g.process.alive)
 

@@ -39,20 +39,20 @@ MUTANTS = (
     Mutant(
         "a failed group is not held",
         "reconciler/planning/verdicts.py",
-        "    _hold_group(draft, standing, generation, why)\n",
+        "    hold_after_failure(draft, standing, generation, why)\n",
         "",
     ),
     Mutant(
         "a hold outlives the digest that failed",
-        "reconciler/planning/targets.py",
-        "if failed is None or failed.digest != hold.digest:",
-        "if failed is None:",
+        "reconciler/planning/holds.py",
+        "if failed is None or failed.digest != hold.digest:\n            draft.groups",
+        "if failed is None:\n            draft.groups",
     ),
     Mutant(
         "the hold keeps nobody",
         "reconciler/planning/targets.py",
-        "if hold is None or (standing.name, spec.digest) not in hold.held:",
-        "if hold is None or hold.held:",
+        "if hold is not None and (standing.name, spec.digest) in hold.held:",
+        "if hold is not None and not hold.held:",
     ),
     Mutant(
         "the budget is not counted down",
@@ -75,8 +75,8 @@ MUTANTS = (
     Mutant(
         "the soak is forgotten",
         "reconciler/planning/verdicts.py",
-        "if passing >= health.min_healthy_time:\n            commit(",
-        "if passing >= 0:\n            commit(",
+        "elif passing >= health.min_healthy_time:\n        commit(",
+        "elif passing >= 0:\n        commit(",
     ),
     Mutant(
         "a flip does not restart the soak",
@@ -105,7 +105,7 @@ MUTANTS = (
     Mutant(
         "any number of VMs is removed at once",
         "reconciler/planning/prune.py",
-        "elif len(fresh) > draft.policy.max_delete:",
+        "elif len(fresh) > draft.policy.max_delete and not _confirmed(draft):",
         "elif len(fresh) > draft.policy.max_delete + 1000:",
     ),
     Mutant(
@@ -129,14 +129,14 @@ MUTANTS = (
     Mutant(
         "a rollback crosses a data epoch",
         "reconciler/planning/verdicts.py",
-        "elif bad.spec.rollback.data_epoch != good.spec.rollback.data_epoch:",
-        "elif bad.spec.rollback.data_epoch < 0:",
+        "elif bad.spec.rollback.data_epoch != good.spec.rollback.data_epoch and not taken_for(",
+        "elif bad.spec.rollback.data_epoch < 0 and not taken_for(",
     ),
     Mutant(
         "the wish to be after another VM is ignored",
-        "reconciler/planning/rollout.py",
-        'if other is None or not other.synced:\n            draft.wait(\n                "dependency", standing.name, f"comes after',
-        'if other is None:\n            draft.wait(\n                "dependency", standing.name, f"comes after',
+        "reconciler/planning/gates.py",
+        "    if not _dependencies(draft, standing) or not _breaker(draft, standing):",
+        "    if not _breaker(draft, standing):",
     ),
     Mutant(
         "a crash of a committed guest condemns it",
@@ -177,7 +177,51 @@ MUTANTS = (
     Mutant(
         "a suspended VM is acted on",
         "reconciler/planning/planner.py",
-        "elif not _suspended(draft, standing):",
-        "elif not _suspended(draft, standing) or True:",
+        "elif not suspended(draft, standing):",
+        "elif not suspended(draft, standing) or True:",
+    ),
+    Mutant(
+        "clocks run on while suspended",
+        "reconciler/planning/verdicts.py",
+        "if guest is None or standing.busy or paused or record.stop is not None:",
+        "if guest is None or standing.busy or record.stop is not None:",
+    ),
+    Mutant(
+        "a rollback leaves what the bad generation wrote",
+        "reconciler/planning/snapshots.py",
+        "        return _restore_first(draft, standing)\n",
+        "        return True\n",
+    ),
+    Mutant(
+        "the snapshot is taken anew after an overtaken trial wrote",
+        "reconciler/planning/snapshots.py",
+        'if snapshot is not None and snapshot.state in ("taken", "restored"):',
+        'if snapshot is not None and snapshot.before == generation.number and snapshot.state == "taken":',
+    ),
+    Mutant(
+        "the canary does not soak",
+        "reconciler/planning/gates.py",
+        "if left > 0 and not standing.down:",
+        "if left > 1e9 and not standing.down:",
+    ),
+    Mutant(
+        "an allowing window wins over a denying one",
+        "reconciler/planning/windows.py",
+        "if not window.allow and (end := _end_of(window, wall)) is not None:",
+        "if not window.allow and (end := _end_of(window, wall)) == 0:",
+    ),
+    Mutant(
+        "the host's breaker never opens",
+        "reconciler/planning/gates.py",
+        "if len(recent) < draft.policy.max_rollbacks_per_hour:",
+        "if len(recent) < draft.policy.max_rollbacks_per_hour + 1000:",
+    ),
+    Mutant(
+        "a start that just ended is begun again",
+        "reconciler/engine/observe.py",
+        "        changed = ports.supervisor.processes() is not self._processes\n        facts =",
+        "        changed = ports.supervisor.processes() is not self._processes\n"
+        "        stale = self._group(ports.supervisor.processes())\n        self._group = lambda _p: stale\n"
+        "        facts =",
     ),
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from reconciler.model.names import VMName
 from reconciler.model.request import Retry
+from tests.fakes.faults import Fault
 from tests.world import World, state, vm
 
 DISK = "/state/vms/db/volumes/data.raw"
@@ -81,8 +84,9 @@ async def test_a_snapshot_that_fails_starts_the_last_good_generation_again() -> 
 async def test_a_restore_that_fails_is_tried_again_before_anything_starts() -> None:
     world = await booted()
     world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
-    failures = iter(("error", "error"))
-    world.faults.chooser = lambda _n, call: next(failures, None) if call == "restore" else None  # type: ignore[return-value]
+    twice: list[Fault] = ["error", "error"]
+    failures: Iterator[Fault] = iter(twice)
+    world.faults.chooser = lambda _n, call: next(failures, None) if call == "restore" else None
     await world.push(state(vm("db", "v2", snapshot=True)))
     await world.settle(600)
     assert world.hypervisor.running() == {"db": 1}
