@@ -101,7 +101,8 @@ class Config(Section):
     source: SourceConfig
     state_dir: str = "/var/lib/reconciler"
     control_socket: str = "/run/reconciler/control.sock"
-    supervisor: Literal["local"] = "local"
+    supervisor: Literal["local", "systemd"] = "local"
+    """systemd: each guest is a service with limits; needs root and the system's D-Bus."""
     log_format: Literal["logfmt", "json"] = "logfmt"
     http: HttpConfig = HttpConfig()
     policy: PolicyConfig = PolicyConfig()

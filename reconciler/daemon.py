@@ -27,8 +27,11 @@ from reconciler.metrics import Metrics
 from reconciler.model.status import FleetStatus, RevisionStatus
 from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
+from reconciler.service import Service, keep_told
 from reconciler.source.gitsource import GitSource
+from reconciler.supervisor.keeper import Keeper
 from reconciler.supervisor.local import LocalSupervisor
+from reconciler.supervisor.systemd import SystemdSupervisor
 from reconciler.vmm.generations import GenerationFolders
 from reconciler.vmm.host import LocalHost
 from reconciler.vmm.qemu.driver import QemuDriver
@@ -49,17 +52,21 @@ async def run(config: Config, *, ready: Callable[[], None] | None = None) -> Non
     _log_to_stderr(config.log_format)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pidfd a guest, and its probes
+    service = Service()
     with _state_dir(config.state):
-        async with _daemon(config, SystemClock()) as tasks:
+        async with _daemon(config, SystemClock(), service) as tasks:
             log.info("running", extra={"fields": {"state_dir": config.state_dir}})
             if ready is not None:
                 ready()
             await _until_told(tasks)
+            service.stopping()
     log.info("stopped; guests are left as they are")
 
 
 @contextlib.asynccontextmanager
-async def _daemon(config: Config, clock: Clock) -> AsyncIterator[list[asyncio.Task[None]]]:
+async def _daemon(
+    config: Config, clock: Clock, service: Service
+) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Everything that runs, wired; closed in reverse."""
     async with contextlib.AsyncExitStack() as stack:
         opened = open_ledger(config.state / "ledger.db", clock)
@@ -78,26 +85,32 @@ async def _daemon(config: Config, clock: Clock) -> AsyncIterator[list[asyncio.Ta
         metrics = _metrics(config, status, clock)
         if opened.recovered:
             metrics.state_recovered()
-        supervisor = LocalSupervisor(config.state / "vms", clock, wake)
+        keeper = SUPERVISORS[config.supervisor]
+        supervisor = keeper(config.state / "vms", clock, wake)
         stack.push_async_callback(supervisor.close)
         ports = await _ports(config, clock, wake, stack, (opened.ledger, metrics, supervisor))
         engine = Engine(ports, policy_of(config))
         engine_of.append(engine)
         ports.source.watch(engine.look)
-        control = await serve_control(engine, config, clock)
+        control = await serve_control(engine, config, clock, service.listener("control"))
         stack.push_async_callback(control.close)
-        http = await serve_http(engine, metrics.render, config.http.address, config.http.port)
+        http = await serve_http(
+            engine, metrics.render, config.http.address, config.http.port, service.listener("http")
+        )
         stack.push_async_callback(http.close)
         log.info("listening", extra={"fields": {"socket": str(control.path), "port": http.port}})
-        with _signals(engine):
-            tasks = [asyncio.create_task(engine.run()), asyncio.create_task(supervisor.run())]
+        told = keep_told(
+            service, clock.sleep, engine.ready, engine.live, lambda: _words(engine.status())
+        )
+        with _signals(engine, service):
+            tasks = [asyncio.create_task(part) for part in (engine.run(), supervisor.run(), told)]
             stack.push_async_callback(_end, tasks)
             yield tasks
 
 
 async def _ports(
     config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack,
-    made: tuple[SqliteLedger, Metrics, LocalSupervisor],
+    made: tuple[SqliteLedger, Metrics, Keeper],
 ) -> Ports:  # fmt: skip
     """The adapters: those already made, and the others, each closed by the stack."""
     ledger, metrics, supervisor = made
@@ -137,6 +150,8 @@ def _metrics(config: Config, status: Callable[[], FleetStatus], clock: Clock) ->
         sources=(config.source.name,), components=("planner", "source"),
     )  # fmt: skip
 
+
+SUPERVISORS = {"local": LocalSupervisor, "systemd": SystemdSupervisor}
 
 EMPTY = FleetStatus(RevisionStatus(None, None), (), (), suspended=False)
 
@@ -179,10 +194,25 @@ def _state_dir(state: Path) -> Any:
         os.close(descriptor)
 
 
+def _words(fleet: FleetStatus) -> str:
+    """The fleet in a line, for `systemctl status`."""
+    healthy = sum(vm.healthy for vm in fleet.vms)
+    revision = (fleet.revision.observed or "no revision yet")[:12]
+    odd = [f"{vm.name}: {vm.why or vm.state}" for vm in fleet.vms if not vm.healthy]
+    alerts = "; ".join((*fleet.alerts, *odd[:1]))
+    return f"{healthy} of {len(fleet.vms)} VMs healthy, at {revision}" + (alerts and f"; {alerts}")
+
+
 @contextlib.contextmanager
-def _signals(engine: Engine) -> Any:
+def _signals(engine: Engine, service: Service) -> Any:
+    def look() -> None:
+        engine.look()
+        if engine.ready():
+            service.reloading()
+            service.ready()
+
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, engine.look)
+    loop.add_signal_handler(signal.SIGHUP, look)
     try:
         yield
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,11 +24,11 @@ CLOSING_SECONDS = 2.0
 
 
 class ControlFace:
-    """The open control socket."""
+    """The open control socket; one that systemd listens on is not ours to remove."""
 
-    def __init__(self, runner: web.AppRunner, path: Path) -> None:
+    def __init__(self, runner: web.AppRunner, path: Path, *, ours: bool) -> None:
         self._runner = runner
-        self._identity = identity(path)
+        self._identity = identity(path) if ours else None
         self.path = path
 
     async def close(self) -> None:
@@ -46,9 +47,11 @@ class HttpFace:
         await self._runner.cleanup()
 
 
-async def serve_control(operator: Operator, config: Config, clock: Clock) -> ControlFace:
-    """Open the control API on `config.control_socket`. Raises ConfigError."""
-    path = Path(config.control_socket)
+async def serve_control(
+    operator: Operator, config: Config, clock: Clock, given: socket.socket | None = None
+) -> ControlFace:
+    """Open the control API, on a socket that was given or on `control_socket`. Raises ConfigError."""
+    path = Path(given.getsockname() if given else config.control_socket)
     followers = Followers()
     app = web.Application(middlewares=[answer_failures], client_max_size=MOST_BODY)
     app.add_routes(Api(operator, clock, followers).routes())
@@ -57,23 +60,28 @@ async def serve_control(operator: Operator, config: Config, clock: Clock) -> Con
         followers.closing.set()
 
     app.on_shutdown.append(end_streams)
-    listener = claim(path)
+    listener = given or claim(path)
     runner = _runner(app)
     await runner.setup()
     await web.SockSite(runner, listener).start()
-    return ControlFace(runner, path)
+    return ControlFace(runner, path, ours=given is None)
 
 
 async def serve_http(
-    operator: Operator, render_metrics: Callable[[], bytes], address: str, port: int
-) -> HttpFace:
-    """Open the read-only face; port 0 takes a free one, see `port` of the result. Raises ConfigError."""
+    operator: Operator, render_metrics: Callable[[], bytes], address: str, port: int,
+    given: socket.socket | None = None,
+) -> HttpFace:  # fmt: skip
+    """Open the read-only face, on a socket that was given or on a port; port 0 takes a free one.
+
+    Raises ConfigError.
+    """
     app = web.Application(middlewares=[answer_failures, only_reading], client_max_size=MOST_BODY)
     app.add_routes(public_routes(operator, render_metrics))
     runner = _runner(app)
     await runner.setup()
     try:
-        await web.TCPSite(runner, address, port).start()
+        site = web.SockSite(runner, given) if given else web.TCPSite(runner, address, port)
+        await site.start()
     except OSError as error:
         await runner.cleanup()
         raise ConfigError(
