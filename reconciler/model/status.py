@@ -26,6 +26,21 @@ class RevisionStatus:
     applied: str | None
     rejected: str | None = None
     problems: tuple[str, ...] = ()
+    seen_wall: float | None = None
+    """When the observed one was first seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitStatus:
+    """One reason for not acting, by people's clock."""
+
+    kind: str
+    """A kind of wait; a text, so that what shows it need not know all that plans are made of."""
+    why: str
+    since_wall: float | None = None
+    """Where something remembered says so."""
+    until_wall: float | None = None
+    """Where time alone can end it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +64,8 @@ class VMStatus:
     """Condemned digests that are remembered."""
     restarts: tuple[tuple[str, int], ...] = ()
     ports: tuple[int, ...] = ()
+    waits: tuple[WaitStatus, ...] = ()
+    """What `why` says, piece by piece, the worst first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,7 +42,7 @@ def explain(
     source, rejection = record.source, record.source.rejection
     return FleetStatus(
         revision=RevisionStatus(
-            source.revision, source.applied, rejection.revision if rejection else None,
+            desired.revision if desired else source.revision, source.applied, rejection.revision if rejection else None,
             rejection.problems if rejection else (), source.first_seen_wall or None,
         ),
         vms=vms,
