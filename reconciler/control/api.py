@@ -22,7 +22,7 @@ from reconciler.control.bodies import (
     to_request,
 )
 from reconciler.control.console import ConsoleReader
-from reconciler.control.describe import history_answer, plan_answer, vm_answer
+from reconciler.control.describe import history_answer, plan_answer, vm_answer, why_answer
 from reconciler.control.failures import BadQuestionError, NotFoundError, json_answer
 from reconciler.control.reports import DiffAnswer, EventsAnswer
 from reconciler.control.streams import Followers, console_pieces, event_lines, newest_events
@@ -31,6 +31,7 @@ from reconciler.engine.operator import Operator
 from reconciler.errors import RequestRefused
 from reconciler.model.names import NAME_RE, GenerationNumber, VMName
 from reconciler.model.record import VMRecord
+from reconciler.model.status import FleetStatus, VMStatus
 
 BODY_SECONDS = 10.0
 """How long a peer may take to send a body of at most 64 KiB over a local socket."""
@@ -49,6 +50,7 @@ class Api:
             web.get("/v1/version", self.version, allow_head=False),
             web.get("/v1/status", self.status, allow_head=False),
             web.get("/v1/vms/{vm}", self.vm, allow_head=False),
+            web.get("/v1/why/{vm}", self.why, allow_head=False),
             web.get("/v1/plan", self.plan, allow_head=False),
             web.get("/v1/history/{vm}", self.history, allow_head=False),
             web.get("/v1/diff/{vm}", self.diff, allow_head=False),
@@ -67,14 +69,10 @@ class Api:
         return json_answer(self._operator.status())
 
     async def vm(self, request: web.Request) -> web.Response:
-        _query(request, NoQuery)
-        name = _vm_name(request)
-        fleet = self._operator.status()
-        found = next((vm for vm in fleet.vms if vm.name == name), None)
-        if found is None:
-            self._record(name)  # knows the nearest names
-            raise NotFoundError(f"{name} is not in the desired state any more")
-        return json_answer(vm_answer(fleet, found, self._record_if_any(name)))
+        return json_answer(vm_answer(*self._look(request)))
+
+    async def why(self, request: web.Request) -> web.Response:
+        return json_answer(why_answer(*self._look(request)))
 
     async def plan(self, request: web.Request) -> web.Response:
         query = _query(request, PlanQuery)
@@ -121,6 +119,17 @@ class Api:
     async def request(self, request: web.Request) -> web.Response:
         body = parse_body(REQUEST, await _read(request))
         return json_answer(DoneAnswer(await self._operator.request(to_request(body))))
+
+    def _look(self, request: web.Request) -> tuple[FleetStatus, VMStatus, VMRecord | None]:
+        """The fleet, and of the VM that is asked about its status and what is remembered."""
+        _query(request, NoQuery)
+        name = _vm_name(request)
+        fleet = self._operator.status()
+        found = next((vm for vm in fleet.vms if vm.name == name), None)
+        if found is None:
+            self._record(name)  # knows the nearest names
+            raise NotFoundError(f"{name} is not in the desired state any more")
+        return fleet, found, self._record_if_any(name)
 
     def _record(self, name: VMName) -> VMRecord:
         try:

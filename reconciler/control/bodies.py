@@ -8,13 +8,28 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reconciler.control.failures import BadQuestionError
 from reconciler.model.names import NAME_PATTERN, GenerationNumber
-from reconciler.model.request import Request, Restart, Resume, Retry, RollbackTo, Suspend
+from reconciler.model.request import (
+    Abort,
+    Adopt,
+    Confirm,
+    Promote,
+    Request,
+    Restart,
+    Resume,
+    Retry,
+    RollbackTo,
+    Suspend,
+)
 
 LONGEST_WAIT = 3600.0
 """Seconds that one `reconcile` may keep a connection open."""
+LONGEST_SUSPENSION = 366 * 86_400.0
+"""Seconds; what is to rest for longer, a person wakes."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Number = Annotated[int, Field(ge=1, le=2**31)]
+Reason = Annotated[str, Field(max_length=1000)]
+Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 
 
 class Body(BaseModel):
@@ -45,7 +60,8 @@ class RestartBody(Body):
 class SuspendBody(Body):
     op: Literal["suspend"]
     subject: Name | None = None
-    reason: str = Field(default="", max_length=1000)
+    reason: Reason = ""
+    seconds: float | None = Field(default=None, gt=0, le=LONGEST_SUSPENSION, allow_inf_nan=False)
 
 
 class ResumeBody(Body):
@@ -53,7 +69,38 @@ class ResumeBody(Body):
     subject: Name | None = None
 
 
-AnyRequestBody = RollbackBody | RetryBody | RestartBody | SuspendBody | ResumeBody
+class PromoteBody(Body):
+    op: Literal["promote"]
+    group: Name
+
+
+class AbortBody(Body):
+    op: Literal["abort"]
+    group: Name
+    reason: Reason = ""
+
+
+class ConfirmBody(Body):
+    op: Literal["confirm"]
+    revision: Prefix
+
+
+class AdoptBody(Body):
+    op: Literal["adopt"]
+    vm: Name
+
+
+AnyRequestBody = (
+    RollbackBody
+    | RetryBody
+    | RestartBody
+    | SuspendBody
+    | ResumeBody
+    | PromoteBody
+    | AbortBody
+    | ConfirmBody
+    | AdoptBody
+)
 
 
 class EventsQuery(Body):
@@ -125,8 +172,16 @@ def to_request(body: AnyRequestBody) -> Request:
         case RestartBody():
             return Restart(body.vm)
         case SuspendBody():
-            return Suspend(body.subject, body.reason)
+            return Suspend(body.subject, body.reason, body.seconds)
         case ResumeBody():
             return Resume(body.subject)
+        case PromoteBody():
+            return Promote(body.group)
+        case AbortBody():
+            return Abort(body.group, body.reason)
+        case ConfirmBody():
+            return Confirm(body.revision)
+        case AdoptBody():
+            return Adopt(body.vm)
         case _:
             assert_never(body)

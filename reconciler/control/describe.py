@@ -12,6 +12,7 @@ from reconciler.control.reports import (
     Step,
     VMAnswer,
     Waiting,
+    WhyAnswer,
 )
 from reconciler.model.names import GroupName
 from reconciler.model.plan import (
@@ -32,8 +33,8 @@ from reconciler.model.plan import (
     StopGuest,
     Wait,
 )
-from reconciler.model.record import Suspension, VMRecord
-from reconciler.model.status import FleetStatus, VMStatus
+from reconciler.model.record import Blocked, Suspension, VMRecord
+from reconciler.model.status import FleetStatus, GroupStatus, VMStatus
 from reconciler.now import Now
 from reconciler.planning.settle import FOR_PEOPLE
 
@@ -114,13 +115,38 @@ def history_answer(record: VMRecord) -> HistoryAnswer:
             )
             for generation in reversed(record.generations)
         ),
-        blocked=tuple(
-            BlockedBrief(b.digest, b.generation, b.reason, b.attempts, b.last_wall)
-            for b in record.blocked
-        ),
+        blocked=tuple(_condemned(record, blocked) for blocked in record.blocked),
         pinned=record.pin.generation if record.pin else None,
         quarantine=record.quarantine.reason if record.quarantine else "",
         suspended=_suspension(record.suspended),
+    )
+
+
+def _condemned(record: VMRecord, blocked: Blocked) -> BlockedBrief:
+    generation = record.generation(blocked.generation)
+    return BlockedBrief(
+        digest=blocked.digest,
+        generation=blocked.generation,
+        reason=blocked.reason,
+        attempts=blocked.attempts,
+        last_wall=blocked.last_wall,
+        first_wall=blocked.first_wall,
+        evidence=generation.evidence if generation else None,
+    )
+
+
+def why_answer(fleet: FleetStatus, vm: VMStatus, record: VMRecord | None) -> WhyAnswer:
+    blocked = sorted(
+        record.blocked if record else (), key=lambda b: (b.digest != vm.digest, -b.last_wall)
+    )
+    return WhyAnswer(
+        revision=fleet.revision,
+        vm=vm,
+        condemned=tuple(_condemned(record, b) for b in blocked) if record else (),
+        groups=_own_groups(fleet, vm),
+        suspended=fleet.suspended,
+        sources=fleet.sources,
+        alerts=fleet.alerts,
     )
 
 
@@ -129,13 +155,17 @@ def _suspension(suspension: Suspension | None) -> str:
 
 
 def vm_answer(fleet: FleetStatus, vm: VMStatus, record: VMRecord | None) -> VMAnswer:
-    own_group = GroupName(f"~{vm.name}")
     return VMAnswer(
         revision=fleet.revision,
         vms=(vm,),
-        groups=tuple(group for group in fleet.groups if group.name in (vm.group, own_group)),
+        groups=_own_groups(fleet, vm),
         suspended=fleet.suspended,
         sources=fleet.sources,
         alerts=fleet.alerts,
         history=history_answer(record) if record else None,
     )
+
+
+def _own_groups(fleet: FleetStatus, vm: VMStatus) -> tuple[GroupStatus, ...]:
+    own = GroupName(f"~{vm.name}")
+    return tuple(group for group in fleet.groups if group.name in (vm.group, own))

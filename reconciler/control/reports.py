@@ -61,6 +61,9 @@ class BlockedBrief:
     reason: str
     attempts: int
     last_wall: float
+    first_wall: float = 0.0
+    evidence: Evidence | None = None
+    """None when its generation was dropped since."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +91,21 @@ class VMAnswer:
     sources: tuple[SourceStatus, ...] = ()
     alerts: tuple[str, ...] = ()
     history: HistoryAnswer | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class WhyAnswer:
+    """Why one VM is as it is: what it waits for, and what was condemned on what evidence."""
+
+    revision: RevisionStatus
+    vm: VMStatus
+    condemned: tuple[BlockedBrief, ...] = ()
+    """What is desired now first, then the newest."""
+    groups: tuple[GroupStatus, ...] = ()
+    """Its own."""
+    suspended: bool = False
+    sources: tuple[SourceStatus, ...] = ()
+    alerts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,7 +37,7 @@ async def test_status_exits_by_what_needs_a_person(
 
 async def test_status_as_json_is_what_the_daemon_says(run: Run) -> None:
     answer = json.loads((await run("status", "-o", "json")).out)
-    assert answer["revision"] == {"observed": NEW, "applied": NEW, "rejected": None, "problems": []}
+    assert answer["revision"].items() >= {"observed": NEW, "applied": NEW, "rejected": None}.items()
     assert [item["name"] for item in answer["vms"]] == ["db", "web"]
     assert answer["vms"][0]["generation"] == {"running": 3, "desired": 3, "last_good": 3}
 

@@ -20,8 +20,19 @@ from reconciler.errors import (
 )
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import Plan, Wait, WaitKind
-from reconciler.model.request import Restart, Resume, Retry, RollbackTo, Suspend
-from tests.unit.control.fake_operator import NEW, FakeOperator, busy_plan
+from reconciler.model.request import (
+    Abort,
+    Adopt,
+    Confirm,
+    Promote,
+    Restart,
+    Resume,
+    Retry,
+    RollbackTo,
+    Suspend,
+)
+from reconciler.model.status import WaitStatus
+from tests.unit.control.fake_operator import NEW, FakeOperator, busy_plan, fleet, vm
 
 
 async def get(http: aiohttp.ClientSession, path: str, status: int = 200) -> Any:
@@ -50,6 +61,20 @@ async def test_one_vm_comes_in_the_same_shape_with_its_history(http: aiohttp.Cli
     answer = await get(http, "vms/web")
     assert [vm["name"] for vm in answer["vms"]] == ["web"]
     assert [g["number"] for g in answer["history"]["generations"]] == [3, 2, 1]
+
+
+async def test_why_tells_waits_and_evidence_of_what_was_condemned(
+    http: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    closed = WaitStatus("window", "outside of window", until_wall=1_790_003_600.0)
+    operator.fleet = fleet(vm("web", waits=(closed,)))
+    answer = await get(http, "why/web")
+    assert answer["vm"]["waits"] == [
+        {"kind": "window", "why": "outside of window", "since_wall": None, "until_wall": 1_790_003_600.0}
+    ]  # fmt: skip
+    (condemned,) = answer["condemned"]
+    assert (condemned["attempts"], condemned["generation"]) == (1, 3)
+    assert condemned["evidence"]["console"] == ["nginx: emerg"]
 
 
 async def test_a_plan_is_answered_with_seconds_instead_of_moments(
@@ -94,7 +119,13 @@ async def test_history_and_diff_and_version_answer(http: aiohttp.ClientSession) 
         ({"op": "restart", "vm": "web"}, Restart("web")),
         ({"op": "suspend", "reason": "night"}, Suspend(None, "night")),
         ({"op": "suspend", "subject": "web"}, Suspend("web")),
+        ({"op": "suspend", "seconds": 7200}, Suspend(None, "", 7200.0)),
         ({"op": "resume", "subject": None}, Resume(None)),
+        ({"op": "promote", "group": "g"}, Promote("g")),
+        ({"op": "abort", "group": "g"}, Abort("g")),
+        ({"op": "abort", "group": "g", "reason": "smells"}, Abort("g", "smells")),
+        ({"op": "confirm", "revision": "b81e03f"}, Confirm("b81e03f")),
+        ({"op": "adopt", "vm": "web"}, Adopt("web")),
     ],
 )
 async def test_each_request_reaches_the_operator(
@@ -119,6 +150,26 @@ async def test_each_request_reaches_the_operator(
         b'{"op": "rollback", "vm": "web", "to": "2"}',
         b'{"op": "rollback", "vm": "web", "to": 0}',
         b'{"op": "suspend", "reason": "' + b"x" * 1001 + b'"}',
+        b'{"op": "suspend", "seconds": 0}',
+        b'{"op": "suspend", "seconds": -1}',
+        b'{"op": "suspend", "seconds": 1e12}',
+        b'{"op": "suspend", "seconds": NaN}',
+        b'{"op": "suspend", "seconds": Infinity}',
+        b'{"op": "suspend", "seconds": "2h"}',
+        b'{"op": "suspend", "seconds": true}',
+        b'{"op": "promote"}',
+        b'{"op": "promote", "vm": "web"}',
+        b'{"op": "promote", "group": "~web"}',
+        b'{"op": "abort", "group": "../g"}',
+        b'{"op": "abort", "group": "g", "reason": "' + b"x" * 1001 + b'"}',
+        b'{"op": "abort", "group": "g", "reason": null}',
+        b'{"op": "confirm", "revision": "b81e03"}',
+        b'{"op": "confirm", "revision": "B81E03F7"}',
+        b'{"op": "confirm", "revision": "b81e03f\\n"}',
+        b'{"op": "confirm", "revision": "' + b"0" * 65 + b'"}',
+        b'{"op": "confirm", "revision": 1234567}',
+        b'{"op": "adopt", "vm": ""}',
+        b'{"op": "adopt", "subject": "web"}',
         b"\xff\xfe",
         b"[" * 50_000,
     ],
@@ -140,6 +191,10 @@ async def test_a_huge_body_is_refused(http: aiohttp.ClientSession) -> None:
     ("path", "status"),
     [
         ("vms/nosuch", 404),
+        ("why/nosuch", 404),
+        ("why/..%2f..%2fetc%2fpasswd", 404),
+        ("why/UPPER", 404),
+        ("why/web?since=1", 400),
         ("history/nosuch", 404),
         ("logs/nosuch", 404),
         ("logs/..%2f..%2fetc%2fpasswd", 404),
