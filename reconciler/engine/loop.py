@@ -204,11 +204,14 @@ class Engine:
     def status(self) -> FleetStatus:
         passed, record = self._reconciler.passed, self._ports.ledger.record()
         source = self._ports.source.status()
-        key = (passed, record, self._reconciler.alerts, source)
+        # The newest desired state, also before a pass took it up: a status that names a revision
+        # must not call a VM synced with the one before.
+        desired = self._reconciler.desired
+        key = (passed, record, self._reconciler.alerts, source, desired)
         former = self._status
         if former is None or any(a is not b for a, b in zip(former[0], key, strict=True)):
             fleet = explain(
-                passed.desired if passed else self._reconciler.desired,
+                desired,
                 passed.observed if passed else None,
                 record,
                 passed.plan if passed else Plan(),
