@@ -3,7 +3,7 @@
     vms/NAME/              root     0711   the VMM makes and replaces nothing here
              lock          group    0640   to be opened and locked
              console.log   group    0660   to be appended to
-             run/          group    2770   the VMM's sockets
+             run/          group    0770   the VMM's sockets
              volumes/      group    0710
              volumes/*     group    0660
              vmm.log       root     0600   opened by systemd
@@ -44,7 +44,7 @@ def lend(folder: Path, group: int) -> None:
     """
     (folder / "run").mkdir(parents=True, exist_ok=True)
     folder.chmod(0o711)
-    _set(folder / "run", group, 0o2770)
+    _set(folder / "run", group, 0o770)
     for name, mode in ((lock.LOCK, 0o640), (console.CONSOLE, 0o660)):
         os.close(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
         _set(folder / name, group, mode)

@@ -116,9 +116,9 @@ def _limits(machine: Machine) -> Iterator[Property]:
 def _identity(machine: Machine, place: Place) -> Iterator[Property]:
     yield "DynamicUser", Variant("b", True)  # noqa: FBT003
     yield "User", Variant("s", user_name(machine.vm))
-    kvm = machine.accel == "kvm" and place.kvm_group
-    groups = [GROUP, place.kvm_group] if kvm else [GROUP]
-    yield "SupplementaryGroups", Variant("as", groups)
+    yield "Group", Variant("s", GROUP)
+    if machine.accel == "kvm" and place.kvm_group:
+        yield "SupplementaryGroups", Variant("as", [place.kvm_group])
     yield "UMask", Variant("u", 0o007)  # the daemon reaches sockets as a member of the group
     low = _takes_low_ports(machine)
     # A user namespace of its own would make the capability worthless.
