@@ -17,10 +17,12 @@ USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 MODULES = {
     "status": ("status",),
+    "why": ("why",),
     "plan": ("plan",),
     "reconcile": ("reconcile",),
     "generations": ("history", "diff", "rollback"),
-    "operate": ("retry", "suspend", "resume", "restart"),
+    "rollouts": ("promote", "abort", "confirm"),
+    "operate": ("retry", "suspend", "resume", "restart", "adopt"),
     "follow": ("logs", "events"),
     "manifests": ("validate", "schema"),
     "doctor": ("doctor",),

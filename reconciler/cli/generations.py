@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reconciler.cli.evidence import show_condemned
 from reconciler.cli.operate import send
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.sockets import find_daemon
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 GenerationArgument = Annotated[int, typer.Argument(min=1, help="Number of a generation.")]
+CONSOLE_LINES = 5
+"""Of a condemned generation's last words; `why` and `-o json` have all that were kept."""
 VERDICT_STYLES = {"committed": "green", "condemned": "red", "trial": "yellow"}
 
 
@@ -33,7 +36,7 @@ def history(
 ) -> None:
     """A VM's generations, with their verdicts.
 
-    Newest first; then the digests that are blocked, and what else holds the VM.
+    Newest first; then the digests that are blocked with their evidence, and what else holds it.
     """
     answer = find_daemon(socket, config).get(HistoryAnswer, "history", vm)
     if output is Output.json:
@@ -77,11 +80,7 @@ def _reason(item: GenerationBrief) -> str:
 
 def _show_exceptions(answer: HistoryAnswer, out: Console, now: float) -> None:
     for blocked in answer.blocked:
-        out.print(
-            f"blocked: digest {short(blocked.digest)} (generation {blocked.generation}), "
-            f"{age(now - blocked.last_wall)} ago: {clean(blocked.reason)}",
-            style="red",
-        )
+        show_condemned(blocked, out, now, lines=CONSOLE_LINES)
     if answer.blocked:
         out.print(f"a new digest or `reconciler retry {clean(answer.vm)}` lifts it", style="dim")
     if answer.pinned is not None:

@@ -1,4 +1,4 @@
-"""What a person asks of VMs: `retry`, `suspend`, `resume`, `restart`."""
+"""What a person asks of VMs: `retry`, `suspend`, `resume`, `restart`, `adopt`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import clean
+from reconciler.cli.terminal import clean, wall
 from reconciler.control.answers import DoneAnswer
 from reconciler.control.serial import encode
 
@@ -21,7 +21,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Shown in status.", 
 
 
 def register(app: typer.Typer) -> None:
-    for command in (retry, suspend, resume, restart):
+    for command in (retry, suspend, resume, restart, adopt):
         app.command()(command)
 
 
@@ -45,6 +45,15 @@ def retry(
 
 def suspend(
     subject: SubjectArgument = None,
+    until: Annotated[
+        str | None,
+        typer.Option(
+            "--until",
+            metavar="DURATION|TIME",
+            help="2h, 3d, or 2026-07-21T06:00:00+02:00; by default until `resume`.",
+            show_default=False,
+        ),
+    ] = None,
     reason: ReasonOption = "",
     socket: SocketOption = None,
     config: ConfigOption = None,
@@ -52,9 +61,14 @@ def suspend(
 ) -> None:
     """Do nothing to a VM or group until `resume`.
 
-    Its guests run on, and are observed.
+    Its guests run on, and are observed; deadlines stand still. Exit 0: done, 1: refused.
     """
-    send(socket, config, output, {"op": "suspend", "subject": subject, "reason": reason})
+    body: dict[str, object] = {"op": "suspend", "subject": subject, "reason": reason}
+    if until is not None:
+        from reconciler.cli.moments import seconds_until  # noqa: PLC0415 - few ask for it
+
+        body["seconds"] = seconds_until(until, wall())
+    send(socket, config, output, body)
 
 
 def resume(
@@ -75,3 +89,17 @@ def restart(
 ) -> None:
     """Stop a guest and start the same generation."""
     send(socket, config, output, {"op": "restart", "vm": vm})
+
+
+def adopt(
+    vm: VMArgument,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Take what runs as what should run, and go on.
+
+    For a guest that was found after the ledger was lost, and is not what is desired.
+    Exit 0: done, 1: refused.
+    """
+    send(socket, config, output, {"op": "adopt", "vm": vm})

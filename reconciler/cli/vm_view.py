@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
+from reconciler.cli.evidence import show_evidence
 from reconciler.cli.fleet_view import BAD, fleet_lines
-from reconciler.cli.generations import show_history
+from reconciler.cli.generations import CONSOLE_LINES, show_history
 from reconciler.cli.terminal import age, clean, short
 from reconciler.control.reports import HistoryAnswer, VMAnswer
 from reconciler.model.status import VMStatus
@@ -45,11 +46,12 @@ def _facts(vm: VMStatus, now: float) -> Iterator[tuple[str, str]]:
 
 
 def _show_evidence(history: HistoryAnswer, out: Console) -> None:
-    """The last words of the newest condemned generation, while it is the one people ask about."""
+    """The last words of the newest condemned generation, once a person has lifted its block."""
     newest = next(iter(history.generations), None)
-    if newest is None or newest.evidence is None or not newest.evidence.console:
+    if newest is None or newest.evidence is None:
         return
+    if any(blocked.generation == newest.number for blocked in history.blocked):
+        return  # its history has them
     out.print()
-    out.print(f"the end of generation {newest.number}'s console:", style=BAD)
-    for line in newest.evidence.console:
-        out.print(Text("  " + clean(line)), soft_wrap=True)
+    out.print(f"what generation {newest.number} left:", style=BAD)
+    show_evidence(newest.evidence, out, lines=CONSOLE_LINES)

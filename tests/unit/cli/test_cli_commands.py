@@ -7,10 +7,20 @@ from typing import Any
 import pytest
 
 from reconciler.engine.operator import ReconcileReport
-from reconciler.errors import ManifestErrors, Problem, SourceError
+from reconciler.errors import ManifestErrors, Problem, RequestRefused, SourceError
 from reconciler.model.names import GenerationNumber
-from reconciler.model.request import Restart, Resume, Retry, RollbackTo, Suspend
-from reconciler.model.status import RevisionStatus
+from reconciler.model.request import (
+    Abort,
+    Adopt,
+    Confirm,
+    Promote,
+    Restart,
+    Resume,
+    Retry,
+    RollbackTo,
+    Suspend,
+)
+from reconciler.model.status import RevisionStatus, WaitStatus
 from tests.unit.cli.conftest import Run
 from tests.unit.control.fake_operator import NEW, OLD, FakeOperator, busy_plan, fleet, vm
 
@@ -63,10 +73,10 @@ async def test_what_a_guest_says_cannot_drive_the_terminal(
     run: Run, operator: FakeOperator
 ) -> None:
     evil = "\x1b[2J\x1b]0;title\x07probe said \x1b[31mred\x9b5m \u202edesrever \x07"
-    operator.fleet = fleet(vm("web", why=evil, probe=evil))
+    operator.fleet = fleet(vm("web", why=evil, probe=evil, waits=(WaitStatus(evil, evil),)))
     operator.console_path.write_bytes(evil.encode() + b"\r\nfake\rreal\r\n")
     operator.happen("condemned", evil)
-    for command in (("status",), ("status", "web"), ("logs", "web"), ("events",)):
+    for command in (("status",), ("status", "web"), ("why", "web"), ("logs", "web"), ("events",)):
         shown = await run(*command)
         assert not set(shown.out) & set("\x1b\x07\x9b\u202e\r"), command
         assert "probe said red" in shown.out
@@ -174,6 +184,7 @@ async def test_history_shows_verdicts_reasons_and_blocked_digests(run: Run) -> N
     ]  # fmt: skip
     assert "GET :8080/healthz -> 503" in " ".join(shown.split())
     assert "blocked: digest 0badcafe (generation 3)" in shown
+    assert "    nginx: emerg" in shown.splitlines()
     answer = json.loads((await run("history", "web", "-o", "json")).out)
     assert answer["generations"][0]["evidence"]["console"] == ["nginx: emerg"]
 
@@ -194,7 +205,14 @@ async def test_diff_names_the_fields(run: Run) -> None:
         (("restart", "web"), Restart("web")),
         (("suspend", "web", "--reason", "at night"), Suspend("web", "at night")),
         (("suspend",), Suspend(None, "")),
+        (("suspend", "--until", "2h"), Suspend(None, "", 7200.0)),
+        (("suspend", "web", "--until", "3d", "--reason", "x"), Suspend("web", "x", 259_200.0)),
         (("resume", "web"), Resume("web")),
+        (("promote", "frontend"), Promote("frontend")),
+        (("abort", "frontend"), Abort("frontend", "")),
+        (("abort", "frontend", "--reason", "smells"), Abort("frontend", "smells")),
+        (("confirm", NEW[:7].upper()), Confirm(NEW[:7])),
+        (("adopt", "web"), Adopt("web")),
     ],
 )
 async def test_each_request_is_sent_and_its_answer_shown(
@@ -219,7 +237,7 @@ async def test_events_and_logs_as_json_are_one_object_a_line(
 
 
 async def test_an_unknown_vm_gets_the_nearest_name(run: Run) -> None:
-    for command in ("status", "history", "logs"):
+    for command in ("status", "history", "logs", "why"):
         shown = await run(command, "wen")
         assert shown.code == 1
         assert shown.err == "reconciler: no VM is called wen\nhint: did you mean: web\n"
@@ -229,8 +247,19 @@ async def test_an_odd_name_is_an_error_of_one_line(run: Run) -> None:
     for name in ("../../etc/passwd", "UPPER", "a b", "\x1b[2J"):
         shown = await run("logs", name)
         assert (shown.code, len(shown.err.splitlines())) == (1, 2)
-        shown = await run("retry", name)
-        assert (shown.code, len(shown.err.splitlines())) == (1, 1)
+        shown = await run("why", name)
+        assert (shown.code, len(shown.err.splitlines())) == (1, 2)
+        for command in ("retry", "promote", "abort", "confirm", "adopt"):
+            shown = await run(command, name)
+            assert (shown.code, len(shown.err.splitlines())) == (1, 1), command
+
+
+async def test_a_refused_request_exits_with_one(run: Run, operator: FakeOperator) -> None:
+    operator.failure = RequestRefused("there is no group 'x' with members", hint="groups: g")
+    for command in ("promote", "abort", "adopt"):
+        shown = await run(command, "x")
+        assert (shown.code, shown.out) == (1, "")
+        assert shown.err == "reconciler: there is no group 'x' with members\nhint: groups: g\n"
 
 
 async def test_version_names_both_sides(run: Run, socket: Path) -> None:

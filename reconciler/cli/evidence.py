@@ -1,0 +1,47 @@
+"""What a condemned digest leaves: its attempts, the last answer of its checks, its last words."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from reconciler.cli.terminal import age, clean, count, short
+from reconciler.control.reports import BlockedBrief
+from reconciler.model.record import Evidence
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+INDENT = "  "
+
+
+def show_condemned(blocked: BlockedBrief, out: Console, now: float, *, lines: int) -> None:
+    """One digest; of its console the last `lines`."""
+    out.print(
+        f"blocked: digest {short(blocked.digest)} (generation {blocked.generation}), "
+        f"{_attempts(blocked, now)}: {clean(blocked.reason)}",
+        style="red",
+        soft_wrap=True,
+    )
+    if blocked.evidence is not None:
+        show_evidence(blocked.evidence, out, lines=lines, said=blocked.reason)
+
+
+def _attempts(blocked: BlockedBrief, now: float) -> str:
+    last = f"{age(now - blocked.last_wall)} ago"
+    if blocked.attempts <= 1 or not blocked.first_wall:
+        return last
+    return f"{count(blocked.attempts, 'attempt')} from {age(now - blocked.first_wall)} to {last}"
+
+
+def show_evidence(evidence: Evidence, out: Console, *, lines: int, said: str = "") -> None:
+    """Without what the reason `said` already."""
+    from rich.text import Text  # noqa: PLC0415 - only text output pays for it
+
+    for label, text in (("checks", evidence.probe), ("ended", evidence.exit)):
+        if text and text not in said:
+            out.print(f"{INDENT}{label}: {clean(text)}", soft_wrap=True)
+    if not evidence.console:
+        return
+    out.print(f"{INDENT}the end of its console:", style="dim")
+    for line in evidence.console[-lines:]:
+        out.print(Text(INDENT * 2 + clean(line)), soft_wrap=True)

@@ -1,0 +1,112 @@
+"""`why`: what a VM waits for and what was judged, in words, since when and until when."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+import typer
+
+from reconciler.cli.evidence import show_condemned
+from reconciler.cli.moments import since, until
+from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
+from reconciler.cli.sockets import find_daemon
+from reconciler.cli.terminal import age, clean, console, short, wall
+from reconciler.control.reports import WhyAnswer
+from reconciler.control.serial import encode
+from reconciler.model.status import VMStatus, WaitStatus
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+CONSOLE_LINES = 20
+"""As many as the evidence keeps."""
+LOUD = frozenset(("quarantine", "blocked", "broken", "hold", "conflict", "build"))
+"""Waits that something failed for."""
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(why)
+
+
+def why(
+    vm: VMArgument,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Why a VM is as it is.
+
+    What it waits for or what failed, since when and until when, with the evidence.
+    """
+    answer = find_daemon(socket, config).get(WhyAnswer, "why", vm)
+    if output is Output.json:
+        typer.echo(encode(answer, indent=2))
+        return
+    show_why(answer, console(), wall())
+
+
+def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
+    from rich.text import Text  # noqa: PLC0415 - only text output pays for it
+
+    out.print(Text(_standing(answer, now), "bold"), soft_wrap=True)
+    for line in _surroundings(answer, now):
+        out.print(Text(line, "red"), soft_wrap=True)
+    for wait in answer.vm.waits:
+        style = "red" if wait.kind in LOUD else "yellow"
+        words = Text("  ").append(clean(wait.kind), style).append(f": {clean(wait.why)}")
+        out.print(words.append(_times(wait, now), "dim"), soft_wrap=True)
+    if not answer.vm.waits:
+        out.print(f"  {_without_waits(answer.vm)}", soft_wrap=True)
+    for blocked in answer.condemned:
+        out.print()
+        show_condemned(blocked, out, now, lines=CONSOLE_LINES)
+
+
+def _standing(answer: WhyAnswer, now: float) -> str:
+    """`web is running, healthy and out-of-sync: generation 3 runs, 4 is desired by b81e03f7`."""
+    vm, numbers, revision = answer.vm, answer.vm.generation, answer.revision
+    health = "healthy" if vm.healthy else "not healthy"
+    runs = "nothing runs" if numbers.running is None else f"generation {numbers.running} runs"
+    line = f"{clean(vm.name)} is {clean(vm.state)}, {health} and {clean(vm.sync)}: {runs}"
+    if numbers.desired is not None and numbers.desired != numbers.running:
+        line += f", {numbers.desired} is desired"
+    if revision.observed:
+        seen = f", seen {age(now - revision.seen_wall)} ago" if revision.seen_wall else ""
+        line += f" (revision {short(revision.observed)}{seen})"
+    return line
+
+
+def _surroundings(answer: WhyAnswer, now: float) -> Iterator[str]:
+    """What is wrong around it and may be the reason."""
+    yield from (clean(alert) for alert in answer.alerts)
+    if answer.suspended:
+        yield "this host is suspended: nothing is done until `resume`"
+    for group in answer.groups:
+        if group.state == "suspended":
+            yield f"group {clean(group.name)} is suspended: nothing is done until `resume`"
+    if answer.revision.rejected:
+        problem = answer.revision.problems[0] if answer.revision.problems else "see `status`"
+        yield f"revision {short(answer.revision.rejected)} is rejected: {clean(problem)}"
+    for source in answer.sources:
+        if source.error:
+            last = source.last_success_wall
+            read = f"last read {age(now - last)} ago" if last else "never read"
+            yield f"source {clean(source.name)}: {clean(source.error)} ({read})"
+
+
+def _times(wait: WaitStatus, now: float) -> str:
+    parts = []
+    if wait.since_wall is not None:
+        parts.append(since(wait.since_wall, now))
+    if wait.until_wall is not None:
+        parts.append(until(wait.until_wall, now))
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _without_waits(vm: VMStatus) -> str:
+    if vm.sync == "synced" and vm.healthy:
+        return "it serves what is desired, and waits for nothing"
+    if not vm.healthy and vm.probe:
+        return f"its checks say: {clean(vm.probe)}"
+    return "it waits for nothing: what is to be done is being done, see `reconciler plan`"
