@@ -1,0 +1,1 @@
+"""What `./dev bench` measures: figures beside their targets and beside a yardstick of the same run."""

@@ -1,0 +1,67 @@
+"""What a pass with nothing to do costs, by the number of VMs: CPU of the real engine over fakes."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+
+from reconciler.planning.policy import Policy
+from tests.bench.figures import Figure, Scale, median, ms, spread_of
+from tests.bench.manifests import name_of
+from tests.world import World, state, vm
+
+TARGET_AT = 1000
+TARGET = 50.0
+LINEAR = 1.10
+"""A tenth for noise: growing faster than the VMs would show as far more."""
+
+
+def measure(scale: Scale) -> list[Figure]:
+    sizes = (10, 100, 200) if scale.quick else (100, 1000, 2000)
+    worlds = {size: asyncio.run(_settled(size)) for size in sizes}
+    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+    for _ in range(scale.pick(30, 5)):  # in turns, so that the machine's load meets all alike
+        for size, world in worlds.items():
+            seconds[size].append(asyncio.run(_pass(world)))
+    small, middle, large = sizes
+    return [
+        _figure(seconds, middle, small, TARGET if middle == TARGET_AT else None),
+        _figure(seconds, large, middle, None),
+    ]
+
+
+def _figure(
+    seconds: dict[int, list[float]], size: int, smaller: int, target: float | None
+) -> Figure:
+    times = size // smaller
+    values, others = ms(seconds[size]), ms(seconds[smaller])
+    return Figure(
+        f"idle pass, {size:,} VMs", median(values), "ms", times * median(others),
+        f"{times} x a pass of {smaller:,} VMs", target=target,
+        target_ratio=None if target else LINEAR, spread=spread_of(values, "ms"),
+        note="CPU of the process; every guest was probed anew since the pass before",
+        details={"median of the smaller, ms": round(median(others), 2)},
+    )  # fmt: skip
+
+
+async def _settled(size: int) -> World:
+    world = World(Policy("/state", memory_reserve_mib=0, disk_reserve_mib=0, max_builds=10 * size))
+    await world.push(state(*(vm(name_of(n), min_healthy=0.0) for n in range(size))))
+    await world.settle()
+    return world
+
+
+async def _pass(world: World) -> float:
+    """CPU seconds of one pass."""
+    world.clock.advance(1.0)
+    world.hypervisor.probe()
+    writes = world.ledger.writes
+    gc.collect()  # garbage of others is not this pass's cost; collecting stays on while it runs
+    began = time.process_time()
+    await world.reconciler.run_pass()
+    taken = time.process_time() - began
+    passed = world.reconciler.passed
+    if passed is None or not passed.plan.idle or world.ledger.writes != writes:
+        raise RuntimeError("there was something to do")
+    return taken

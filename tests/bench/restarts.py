@@ -1,0 +1,139 @@
+"""From `kill -9` of a guest to the start of the next: real supervisor and ledger, cheap processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from demo.processes import end, guests_under
+from demo.repository import Repository
+from reconciler.clock import SystemClock
+from reconciler.config import Config
+from reconciler.engine.ports import Ports, Wake
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.observed import Process
+from reconciler.supervisor.local import LocalSupervisor
+from reconciler.vmm.generations import GenerationFolders
+from tests.bench.figures import Figure, Scale, median, ms, percentile, spread_of
+from tests.bench.manifests import fill
+from tests.bench.rig import PATIENCE, config_of, open_rig
+
+VMM = ("/bin/sleep", "1000")
+TARGET = 100.0
+
+
+class SleepDriver:
+    """Its guests sleep, in a real process each."""
+
+    def launch(self, machine: Machine) -> Launch:
+        return Launch(VMM, machine.folder)
+
+    async def press_power_button(self, folder: Path, deadline: float) -> None:
+        pass
+
+    async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        pass
+
+
+class Starts:
+    """When the newest guest of each VM was started."""
+
+    def __init__(self) -> None:
+        self.at: dict[str, float] = {}
+        self.process: dict[str, Process] = {}
+        self._news = asyncio.Event()
+
+    def changed(self, process: Process) -> None:
+        if process.alive:
+            self.at[process.vm] = time.monotonic()
+            self.process[process.vm] = process
+            self._news.set()
+
+    async def after(self, vm: str, moment: float) -> float:
+        async with asyncio.timeout(PATIENCE):
+            while self.at[vm] < moment:
+                self._news.clear()
+                await self._news.wait()
+        return self.at[vm]
+
+
+def measure(scale: Scale) -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="rb-") as folder:
+        try:
+            return asyncio.run(_measure(Path(folder), scale.pick(40, 5)))
+        finally:
+            end(guest.pid for guest in guests_under(Path(folder)))
+
+
+async def _measure(folder: Path, count: int) -> list[Figure]:
+    repository = Repository.create(folder)
+    revision = fill(repository, count)
+    starts = Starts()
+
+    supervisors: list[LocalSupervisor] = []
+
+    def guests(ports: Ports, config: Config, wake: Wake) -> Ports:
+        root = config.state / "vms"
+        supervisor = LocalSupervisor(root, SystemClock(), wake, starts.changed)
+        supervisors.append(supervisor)
+        folders = GenerationFolders(root)
+        return replace(ports, driver=SleepDriver(), supervisor=supervisor, generations=folders)
+
+    ours: list[float] = []
+    bare: list[float] = []
+    try:
+        async with open_rig(config_of(folder, repository.bare, builds=64), guests) as rig:
+            await rig.applied(revision)
+            for vm in sorted(starts.process):  # each once: a second crash earns a pause
+                killed = time.monotonic()
+                os.kill(starts.process[vm].pid, signal.SIGKILL)
+                ours.append(await starts.after(vm, killed) - killed)
+                bare.append(await asyncio.to_thread(_bare))
+                await rig.healthy()
+    finally:
+        for supervisor in supervisors:
+            await supervisor.close()
+    return [_figure(ms(ours), ms(bare))]
+
+
+def _figure(ours: list[float], bare: list[float]) -> Figure:
+    return Figure(
+        "kill -9 to restart, most", max(ours), "ms", max(bare),
+        "pidfd and Popen by hand, most", target=TARGET, spread=spread_of(ours, "ms"),
+        note="to the moment at which the new process exists; the crash and the intent to start"
+        " were made durable in between",
+        details={
+            "p50, ms": round(percentile(ours, 50), 1),
+            "by hand p50, ms": round(median(bare), 1),
+            "ratio of p50": round(percentile(ours, 50) / median(bare), 1),
+        },
+    )  # fmt: skip
+
+
+def _bare() -> float:
+    """Seconds from the kill of a process to the next one, with nothing in between."""
+    first = subprocess.Popen(VMM)
+    handle = os.pidfd_open(first.pid)
+    try:
+        killed = time.monotonic()
+        first.kill()
+        gone, _, _ = select.select([handle], [], [], PATIENCE)
+        second = subprocess.Popen(VMM)
+        taken = time.monotonic() - killed
+    finally:
+        os.close(handle)
+        first.kill()
+        first.wait()
+    second.kill()
+    second.wait()
+    if not gone:
+        raise RuntimeError("a killed process does not end")
+    return taken
