@@ -97,7 +97,7 @@ def adopt(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Take what runs as what should run, and go on.
+    """Take what runs as last good, and go on.
 
     For a guest that was found after the ledger was lost, and is not what is desired.
     Exit 0: done, 1: refused.

@@ -59,6 +59,6 @@ def confirm(
 ) -> None:
     """Allow the removals of a revision, however many.
 
-    Exit 0: done, 1: refused.
+    Also more than `source.max_delete`; without `source.prune` nothing is removed. Exit 0: done, 1: refused.
     """
     send(socket, config, output, {"op": "confirm", "revision": revision.lower()})
