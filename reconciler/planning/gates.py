@@ -27,6 +27,13 @@ def may_begin(draft: Draft, standing: Standing) -> bool:
     )
 
 
+def _broken(standing: Standing) -> bool:
+    """Down, and what it has to go back to does not help: only something new can repair it."""
+    good = standing.record.last_good
+    hopeless = good is None or standing.record.backoff is not None
+    return standing.down and (hopeless or standing.judgement == "unhealthy")
+
+
 def _dependencies(draft: Draft, standing: Standing) -> bool:
     for name in standing.spec.update.after if standing.spec else ():
         other = draft.standings.get(name)
@@ -39,7 +46,7 @@ def _dependencies(draft: Draft, standing: Standing) -> bool:
 
 def _breaker(draft: Draft, standing: Standing) -> bool:
     """Many failures at once mean that the host is ill, not the guests: nothing healthy is changed."""
-    if standing.down:
+    if _broken(standing):
         return True
     recent = draft.recent_failures(ROLLBACKS_COUNT)
     if len(recent) < draft.policy.max_rollbacks_per_hour:
@@ -54,7 +61,8 @@ def _breaker(draft: Draft, standing: Standing) -> bool:
 
 
 def _canaries(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
-    if standing.name in group.canary:
+    # The canary itself may wait for the budget that this one uses up: a fix must come through.
+    if standing.name in group.canary or _broken(standing):
         return True
     for name in group.canary:
         other = draft.standings.get(name)
@@ -64,7 +72,7 @@ def _canaries(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
             draft.wait("dependency", standing.name, f"canary {name} goes first")
             return False
         left = _soak_left(draft, other, group.canary_soak)
-        if left > 0 and not standing.down:
+        if left > 0:
             why = f"canary {name} soaks for {left:.0f}s more"
             draft.wait("soak", standing.name, why, draft.now.boot + left)
             return False
@@ -92,7 +100,7 @@ def _approved(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
 
 def _window(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
     """Repairing what is down does not wait for a window."""
-    if not group.windows or standing.down:
+    if not group.windows or _broken(standing):
         return True
     now = opening(group.windows, draft.now.wall)
     if now.open:

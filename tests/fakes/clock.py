@@ -33,6 +33,10 @@ class FakeClock:
             if not future.done():
                 future.set_result(None)
 
+    def step_wall(self, seconds: float) -> None:
+        """As when somebody sets the clock, or NTP does."""
+        self._now = replace(self._now, wall=self._now.wall + seconds)
+
     def reboot(self) -> None:
         number = int(self._now.boot_id.split("-")[1]) + 1
         self._now = Now(10.0, self._now.wall + 30.0, f"boot-{number}")

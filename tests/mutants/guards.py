@@ -201,8 +201,8 @@ MUTANTS = (
     Mutant(
         "the canary does not soak",
         "reconciler/planning/gates.py",
-        "if left > 0 and not standing.down:",
-        "if left > 1e9 and not standing.down:",
+        "        if left > 0:",
+        "        if left > 1e9:",
     ),
     Mutant(
         "an allowing window wins over a denying one",

@@ -253,3 +253,15 @@ async def test_confirmed_removals_may_exceed_max_delete() -> None:
     await world.ask(Confirm(desired.revision[:8]))
     await world.settle()
     assert world.hypervisor.running() == {"a": 1}
+
+
+async def test_a_broken_member_does_not_wait_for_a_canary_that_waits_for_its_budget() -> None:
+    spec = group(canary=(VMName("b"),))
+    world = World()
+    world.hypervisor.behaviour = lambda m: "bad" if (m.vm, m.generation) == ("a", 1) else "good"
+    await world.push(fleet("v1", spec))
+    await world.settle()
+    assert world.hypervisor.running() == {"b": 1, "c": 1}
+    await world.push(fleet("v2", spec))
+    await world.settle()
+    assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}

@@ -41,7 +41,7 @@ def main() -> int:
     sys.stdout.write(
         f"{len(ends)} seeds from {given.first}, {rollouts} rollouts,"
         f" {sum(t.faults for t in tales)} faults, {sum(t.crashes for t in tales)} crashes,"
-        f" {sum(t.rollbacks for t in tales)} rollbacks, {sum(t.steps for t in tales)} passes;"
+        f" {sum(t.reboots for t in tales)} reboots, {sum(t.rollbacks for t in tales)} rollbacks, {sum(t.steps for t in tales)} passes;"
         f" {seconds:.0f} s, {rollouts / seconds * 60:.0f} rollouts a minute; {len(broken)} broken\n"
     )
     return 1 if broken else 0

@@ -5,13 +5,22 @@ from __future__ import annotations
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.errors import LedgerUnwritable, RequestRefused
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.machine import Machine
 from reconciler.model.names import GroupName, VMName
-from reconciler.model.request import Request, Restart, Resume, Retry, RollbackTo, Suspend
+from reconciler.model.request import (
+    Abort,
+    Promote,
+    Request,
+    Restart,
+    Resume,
+    Retry,
+    RollbackTo,
+    Suspend,
+)
 from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
@@ -41,6 +50,7 @@ class Tale:
     faults: int = 0
     crashes: int = 0
     rollbacks: int = 0
+    reboots: int = 0
 
 
 class Story:
@@ -61,8 +71,19 @@ class Story:
             await self._commit()
             for _ in range(chapters):
                 await self.random.choices(
-                    (self._commit, self._kill, self._ask, self._crash, self._idle),
-                    weights=(5, 2, 2, 1, 3),
+                    (
+                        self._commit,
+                        self._kill,
+                        self._ask,
+                        self._crash,
+                        self._idle,
+                        self._reboot,
+                        self._step_clock,
+                        self._malformed,
+                        self._empty,
+                        self._shortage,
+                    ),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -127,6 +148,12 @@ class Story:
             if name != without
         ]
         group = GroupSpec(GroupName("front"), max_unavailable=self.random.choice((1, 1, 2)))
+        if self.random.random() < 0.5:
+            group = replace(
+                group, canary=self.random.choice(((), (VMName("web-b"),))), canary_soak=5.0,
+                on_failure=self.random.choice(("halt", "continue", "rollbackGroup")),
+                progress_deadline=self.random.choice((None, 60.0)),
+            )  # fmt: skip
         return state(*vms, groups=(group,), revision=f"{self.commits:040x}")
 
     async def _kill(self) -> None:
@@ -138,7 +165,18 @@ class Story:
     async def _ask(self) -> None:
         name = self.random.choice(NAMES)
         request: Request = self.random.choice(
-            (Retry(name), RollbackTo(name), Suspend(name), Resume(name), Restart(name))
+            (
+                Retry(name),
+                RollbackTo(name),
+                Suspend(name),
+                Resume(name),
+                Restart(name),
+                Abort("front"),
+                Promote("front"),
+                Suspend("front", seconds=30.0),
+                Suspend(None),
+                Resume(None),
+            )
         )
         with contextlib.suppress(RequestRefused):
             await self._survive(lambda: self.world.ask(request))
@@ -150,6 +188,38 @@ class Story:
     async def _nothing(self) -> None:
         pass
 
+    async def _reboot(self) -> None:
+        """The host loses power: guests and daemon are gone, the disk is as it was."""
+        self.tale.reboots += 1
+        self.world.hypervisor.power_loss()
+        self.world.clock.reboot()
+        await self._crash()
+
+    async def _step_clock(self) -> None:
+        """The wall clock jumps, by up to a year either way; the boot clock does not."""
+        self.world.clock.step_wall(self.random.choice((-3.2e7, -3600.0, 3600.0, 3.2e7)))
+
+    async def _malformed(self) -> None:
+        """A commit that cannot be read: nothing may stop."""
+        before = self.world.hypervisor.running()
+        await self._survive(lambda: self.world.reconciler.reject("f" * 40, ("x.yaml:1:1: bad",)))
+        if not before.keys() <= self.world.hypervisor.running().keys():
+            raise Broken("law 7: a malformed commit stopped something")
+
+    async def _empty(self) -> None:
+        await self._survive(lambda: self.world.push(state(revision="e" * 40)))
+        desired = self.world.reconciler.desired
+        if desired is not None and not desired.vms and self.world.ledger.record().vms:
+            raise Broken("law 7: an emptied repository became the desired state")
+
+    async def _shortage(self) -> None:
+        """The host is short of memory and disk for a while."""
+        plenty = self.world.host.value
+        self.world.host.value = replace(plenty, memory_available_mib=64, disk_free_mib=10)
+        for _ in range(5):
+            await self._step()
+        self.world.host.value = plenty
+
     async def _idle(self) -> None:
         self.world.clock.advance(self.random.choice((1.0, 10.0, 60.0)))
 
@@ -159,7 +229,7 @@ class Story:
         self.world.hypervisor.behaviour = lambda m: "good" if fate_of(m) == "sick" else fate_of(m)
         for guest in self.world.hypervisor.guests.values():
             guest.fate = "good" if guest.fate == "sick" else guest.fate
-        for name in NAMES:
+        for name in (*NAMES, "front", None):
             with contextlib.suppress(RequestRefused):
                 await self.world.ask(Resume(name))
         await self._survive(self._nothing)
