@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -18,7 +19,11 @@ from reconciler.source import yamldoc
 from reconciler.source.builder import Refused
 from reconciler.source.parsing import parse_file
 
-names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True)
+# PyYAML writes YAML 1.1, in which `0e0` and `0o7` are texts that need no quotes.
+NUMBERS_SINCE_1_2 = re.compile(r"[0-9]+e-?[0-9]+|0o[0-7]+")
+names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True).filter(
+    lambda name: not NUMBERS_SINCE_1_2.fullmatch(name)
+)
 durations = st.integers(1, 86_400_000).map(lambda ms: format_duration(ms / 1000))
 sizes = st.integers(1, 16 * 1024 * 1024).map(format_size)
 ports = st.integers(1, 65535)
