@@ -32,7 +32,9 @@ class Oracles:
             return
         serving, taken = self.serving() - self._stopping, Counter[GroupName]()
         for action in passed.plan.actions:
-            if isinstance(action, StopGuest) and action.vm in serving:
+            # A stop that was begun before a crash is no new decision: the guest may be going.
+            begun = isinstance(action, StopGuest) and action.why.startswith("carrying on")
+            if isinstance(action, StopGuest) and action.vm in serving and not begun:
                 record, spec = self.world.record(action.vm), passed.desired.vms.get(action.vm)
                 if spec and spec.group and record.stop and record.stop.cause == "update":
                     taken[spec.group] += 1
