@@ -1,4 +1,4 @@
-"""The read-only face: metrics and health over TCP; there is nothing to change here."""
+"""The read-only face: metrics and health over TCP, beside the page; there is nothing to change here."""
 
 from __future__ import annotations
 

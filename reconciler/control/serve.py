@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from aiohttp import web
@@ -13,6 +13,7 @@ from reconciler.config import Config
 from reconciler.control.api import Api
 from reconciler.control.failures import answer_failures
 from reconciler.control.listener import claim, identity, release
+from reconciler.control.page.routes import PageRoutes, add_rules
 from reconciler.control.public import only_reading, public_routes
 from reconciler.control.streams import Followers
 from reconciler.engine.operator import Operator
@@ -55,11 +56,7 @@ async def serve_control(
     followers = Followers()
     app = web.Application(middlewares=[answer_failures], client_max_size=MOST_BODY)
     app.add_routes(Api(operator, clock, followers).routes())
-
-    async def end_streams(_: web.Application) -> None:
-        followers.closing.set()
-
-    app.on_shutdown.append(end_streams)
+    app.on_shutdown.append(ending(followers))
     listener = given or claim(path)
     runner = _runner(app)
     await runner.setup()
@@ -76,7 +73,11 @@ async def serve_http(
     Raises ConfigError.
     """
     app = web.Application(middlewares=[answer_failures, only_reading], client_max_size=MOST_BODY)
+    followers = Followers()
     app.add_routes(public_routes(operator, render_metrics))
+    app.add_routes(PageRoutes(operator, followers).routes())
+    app.on_response_prepare.append(add_rules)
+    app.on_shutdown.append(ending(followers))
     runner = _runner(app)
     await runner.setup()
     try:
@@ -89,6 +90,15 @@ async def serve_http(
             hint="set http.address and http.port to what is free on this host",
         ) from error
     return HttpFace(runner, runner.addresses[0][1])
+
+
+def ending(followers: Followers) -> Callable[[web.Application], Awaitable[None]]:
+    """For `on_shutdown`: streams end at once."""
+
+    async def end_streams(_: web.Application) -> None:
+        followers.closing.set()
+
+    return end_streams
 
 
 def _runner(app: web.Application) -> web.AppRunner:

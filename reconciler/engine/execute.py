@@ -8,6 +8,7 @@ from typing import Any, assert_never
 from reconciler.engine.ports import Ports
 from reconciler.engine.stopping import stop_guest
 from reconciler.engine.workers import Workers
+from reconciler.model.change import BeginIntent, Change, EndIntent
 from reconciler.model.observed import OperationKind, Outcome
 from reconciler.model.plan import (
     Action,
@@ -26,7 +27,7 @@ from reconciler.model.plan import (
     StartGuest,
     StopGuest,
 )
-from reconciler.model.record import BeginIntent, Change, EndIntent, Intent
+from reconciler.model.record import Intent
 
 STORE = "store"
 Operating = CreateGeneration | StartGuest | StopGuest | SnapshotVolumes | RestoreVolumes | RemoveVM

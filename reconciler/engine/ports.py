@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.clock import Clock
+from reconciler.model.change import Change
 from reconciler.model.desired import DesiredState, Fetched
 from reconciler.model.health import Health, ProbePlan
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
@@ -25,7 +26,12 @@ from reconciler.model.names import (
     VMName,
 )
 from reconciler.model.observed import Conflict, HostFacts, Process
-from reconciler.model.record import Change, Event, Generation, Intent, Record
+from reconciler.model.record import (
+    Event,
+    Generation,
+    Intent,
+    Record,
+)
 from reconciler.model.status import SourceStatus
 
 Wake = Callable[[], None]

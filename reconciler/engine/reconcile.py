@@ -15,17 +15,12 @@ from reconciler.engine.observe import Observer
 from reconciler.engine.ports import Ports
 from reconciler.engine.workers import Workers
 from reconciler.errors import LedgerError
+from reconciler.model.change import AddEvent, PutSource
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Note, Plan, Violation
-from reconciler.model.record import (
-    AddEvent,
-    Event,
-    PutSource,
-    Record,
-    Rejection,
-)
+from reconciler.model.record import Event, Record, Rejection
 from reconciler.now import Now
 from reconciler.planning.checks import check
 from reconciler.planning.planner import plan

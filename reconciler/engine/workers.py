@@ -10,9 +10,9 @@ from typing import Any
 from reconciler.clock import Clock
 from reconciler.engine.ports import Wake
 from reconciler.errors import BuildFailed, ReconcilerError
+from reconciler.model.change import EndIntent
 from reconciler.model.names import VMName
 from reconciler.model.observed import Operation, OperationKind, Outcome
-from reconciler.model.record import EndIntent
 
 log = logging.getLogger(__name__)
 

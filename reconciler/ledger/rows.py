@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, assert_never
 
 from reconciler.ledger.codec import Body, checksum, encode, mended
-from reconciler.model.record import (
+from reconciler.model.change import (
     AddEvent,
     BeginIntent,
     Change,
@@ -15,13 +15,13 @@ from reconciler.model.record import (
     DropGroup,
     DropVM,
     EndIntent,
-    Event,
     PutBuild,
     PutGroup,
     PutSource,
     PutSuspension,
     PutVM,
 )
+from reconciler.model.record import Event
 
 EVENTS_KEPT = 10_000
 INTENTS_KEPT = 1_000

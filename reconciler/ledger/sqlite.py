@@ -14,7 +14,8 @@ from typing import TypeVar
 from reconciler.clock import Clock
 from reconciler.errors import LedgerUnwritable
 from reconciler.ledger import reading, recovery, rows, schema
-from reconciler.model.record import Change, Event, Intent, Record, apply
+from reconciler.model.change import Change, apply
+from reconciler.model.record import Event, Intent, Record
 
 Subscriber = Callable[[Event], None]
 T = TypeVar("T")

@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reconciler.model.change import Change
 from reconciler.model.health import ProbePlan
 from reconciler.model.image import KernelSpec, LayerSpec
 from reconciler.model.machine import Machine
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
-from reconciler.model.record import Change, Generation
+from reconciler.model.record import Generation
 
 Effect = Literal["rebuild", "restart", "in place"]
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.model.change import AddEvent, Change
 from reconciler.model.names import GroupName
-from reconciler.model.record import AddEvent, Change, Event, VMRecord
+from reconciler.model.record import Event, VMRecord
 from reconciler.now import Now
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.errors import RequestRefused
+from reconciler.model.change import Change, PutGroup
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GroupName
-from reconciler.model.record import Change, GroupRecord, Hold, PutGroup, Record
+from reconciler.model.record import GroupRecord, Hold, Record
 from reconciler.now import Now
 from reconciler.planning.answers import Answer, done
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from reconciler.model.change import PutVM
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import Guest, Observed
@@ -23,7 +24,7 @@ from reconciler.model.plan import (
     StopGuest,
     Violation,
 )
-from reconciler.model.record import Generation, PutVM, Record, VMRecord
+from reconciler.model.record import Generation, Record, VMRecord
 from reconciler.now import Now
 from reconciler.planning.health import judge
 

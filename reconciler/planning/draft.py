@@ -6,25 +6,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from reconciler.model.change import (
+    AddEvent,
+    Change,
+    DropBuild,
+    DropGroup,
+    DropVM,
+    PutBuild,
+    PutGroup,
+    PutSource,
+    PutVM,
+)
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.health import ProbePlan
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Action, FieldChange, Plan, Wait, WaitKind
 from reconciler.model.record import (
-    AddEvent,
     BuildTrouble,
-    Change,
     Deadline,
-    DropBuild,
-    DropGroup,
-    DropVM,
     Event,
     GroupRecord,
-    PutBuild,
-    PutGroup,
-    PutSource,
-    PutVM,
     Record,
     SourceRecord,
     Suspension,

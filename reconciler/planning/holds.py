@@ -11,7 +11,9 @@ from reconciler.model.plan import Note
 from reconciler.model.record import Generation, Hold, Record
 from reconciler.planning.draft import Draft, Standing
 
-NOT_TICKING = frozenset(("suspended", "hold", "blocked", "broken", "window", "approval", "pinned"))
+NOT_TICKING = frozenset(
+    ("suspended", "hold", "blocked", "broken", "window", "approval", "pinned", "soak", "breaker")
+)
 """Waits during which the progress deadline stands still: nobody is expected to move."""
 
 

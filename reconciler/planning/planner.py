@@ -17,9 +17,7 @@ from reconciler.model.plan import (
     Note,
     Plan,
 )
-from reconciler.model.record import (
-    Record,
-)
+from reconciler.model.record import Record
 from reconciler.now import Now
 from reconciler.planning.absorb import absorb_exits, absorb_outcomes
 from reconciler.planning.adopt import adopt

@@ -8,19 +8,21 @@ from dataclasses import replace
 from typing import assert_never
 
 from reconciler.errors import RequestRefused
-from reconciler.model.desired import DesiredState
-from reconciler.model.names import GroupName, VMName
-from reconciler.model.record import (
+from reconciler.model.change import (
     Change,
-    Deadline,
     DropBuild,
-    Generation,
-    GroupRecord,
-    Pin,
     PutGroup,
     PutSource,
     PutSuspension,
     PutVM,
+)
+from reconciler.model.desired import DesiredState
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.record import (
+    Deadline,
+    Generation,
+    GroupRecord,
+    Pin,
     Record,
     Suspension,
     VMRecord,
@@ -38,6 +40,7 @@ from reconciler.model.request import (
     Suspend,
 )
 from reconciler.now import Now
+from reconciler.planning.adopt import NOT_DESIRED
 from reconciler.planning.answers import Answer, done
 from reconciler.planning.approval import abort, promote
 from reconciler.planning.suspension import restart_clocks
@@ -200,8 +203,10 @@ def _confirm(revision: str, record: Record, now: Now) -> Answer:
 
 
 def _adopt(vm: VMRecord, now: Now) -> Answer:
-    if vm.suspended is None:
-        raise RequestRefused(f"{vm.name} is not waiting to be adopted", hint="see `reconciler why`")
+    if vm.suspended is None or vm.suspended.reason != NOT_DESIRED:
+        raise RequestRefused(
+            f"{vm.name} is not waiting to be adopted", hint=f"see `reconciler why {vm.name}`"
+        )
     words = f"{vm.name}: what runs is taken as its last good generation, and it goes on"
     return done([PutVM(replace(vm, suspended=None))], "adopted", words, now, vm)
 

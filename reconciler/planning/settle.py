@@ -14,6 +14,7 @@ Conclusion = Literal["converged", "working", "failed", "rolled-back", "rollback-
 
 FOR_PEOPLE: frozenset[WaitKind] = frozenset(
     (
+        "approval",
         "hold",
         "suspended",
         "blocked",

@@ -11,7 +11,12 @@ from dataclasses import replace
 
 from reconciler.model.names import VMName
 from reconciler.model.plan import DropSnapshots, RestoreVolumes, SnapshotVolumes
-from reconciler.model.record import Generation, Snapshot, StartPurpose, VMRecord
+from reconciler.model.record import (
+    Generation,
+    Snapshot,
+    StartPurpose,
+    VMRecord,
+)
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.machines import vm_folder, volume_path
 

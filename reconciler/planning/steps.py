@@ -6,7 +6,13 @@ from dataclasses import replace
 
 from reconciler.model.desired import VMSpec
 from reconciler.model.plan import CreateGeneration, StartGuest, StopGuest, StopLadder
-from reconciler.model.record import Generation, Start, StartPurpose, Stop, StopCause
+from reconciler.model.record import (
+    Generation,
+    Start,
+    StartPurpose,
+    Stop,
+    StopCause,
+)
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.machines import instance_id, machine_of, volume_sizes
 from reconciler.planning.preflight import claim_memory, preflight

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+from reconciler.model.change import PutSuspension
 from reconciler.model.plan import Note
-from reconciler.model.record import Deadline, PutSuspension, Suspension, VMRecord
+from reconciler.model.record import Deadline, Suspension, VMRecord
 from reconciler.now import Now
 from reconciler.planning.draft import Draft, Standing
 

@@ -25,6 +25,12 @@ class Opening:
 
 
 def opening(windows: tuple[Window, ...], wall: float) -> Opening:
+    """Whether these windows are open at this second; asked for by every VM of a group."""
+    return _opening(windows, int(wall))
+
+
+@lru_cache(maxsize=256)
+def _opening(windows: tuple[Window, ...], wall: int) -> Opening:
     """Deny wins over allow; where anything allows, all else is closed (Argo CD's rule).
 
     A start that the clock skips in spring happens at the moment after the gap, one in the repeated

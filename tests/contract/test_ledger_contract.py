@@ -7,21 +7,19 @@ import pytest
 
 from reconciler.engine.ports import Ledger
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
-from reconciler.model.names import GroupName, VMName
-from reconciler.model.record import (
+from reconciler.model.change import (
     AddEvent,
     BeginIntent,
     DropBuild,
     DropGroup,
     DropVM,
     EndIntent,
-    Event,
-    Intent,
     PutSuspension,
     PutVM,
-    Record,
     apply,
 )
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.record import Event, Intent, Record
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 from tests.fakes.ledger import FakeLedger

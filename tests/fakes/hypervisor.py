@@ -18,9 +18,7 @@ from reconciler.model.names import (
     VMName,
 )
 from reconciler.model.observed import Conflict, Exit, Process
-from reconciler.model.record import (
-    Generation,
-)
+from reconciler.model.record import Generation
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 

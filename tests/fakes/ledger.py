@@ -6,16 +6,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from reconciler.errors import LedgerUnwritable, SupervisorError
-from reconciler.model.record import (
+from reconciler.model.change import (
     AddEvent,
     BeginIntent,
     Change,
     EndIntent,
-    Event,
-    Intent,
-    Record,
     apply,
 )
+from reconciler.model.record import Event, Intent, Record
 from tests.fakes.faults import Fault, Faults
 
 

@@ -10,7 +10,14 @@ from pathlib import Path
 
 from reconciler.errors import LedgerUnwritable
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
-from reconciler.model.record import AddEvent, BeginIntent, Change, EndIntent, Intent, PutVM
+from reconciler.model.change import (
+    AddEvent,
+    BeginIntent,
+    Change,
+    EndIntent,
+    PutVM,
+)
+from reconciler.model.record import Intent
 from tests.unit.ledger.ledger_samples import StillClock, event, vm_record
 
 VMS = 5

@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.ledger.sqlite import Opened, open_ledger
+from reconciler.model.change import (
+    DropVM,
+    PutSuspension,
+    PutVM,
+    apply,
+)
 from reconciler.model.names import VMName
-from reconciler.model.record import DropVM, PutSuspension, PutVM, Record, apply
+from reconciler.model.record import Record
 from tests.unit.ledger.ledger_samples import StillClock, as_text, everything, vm_record
 
 EXPECTED = apply(Record(), everything())

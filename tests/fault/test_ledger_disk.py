@@ -18,7 +18,8 @@ import pytest
 from reconciler.errors import LedgerUnwritable
 from reconciler.ledger import schema
 from reconciler.ledger.sqlite import open_ledger
-from reconciler.model.record import PutSuspension, PutVM, Record, Suspension, apply
+from reconciler.model.change import PutSuspension, PutVM, apply
+from reconciler.model.record import Record, Suspension
 from tests.fault.ledger_child import step
 from tests.unit.ledger.ledger_samples import StillClock, as_text, everything, vm_record
 

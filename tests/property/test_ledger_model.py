@@ -8,29 +8,31 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
-from reconciler.model.names import GroupName, VMName
-from reconciler.model.record import (
+from reconciler.model.change import (
     AddEvent,
     BeginIntent,
-    BuildTrouble,
     Change,
     DropBuild,
     DropGroup,
     DropVM,
     EndIntent,
-    Event,
-    GroupRecord,
-    Intent,
     PutBuild,
     PutGroup,
     PutSource,
     PutSuspension,
     PutVM,
+    apply,
+)
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.record import (
+    BuildTrouble,
+    Event,
+    GroupRecord,
+    Intent,
     Record,
     SourceRecord,
     Suspension,
     VMRecord,
-    apply,
 )
 from tests.unit.ledger.ledger_samples import StillClock, as_text
 

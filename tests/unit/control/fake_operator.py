@@ -13,7 +13,13 @@ from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy,
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.plan import BuildLayer, FieldChange, Note, Plan, StopGuest, StopLadder, Wait
-from reconciler.model.record import Blocked, Event, Evidence, Generation, VMRecord
+from reconciler.model.record import (
+    Blocked,
+    Event,
+    Evidence,
+    Generation,
+    VMRecord,
+)
 from reconciler.model.request import Request
 from reconciler.model.status import (
     FleetStatus,

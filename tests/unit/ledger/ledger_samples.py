@@ -4,6 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.model.change import (
+    AddEvent,
+    Change,
+    PutBuild,
+    PutGroup,
+    PutSource,
+    PutSuspension,
+    PutVM,
+)
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, Volume
 from reconciler.model.health import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import (
@@ -17,20 +26,13 @@ from reconciler.model.image import (
 from reconciler.model.machine import Forward, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.record import (
-    AddEvent,
     BuildTrouble,
-    Change,
     Deadline,
     Event,
     Evidence,
     Generation,
     GroupRecord,
     Hold,
-    PutBuild,
-    PutGroup,
-    PutSource,
-    PutSuspension,
-    PutVM,
     Record,
     SourceRecord,
     Start,

@@ -9,7 +9,8 @@ import pytest
 from reconciler.errors import LedgerError, LedgerTooNew
 from reconciler.ledger.schema import MIGRATIONS, Migration, migrate, version
 from reconciler.ledger.sqlite import open_ledger
-from reconciler.model.record import PutSuspension, Record, apply
+from reconciler.model.change import PutSuspension, apply
+from reconciler.model.record import Record
 from tests.unit.ledger.ledger_samples import StillClock, everything
 
 

@@ -12,18 +12,16 @@ from reconciler.errors import LedgerError, LedgerUnwritable
 from reconciler.ledger import rows
 from reconciler.ledger.codec import checksum
 from reconciler.ledger.sqlite import open_ledger
-from reconciler.model.record import (
+from reconciler.model.change import (
     AddEvent,
     BeginIntent,
     Change,
     EndIntent,
-    Intent,
     PutSuspension,
     PutVM,
-    Record,
-    Suspension,
     apply,
 )
+from reconciler.model.record import Intent, Record, Suspension
 from tests.unit.ledger.ledger_samples import StillClock, event, everything, vm_record
 
 
