@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reconciler.engine.execute import end_interrupted
-from reconciler.engine.ports import Ports
+from reconciler.engine.ports import Ledger, Ports
 from reconciler.engine.reconcile import Reconciler
 from reconciler.engine.workers import Workers
 from reconciler.model.desired import (
@@ -88,17 +88,18 @@ def state(*vms: VMSpec, groups: tuple[GroupSpec, ...] = (), revision: str = "") 
 class World:
     """A host in memory. `restart` throws the engine away and keeps all that outlives it."""
 
-    def __init__(self, policy: Policy | None = None) -> None:
+    def __init__(self, policy: Policy | None = None, durable: Ledger | None = None) -> None:
         self.clock = FakeClock()
         self.policy = policy or Policy(state_dir="/state", memory_reserve_mib=0, disk_reserve_mib=0)
         self.faults = Faults(self.clock)
         self.hypervisor = FakeHypervisor(self.clock, self.faults)
         self.images = FakeImages(self.faults)
         self.ledger = FakeLedger(self.faults)
+        self.durable: Ledger = durable or self.ledger
+        """What remembers: the fake, unless a test brings the real one."""
         self.source = FakeSource()
         self.host = FakeHost()
         self.meter = FakeMeter()
-        self.violations: list[str] = []
         self.lowest: dict[str, int] = {}
         self.on_pass: Callable[[], None] = lambda: None
         self._boot()
@@ -107,7 +108,7 @@ class World:
         hypervisor = self.hypervisor
         self.ports = Ports(
             source=self.source, images=self.images, driver=hypervisor, supervisor=hypervisor,
-            prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), host=self.host, ledger=self.ledger,
+            prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), host=self.host, ledger=self.durable,
             meter=self.meter, clock=self.clock,
         )  # fmt: skip
         self.workers = Workers(self.clock, lambda: None)
@@ -120,7 +121,7 @@ class World:
         self._boot()
         await end_interrupted(self.ports)
         await self.hypervisor.adopt()
-        revision = self.ledger.record().source.revision
+        revision = self.durable.record().source.revision
         if revision is not None:
             self.reconciler.desired = await self.source.load(revision)
 
@@ -129,8 +130,8 @@ class World:
         return await self.reconciler.accept(desired)
 
     async def ask(self, request: Request) -> str:
-        answered = answer(request, self.ledger.record(), self.reconciler.desired, self.clock.now())
-        await self.ledger.write(answered.changes)
+        answered = answer(request, self.durable.record(), self.reconciler.desired, self.clock.now())
+        await self.durable.write(answered.changes)
         return answered.words
 
     async def step(self) -> None:
@@ -141,6 +142,7 @@ class World:
         self.on_pass()
         for _ in range(8):
             await asyncio.sleep(0)
+        assert not self.hypervisor.broken, self.hypervisor.broken
         self.hypervisor.probe()
 
     async def settle(self, seconds: float = 300.0) -> None:
@@ -162,7 +164,7 @@ class World:
         passed = self.reconciler.passed
         assert passed is not None
         return explain(
-            passed.desired, passed.observed, self.ledger.record(), passed.plan, self.clock.now()
+            passed.desired, passed.observed, self.durable.record(), passed.plan, self.clock.now()
         )
 
     def generation(self, name: str, number: int) -> Generation:
@@ -176,10 +178,10 @@ class World:
         return good
 
     def hold(self, group: str) -> Hold | None:
-        return self.ledger.record().groups[GroupName(group)].hold
+        return self.durable.record().groups[GroupName(group)].hold
 
     def record(self, name: str) -> VMRecord:
-        return self.ledger.record().vms[VMName(name)]
+        return self.durable.record().vms[VMName(name)]
 
     def why(self, name: str) -> str:
         return next(v.why for v in self.status().vms if v.name == name)
