@@ -171,7 +171,8 @@ def _kernel() -> Iterator[Property]:
     yield "RestrictNamespaces", Variant("t", 0)
     yield "KeyringMode", Variant("s", "private")
     yield "SystemCallArchitectures", Variant("as", ["native"])
-    yield "SystemCallFilter", Variant("(bas)", [True, ["@system-service"]])
+    # seccomp(2): VMMs narrow their own threads further.
+    yield "SystemCallFilter", Variant("(bas)", [True, ["@system-service", "seccomp"]])
     yield "SystemCallFilter", Variant("(bas)", [False, ["@privileged", "@resources"]])
     yield "SystemCallErrorNumber", Variant("i", 1)  # EPERM: a refusal, and no crash
 
