@@ -6,6 +6,8 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from rich.console import Console
 
@@ -39,6 +41,9 @@ def main() -> int:
         console.print("\ninterrupted", style="yellow")
         failed = False
         return INTERRUPTED
+    except SystemExit:  # a signal asked for it
+        failed = False
+        raise
     except DemoFailed as error:
         console.print(f"\nThe demo failed: {error}", style="red", markup=False, highlight=False)
         return 1
@@ -95,7 +100,7 @@ def started(start: Callable[[], object]) -> None:
 
 def stay(stage: Stage, console: Console, ports: dict[str, int]) -> None:
     """Print what there is to play with, and wait for Ctrl-C."""
-    cli = f"{sys.executable} -m reconciler"
+    cli = Path(sys.executable).with_name("reconciler")
     on = f"--socket {stage.daemon.settings.socket}"
     work = stage.repository.work
     guests = stage.daemon.fleet().vms
@@ -113,7 +118,9 @@ def stay(stage: Stage, console: Console, ports: dict[str, int]) -> None:
         f"tail -f {stage.daemon.log}",
     ]
     console.print("\n".join(lines), highlight=False, markup=False)
-    signal.pause()
+    with suppress(KeyboardInterrupt):
+        signal.pause()
+    console.print("\nending: the daemon first, then its guests")
 
 
 if __name__ == "__main__":

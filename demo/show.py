@@ -82,9 +82,12 @@ def perform(show: Show, number: int, step: Step) -> None:
     show.results.append(Result(step.title, seconds, touched, gaps, remark))
     for name, ones in gaps.items():
         if ones:
-            lengths = ", ".join(f"{gap.seconds:.2f} s" for gap in ones)
-            show.screen.say(f"{name}: not served for {lengths}")
+            show.screen.say(f"{name}: not served for {', '.join(map(in_words, ones))}")
     show.screen.say(f"done in {seconds:.1f} s: {remark}")
+
+
+def in_words(gap: Gap) -> str:
+    return f"{gap.seconds:.2f} s" + ("" if gap.refused else " (slow, not down)")
 
 
 def require(truth: object, otherwise: str) -> None:
@@ -117,5 +120,7 @@ def summary(console: Console, results: Sequence[Result]) -> None:
 
 
 def downtime(result: Result) -> str:
-    gaps = [f"{name} {longest(ones):.2f} s" for name, ones in result.gaps.items() if ones]
-    return ", ".join(gaps) or "none"
+    down = {name: [gap for gap in ones if gap.refused] for name, ones in result.gaps.items()}
+    return (
+        ", ".join(f"{name} {longest(ones):.2f} s" for name, ones in down.items() if ones) or "none"
+    )

@@ -28,6 +28,14 @@ def evidence_folder(node: pytest.Item) -> Path:
     return RESULTS / re.sub(r"[^A-Za-z0-9_.-]+", "-", node.name)[:120]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None, None, None]:
+    """The last test here ends the fleet: tests of other folders want the machine for themselves."""
+    yield
+    if nextitem is None or Path(__file__).parent not in nextitem.path.parents:
+        WORLDS.discard()
+
+
 class Worlds:
     """The fleet that tests share, while it is good."""
 
@@ -59,15 +67,17 @@ class Worlds:
             harness.close()
 
 
+WORLDS = Worlds()
+
+
 @pytest.fixture(scope="session")
 def worlds() -> Iterator[Worlds]:
     if shutil.which("qemu-system-x86_64") is None:
         pytest.skip("qemu-system-x86_64 is not installed: ./dev setup installs it")
-    worlds = Worlds()
     try:
-        yield worlds
-    finally:
-        worlds.discard()
+        yield WORLDS
+    finally:  # also when the run was interrupted
+        WORLDS.discard()
 
 
 @pytest.fixture

@@ -91,7 +91,7 @@ def test_a_daemon_that_ended_is_not_waited_for() -> None:
 
 def test_the_summary_has_a_row_a_step_with_its_longest_gaps() -> None:
     text = io.StringIO()
-    gaps = {"web": [Gap(1, 2), Gap(5, 8.5)], "db": []}
+    gaps = {"web": [Gap(1, 2), Gap(5, 8.5, refused=True)], "db": [Gap(1, 9)]}
     results = [
         Result("boot", 9.5, ("db", "web"), {}, "fine"),
         Result("roll", 4.25, (), gaps, "one by one"),
