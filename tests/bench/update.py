@@ -62,7 +62,7 @@ def measure(scale: Scale) -> list[Figure]:
         stage.seed()
         stage.daemon.start()
         wait_until(lambda: stage.daemon.fleet().settled(first, VM), FIRST, "the first guest")
-        taken = asyncio.run(_rounds(stage, port, scale.pick(9, 2)))
+        taken = asyncio.run(_rounds(stage, port, scale.pick(15, 2)))
         accel = "kvm" if "-accel kvm" in _command(stage) else "tcg"
     finally:
         left = stage.close()
