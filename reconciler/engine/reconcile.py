@@ -31,6 +31,8 @@ log = logging.getLogger(__name__)
 
 LEDGER_RETRY = 5.0
 """Seconds until a ledger that could not be written is tried again."""
+STANDSTILL = 60.0
+"""Seconds between passes after which nobody looked in between: twice the loop's longest pause."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,8 @@ class Reconciler:
             else True
         )
         now = ports.clock.now()
+        if last is None or began.boot - last.now.boot > STANDSTILL:
+            observed = replace(observed, blind=True)
         record = ports.ledger.record()
         decided = plan(self.desired, observed, record, now, self._policy)
         violations = check(decided, self.desired, observed, record, now)

@@ -137,3 +137,5 @@ class Observed:
     conflicts: Mapping[VMName, Conflict] = field(default_factory=dict)
     found: Mapping[VMName, Generation] = field(default_factory=dict)
     """Generations read back from disk, for living guests that the record does not know."""
+    blind: bool = False
+    """Nobody looked for a while before this: the daemon is new, or stood still."""

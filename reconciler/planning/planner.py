@@ -33,6 +33,7 @@ from reconciler.planning.preflight import (
 from reconciler.planning.prune import mark_removals, remove
 from reconciler.planning.rollout import Budget, in_order
 from reconciler.planning.snapshots import absorb_volumes
+from reconciler.planning.standstill import restart_what_ran_out
 from reconciler.planning.suspension import end_expired, scopes, suspended
 from reconciler.planning.targets import (
     lift_outdated,
@@ -57,6 +58,7 @@ def plan(
     draft.suspended = record.suspended
     draft.sent_back = sent_back(record)
     end_expired(draft)
+    restart_what_ran_out(draft)
     absorb_outcomes(draft)
     absorb_volumes(draft)
     unsettled = [s for s in draft.standings.values() if not _settled(draft, s)]
