@@ -87,7 +87,12 @@ async def test_the_public_face_shows_metrics_and_health_and_nothing_else(
         async with http.get("/metrics") as answer:
             assert await answer.text() == "reconciler_up 1\n"
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
-        for path, status in (("/healthz", 200), ("/readyz", 200), ("/v1/status", 404), ("/", 404)):
+        for path, status in (
+            ("/healthz", 200),
+            ("/readyz", 200),
+            ("/v1/status", 404),
+            ("/v1", 404),
+        ):
             async with http.get(path) as answer:
                 assert answer.status == status
         for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):

@@ -1,0 +1,195 @@
+"""The fleet at a glance: what needs a person first, then every VM by group."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from urllib.parse import quote
+
+from reconciler.control.page.badges import BAD, BUSY, CALM, GOOD, badge, health
+from reconciler.control.page.frame import Pieces
+from reconciler.control.page.html import Html, h, join, moment, short
+from reconciler.model.names import GenerationNumber
+from reconciler.model.record import Event
+from reconciler.model.status import FleetStatus, GroupStatus, VMStatus
+
+COLUMNS = ("VM", "State", "Health", "Sync", "Runs", "Wants", "Last good", "Since", "Why")
+TITLES = {
+    "Runs": "The generation that runs",
+    "Wants": "The generation that the repository wants",
+    "Last good": "The generation that a rollback goes to",
+}
+MOST_PROBLEMS = 20
+
+
+def fleet_page(status: FleetStatus, events: Sequence[Event], wanted: str = "") -> Pieces:
+    """`wanted`: only VMs in whose row this text stands."""
+    shown = [vm for vm in status.vms if matches(vm, wanted)]
+    groups = {group.name: group for group in status.groups}
+    names = sorted({vm.group for vm in shown}, key=lambda name: (not name, name))
+    parts: dict[str, Html] = {
+        "summary": _summary(status),
+        "notices": _notices(status),
+        "events": _events(events),
+    }
+    sections = []
+    for name in names:
+        parts[f"group-{name}"] = _group_head(name, groups.get(name))
+        members = [vm for vm in shown if vm.group == name]
+        for vm in members:
+            parts[f"vm-{vm.name}"] = _row(vm)
+        sections.append(_section(name, parts, members))
+    body = join([
+        parts["summary"], parts["notices"], _search(wanted, len(shown), len(status.vms)),
+        *(sections or [h("p", "No VM to show.", class_="empty")]), parts["events"],
+    ])  # fmt: skip
+    well = sum(vm.healthy for vm in status.vms)
+    return Pieces(f"{well}/{len(status.vms)} healthy - microVMs", tuple(parts), parts, body)
+
+
+def matches(vm: VMStatus, wanted: str) -> bool:
+    text = " ".join(
+        (vm.name, vm.group, vm.state, vm.sync, "healthy" if vm.healthy else "unhealthy")
+    )
+    return all(word in text.split() or word in text for word in wanted.lower().split())
+
+
+def _summary(status: FleetStatus) -> Html:
+    vms, revision = status.vms, status.revision
+    ill = sum(not vm.healthy for vm in vms)
+    counts = [
+        (len(vms), "VM" if len(vms) == 1 else "VMs", CALM),
+        (len(vms) - ill, "healthy", GOOD),
+        (ill, "not healthy", BAD),
+        *((sum(vm.sync == s for vm in vms), s, look) for s, look in
+          (("out-of-sync", BUSY), ("blocked", BAD), ("suspended", CALM))),
+    ]  # fmt: skip
+    numbers = [
+        h("li", h("strong", number), f" {word}", class_=look)
+        for number, word, look in counts
+        if number or word in ("VMs", "healthy")
+    ]
+    applied = (
+        h("span", "applied everywhere")
+        if revision.observed and revision.applied == revision.observed
+        else h("span", "applied: ", short(revision.applied))
+    )
+    return h(
+        "section",
+        h("ul", *numbers, class_="numbers"),
+        h("p", "Revision ", short(revision.observed), ", ", applied, "."),
+        id="summary", aria_label="Summary",
+    )  # fmt: skip
+
+
+def _notices(status: FleetStatus) -> Html:
+    revision = status.revision
+    told = [h("p", alert, class_="notice bad") for alert in status.alerts]
+    if status.suspended:
+        told.append(h("p", "This host is suspended: nothing is done until it is resumed.", class_="notice busy"))  # fmt: skip
+    if revision.rejected:
+        problems = [h("li", problem) for problem in revision.problems[:MOST_PROBLEMS]]
+        more = len(revision.problems) - len(problems)
+        told.append(
+            h(
+                "div",
+                h(
+                    "p",
+                    "Revision ",
+                    short(revision.rejected),
+                    " was refused; the one before stays.",
+                ),
+                h("ul", *problems, h("li", f"and {more} more") if more > 0 else None),
+                class_="notice bad",
+            )
+        )
+    for source in status.sources:
+        if source.error or source.failures:
+            since = join(["; last read ", moment(source.last_success_wall)])
+            text = join([f"Source {source.name} cannot be read: {source.error}", since])
+            told.append(h("p", text, class_="notice bad"))
+    return h("div", *told, id="notices")
+
+
+def _search(wanted: str, shown: int, all_of_them: int) -> Html:
+    field = h("input", type="search", name="q", value=wanted, placeholder="name, group or state")
+    found = [
+        h("span", f"{shown} of {all_of_them}", class_="none"),
+        h("a", "show all", href="/"),
+    ]
+    return h(
+        "form",
+        h("label", "Find ", field),
+        h("button", "Find"),
+        *(found if wanted else ()),
+        method="get",
+        action="/",
+        role="search",
+    )
+
+
+def _section(name: str, parts: dict[str, Html], members: Sequence[VMStatus]) -> Html:
+    heads = [h("th", column, scope="col", title=TITLES.get(column)) for column in COLUMNS]
+    rows = [parts[f"vm-{vm.name}"] for vm in members]
+    table = h(
+        "table",
+        h("caption", f"VMs of {name}" if name else "VMs without a group", class_="hidden"),
+        h("thead", h("tr", *heads)),
+        h("tbody", *rows),
+    )
+    return h("section", parts[f"group-{name}"], table, class_="group")
+
+
+def _group_head(name: str, group: GroupStatus | None) -> Html:
+    if group is None:
+        return h("div", h("h2", name or "Without a group"), id=f"group-{name}", class_="head")
+    state = "rolling out" if group.state == "running" else group.state
+    members = "1 VM" if group.members == 1 else f"{group.members} VMs"
+    facts = [f"{members}, {group.unavailable} down of at most {group.max_unavailable}"]
+    if group.pending:
+        facts.append(f"{group.pending} yet to move")
+    return h(
+        "div",
+        h("h2", group.name, " ", badge(state)),
+        h("p", "; ".join(facts), "."),
+        h("p", "Held: ", group.hold, class_="why bad") if group.hold else None,
+        id=f"group-{name}", class_="head",
+    )  # fmt: skip
+
+
+def _row(vm: VMStatus) -> Html:
+    numbers = (vm.generation.running, vm.generation.desired, vm.generation.last_good)
+    cells: Iterable[Html] = (
+        badge(vm.state),
+        health(vm),
+        badge(vm.sync),
+        *(generation(number) for number in numbers),
+        moment(vm.started_wall),
+        h("span", vm.why, class_="why"),
+    )
+    name = h("a", vm.name, href=f"/vm/{quote(vm.name)}")
+    labelled = zip(COLUMNS[1:], cells, strict=True)
+    return h(
+        "tr",
+        h("th", name, scope="row"),
+        *(h("td", cell, data_label=label, class_=_kind(label)) for label, cell in labelled),
+        id=f"vm-{vm.name}",
+    )
+
+
+def _kind(label: str) -> str | None:
+    if label in TITLES:
+        return "number"
+    return "words" if label == "Why" else None
+
+
+def generation(number: GenerationNumber | None) -> Html:
+    return h("span", "-", class_="none") if number is None else h("span", number)
+
+
+def _events(events: Sequence[Event]) -> Html:
+    items = [
+        h("li", moment(event.wall), " ", badge(event.severity), " ", h("span", event.message))
+        for event in reversed(events)
+    ]
+    inside = h("ol", *items) if items else h("p", "Nothing has happened yet.", class_="empty")
+    return h("section", h("h2", "What happened"), inside, id="events", class_="events")

@@ -1,0 +1,99 @@
+"""What every page has around its pieces, and what a page is made of."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from dataclasses import dataclass
+from importlib.resources import files
+from urllib.parse import urlencode
+
+from reconciler.control.page.html import Html, h, join
+
+ASSETS = {
+    "page.css": "text/css",
+    "page.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
+
+
+def asset(name: str) -> bytes:
+    return (files(__package__) / "assets" / name).read_bytes()
+
+
+STAMPS = {name: hashlib.sha256(asset(name)).hexdigest()[:12] for name in ASSETS}
+"""In the address of an asset: it may be kept for ever, and a new version has another address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A page in parts that change one by one, each an element with its id."""
+
+    title: str
+    shape: tuple[str, ...]
+    """The ids within `body` in their order; while it stays, parts may be replaced alone."""
+    parts: dict[str, Html]
+    body: Html
+    """All of it; the parts are within."""
+
+    @property
+    def stamp(self) -> str:
+        return hashlib.sha256((self.title + self.body).encode()).hexdigest()[:16]
+
+
+def changes(old: Pieces | None, new: Pieces) -> dict[str, str]:
+    """Elements by id that make the old page the new one."""
+    if old is None or old.shape != new.shape:
+        return {"main": main(new), "title": title(new)}
+    changed = {name: str(part) for name, part in new.parts.items() if old.parts[name] != part}
+    if old.title != new.title:
+        changed["title"] = title(new)
+    return changed
+
+
+def main(pieces: Pieces) -> Html:
+    return h("main", pieces.body, id="main", tabindex="-1")
+
+
+def title(pieces: Pieces) -> Html:
+    return h("title", pieces.title, id="title")
+
+
+def document(pieces: Pieces, *, events: dict[str, str] | None, home: bool = False) -> Html:
+    """The whole page; with `events` it stays alive by that query."""
+    address = (
+        f"/events?{urlencode({**events, 'seen': pieces.stamp})}" if events is not None else None
+    )
+    head = h(
+        "head",
+        h("meta", charset="utf-8"),
+        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        h("meta", name="color-scheme", content="light dark"),
+        title(pieces),
+        h("link", rel="icon", href=_address("icon.svg")),
+        h("link", rel="stylesheet", href=_address("page.css")),
+        h("script", src=_address("page.js"), defer=True),
+    )
+    body = h(
+        "body",
+        h("a", "Skip to the content", href="#main", class_="skip"),
+        _top(home=home, live=address is not None),
+        main(pieces),
+        data_events=address,
+    )
+    return Html("<!doctype html>\n" + h("html", head, body, lang="en"))
+
+
+def _top(*, home: bool, live: bool) -> Html:
+    name = f"microVMs of {socket.gethostname()}"
+    link = h("a", name, href="/", aria_current="page" if home else None)
+    more = join(
+        [h("a", "metrics", href="/metrics"), h("a", "JSON", href="/api/status")],
+        " ",
+    )
+    state = h("span", "as it was when loaded", id="live", role="status") if live else None
+    return h("header", link, state, h("nav", more, aria_label="Raw data"))
+
+
+def _address(name: str) -> str:
+    return f"/page/{STAMPS[name]}/{name}"

@@ -1,0 +1,80 @@
+"""HTML that is safe by construction: every text is escaped unless it was made here."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+SEQUENCES = re.compile(
+    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
+    r"|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
+    r"|\x1b[ -/]*[0-~]"
+)
+"""What a console sends to move a cursor or to colour."""
+UNSAFE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
+"""Control characters, and invisible ones that turn text around."""
+VOID = frozenset({"br", "hr", "input", "link", "meta"})
+
+
+class Html(str):
+    """Text that is HTML already."""
+
+    __slots__ = ()
+
+
+Child = str | int | None
+"""A plain text is escaped, `Html` is taken as it is, None is nothing."""
+
+
+def clean(text: str) -> str:
+    """Without terminal sequences, and with whatever acts unseen shown as an escape."""
+    return UNSAFE.sub(_shown, SEQUENCES.sub("", text))
+
+
+def _shown(match: re.Match[str]) -> str:
+    return match[0].encode("unicode_escape").decode("ascii")
+
+
+def escape(child: Child) -> str:
+    if isinstance(child, Html):
+        return child
+    return "" if child is None else html.escape(clean(str(child)))
+
+
+def h(tag: str, *children: Child, **attributes: str | bool | None) -> Html:
+    """An element; `class_` is the attribute class, `data_x` is data-x, True is one without a value."""
+    head = [tag]
+    for name, value in attributes.items():
+        if value is None or value is False:
+            continue
+        spelled = name.rstrip("_").replace("_", "-")
+        head.append(spelled if value is True else f'{spelled}="{escape(value)}"')
+    opened = f"<{' '.join(head)}>"
+    if tag in VOID:
+        return Html(opened)
+    return Html(f"{opened}{''.join(map(escape, children))}</{tag}>")
+
+
+def join(pieces: Iterable[Child], between: str = "") -> Html:
+    return Html(escape(between).join(map(escape, pieces)))
+
+
+def moment(wall: float | None) -> Html:
+    """A time of day in UTC; the script shows how long ago that is."""
+    if not wall:
+        return h("span", "-", class_="none")
+    when = datetime.fromtimestamp(round(wall), UTC)
+    return h(
+        "time", when.strftime("%Y-%m-%d %H:%M UTC"), datetime=when.strftime("%Y-%m-%dT%H:%M:%SZ")
+    )
+
+
+def short(revision: str | None) -> Html:
+    """The head of a commit or digest; all of it when pointed at."""
+    if not revision:
+        return h("span", "none", class_="none")
+    return h("code", revision[:10], title=revision)

@@ -1,0 +1,78 @@
+"""A page kept up to date by server-sent events: only the parts that changed are sent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from dataclasses import dataclass
+
+from reconciler.control.page.frame import Pieces, changes
+from reconciler.control.streams import PAGE, Followers, newest_events
+from reconciler.engine.operator import Operator
+from reconciler.model.record import Event
+
+LOOK = 1.0
+"""Seconds between looks when no event asks for one; probes and waits change without events."""
+BURST = 0.25
+"""Seconds that changes are collected for: a rollout writes many at once."""
+BEAT = 15
+"""Looks without a change after which something is sent all the same, for proxies that hang up."""
+MOST_EVENTS = 30
+
+
+class Recent:
+    """The newest events, read once and then followed; shared by all who look."""
+
+    def __init__(self, operator: Operator) -> None:
+        self._operator = operator
+        self._read = False
+        self.events: tuple[Event, ...] = ()
+
+    @property
+    def after(self) -> int:
+        return self.events[-1].sequence if self.events else 0
+
+    async def follow(self) -> tuple[Event, ...]:
+        if not self._read:
+            self.events = tuple(await newest_events(self._operator, MOST_EVENTS))
+            self._read = True
+        while found := await self._operator.events(self.after, PAGE):
+            newer = [event for event in found if event.sequence > self.after]
+            self.events = (*self.events, *newer)[-MOST_EVENTS:]
+        return self.events
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A way to make the pieces of one page anew; the same value when nothing changed."""
+
+    pieces: Callable[[], Awaitable[Pieces]]
+    recent: Recent
+    operator: Operator
+
+
+async def updates(view: View, seen: str, followers: Followers) -> AsyncGenerator[bytes, None]:
+    """What makes the page with the stamp `seen` the present one, for as long as somebody looks."""
+    shown = await view.pieces()
+    yield b"retry: 2000\n\n" + (
+        message(None, shown) if shown.stamp != seen else b": up to date\n\n"
+    )
+    quiet = 0
+    while True:
+        await followers.unless_closing(view.operator.wait_event(view.recent.after, LOOK))
+        fresh = await view.pieces()
+        if fresh is shown or not (told := message(shown, fresh)):
+            quiet += 1
+            yield b": still here\n\n" if quiet % BEAT == 0 else b""
+            continue
+        shown, quiet = fresh, 0
+        yield told
+        await followers.pause(BURST)
+
+
+def message(old: Pieces | None, new: Pieces) -> bytes:
+    """One event; nothing when the pages are equal."""
+    changed = changes(old, new)
+    if not changed:
+        return b""
+    return f"event: pieces\ndata: {json.dumps(changed)}\n\n".encode("ascii")

@@ -1,0 +1,299 @@
+"""The web page: the truth, escaped, under a strict policy, and kept up to date."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from html.parser import HTMLParser
+from typing import Any
+
+import aiohttp
+import pytest
+
+from reconciler.control.page.fleet import fleet_page
+from reconciler.control.page.frame import changes
+from reconciler.control.page.html import clean, h
+from reconciler.control.serve import HttpFace, serve_http
+from reconciler.model.names import GroupName
+from reconciler.model.status import (
+    FleetStatus,
+    GroupStatus,
+    RevisionStatus,
+    SourceStatus,
+    WaitStatus,
+)
+from tests.unit.control.fake_operator import NEW, OLD, FakeOperator, fleet, vm
+
+HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\x1b]0;x\x07\u202e'
+ALLOWED_TAGS = {
+    *(
+        "html",
+        "head",
+        "meta",
+        "title",
+        "link",
+        "script",
+        "body",
+        "header",
+        "nav",
+        "main",
+        "section",
+    ),
+    *(
+        "a",
+        "span",
+        "strong",
+        "p",
+        "ul",
+        "ol",
+        "li",
+        "div",
+        "form",
+        "label",
+        "input",
+        "button",
+        "h1",
+    ),
+    *(
+        "h2",
+        "table",
+        "caption",
+        "thead",
+        "tbody",
+        "tr",
+        "th",
+        "td",
+        "code",
+        "time",
+        "dl",
+        "dt",
+        "dd",
+    ),
+    *("details", "summary", "pre", "del", "ins"),
+}
+
+
+class Read(HTMLParser):
+    """What a browser would make of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+@pytest.fixture
+async def page(operator: FakeOperator) -> AsyncIterator[aiohttp.ClientSession]:
+    face = await serve_http(operator, lambda: b"x 1\n", "127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as session:
+        yield session
+    await face.close()
+
+
+async def get(page: aiohttp.ClientSession, path: str, status: int = 200) -> str:
+    async with page.get(path) as answer:
+        assert answer.status == status
+        return await answer.text()
+
+
+async def test_the_fleet_is_shown_by_group_with_what_each_vm_waits_for(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    operator.fleet = fleet(
+        vm("db", group=GroupName("")),
+        vm("web", state="starting", healthy=False, sync="out-of-sync", why="waits for db"),
+        groups=(GroupStatus(GroupName("frontend"), "held", 1, 1, 1, 1, "web failed: it ended"),),
+        revision=RevisionStatus(NEW, OLD, "c" * 40, ("web.yaml:1:1: bad",)),
+        sources=(SourceStatus("main", "file:///fleet", None, 3, "connection refused"),),
+        alerts=("ledger: disk full",),
+        suspended=True,
+    )
+    operator.happen("rolled-back", "web: back on generation 2")
+    shown = Read(await get(page, "/"))
+    for words in (
+        "1/2 healthy", "frontend", "held", "Held: web failed: it ended", "waits for db",
+        "out-of-sync", "Without a group", "web.yaml:1:1: bad", "connection refused",
+        "ledger: disk full", "This host is suspended", "web: back on generation 2", NEW[:10],
+    ):  # fmt: skip
+        assert words in shown.text, words
+    links = [attributes.get("href") for tag, attributes in shown.tags if tag == "a"]
+    assert {"/vm/db", "/vm/web"} <= set(links)
+
+
+async def test_a_vm_is_shown_with_verdicts_evidence_changes_its_checks_and_its_console(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    operator.console_path.write_bytes(b"\x1b[32mbooting\x1b[0m\r\nold\rready\r\n")
+    waits = (WaitStatus("soak", "healthy for 2 s of 5 s", None, 1_790_000_060.0),)
+    operator.fleet = fleet(vm("web", waits=waits))
+    shown = Read(await get(page, "/vm/web"))
+    for words in (
+        "condemned", "committed", "its checks failed 3 times in a row", "Evidence: probe-failed",
+        "nginx: emerg", "GET :8080/healthz -> 200", "spec.memory", "256MiB", "512MiB",
+        "1 change since generation 2", "healthy for 2 s of 5 s", "booting\nready", "2 by rollout",
+    ):  # fmt: skip
+        assert words in shown.text, words
+
+
+async def test_nothing_that_others_wrote_becomes_markup(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    operator.console_path.write_bytes(HOSTILE.encode())
+    operator.fleet = FleetStatus(
+        RevisionStatus(HOSTILE, OLD, HOSTILE, (HOSTILE,)),
+        (vm("web", why=HOSTILE, probe=HOSTILE, waits=(WaitStatus("x", HOSTILE),), restarts=((HOSTILE, 1),)),),
+        (GroupStatus(GroupName("frontend"), "held", 1, 1, 1, 1, HOSTILE),),
+        suspended=False,
+        sources=(SourceStatus(HOSTILE, HOSTILE, 0.0, 1, HOSTILE),),
+        alerts=(HOSTILE,),
+    )  # fmt: skip
+    operator.happen("odd", HOSTILE)
+    pages = [await get(page, path) for path in ("/", "/?q=%22%3E%3Cscript%3E", "/vm/web")]
+    pages.append(await get(page, "/vm/%22%3E%3Cscript%3E", 404))
+    for text in pages:
+        shown = Read(text)
+        assert {tag for tag, _ in shown.tags} <= ALLOWED_TAGS
+        scripts = [attributes for tag, attributes in shown.tags if tag == "script"]
+        assert [set(one) for one in scripts] == [{"src", "defer"}]
+        names = {name for _, attributes in shown.tags for name in attributes}
+        assert not {name for name in names if name.startswith("on") or name == "style"}
+        assert "\x1b" not in text
+        assert "\u202e" not in text
+
+
+def test_invisible_characters_are_shown_and_terminal_sequences_go() -> None:
+    assert clean("a\x1b[1mb\x1b[0m\u202ec\x00") == "ab\\u202ec\\x00"
+    assert h("p", "<&>", title='"') == '<p title="&quot;">&lt;&amp;&gt;</p>'
+
+
+@pytest.mark.parametrize("path", ["/", "/vm/web", "/vm/no", "/api/status", "/metrics", "/nowhere"])
+async def test_every_answer_has_the_strict_policy(page: aiohttp.ClientSession, path: str) -> None:
+    async with page.get(path) as answer:
+        policy = answer.headers["Content-Security-Policy"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self'")
+    assert "unsafe" not in policy
+    assert "frame-ancestors 'none'" in policy
+
+
+async def test_all_assets_are_shipped_and_may_be_kept_for_ever(page: aiohttp.ClientSession) -> None:
+    text = await get(page, "/")
+    addresses = re.findall(r'(?:src|href)="(/page/[^"]+)"', text)
+    assert len(addresses) == 3
+    asked = re.findall(r'(?:src|href|action)="([^"]+)"', text)
+    assert not [address for address in asked if "//" in address], "nothing comes from elsewhere"
+    for address in addresses:
+        async with page.get(address) as answer:
+            assert answer.status == 200
+            assert "immutable" in answer.headers["Cache-Control"]
+    await get(page, "/page/x/../../serve.py", 404)
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("localhost", 200), ("127.0.0.1:9188", 200), ("[::1]:9188", 200), ("10.0.0.7", 200),
+        ("attacker.example", 421), ("attacker.example:9188", 421), ("127.0.0.1.attacker.example", 421),
+    ],
+)  # fmt: skip
+async def test_a_name_that_is_not_this_hosts_gets_nothing_to_read(
+    page: aiohttp.ClientSession, host: str, status: int
+) -> None:
+    for path in ("/", "/vm/web", "/api/status"):
+        async with page.get(path, headers={"Host": host}) as answer:
+            assert answer.status == status
+    async with page.get("/metrics", headers={"Host": host}) as answer:
+        assert answer.status == 200, "Prometheus may ask by any name"
+
+
+async def test_the_status_is_the_same_json_as_on_the_socket(
+    page: aiohttp.ClientSession, http: aiohttp.ClientSession
+) -> None:
+    async with http.get("/v1/status") as answer:
+        assert json.loads(await get(page, "/api/status")) == await answer.json()
+
+
+async def test_a_search_shows_only_what_it_names(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    operator.fleet = fleet(vm("db"), vm("web", healthy=False), vm("web-b"))
+    assert set(re.findall(r'id="vm-([\w-]+)"', await get(page, "/?q=web"))) == {"web", "web-b"}
+    assert set(re.findall(r'id="vm-([\w-]+)"', await get(page, "/?q=unhealthy"))) == {"web"}
+    assert "No VM to show." in await get(page, "/?q=nothing")
+
+
+async def next_change(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    async with asyncio.timeout(5):
+        async for line in answer.content:
+            if line.startswith(b"data: "):
+                changed: dict[str, Any] = json.loads(line[6:])
+                return changed
+    raise AssertionError("the stream ended")
+
+
+def events_of(text: str) -> str:
+    found = re.search(r'data-events="([^"]+)"', text)
+    assert found is not None
+    return found[1].replace("&amp;", "&")
+
+
+async def test_only_what_changed_is_sent(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    address = events_of(await get(page, "/"))
+    async with page.get(address) as answer:
+        assert answer.content_type == "text/event-stream"
+        before = operator.fleet.vms
+        operator.fleet = replace(operator.fleet, vms=(before[0], replace(before[1], why="waits")))
+        operator.happen("odd", "something happened")
+        changed = await next_change(answer)
+        assert set(changed) == {"vm-web", "events"}
+        assert "waits" in changed["vm-web"]
+        assert "something happened" in changed["events"]
+        operator.fleet = replace(operator.fleet, vms=before[:1])
+        assert set(await next_change(answer)) == {"main", "title"}, "a VM less: all of it"
+
+
+async def test_a_page_that_is_behind_gets_all_of_it_at_once(page: aiohttp.ClientSession) -> None:
+    async with page.get("/events?q=&seen=old") as answer:
+        assert set(await next_change(answer)) == {"main", "title"}
+
+
+async def test_a_vms_page_follows_its_console_and_says_when_the_vm_is_gone(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    operator.console_path.write_text("booting\n")
+    address = events_of(await get(page, "/vm/web"))
+    async with page.get(address) as answer:
+        operator.console_path.write_text("booting\nready\n")
+        assert "ready" in (await next_change(answer))["console"]
+        operator.fleet = fleet(vm("db"))
+        assert "No VM is called web" in (await next_change(answer))["main"]
+
+
+async def test_somebody_who_looks_does_not_delay_the_daemons_end(operator: FakeOperator) -> None:
+    face: HttpFace = await serve_http(operator, bytes, "127.0.0.1", 0)
+    async with (
+        aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as session,
+        session.get("/events?q=&seen=old") as answer,
+    ):
+        await next_change(answer)
+        async with asyncio.timeout(1.5):
+            await face.close()
+            await answer.content.read()
+
+
+def test_equal_pages_have_no_changes_and_a_thousand_vms_cost_one_row() -> None:
+    whole = fleet(*(vm(f"vm-{number}") for number in range(1000)))
+    page, again = fleet_page(whole, ()), fleet_page(whole, ())
+    assert changes(page, again) == {}
+    one = (replace(whole.vms[0], why="odd"), *whole.vms[1:])
+    assert set(changes(page, fleet_page(replace(whole, vms=one), ()))) == {"vm-vm-0"}
