@@ -66,6 +66,8 @@ class Health:
     """
 
     rounds: int = 0
+    asked: float = 0.0
+    """When the newest round was answered."""
     passing_since: float | None = None
     """When the present unbroken run of passing rounds began; None while not passing."""
     ever_passed: bool = False

@@ -33,6 +33,8 @@ from reconciler.planning.snapshots import drop_snapshot, taken_for
 
 STOP_GRACE = 20.0
 """Seconds after the power button until SIGKILL has done its work: the ladder's two last rungs."""
+ASK_AGAIN = 0.5
+"""Seconds until a guest whose deadline passed unasked was asked, as good as surely."""
 BLOCKED_KEPT = 20
 """Condemned digests remembered for each VM; the oldest are forgotten first."""
 
@@ -101,7 +103,7 @@ def _not_passing(
     if standing.judgement == "unhealthy" and guest is not None and guest.health.ever_passed:
         evidence = Evidence("probe-failed", probe=detail)
         condemn(draft, standing, generation, f"its health check failed: {detail}", evidence)
-    elif deadline.passed(draft.now.boot, draft.now.boot_id):
+    elif _asked_since(draft, standing, deadline):
         evidence = Evidence("startup-timeout", probe=detail)
         condemn(
             draft, standing, generation,
@@ -113,6 +115,19 @@ def _not_passing(
             f"generation {generation.number} on trial: waiting for its checks ({detail})",
             deadline.boot,
         )  # fmt: skip
+
+
+def _asked_since(draft: Draft, standing: Standing, deadline: Deadline) -> bool:
+    """Whether the deadline passed and the guest was asked after it, and still did not pass.
+
+    A daemon that was away or stood still looks before it condemns.
+    """
+    if not deadline.passed(draft.now.boot, draft.now.boot_id):
+        return False
+    if standing.guest is not None and standing.guest.health.asked >= deadline.boot:
+        return True
+    draft.wake_at(draft.now.boot + ASK_AGAIN)
+    return False
 
 
 def commit(draft: Draft, standing: Standing, generation: Generation) -> None:
@@ -220,7 +235,7 @@ def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) ->
             f"{standing.name}: back on generation {generation.number} after {rollback.reason}",
             standing, "warning", generation.number,
         )  # fmt: skip
-    elif rollback.deadline.passed(draft.now.boot, draft.now.boot_id) and passing is None:
+    elif passing is None and _asked_since(draft, standing, rollback.deadline):
         quarantine(
             draft, standing, f"rolling back failed: not healthy in time: {guest.health.detail}"
         )

@@ -22,7 +22,7 @@ def after_round(before: Health, answers: Sequence[CheckAnswer], boot: float) -> 
     An error says nothing about the guest: it neither ends a run of passing rounds nor one of
     failing rounds. Who needs to be sure of the present looks at `errors` too.
     """
-    counted = replace(before, rounds=before.rounds + 1, last=tuple(answers))
+    counted = replace(before, rounds=before.rounds + 1, asked=boot, last=tuple(answers))
     match verdict(answers):
         case "success":
             since = boot if before.passing_since is None else before.passing_since

@@ -257,15 +257,19 @@ class FakeHypervisor:
 
 def _round(former: Health, fate: str, now: float) -> Health:
     if fate == "unasked":
-        return replace(former, rounds=former.rounds + 1, errors=former.errors + 1)
+        return replace(former, rounds=former.rounds + 1, asked=now, errors=former.errors + 1)
     good = fate == "good" or (fate == "sick" and former.rounds < 1)
     if good:
         return replace(
-            former, rounds=former.rounds + 1, ever_passed=True, failures=0, errors=0,
+            former, rounds=former.rounds + 1, asked=now, ever_passed=True, failures=0, errors=0,
             passing_since=former.passing_since if former.passing_since is not None else now,
         )  # fmt: skip
     return replace(
-        former, rounds=former.rounds + 1, passing_since=None, failures=former.failures + 1
+        former,
+        rounds=former.rounds + 1,
+        asked=now,
+        passing_since=None,
+        failures=former.failures + 1,
     )
 
 
