@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from reconciler.control.page.html import Html, h
 from reconciler.model.status import VMStatus
 
@@ -23,6 +25,7 @@ LOOKS = {
 }  # fmt: skip
 
 
+@lru_cache(maxsize=256)
 def badge(word: str, look: str | None = None) -> Html:
     """A state; words that are not known yet are shown calmly."""
     kind = look or LOOKS.get(word, CALM)

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
+from functools import lru_cache
 
 SEQUENCES = re.compile(
     r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
@@ -42,7 +43,10 @@ def _shown(match: re.Match[str]) -> str:
 def escape(child: Child) -> str:
     if isinstance(child, Html):
         return child
-    return "" if child is None else html.escape(clean(str(child)))
+    if child is None:
+        return ""
+    text = str(child)
+    return text if text.isalnum() else html.escape(clean(text))
 
 
 def h(tag: str, *children: Child, **attributes: str | bool | None) -> Html:
@@ -65,9 +69,12 @@ def join(pieces: Iterable[Child], between: str = "") -> Html:
 
 def moment(wall: float | None) -> Html:
     """A time of day in UTC; the script shows how long ago that is."""
-    if not wall:
-        return h("span", "-", class_="none")
-    when = datetime.fromtimestamp(round(wall), UTC)
+    return _moment(int(wall)) if wall else h("span", "-", class_="none")
+
+
+@lru_cache(maxsize=4096)
+def _moment(wall: int) -> Html:
+    when = datetime.fromtimestamp(wall, UTC)
     return h(
         "time", when.strftime("%Y-%m-%d %H:%M UTC"), datetime=when.strftime("%Y-%m-%dT%H:%M:%SZ")
     )

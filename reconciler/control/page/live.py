@@ -13,7 +13,7 @@ from reconciler.model.record import Event
 
 LOOK = 1.0
 """Seconds between looks when no event asks for one; probes and waits change without events."""
-BURST = 0.25
+BURST = 0.5
 """Seconds that changes are collected for: a rollout writes many at once."""
 BEAT = 15
 """Looks without a change after which something is sent all the same, for proxies that hang up."""

@@ -17,7 +17,7 @@
     for (const time of document.querySelectorAll("time")) {
       const seconds = (Date.now() - Date.parse(time.dateTime)) / 1000;
       const absolute = time.title || time.textContent;
-      const text = seconds >= 0 ? ago(seconds) : `in ${ago(-seconds).replace(" ago", "")}`;
+      const text = seconds > -5 ? ago(seconds) : `in ${ago(-seconds).replace(" ago", "")}`;
       time.title = absolute;
       if (time.textContent !== text) time.textContent = text;
     }
@@ -64,7 +64,7 @@
       const fresh = holder.content.firstElementChild;
       if (!old || !fresh) continue;
       replace(old, fresh);
-      if (id !== "main" && id !== "title") fresh.classList.add("fresh");
+      if (fresh.matches("tr, .head")) fresh.classList.add("fresh");
     }
     tellTimes();
   };
