@@ -1,0 +1,143 @@
+"""A host as its operator has it: the package installed, a repository on it, two VMs in a group."""
+
+from __future__ import annotations
+
+import http.client
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from demo.client import ControlClient, DaemonAway, Fleet
+from demo.daemon import free_port
+from demo.images import seed
+from demo.repository import Repository
+from tests.systemd.container import Container
+from tests.wait import wait_until
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("left", "right")
+CONFIG = "etc/reconciler/config.toml"
+CHECKOUT = "/srv/checkout"
+FIRST = 180.0
+ROLL = 120.0
+
+GROUP = """\
+apiVersion: reconciler/v1
+kind: Group
+metadata: {name: pair}
+spec: {maxUnavailable: 1}
+"""
+MANIFEST = """\
+apiVersion: reconciler/v1
+kind: MicroVM
+metadata: {name: %(name)s, group: pair}
+spec:
+  vcpu: 1
+  memory: 160MiB
+  kernel: debian
+  store:
+    format: erofs
+    layers: [{busybox: {}}, {tree: ./web}]
+  volumes: [{name: data, mountPoint: /var/lib/app, size: 16MiB, fsType: ext4}]
+  interfaces: [{type: user, forward: [{host: %(port)d, guest: 80}]}]
+  health:
+    startupDeadline: 90s
+    minHealthyTime: 1s
+    period: 1s
+    checks: [{http: {port: %(port)d, path: /healthz}}]
+  update: {stopTimeout: 10s}
+"""
+LOCAL = "#!/bin/sh\nset -e\ndate >>/var/lib/app/starts\nexec httpd -p 80 -h /www\n"
+BOOT_ID = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\ncat /proc/sys/kernel/random/boot_id\n"
+
+
+class Host:
+    """Installed by `install()`; its repository is pushed to from outside."""
+
+    def __init__(self, container: Container, repository: Repository) -> None:
+        self.container = container
+        self.repository = repository
+        self.ports = {name: free_port() for name in NAMES}
+        self.good = ""
+
+    def install(self, package: Path) -> None:
+        """As a person would; the kernel and busybox may be those that an earlier run fetched."""
+        seed(self.container.root / "var/lib/reconciler")
+        target = self.container.root / "root" / package.name
+        target.write_bytes(package.read_bytes())
+        self.apt("install", "--no-install-recommends", f"/root/{package.name}")
+
+    def apt(self, *arguments: str) -> str:
+        done = self.container.run("apt-get", "-q", "-y", *arguments)
+        return done.stdout + done.stderr
+
+    def systemctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+        return self.container.run("systemctl", *arguments, check=check)
+
+    def configure(self, **words: str) -> None:
+        """Replace words of the shipped config."""
+        path = self.container.root / CONFIG
+        text = path.read_text(encoding="utf-8")
+        for old, new in words.items():
+            assert f"#{old} = " in text
+            text = "\n".join(
+                new if line.startswith(f"#{old} = ") else line for line in text.split("\n")
+            )
+        path.write_text(text, encoding="utf-8")
+
+    def write_fleet(self, page: str, healthz: str = "ok\n") -> None:
+        self.repository.write("pair.yaml", GROUP)
+        for name in NAMES:
+            text = MANIFEST % {"name": name, "port": self.ports[name]}
+            self.repository.write(f"{name}.yaml", text)
+        self.repository.write("web/etc/rc.local", LOCAL, 0o755)
+        self.repository.write("web/www/cgi-bin/boot", BOOT_ID, 0o755)
+        self.repository.write("web/www/index.html", page)
+        if healthz:
+            self.repository.write("web/www/healthz", healthz)
+        else:
+            self.repository.remove("web/www/healthz")
+
+    def push(self, page: str) -> str:
+        """A good commit, and wait until the fleet runs it."""
+        self.write_fleet(page)
+        self.good = self.repository.push(page.strip())
+        self.settled(FIRST)
+        return self.good
+
+    def settled(self, deadline: float = ROLL) -> Fleet:
+        return self.until("settled", lambda fleet: fleet.settled(self.good, *NAMES), deadline)
+
+    def fleet(self) -> Fleet:
+        live = self.container.live
+        return ControlClient(live / "run/reconciler/control.sock").fleet()
+
+    def until(
+        self, what: str, condition: Callable[[Fleet], object], deadline: float = ROLL
+    ) -> Fleet:
+        def look() -> Fleet | None:
+            try:
+                fleet = self.fleet()
+            except DaemonAway:
+                return None
+            return fleet if condition(fleet) else None
+
+        return wait_until(look, deadline, what, every=0.2)
+
+    def ask(self, name: str, path: str = "/") -> str:
+        connection = http.client.HTTPConnection("127.0.0.1", self.ports[name], timeout=10)
+        try:
+            connection.request("GET", path)
+            return connection.getresponse().read().decode().strip()
+        finally:
+            connection.close()
+
+    def boot_ids(self) -> dict[str, str]:
+        """Of the guests, as they say themselves."""
+        return {name: self.ask(name, "/cgi-bin/boot") for name in NAMES}
+
+    def daemon_pid(self) -> int:
+        return int(self.container.show("reconciler.service", "MainPID")["MainPID"])
+
+    def journal(self) -> str:
+        return self.container.run("journalctl", "--no-pager", "-q", "-n", "200").stdout

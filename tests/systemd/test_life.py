@@ -1,0 +1,271 @@
+"""A host's life with the package, from its installation to its end. The tests are its chapters, in order."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from os import kill
+from pathlib import Path
+
+import pytest
+
+from demo.daemon import free_port
+from tests.systemd.host import NAMES, Host
+from tests.wait import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+
+MOST_EXPOSED = 2.5
+MOST_EXPOSED_GUEST = 2.0
+UNITS = ("reconciler.service", "reconciler.socket", "microvms.slice")
+
+
+def exposure(host: Host, unit: str) -> float:
+    said = host.container.run("systemd-analyze", "security", "--no-pager", unit, check=False).stdout
+    found = re.search(r"Overall exposure level for \S+: ([\d.]+)", said)
+    assert found, said
+    return float(found[1])
+
+
+def test_units_are_sound_and_the_daemon_is_ready(host: Host) -> None:
+    paths = [f"/usr/lib/systemd/system/{unit}" for unit in UNITS]
+    verified = host.container.run("systemd-analyze", "verify", *paths)
+    assert verified.stdout + verified.stderr == ""
+    for unit in UNITS:
+        assert host.systemctl("is-active", unit, check=False).stdout.strip() == "active"
+    assert exposure(host, "reconciler.service") <= MOST_EXPOSED
+
+
+def test_man_page_and_completion_are_there(host: Host) -> None:
+    installed = host.container.run("dpkg", "-L", "reconciler").stdout.split()
+    assert "/usr/share/man/man1/reconciler.1.gz" in installed
+    assert "/usr/share/bash-completion/completions/reconciler" in installed
+
+
+def test_a_bad_config_is_named_and_not_tried_again(host: Host) -> None:
+    config = host.container.root / "etc/reconciler/config.toml"
+    good = config.read_text()
+    config.write_text(good.replace("[http]", "[http]\nprot = 1"))
+    host.systemctl("restart", "reconciler.service", check=False)
+    shown = host.container.show("reconciler.service", "ExecMainStatus", "NRestarts", "ActiveState")
+    assert shown == {"ExecMainStatus": "78", "NRestarts": "0", "ActiveState": "failed"}
+    assert "http.prot" in host.journal()
+    config.write_text(good)
+    host.configure(port=f"port = {free_port()}")
+    host.systemctl("reset-failed", "reconciler.service")
+    host.systemctl("restart", "reconciler.socket", "reconciler.service")
+
+
+def test_the_first_push_gives_running_vms(host: Host) -> None:
+    host.push("version 1\n")
+    for name in NAMES:
+        assert host.ask(name) == "version 1"
+    status = host.container.run("reconciler", "status")
+    assert "2 of 2 VMs healthy" in status.stdout
+    wait_until(
+        lambda: told(host).startswith("2 of 2 VMs healthy"), 20, "systemd knows how the fleet is"
+    )
+
+
+def told(host: Host) -> str:
+    return host.container.show("reconciler.service", "StatusText")["StatusText"]
+
+
+def test_a_guest_has_limits_a_user_and_a_cage(host: Host) -> None:
+    shown = host.container.show(
+        "microvm-left.service",
+        *("Slice", "MemoryMax", "TasksMax", "CPUWeight", "IOWeight", "CPUQuotaPerSecUSec"),
+        *("User", "DynamicUser", "NoNewPrivileges", "ProtectSystem", "CapabilityBoundingSet"),
+    )
+    assert shown == {
+        "Slice": "microvms.slice",
+        "MemoryMax": str((160 + 256) * 1024 * 1024),
+        "TasksMax": "65",
+        "CPUWeight": "100",
+        "IOWeight": "100",
+        "CPUQuotaPerSecUSec": "2s",
+        "User": "microvm-left",
+        "DynamicUser": "yes",
+        "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict",
+        "CapabilityBoundingSet": "",
+    }
+    assert exposure(host, "microvm-left.service") <= MOST_EXPOSED_GUEST
+
+
+def test_guests_are_different_users_and_see_nothing_of_each_other(host: Host) -> None:
+    pids = host.fleet().pids()
+    owners = set()
+    for name, pid in pids.items():
+        # Pids are those inside; nsenter sees them through the container's own /proc.
+        status = (host.container.live / f"proc/{pid}/status").read_text()
+        owners.add(re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[index]
+        assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
+        seen = host.container.live / f"proc/{pid}/root/var/lib/reconciler"
+        assert sorted(path.name for path in (seen / "vms").iterdir()) == [name]
+        assert not (seen / "ledger.db").exists()
+        assert (seen / "vms" / name / "volumes/data.raw").exists()
+    assert len(owners) == 2
+    assert "0" not in owners
+
+
+def test_an_update_rolls_through_the_group(host: Host) -> None:
+    before = host.boot_ids()
+    host.push("version 2\n")
+    after = host.boot_ids()
+    assert all(before[name] != after[name] for name in NAMES)
+    assert [host.ask(name) for name in NAMES] == ["version 2", "version 2"]
+
+
+def test_a_bad_change_is_rolled_back(host: Host) -> None:
+    good = host.good
+    host.write_fleet("version 3\n")
+    host.repository.write("web/etc/rc.local", "#!/bin/sh\nexit 1\n", 0o755)
+    for name in NAMES:
+        host.repository.replace(f"{name}.yaml", "startupDeadline: 90s", "startupDeadline: 12s")
+    host.repository.push("version 3, which never answers")
+    fleet = host.until("rolled back", lambda fleet: fleet.rolled_back() == ["left"], 90)
+    assert fleet.groups["pair"].state == "held"
+    assert [host.ask(name) for name in NAMES] == ["version 2", "version 2"]
+    host.repository.restore(good)
+    host.push("version 2\n")
+
+
+def test_guests_outlive_the_daemon_however_it_ends(host: Host) -> None:
+    before, boots = host.fleet().instances(), host.boot_ids()
+    first = host.daemon_pid()
+    host.container.run("kill", "-KILL", str(first))
+    second = wait_until(lambda: again(host, first), 60, "systemd started the daemon again")
+    assert host.settled().instances() == before
+    host.systemctl("restart", "reconciler.service")
+    assert host.daemon_pid() not in {first, second}
+    assert host.settled().instances() == before
+    assert host.boot_ids() == boots
+
+
+def again(host: Host, former: int) -> int:
+    pid = host.daemon_pid()
+    return pid if pid != former else 0
+
+
+def test_a_reload_is_told_and_looks_at_the_source(host: Host) -> None:
+    pid = host.daemon_pid()
+    host.systemctl("reload", "reconciler.service")
+    assert host.systemctl("is-active", "reconciler.service").stdout.strip() == "active"
+    assert host.daemon_pid() == pid
+
+
+def test_a_daemon_that_hangs_is_replaced_by_the_watchdog(host: Host) -> None:
+    before, boots = host.fleet().instances(), host.boot_ids()
+    folder = host.container.live / "run/systemd/system/reconciler.service.d"
+    folder.mkdir(parents=True)
+    (folder / "soon.conf").write_text("[Service]\nWatchdogSec=3\nRestartSec=1\n")
+    host.systemctl("daemon-reload")
+    host.systemctl("restart", "reconciler.service")
+    hung = host.daemon_pid()
+    kill(inside(host, hung), signal.SIGSTOP)
+    wait_until(lambda: again(host, hung), 60, "the watchdog replaced the daemon")
+    assert "Watchdog timeout" in host.journal()
+    assert host.settled().instances() == before
+    assert host.boot_ids() == boots
+    (folder / "soon.conf").unlink()
+    host.systemctl("daemon-reload")
+
+
+def inside(host: Host, pid: int) -> int:
+    """The pid, out here, of a process in the container."""
+    for path in Path("/proc").glob("[0-9]*/status"):
+        try:
+            numbers = re.search(r"^NSpid:\s+(.*)$", path.read_text(), re.MULTILINE)
+        except OSError:
+            continue
+        if numbers and numbers[1].split()[1:] == [str(pid)]:
+            found = int(path.parent.name)
+            same = (
+                Path(f"/proc/{found}/ns/pid").readlink()
+                == Path(f"/proc/{host.container.leader}/ns/pid").readlink()
+            )
+            if same:
+                return found
+    raise AssertionError(f"no process {pid} in the container")
+
+
+def test_an_upgrade_restarts_the_daemon_and_no_guest(
+    host: Host, package: Path, tmp_path: Path
+) -> None:
+    before, boots, pid = host.fleet().instances(), host.boot_ids(), host.daemon_pid()
+    newer = repacked(package, tmp_path, "99.0.0")
+    (host.container.root / "root" / newer.name).write_bytes(newer.read_bytes())
+    host.apt("install", "--no-install-recommends", f"/root/{newer.name}")
+    assert host.daemon_pid() != pid
+    shown = host.container.run("dpkg-query", "-W", "-f", "${Version}", "reconciler").stdout
+    assert shown == "99.0.0"
+    assert host.settled().instances() == before
+    assert host.boot_ids() == boots
+
+
+def repacked(package: Path, folder: Path, version: str) -> Path:
+    """The same package under a newer version."""
+    tree, made = folder / "tree", folder / f"reconciler_{version}_all.deb"
+    for argv in (
+        ["dpkg-deb", "-R", str(package), str(tree)],
+        ["sed", "-i", f"s/^Version: .*/Version: {version}/", str(tree / "DEBIAN/control")],
+        ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "-b", str(tree), str(made)],
+    ):
+        subprocess.run(argv, check=True, capture_output=True, timeout=120)
+    return made
+
+
+def test_stopping_the_daemon_leaves_guests(host: Host) -> None:
+    boots = host.boot_ids()
+    host.systemctl("stop", "reconciler.socket", "reconciler.service")
+    assert host.boot_ids() == boots
+    host.systemctl("start", "reconciler.socket", "reconciler.service")
+    host.settled()
+    assert host.boot_ids() == boots
+
+
+def test_a_reboot_of_the_host_brings_guests_back_at_their_last_good_generation(host: Host) -> None:
+    before = {name: vm.last_good for name, vm in host.fleet().vms.items()}
+    boots = host.boot_ids()
+    host.container.power_off()
+    host.container.boot()
+    after = host.settled()
+    assert {name: vm.running for name, vm in after.vms.items()} == before
+    assert all(boots[name] != now for name, now in host.boot_ids().items())
+    for name in NAMES:
+        volume = host.container.root / f"var/lib/reconciler/vms/{name}/volumes/data.raw"
+        assert volume.exists()
+
+
+def test_removal_keeps_guests_and_data(host: Host) -> None:
+    boots = host.boot_ids()
+    said = host.apt("remove", "reconciler")
+    assert "guests run on" in said
+    assert host.boot_ids() == boots
+    assert (host.container.root / "var/lib/reconciler/ledger.db").exists()
+    assert (host.container.root / "etc/reconciler/config.toml").exists()
+
+
+def test_a_purge_that_nobody_agreed_to_keeps_data(host: Host) -> None:
+    said = host.apt("purge", "reconciler")
+    assert "/var/lib/reconciler is kept" in said
+    assert (host.container.root / "var/lib/reconciler/vms/left/volumes/data.raw").exists()
+    assert not (host.container.root / "etc/reconciler/config.toml").exists()
+
+
+def test_a_package_that_comes_back_adopts_what_runs_and_an_agreed_purge_removes_all(
+    host: Host, package: Path
+) -> None:
+    boots = host.boot_ids()
+    host.apt("install", "--no-install-recommends", f"/root/{package.name}")
+    host.until("adopted", lambda fleet: set(fleet.pids()) == set(NAMES))
+    assert host.boot_ids() == boots
+    agreed = host.container.root / "root/agreed"
+    agreed.write_text("reconciler reconciler/purge-state boolean true\n")
+    host.container.run("debconf-set-selections", "/root/agreed")
+    host.apt("purge", "reconciler")
+    assert not (host.container.root / "var/lib/reconciler").exists()
+    left = host.systemctl("list-units", "--plain", "--no-legend", "microvm-*.service").stdout
+    assert left == ""
