@@ -1,0 +1,236 @@
+"""Rows 42-44 and 48-51 of the fault matrix: rollouts that flap, pile up, lose their way back or are overtaken."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
+from reconciler.model.names import GroupName, VMName
+from reconciler.planning.policy import Policy
+from tests.fakes.faults import Fault
+from tests.world import World, state, vm
+
+PRUNING = Policy("/state", prune=True, memory_reserve_mib=0, disk_reserve_mib=0)
+
+
+async def settled(desired: DesiredState, policy: Policy | None = None) -> World:
+    world = World(policy)
+    await world.push(desired)
+    await world.settle()
+    return world
+
+
+async def run_for(world: World, seconds: float) -> None:
+    until = world.clock.now().boot + seconds
+    while world.clock.now().boot < until:
+        await world.step()
+        world.clock.advance(0.5)
+
+
+async def test_row_42_flapping_health_starts_the_soak_anew_and_the_deadline_ends_it() -> None:
+    world = await settled(state(vm("web")))
+    await world.push(state(vm("web", "v2", min_healthy=5.0)))
+    while world.hypervisor.running() != {"web": 2}:
+        await world.step()
+    began = world.clock.now().boot
+    while world.hypervisor.running() == {"web": 2}:
+        # Four seconds well, one second ill: never five in a row, and never ill for long enough.
+        ill = (world.clock.now().boot - began) % 5 >= 4
+        world.hypervisor.living("web").fate = "bad" if ill else "good"
+        await world.step()
+        assert world.generation("web", 2).verdict != "committed"
+        world.clock.advance(0.5)
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 1}
+    evidence = world.generation("web", 2).evidence
+    assert evidence is not None
+    assert evidence.kind == "startup-timeout"
+
+
+async def test_row_43_what_the_old_guest_answered_never_counts_for_the_new_one() -> None:
+    world = await settled(state(vm("web")))
+    world.clock.advance(3600.0)
+    await world.step()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v2", min_healthy=10.0)))
+    await world.settle()
+    assert world.generation("web", 2).verdict == "condemned"
+    assert world.hypervisor.running() == {"web": 1}
+
+
+async def test_row_44_a_revision_that_is_bad_for_500_vms_takes_no_more_down_than_allowed() -> None:
+    groups = tuple(GroupSpec(GroupName(f"g{n}")) for n in range(20))
+
+    def fleet(content: str) -> DesiredState:
+        members = [
+            vm(f"vm-{n:03}", content, group=f"g{n % 20}", min_healthy=1.0) for n in range(500)
+        ]
+        return state(*members, groups=groups)
+
+    world = await settled(
+        fleet("v1"), replace(PRUNING, max_builds=500, max_rollbacks_per_hour=1000)
+    )
+    world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
+    least = []
+    world.on_pass = lambda: least.append(len(world.hypervisor.running()))
+    await world.push(fleet("v2"))
+    await world.settle()
+    assert min(least) == 480, "one a group"
+    assert len(world.events("rolled-back")) == 20
+    assert set(world.hypervisor.running().values()) == {1}
+    assert len(world.hypervisor.running()) == 500
+    assert all(world.hold(group.name) is not None for group in groups)
+
+
+async def test_row_44_after_many_failures_within_the_hour_nothing_that_serves_is_changed() -> None:
+    names = [f"vm-{n}" for n in range(6)]
+    groups = (GroupSpec(GroupName("g"), on_failure="continue"),)
+    policy = Policy("/s", memory_reserve_mib=0, disk_reserve_mib=0, max_rollbacks_per_hour=3)
+
+    def fleet(content: str) -> DesiredState:
+        return state(*(vm(n, content, group="g", min_healthy=1.0) for n in names), groups=groups)
+
+    world = await settled(fleet("v1"), policy)
+    world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
+    await world.push(fleet("v2"))
+    await run_for(world, 600.0)
+    assert len(world.events("rolled-back")) == 3
+    assert "max_rollbacks_per_hour" in world.why("vm-5")
+    assert world.hypervisor.running() == dict.fromkeys(names, 1)
+    world.hypervisor.behaviour = lambda _m: "good"
+    world.clock.advance(3600.0)
+    await world.settle()
+    assert world.hypervisor.running()[VMName("vm-5")] == 2, "and goes on when the hour is over"
+
+
+async def test_row_48_collection_in_the_middle_of_rollouts_takes_nothing_that_is_needed() -> None:
+    world = await settled(state(vm("web"), vm("db")))
+
+    def needed() -> None:
+        for name, number in world.hypervisor.running().items():
+            good = world.record(name).last_good
+            for spec in (world.generation(name, number).spec, good.spec if good else None):
+                keys = {layer.key for layer in spec.layers} if spec else set()
+                assert keys <= world.images.layers(), f"{name} lacks what it runs or goes back to"
+
+    world.on_pass = needed
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation % 3 == 0 else "good"
+    for number in range(2, 14):
+        await world.push(state(vm("web", f"v{number}"), vm("db", f"v{number // 2}")))
+        await run_for(world, 20.0)
+    await world.settle()
+    assert len(world.images.collected) > 5, "there was much to collect"
+
+
+async def test_row_49_a_way_back_that_is_missing_and_cannot_be_made_refuses_the_update() -> None:
+    world = await settled(state(vm("web")))
+    layer = vm("web").layers[0].key
+    world.images.lose(layer)
+    world.images.bad.add(layer)
+    await world.push(state(vm("web", "v2")))
+    await run_for(world, 120.0)
+    assert world.hypervisor.running() == {"web": 1}
+    assert world.hypervisor.stops["web"] == 0
+    assert any("the way back lacks" in wait.why for wait in world.status().vms[0].waits)
+    await world.push(state(vm("web", "v2"), vm("first")))
+    await run_for(world, 20.0)
+    assert world.hypervisor.running() == {"web": 1, "first": 1}, "a first one has no way back"
+
+
+async def test_row_49_a_way_back_that_is_missing_is_made_again_before_anything_stops() -> None:
+    world = await settled(state(vm("web")))
+    world.images.lose(vm("web").layers[0].key)
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v2")))
+    await world.settle()
+    assert world.images.built.count(vm("web").layers[0].key) == 2
+    assert world.hypervisor.running() == {"web": 1}
+    assert world.events("rolled-back")
+
+
+FAILING: tuple[Fault, ...] = ("error", "hang")
+
+
+@pytest.mark.parametrize("fault", FAILING)
+async def test_row_50_a_rollback_whose_start_fails_or_hangs_ends_in_quarantine_in_time(
+    fault: Fault,
+) -> None:
+    world = await settled(state(vm("web"), vm("other")))
+    world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
+    starts = itertools.count()
+    world.faults.chooser = lambda _n, call: fault if call == "start" and next(starts) > 0 else None
+    await world.push(state(vm("web", "v2"), vm("other")))
+    while world.record("web").rollback is None:
+        await world.step()
+        world.clock.advance(0.1)
+    began = world.clock.now().boot
+    while world.record("web").quarantine is None:
+        await world.step()
+        world.clock.advance(0.5)
+        # 57 s are its rollback's deadline; a start under way is waited for, 45 s at most.
+        assert world.clock.now().boot - began < 57 + 45 + 1
+    await run_for(world, 600.0)
+    assert "rolling back failed: not started in time" in world.why("web")
+    assert world.meter.counts["rollback failed"] == 1
+    assert world.hypervisor.running() == {"other": 1}
+
+
+OVERTAKERS: dict[str, tuple[VMSpec, ...]] = {
+    "a-fix": (vm("web", "v3"), vm("db")),
+    "a-revert": (vm("web", "v1"), vm("db")),
+    "another-bad-one": (vm("web", "bad"), vm("db")),
+    "its-removal": (vm("db"),),
+    "a-new-name": (vm("shop", "v1"), vm("db")),
+    "in-place-only": (vm("web", "v2", labels={"tier": "front"}), vm("db")),
+}
+ENDS = {
+    "a-fix": {"web": "v3", "db": "v1"},
+    "a-revert": {"web": "v1", "db": "v1"},
+    "another-bad-one": {"web": "v1", "db": "v1"},
+    "its-removal": {"db": "v1"},
+    "a-new-name": {"shop": "v1", "db": "v1"},
+    "in-place-only": {"web": "v1", "db": "v1"},
+}
+
+
+@pytest.mark.parametrize("moment", range(18))
+@pytest.mark.parametrize("commit", OVERTAKERS)
+async def test_row_51_a_new_commit_in_any_state_of_a_failing_rollout_ends_at_the_newest_good_one(
+    commit: str, moment: int
+) -> None:
+    world = await settled(state(vm("web"), vm("db")), PRUNING)
+    bad = {f"/state/layers/{vm('web', c).layers[0].key}/image" for c in ("v2", "bad")}
+    world.hypervisor.behaviour = lambda m: "bad" if m.layers[-1].path in bad else "good"
+    await world.push(state(vm("web", "v2"), vm("db")))
+    for passed in range(moment):
+        await world.step()
+        world.clock.advance(0.0 if passed < 8 else 5.0)
+    await world.push(state(*OVERTAKERS[commit]))
+    await world.settle()
+    contents = {
+        name: next(
+            c for c in ("v1", "v2", "v3", "bad")
+            if world.generation(name, number).spec.layers == vm(name, c).layers
+        )
+        for name, number in world.hypervisor.running().items()
+    }  # fmt: skip
+    assert contents == ENDS[commit]
+    assert world.hypervisor.starts["db"] == 1
+
+
+async def test_row_51_a_revert_waits_neither_for_a_canary_nor_for_approval() -> None:
+    spec = GroupSpec(GroupName("g"), canary=(VMName("a"),), canary_soak=600.0)
+
+    def fleet(content: str, group: GroupSpec) -> DesiredState:
+        return state(*(vm(n, content, group="g", min_healthy=1.0) for n in "ab"), groups=(group,))
+
+    world = await settled(fleet("v1", spec))
+    await world.push(fleet("v2", spec))
+    await run_for(world, 30.0)
+    assert world.hypervisor.running() == {"a": 2, "b": 1}
+    await world.push(fleet("v1", replace(spec, approval="manual")))
+    await run_for(world, 30.0)
+    assert [world.last_good(n).spec.layers for n in "ab"] == [vm(n).layers for n in "ab"]
