@@ -48,7 +48,7 @@ def colored(states: tuple[str, ...], colors: dict[str, str]) -> dict[int, tuple[
 def fleet() -> Dashboard:
     return board(
         "fleet", "Fleet", "What runs on the hosts, how well it is, and what it should be.",
-        [("Now", [*_numbers(), _table()]), ("Over time", _over_time())],
+        [("Now", [*_numbers(), _table()]), ("Over time", _over_time()), ("Guests", _guests())],
         variables=(INSTANCE, GROUP, VM),
     )  # fmt: skip
 
@@ -136,5 +136,30 @@ def _over_time() -> list[Panel]:
             "Restarts", "Guests started anew, by what for.",
             [query(f"sum by (reason) (increase(reconciler_vm_restarts_total{{{CHOSEN}}}[$__interval]))", "{{reason}}")],
             stacked=True, colors={"crash": RED, "rollback": ORANGE, "rollout": BLUE, "manual": GREY},
+        ),
+    ]  # fmt: skip
+
+
+def _guests() -> list[Panel]:
+    def each(metric: str) -> str:
+        return f"sum by (vm) (rate(reconciler_vm_{metric}{{{CHOSEN}}}[$__rate_interval]))"
+
+    return [
+        lines(
+            "CPU of guests", "Of each VMM process: 1 is one core of the host.",
+            [query(each("cpu_seconds_total"), "{{vm}}")],
+        ),
+        lines(
+            "Memory of guests", "Resident, of each VMM process.",
+            [query(f"sum by (vm) (reconciler_vm_resident_memory_bytes{{{CHOSEN}}})", "{{vm}}")],
+            unit="bytes",
+        ),
+        lines(
+            "Read from disks", "What the host's page cache had is not counted.",
+            [query(each("disk_read_bytes_total"), "{{vm}}")], unit="Bps",
+        ),
+        lines(
+            "Written to disks", "By each VMM process.",
+            [query(each("disk_written_bytes_total"), "{{vm}}")], unit="Bps",
         ),
     ]  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import get_args
 
+from reconciler.metrics.guests import Usage, usages
 from reconciler.model.status import (
     FleetStatus,
     GroupStatus,
@@ -33,6 +34,7 @@ def render(status: FleetStatus) -> bytes:
         *_source_lines(status),
         *_group_lines(status.groups, _blocked_by_group(status.vms)),
         *_vm_lines(status.vms),
+        *_usage_lines(usages(status.vms)),
     ]
     lines.append("")
     return "\n".join(lines).encode()
@@ -190,3 +192,32 @@ def _restarts(labelled: Iterable[tuple[str, VMStatus]]) -> Iterator[str]:
         counts = none | dict(vm.restarts) if vm.restarts else none
         for reason, count in counts.items():
             yield f"{{{of},reason={_quoted(reason)}}} {count}"
+
+
+def _usage_lines(found: dict[str, Usage]) -> Iterator[str]:
+    labelled = [(f"vm={_quoted(name)}", usage) for name, usage in found.items()]
+
+    def family(
+        name: str, kind: str, text: str, value: Callable[[Usage], float | None]
+    ) -> Iterator[str]:
+        series = ((of, value(usage)) for of, usage in labelled)
+        return _family(
+            f"vm_{name}", kind, text, [f"{{{of}}} {v}" for of, v in series if v is not None]
+        )
+
+    yield from family(
+        "cpu_seconds_total", "counter", "CPU time of its VMM process.", lambda u: u.cpu_seconds
+    )
+    yield from family(
+        "resident_memory_bytes", "gauge", "Memory of its VMM process.", lambda u: u.resident_bytes
+    )
+    yield from family(
+        "disk_read_bytes_total",
+        "counter",
+        "Read from disks by its VMM process.",
+        lambda u: u.read_bytes,
+    )
+    yield from family(
+        "disk_written_bytes_total", "counter", "Written to disks by its VMM process.",
+        lambda u: u.written_bytes,
+    )  # fmt: skip
