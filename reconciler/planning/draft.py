@@ -131,6 +131,7 @@ class Draft:
     wake: float | None = None
     probes: dict[InstanceId, ProbePlan] = field(default_factory=dict)
     differences: dict[VMName, tuple[FieldChange, ...]] = field(default_factory=dict)
+    at_stake: set[VMName] | None = None
     memory_left: int = 0
     """MiB that may still be given to guests in this pass."""
     suspended: Suspension | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from reconciler.model.desired import GroupSpec
+from reconciler.model.names import VMName
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.health import passing_for
 from reconciler.planning.windows import opening
@@ -46,11 +47,11 @@ def _dependencies(draft: Draft, standing: Standing) -> bool:
 
 def _breaker(draft: Draft, standing: Standing) -> bool:
     """Many failures at once mean that the host is ill, not the guests: nothing healthy is changed."""
-    if _broken(standing):
+    if _broken(standing) or standing.name in at_stake(draft):
         return True
     recent = draft.recent_failures(ROLLBACKS_COUNT)
     if len(recent) < draft.policy.max_rollbacks_per_hour:
-        return True
+        return _leaves_room(draft, standing, len(recent))
     left = min(recent) + ROLLBACKS_COUNT - draft.now.wall
     draft.wait(
         "breaker", standing.name,
@@ -58,6 +59,35 @@ def _breaker(draft: Draft, standing: Standing) -> bool:
         " that serves is changed until that has passed", draft.now.boot + max(left, 1.0),
     )  # fmt: skip
     return False
+
+
+def _leaves_room(draft: Draft, standing: Standing, failed: int) -> bool:
+    """Each of those under way may fail: they, too, are never more than may fail in an hour."""
+    under_way = len(at_stake(draft))
+    if failed + under_way < draft.policy.max_rollbacks_per_hour:
+        return True
+    draft.wait(
+        "breaker", standing.name,
+        f"{under_way} new generations are under way and {failed} failed within the hour: no more"
+        " at once than may fail (policy.max_rollbacks_per_hour)",
+    )  # fmt: skip
+    return False
+
+
+def at_stake(draft: Draft) -> set[VMName]:
+    """VMs that have something to go back to, and whose new generation is under way."""
+    if draft.at_stake is None:
+        draft.at_stake = {s.name for s in draft.standings.values() if _under_way(s)}
+    return draft.at_stake
+
+
+def _under_way(standing: Standing) -> bool:
+    record = standing.record
+    newest = record.generations[-1] if record.generations else None
+    if record.last_good is None or newest is None or newest.verdict != "trial":
+        return False
+    left = standing.guest is None or record.stop is not None
+    return record.quarantine is None and (left or standing.running == newest.number)
 
 
 def _canaries(draft: Draft, standing: Standing, group: GroupSpec) -> bool:

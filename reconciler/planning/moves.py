@@ -9,7 +9,7 @@ from reconciler.model.record import StopCause
 from reconciler.planning.absorb import crashed
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
-from reconciler.planning.gates import may_begin
+from reconciler.planning.gates import at_stake, may_begin
 from reconciler.planning.images import Needs
 from reconciler.planning.preflight import claim_memory, images_ready, missing_images, preflight
 from reconciler.planning.rollout import Budget
@@ -106,6 +106,8 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
     if not preflight(draft, standing, spec) or not budget.take(standing):
         return
     claim_memory(draft, standing, spec)
+    if fresh and record.last_good is not None:
+        at_stake(draft).add(standing.name)
     if target.generation is None:
         create(draft, standing, spec)
         return

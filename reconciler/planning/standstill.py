@@ -31,7 +31,8 @@ def _restart(draft: Draft, record: VMRecord) -> VMRecord:
     # A start of another boot stays as it is: it tells that the host went down, and not the guest.
     if start is not None and start.deadline.boot_id == now.boot_id:
         tried = record.generation(start.generation)
-        if tried is not None and start.deadline.passed(now.boot, now.boot_id):
+        open_ = tried is not None and (tried.verdict == "trial" or rollback is not None)
+        if tried is not None and open_ and start.deadline.passed(now.boot, now.boot_id):
             fresh = draft.deadline(tried.spec.health.startup_deadline)
             record = replace(record, start=replace(start, deadline=fresh))
     if rollback is not None and rollback.deadline.passed(now.boot, now.boot_id):

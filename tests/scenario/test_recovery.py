@@ -211,3 +211,14 @@ async def test_a_broken_prober_neither_commits_nor_condemns() -> None:
     assert world.hypervisor.running() == {"web": 2}
     assert world.generation("web", 2).verdict == "trial"
     assert "could not be asked" in world.why("web")
+
+
+async def test_a_fresh_daemon_with_nothing_to_do_writes_nothing() -> None:
+    world = World()
+    await world.push(state(vm("db"), vm("web")))
+    await world.settle()
+    world.clock.advance(3600.0)
+    await world.restart()
+    writes = world.ledger.writes
+    await world.settle()
+    assert world.ledger.writes == writes
