@@ -1,0 +1,95 @@
+"""What systemd is told of a guest; `tests/systemd` shows that it obeys."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from reconciler.model.machine import Disk, Forward, Launch, Machine, UserNetwork
+from reconciler.model.names import VMName
+from reconciler.supervisor.systemd_unit import Place, properties, unit_name, user_name
+from tests.contract.vmms import a_guest
+
+STATE = Path("/var/lib/reconciler")
+PLACE = Place(STATE, flock="/usr/bin/flock", program="/usr/bin/qemu", kvm_group="kvm")
+NETWORK = UserNetwork("52:54:00:00:00:01", (Forward(8080, 80),))
+MOST_USER_NAME = 31
+
+
+def a_machine() -> tuple[Machine, Launch]:
+    return a_guest(STATE / "vms", ("qemu", "-M", "microvm"))
+
+
+def told(machine: Machine, launch: Launch | None = None) -> dict[str, Any]:
+    """By name, without the filters that are told twice."""
+    given = properties(machine, launch or a_machine()[1], PLACE)
+    return {name: variant.value for name, variant in given if name != "SystemCallFilter"}
+
+
+def test_the_vmm_is_started_by_the_lock_that_it_keeps() -> None:
+    (path, argv, ignored), *others = told(*a_machine())["ExecStart"]
+    assert others == []
+    assert (path, ignored) == ("/usr/bin/flock", False)
+    assert argv == [
+        *("flock", "--nonblock", "--no-fork", "--conflict-exit-code", "75", "lock"),
+        *("/usr/bin/qemu", "-M", "microvm"),
+    ]
+
+
+def test_limits_follow_from_the_machine() -> None:
+    machine, _ = a_machine()
+    found = told(replace(machine, vcpu=3, memory_mib=1000))
+    assert found["MemoryMax"] == (1000 + 256) * 1024 * 1024
+    assert found["CPUWeight"] == 300
+    assert found["CPUQuotaPerSecUSec"] == 4_000_000
+    assert found["TasksMax"] == 67
+    assert found["LimitCORE"] == 0
+
+
+def test_only_a_guest_on_kvm_reaches_a_device() -> None:
+    machine, _ = a_machine()
+    emulated, real = told(machine), told(replace(machine, accel="kvm"))
+    assert emulated["PrivateDevices"]
+    assert "DeviceAllow" not in emulated
+    assert "SupplementaryGroups" not in emulated
+    assert real["DeviceAllow"] == [["/dev/kvm", "rw"]]
+    assert real["SupplementaryGroups"] == ["kvm"]
+    assert real["DevicePolicy"] == emulated["DevicePolicy"] == "closed"
+
+
+def test_a_guest_without_networks_has_no_network() -> None:
+    machine, _ = a_machine()
+    assert told(machine)["PrivateNetwork"]
+    assert told(machine)["RestrictAddressFamilies"] == [True, ["AF_UNIX"]]
+    assert not told(replace(machine, networks=(NETWORK,)))["PrivateNetwork"]
+
+
+def test_only_a_guest_with_a_low_port_gets_a_capability() -> None:
+    machine, _ = a_machine()
+    low = UserNetwork(NETWORK.mac, (Forward(80, 80),))
+    ordinary, special = (
+        told(replace(machine, networks=(NETWORK,))),
+        told(replace(machine, networks=(low,))),
+    )
+    assert ordinary["CapabilityBoundingSet"] == ordinary["AmbientCapabilities"] == 0
+    assert special["CapabilityBoundingSet"] == special["AmbientCapabilities"] == 1 << 10
+    assert ordinary["PrivateUsers"]
+    assert not special["PrivateUsers"]
+
+
+def test_of_the_state_a_guest_sees_its_folder_and_its_images() -> None:
+    machine, _ = a_machine()
+    layer = Disk(str(STATE / "layers/1/image"), "layer0", read_only=True)
+    kernel = str(STATE / "kernels/2/vmlinuz")
+    found = told(replace(machine, layers=(layer,), kernel=kernel, initrd="/boot/initrd"))
+    assert found["TemporaryFileSystem"] == [[str(STATE), "ro"]]
+    assert [bind[0] for bind in found["BindPaths"]] == [str(STATE / "vms/web")]
+    assert [bind[0] for bind in found["BindReadOnlyPaths"]] == [kernel, layer.path]
+
+
+def test_each_vm_has_a_unit_and_a_user_of_its_own_and_long_names_fit() -> None:
+    names = [VMName("web"), VMName("a" * 40), VMName("a" * 39 + "b")]
+    assert len({user_name(name) for name in names}) == 3
+    assert all(len(user_name(name)) <= MOST_USER_NAME for name in names)
+    assert unit_name(names[0]) == "microvm-web.service"

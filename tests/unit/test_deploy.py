@@ -1,0 +1,82 @@
+"""What is installed agrees with the code."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli.app import MODULES
+from reconciler.config import Config, parse_config
+from reconciler.supervisor.systemd_unit import GROUP, SLICE
+
+DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
+if not DEPLOY.is_dir():
+    pytest.skip("nothing to deploy beside this code", allow_module_level=True)
+CONFIG = (DEPLOY / "config/config.toml").read_text(encoding="utf-8")
+SCRIPTS = ("debian/postinst", "debian/prerm", "debian/postrm", "libexec/reconciler")
+
+
+def commands() -> set[str]:
+    return {command for group in MODULES.values() for command in group}
+
+
+def test_the_shipped_config_is_valid_as_it_is() -> None:
+    config = parse_config(tomllib.loads(CONFIG), "config.toml")
+    assert config.supervisor == "systemd"
+
+
+def test_what_the_shipped_config_leaves_out_is_the_default_that_it_names() -> None:
+    text = re.sub(r"^#(\w+ = )", r"\1", CONFIG, flags=re.MULTILINE)
+    shown = parse_config(tomllib.loads(text), "config.toml").model_dump()
+    assumed = parse_config(tomllib.loads(CONFIG), "config.toml").model_dump()
+    examples = {"branch", "ssh_key", "known_hosts"}
+    for section, values in shown.items():
+        if isinstance(values, dict):
+            for key in values.keys() - examples:
+                assert values[key] == assumed[section][key], f"{section}.{key}"
+
+
+def words(what: str) -> str:
+    argv = [sys.executable, str(DEPLOY / "debian/words.py"), what]
+    return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
+
+
+def test_completion_knows_every_command_and_is_sound_shell(tmp_path: Path) -> None:
+    text = words("completion")
+    listed = re.search(r'commands="([^"]*)"', text)
+    assert listed
+    assert set(listed[1].split()) == commands()
+    file = tmp_path / "completion"
+    file.write_text(text)
+    assert subprocess.run(["bash", "-n", str(file)], check=False).returncode == 0
+
+
+def test_the_manual_has_every_command_with_what_it_does() -> None:
+    entries = re.findall(r'^\.TP\n\.B "(\w+)[^"]*"\n\\&(\S.*)$', words("manual"), re.MULTILINE)
+    assert {name for name, _ in entries} == commands()
+
+
+def test_units_and_users_are_those_that_the_code_means() -> None:
+    service = (DEPLOY / "systemd/reconciler.service").read_text(encoding="utf-8")
+    socket = (DEPLOY / "systemd/reconciler.socket").read_text(encoding="utf-8")
+    assert (DEPLOY / "systemd" / SLICE).is_file()
+    assert f"SupplementaryGroups={GROUP}\n" in service
+    assert f"g {GROUP} -\n" in (DEPLOY / "sysusers.d/reconciler.conf").read_text(encoding="utf-8")
+    assert "RestartPreventExitStatus=78\n" in service
+    default = Config.model_fields["control_socket"].default
+    assert f"ListenStream={default}\n" in socket
+    assert "FileDescriptorName=control\n" in socket
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_are_sound_shell(script: str) -> None:
+    path = str(DEPLOY / script)
+    assert subprocess.run(["sh", "-n", path], check=False).returncode == 0
+    if shutil.which("shellcheck"):
+        assert subprocess.run(["shellcheck", path], check=False).returncode == 0
