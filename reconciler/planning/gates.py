@@ -46,30 +46,25 @@ def _dependencies(draft: Draft, standing: Standing) -> bool:
 
 
 def _breaker(draft: Draft, standing: Standing) -> bool:
-    """Many failures at once mean that the host is ill, not the guests: nothing healthy is changed."""
+    """Many failures at once mean that the host is ill, not the guests: nothing healthy is changed.
+
+    What is under way may fail, too: at no time is more at stake than may fail within an hour.
+    """
     if _broken(standing) or standing.name in at_stake(draft):
         return True
-    recent = draft.recent_failures(ROLLBACKS_COUNT)
-    if len(recent) < draft.policy.max_rollbacks_per_hour:
-        return _leaves_room(draft, standing, len(recent))
+    recent, under_way = draft.recent_failures(ROLLBACKS_COUNT), len(at_stake(draft))
+    if len(recent) + under_way < draft.policy.max_rollbacks_per_hour:
+        return True
+    if under_way:
+        why = f"{under_way} new generations are under way and {len(recent)} failed within the hour"
+        limit = "(policy.max_rollbacks_per_hour): it is this VM's turn when one of them is healthy"
+        draft.wait("breaker", standing.name, f"{why} {limit}")
+        return False
     left = min(recent) + ROLLBACKS_COUNT - draft.now.wall
     draft.wait(
         "breaker", standing.name,
         f"{len(recent)} generations failed within the hour (policy.max_rollbacks_per_hour): nothing"
         " that serves is changed until that has passed", draft.now.boot + max(left, 1.0),
-    )  # fmt: skip
-    return False
-
-
-def _leaves_room(draft: Draft, standing: Standing, failed: int) -> bool:
-    """Each of those under way may fail: they, too, are never more than may fail in an hour."""
-    under_way = len(at_stake(draft))
-    if failed + under_way < draft.policy.max_rollbacks_per_hour:
-        return True
-    draft.wait(
-        "breaker", standing.name,
-        f"{under_way} new generations are under way and {failed} failed within the hour: no more"
-        " at once than may fail (policy.max_rollbacks_per_hour)",
     )  # fmt: skip
     return False
 

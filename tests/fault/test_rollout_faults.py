@@ -85,6 +85,32 @@ async def test_row_44_a_revision_that_is_bad_for_500_vms_takes_no_more_down_than
     assert all(world.hold(group.name) is not None for group in groups)
 
 
+async def test_row_44_of_many_vms_without_a_group_no_more_fail_than_may_within_the_hour() -> None:
+    names = [f"vm-{n:02}" for n in range(50)]
+    world = await settled(state(*map(vm, names)), replace(PRUNING, max_builds=50))
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    least = []
+    world.on_pass = lambda: least.append(sum(n == 1 for n in world.hypervisor.running().values()))
+    await world.push(state(*(vm(name, "v2") for name in names)))
+    await run_for(world, 120.0)
+    assert min(least) == 40
+    assert len(world.events("rolled-back")) == 10
+    assert world.hypervisor.running() == dict.fromkeys(names, 1)
+
+
+async def test_row_44_a_good_revision_reaches_many_vms_without_a_group_a_few_at_a_time() -> None:
+    names = [f"vm-{n:02}" for n in range(50)]
+    world = await settled(state(*map(vm, names)), replace(PRUNING, max_builds=50))
+    trials: list[int] = []
+    world.on_pass = lambda: trials.append(
+        sum(world.record(n).generations[-1].verdict == "trial" for n in names)
+    )
+    await world.push(state(*(vm(name, "v2") for name in names)))
+    await world.settle()
+    assert max(trials) == 10
+    assert world.hypervisor.running() == dict.fromkeys(names, 2)
+
+
 async def test_row_44_after_many_failures_within_the_hour_nothing_that_serves_is_changed() -> None:
     names = [f"vm-{n}" for n in range(6)]
     groups = (GroupSpec(GroupName("g"), on_failure="continue"),)

@@ -213,8 +213,22 @@ MUTANTS = (
     Mutant(
         "the host's breaker never opens",
         "reconciler/planning/gates.py",
+        "if len(recent) + under_way < draft.policy.max_rollbacks_per_hour:",
+        "if len(recent) + under_way < draft.policy.max_rollbacks_per_hour + 1000:",
+    ),
+    Mutant(
+        "what is under way does not count towards the host's breaker",
+        "reconciler/planning/gates.py",
+        "if len(recent) + under_way < draft.policy.max_rollbacks_per_hour:",
         "if len(recent) < draft.policy.max_rollbacks_per_hour:",
-        "if len(recent) < draft.policy.max_rollbacks_per_hour + 1000:",
+        (*PLANNING, "tests/fault/test_rollout_faults.py"),
+    ),
+    Mutant(
+        "deadlines run on while nobody looks",
+        "reconciler/planning/standstill.py",
+        "    if not draft.observed.blind:",
+        "    if draft.observed.blind or not draft.observed.blind:",
+        (*PLANNING, "tests/fault/test_engine_faults.py"),
     ),
     Mutant(
         "a start that just ended is begun again",
