@@ -71,6 +71,7 @@ def test_an_update_and_a_rollback_are_watched_without_loading_the_page_again(
     keyboard_and_phone(browser)
     one_vm(browser, f"{home}vm/{WEB[0]}")
     assert browser.complaints == []
+    the_daemon_goes_and_comes(fleet, browser)
 
 
 def keyboard_and_phone(browser: Browser) -> None:
@@ -92,3 +93,12 @@ def one_vm(browser: Browser, url: str) -> None:
     browser.size(390, 844)
     assert no_wider_than_the_window(browser)
     browser.picture(PICTURES / "vm-phone.png")
+
+
+def the_daemon_goes_and_comes(fleet: Harness, browser: Browser) -> None:
+    browser.value("window.loadedOnce = true")
+    fleet.daemon.kill()
+    watch(browser, "#live", "not connected")
+    fleet.daemon.start()
+    watch(browser, "#live", "live", deadline=30.0)
+    assert browser.value("window.loadedOnce") is True

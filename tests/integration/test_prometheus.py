@@ -80,6 +80,14 @@ def test_the_whole_story_is_in_prometheus_the_alert_and_every_panel(
         assert prometheus.value(f"reconciler_vm_desired_generation{of}") == vm.desired
         assert prometheus.value(f"reconciler_vm_last_good_generation{of}") == vm.last_good
         assert prometheus.value(f"reconciler_vm_healthy{of}") == vm.healthy
+    page = json.loads(fleet.http("/api/status")[1])
+    command = json.loads(fleet.daemon.cli("status", "-o", "json").stdout)
+    assert {vm["name"]: vm["generation"] for vm in page["vms"]} == {
+        vm["name"]: vm["generation"] for vm in command["vms"]
+    }
+    assert [vm["name"] for vm in page["vms"] if vm["sync"] == "blocked"] == [WEB[0]]
+    assert "condemned" in fleet.http(f"/vm/{WEB[0]}")[1]
+
     silent = [
         query
         for path in sorted(DASHBOARDS.glob("*.json"))

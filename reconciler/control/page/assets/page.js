@@ -78,12 +78,17 @@
   tellTimes();
   setInterval(tellTimes, 5000);
   for (const pre of document.querySelectorAll("#console pre")) pre.scrollTop = pre.scrollHeight;
-  if (address) {
+  // A lost connection is tried again by the browser itself; one that was refused is not.
+  const connect = () => {
     const source = new EventSource(address);
     source.addEventListener("open", () => say("live", "good"));
-    source.addEventListener("error", () => say("not connected; what you see may be old", "bad"));
+    source.addEventListener("error", () => {
+      say("not connected; what you see may be old", "bad");
+      if (source.readyState === EventSource.CLOSED) setTimeout(connect, 10000);
+    });
     source.addEventListener("pieces", take);
-  }
+  };
+  if (address) connect();
   document.addEventListener("keydown", (event) => {
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
     if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {
