@@ -50,7 +50,10 @@ def _growth(
         f"{times} x the least of {smaller:,} VMs", target_ratio=LINEAR,
         spread=spread_of(values, "ms"),
         note="the least of each, as whatever else the machine does only adds",
-        details={f"calls a VM at {n:,} VMs": round(count / n, 2) for n, count in calls.items()},
+        details={
+            "ratio of medians": round(median(values) / median(ms(seconds[smaller])) / times, 2),
+            **{f"calls a VM at {n:,} VMs": round(count / n, 2) for n, count in calls.items()},
+        },
     )  # fmt: skip
 
 
