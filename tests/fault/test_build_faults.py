@@ -1,0 +1,125 @@
+"""Rows 19 and 45-47 of the fault matrix: builds that fail or hang, and images that go or differ."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from reconciler.errors import BuildUnavailable
+from reconciler.model.image import BuiltImage, LayerSpec
+from reconciler.model.names import VMName
+from tests.world import World, state, vm
+
+LAYER = vm("web", "v2").layers[0].key
+
+
+async def settled() -> World:
+    world = World()
+    await world.push(state(vm("web"), vm("other")))
+    await world.settle()
+    return world
+
+
+async def run_for(world: World, seconds: float) -> None:
+    until = world.clock.now().boot + seconds
+    while world.clock.now().boot < until:
+        await world.step()
+        world.clock.advance(0.5)
+
+
+async def test_row_19_a_disk_that_is_full_while_building_touches_no_vm_and_is_tried_again() -> None:
+    world = await settled()
+    pauses: list[float] = []
+    full = True
+    build = world.images.build_layer
+
+    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+        if full and spec.key == LAYER:
+            pauses.append(world.clock.now().boot)
+            raise BuildUnavailable("no space left", kind="disk-full")
+        return await build(spec, repository)
+
+    world.images.build_layer = build_layer  # type: ignore[method-assign]
+    await world.push(state(vm("web", "v2"), vm("other", "v2")))
+    await run_for(world, 120.0)
+    assert world.hypervisor.running() == {"web": 1, "other": 2}
+    assert world.hypervisor.stops["web"] == 0
+    assert "no space left" in world.why("web")
+    assert world.record("web").blocked == (), "the disk is full, not the generation bad"
+    gaps = [later - earlier for earlier, later in itertools.pairwise(pauses)]
+    assert gaps == sorted(gaps)
+    assert len(gaps) in range(2, 7), "tried again, with pauses that grow"
+    full = False
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2, "other": 2}
+
+
+async def test_row_45_a_build_that_hangs_delays_nobody_else_and_touches_no_guest() -> None:
+    world = await settled()
+    build, cancelled = world.images.build_layer, list[str]()
+
+    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+        if spec.key == LAYER:
+            try:
+                await world.clock.sleep(900.0)
+            finally:
+                cancelled.append(spec.key)
+            raise BuildUnavailable("the builder ran past its deadline, and was killed")
+        return await build(spec, repository)
+
+    world.images.build_layer = build_layer  # type: ignore[method-assign]
+    await world.push(state(vm("web", "v2"), vm("other", "v2")))
+    await run_for(world, 60.0)
+    assert world.hypervisor.running() == {"web": 1, "other": 2}
+    assert "is being built" in world.why("web")
+    await world.restart()
+    assert cancelled == [LAYER], "its worker does not outlive the daemon"
+    world.images.build_layer = build  # type: ignore[method-assign]
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2, "other": 2}
+
+
+async def test_row_45_the_time_of_a_build_is_not_charged_to_the_guest() -> None:
+    world = await settled()
+    build = world.images.build_layer
+
+    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+        await world.clock.sleep(50.0)  # startupDeadline is 30 s
+        return await build(spec, repository)
+
+    world.images.build_layer = build_layer  # type: ignore[method-assign]
+    await world.push(state(vm("web", "v2"), vm("other")))
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2, "other": 1}
+
+
+async def test_row_46_a_build_that_gives_other_bytes_each_time_restarts_nothing() -> None:
+    world = await settled()
+    build, sums = world.images.build_layer, list[str]()
+
+    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+        built = await build(spec, repository)
+        sums.append(f"{len(sums):064x}")
+        return BuiltImage(built.key, built.size_bytes, sums[-1], built.seconds)
+
+    world.images.build_layer = build_layer  # type: ignore[method-assign]
+    for _ in range(3):
+        world.images.lose(vm("web").layers[0].key)
+        await world.push(state(vm("web"), vm("other"), revision=f"{len(sums):040x}"))
+        await world.settle()
+    assert len(set(sums)) == 3
+    assert world.hypervisor.starts == {"web": 1, "other": 1}, "the inputs are what it is named by"
+
+
+async def test_row_47_an_image_that_vanished_is_built_again_and_its_guest_runs_on() -> None:
+    world = await settled()
+    key = vm("web").layers[0].key
+    world.images.lose(key)
+    await run_for(world, 20.0)
+    assert key in world.images.layers()
+    assert world.hypervisor.starts["web"] == 1
+    world.images.lose(key)
+    world.hypervisor.kill("web")
+    await run_for(world, 30.0)
+    assert world.hypervisor.running()[VMName("web")] == 1, "and is started once it is back"
+    assert world.images.built.count(key) == 3
