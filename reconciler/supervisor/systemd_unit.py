@@ -120,10 +120,8 @@ def _identity(machine: Machine, place: Place) -> Iterator[Property]:
     if machine.accel == "kvm" and place.kvm_group:
         yield "SupplementaryGroups", Variant("as", [place.kvm_group])
     yield "UMask", Variant("u", 0o007)  # the daemon reaches sockets as a member of the group
-    low = _takes_low_ports(machine)
-    # A user namespace of its own would make the capability worthless.
-    yield "PrivateUsers", Variant("b", not low)
-    capabilities = CAP_NET_BIND_SERVICE if low else 0
+    # No PrivateUsers=: where the host's administrator forbids user namespaces, nothing would start.
+    capabilities = CAP_NET_BIND_SERVICE if _takes_low_ports(machine) else 0
     yield "AmbientCapabilities", Variant("t", capabilities)
     yield "CapabilityBoundingSet", Variant("t", capabilities)
     yield "NoNewPrivileges", Variant("b", True)  # noqa: FBT003

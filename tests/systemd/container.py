@@ -84,14 +84,29 @@ class Container:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until(self._up, BOOT, "the container is up")
+        try:
+            wait_until(self._up, BOOT, "the container is up")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._said()}") from error
 
     def run(
         self, *argv: str, check: bool = True, timeout: float = COMMAND
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside. Raises AssertionError with what it said if it failed."""
         done = subprocess.run(
-            ["nsenter", "-t", str(self.leader), "-a", "--", "env", "-i", *ENVIRONMENT, *argv],
+            [
+                "nsenter",
+                "-t",
+                str(self.leader),
+                "-a",
+                "--root",
+                "--wd",
+                "--",
+                "env",
+                "-i",
+                *ENVIRONMENT,
+                *argv,
+            ],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -135,10 +150,13 @@ class Container:
             with suppress(OSError):
                 top.rmdir()
 
+    def _said(self) -> str:
+        return (self.folder / "boot.log").read_text(errors="replace")
+
     def _up(self) -> bool:
         process = self._process
         assert process is not None
-        assert process.poll() is None, (self.folder / "boot.log").read_text(errors="replace")
+        assert process.poll() is None, self._said()
         children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
         if not children:
             return False
