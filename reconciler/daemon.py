@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import gc
 import json
 import logging
 import os
@@ -43,6 +44,14 @@ LOCK_FILE = "daemon.lock"
 STATE_MODE = 0o750
 
 
+COLLECT_AFTER = (50_000, 50, 100)
+"""Allocations, and collections of each generation, before Python looks for garbage in cycles.
+
+Specs and records are many, live long and have no cycles: with the defaults every third plan of
+10,000 VMs pays 0.17 s for a look at all of them.
+"""
+
+
 async def run(config: Config, *, ready: Callable[[], None] | None = None) -> None:
     """Run until SIGTERM or SIGINT; guests are left as they are.
 
@@ -50,6 +59,7 @@ async def run(config: Config, *, ready: Callable[[], None] | None = None) -> Non
     open. Raises ConfigError, StateDirLocked and LedgerError.
     """
     _log_to_stderr(config.log_format)
+    gc.set_threshold(*COLLECT_AFTER)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pidfd a guest, and its probes
     service = Service()

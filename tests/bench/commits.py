@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from demo.repository import Repository
 from reconciler.clock import SystemClock
+from reconciler.daemon import COLLECT_AFTER
 from reconciler.model.desired import DesiredState
 from reconciler.model.health import Health
 from reconciler.model.names import GenerationNumber, InstanceId, Revision
@@ -53,6 +55,7 @@ class Taken:
 
 
 def measure(scale: Scale) -> list[Figure]:
+    gc.set_threshold(*COLLECT_AFTER)  # as the daemon does
     sizes = (100, 1000) if scale.quick else (1000, 10_000)
     return [_figure(size, asyncio.run(_measure(size, scale.pick(11, 3)))) for size in sizes]
 
