@@ -43,7 +43,7 @@ def test_what_the_shipped_config_leaves_out_is_the_default_that_it_names() -> No
 
 
 def words(what: str) -> str:
-    argv = [sys.executable, str(DEPLOY / "debian/words.py"), what]
+    argv = [sys.executable, str(DEPLOY / "words.py"), what]
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 

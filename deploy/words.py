@@ -10,7 +10,7 @@ import typer.main
 
 from reconciler.cli.app import build
 
-DEPLOY = Path(__file__).resolve().parents[1]
+DEPLOY = Path(__file__).resolve().parent
 NAMED = {"vm", "subject"}
 """Arguments that take the name of a VM."""
 

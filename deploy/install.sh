@@ -1,0 +1,119 @@
+#!/usr/bin/env bash
+# Puts the reconciler on a host with systemd that has no package of it: `sudo deploy/install.sh`.
+# Run again it upgrades; guests do not notice, and the config stays as it is.
+#
+#   --remove      take it away; guests run on, data and config stay
+#   --files DIR   lay out the files under DIR and do nothing else; packages are made from that
+set -euo pipefail
+cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
+
+python=${PYTHON:-python3}
+version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
+needs="flock qemu-system-x86_64 mkfs.erofs mkfs.ext4 cpio zstd"
+units="reconciler.service reconciler.socket microvms.slice"
+umask 022
+
+die() { # MESSAGE HINT
+    printf 'install.sh: %s\n  hint: %s\n' "$1" "$2" >&2
+    exit 1
+}
+
+put() { # MODE SOURCE FOLDER
+    install -D -m "$1" -t "$root/$3" "$2"
+}
+
+libraries() { # the locked wheels, and our code beside them
+    local site=$root/usr/lib/reconciler/python lock
+    lock=$(mktemp)
+    rm -rf "$site"
+    install -d "$site"
+    python3 deploy/closure.py >"$lock"
+    "$python" -m pip --disable-pip-version-check -q install --no-deps --require-hashes --only-binary :all: --no-compile \
+        --target "$site" -r "$lock"
+    rm -rf "$lock" "${site:?}/bin" "$site"/*.dist-info/RECORD
+    tar -c --exclude=__pycache__ --sort=name reconciler | tar -x --no-same-owner -C "$site"
+    install -d "$site/microvm_reconciler-$version.dist-info"
+    printf 'Metadata-Version: 2.1\nName: microvm-reconciler\nVersion: %s\n' "$version" \
+        >"$site/microvm_reconciler-$version.dist-info/METADATA"
+    # By content: modification times differ from build to build.
+    "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$root" "$site"
+}
+
+words() { # WHAT: from the command line as it was just installed
+    PYTHONPATH=$root/usr/lib/reconciler/python PYTHONDONTWRITEBYTECODE=1 "$python" deploy/words.py "$1"
+}
+
+files() {
+    local unit page
+    put 755 deploy/libexec/reconciler usr/bin
+    put 644 deploy/libexec/apt.conf usr/lib/reconciler
+    for unit in $units; do put 644 "deploy/systemd/$unit" usr/lib/systemd/system; done
+    put 644 deploy/sysusers.d/reconciler.conf usr/lib/sysusers.d
+    put 644 deploy/tmpfiles.d/reconciler.conf usr/lib/tmpfiles.d
+    [ -e "$root/etc/reconciler/config.toml" ] || put 640 deploy/config/config.toml etc/reconciler
+    install -d -m 700 "$root/etc/reconciler/credentials"
+    install -d "$root"/usr/share/{bash-completion/completions,man/man1}
+    words completion >"$root/usr/share/bash-completion/completions/reconciler"
+    words manual | gzip -9n >"$root/usr/share/man/man1/reconciler.1.gz"
+    put 644 manifests/schema.json usr/share/reconciler
+    for page in docs/*.md README.md CHANGELOG.md LICENSE; do put 644 "$page" usr/share/doc/reconciler; done
+}
+
+interpreter() { # the one that the libraries fit
+    sed -i "s#/usr/bin/python3#$(command -v "$python")#" /usr/bin/reconciler
+}
+
+may_install() {
+    local program
+    [ "$(id -u)" = 0 ] || die "this takes root" "sudo deploy/install.sh"
+    [ -d /run/systemd/system ] || die "systemd does not run here" "see docs/operations.md for running it by hand"
+    "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+        die "Python 3.11 or newer is needed" "PYTHON=python3.12 deploy/install.sh names another"
+    "$python" -m pip --version >/dev/null 2>&1 || die "pip is missing" "install your distribution's python3-pip"
+    for program in $needs; do
+        command -v "$program" >/dev/null || die "$program is missing" "install it with your distribution's packages"
+    done
+    if command -v dpkg-query >/dev/null && dpkg-query -W reconciler >/dev/null 2>&1; then
+        die "the Debian package is installed" "upgrade that, or apt remove reconciler first"
+    fi
+}
+
+go() {
+    systemd-sysusers reconciler.conf
+    systemd-tmpfiles --create reconciler.conf
+    systemctl daemon-reload
+    systemctl enable --quiet reconciler.socket reconciler.service
+    systemctl start microvms.slice reconciler.socket
+    systemctl restart reconciler.service
+    echo "the daemon runs; what it keeps is said in /etc/reconciler/config.toml"
+}
+
+remove() {
+    [ "$(id -u)" = 0 ] || die "this takes root" "sudo deploy/install.sh --remove"
+    systemctl disable --quiet --now reconciler.socket reconciler.service || true
+    local unit
+    for unit in $units; do rm -f "/usr/lib/systemd/system/$unit"; done
+    rm -rf /usr/lib/reconciler /usr/share/doc/reconciler /usr/share/reconciler
+    rm -f /usr/bin/reconciler /usr/lib/sysusers.d/reconciler.conf /usr/lib/tmpfiles.d/reconciler.conf \
+        /usr/share/bash-completion/completions/reconciler /usr/share/man/man1/reconciler.1.gz
+    systemctl daemon-reload
+    echo "guests run on; /var/lib/reconciler and /etc/reconciler are kept"
+}
+
+case ${1:-} in
+'')
+    root=''
+    may_install
+    libraries
+    files
+    interpreter
+    go
+    ;;
+--files)
+    root=${2:?a folder}
+    libraries
+    files
+    ;;
+--remove) remove ;;
+*) die "no such option: $1" "read the first lines of this script" ;;
+esac
