@@ -1,4 +1,4 @@
-"""Rows 6-13 and 15 of the fault matrix: guests that die, hang or do not go, and strangers in their place."""
+"""Rows 6-15 of the fault matrix: guests that die, hang or do not go, and others in their place."""
 
 from __future__ import annotations
 
@@ -8,10 +8,27 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.errors import DriverError
+from reconciler.errors import DriverError, ManifestErrors
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.status import VMStatus
+from reconciler.source.folder import load_folder
 from tests.world import World, state, vm
+
+MANIFEST = """\
+apiVersion: reconciler/v1
+kind: MicroVM
+metadata: {name: NAME}
+spec:
+  hypervisor: qemu
+  vcpu: 1
+  memory: 256MiB
+  kernel: debian
+  store: {layers: [tree: ./web]}
+  interfaces:
+    - type: user
+      mac: 52:54:00:00:00:01
+      forward: [{host: 8080, guest: 80}]
+"""
 
 
 async def settled(*names: str) -> World:
@@ -195,6 +212,21 @@ async def test_row_13_a_stranger_in_the_place_of_a_guest_is_told_and_neither_kil
     world.hypervisor.foreign.clear()
     await world.settle()
     assert world.hypervisor.running() == {"web": 1, "other": 1}
+
+
+def test_row_14_ports_and_addresses_that_collide_in_one_commit_are_told_with_both_places(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.yaml").write_text(MANIFEST.replace("NAME", name))
+    (tmp_path / "web").mkdir()
+    with pytest.raises(ManifestErrors) as refused:
+        load_folder(tmp_path)
+    mac, port = map(str, refused.value.problems)
+    assert mac.startswith("b.yaml:12:12: ")
+    assert "first declared at a.yaml:12:12" in mac
+    assert port.startswith("b.yaml:13:24: tcp port 8080")
+    assert "first declared at a.yaml:13:24" in port
 
 
 async def test_row_15_a_port_that_an_unrelated_process_took_is_noticed_before_anything_stops() -> (
