@@ -63,13 +63,15 @@ class VM:
 
     @property
     def rolled_back(self) -> bool:
-        """Serving its last good generation, because what is wanted was condemned."""
+        """Serving its last good generation again, because what is wanted was condemned."""
         return (
             self.state == "running"
             and self.healthy
             and self.sync == "blocked"
             and self.running is not None
             and self.running == self.last_good
+            # It serves before it has been healthy for long enough to be done.
+            and not self.why.startswith("going back")
         )
 
 
@@ -120,13 +122,8 @@ class Fleet:
         )
 
     def rolled_back(self) -> list[str]:
-        """VMs that are done with going back, in groups that are whole again."""
-        return [
-            name
-            for name, vm in self.vms.items()
-            if vm.rolled_back
-            and (vm.group not in self.groups or self.groups[vm.group].unavailable == 0)
-        ]
+        """VMs that are done with going back."""
+        return [name for name, vm in self.vms.items() if vm.rolled_back]
 
     def instances(self) -> dict[str, str | None]:
         return {name: vm.instance for name, vm in self.vms.items()}

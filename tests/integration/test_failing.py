@@ -73,9 +73,12 @@ def test_a_blocked_digest_stays_blocked_until_somebody_retries_it(fleet: Harness
     good = after.vms[tried].instance
 
     def still_blocked(revision: str) -> None:
-        now = fleet.seen(revision)
+        now = fleet.until(
+            "the digest is known to be blocked",
+            lambda now: now.observed == revision and tried in now.rolled_back(),
+            30,
+        )
         assert now.vms[tried].instance == good
-        assert now.vms[tried].rolled_back
 
     fleet.repository.write("README.txt", "an unrelated commit\n")
     still_blocked(fleet.push("unrelated"))
