@@ -63,9 +63,9 @@ class Host:
     def install(self, package: Path) -> None:
         """As a person would; the kernel and busybox may be those that an earlier run fetched."""
         seed(self.container.root / "var/lib/reconciler")
-        target = self.container.root / "root" / package.name
+        target = self.container.root / "srv" / package.name
         target.write_bytes(package.read_bytes())
-        self.apt("install", "--no-install-recommends", f"/root/{package.name}")
+        self.apt("install", "--no-install-recommends", f"/srv/{package.name}")
 
     def apt(self, *arguments: str) -> str:
         done = self.container.run("apt-get", "-q", "-y", *arguments)

@@ -196,8 +196,8 @@ def test_an_upgrade_restarts_the_daemon_and_no_guest(
 ) -> None:
     before, boots, pid = host.fleet().instances(), host.boot_ids(), host.daemon_pid()
     newer = repacked(package, tmp_path, "99.0.0")
-    (host.container.root / "root" / newer.name).write_bytes(newer.read_bytes())
-    host.apt("install", "--no-install-recommends", f"/root/{newer.name}")
+    (host.container.root / "srv" / newer.name).write_bytes(newer.read_bytes())
+    host.apt("install", "--no-install-recommends", f"/srv/{newer.name}")
     assert host.daemon_pid() != pid
     shown = host.container.run("dpkg-query", "-W", "-f", "${Version}", "reconciler").stdout
     assert shown == "99.0.0"
@@ -259,12 +259,12 @@ def test_a_package_that_comes_back_adopts_what_runs_and_an_agreed_purge_removes_
     host: Host, package: Path
 ) -> None:
     boots = host.boot_ids()
-    host.apt("install", "--no-install-recommends", f"/root/{package.name}")
+    host.apt("install", "--no-install-recommends", f"/srv/{package.name}")
     host.until("adopted", lambda fleet: set(fleet.pids()) == set(NAMES))
     assert host.boot_ids() == boots
-    agreed = host.container.root / "root/agreed"
+    agreed = host.container.root / "srv/agreed"
     agreed.write_text("reconciler reconciler/purge-state boolean true\n")
-    host.container.run("debconf-set-selections", "/root/agreed")
+    host.container.run("debconf-set-selections", "/srv/agreed")
     host.apt("purge", "reconciler")
     assert not (host.container.root / "var/lib/reconciler").exists()
     left = host.systemctl("list-units", "--plain", "--no-legend", "microvm-*.service").stdout

@@ -17,7 +17,14 @@ def test_guests_as_units_keep_the_contract_of_all_supervisors(
     python = f"{CHECKOUT}/.venv/bin/python"
     passed = machine.run(
         *("env", f"--chdir={CHECKOUT}", f"PYTHONPATH={CHECKOUT}", python, "-m", "pytest", "-q"),
-        *("-p", "no:cacheprovider", "-k", "systemd", "tests/contract/test_supervisor.py"),
+        *(
+            "-p",
+            "no:cacheprovider",
+            "-k",
+            "systemd",
+            "tests/contract/test_supervisor.py",
+            "tests/contract/test_systemd_supervisor_faults.py",
+        ),
     ).stdout
     assert " passed" in passed, passed
     assert "skipped" not in passed, passed
