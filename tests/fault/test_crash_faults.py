@@ -1,4 +1,4 @@
-"""Rows 1 and 2 of the fault matrix: the controller is killed, and killed again while it recovers."""
+"""Rows 1, 2 and 5 of the fault matrix: the controller is killed, also while it recovers, and the host goes down."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from contextlib import suppress
 import pytest
 
 from reconciler.errors import LedgerUnwritable
-from reconciler.model.desired import DesiredState
+from reconciler.model.desired import DesiredState, GroupSpec
+from reconciler.model.names import GroupName
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.world import World, state, vm
@@ -80,3 +81,62 @@ async def test_row_02_a_controller_killed_again_while_it_recovers_reaches_the_sa
 ) -> None:
     for later in (1, 2, 4):
         assert_the_same_end(await life({at: "crash-after", at + later: "crash-before"}))
+
+
+async def test_row_05_after_power_loss_in_mid_rollback_the_last_good_generation_comes_back() -> (
+    None
+):
+    world = World()
+    world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v1")))
+    await world.settle()
+    await world.push(state(vm("web", "v2")))
+    while world.record("web").rollback is None:
+        await world.step()
+        world.clock.advance(0.1)
+    world.hypervisor.power_loss()
+    world.clock.reboot()
+    await world.restart()
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 1}
+    assert world.record("web").quarantine is None
+    assert [b.generation for b in world.record("web").blocked] == [2]
+
+
+async def test_row_05_after_power_loss_in_mid_rollout_the_last_good_one_starts_first() -> None:
+    world = World()
+    await world.push(state(vm("web", "v1")))
+    await world.settle()
+    await world.push(state(vm("web", "v2")))
+    while world.hypervisor.running() != {"web": 2}:
+        await world.step()
+        world.clock.advance(0.1)
+    world.hypervisor.power_loss()
+    world.clock.reboot()
+    await world.restart()
+    former = len(world.hypervisor.log)
+    await world.settle()
+    starts = [number for kind, _, number in world.hypervisor.log[former:] if kind == "start"]
+    assert starts == [1, 2]
+    assert world.record("web").blocked == (), "the host went down, not the guest"
+
+
+async def test_row_05_a_reboot_in_mid_rollout_is_no_lack_of_progress() -> None:
+    group = GroupSpec(GroupName("g"), progress_deadline=200.0)
+
+    def fleet(content: str) -> DesiredState:
+        return state(*(vm(n, content, group="g") for n in ("a", "b")), groups=(group,))
+
+    world = World()
+    await world.push(fleet("v1"))
+    await world.settle()
+    await world.push(fleet("v2"))
+    while world.hypervisor.running() != {"a": 2, "b": 1}:
+        await world.step()
+        world.clock.advance(0.1)
+    world.hypervisor.power_loss()
+    world.clock.reboot()
+    await world.restart()
+    await world.settle()
+    assert world.hold("g") is None
+    assert world.hypervisor.running() == {"a": 2, "b": 2}

@@ -1,0 +1,104 @@
+"""Row 51 of the fault matrix: a newer commit comes in every state of a rollout."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
+from reconciler.model.names import GroupName, VMName
+from reconciler.planning.policy import Policy
+from tests.world import World, state, vm
+
+PRUNING = Policy("/state", prune=True, memory_reserve_mib=0, disk_reserve_mib=0)
+
+
+async def settled(desired: DesiredState, policy: Policy | None = None) -> World:
+    world = World(policy)
+    await world.push(desired)
+    await world.settle()
+    return world
+
+
+async def run_for(world: World, seconds: float) -> None:
+    until = world.clock.now().boot + seconds
+    while world.clock.now().boot < until:
+        await world.step()
+        world.clock.advance(0.5)
+
+
+OVERTAKERS: dict[str, tuple[VMSpec, ...]] = {
+    "a-fix": (vm("web", "v3"), vm("db")),
+    "a-revert": (vm("web", "v1"), vm("db")),
+    "another-bad-one": (vm("web", "bad"), vm("db")),
+    "its-removal": (vm("db"),),
+    "a-new-name": (vm("shop", "v1"), vm("db")),
+    "in-place-only": (vm("web", "v2", labels={"tier": "front"}), vm("db")),
+}
+ENDS = {
+    "a-fix": {"web": "v3", "db": "v1"},
+    "a-revert": {"web": "v1", "db": "v1"},
+    "another-bad-one": {"web": "v1", "db": "v1"},
+    "its-removal": {"db": "v1"},
+    "a-new-name": {"shop": "v1", "db": "v1"},
+    "in-place-only": {"web": "v1", "db": "v1"},
+}
+
+
+@pytest.mark.parametrize("moment", range(18))
+@pytest.mark.parametrize("commit", OVERTAKERS)
+async def test_row_51_a_new_commit_in_any_state_of_a_failing_rollout_ends_at_the_newest_good_one(
+    commit: str, moment: int
+) -> None:
+    world = await settled(state(vm("web"), vm("db")), PRUNING)
+    bad = {f"/state/layers/{vm('web', c).layers[0].key}/image" for c in ("v2", "bad")}
+    world.hypervisor.behaviour = lambda m: "bad" if m.layers[-1].path in bad else "good"
+    await world.push(state(vm("web", "v2"), vm("db")))
+    for passed in range(moment):
+        await world.step()
+        world.clock.advance(0.0 if passed < 8 else 5.0)
+    await world.push(state(*OVERTAKERS[commit]))
+    await world.settle()
+    contents = {
+        name: next(
+            c for c in ("v1", "v2", "v3", "bad")
+            if world.generation(name, number).spec.layers == vm(name, c).layers
+        )
+        for name, number in world.hypervisor.running().items()
+    }  # fmt: skip
+    assert contents == ENDS[commit]
+    assert world.hypervisor.starts["db"] == 1
+
+
+async def test_row_51_a_revert_in_mid_rollout_takes_back_who_moved_and_touches_nobody_else() -> (
+    None
+):
+    spec = GroupSpec(GroupName("g"), canary=(VMName("a"),), canary_soak=600.0)
+
+    def fleet(content: str) -> DesiredState:
+        return state(*(vm(n, content, group="g", min_healthy=1.0) for n in "ab"), groups=(spec,))
+
+    world = await settled(fleet("v1"))
+    await world.push(fleet("v2"))
+    await run_for(world, 30.0)
+    assert world.hypervisor.running() == {"a": 2, "b": 1}
+    await world.push(fleet("v1"))
+    await run_for(world, 30.0)
+    assert world.hypervisor.running() == {"a": 3, "b": 1}, "proven anew, with checks and soak"
+    assert [world.last_good(n).spec.layers for n in "ab"] == [vm(n).layers for n in "ab"]
+    assert world.hypervisor.starts["b"] == 1
+
+
+async def test_row_51_a_revert_of_what_is_still_on_trial_goes_back_at_once() -> None:
+    world = await settled(state(vm("web")))
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v2")))
+    while world.hypervisor.running() != {"web": 2}:
+        await world.step()
+    began = world.clock.now().boot
+    await world.push(state(vm("web")))
+    while world.hypervisor.running() != {"web": 1}:
+        await world.step()
+        world.clock.advance(0.1)
+    assert world.clock.now().boot - began < 1.0, "it does not wait for the trial to fail"
+    await world.settle()
+    assert world.record("web").blocked == ()
