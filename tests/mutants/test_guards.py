@@ -1,0 +1,21 @@
+"""A mutant whose guard was moved or rewritten proves nothing: told by the fast tests, not by a long run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.mutants.guards import MUTANTS, Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_each_guard_stands_once_where_it_is_said_to_be(mutant: Mutant) -> None:
+    assert (ROOT / mutant.file).read_text(encoding="utf-8").count(mutant.guard) == 1
+    assert [path for path in mutant.tests if not (ROOT / path).exists()] == []
+
+
+def test_no_two_mutants_have_one_name() -> None:
+    assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS)
