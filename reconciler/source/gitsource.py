@@ -177,6 +177,9 @@ class GitSource:
 
     async def _ask(self, request: Request) -> Answer:
         """Ask the child within one deadline, at once again when a remote's connection broke."""
+        if self._local is not None and not await asyncio.to_thread(self._local.exists):
+            hint = f"make one with `git init --bare {self._local}`, or mend source.url"
+            raise failure("missing", f"there is no repository at {self._local}", hint)
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ATTEMPTS if self._local is None else 1),
             wait=wait_random(SHORTEST_PAUSE, LONGEST_PAUSE),

@@ -269,3 +269,14 @@ async def first_of(source: GitSource) -> Fetched:
                 if error.kind != "network":
                     raise
             await asyncio.sleep(0.05)
+
+
+async def test_a_local_repository_that_is_not_there_yet_is_said_with_how_to_make_it(
+    tmp_path: Path, make_source: MakeSource
+) -> None:
+    nowhere = tmp_path / "nowhere.git"
+    source = make_source(url=str(nowhere))
+    with pytest.raises(SourceError, match="there is no repository at") as caught:
+        await source.fetch()
+    assert caught.value.kind == "missing"
+    assert f"git init --bare {nowhere}" in caught.value.hint
