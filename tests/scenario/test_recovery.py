@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 from reconciler.model.desired import GroupSpec, VMSpec
@@ -9,6 +10,7 @@ from reconciler.model.names import GroupName
 from reconciler.model.observed import HostFacts
 from reconciler.model.request import Restart
 from reconciler.planning.policy import Policy
+from tests.fakes import Crash
 from tests.world import World, state, vm
 
 FRONT = GroupSpec(GroupName("front"), max_unavailable=1)
@@ -222,3 +224,25 @@ async def test_a_fresh_daemon_with_nothing_to_do_writes_nothing() -> None:
     writes = world.ledger.writes
     await world.settle()
     assert world.ledger.writes == writes
+
+
+async def test_a_way_back_that_a_dead_daemon_had_not_begun_is_walked_by_the_next() -> None:
+    world = World()
+    await world.push(state(vm("web")))
+    await world.settle()
+    world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v2")))
+    world.faults.chooser = lambda _n, _call: (
+        "crash-before" if world.record("web").rollback is not None else None
+    )
+    with contextlib.suppress(Crash):
+        await world.settle()
+    assert world.record("web").rollback is not None
+    assert world.hypervisor.running() == {}
+    world.faults.chooser = lambda _n, _call: None
+    world.faults.crashed = False
+    world.clock.advance(3600.0)
+    await world.restart()
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 1}
+    assert world.record("web").quarantine is None
