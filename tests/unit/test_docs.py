@@ -38,8 +38,6 @@ MOST_LINES = {
     "docs/testing.md": 80,
 }
 MOST_DECISION_LINES = 60
-YET_TO_COME = {"docs/benchmarks.md", "docs/reliability.md"}
-"""Pages made of measurements, which come with their numbers."""
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 READERS_OF_WAITS = {"settle.py", "status.py"}
 """They sort waits by kind, and give none."""
@@ -233,8 +231,7 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
         path = (page.parent / target.partition("#")[0]).resolve()
         if "://" in target or target.startswith("#") or path.exists():
             continue
-        if str(path.relative_to(ROOT)) not in YET_TO_COME:
-            dead.append(target)
+        dead.append(target)
     assert dead == []
 
 
