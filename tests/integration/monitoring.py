@@ -17,6 +17,7 @@ from typing import Any, Self
 import yaml
 
 from demo.daemon import free_port
+from tests.integration.unpacked import as_unpacked
 from tests.wait import wait_until
 
 READY = 30.0
@@ -140,7 +141,9 @@ def alertmanager(folder: Path, receiver: str) -> Iterator[int]:
         f"--web.listen-address=127.0.0.1:{port}",
         "--cluster.listen-address=",
     ]
-    with running(arguments, folder / "alertmanager.log", f"http://127.0.0.1:{port}/-/ready"):
+    with running(
+        as_unpacked(arguments), folder / "alertmanager.log", f"http://127.0.0.1:{port}/-/ready"
+    ):
         yield port
 
 
