@@ -164,9 +164,12 @@ class Engine:
             fetched = await ports.source.fetch()
             self._failures = 0
             result = "updated" if fetched.changed else "unchanged"
+            desired = self._reconciler.desired
             if fetched.state is not None:
                 self._pending = fetched.state
                 await self._accept_pending()
+            elif desired is not None and fetched.revision == desired.revision:
+                await self._take_back_rejection(desired)
         except ManifestErrors as error:
             self._failures, reason = 0, error.kind
             async with self._lock:
@@ -184,6 +187,12 @@ class Engine:
         finally:
             seconds = ports.clock.now().boot - began
             ports.meter.fetch_ended(ports.source.status().name, result, seconds, reason)
+
+    async def _take_back_rejection(self, desired: DesiredState) -> None:
+        """A bad commit was taken back, and the source names what is desired anyway."""
+        if self._ports.ledger.record().source.rejection is not None:
+            self._pending = desired
+            await self._accept_pending()
 
     def _tick(self, component: str, sleep: float) -> None:
         now = self._ports.clock.now()

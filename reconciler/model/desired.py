@@ -160,3 +160,5 @@ class Fetched:
 
     state: DesiredState | None
     changed: bool
+    revision: Revision | None = None
+    """What the source names now, changed or not."""

@@ -114,7 +114,7 @@ class GitSource:
         revision = Revision(answer.revision)
         if revision == self._given:
             self._succeeded()
-            return Fetched(None, changed=False)
+            return Fetched(None, changed=False, revision=revision)
         if self._rejected is not None and revision == self._rejected.revision:
             self._succeeded()
             error = self._rejected.error
@@ -127,7 +127,7 @@ class GitSource:
             raise
         self._given, self._rejected = revision, None
         self._succeeded()
-        return Fetched(state, changed=True)
+        return Fetched(state, changed=True, revision=revision)
 
     async def load(self, revision: Revision) -> DesiredState:
         """A revision that was fetched before, and is from now on the one that is known."""

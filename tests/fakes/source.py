@@ -36,9 +36,9 @@ class FakeSource:
         if self.fails is not None:
             raise self.fails
         if self.head is None or self.head.revision == self._given:
-            return Fetched(None, changed=False)
+            return Fetched(None, changed=False, revision=self._given)
         self._given = self.head.revision
-        return Fetched(self.head, changed=True)
+        return Fetched(self.head, changed=True, revision=self.head.revision)
 
     async def load(self, revision: Revision) -> DesiredState:
         self._given = revision
