@@ -15,6 +15,9 @@ log = logging.getLogger(__name__)
 
 DEBOUNCE = 0.005
 """Seconds: one push moves several files."""
+AGAIN = 0.05
+"""Seconds to a second look. Where the two halves of a rename are not read together, watchdog keeps
+them back for half a second, and what was told before them came before the new ref was there."""
 CHANGES = frozenset({"created", "modified", "moved", "deleted"})
 NAMES = frozenset({"HEAD", "packed-refs"})
 JOIN_SECONDS = 2.0
@@ -64,6 +67,7 @@ class LocalWatch(FileSystemEventHandler):
     def _now(self) -> None:
         self._pending = False
         self._callback()
+        self._loop.call_later(AGAIN, self._callback)
 
     def close(self) -> None:
         observer, self._observer, self._armed = self._observer, None, None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import cProfile
+import gc
 import time
 
+from reconciler.daemon import COLLECT_AFTER
 from reconciler.planning.policy import Policy
 from tests.bench.figures import Figure, Scale, median, ms, spread_of
 from tests.bench.manifests import name_of
@@ -18,6 +20,7 @@ LINEAR = 1.10
 
 
 def measure(scale: Scale) -> list[Figure]:
+    gc.set_threshold(*COLLECT_AFTER)  # as the daemon does
     sizes = (10, 100, 200) if scale.quick else (100, 1000, 2000)
     worlds = {size: asyncio.run(_settled(size)) for size in sizes}
     seconds: dict[int, list[float]] = {size: [] for size in sizes}
