@@ -126,12 +126,18 @@ def _cells(vm: VMStatus) -> list[Cell]:
         Cell(clean(vm.name)),
         Cell(clean(vm.group) or "-"),
         Cell(state, STATE_STYLES.get(state, "")),
-        Cell("yes", GOOD) if vm.healthy else Cell("no", BAD if state == "running" else ""),
+        _health(vm),
         Cell(sync, SYNC_STYLES.get(sync, "")),
         Cell(_number(numbers.running)),
         Cell(_number(numbers.desired), BUSY if moving else ""),
         Cell(_number(numbers.last_good)),
     ]
+
+
+def _health(vm: VMStatus) -> Cell:
+    if vm.healthy:
+        return Cell("yes", GOOD)
+    return Cell("?", BUSY) if vm.unasked else Cell("no", BAD if vm.state == "running" else "")
 
 
 def _number(number: GenerationNumber | None) -> str:

@@ -66,7 +66,7 @@ def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
 def _standing(answer: WhyAnswer, now: float) -> str:
     """`web is running, healthy and out-of-sync: generation 3 runs, 4 is desired by b81e03f7`."""
     vm, numbers, revision = answer.vm, answer.vm.generation, answer.revision
-    health = "healthy" if vm.healthy else "not healthy"
+    health = "healthy" if vm.healthy else "not asked yet" if vm.unasked else "not healthy"
     runs = "nothing runs" if numbers.running is None else f"generation {numbers.running} runs"
     line = f"{clean(vm.name)} is {clean(vm.state)}, {health} and {clean(vm.sync)}: {runs}"
     if numbers.desired is not None and numbers.desired != numbers.running:
@@ -107,6 +107,8 @@ def _times(wait: WaitStatus, now: float) -> str:
 def _without_waits(vm: VMStatus) -> str:
     if vm.sync == "synced" and vm.healthy:
         return "it serves what is desired, and waits for nothing"
+    if vm.unasked:
+        return "its checks have not answered this daemon yet; they will in a moment"
     if not vm.healthy and vm.probe:
         return f"its checks say: {clean(vm.probe)}"
     return "it waits for nothing: what is to be done is being done, see `reconciler plan`"

@@ -59,6 +59,8 @@ class VMStatus:
     started_wall: float | None = None
     probe: str = ""
     """The newest answer of its checks."""
+    unasked: bool = False
+    """It served, and this daemon has not asked it yet: its health is not known."""
     suspended: bool = False
     blocked: int = 0
     """Condemned digests that are remembered."""

@@ -69,13 +69,14 @@ def _vm(
         and judged_by is not None
         and judge(guest, judged_by.health, now) == "healthy"
     )
+    unasked = guest is not None and not healthy and _served_before(vm, guest, now)
     desired_number = _desired_number(vm, spec)
     suspended = any(wait.kind == "suspended" for wait in waits)
     broken = any(wait.kind == "broken" for wait in waits)
     return VMStatus(
         name=name,
         group=vm.group,
-        state=_state(vm, guest, observed, healthy=healthy),
+        state=_state(vm, guest, observed, healthy=healthy, unasked=unasked),
         healthy=healthy,
         sync=_sync(vm, spec, guest, desired_number, suspended=suspended, broken=broken),
         generation=GenerationNumbers(
@@ -89,6 +90,7 @@ def _vm(
         instance=guest.instance if guest else None,
         started_wall=now.wall - (now.boot - guest.process.started_boot) if guest else None,
         probe=guest.health.detail if guest and guest.health.last else "",
+        unasked=unasked,
         suspended=suspended,
         blocked=len(vm.blocked),
         restarts=vm.restarts,
@@ -102,6 +104,17 @@ def _guest(observed: Observed | None, name: VMName) -> Guest | None:
     return next((guest for guest in guests if guest.alive), None)
 
 
+def _served_before(vm: VMRecord, guest: Guest, now: Now) -> bool:
+    """A guest that an earlier daemon saw healthy, or that had its time, and that nobody asked since."""
+    generation = vm.generation(guest.generation)
+    if guest.health.rounds or generation is None or generation.verdict != "committed":
+        return False
+    start = vm.start
+    proved = start is not None and start.instance == guest.instance and start.purpose == "trial"
+    age = now.boot - guest.process.started_boot
+    return proved or age >= generation.spec.health.startup_deadline
+
+
 def _desired_number(vm: VMRecord, spec: VMSpec | None) -> GenerationNumber | None:
     """The number that the desired digest has, or would get."""
     if spec is None:
@@ -113,8 +126,9 @@ def _desired_number(vm: VMRecord, spec: VMSpec | None) -> GenerationNumber | Non
 
 
 def _state(
-    vm: VMRecord, guest: Guest | None, observed: Observed | None, *, healthy: bool
-) -> VMState:
+    vm: VMRecord, guest: Guest | None, observed: Observed | None,
+    *, healthy: bool, unasked: bool,
+) -> VMState:  # fmt: skip
     if observed is None:
         return "unknown"
     operation = observed.busy.get(vm.name)
@@ -127,7 +141,7 @@ def _state(
         return "stopping"
     if vm.quarantine is not None and not healthy:
         return "failed"
-    if not healthy and not guest.health.ever_passed:
+    if not healthy and not unasked and not guest.health.ever_passed:
         return "starting"
     return "running"
 

@@ -246,3 +246,27 @@ async def test_a_way_back_that_a_dead_daemon_had_not_begun_is_walked_by_the_next
     await world.settle()
     assert world.hypervisor.running() == {"web": 1}
     assert world.record("web").quarantine is None
+
+
+async def test_after_a_restart_of_the_daemon_a_guest_that_served_runs_with_health_unknown() -> None:
+    world = World()
+    await world.push(state(vm("web")))
+    await world.settle()
+    await world.restart()
+    await world.reconciler.run_pass()
+    found = world.status().vms[0]
+    assert (found.state, found.healthy, found.unasked) == ("running", False, True)
+    await world.settle()
+    found = world.status().vms[0]
+    assert (found.state, found.healthy, found.unasked) == ("running", True, False)
+
+
+async def test_after_a_restart_of_the_daemon_a_guest_on_trial_is_still_starting() -> None:
+    world = World()
+    await world.push(state(vm("web", min_healthy=60.0)))
+    while not world.hypervisor.running():
+        await world.step()
+    await world.restart()
+    await world.reconciler.run_pass()
+    found = world.status().vms[0]
+    assert (found.state, found.unasked) == ("starting", False)

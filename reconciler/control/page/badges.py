@@ -36,6 +36,8 @@ def health(vm: VMStatus) -> Html:
     """Whether its checks pass; a guest that is still coming up is not ill."""
     if vm.healthy:
         return badge("healthy")
+    if vm.unasked:
+        return badge("not asked yet", CALM)
     if vm.pid is None:
         return h("span", "-", class_="none", title="no guest runs")
     return badge("not yet", BUSY) if vm.state == "starting" else badge("not healthy")

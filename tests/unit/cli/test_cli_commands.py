@@ -45,6 +45,12 @@ async def test_status_exits_by_what_needs_a_person(
     assert (await run("status", "web", "-o", "json")).code == code
 
 
+async def test_a_guest_that_nobody_asked_yet_is_told_so(run: Run, operator: FakeOperator) -> None:
+    operator.fleet = fleet(vm("web", healthy=False, unasked=True, probe=""))
+    assert "running  ?" in (await run("status", "web")).out
+    assert "not asked yet" in (await run("why", "web")).out
+
+
 async def test_status_as_json_is_what_the_daemon_says(run: Run) -> None:
     answer = json.loads((await run("status", "-o", "json")).out)
     assert answer["revision"].items() >= {"observed": NEW, "applied": NEW, "rejected": None}.items()
