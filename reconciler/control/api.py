@@ -24,7 +24,7 @@ from reconciler.control.bodies import (
 from reconciler.control.console import ConsoleReader
 from reconciler.control.describe import history_answer, plan_answer, vm_answer, why_answer
 from reconciler.control.failures import BadQuestionError, NotFoundError, json_answer
-from reconciler.control.reports import DiffAnswer, EventsAnswer
+from reconciler.control.reports import DiffAnswer, EventsAnswer, ProbesAnswer
 from reconciler.control.streams import Followers, console_pieces, event_lines, newest_events
 from reconciler.control.version import version
 from reconciler.engine.operator import Operator
@@ -53,6 +53,7 @@ class Api:
             web.get("/v1/why/{vm}", self.why, allow_head=False),
             web.get("/v1/plan", self.plan, allow_head=False),
             web.get("/v1/history/{vm}", self.history, allow_head=False),
+            web.get("/v1/probes/{vm}", self.probes, allow_head=False),
             web.get("/v1/diff/{vm}", self.diff, allow_head=False),
             web.get("/v1/events", self.events, allow_head=False),
             web.get("/v1/logs/{vm}", self.logs, allow_head=False),
@@ -82,6 +83,12 @@ class Api:
     async def history(self, request: web.Request) -> web.Response:
         _query(request, NoQuery)
         return json_answer(history_answer(self._record(_vm_name(request))))
+
+    async def probes(self, request: web.Request) -> web.Response:
+        _query(request, NoQuery)
+        name = _vm_name(request)
+        self._record(name)
+        return json_answer(ProbesAnswer(name, self._operator.probes(name)))
 
     async def diff(self, request: web.Request) -> web.Response:
         query = _query(request, DiffQuery)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange
 from reconciler.model.record import Event, Evidence, Verdict
-from reconciler.model.status import GroupStatus, RevisionStatus, SourceStatus, VMStatus
+from reconciler.model.status import GroupStatus, ProbeStatus, RevisionStatus, SourceStatus, VMStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +114,13 @@ class DiffAnswer:
     a: GenerationNumber
     b: GenerationNumber
     changes: tuple[FieldChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ProbesAnswer:
+    vm: VMName
+    rounds: tuple[ProbeStatus, ...] = ()
+    """Oldest first."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,7 +30,7 @@ from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import Request
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import FleetStatus, ProbeStatus
 from reconciler.planning.changes import differences
 from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy
@@ -307,6 +307,13 @@ class Engine:
     def console(self, vm: VMName) -> Path:
         self.vm_record(vm)
         return self._ports.generations.folder(vm) / "console.log"
+
+    def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
+        now = self._ports.clock.now()
+        return tuple(
+            ProbeStatus(now.wall - (now.boot - one.boot), one.result, one.seconds, one.generation)
+            for one in self._ports.prober.rounds(vm)
+        )
 
     def live(self) -> bool:
         now = self._ports.clock.now().boot

@@ -10,7 +10,7 @@ from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import Request
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import FleetStatus, ProbeStatus
 
 ReconcileResult = Literal["converged", "working", "failed", "rolled-back", "rollback-failed"]
 
@@ -71,6 +71,10 @@ class Operator(Protocol):
 
     def console(self, vm: VMName) -> Path:
         """The VM's console log (an older part is beside it as `console.log.1`)."""
+        ...
+
+    def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
+        """The newest answers of its checks, oldest first; empty after a restart of the daemon."""
         ...
 
     def live(self) -> bool:

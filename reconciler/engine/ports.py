@@ -14,7 +14,7 @@ from typing import Protocol
 from reconciler.clock import Clock
 from reconciler.model.change import Change
 from reconciler.model.desired import DesiredState, Fetched
-from reconciler.model.health import Health, ProbePlan
+from reconciler.model.health import Health, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import (
@@ -142,6 +142,10 @@ class Prober(Protocol):
         ...
 
     def health(self) -> Mapping[InstanceId, Health]: ...
+
+    def rounds(self, vm: VMName) -> tuple[Round, ...]:
+        """The newest answers of a VM's checks, oldest first; at most some hundred."""
+        ...
 
 
 class Generations(Protocol):

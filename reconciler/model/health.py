@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from reconciler.model.names import GenerationNumber, VMName
+
 ProbeResult = Literal["success", "failure", "error"]
 """failure: the guest is bad. error: we could not ask; says nothing about the guest."""
 
@@ -46,6 +48,9 @@ class ProbePlan:
     checks: tuple[Check, ...]
     period: float
     """Seconds from the start of one round to the start of the next."""
+    vm: VMName = VMName("")
+    """Whose answers they are: those of a VM are kept together, over its guests."""
+    generation: GenerationNumber = GenerationNumber(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +60,18 @@ class CheckAnswer:
     detail: str
     """For people: `GET :8080/healthz -> 503`. At most 200 characters."""
     seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One round of a guest's checks that was answered."""
+
+    boot: float
+    """When, by the boot clock."""
+    result: ProbeResult
+    seconds: float
+    """How long the slowest check took."""
+    generation: GenerationNumber
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from reconciler.model.health import ProbeResult
 from reconciler.model.names import Digest, GenerationNumber, GroupName, VMName
 
 VMState = Literal["running", "stopped", "starting", "stopping", "failed", "unknown"]
@@ -71,6 +72,16 @@ class VMStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeStatus:
+    """One round of a VM's checks, by people's clock."""
+
+    wall: float
+    result: ProbeResult
+    seconds: float
+    generation: GenerationNumber
+
+
+@dataclass(frozen=True, slots=True)
 class GroupStatus:
     name: GroupName
     state: RolloutState
@@ -80,6 +91,14 @@ class GroupStatus:
     pending: int
     """Members that have not reached their desired generation."""
     hold: str = ""
+    moving: tuple[VMName, ...] = ()
+    """On the way to their desired generation, or back from it."""
+    line: tuple[VMName, ...] = ()
+    """Those who come next, the next one first, if all goes well."""
+    held: tuple[VMName, ...] = ()
+    """Those who stay until a person does something."""
+    deadline_wall: float | None = None
+    """By when the next member must be healthy; None: the group has no `progressDeadline`, or rests."""
 
 
 @dataclass(frozen=True, slots=True)

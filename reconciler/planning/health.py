@@ -7,6 +7,7 @@ from typing import Literal
 
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.health import Check, ProbePlan
+from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.observed import Guest
 from reconciler.now import Now
 from reconciler.planning.policy import ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
@@ -43,14 +44,16 @@ def probe_plan(guest: Guest, policy: HealthPolicy, *, soaking: bool) -> ProbePla
     """What to ask this guest from now on; None when nothing was asked for."""
     if not policy.checks:
         return None
+    period = policy.period
     if not guest.health.ever_passed:
-        return _plan(policy.checks, STARTUP_PROBE_PERIOD)
-    if soaking:
-        quick = min(policy.period, 1.0, max(STARTUP_PROBE_PERIOD, policy.min_healthy_time / 5))
-        return _plan(policy.checks, quick)
-    return _plan(policy.checks, policy.period)
+        period = STARTUP_PROBE_PERIOD
+    elif soaking:
+        period = min(period, 1.0, max(STARTUP_PROBE_PERIOD, policy.min_healthy_time / 5))
+    return _plan(policy.checks, period, guest.process.vm, guest.generation)
 
 
 @lru_cache(maxsize=4096)
-def _plan(checks: tuple[Check, ...], period: float) -> ProbePlan:
-    return ProbePlan(checks, period)
+def _plan(
+    checks: tuple[Check, ...], period: float, vm: VMName, generation: GenerationNumber
+) -> ProbePlan:
+    return ProbePlan(checks, period, vm, generation)

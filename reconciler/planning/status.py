@@ -9,7 +9,7 @@ from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Plan, Wait
-from reconciler.model.record import Record, VMRecord
+from reconciler.model.record import Deadline, Record, VMRecord
 from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,
@@ -23,6 +23,7 @@ from reconciler.model.status import (
 )
 from reconciler.now import Now
 from reconciler.planning.health import judge
+from reconciler.planning.turns import turns
 from reconciler.planning.waiting import Waiter, loudest_first, told
 
 
@@ -46,7 +47,7 @@ def explain(
             rejection.problems if rejection else (), source.first_seen_wall or None,
         ),
         vms=vms,
-        groups=tuple(_groups(desired, record, vms)),
+        groups=tuple(_groups(desired, record, vms, now)),
         suspended=record.suspended is not None,
         sources=sources,
         waits=tuple(f"{w.subject}: {w.why}" for w in plan.waits),
@@ -167,7 +168,7 @@ def _why(waits: Iterable[Wait]) -> str:
 
 
 def _groups(
-    desired: DesiredState | None, record: Record, vms: tuple[VMStatus, ...]
+    desired: DesiredState | None, record: Record, vms: tuple[VMStatus, ...], now: Now
 ) -> Iterable[GroupStatus]:
     members: dict[GroupName, list[VMStatus]] = defaultdict(list)
     for vm in vms:
@@ -182,6 +183,7 @@ def _groups(
             state = "held"
         elif held is not None and held.suspended is not None:
             state = "suspended"
+        turn = turns(name, group, desired)
         yield GroupStatus(
             name=name,
             state=state,
@@ -190,4 +192,15 @@ def _groups(
             max_unavailable=desired.group(name).max_unavailable if desired else 1,
             pending=pending,
             hold=f"{hold.vm} failed: {hold.reason}" if hold else "",
+            moving=turn.moving,
+            line=turn.line,
+            held=turn.held,
+            deadline_wall=_by_wall(held.progress if held else None, now),
         )
+
+
+def _by_wall(deadline: Deadline | None, now: Now) -> float | None:
+    """In whole seconds, as all that is told by people's clock: see `waiting.told`."""
+    if deadline is None or deadline.boot_id != now.boot_id:
+        return None
+    return float(round(now.wall + deadline.boot - now.boot))

@@ -33,12 +33,14 @@ from reconciler.model.health import (
     ProbePlan,
     ProbeResult,
     ProcessCheck,
+    Round,
     TcpCheck,
 )
-from reconciler.model.names import InstanceId
+from reconciler.model.names import InstanceId, VMName
 from reconciler.probe import http, tcp
 from reconciler.probe.answers import brief, detail
-from reconciler.probe.counts import after_round, matters
+from reconciler.probe.counts import after_round, matters, verdict
+from reconciler.probe.trail import Trails
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +130,7 @@ class GuestProber:
         self._guests: dict[InstanceId, _Guest] = {}
         self._tasks: dict[InstanceId, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
+        self._trails = Trails()
         self._slots = asyncio.Semaphore(MOST_ROUNDS)
         self._session: aiohttp.ClientSession | None = None
 
@@ -150,6 +153,10 @@ class GuestProber:
 
     def health(self) -> Mapping[InstanceId, Health]:
         return {instance: guest.health for instance, guest in self._guests.items()}
+
+    def rounds(self, vm: VMName) -> tuple[Round, ...]:
+        """The newest answers of a VM's checks, oldest first."""
+        return self._trails.rounds(vm)
 
     async def close(self) -> None:
         """Ask nobody any more; the connections are closed when this returns."""
@@ -219,7 +226,10 @@ class GuestProber:
 
     def _count(self, guest: _Guest, answers: list[CheckAnswer]) -> None:
         before = guest.health
-        guest.health = after_round(before, answers, self._clock.now().boot)
+        now = self._clock.now().boot
+        guest.health = after_round(before, answers, now)
+        took = max(answer.seconds for answer in answers)
+        self._trails.add(guest.plan, verdict(answers), took, now)
         if guest.health.ever_passed and not before.ever_passed:
             for other in guest.pending:
                 if other is not asyncio.current_task():

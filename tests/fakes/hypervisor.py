@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.errors import GuestConflict
-from reconciler.model.health import Health, ProbePlan
+from reconciler.model.health import Health, ProbePlan, ProbeResult, Round
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import (
     GenerationNumber,
@@ -22,6 +22,7 @@ from reconciler.model.record import Generation
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 
+MOST_ANSWERS = 120
 Behaviour = Callable[[Machine], str]
 """How a guest of this machine fares: good, bad (never passes), sick (passes, then fails),
 unasked (the prober is broken), exits, panics."""
@@ -53,6 +54,7 @@ class FakeHypervisor:
     disks: dict[str, list[int]] = field(default_factory=dict)
     watched: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
     healths: dict[InstanceId, Health] = field(default_factory=dict)
+    answers: dict[VMName, deque[Round]] = field(default_factory=dict)
     foreign: dict[VMName, str] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
@@ -188,7 +190,14 @@ class FakeHypervisor:
             guest = self.guests.get(instance)
             if guest is not None and guest.process.alive:
                 former = self.healths.get(instance, Health())
-                self.healths[instance] = _round(former, guest.fate, now)
+                self.healths[instance] = after = _round(former, guest.fate, now)
+                result: ProbeResult = "success" if after.passing_since is not None else "failure"
+                machine = guest.machine
+                kept = self.answers.setdefault(machine.vm, deque(maxlen=MOST_ANSWERS))
+                kept.append(Round(now, result, 0.0, machine.generation))
+
+    def rounds(self, vm: VMName) -> tuple[Round, ...]:
+        return tuple(self.answers.get(vm, ()))
 
     # Volumes: each is the list of the generations that wrote to it
 

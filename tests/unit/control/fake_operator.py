@@ -25,6 +25,7 @@ from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,
     GroupStatus,
+    ProbeStatus,
     RevisionStatus,
     SourceStatus,
     VMStatus,
@@ -164,6 +165,7 @@ class FakeOperator:
     refs: list[str | None] = field(default_factory=list)
     happened: list[Event] = field(default_factory=list)
     failure: Exception | None = None
+    asked: dict[VMName, tuple[ProbeStatus, ...]] = field(default_factory=dict)
     alive: bool = True
     is_ready: bool = True
     hang: bool = False
@@ -234,6 +236,9 @@ class FakeOperator:
     def console(self, vm: VMName) -> Path:
         self.vm_record(vm)
         return self.console_path
+
+    def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
+        return self.asked.get(vm, ())
 
     def live(self) -> bool:
         return self.alive

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.clock import SystemClock
 from reconciler.model.health import Check, Health, HttpCheck, ProbePlan, ProcessCheck, TcpCheck
-from reconciler.model.names import InstanceId
+from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.probe import http
 from reconciler.probe.prober import GuestProber
 from tests.eventually import eventually
@@ -225,3 +225,16 @@ async def test_a_hundred_guests_are_all_asked(loop: Loop) -> None:
         loop.prober.watch({InstanceId(f"vm{n}"): plan for n in range(100)})
         await eventually(lambda: all(h.ever_passed for h in loop.prober.health().values()), 20)
     assert service.asked >= 100
+
+
+async def test_answers_of_a_vm_are_told_with_their_generation_after_its_guest_is_gone(
+    loop: Loop,
+) -> None:
+    async with serving(Service()) as port:
+        plan = ProbePlan((HttpCheck(port),), NEVER, VMName("web"), GenerationNumber(7))
+        loop.prober.watch({WEB: plan})
+        await eventually(lambda: loop.prober.rounds(VMName("web")))
+    loop.prober.watch({})
+    (found,) = loop.prober.rounds(VMName("web"))
+    assert (found.result, found.generation) == ("success", 7)
+    assert 0 < found.seconds < 10

@@ -1,0 +1,82 @@
+"""Whose turn it is in a rollout: who moves now, who is next and in what order, and who is held."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+
+from reconciler.model.desired import DesiredState
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.status import VMStatus
+
+HELD = frozenset(("hold", "blocked", "broken", "quarantine", "pinned", "suspended", "conflict"))
+"""Waits of a member that the rollout passes over until a person does something."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turns:
+    moving: tuple[VMName, ...]
+    """On the way to their desired generation, or back from it."""
+    line: tuple[VMName, ...]
+    """Those who come next, the next one first."""
+    held: tuple[VMName, ...]
+
+
+def turns(group: GroupName, members: Sequence[VMStatus], desired: DesiredState | None) -> Turns:
+    """Told from the last pass. The line is what the planner would do if all goes well."""
+    moving, held, waiting = list[VMName](), list[VMName](), list[VMStatus]()
+    for vm in members:
+        if vm.sync in ("synced", "unknown"):
+            continue
+        if _moves(vm):
+            moving.append(vm.name)
+        elif any(wait.kind in HELD for wait in vm.waits):
+            held.append(vm.name)
+        else:
+            waiting.append(vm)
+    return Turns(tuple(moving), tuple(_line(group, waiting, desired)), tuple(held))
+
+
+def _moves(vm: VMStatus) -> bool:
+    """A guest comes or goes, or the newest generation is on trial."""
+    if vm.state in ("starting", "stopping") or any(w.kind == "rollback" for w in vm.waits):
+        return True
+    running = vm.generation.running
+    return vm.sync == "out-of-sync" and running is not None and running == vm.generation.desired
+
+
+def _line(
+    group: GroupName, waiting: Sequence[VMStatus], desired: DesiredState | None
+) -> list[VMName]:
+    """What does not serve asks first, then canaries, then by name; nobody before what it comes after."""
+    canary = frozenset(desired.group(group).canary) if desired is not None else frozenset[VMName]()
+    names = {vm.name for vm in waiting}
+    ahead = {name: (_first(name, canary, desired) & names) - {name} for name in sorted(names)}
+    behind: dict[VMName, list[VMName]] = defaultdict(list)
+    for name, others in ahead.items():
+        for other in others:
+            behind[other].append(name)
+    rank = {vm.name: (vm.healthy, vm.name not in canary, vm.name) for vm in waiting}
+    free = [rank[name] for name, others in ahead.items() if not others]
+    heapify(free)
+    missing = {name: len(others) for name, others in ahead.items()}
+    line: list[VMName] = []
+    while free:
+        name = heappop(free)[2]
+        line.append(name)
+        for other in behind[name]:
+            missing[other] -= 1
+            if not missing[other]:
+                heappush(free, rank[other])
+    return line
+
+
+def _first(
+    name: VMName, canary: Collection[VMName], desired: DesiredState | None
+) -> frozenset[VMName]:
+    """Who must be done before this one."""
+    spec = desired.vms.get(name) if desired is not None else None
+    after = frozenset(spec.update.after) if spec is not None else frozenset[VMName]()
+    return after if name in canary else after | frozenset(canary)
