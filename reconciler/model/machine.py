@@ -72,6 +72,8 @@ class Machine:
     mounts: tuple[Mount, ...]
     networks: tuple[UserNetwork, ...]
     folder: str
+    stop_timeout: float = 60.0
+    """Seconds that the guest has after its power button was pressed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +83,5 @@ class Launch:
     argv: tuple[str, ...]
     cwd: str
     env: tuple[tuple[str, str], ...] = ()
+    power_button: tuple[str, ...] = ()
+    """A command that asks the guest to end, and waits for it; run in `cwd`, without the daemon."""

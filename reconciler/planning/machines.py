@@ -58,6 +58,7 @@ def machine_of(
         mounts=tuple(Mount(_serial(v.name), v.mount_point, v.fs_type) for v in spec.volumes),
         networks=spec.networks,
         folder=vm_folder(state_dir, spec.name),
+        stop_timeout=spec.update.stop_timeout,
     )
 
 

@@ -28,6 +28,11 @@ WEIGHT_PER_CPU = 100
 """systemd's default weight, for each CPU of the guest."""
 QUOTA_USEC_PER_CPU = 1_000_000
 
+STOP_GRACE = 10.0
+"""Seconds beyond the guest's own, for the program that presses its power button."""
+DAEMON = "reconciler.service"
+NETWORK = "network.target"
+
 LOCK_TAKEN = 75
 """The exit status of a unit that found the lock held: EX_TEMPFAIL."""
 
@@ -99,7 +104,20 @@ def _process(machine: Machine, launch: Launch, place: Place) -> Iterator[Propert
     log = f"{machine.folder}/{console.VMM_LOG}"
     yield "StandardOutputFileToAppend", Variant("s", log)
     yield "StandardErrorFileToAppend", Variant("s", log)
-    yield "TimeoutStopUSec", Variant("t", 10_000_000)
+    yield from _ending(machine, launch)
+
+
+def _ending(machine: Machine, launch: Launch) -> Iterator[Property]:
+    """How the guest ends when somebody else than the daemon stops the unit, as a host going down."""
+    if launch.power_button:
+        press = [launch.power_button[0], list(launch.power_button), True]
+        yield "ExecStop", Variant("a(sasb)", [press])
+    seconds = machine.stop_timeout + STOP_GRACE
+    yield "TimeoutStopUSec", Variant("t", int(seconds * 1_000_000))
+    # The other way round at the end: first the daemon, who would start again what ends, then
+    # guests, and then what they need.
+    yield "Before", Variant("as", [DAEMON])
+    yield "After", Variant("as", [NETWORK])
 
 
 def _limits(machine: Machine) -> Iterator[Property]:

@@ -28,15 +28,13 @@ flock --exclusive --nonblock 9
 {exports}exec {command}
 """
 
-# The manners of QMP: wait for the greeting, then negotiate, then ask.
 SHUTDOWN_SCRIPT = """\
 #!/bin/sh
 # Presses the power button of {vm} and waits until its VMM is gone.
 set -eu
 cd {cwd}
-{{ printf '%s\\n' '{{"execute":"qmp_capabilities"}}' '{{"execute":"system_powerdown"}}'; sleep 1; }} |
-  socat - UNIX-CONNECT:run/qmp.sock >/dev/null
-exec flock --exclusive --timeout 90 lock true
+{command}
+exec flock --exclusive --timeout 10 lock true
 """
 
 
@@ -81,7 +79,9 @@ def contents(machine: Machine, launch: Launch, generation: Generation) -> dict[s
             exports=exports,
             command=shlex.join(launch.argv),
         ),
-        "bin/microvm-shutdown": SHUTDOWN_SCRIPT.format(vm=generation.vm, cwd=cwd),
+        "bin/microvm-shutdown": SHUTDOWN_SCRIPT.format(
+            vm=generation.vm, cwd=cwd, command=shlex.join(launch.power_button)
+        ),
         "share/microvm/hypervisor": f"{generation.spec.hypervisor}\n",
         DESCRIPTION: f"{facts}\n",
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -138,6 +139,11 @@ class Host:
 
     def daemon_pid(self) -> int:
         return int(self.container.show("reconciler.service", "MainPID")["MainPID"])
+
+    def events(self, kind: str) -> int:
+        """How many of a kind there were, as far as events are kept."""
+        said = self.container.run("reconciler", "events", "-n", "1000").stdout
+        return len(re.findall(rf"\b{kind}\b", said))
 
     def journal(self) -> str:
         return self.container.run("journalctl", "--no-pager", "-q", "-n", "200").stdout

@@ -18,6 +18,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 MOST_EXPOSED = 2.5
 MOST_EXPOSED_GUEST = 2.0
+PRESSED = "power button: shutting down"
 UNITS = ("reconciler.service", "reconciler.socket", "microvms.slice")
 
 
@@ -226,17 +227,50 @@ def test_stopping_the_daemon_leaves_guests(host: Host) -> None:
     assert host.boot_ids() == boots
 
 
+def test_who_stops_a_unit_by_hand_presses_its_power_button(host: Host) -> None:
+    host.container.run("reconciler", "suspend", "left", "--reason", "a person stops it")
+    pressed = presses(host, "left")
+    host.systemctl("stop", "microvm-left.service")
+    assert presses(host, "left") == pressed + 1
+    host.container.run("reconciler", "resume", "left")
+    host.settled()
+
+
+def test_a_person_presses_the_button_with_nothing_but_the_package(host: Host) -> None:
+    host.container.run("reconciler", "suspend", "left", "--reason", "a person stops it")
+    pressed = presses(host, "left")
+    host.container.run("/var/lib/reconciler/vms/left/booted/bin/microvm-shutdown")
+    assert presses(host, "left") == pressed + 1
+    host.container.run("reconciler", "resume", "left")
+    host.settled()
+
+
+def presses(host: Host, name: str) -> int:
+    """How often the guest's own power button script ran, as its console has it."""
+    console = host.container.root / f"var/lib/reconciler/vms/{name}/console.log"
+    return console.read_text(errors="replace").count(PRESSED)
+
+
 def test_a_reboot_of_the_host_brings_guests_back_at_their_last_good_generation(host: Host) -> None:
     before = {name: vm.last_good for name, vm in host.fleet().vms.items()}
     boots = host.boot_ids()
+    pressed = {name: presses(host, name) for name in NAMES}
+    crashes = host.events("guest-crashed")
     host.container.power_off()
-    host.container.boot()
-    after = host.settled()
-    assert {name: vm.running for name, vm in after.vms.items()} == before
-    assert all(boots[name] != now for name, now in host.boot_ids().items())
+    # Each guest was told, and turned itself off: its volumes are clean, and nothing counts as a crash.
+    assert {name: presses(host, name) for name in NAMES} == {n: k + 1 for n, k in pressed.items()}
     for name in NAMES:
         volume = host.container.root / f"var/lib/reconciler/vms/{name}/volumes/data.raw"
-        assert volume.exists()
+        state = subprocess.run(
+            ["dumpe2fs", "-h", volume], capture_output=True, text=True, check=True
+        )
+        assert re.search(r"^Filesystem state: +clean$", state.stdout, re.MULTILINE)
+        assert "needs_recovery" not in state.stdout
+    host.container.boot()
+    after = host.settled()
+    assert host.events("guest-crashed") == crashes
+    assert {name: vm.running for name, vm in after.vms.items()} == before
+    assert all(boots[name] != now for name, now in host.boot_ids().items())
 
 
 def test_removal_keeps_guests_and_data(host: Host) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.model.machine import Launch, Machine
-from reconciler.vmm.qemu import qmp, volumes
-from reconciler.vmm.qemu.argv import argv
+from reconciler.vmm.qemu import press, qmp, volumes
+from reconciler.vmm.qemu.argv import QMP_SOCKET, argv
 
 
 class QemuDriver:
@@ -19,7 +20,9 @@ class QemuDriver:
         self._config = config
 
     def launch(self, machine: Machine) -> Launch:
-        return Launch(argv=argv(machine, self._config), cwd=machine.folder)
+        # Isolated, and without site: what presses the button needs Python alone.
+        button = (sys.executable, "-IS", press.__file__, QMP_SOCKET, f"{machine.stop_timeout:g}")
+        return Launch(argv(machine, self._config), cwd=machine.folder, power_button=button)
 
     async def press_power_button(self, folder: Path, deadline: float) -> None:
         """`deadline` is in seconds from now."""

@@ -91,3 +91,17 @@ def test_each_vm_has_a_unit_and_a_user_of_its_own_and_long_names_fit() -> None:
     assert len({user_name(name) for name in names}) == 3
     assert all(len(user_name(name)) <= MOST_USER_NAME for name in names)
     assert unit_name(names[0]) == "microvm-web.service"
+
+
+def test_who_stops_the_unit_presses_the_power_button_and_the_guest_has_its_time() -> None:
+    machine, launch = a_machine()
+    pressing = replace(launch, power_button=("/usr/bin/python3", "press.py"))
+    found = told(replace(machine, stop_timeout=25.0), pressing)
+    # Ignored: a guest that stays is ended all the same, and its unit has not failed by that.
+    assert found["ExecStop"] == [["/usr/bin/python3", ["/usr/bin/python3", "press.py"], True]]
+    assert found["TimeoutStopUSec"] == 35_000_000
+
+
+def test_the_daemon_ends_before_guests_and_guests_before_the_network() -> None:
+    found = told(*a_machine())
+    assert (found["Before"], found["After"]) == (["reconciler.service"], ["network.target"])

@@ -17,14 +17,15 @@ from reconciler.vmm.generations import GenerationFolders
 from tests.unit.vmm.machines import a_generation, a_machine
 
 WEB = VMName("web")
+BUTTON = ("/bin/sh", "-c", "echo pressed in $(pwd)")
 
 
 def number(value: int) -> GenerationNumber:
     return GenerationNumber(value)
 
 
-def run(program: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([program], capture_output=True, text=True, check=False, timeout=10)
+def run(program: Path, timeout: float = 10) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([program], capture_output=True, text=True, check=False, timeout=timeout)
 
 
 def names_in(folder: Path) -> list[str]:
@@ -38,7 +39,12 @@ def folders(tmp_path: Path) -> GenerationFolders:
 
 async def create(folders: GenerationFolders, value: int, *argv: str) -> Path:
     home = folders.folder(WEB)
-    launch = Launch(argv=argv or ("/bin/echo", "hello"), cwd=str(home), env=(("KEY", "it's"),))
+    launch = Launch(
+        argv=argv or ("/bin/echo", "hello"),
+        cwd=str(home),
+        env=(("KEY", "it's"),),
+        power_button=BUTTON,
+    )
     await folders.create(a_machine(home), launch, a_generation(value))
     return home
 
@@ -69,6 +75,17 @@ async def test_the_runner_refuses_while_somebody_holds_the_lock(folders: Generat
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert run(home / "current/bin/microvm-run").returncode == 1
     assert run(home / "current/bin/microvm-run").returncode == 0
+
+
+async def test_the_button_is_pressed_in_the_folder_and_the_end_of_the_vmm_waited_for(
+    folders: GenerationFolders,
+) -> None:
+    home = await create(folders, 1)
+    with (home / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(subprocess.TimeoutExpired):
+            run(home / "current/bin/microvm-shutdown", 0.5)
+    assert run(home / "current/bin/microvm-shutdown").stdout == f"pressed in {home}\n"
 
 
 async def test_a_generation_is_read_back_as_it_was(folders: GenerationFolders) -> None:
