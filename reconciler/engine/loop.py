@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 from reconciler.engine.execute import end_interrupted
@@ -25,6 +26,7 @@ from reconciler.errors import (
     RequestRefused,
     SourceError,
 )
+from reconciler.model.commit import Commit
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
@@ -314,6 +316,9 @@ class Engine:
             ProbeStatus(now.wall - (now.boot - one.boot), one.result, one.seconds, one.generation)
             for one in self._ports.prober.rounds(vm)
         )
+
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+        return await self._ports.source.commits(tips, most)
 
     def live(self) -> bool:
         now = self._ports.clock.now().boot

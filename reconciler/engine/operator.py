@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
+from reconciler.model.commit import Commit
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
@@ -75,6 +77,10 @@ class Operator(Protocol):
 
     def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
         """The newest answers of its checks, oldest first; empty after a restart of the daemon."""
+        ...
+
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+        """The newest commits that lead to these, children first. Raises SourceError."""
         ...
 
     def live(self) -> bool:

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from reconciler.clock import Clock
 from reconciler.model.change import Change
+from reconciler.model.commit import Commit
 from reconciler.model.desired import DesiredState, Fetched
 from reconciler.model.health import Health, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
@@ -56,6 +57,13 @@ class Source(Protocol):
 
     async def preview(self, ref: str) -> DesiredState:
         """What a branch, tag or commit of the mirror says, without adopting it."""
+        ...
+
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+        """The newest commits that lead to these, children first; unknown ones are left out.
+
+        From the mirror, for people. Raises SourceError.
+        """
         ...
 
     def next_delay(self, failures: int) -> float:

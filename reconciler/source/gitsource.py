@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +13,11 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from reconciler.clock import Clock
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
 from reconciler.errors import ManifestErrors, SourceError
+from reconciler.model.commit import Commit
 from reconciler.model.desired import DesiredState, Fetched
 from reconciler.model.names import Revision
 from reconciler.model.status import SourceStatus
+from reconciler.source import past
 from reconciler.source.address import local_path, redacted_url
 from reconciler.source.child import FetchChild
 from reconciler.source.failures import failure
@@ -32,6 +34,8 @@ ATTEMPTS = 2
 """At once, for a connection that broke; whatever lasts longer is the loop's to wait for."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.2
 MOST_REF = 200
+LOOK_BACK = 5.0
+"""Seconds for reading some commits of the mirror for people."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +147,14 @@ class GitSource:
         async with self._lock:
             answer = await self._ask(self._request("any", ref, PREVIEW))
             return await self._read(Revision(answer.revision))
+
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+        """The newest commits that lead to these, from the mirror as it is."""
+        try:
+            async with asyncio.timeout(LOOK_BACK):
+                return await asyncio.to_thread(past.newest, self._path, tuple(tips), most)
+        except TimeoutError:
+            raise failure("timeout", f"the history was not read in {LOOK_BACK:g} s") from None
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call back on the running loop when a local repository's refs move; a hint, no promise."""

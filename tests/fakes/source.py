@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from reconciler.model.commit import Commit
 from reconciler.model.desired import DesiredState, Fetched
 from reconciler.model.names import (
     Revision,
@@ -46,6 +47,10 @@ class FakeSource:
 
     async def preview(self, ref: str) -> DesiredState:
         return self.states[Revision(ref)]
+
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+        known = [tip for tip in tips if tip in self.states]
+        return tuple(Commit(Revision(tip), (), "a change", 0.0) for tip in known)[:most]
 
     def next_delay(self, failures: int) -> float:
         return 60.0

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import difflib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.engine.operator import ReconcileReport
 from reconciler.errors import RequestRefused
+from reconciler.model.commit import Commit
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
@@ -166,6 +168,8 @@ class FakeOperator:
     happened: list[Event] = field(default_factory=list)
     failure: Exception | None = None
     asked: dict[VMName, tuple[ProbeStatus, ...]] = field(default_factory=dict)
+    history: tuple[Commit, ...] = ()
+    tips: list[tuple[str, ...]] = field(default_factory=list)
     alive: bool = True
     is_ready: bool = True
     hang: bool = False
@@ -239,6 +243,11 @@ class FakeOperator:
 
     def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
         return self.asked.get(vm, ())
+
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+        self._perhaps_fail()
+        self.tips.append(tuple(tips))
+        return self.history[:most]
 
     def live(self) -> bool:
         return self.alive
