@@ -13,6 +13,9 @@ from reconciler.model.record import Generation
 
 FACTS_LAST = 10.0
 """Seconds for which the host's facts may be used again while nothing else changed."""
+IMAGES_LAST = 10.0
+"""Seconds between looks for images that somebody took away. What a start or stop stands on is looked
+for once more before it."""
 
 
 class Observer:
@@ -25,12 +28,14 @@ class Observer:
         self._processes: tuple[Process, ...] = ()
         self._facts: HostFacts | None = None
         self._facts_at = 0.0
+        self._images_at: float | None = None
 
     async def observe(self, *, fresh: bool) -> Observed:
         """`fresh` asks the host anew; else its facts may be some seconds old."""
         ports = self._ports
         changed = ports.supervisor.processes() is not self._processes
         facts = await self._host(fresh=fresh or changed)
+        await self._look_for_images()
         # From here to the end of the snapshot nothing may be awaited: a start that ended in
         # between would be neither among the busy nor among the guests, and be started twice.
         processes = self._processes = ports.supervisor.processes()
@@ -66,6 +71,12 @@ class Observer:
             self._facts = await self._ports.host.facts()
             self._facts_at = now
         return self._facts
+
+    async def _look_for_images(self) -> None:
+        now = self._ports.clock.now().boot
+        if self._images_at is None or now - self._images_at > IMAGES_LAST:
+            self._images_at = now
+            await self._ports.images.look()
 
     async def _unknown(self, processes: tuple[Process, ...]) -> dict[VMName, Generation]:
         """Generations of living guests that the record does not know, read back from disk."""

@@ -95,6 +95,13 @@ class Images(Protocol):
 
     async def build_kernel(self, spec: KernelSpec) -> BuiltImage: ...
 
+    async def look(self, keys: frozenset[str] | None = None) -> frozenset[str]:
+        """Look whether these images, or all, are still there; returns those newly found missing.
+
+        Cheap: no content is read.
+        """
+        ...
+
     async def collect(self, pinned: frozenset[str]) -> int:
         """Remove what no pin names; returns the bytes freed. Raises ImageError."""
         ...

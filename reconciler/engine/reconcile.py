@@ -23,6 +23,7 @@ from reconciler.model.plan import Note, Plan, Violation
 from reconciler.model.record import Event, Record, Rejection
 from reconciler.now import Now
 from reconciler.planning.checks import check
+from reconciler.planning.images import stood_on
 from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy
 from reconciler.planning.prune import refuse
@@ -113,6 +114,9 @@ class Reconciler:
         if violations:
             self._refuse(violations)
             return now.boot + LEDGER_RETRY
+        needed = stood_on(decided, record)
+        if needed and await ports.images.look(needed):
+            return now.boot  # decided on images that were just taken away: once more, without them
         try:
             await self._executor.execute(decided, observed.outcomes)
         except LedgerError as error:

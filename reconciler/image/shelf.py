@@ -13,7 +13,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -65,6 +65,8 @@ class Shelf:
     def __init__(self, root: Path, files: tuple[str, ...]) -> None:
         self._root = root
         self._files = files
+        self._marks: dict[str, dict[str, Mark]] = {}
+        """What was verified or made, by key."""
 
     def path(self, key: str, file: str) -> Path:
         return self._root / key / file
@@ -98,7 +100,23 @@ class Shelf:
         if marks != meta.verified:
             meta = meta.model_copy(update={"verified": marks})
             _write_synced(folder / META, meta.model_dump_json().encode())
+        self._marks[key] = marks
         return _built(key, meta)
+
+    def altered(self, keys: Iterable[str]) -> list[str]:
+        """Entries of which a file is gone, or may be another one by now. Reads no content."""
+        return [key for key in keys if not self._as_marked(key)]
+
+    def _as_marked(self, key: str) -> bool:
+        try:
+            return all(
+                mark.same_file(os.lstat(f"{self._root}/{key}/{name}"))
+                for name, mark in self._marks[key].items()
+            )
+        except (KeyError, FileNotFoundError, NotADirectoryError):
+            return False
+        except OSError:
+            return True  # not to be looked at now, which is no proof that it is gone
 
     @contextlib.contextmanager
     def workspace(self, key: str) -> Iterator[Path]:
@@ -135,11 +153,13 @@ class Shelf:
         except BaseException:
             _remove_tree(entry)
             raise
+        self._marks[key] = marks
         return _built(key, meta)
 
     def remove(self, key: str) -> int:
         """Remove an entry, visible no more before its files go; returns its bytes."""
         folder = self._root / key
+        self._marks.pop(key, None)
         with contextlib.suppress(FileNotFoundError):
             freed = sum(file.lstat().st_size for file in folder.iterdir())
             aside = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}old-", dir=self._root))

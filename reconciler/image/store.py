@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -20,6 +21,8 @@ from reconciler.image.sharing import SharedBuilds
 from reconciler.image.shelf import Shelf
 from reconciler.model.image import BuiltImage, BusyboxSource, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import KernelKey, LayerKey
+
+log = logging.getLogger(__name__)
 
 IMAGE = "image"
 HEAD_BYTES = 2048
@@ -54,6 +57,8 @@ class ImageStore:
         self._kernel_shelf = Shelf(state_dir / "kernels", (KERNEL, INITRD))
         self._layers: dict[str, BuiltImage] = {}
         self._kernels: dict[str, BuiltImage] = {}
+        self._suspects: set[str] = set()
+        """Images that were found gone or changed: what is left of them is verified before it is used."""
         self._builds = SharedBuilds(builds_at_once)
 
     async def open(self) -> None:
@@ -104,13 +109,34 @@ class ImageStore:
             spec.key, f"kernel {spec.name}", self._kernel_shelf, self._kernels, make
         )
 
+    async def look(self, keys: frozenset[str] | None = None) -> frozenset[str]:
+        """Look whether these images, or all, are still there as they were made; returns the others.
+
+        Those count as missing from then on; a build verifies them by content, or makes them anew.
+        """
+        missing: set[str] = set()
+        for shelf, present in self._shelves():
+            known = present.keys() if keys is None else present.keys() & keys
+            settled = frozenset(known - self._builds.keys)
+            for key in await asyncio.to_thread(shelf.altered, settled) if settled else ():
+                if key in present and key not in self._builds.keys:
+                    del present[key]
+                    self._suspects.add(key)
+                    missing.add(key)
+                    log.warning(
+                        "an image is gone from the store, or was changed there: it is made again"
+                        " if it is needed; guests run on",
+                        extra={"fields": {"key": key}},
+                    )
+        return frozenset(missing)
+
+    def _shelves(self) -> tuple[tuple[Shelf, dict[str, BuiltImage]], ...]:
+        return (self._layer_shelf, self._layers), (self._kernel_shelf, self._kernels)
+
     async def collect(self, pinned: frozenset[str]) -> int:
         """Remove what no pin names and nobody builds; returns the bytes freed. Raises ImageError."""
         freed = 0
-        for shelf, present in (
-            (self._layer_shelf, self._layers),
-            (self._kernel_shelf, self._kernels),
-        ):
+        for shelf, present in self._shelves():
             for key in sorted(present.keys() - pinned - self._builds.keys):
                 # Gone from memory first: a build of this key that begins now makes it anew.
                 if present.pop(key, None) is not None:
@@ -125,9 +151,11 @@ class ImageStore:
     ) -> BuiltImage:
         async def build() -> BuiltImage:
             try:
-                if key in present:
+                if key in present or key in self._suspects:
                     found = await _to_the_end(functools.partial(shelf.verify, key))
+                    self._suspects.discard(key)
                     if found is not None:
+                        present[key] = found
                         return found
                     present.pop(key, None)
                 self._check_space()

@@ -103,6 +103,11 @@ class VMSpec:
         return self.group or GroupName(f"~{self.name}")
 
     @property
+    def image_keys(self) -> tuple[str, ...]:
+        """Of all images that a guest of it boots from."""
+        return self.kernel.key, *(layer.key for layer in self.layers)
+
+    @property
     def host_ports(self) -> tuple[int, ...]:
         """TCP ports of the host that a guest of this VM listens on."""
         return tuple(f.host for n in self.networks for f in n.forwards if f.protocol == "tcp")

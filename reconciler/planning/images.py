@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from reconciler.model.change import PutVM
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import KernelSpec, LayerSpec
 from reconciler.model.names import VMName
-from reconciler.model.plan import BuildKernel, BuildLayer, Collect, WaitKind
+from reconciler.model.plan import (
+    BuildKernel,
+    BuildLayer,
+    Collect,
+    Plan,
+    StartGuest,
+    StopGuest,
+    WaitKind,
+)
+from reconciler.model.record import Record
 from reconciler.planning.draft import Draft
 
 NAMED = 3
@@ -73,6 +83,14 @@ class Needs:
         return f"wanted by {', '.join(vms[:NAMED])}{more}"
 
 
+def stood_on(decided: Plan, record: Record) -> frozenset[str]:
+    """Images of the VMs of which this plan starts or stops a guest: their way on, and back."""
+    acting = {a.vm for a in decided.actions if isinstance(a, StartGuest | StopGuest)}
+    changed = {c.vm.name: c.vm for c in decided.changes if isinstance(c, PutVM)}
+    known = (changed.get(name) or record.vms.get(name) for name in acting)
+    return frozenset(key for vm in known if vm for g in vm.generations for key in g.spec.image_keys)
+
+
 def collect(draft: Draft) -> None:
     """Images that no generation and no desired VM names may go, when nothing else is going on."""
     observed = draft.observed
@@ -81,8 +99,7 @@ def collect(draft: Draft) -> None:
     pinned: set[str] = set()
     specs = [g.spec for standing in draft.standings.values() for g in standing.record.generations]
     for spec in (*specs, *draft.desired.vms.values()):
-        pinned.add(spec.kernel.key)
-        pinned.update(layer.key for layer in spec.layers)
+        pinned.update(spec.image_keys)
     garbage = (observed.layers | observed.kernels) - pinned
     if garbage:
         draft.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nobody pins"))

@@ -131,7 +131,7 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
         f"{kind}/{vm.name}" for kind in ("create", "start", "stop", "remove", "snapshot", "restore")
     }
     if spec is not None:
-        keys |= {spec.kernel.key, *(layer.key for layer in spec.layers)}
+        keys.update(spec.image_keys)
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)
     words = f"{vm.name}: what was condemned or given up is tried once more"
     return done(changes, "retried", words, now, vm)

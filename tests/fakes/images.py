@@ -20,6 +20,7 @@ class FakeImages:
         self.faults = faults
         self._layers: set[LayerKey] = set()
         self._kernels: set[KernelKey] = set()
+        self.lost: set[str] = set()
         self.bad: set[str] = set()
         self.flaky: set[str] = set()
         self.built: list[str] = []
@@ -32,7 +33,18 @@ class FakeImages:
         return frozenset(self._kernels)
 
     def lose(self, key: str) -> None:
-        self._layers.discard(LayerKey(key))
+        """Somebody removes it from the disk; the store does not know before it looks."""
+        self.lost.add(key)
+
+    def on_disk(self) -> frozenset[str]:
+        return frozenset[str](self._layers | self._kernels) - self.lost
+
+    async def look(self, keys: frozenset[str] | None = None) -> frozenset[str]:
+        gone = frozenset(self.lost if keys is None else self.lost & keys)
+        self._layers -= gone
+        self._kernels -= gone
+        self.lost -= gone
+        return gone
 
     async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
         fault = await self.faults.before("build")
@@ -54,6 +66,7 @@ class FakeImages:
         if key in self.flaky:
             self.flaky.discard(key)
             raise BuildUnavailable("no space left")
+        self.lost.discard(key)
         self.built.append(key)
         return BuiltImage(key, 1, "0" * 64, 0.0)
 

@@ -238,4 +238,11 @@ MUTANTS = (
         "        stale = self._group(ports.supervisor.processes())\n        self._group = lambda _p: stale\n"
         "        facts =",
     ),
+    Mutant(
+        "what a stop stands on is not looked for before it",
+        "reconciler/engine/reconcile.py",
+        "if needed and await ports.images.look(needed):",
+        "if needed and not needed:",
+        ("tests/fault/test_rollout_faults.py",),
+    ),
 )

@@ -76,7 +76,7 @@ class Oracles:
             raise Broken(f"law 4: {record.name} runs generation {number}, which nothing remembers")
         spec = generation.spec
         self._undone(record, number)
-        lacking = {s.key for s in spec.layers} - self.world.images.layers()
+        lacking = {s.key for s in spec.layers} - self.world.images.on_disk()
         if lacking:
             raise Broken(f"laws 2, 8: {record.name} was started without its layers")
 

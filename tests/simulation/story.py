@@ -82,8 +82,9 @@ class Story:
                         self._malformed,
                         self._empty,
                         self._shortage,
+                        self._lose,
                     ),
-                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -219,6 +220,12 @@ class Story:
         for _ in range(5):
             await self._step()
         self.world.host.value = plenty
+
+    async def _lose(self) -> None:
+        """Somebody removes an image from the store, and tells nobody."""
+        there = sorted(self.world.images.on_disk())
+        if there:
+            self.world.images.lose(self.random.choice(there))
 
     async def _idle(self) -> None:
         self.world.clock.advance(self.random.choice((1.0, 10.0, 60.0)))

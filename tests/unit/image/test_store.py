@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -199,3 +200,34 @@ async def test_a_kernel_that_is_a_pipe_holds_nobody_up(store: ImageStore, tmp_pa
     async with asyncio.timeout(5):
         with pytest.raises(Exception, match="not a file"):
             await store.build_kernel(spec)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "replaced", "folder gone"])
+async def test_a_look_finds_an_image_that_was_changed_while_we_ran(
+    store: ImageStore, repository: Repository, damage: str
+) -> None:
+    spec = layer(repository)
+    first = await store.build_layer(spec, repository.path)
+    image = store.layer_path(spec.key)
+    content = image.read_bytes()
+    image.unlink()
+    if damage == "folder gone":
+        shutil.rmtree(image.parent)
+    else:
+        image.write_bytes(content[:100] if damage == "truncated" else bytes(len(content)))
+    assert await store.look() == {spec.key}
+    assert (await store.build_layer(spec, repository.path)).sha256 == first.sha256
+    assert image.read_bytes() == content
+
+
+async def test_an_image_that_was_only_touched_is_verified_and_not_made_again(
+    store: ImageStore, repository: Repository
+) -> None:
+    spec = layer(repository)
+    await store.build_layer(spec, repository.path)
+    image = store.layer_path(spec.key)
+    os.utime(image, (1, 1))
+    assert await store.look() == {spec.key}
+    await store.build_layer(spec, Path("/nowhere"))
+    assert image.stat().st_mtime == 1
+    assert await store.look() == frozenset()

@@ -1,0 +1,42 @@
+"""Images that somebody removes from the store of a daemon that runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from demo.fleet import WEB
+from tests.integration.harness import Harness, other_pids
+from tests.integration.test_failing import POWER_OFF, break_web, condemned
+from tests.wait import wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+NOTICED = 90.0
+"""Seconds: 30 until an idle daemon looks, and the time of the builds."""
+
+
+def take_all_layers(fleet: Harness) -> list[Path]:
+    images = sorted(fleet.stage.state.glob("layers/*/image"))
+    assert images
+    for image in images:
+        image.unlink()
+    return images
+
+
+def test_layers_that_vanish_are_built_again_and_no_guest_is_stopped(fleet: Harness) -> None:
+    before = fleet.fleet()
+    taken = take_all_layers(fleet)
+    wait_until(lambda: all(image.exists() for image in taken), NOTICED, "the layers are back")
+    assert other_pids(before, fleet.settled(fleet.good)) == {}
+
+
+def test_a_way_back_that_vanished_is_there_again_before_anything_stops(fleet: Harness) -> None:
+    before, served = fleet.fleet(), fleet.ask(WEB[0])
+    taken = take_all_layers(fleet)
+    tried, after = condemned(fleet, break_web(fleet, POWER_OFF, WEB[0]))
+    assert tried == WEB[0]
+    assert set(other_pids(before, after)) == {tried}
+    assert fleet.ask(tried) == served
+    wait_until(lambda: all(image.exists() for image in taken), NOTICED, "the others are back too")
