@@ -70,6 +70,8 @@ class PolicyConfig(Section):
     generations_kept: int = Field(default=5, ge=1)
     max_rollbacks_per_hour: int = Field(default=10, ge=1)
     """Failed generations within an hour after which nothing that serves is changed any more."""
+    max_concurrent_repairs: int = Field(default=4, ge=1)
+    """Guests that live and fail their checks, and are started again at the same time."""
 
 
 class HttpConfig(Section):

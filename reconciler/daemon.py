@@ -177,6 +177,7 @@ def policy_of(config: Config) -> Policy:
         max_builds=config.policy.max_concurrent_builds,
         generations_kept=config.policy.generations_kept,
         max_rollbacks_per_hour=config.policy.max_rollbacks_per_hour,
+        max_repairs=config.policy.max_concurrent_repairs,
     )
 
 

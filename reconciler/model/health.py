@@ -90,6 +90,8 @@ class Health:
     ever_passed: bool = False
     failures: int = 0
     """Failing rounds in a row; a passing round resets it, an error does not."""
+    failing_since: float | None = None
+    """When the first of these failed."""
     errors: int = 0
     """Error rounds in a row."""
     last: tuple[CheckAnswer, ...] = ()

@@ -169,7 +169,7 @@ Action = (
 WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "starting", "soak", "probe",
-    "rollback", "pinned", "window", "approval", "breaker",
+    "rollback", "pinned", "window", "approval", "breaker", "repair",
 ]  # fmt: skip
 
 

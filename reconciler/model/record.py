@@ -125,6 +125,8 @@ class Backoff:
     crashes: int
     until: Deadline
     reason: str
+    ill: bool = False
+    """It lived and failed its checks, and was stopped for that; else it ended by itself."""
 
 
 @dataclass(frozen=True, slots=True)

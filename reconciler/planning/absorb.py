@@ -102,12 +102,12 @@ def _absorb_vanished(standing: Standing) -> None:
         standing.record = record = replace(record, stop=None, start=None, restart=None)
 
 
-def crashed(draft: Draft, standing: Standing, why: str) -> None:
+def crashed(draft: Draft, standing: Standing, why: str, *, ill: bool = False) -> None:
     """A committed guest ended or turned bad by itself: again, after a pause that grows."""
     crashes = (standing.record.backoff.crashes if standing.record.backoff else 0) + 1
     pause = doubling(CRASH_BACKOFF, crashes) if crashes > 1 else 0.0
     standing.record = count_restart(
-        replace(standing.record, backoff=Backoff(crashes, draft.deadline(pause), why)), "crash"
+        replace(standing.record, backoff=Backoff(crashes, draft.deadline(pause), why, ill)), "crash"
     )
     draft.actions.append(Note("crash", standing.name, why))
     draft.event("guest-crashed", f"{standing.name}: {why}", standing, "warning", standing.running)

@@ -180,17 +180,30 @@ class _Linter:
     def _living(self, vm: VMName) -> Guest | None:
         return next((g for g in self.observed.guests.get(vm, ()) if g.alive), None)
 
+    def _begun(self, action: StopGuest) -> bool:
+        """Whether an earlier plan decided this stop, and it is carried through."""
+        record = self.record.vms.get(action.vm)
+        stop = record.stop if record else None
+        return stop is not None and stop.instance == action.instance
+
     def _budget(self) -> Iterator[Violation]:
         if self.desired is None:
             return
-        touched: Counter[GroupName] = Counter()
+        touched, ill = Counter[GroupName](), Counter[GroupName]()
         for action in self.plan.actions:
-            if not isinstance(action, StopGuest) or not self._may_serve(action.vm):
+            if not isinstance(action, StopGuest):
                 continue
             spec = self.desired.vms.get(action.vm)
             stop = self.after[action.vm].stop if action.vm in self.after else None
-            if spec is not None and stop is not None and stop.cause == "update":
+            if spec is None or stop is None:
+                continue
+            if stop.cause == "update" and self._may_serve(action.vm):
                 touched[spec.rollout_group] += 1
+            elif stop.cause == "unhealthy" and not self._begun(action):
+                ill[spec.rollout_group] += 1
+        for group, count in ill.items():
+            if count > (limit := self.desired.group(group).max_unavailable):
+                yield Violation(3, group, f"{count} repairs at once: maxUnavailable is {limit}")
         for group, count in touched.items():
             members = [s.name for s in self.desired.vms.values() if s.rollout_group == group]
             down = sum(not self._may_serve(name) for name in members)

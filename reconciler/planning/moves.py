@@ -37,7 +37,9 @@ def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> 
     else:
         _replace(draft, standing, target, budget)
         if not standing.acted:
-            _repair(draft, standing)  # what runs must be well, also while its successor waits
+            _repair(
+                draft, standing, budget
+            )  # what runs must be well, also while its successor waits
 
 
 def _must_change(standing: Standing, target: Target) -> bool:
@@ -73,10 +75,10 @@ def _keep(draft: Draft, standing: Standing, target: Target, budget: Budget) -> N
         else:
             standing.record = replace(record, restart=None)
         return
-    _repair(draft, standing)
+    _repair(draft, standing, budget)
 
 
-def _repair(draft: Draft, standing: Standing) -> None:
+def _repair(draft: Draft, standing: Standing, budget: Budget) -> None:
     """A committed guest that turned bad is stopped, to be started again with growing pauses."""
     guest, record = standing.guest, standing.record
     running = record.generation(guest.generation) if guest else None
@@ -86,8 +88,10 @@ def _repair(draft: Draft, standing: Standing) -> None:
         return  # going back has a deadline of its own, in `verdicts`
     if record.quarantine is not None or in_trouble(draft, standing, "stop"):
         return
+    if not budget.repairs.take(standing):
+        return
     why = f"its health check failed: {guest.health.detail}"
-    crashed(draft, standing, why)
+    crashed(draft, standing, why, ill=True)
     stop(draft, standing, "unhealthy", why)
 
 

@@ -28,6 +28,7 @@ class Policy:
     max_builds: int = 2
     generations_kept: int = 5
     max_rollbacks_per_hour: int = 10
+    max_repairs: int = 4
 
 
 def doubling(bounds: tuple[float, float], attempts: int) -> float:

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 from reconciler.model.names import GroupName, VMName
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.repairs import Repairs
 
 
 def in_order(draft: Draft) -> list[Standing]:
     """Standings in the order in which they may ask for the budget.
 
-    What is broken comes first, since repairing it costs nothing; then canaries, then by name.
+    What is broken comes first, since repairing it costs nothing: who has no guest at all, then who
+    was repaired least often, so that the hopeless take nobody's turn. Then canaries, then by name.
     """
     canaries: set[VMName] = set()
     if draft.desired is not None:
         for group in draft.desired.groups.values():
             canaries.update(group.canary)
-    return sorted(
-        draft.standings.values(), key=lambda s: (s.available, s.name not in canaries, s.name)
-    )
+
+    def turn(standing: Standing) -> tuple[bool, bool, int, bool, str]:
+        backoff = standing.record.backoff
+        repaired = 0 if standing.available or backoff is None else backoff.crashes
+        here, last = standing.guest is not None, standing.name not in canaries
+        return standing.available, here, repaired, last, standing.name
+
+    return sorted(draft.standings.values(), key=turn)
 
 
 class Budget:
@@ -29,6 +36,7 @@ class Budget:
 
     def __init__(self, draft: Draft) -> None:
         self._draft = draft
+        self.repairs = Repairs(draft)
         self._left: dict[GroupName, int] = {}
         self._down: dict[GroupName, list[VMName]] = {}
         for standing in draft.standings.values():

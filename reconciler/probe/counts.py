@@ -26,9 +26,12 @@ def after_round(before: Health, answers: Sequence[CheckAnswer], boot: float) -> 
     match verdict(answers):
         case "success":
             since = boot if before.passing_since is None else before.passing_since
-            return replace(counted, passing_since=since, ever_passed=True, failures=0, errors=0)
+            well = replace(counted, passing_since=since, ever_passed=True, failures=0, errors=0)
+            return replace(well, failing_since=None)
         case "failure":
-            return replace(counted, passing_since=None, failures=before.failures + 1, errors=0)
+            since = boot if before.failing_since is None else before.failing_since
+            ill = replace(counted, passing_since=None, failures=before.failures + 1, errors=0)
+            return replace(ill, failing_since=since)
         case "error":
             return replace(counted, errors=before.errors + 1)
 

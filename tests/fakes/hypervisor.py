@@ -25,7 +25,7 @@ from tests.fakes.faults import Faults
 MOST_ANSWERS = 120
 Behaviour = Callable[[Machine], str]
 """How a guest of this machine fares: good, bad (never passes), sick (passes, then fails),
-unasked (the prober is broken), exits, panics."""
+faint (fails now, and nobody knows it but who asks), unasked (the prober is broken), exits, panics."""
 
 
 @dataclass
@@ -271,7 +271,7 @@ def _round(former: Health, fate: str, now: float) -> Health:
     if good:
         return replace(
             former, rounds=former.rounds + 1, asked=now, ever_passed=True, failures=0, errors=0,
-            passing_since=former.passing_since if former.passing_since is not None else now,
+            failing_since=None, passing_since=former.passing_since if former.passing_since is not None else now,
         )  # fmt: skip
     return replace(
         former,
@@ -279,6 +279,7 @@ def _round(former: Health, fate: str, now: float) -> Health:
         asked=now,
         passing_since=None,
         failures=former.failures + 1,
+        failing_since=now if former.failing_since is None else former.failing_since,
     )
 
 

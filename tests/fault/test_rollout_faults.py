@@ -132,6 +132,28 @@ async def test_row_44_after_many_failures_within_the_hour_nothing_that_serves_is
     assert world.hypervisor.running()[VMName("vm-5")] == 2, "and goes on when the hour is over"
 
 
+async def test_row_44_a_host_out_of_breath_has_no_more_guests_started_again_than_it_bears() -> None:
+    groups = tuple(GroupSpec(GroupName(f"g{n}")) for n in range(10))
+    members = [vm(f"vm-{n:02}", group=f"g{n % 10}", min_healthy=1.0) for n in range(50)]
+    world = await settled(state(*members, groups=groups), replace(PRUNING, max_builds=50))
+    least = []
+    world.on_pass = lambda: least.append(len(world.hypervisor.running()))
+    for guest in world.hypervisor.guests.values():
+        guest.fate = "bad"
+    await run_for(world, 10.0)
+    assert min(least) == 49
+    assert any("the host is suspect" in world.why(member.name) for member in members)
+    world.hypervisor.kill("vm-30")
+    world.hypervisor.kill("vm-31")
+    await run_for(world, 5.0)
+    assert world.hypervisor.starts["vm-30"] == world.hypervisor.starts["vm-31"] == 2, (
+        "gone: at once"
+    )
+    await world.settle(3600.0)
+    assert len(world.hypervisor.running()) == 50
+    assert min(least) >= 50 - 2 - PRUNING.max_repairs
+
+
 async def test_row_48_collection_in_the_middle_of_rollouts_takes_nothing_that_is_needed() -> None:
     world = await settled(state(vm("web"), vm("db")))
 

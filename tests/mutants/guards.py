@@ -245,4 +245,22 @@ MUTANTS = (
         "if needed and not needed:",
         ("tests/fault/test_rollout_faults.py",),
     ),
+    Mutant(
+        "repairs are bounded by nothing but the group",
+        "reconciler/planning/repairs.py",
+        "if total >= limit:",
+        "if total < 0:",
+    ),
+    Mutant(
+        "a group's budget does not bound repairs",
+        "reconciler/planning/repairs.py",
+        "if under_way[group] and self._out[group] >= budget:",
+        "if under_way[group] < 0:",
+    ),
+    Mutant(
+        "a host on which most fail at once is not suspect",
+        "reconciler/planning/repairs.py",
+        "if ill < TOO_MANY or 2 * ill <= len(proven):",
+        "if ill < TOO_MANY or len(proven):",
+    ),
 )

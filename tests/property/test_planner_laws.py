@@ -130,6 +130,39 @@ def test_safety_no_pass_takes_more_than_the_limit_out_of_service(
     run(story())
 
 
+@given(
+    st.sets(st.sampled_from(NAMES), min_size=1), st.sets(st.sampled_from(NAMES)), limits,
+    st.integers(min_value=1, max_value=3),
+)  # fmt: skip
+@settings(max_examples=60, deadline=None)
+def test_repairs_of_those_that_fall_ill_at_once_keep_to_both_bounds_and_all_are_mended(
+    ill: set[str], hopeless: set[str], limit: int, at_once: int
+) -> None:
+    async def story() -> None:
+        world = World(replace(POLICY, max_repairs=at_once))
+        await world.push(fleet(dict.fromkeys(NAMES, "v1"), limit))
+        await world.settle()
+        world.hypervisor.behaviour = lambda m: "bad" if m.vm in hopeless else "good"
+        for name in ill:
+            world.hypervisor.living(name).fate = "bad"
+        most = 0
+
+        def count() -> None:
+            nonlocal most
+            most = max(most, len(set(NAMES) - set(world.hypervisor.running())))
+
+        world.on_pass = count
+        until = world.clock.now().boot + 200.0
+        while world.clock.now().boot < until:
+            await world.step()
+            world.clock.advance(0.5)
+        gone = len(ill & hopeless)  # those in their pause are down, and in nobody's way
+        assert most <= min(limit, at_once) + gone
+        assert all(world.hypervisor.starts[name] >= 2 for name in ill)
+
+    run(story())
+
+
 @given(contents, st.randoms(use_true_random=False))
 @settings(max_examples=60, deadline=None)
 def test_determinism_the_order_of_the_inputs_changes_nothing(

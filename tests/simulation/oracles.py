@@ -22,6 +22,8 @@ class Oracles:
         self._seen = 0
         self._stopping: set[VMName] = set()
         """VMs with a stop that was begun before this pass."""
+        self._mending: set[VMName] = set()
+        """VMs whose ill guest was stopped, to be started again, and that are not well yet."""
         self._numbers: dict[VMName, int] = {}
         world.on_pass = self.decided
 
@@ -38,6 +40,7 @@ class Oracles:
                 record, spec = self.world.record(action.vm), passed.desired.vms.get(action.vm)
                 if spec and spec.group and record.stop and record.stop.cause == "update":
                     taken[spec.group] += 1
+        self._repairs()
         self._stopping = {r.name for r in self.world.ledger.record().vms.values() if r.stop}
         for group, count in taken.items():
             members = [s.name for s in passed.desired.vms.values() if s.group == group]
@@ -45,6 +48,42 @@ class Oracles:
             limit = passed.desired.group(group).max_unavailable
             if down + count > limit:
                 raise Broken(f"law 3: {down} of {group} are down and {count} more; limit {limit}")
+
+    def _repairs(self) -> None:
+        """Row 44: of guests that live and fail their checks, few are taken down at once."""
+        passed = self.world.reconciler.passed
+        if passed is None or passed.desired is None:
+            return
+        self._mending = {name for name in self._mending if self._mended_now(name)}
+        for action in passed.plan.actions:
+            if not isinstance(action, StopGuest) or action.why.startswith("carrying on"):
+                continue
+            record, spec = self.world.record(action.vm), passed.desired.vms.get(action.vm)
+            if spec is None or record.stop is None or record.stop.cause != "unhealthy":
+                continue
+            with_it = [n for n in self._mending - {action.vm} if n in passed.desired.vms]
+            same = [n for n in with_it if passed.desired.vms[n].rollout_group == spec.rollout_group]
+            limit = passed.desired.group(spec.rollout_group).max_unavailable
+            if len(same) >= limit or len(with_it) >= self.world.policy.max_repairs:
+                raise Broken(f"row 44: {action.vm} is repaired while {sorted(with_it)} are")
+            self._mending.add(action.vm)
+
+    def _mended_now(self, name: VMName) -> bool:
+        """Whether a repair is still under way: being stopped or started, or not well yet."""
+        record = self.world.ledger.record().vms.get(name)
+        if record is None or record.backoff is None or record.quarantine is not None:
+            return False
+        hypervisor, passed = self.world.hypervisor, self.world.reconciler.passed
+        busy = passed is not None and name in passed.observed.busy
+        living = [g for g in hypervisor.guests.values() if g.machine.vm == name and g.process.alive]
+        if not living:
+            return busy
+        answers = hypervisor.healths.get(living[0].process.instance)
+        passes = answers is not None and answers.passing_since is not None
+        going = record.stop is not None and record.stop.cause == "unhealthy"
+        late = self.world.clock.now().boot > living[0].process.started_boot + 30.0
+        restarted = record.start is not None and record.start.purpose == "restart"
+        return going or (restarted and not passes and not late)
 
     def look(self) -> None:
         """Raises Broken."""
@@ -62,7 +101,8 @@ class Oracles:
         for guest in self.world.hypervisor.guests.values():
             record = self.world.ledger.record().vms.get(guest.machine.vm)
             answers = self.world.hypervisor.healths.get(guest.process.instance)
-            ill = guest.fate == "bad" or (answers is not None and answers.failures >= 3)
+            failed, ever = (answers.failures, answers.ever_passed) if answers else (0, False)
+            ill = guest.fate == "bad" or failed >= 3 or (failed > 0 and not ever)
             if record is None or not guest.process.alive or ill:
                 continue
             generation = record.generation(guest.machine.generation)

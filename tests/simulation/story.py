@@ -83,8 +83,9 @@ class Story:
                         self._empty,
                         self._shortage,
                         self._lose,
+                        self._breathless,
                     ),
-                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -226,6 +227,17 @@ class Story:
         there = sorted(self.world.images.on_disk())
         if there:
             self.world.images.lose(self.random.choice(there))
+
+    async def _breathless(self) -> None:
+        """The host is out of breath: for a while most guests fail their checks, all at once."""
+        guests = self.world.hypervisor.guests
+        well = [g for g in guests.values() if g.fate == "good" and self.random.random() < 0.8]
+        for guest in well:
+            guest.fate = "faint"
+        for _ in range(self.random.randrange(4, 12)):
+            await self._step()
+        for guest in well:
+            guest.fate = "good"
 
     async def _idle(self) -> None:
         self.world.clock.advance(self.random.choice((1.0, 10.0, 60.0)))
