@@ -21,6 +21,8 @@ class HttpCheck:
     contains: str = ""
     """Text that the first 64 KiB of the body must hold; empty: any body."""
     timeout: float = 1.0
+    expect_instance: bool = False
+    """Whether the answer must name the instance that is asked, in `X-Instance-Id` or in the body."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -119,6 +119,12 @@ class HttpProbe(Face):
     contains: str = Field(
         default="", max_length=256, description="What the first 64 KiB of the body must hold."
     )
+    expect_instance: bool = Field(
+        default=False,
+        description="Whether the answer must name the guest that was started, in the header"
+        " `X-Instance-Id` or the first 64 KiB of the body. A guest finds its id in"
+        " `/run/reconciler/instance`.",
+    )
     timeout: Duration = Field(default=1.0, description="For the whole answer.")
 
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from urllib.parse import quote
 
 import aiohttp
 from yarl import URL
 
 from reconciler.model.health import HttpCheck, ProbeResult
+from reconciler.model.names import InstanceId
 from reconciler.probe.answers import MOST_BYTES, brief, is_ours
 
 KEPT = "/%?&=:@!$'()*+,;~"
 """What a path may hold as it is; `%` too, as people write paths that are already quoted."""
+INSTANCE_HEADER = "X-Instance-Id"
+WHOLE = r"(?<![\w-]){}(?![\w-])"
+INSTANCE = re.compile(WHOLE.format(r"[a-z0-9][-a-z0-9]*-g[0-9]+-[0-9a-f]+"), re.ASCII)
+"""What instance ids look like, to name a stranger by."""
+MOST_HEADER_BYTES = 256
 HEADERS = {"User-Agent": "microvm-reconciler", "Accept": "*/*", "Connection": "close"}
 
 
@@ -29,12 +36,14 @@ def open_session() -> aiohttp.ClientSession:
     )
 
 
-async def ask(check: HttpCheck, session: aiohttp.ClientSession) -> tuple[ProbeResult, str]:
+async def ask(
+    check: HttpCheck, session: aiohttp.ClientSession, instance: InstanceId
+) -> tuple[ProbeResult, str]:
     what = f"GET :{check.port}{check.path} -> "
     try:
         # A clock of our own around it all: aiohttp rounds timeouts of more than 5 s up.
         async with asyncio.timeout(check.timeout):
-            return await _get(check, session, what)
+            return await _get(check, session, instance, what)
     except TimeoutError:
         return "failure", f"{what}no answer within {check.timeout:g} s"
     except aiohttp.ClientConnectorDNSError as error:
@@ -50,21 +59,34 @@ async def ask(check: HttpCheck, session: aiohttp.ClientSession) -> tuple[ProbeRe
 
 
 async def _get(
-    check: HttpCheck, session: aiohttp.ClientSession, what: str
+    check: HttpCheck, session: aiohttp.ClientSession, instance: InstanceId, what: str
 ) -> tuple[ProbeResult, str]:
     async with session.get(
         _url(check), headers=HEADERS, allow_redirects=False, timeout=aiohttp.ClientTimeout()
     ) as response:
-        found = await _look_for(check.contains.encode(), response)
+        body = await _body(response)
         low, high = check.status
         if not low <= response.status <= high:
             return "failure", f"{what}{response.status}"
-        if not found:
+        if check.contains.encode() not in body:
             return "failure", f"{what}{response.status} without {check.contains!r}"
+        if check.expect_instance and (stranger := _stranger(response, body, instance)):
+            return "failure", f"{what}{response.status} {stranger}"
         return "success", f"{what}{response.status}"
 
 
-async def _look_for(wanted: bytes, response: aiohttp.ClientResponse) -> bool:
+def _stranger(response: aiohttp.ClientResponse, body: bytes, instance: InstanceId) -> str:
+    """Empty when the answer names this instance; else in words who answered."""
+    header = response.headers.get(INSTANCE_HEADER, "")[:MOST_HEADER_BYTES]
+    said = header or body.decode("utf-8", "replace")
+    if re.search(WHOLE.format(re.escape(instance)), said, re.ASCII):
+        return ""
+    if (named := INSTANCE.search(said)) is not None:
+        return f"from {named[0]}, not from {instance}: another guest answers"
+    return f"without the guest's id {instance}, which it finds in /run/reconciler/instance"
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
     """Read the body to its end or bound: a server that stalls in the middle is not well."""
     body = bytearray()
     while len(body) < MOST_BYTES:
@@ -72,7 +94,7 @@ async def _look_for(wanted: bytes, response: aiohttp.ClientResponse) -> bool:
         if not chunk:
             break
         body += chunk
-    return wanted in body
+    return bytes(body)
 
 
 def _url(check: HttpCheck) -> URL:

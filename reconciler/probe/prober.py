@@ -213,9 +213,9 @@ class GuestProber:
         """Ask all checks at once, and count the answers."""
         match guest.plan.checks or (ProcessCheck(),):
             case (check,):  # the common case needs no further task
-                answers = [await self._answer(check)]
+                answers = [await self._answer(check, guest.instance)]
             case checks:
-                answers = await asyncio.gather(*map(self._answer, checks))
+                answers = await asyncio.gather(*(self._answer(c, guest.instance) for c in checks))
         if number > guest.heard:
             guest.heard = number
             guest.stirred.set()
@@ -237,20 +237,20 @@ class GuestProber:
         if matters(before, guest.health):
             self._wake()
 
-    async def _answer(self, check: Check) -> CheckAnswer:
+    async def _answer(self, check: Check, instance: InstanceId) -> CheckAnswer:
         began = asyncio.get_running_loop().time()
-        kind, result, text = await self._ask(check)
+        kind, result, text = await self._ask(check, instance)
         took = asyncio.get_running_loop().time() - began
         answer = CheckAnswer(kind, result, detail(text), took)
         self._on_answer(answer)
         return answer
 
-    async def _ask(self, check: Check) -> tuple[Kind, ProbeResult, str]:
+    async def _ask(self, check: Check, instance: InstanceId) -> tuple[Kind, ProbeResult, str]:
         match check:
             case HttpCheck():
                 if self._session is None:
                     self._session = http.open_session()
-                return ("http", *await _guarded(http.ask(check, self._session)))
+                return ("http", *await _guarded(http.ask(check, self._session, instance)))
             case TcpCheck():
                 return ("tcp", *await _guarded(tcp.ask(check)))
             case ProcessCheck():

@@ -149,8 +149,9 @@ def _health(spec: manifest.Spec) -> HealthPolicy:
 def _check(face: manifest.Check, hosts: dict[int, str]) -> Check:
     if (http := face.http) is not None:
         return HttpCheck(
-            http.port, http.path, hosts[http.port], http.status, http.contains, http.timeout
-        )
+            http.port, http.path, hosts[http.port], http.status, http.contains, http.timeout,
+            http.expect_instance,
+        )  # fmt: skip
     if (tcp := face.tcp) is not None:
         return TcpCheck(tcp.port, hosts[tcp.port], tcp.expect, tcp.timeout)
     return ProcessCheck()

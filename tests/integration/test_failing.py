@@ -121,3 +121,31 @@ def test_reconcile_says_by_its_exit_code_that_it_rolled_back(fleet: Harness) -> 
     done = fleet.daemon.cli("reconcile", "--wait", "-o", "json", timeout=200)
     assert done.returncode == 4, done.stdout + done.stderr
     assert set(fleet.fleet().vms) == set(NAMES)
+
+
+def tells_its_instance(fleet: Harness, id_told: str) -> None:
+    """A web server whose health check wants to hear who answers, and what it says then."""
+    fleet.edit(
+        WEB[0],
+        lambda spec: spec["health"]["checks"].append(
+            {"http": {"port": fleet.ports[WEB[0]], "path": "/instance", "expectInstance": True}}
+        ),
+    )
+    script = f"#!/bin/sh\n{id_told} >/www/instance\nexec httpd -p 80 -h /www\n"
+    fleet.repository.write(f"{WEB[0]}/etc/rc.local", script, mode=0o755)
+
+
+def test_a_guest_that_tells_its_own_instance_is_good_and_one_that_tells_an_older_is_not(
+    fleet: Harness,
+) -> None:
+    tells_its_instance(fleet, "cat /run/reconciler/instance")
+    before = fleet.settled(fleet.push("web-a tells who it is"))
+    older = before.vms[WEB[0]].instance
+    assert fleet.ask(WEB[0], "/instance") == older
+    fleet.edit(WEB[0], lambda spec: spec["health"].update(startupDeadline="20s"))
+    tells_its_instance(fleet, f"echo {older}")
+    tried, _ = condemned(fleet, fleet.push("web-a says what it said before"))
+    evidence = fleet.history(tried)["generations"][0]["evidence"]
+    assert evidence["kind"] == "startup-timeout"
+    assert f"from {older}, not from {tried}-g" in evidence["probe"]
+    assert "another guest answers" in evidence["probe"]

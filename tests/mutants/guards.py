@@ -263,4 +263,11 @@ MUTANTS = (
         "if ill < TOO_MANY or 2 * ill <= len(proven):",
         "if ill < TOO_MANY or len(proven):",
     ),
+    Mutant(
+        "another guest's answer is health",
+        "reconciler/probe/http.py",
+        "if check.expect_instance and (stranger",
+        "if not check and (stranger",
+        ("tests/unit/probe",),
+    ),
 )

@@ -53,7 +53,8 @@ def replying(text: str | bytes) -> Serve:
 
 
 def http(status: str = "200 OK", body: str = "ok", headers: str = "") -> Serve:
-    return replying(f"HTTP/1.1 {status}\r\n{headers}Content-Length: {len(body)}\r\n\r\n{body}")
+    size = len(body.encode())
+    return replying(f"HTTP/1.1 {status}\r\n{headers}Content-Length: {size}\r\n\r\n{body}")
 
 
 async def until_the_client_closes(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:

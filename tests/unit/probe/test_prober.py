@@ -91,6 +91,18 @@ async def test_a_round_asks_all_checks_and_fails_by_one(loop: Loop) -> None:
     assert "refused" in loop.web.detail
 
 
+async def test_a_guest_is_healthy_when_it_answers_by_its_own_id_and_not_when_another_does(
+    loop: Loop,
+) -> None:
+    async with serving(servers.http(body=WEB)) as port:
+        plan = ProbePlan((HttpCheck(port, expect_instance=True),), QUICK)
+        loop.prober.watch({WEB: plan, DB: plan})
+        await eventually(lambda: all(h.rounds > 1 for h in loop.prober.health().values()))
+    assert loop.web.ever_passed
+    assert not loop.prober.health()[DB].ever_passed
+    assert f"from {WEB}, not from {DB}: another guest" in loop.prober.health()[DB].detail
+
+
 async def test_each_flip_and_each_failure_wakes_the_loop_and_nothing_else_does(loop: Loop) -> None:
     service = Service()
     async with serving(service) as port:
