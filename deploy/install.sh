@@ -9,7 +9,7 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 python=${PYTHON:-python3}
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
-needs="flock qemu-system-x86_64 mkfs.erofs mkfs.ext4 cpio zstd"
+needs="flock kill qemu-system-x86_64 mkfs.erofs mkfs.ext4 cpio zstd"
 units="reconciler.service reconciler.socket microvms.slice"
 umask 022
 

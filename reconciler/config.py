@@ -135,7 +135,9 @@ def load_config(path: Path) -> Config:
             f"{path}: no such file", hint=f"write one with [source] url = ..., or set {ENVIRONMENT}"
         ) from error
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}", hint="check owner and mode") from error
+        raise ConfigError(
+            f"{path}: {error.strerror}", hint=f"read it as root, or look at: ls -l {path}"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}", hint="mend the named line") from error
     return parse_config(raw, str(path))

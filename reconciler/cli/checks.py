@@ -5,31 +5,23 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import stat
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from reconciler.cli.client import DaemonError
+from reconciler.cli.findings import Finding, Result, asker
 from reconciler.cli.sockets import find_daemon
 from reconciler.config import Config, QemuConfig, config_path, load_config
 from reconciler.control.answers import VersionAnswer
 from reconciler.errors import ConfigError
 
-Result = Literal["ok", "warning", "failed"]
 OLDEST_PYTHON = (3, 11)
 LEAST_MEMORY_MIB = 512
 """What one small guest and the daemon need at least."""
 MEMINFO = Path("/proc/meminfo")
 MIB = 1024 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    name: str
-    result: Result
-    detail: str
-    remedy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +36,10 @@ class Program:
 
 PROGRAMS = (
     Program("mkfs.erofs", "builds store images", "erofs-utils"),
+    Program("mksquashfs", "builds store images in another format", "squashfs-tools", needed=False),
+    Program("lz4", "unpacks kernels", "lz4"),
     Program("mkfs.ext4", "formats volumes", "e2fsprogs"),
+    Program("flock", "holds a guest's lock", "util-linux"),
     Program("apt-get", "fetches kernel packages", "apt"),
     Program("dpkg-deb", "unpacks kernel packages", "dpkg"),
     Program("git", "makes repositories to try things with", "git", needed=False),
@@ -57,18 +52,28 @@ def examine(config: Path | None, socket: Path | None) -> list[Finding]:
     """All findings, in the order in which one would mend them."""
     settings, configured = check_config(config)
     qemu = settings.qemu if settings else QemuConfig()
-    state = Path(settings.state_dir if settings else str(Config.model_fields["state_dir"].default))
     return [
         check_python(),
         configured,
         check_program(Program(qemu.binary, "runs guests", "qemu-system-x86")),
         *(check_program(program) for program in PROGRAMS),
         check_accelerator(qemu),
-        check_state_dir(state),
-        check_space(state, settings.policy.disk_reserve_mib if settings else LEAST_MEMORY_MIB),
         check_memory(settings.policy.memory_reserve_mib if settings else 0),
+        *(_check_configured(settings) if settings else ()),
         check_daemon(socket, config),
     ]
+
+
+def _check_configured(settings: Config) -> list[Finding]:
+    """What cannot be looked at before the config can be read."""
+    kept = settings.supervisor == "systemd"
+    found = [check_owner(settings.state) if kept else check_state_dir(settings.state)]
+    found.append(check_space(settings.state, settings.policy.disk_reserve_mib))
+    if kept:
+        from reconciler.cli.servicechecks import check_service  # noqa: PLC0415 - loads dbus-fast
+
+        found += check_service()
+    return found
 
 
 def check_python() -> Finding:
@@ -105,7 +110,9 @@ def check_accelerator(qemu: QemuConfig) -> Finding:
             "kvm", "warning", f"there is no {KVM}: {slow}", "modprobe kvm_intel, or kvm_amd"
         )
     if not os.access(KVM, os.R_OK | os.W_OK):
-        return Finding("kvm", "warning", f"{KVM} may not be opened: {slow}", "usermod -aG kvm USER")
+        return Finding(
+            "kvm", "warning", f"{KVM} may not be opened: {slow}", f"usermod -aG kvm {asker()}"
+        )
     if asyncio.run(kvm_works(qemu)):
         return Finding("kvm", "ok", "proven: a guest ran")
     detail = f"{KVM} is there, but no guest ran on it: {slow}"
@@ -114,16 +121,39 @@ def check_accelerator(qemu: QemuConfig) -> Finding:
     )
 
 
+def check_owner(state: Path, owner: int = 0) -> Finding:
+    """Of a daemon that is root without capabilities: it may do no more than an owner may."""
+    try:
+        found = state.stat()
+    except OSError as error:
+        remedy = "systemd-tmpfiles --create reconciler.conf"
+        return Finding("state", "failed", f"{state}: {error.strerror}", remedy)
+    if found.st_uid != owner:
+        detail = f"{state} belongs to uid {found.st_uid}, and the daemon may not write it"
+        return Finding("state", "failed", detail, f"chown -R --from={found.st_uid} {owner} {state}")
+    if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        detail = f"the daemon may not write {state}"
+        return Finding("state", "failed", detail, f"chmod u+rwx {state}")
+    return _read_only(state) or Finding("state", "ok", f"{state} is the daemon's")
+
+
 def check_state_dir(state: Path) -> Finding:
     nearest = _nearest(state)
     if os.access(nearest, os.W_OK | os.X_OK):
         return Finding(
             "state", "ok", f"{state} is writable" if nearest == state else f"{state} can be made"
         )
-    owner = "root" if os.geteuid() == 0 else f"uid {os.geteuid()}"
-    return Finding(
-        "state", "failed", f"{nearest} is not writable for {owner}", f"chown {owner} {state}"
-    )
+    detail = f"{nearest} is not writable for {asker()}"
+    chown = Finding("state", "failed", detail, f"chown {asker()} {nearest}")
+    return _read_only(nearest) or chown
+
+
+def _read_only(folder: Path) -> Finding | None:
+    if not os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return None
+    detail = f"the file system of {folder} is read-only"
+    remedy = f"mount -o remount,rw $(findmnt -no TARGET -T {folder})"
+    return Finding("state", "failed", detail, remedy)
 
 
 def check_space(state: Path, reserve_mib: int) -> Finding:
@@ -131,7 +161,7 @@ def check_space(state: Path, reserve_mib: int) -> Finding:
     if free > reserve_mib:
         return Finding("disk", "ok", f"{free} MiB free for {state}")
     detail = f"{free} MiB free for {state}, {reserve_mib} MiB are kept in reserve"
-    return Finding("disk", "failed", detail, f"free space under {_nearest(state)}")
+    return Finding("disk", "failed", detail, f"du -xhd2 {_nearest(state)} | sort -h | tail")
 
 
 def check_memory(reserve_mib: int) -> Finding:
@@ -146,8 +176,12 @@ def check_memory(reserve_mib: int) -> Finding:
 
 
 def check_daemon(socket: Path | None, config: Path | None) -> Finding:
+    from reconciler.cli.servicechecks import check_membership  # noqa: PLC0415 - as above
+
     try:
         daemon = find_daemon(socket, config)
+        if denied := check_membership(daemon.path):
+            return denied
         answer = daemon.get(VersionAnswer, "version")
     except (DaemonError, ConfigError) as error:
         return Finding("daemon", "warning", str(error), error.hint)

@@ -12,7 +12,7 @@ from reconciler.cli.terminal import clean, console, count
 from reconciler.control.serial import encode
 
 if TYPE_CHECKING:
-    from reconciler.cli.checks import Finding
+    from reconciler.cli.findings import Finding
 
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 

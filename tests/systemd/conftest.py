@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ import pytest
 
 from demo.repository import Repository
 from tests.systemd.container import Container, missing
+from tests.systemd.fresh import unpack
 from tests.systemd.host import CHECKOUT, ROOT, Host
 
 
@@ -25,12 +27,24 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def container(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Container, Repository]]:
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The files of a fresh machine: nothing of this one, so that what is missing is seen."""
     if lacks := missing():
         pytest.skip(lacks)
+    folder = tmp_path_factory.mktemp("debian")
+    unpack(folder)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def container(
+    debian: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Container, Repository]]:
     repository = Repository.create(tmp_path_factory.mktemp("git"))
     container = Container(
-        [f"--bind-ro={ROOT}:{CHECKOUT}", f"--bind={repository.bare}:/srv/git/fleet.git"]
+        debian,
+        [f"--bind-ro={ROOT}:{CHECKOUT}", f"--bind={repository.bare}:/srv/git/fleet.git"],
     )
     try:
         container.mount()

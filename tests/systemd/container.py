@@ -1,4 +1,4 @@
-"""A machine with systemd as PID 1: this one's own files, and what is written goes with it."""
+"""A machine with systemd as PID 1, over the files of a fresh Debian; what is written goes with it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def missing() -> str:
     """What keeps this machine from having such containers; empty if nothing does."""
     if os.geteuid() != 0:
         return "a container takes root"
-    for program, package in (("systemd-nspawn", "systemd-container"), ("dbus-daemon", "dbus")):
+    for program, package in (("systemd-nspawn", "systemd-container"), ("debootstrap",) * 2):
         if shutil.which(program) is None:
             return f"{program} is not installed: apt-get install {package}"
     if not os.access(_hierarchies()[0], os.W_OK) or not _may_mount():
@@ -40,9 +40,10 @@ def missing() -> str:
 
 
 class Container:
-    """Booted by `boot()`; whatever happens, `close()` leaves nothing behind."""
+    """Booted by `boot()`; whatever happens, `close()` leaves nothing behind. `below` is only read."""
 
-    def __init__(self, binds: Sequence[str] = ()) -> None:
+    def __init__(self, below: Path, binds: Sequence[str] = ()) -> None:
+        self._below = below
         self.folder = Path(tempfile.mkdtemp(prefix="rc-systemd-"))
         self.name = self.folder.name[-8:].replace("_", "x")
         self._binds = binds
@@ -59,15 +60,12 @@ class Container:
         return Path(f"/proc/{self.leader}/root")
 
     def mount(self) -> None:
-        """A copy of this machine's files that forgets all that is written."""
+        """A copy of the files below that forgets all that is written."""
         _mount("-t", "tmpfs", "-o", "mode=755", "tmpfs", str(self.folder))
         for name in ("written", "work", "root"):
             (self.folder / name).mkdir()
-        layers = f"lowerdir=/,upperdir={self.folder}/written,workdir={self.folder}/work"
+        layers = f"lowerdir={self._below},upperdir={self.folder}/written,workdir={self.folder}/work"
         _mount("-t", "overlay", "-o", layers, "overlay", str(self.root))
-        # Services of the machine itself must not start in here.
-        for wants in (self.root / "etc/systemd/system").glob("*.wants"):
-            shutil.rmtree(wants)
 
     def boot(self) -> None:
         cgroups = [str(hierarchy / f"rc-{self.name}") for hierarchy in _hierarchies()]

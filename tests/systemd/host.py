@@ -10,7 +10,6 @@ from pathlib import Path
 
 from demo.client import ControlClient, DaemonAway, Fleet
 from demo.daemon import free_port
-from demo.images import seed
 from demo.repository import Repository
 from tests.systemd.container import Container
 from tests.wait import wait_until
@@ -62,8 +61,7 @@ class Host:
         self.good = ""
 
     def install(self, package: Path) -> None:
-        """As a person would; the kernel and busybox may be those that an earlier run fetched."""
-        seed(self.container.root / "var/lib/reconciler")
+        """As a person would; without what is only recommended, so that what is missing is seen."""
         target = self.container.root / "srv" / package.name
         target.write_bytes(package.read_bytes())
         self.apt("install", "--no-install-recommends", f"/srv/{package.name}")

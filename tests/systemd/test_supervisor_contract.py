@@ -13,6 +13,7 @@ def test_guests_as_units_keep_the_contract_of_all_supervisors(
     container: tuple[Container, Repository],
 ) -> None:
     machine, _ = container
+    machine.run("apt-get", "-q", "-y", "install", "--no-install-recommends", "python3")
     machine.run("groupadd", "--force", "--system", "microvm")
     python = f"{CHECKOUT}/.venv/bin/python"
     passed = machine.run(

@@ -1,0 +1,81 @@
+"""What `doctor` says of hosts with one thing wrong; `tests/systemd` asks it on a real one."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from reconciler.cli import checks, servicechecks
+from reconciler.config import QemuConfig
+
+NOWHERE = Path("/nowhere")
+
+
+def test_a_missing_program_is_named_with_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(NOWHERE))
+    monkeypatch.setattr(checks, "SYSTEM_FOLDERS", ())
+    found = [checks.check_program(program) for program in checks.PROGRAMS]
+    assert {finding.remedy.removeprefix("apt-get install ") for finding in found} >= {
+        *("erofs-utils", "e2fsprogs", "util-linux", "lz4", "dpkg"),
+    }
+    assert {finding.result for finding in found} == {"failed", "warning"}
+
+
+def test_a_full_disk_is_named_with_what_shows_who_fills_it(tmp_path: Path) -> None:
+    found = checks.check_space(tmp_path / "state", 10**9)
+    assert found.result == "failed"
+    assert found.remedy == f"du -xhd2 {tmp_path} | sort -h | tail"
+
+
+def test_no_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal: 1000 kB\nMemAvailable:  204800 kB\n")
+    monkeypatch.setattr(checks, "MEMINFO", meminfo)
+    found = checks.check_memory(512)
+    assert (found.result, found.detail.split(",")[0]) == ("warning", "200 MiB available")
+
+
+def test_a_host_without_kvm_is_named_with_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reconciler.vmm.qemu.accel.KVM", NOWHERE / "kvm")
+    found = checks.check_accelerator(QemuConfig())
+    assert (found.result, found.remedy) == ("warning", "modprobe kvm_intel, or kvm_amd")
+
+
+def test_a_host_without_systemd_or_its_bus_is_named(tmp_path: Path) -> None:
+    found = servicechecks.check_systemd(tmp_path / "no-systemd")
+    assert (found.result, found.remedy) == ("failed", 'set supervisor = "local" in the config')
+    dead = tmp_path / "bus"
+    with socket.socket(socket.AF_UNIX) as bus:
+        bus.bind(str(dead))  # and nobody listens
+    for bus_path in (tmp_path / "no-bus", dead):
+        lost = servicechecks.check_bus(bus_path)
+        assert lost.result == "failed"
+        assert lost.remedy == "apt-get install dbus && systemctl start dbus.socket"
+
+
+def test_a_host_without_the_guests_group_is_named() -> None:
+    found = servicechecks.check_group("no-such-group")
+    assert (found.result, found.remedy) == ("failed", "systemd-sysusers reconciler.conf")
+
+
+def test_who_may_use_the_socket_is_not_told_otherwise(tmp_path: Path) -> None:
+    control = tmp_path / "control.sock"
+    assert servicechecks.check_membership(control) is None
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(str(control))
+    assert servicechecks.check_membership(control) is None
+
+
+def test_a_state_that_belongs_to_somebody_else_is_named(tmp_path: Path) -> None:
+    mine = os.geteuid()
+    assert checks.check_owner(tmp_path, mine).result == "ok"
+    remedy = checks.check_owner(tmp_path, mine + 1).remedy
+    assert remedy == f"chown -R --from={mine} {mine + 1} {tmp_path}"
+    tmp_path.chmod(0o500)
+    assert checks.check_owner(tmp_path, mine).remedy == f"chmod u+rwx {tmp_path}"
+    tmp_path.chmod(0o700)
+    gone = checks.check_owner(tmp_path / "gone", mine)
+    assert gone.remedy == "systemd-tmpfiles --create reconciler.conf"
