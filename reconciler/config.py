@@ -47,6 +47,14 @@ class SourceConfig(Section):
     ssh_key: str = ""
     """Path of a private key for ssh URLs."""
     known_hosts: str = ""
+    allow_rewrites: bool = False
+    """Whether a branch or tag may be moved to a commit that does not continue the last one."""
+    verify: Literal["off", "head", "since-last"] = "off"
+    """Which commits must be signed by a key that the two files below name."""
+    allowed_signers: str = ""
+    """Path of a file as `ssh-keygen -Y verify` takes it, for signatures of SSH keys."""
+    keyring: str = ""
+    """Path of a keyring as `gpgv` takes it, for signatures of OpenPGP keys."""
 
 
 class PolicyConfig(Section):
@@ -156,5 +164,11 @@ def parse_config(raw: dict[str, object], origin: str) -> Config:
     if sum(map(bool, (config.source.branch, config.source.tag, config.source.commit))) > 1:
         raise ConfigError(
             f"{origin}: source: branch, tag and commit exclude each other", hint="keep one of them"
+        )
+    source = config.source
+    if source.verify != "off" and not (source.allowed_signers or source.keyring):
+        raise ConfigError(
+            f"{origin}: source.verify: {source.verify!r} without anybody who may sign",
+            hint="name a file of keys in source.allowed_signers or source.keyring",
         )
     return config

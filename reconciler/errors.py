@@ -4,6 +4,7 @@ ReconcilerError              has a `kind` (a metric label) and a `hint` (what th
 ├── ConfigError              the daemon's own settings; exit 78
 ├── ManifestErrors           one or more problems in a commit's manifests
 ├── SourceError              a repository could not be fetched or read; kind is the reason
+│   └── RevisionRefused      a commit was fetched, and is not to be trusted
 ├── ImageError               a layer or kernel bundle could not be made or verified
 │   ├── BuildFailed          the input is bad: building again gives the same
 │   └── BuildUnavailable     the surroundings are bad: building again may help
@@ -73,6 +74,15 @@ class SourceError(ReconcilerError):
     """kind: auth, network, timeout, verify, ancestry, corrupt, limit, missing, empty."""
 
     default_kind = "network"
+
+
+class RevisionRefused(SourceError):
+    """kind: ancestry (it does not continue what was followed) or verify (its signature)."""
+
+    def __init__(self, message: str, *, kind: str, revision: str, hint: str) -> None:
+        super().__init__(message, kind=kind, hint=hint)
+        self.revision = revision
+        self.problems = (f"{message} ({hint})" if hint else message,)
 
 
 class ImageError(ReconcilerError):

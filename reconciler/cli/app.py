@@ -21,7 +21,7 @@ MODULES = {
     "plan": ("plan",),
     "reconcile": ("reconcile",),
     "generations": ("history", "diff", "rollback"),
-    "rollouts": ("promote", "abort", "confirm"),
+    "rollouts": ("promote", "abort", "confirm", "accept-rewrite"),
     "operate": ("retry", "suspend", "resume", "restart", "adopt"),
     "follow": ("logs", "events"),
     "manifests": ("validate", "schema"),

@@ -1,4 +1,4 @@
-"""What a person says to a rollout: `promote`, `abort`, and `confirm` for removals."""
+"""What a person says to a rollout or revision: `promote`, `abort`, `confirm`, `accept-rewrite`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ GroupArgument = Annotated[
 def register(app: typer.Typer) -> None:
     for command in (promote, abort, confirm):
         app.command()(command)
+    app.command("accept-rewrite")(accept_rewrite)
 
 
 def promote(
@@ -62,3 +63,21 @@ def confirm(
     Also more than `source.max_delete`; without `source.prune` nothing is removed. Exit 0: done, 1: refused.
     """
     send(socket, config, output, {"op": "confirm", "revision": revision.lower()})
+
+
+def accept_rewrite(
+    revision: Annotated[
+        str,
+        typer.Argument(
+            metavar="REVISION", help="The refused one, or its first 7 digits.", show_default=False
+        ),
+    ],
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Follow a branch that was rewritten or set back.
+
+    Look at what changed first: `reconciler plan --ref REVISION`. Exit 0: done, 1: refused.
+    """
+    send(socket, config, output, {"op": "accept-rewrite", "revision": revision.lower()})

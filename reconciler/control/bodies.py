@@ -10,6 +10,7 @@ from reconciler.control.failures import BadQuestionError
 from reconciler.model.names import NAME_PATTERN, GenerationNumber
 from reconciler.model.request import (
     Abort,
+    AcceptRewrite,
     Adopt,
     Confirm,
     Promote,
@@ -90,6 +91,11 @@ class AdoptBody(Body):
     vm: Name
 
 
+class AcceptRewriteBody(Body):
+    op: Literal["accept-rewrite"]
+    revision: Prefix
+
+
 AnyRequestBody = (
     RollbackBody
     | RetryBody
@@ -100,6 +106,7 @@ AnyRequestBody = (
     | AbortBody
     | ConfirmBody
     | AdoptBody
+    | AcceptRewriteBody
 )
 
 
@@ -183,5 +190,7 @@ def to_request(body: AnyRequestBody) -> Request:
             return Confirm(body.revision)
         case AdoptBody():
             return Adopt(body.vm)
+        case AcceptRewriteBody():
+            return AcceptRewrite(body.revision)
         case _:
             assert_never(body)

@@ -24,6 +24,7 @@ from reconciler.errors import (
     ManifestErrors,
     ReconcilerError,
     RequestRefused,
+    RevisionRefused,
     SourceError,
 )
 from reconciler.model.commit import Commit
@@ -31,9 +32,10 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
-from reconciler.model.request import Request
+from reconciler.model.request import AcceptRewrite, Request
 from reconciler.model.status import FleetStatus, ProbeStatus
 from reconciler.planning.changes import differences
+from reconciler.planning.lineage import lineage
 from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy
 from reconciler.planning.requests import answer, find_vm
@@ -148,8 +150,14 @@ class Engine:
     async def _fetch(self) -> None:
         """Look at the source once. Raises SourceError, ManifestErrors or LedgerError."""
         async with self._fetching:
+            if self._ports.ledger.record().source.revision is None:
+                await self._first_pass()  # a lost ledger learns from what runs what was followed
             await self._accept_pending()
             await self._fetch_alone()
+
+    async def _first_pass(self) -> None:
+        async with self._news:
+            await self._news.wait_for(self.ready)
 
     async def _accept_pending(self) -> None:
         if self._pending is not None:
@@ -163,7 +171,7 @@ class Engine:
         began = ports.clock.now().boot
         result, reason = "error", ""
         try:
-            fetched = await ports.source.fetch()
+            fetched = await ports.source.fetch(lineage(ports.ledger.record()))
             self._failures = 0
             result = "updated" if fetched.changed else "unchanged"
             desired = self._reconciler.desired
@@ -172,11 +180,11 @@ class Engine:
                 await self._accept_pending()
             elif desired is not None and fetched.revision == desired.revision:
                 await self._take_back_rejection(desired)
-        except ManifestErrors as error:
+        except (ManifestErrors, RevisionRefused) as error:
             self._failures, reason = 0, error.kind
             async with self._lock:
                 problems = tuple(str(problem) for problem in error.problems)
-                await self._reconciler.reject(error.revision, problems)
+                await self._reconciler.reject(error.revision, problems, error.kind)
             raise
         except SourceError as error:
             self._failures += 1
@@ -249,6 +257,8 @@ class Engine:
             answered = answer(request, record, self._reconciler.desired, now)
             await self._ports.ledger.write(answered.changes)
         self.wake()
+        if isinstance(request, AcceptRewrite):
+            self.look()
         return answered.words
 
     async def reconcile(self, *, wait: bool, timeout: float) -> ReconcileReport:

@@ -14,7 +14,7 @@ from typing import Protocol
 from reconciler.clock import Clock
 from reconciler.model.change import Change
 from reconciler.model.commit import Commit
-from reconciler.model.desired import DesiredState, Fetched
+from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.health import Health, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
 from reconciler.model.machine import Launch, Machine
@@ -42,8 +42,12 @@ Wake = Callable[[], None]
 class Source(Protocol):
     """A repository of manifests."""
 
-    async def fetch(self) -> Fetched:
-        """Look now. Raises SourceError (nothing could be read) or ManifestErrors (read, and bad)."""
+    async def fetch(self, lineage: Lineage = ANY) -> Fetched:
+        """Look now.
+
+        Raises SourceError (nothing could be read), RevisionRefused (what was fetched does not
+        continue `lineage`, or lacks signatures) or ManifestErrors (read, and bad).
+        """
         ...
 
     @property

@@ -70,7 +70,11 @@ class Reconciler:
             return False
         if record.source.revision != state.revision or record.source.rejection is not None:
             source = replace(
-                record.source, revision=state.revision, first_seen_wall=now.wall, rejection=None
+                record.source,
+                revision=state.revision,
+                first_seen_wall=now.wall,
+                rejection=None,
+                rewritten=None,
             )
             message = f"revision {state.revision[:8]} is desired: {len(state.vms)} VMs"
             event = Event("revision-accepted", message, now.wall, revision=state.revision)
@@ -78,7 +82,7 @@ class Reconciler:
         self.desired = state
         return True
 
-    async def reject(self, revision: str, problems: tuple[str, ...]) -> None:
+    async def reject(self, revision: str, problems: tuple[str, ...], kind: str = "parse") -> None:
         """Remember that a revision was refused; what was desired stays so (law 7)."""
         now = self._ports.clock.now()
         source = self._ports.ledger.record().source
@@ -86,7 +90,7 @@ class Reconciler:
             (source.rejection.revision, source.rejection.problems) == (revision, problems)
         ):
             return
-        rejection = Rejection(revision, problems, now.wall)
+        rejection = Rejection(revision, problems, now.wall, kind)
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         message = f"revision {revision[:8]} is refused: {problems[0]}{more}"
         event = Event("revision-rejected", message, now.wall, revision=revision, severity="error")

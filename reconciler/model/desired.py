@@ -160,6 +160,19 @@ class DesiredState:
 
 
 @dataclass(frozen=True, slots=True)
+class Lineage:
+    """What a new revision must continue to be followed: all of `revisions`, or else `rewritten`."""
+
+    revisions: tuple[Revision, ...] = ()
+    """Empty: nothing is known that it could continue, and anything may be followed."""
+    rewritten: Revision | None = None
+    """What a person allowed to follow though it continues nothing."""
+
+
+ANY = Lineage()
+
+
+@dataclass(frozen=True, slots=True)
 class Fetched:
     """What a look at a source found. `state` is None when the revision is as before."""
 

@@ -245,6 +245,8 @@ class Rejection:
     revision: str
     problems: tuple[str, ...]
     since_wall: float
+    kind: str = "parse"
+    """parse (its manifests), ancestry (it continues nothing that was followed) or verify."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +259,8 @@ class SourceRecord:
     rejection: Rejection | None = None
     confirmed: Revision | None = None
     """The revision whose removals a person confirmed, however many."""
+    rewritten: Revision | None = None
+    """The revision that a person allowed to follow though it continues nothing; until it is desired."""
 
 
 @dataclass(frozen=True, slots=True)

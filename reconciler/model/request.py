@@ -73,4 +73,22 @@ class Adopt:
     vm: str
 
 
-Request = RollbackTo | Retry | Suspend | Resume | Restart | Promote | Abort | Confirm | Adopt
+@dataclass(frozen=True, slots=True)
+class AcceptRewrite:
+    """Follow the refused revision although it continues nothing that was followed before."""
+
+    revision: str
+
+
+Request = (
+    RollbackTo
+    | Retry
+    | Suspend
+    | Resume
+    | Restart
+    | Promote
+    | Abort
+    | Confirm
+    | Adopt
+    | AcceptRewrite
+)

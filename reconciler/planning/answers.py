@@ -9,6 +9,9 @@ from reconciler.model.names import GroupName
 from reconciler.model.record import Event, VMRecord
 from reconciler.now import Now
 
+SHORTEST_PREFIX = 7
+"""Digits of a revision that a person must give, as git abbreviates it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:

@@ -29,6 +29,7 @@ from reconciler.model.record import (
 )
 from reconciler.model.request import (
     Abort,
+    AcceptRewrite,
     Adopt,
     Confirm,
     Promote,
@@ -41,12 +42,10 @@ from reconciler.model.request import (
 )
 from reconciler.now import Now
 from reconciler.planning.adopt import NOT_DESIRED
-from reconciler.planning.answers import Answer, done
+from reconciler.planning.answers import SHORTEST_PREFIX, Answer, done
 from reconciler.planning.approval import abort, promote
+from reconciler.planning.lineage import accept_rewrite
 from reconciler.planning.suspension import restart_clocks
-
-SHORTEST_PREFIX = 7
-"""Digits of a revision that a person must give, as git abbreviates it."""
 
 
 def answer(request: Request, record: Record, desired: DesiredState | None, now: Now) -> Answer:
@@ -72,6 +71,8 @@ def answer(request: Request, record: Record, desired: DesiredState | None, now: 
             return _confirm(revision, record, now)
         case Adopt(vm):
             return _adopt(find_vm(record, vm), now)
+        case AcceptRewrite(revision):
+            return accept_rewrite(revision, record, now)
         case _:
             assert_never(request)
 

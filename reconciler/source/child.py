@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reconciler.errors import SourceError
 from reconciler.source.failures import failure
-from reconciler.source.request import MOST_LINE, Answer, Request
+from reconciler.source.request import MOST_LINE, Answer, Task, line_of
 
 PASSED_ON = (
     "PATH", "LANG", "LC_ALL", "HOME", "SSL_CERT_FILE", "SSL_CERT_DIR",
@@ -34,14 +34,14 @@ class FetchChild:
     def pid(self) -> int | None:
         return self._process.pid if self._process is not None else None
 
-    async def ask(self, request: Request) -> Answer:
-        """Raises SourceError; past the request's deadline the child is killed."""
+    async def ask(self, task: Task) -> Answer:
+        """Raises SourceError; past the task's deadline the child is killed."""
         try:
-            async with asyncio.timeout(request.deadline):
-                answer = await self._exchange(request)
+            async with asyncio.timeout(task.deadline):
+                answer = await self._exchange(task)
         except TimeoutError:
             await self.close()
-            raise failure("timeout", f"no answer within {request.deadline:g} s") from None
+            raise failure("timeout", f"no answer within {task.deadline:g} s") from None
         except BaseException:
             await self.close()  # half an exchange is no state to go on from
             raise
@@ -49,7 +49,7 @@ class FetchChild:
             raise SourceError(answer.message, kind=answer.kind, hint=answer.hint)
         return answer
 
-    async def _exchange(self, request: Request) -> Answer:
+    async def _exchange(self, task: Task) -> Answer:
         process = self._process
         if process is None or process.returncode is not None:
             process = self._process = await self._start()
@@ -57,7 +57,7 @@ class FetchChild:
             raise AssertionError("the child was started without pipes")
         line = b""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, ValueError):
-            process.stdin.write(request.line())
+            process.stdin.write(line_of(task))
             await process.stdin.drain()
             line = await process.stdout.readline()
         try:

@@ -17,6 +17,7 @@ HINTS = {
     "missing": "check source.url, source.branch, source.tag and source.commit",
     "verify": "check the certificate, or the host key in source.known_hosts",
     "empty": "push a commit",
+    "ancestry": "look at what changed, then `reconciler accept-rewrite REVISION`",
 }
 WORDS = {
     "timeout": ("timed out", "timeout"),

@@ -1,6 +1,6 @@
-"""The child that fetches: `python -m reconciler.source.fetcher MIB SECONDS KNOWN_HOSTS HOME`.
+"""The child that fetches, and looks whom a commit is from: `python -m reconciler.source.fetcher MIB SECONDS KNOWN_HOSTS HOME`.
 
-It reads requests from standard input and answers on standard output, a JSON line each. It is
+It reads tasks from standard input and answers on standard output, a JSON line each. It is
 killed when it is late, so it holds nothing that matters; it ends when its parent does.
 """
 
@@ -19,7 +19,8 @@ from reconciler.source.address import redacted_text
 from reconciler.source.failures import sorted_failure
 from reconciler.source.fetching import look, sweep
 from reconciler.source.library import MIB, bound_library
-from reconciler.source.request import MOST_LINE, Answer, Request
+from reconciler.source.request import MOST_LINE, Answer, Request, Task, task_of
+from reconciler.source.scrutiny import scrutinise
 
 MEMORY = 1024 * MIB
 """Address space beside what a pack's index of the largest repository takes."""
@@ -42,16 +43,16 @@ def main(arguments: list[str]) -> None:
         except OSError as error:
             hint = "correct source.known_hosts"
             trouble = Answer(kind="verify", message=f"{known_hosts}: {error.strerror}", hint=hint)
-    requests: queue.SimpleQueue[Request] = queue.SimpleQueue()
-    threading.Thread(target=listen, args=(requests,), daemon=True).start()
+    tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
+    threading.Thread(target=listen, args=(tasks,), daemon=True).start()
     swept = set[str]()
     while True:
-        request = requests.get()
-        if request.mirror not in swept:
-            sweep(Path(request.mirror))
-            swept.add(request.mirror)
-        signal.alarm(int(request.deadline) + GRACE)
-        answer = trouble or answer_to(request)
+        task = tasks.get()
+        if task.mirror not in swept:
+            sweep(Path(task.mirror))
+            swept.add(task.mirror)
+        signal.alarm(int(task.deadline) + GRACE)
+        answer = trouble or answer_to(task)
         signal.alarm(0)
         sys.stdout.buffer.write(answer.line())
         sys.stdout.buffer.flush()
@@ -75,19 +76,22 @@ def home_with(known_hosts: Path, home: Path) -> str:
     return str(home)
 
 
-def listen(requests: queue.SimpleQueue[Request]) -> None:
-    """Take requests, and end when the parent is gone, even in the middle of a fetch."""
+def listen(tasks: queue.SimpleQueue[Task]) -> None:
+    """Take tasks, and end when the parent is gone, even in the middle of a fetch."""
     while line := sys.stdin.buffer.readline(MOST_LINE):
-        requests.put(Request.of(line))
+        tasks.put(task_of(line))
     os._exit(0)
 
 
-def answer_to(request: Request) -> Answer:
+def answer_to(task: Task) -> Answer:
     try:
-        return look(request)
+        return look(task) if isinstance(task, Request) else scrutinise(task)
     except Exception as error:  # noqa: BLE001 - the parent raises it again, by its kind
         found = sorted_failure(error)
-        message = redacted_text(str(found), request.url)[:500]
+        message = str(found)
+        if isinstance(task, Request):
+            message = redacted_text(message, task.url)
+        message = message[:500]
         return Answer(kind=found.kind, message=message, hint=found.hint)
 
 

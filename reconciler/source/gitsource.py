@@ -12,9 +12,9 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from reconciler.clock import Clock
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
-from reconciler.errors import ManifestErrors, SourceError
+from reconciler.errors import ManifestErrors, RevisionRefused, SourceError
 from reconciler.model.commit import Commit
-from reconciler.model.desired import DesiredState, Fetched
+from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.names import Revision
 from reconciler.model.status import SourceStatus
 from reconciler.source import past
@@ -24,7 +24,7 @@ from reconciler.source.failures import failure
 from reconciler.source.library import MIB, bound_library
 from reconciler.source.mirror import Limits, Mirror
 from reconciler.source.pacing import delay_after
-from reconciler.source.request import Answer, Request, Want
+from reconciler.source.request import Answer, Request, Scrutiny, Want
 from reconciler.source.resolve import Resolver
 from reconciler.source.watch import LocalWatch
 
@@ -43,7 +43,17 @@ class Rejected:
     """A revision that was read and is bad: asked about again, it is not read again."""
 
     revision: str
-    error: ManifestErrors
+    lineage: Lineage
+    error: ManifestErrors | RevisionRefused
+
+    def again(self) -> ManifestErrors | RevisionRefused:
+        """A new one each time: a raised error holds on to its traceback."""
+        error = self.error
+        if isinstance(error, ManifestErrors):
+            return ManifestErrors(list(error.problems), revision=error.revision)
+        return RevisionRefused(
+            str(error), kind=error.kind, revision=error.revision, hint=error.hint
+        )
 
 
 class GitSource:
@@ -100,11 +110,13 @@ class GitSource:
             draw=random.random(),  # noqa: S311 - spreads load, hides nothing
         )
 
-    async def fetch(self) -> Fetched:
+    async def fetch(self, lineage: Lineage = ANY) -> Fetched:
         """Look now. Whatever goes wrong, what was read before stays as it was."""
         async with self._lock:
             try:
-                return await self._fetch()
+                return await self._fetch(lineage)
+            except RevisionRefused:
+                raise  # the source answers well; it is what it says that is not taken
             except SourceError as error:
                 failures = self._status.failures + 1
                 self._status = replace(self._status, failures=failures, error=str(error))
@@ -113,25 +125,49 @@ class GitSource:
                 if self._watch is not None:
                     self._watch.refresh()
 
-    async def _fetch(self) -> Fetched:
+    async def _fetch(self, lineage: Lineage) -> Fetched:
         answer = await self._ask(self._request(*self._wanted(), TARGET))
         revision = Revision(answer.revision)
         if revision == self._given:
             self._succeeded()
             return Fetched(None, changed=False, revision=revision)
-        if self._rejected is not None and revision == self._rejected.revision:
+        rejected = self._rejected
+        if rejected is not None and (rejected.revision, rejected.lineage) == (revision, lineage):
             self._succeeded()
-            error = self._rejected.error
-            raise ManifestErrors(list(error.problems), revision=error.revision)
+            raise rejected.again()
         try:
+            await self._scrutinise(revision, lineage)
             state = await self._read(revision)
-        except ManifestErrors as error:
-            self._rejected = Rejected(revision, error)
+        except (ManifestErrors, RevisionRefused) as error:
+            self._rejected = Rejected(revision, lineage, error)
             self._succeeded()
             raise
         self._given, self._rejected = revision, None
         self._succeeded()
         return Fetched(state, changed=True, revision=revision)
+
+    async def _scrutinise(self, revision: Revision, lineage: Lineage) -> None:
+        """Raises RevisionRefused. A commit that the settings name is nobody else's to move."""
+        config = self._config
+        scrutiny = Scrutiny(
+            mirror=str(self._path),
+            revision=revision,
+            followed=list(lineage.revisions),
+            rewritten=lineage.rewritten or "",
+            must_continue=not (config.allow_rewrites or config.commit),
+            verify=config.verify,
+            allowed_signers=config.allowed_signers,
+            keyring=config.keyring,
+            deadline=config.fetch_timeout,
+        )
+        try:
+            await self._child.ask(scrutiny)
+        except SourceError as error:
+            if error.kind not in ("ancestry", "verify"):
+                raise
+            raise RevisionRefused(
+                str(error), kind=error.kind, revision=revision, hint=error.hint
+            ) from None
 
     async def load(self, revision: Revision) -> DesiredState:
         """A revision that was fetched before, and is from now on the one that is known."""

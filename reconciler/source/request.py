@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 Want = Literal["head", "branch", "tag", "commit", "any"]
+Verify = Literal["off", "head", "since-last"]
 MOST_LINE = 1024 * 1024
 """Bytes of one line; a longer one is a fault of the child."""
 
@@ -28,12 +29,37 @@ class Request:
     anew: bool = False
     """Clone again even though the mirror looks well."""
 
-    def line(self) -> bytes:
-        return json.dumps(asdict(self)).encode() + b"\n"
 
-    @staticmethod
-    def of(line: bytes) -> Request:
-        return Request(**json.loads(line))
+@dataclass(frozen=True, slots=True)
+class Scrutiny:
+    """Whether a revision in the mirror may be followed: what it continues, and who signed it."""
+
+    mirror: str
+    revision: str
+    followed: list[str]
+    """Commits that were followed, and verified, before."""
+    rewritten: str
+    """A commit that may be followed though it continues none of them; empty: none."""
+    must_continue: bool
+    """Whether it must descend from all that were followed."""
+    verify: Verify
+    allowed_signers: str
+    keyring: str
+    deadline: float
+
+
+Task = Request | Scrutiny
+KINDS: dict[str, type[Task]] = {"fetch": Request, "scrutinise": Scrutiny}
+
+
+def line_of(task: Task) -> bytes:
+    kind = next(kind for kind, shape in KINDS.items() if isinstance(task, shape))
+    return json.dumps({"task": kind, **asdict(task)}).encode() + b"\n"
+
+
+def task_of(line: bytes) -> Task:
+    fields = json.loads(line)
+    return KINDS[fields.pop("task")](**fields)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from reconciler.errors import RevisionRefused
 from reconciler.model.commit import Commit
-from reconciler.model.desired import DesiredState, Fetched
+from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.names import (
     Revision,
 )
@@ -16,30 +17,51 @@ from reconciler.model.status import SourceStatus
 
 
 class FakeSource:
-    """A repository of states; `push` makes one the newest, `fails` makes looking fail."""
+    """A repository of states on one line of commits.
+
+    `push` continues it, `rewrite` puts a state in the place of all; `fails` makes looking fail.
+    """
 
     def __init__(self) -> None:
         self.states: dict[Revision, DesiredState] = {}
         self.head: DesiredState | None = None
+        self.line: tuple[Revision, ...] = ()
+        """The revisions that the head continues, itself the last."""
+        self._lines: dict[Revision, tuple[Revision, ...]] = {}
         self.fails: Exception | None = None
         self._given: Revision | None = None
 
     def push(self, state: DesiredState) -> None:
         self.states[state.revision] = state
         self.head = state
+        self.line = self._lines[state.revision] = (*self.line, state.revision)
+
+    def rewrite(self, state: DesiredState) -> None:
+        """As a forced push does: a new commit, or one of before."""
+        self.line = self._lines.get(state.revision, ())[:-1]
+        self.push(state)
 
     @property
     def repository(self) -> Path:
         return Path("/state/git/main")
 
-    async def fetch(self) -> Fetched:
+    async def fetch(self, lineage: Lineage = ANY) -> Fetched:
         await asyncio.sleep(0)
         if self.fails is not None:
             raise self.fails
         if self.head is None or self.head.revision == self._given:
             return Fetched(None, changed=False, revision=self._given)
+        self._judge(self.head.revision, lineage)
         self._given = self.head.revision
         return Fetched(self.head, changed=True, revision=self.head.revision)
+
+    def _judge(self, head: Revision, lineage: Lineage) -> None:
+        if lineage.rewritten in self.line:
+            return
+        for former in lineage.revisions:
+            if former not in self.line:
+                what = f"commit {head[:8]} is refused: the branch does not continue {former[:8]}"
+                raise RevisionRefused(what, kind="ancestry", revision=head, hint="accept it")
 
     async def load(self, revision: Revision) -> DesiredState:
         self._given = revision

@@ -12,7 +12,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.engine.loop import Engine
-from reconciler.model.desired import DesiredState, Fetched, VMSpec
+from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage, VMSpec
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import Digest
 from reconciler.model.observed import HostFacts
@@ -128,10 +128,10 @@ async def test_row_55_a_part_that_ends_by_a_fault_of_ours_is_counted_and_goes_on
             raise error
         return await facts()
 
-    async def failing_fetch() -> Fetched:
+    async def failing_fetch(lineage: Lineage = ANY) -> Fetched:
         if (error := next(errors["fetch"])) is not None:
             raise error
-        return await fetch()
+        return await fetch(lineage)
 
     world.host.facts, world.source.fetch = failing_facts, failing_fetch  # type: ignore[method-assign]
     async with running(world) as engine:

@@ -51,6 +51,28 @@ def test_an_emptied_repository_stops_nothing(fleet: Harness) -> None:
     assert after.pids() == before.pids()
 
 
+def test_a_forced_push_is_refused_until_a_person_accepts_it(fleet: Harness) -> None:
+    fleet.pages("before", DATABASE)
+    before = fleet.settled(fleet.push("before"))
+    fleet.repository.git("reset", "-q", "--hard", "HEAD~1")
+    fleet.pages("forced", DATABASE)
+    fleet.repository.git("commit", "-q", "-a", "-m", "forced")
+    fleet.repository.git("push", "-q", "--force", "origin", "main")
+    forced = fleet.repository.head()
+    after = fleet.until("refused", lambda now: now.rejected == forced)
+    assert f"reconciler accept-rewrite {forced[:8]}" in after.problems[0]
+    fleet.daemon.kill()
+    fleet.daemon.start()
+    again = fleet.until("still refused", lambda now: now.rejected == forced)
+    assert again.pids() == before.pids()
+    assert "forced" not in fleet.ask(DATABASE)
+    accepted = fleet.daemon.cli("accept-rewrite", forced[:12])
+    assert accepted.returncode == 0, accepted.stderr
+    fleet.settled(forced)
+    assert "forced" in fleet.ask(DATABASE)
+    assert fleet.daemon.cli("accept-rewrite", forced[:12]).returncode == 1
+
+
 def test_a_repository_that_vanished_stops_nothing(fleet: Harness) -> None:
     before = fleet.fleet()
     bare = fleet.repository.bare

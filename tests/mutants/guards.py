@@ -224,6 +224,27 @@ MUTANTS = (
         (*PLANNING, "tests/fault/test_rollout_faults.py"),
     ),
     Mutant(
+        "a forced push is followed",
+        "reconciler/source/scrutiny.py",
+        "for former in task.followed:",
+        "for former in ():",
+        ("tests/contract/test_source_contract.py",),
+    ),
+    Mutant(
+        "a lost ledger forgets what was followed",
+        "reconciler/planning/lineage.py",
+        "return Lineage(tuple(sorted(found)), source.rewritten)",
+        "return Lineage((), source.rewritten)",
+        ("tests/fault/test_lineage_faults.py",),
+    ),
+    Mutant(
+        "a signature of an expired key counts",
+        "reconciler/source/signatures.py",
+        "or not said.isdisjoint(BAD)",
+        "",
+        ("tests/unit/source/test_signatures.py",),
+    ),
+    Mutant(
         "deadlines run on while nobody looks",
         "reconciler/planning/standstill.py",
         "    if not draft.observed.blind:",

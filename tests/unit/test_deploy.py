@@ -58,7 +58,7 @@ def test_completion_knows_every_command_and_is_sound_shell(tmp_path: Path) -> No
 
 
 def test_the_manual_has_every_command_with_what_it_does() -> None:
-    entries = re.findall(r'^\.TP\n\.B "(\w+)[^"]*"\n\\&(\S.*)$', words("manual"), re.MULTILINE)
+    entries = re.findall(r'^\.TP\n\.B "([\w-]+)[^"]*"\n\\&(\S.*)$', words("manual"), re.MULTILINE)
     assert {name for name, _ in entries} == commands()
 
 
