@@ -46,7 +46,7 @@ def seed(state: Path) -> bool:
 def save(state: Path) -> None:
     """Keep what a state directory holds, all or nothing; the first to do so wins."""
     kept = cache_folder()
-    found = [entry for entry in (state / "kernels").glob("*") if entry.name[0] != "."]
+    found = [entry for entry in (state / "kernels").glob("[!.]*") if entry.is_dir()]
     if kept.is_dir() or not found:
         return
     found += [entry for entry in (state / "layers").glob("*") if entry.name in bases()]

@@ -55,7 +55,7 @@ class Stage:
         """The layers in the store, by what they are called there."""
         with suppress(OSError):
             found = (self.state / "layers").iterdir()
-            return {entry.name for entry in found if not entry.name.startswith(".")}
+            return {entry.name for entry in found if entry.is_dir() and entry.name[0] != "."}
         return set()
 
     def console(self, vm: str) -> str:

@@ -20,6 +20,7 @@ from reconciler.errors import ConfigError
 OLDEST_PYTHON = (3, 11)
 LEAST_MEMORY_MIB = 512
 """What one small guest and the daemon need at least."""
+IMAGES_NAMED = 3
 MEMINFO = Path("/proc/meminfo")
 MIB = 1024 * 1024
 
@@ -69,6 +70,7 @@ def _check_configured(settings: Config) -> list[Finding]:
     kept = settings.supervisor == "systemd"
     found = [check_owner(settings.state) if kept else check_state_dir(settings.state)]
     found.append(check_space(settings.state, settings.policy.disk_reserve_mib))
+    found.append(check_images(settings.state))
     if kept:
         from reconciler.cli.servicechecks import check_service  # noqa: PLC0415 - loads dbus-fast
 
@@ -173,6 +175,18 @@ def check_memory(reserve_mib: int) -> Finding:
     return Finding(
         "memory", "warning", detail, "stop what is not needed, or lower memory_reserve_mib"
     )
+
+
+def check_images(state: Path) -> Finding:
+    from reconciler.image.made import differing  # noqa: PLC0415 - loads the models
+
+    odd = [f"{made.title} ({made.differed} times)" for made in differing(state)]
+    if not odd:
+        return Finding("images", "ok", "none that was made again came out different")
+    more = f" and {len(odd) - IMAGES_NAMED} more" if len(odd) > IMAGES_NAMED else ""
+    detail = f"equal inputs gave other bytes: {', '.join(odd[:IMAGES_NAMED])}{more}"
+    remedy = "pin versions (kernels.debian.version), and take nothing from clock or network"
+    return Finding("images", "warning", detail, remedy)
 
 
 def check_daemon(socket: Path | None, config: Path | None) -> Finding:

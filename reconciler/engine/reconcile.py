@@ -154,7 +154,8 @@ class Reconciler:
         meter.planned(Counter(describe(action)[0] for action in decided.actions))
         for outcome in observed.outcomes:
             if outcome.kind in ("build-layer", "build-kernel"):
-                meter.build_ended("failed" if outcome.error else "built", outcome.seconds)
+                result = "differs" if outcome.detail else "built"
+                meter.build_ended("failed" if outcome.error else result, outcome.seconds)
             elif outcome.kind in ("start", "stop"):
                 meter.phase_ended(outcome.kind, outcome.seconds)
         for action in decided.actions:

@@ -11,6 +11,7 @@ from reconciler.clock import Clock
 from reconciler.engine.ports import Wake
 from reconciler.errors import BuildFailed, ReconcilerError
 from reconciler.model.change import EndIntent
+from reconciler.model.image import BuiltImage
 from reconciler.model.names import VMName
 from reconciler.model.observed import Operation, OperationKind, Outcome
 
@@ -116,6 +117,8 @@ class Workers:
         try:
             result = await work
             detail = result if isinstance(result, str) else ""
+            if isinstance(result, BuiltImage):
+                detail = result.differs
         except ReconcilerError as failure:
             hint = f" ({failure.hint})" if failure.hint else ""
             error, error_kind = f"{failure}{hint}", failure.kind

@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reconciler.image import made
 from reconciler.model.image import BuiltImage
 from reconciler.model.names import digest_of
 
@@ -154,7 +155,11 @@ class Shelf:
             _remove_tree(entry)
             raise
         self._marks[key] = marks
-        return _built(key, meta)
+        return _built(key, meta, made.note(self._root, key, title, meta.sha256))
+
+    def forget(self, pinned: frozenset[str]) -> None:
+        """Forget what images gave that no pin names."""
+        made.forget(self._root, pinned)
 
     def remove(self, key: str) -> int:
         """Remove an entry, visible no more before its files go; returns its bytes."""
@@ -194,8 +199,10 @@ class Shelf:
             path.unlink(missing_ok=True)
 
 
-def _built(key: str, meta: Meta) -> BuiltImage:
-    return BuiltImage(key=key, size_bytes=meta.size, sha256=meta.sha256, seconds=meta.seconds)
+def _built(key: str, meta: Meta, differs: str = "") -> BuiltImage:
+    return BuiltImage(
+        key=key, size_bytes=meta.size, sha256=meta.sha256, seconds=meta.seconds, differs=differs
+    )
 
 
 def _mark(path: Path) -> Mark:

@@ -144,6 +144,7 @@ class ImageStore:
                         freed += await _to_the_end(functools.partial(shelf.remove, key))
                     except OSError as error:
                         raise ImageError(f"{key}: not removed: {error.strerror}") from error
+            await asyncio.to_thread(shelf.forget, pinned | present.keys() | self._builds.keys)
         return freed
 
     async def _build(

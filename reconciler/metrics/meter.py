@@ -32,7 +32,7 @@ ACTIONS = (
     *("build-layer", "build-kernel", "collect", "create", "start", "stop", "forget", "drop"),
     *get_args(get_type_hints(Note)["kind"]),
 )
-BUILD_RESULTS = ("built", "cached", "failed", "unavailable", "cancelled")
+BUILD_RESULTS = ("built", "differs", "cached", "failed", "unavailable", "cancelled")
 PROBE_KINDS = ("http", "tcp", "process")
 PROBE_RESULTS = ("success", "failure", "error")
 ROLLOUT_RESULTS = ("succeeded", "failed", "overtaken")
@@ -146,7 +146,9 @@ class Metrics:
 
     def _make_images_and_state(self) -> None:
         self._builds = self._counter(
-            "image_build_total", "Builds of layers and kernel bundles.", result=BUILD_RESULTS
+            "image_build_total",
+            "Builds of layers and kernel bundles; differs: made, of other bytes than the same inputs gave before.",
+            result=BUILD_RESULTS,
         )
         self._build_seconds = self._histogram(
             "image_build_duration_seconds", "Time of a build that made something.", BUILD_BUCKETS
@@ -201,7 +203,7 @@ class Metrics:
 
     def build_ended(self, result: str, seconds: float) -> None:
         self._builds.labels(result).inc()
-        if result == "built":
+        if result in ("built", "differs"):
             self._build_seconds.observe(seconds)
 
     def state_written(self, seconds: float) -> None:

@@ -117,3 +117,5 @@ class BuiltImage:
     sha256: str
     seconds: float
     """How long it took to make."""
+    differs: str = ""
+    """In words, when the same inputs gave other bytes before."""

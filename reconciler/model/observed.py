@@ -108,7 +108,7 @@ class Outcome:
     transient: bool = True
     seconds: float = 0.0
     detail: str = ""
-    """What a success was like: the method of a snapshot."""
+    """What a success was like: the method of a snapshot, or how a build differs from the one before."""
 
 
 @dataclass(frozen=True, slots=True)

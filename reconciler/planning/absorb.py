@@ -24,6 +24,8 @@ def absorb_outcomes(draft: Draft) -> None:
             draft.clear_trouble(key)
             if outcome.kind == "start":
                 draft.clear_trouble(f"create/{outcome.subject}")  # a start makes the folder too
+            elif outcome.kind in _BUILDS and outcome.detail:
+                draft.event("image-differs", outcome.detail, severity="warning")
             continue
         former = draft.trouble(key)
         attempts = (former.attempts if former else 0) + 1

@@ -93,14 +93,17 @@ async def test_row_45_the_time_of_a_build_is_not_charged_to_the_guest() -> None:
     assert world.hypervisor.running() == {"web": 2, "other": 1}
 
 
-async def test_row_46_a_build_that_gives_other_bytes_each_time_restarts_nothing() -> None:
+async def test_row_46_a_build_that_gives_other_bytes_each_time_restarts_nothing_and_is_told() -> (
+    None
+):
     world = await settled()
     build, sums = world.images.build_layer, list[str]()
 
     async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
         built = await build(spec, repository)
         sums.append(f"{len(sums):064x}")
-        return BuiltImage(built.key, built.size_bytes, sums[-1], built.seconds)
+        told = f"tree ./web: the same inputs gave {sums[-1]}"
+        return BuiltImage(built.key, built.size_bytes, sums[-1], built.seconds, told)
 
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     for _ in range(3):
@@ -108,6 +111,8 @@ async def test_row_46_a_build_that_gives_other_bytes_each_time_restarts_nothing(
         await run_for(world, 20.0)
     assert len(set(sums)) == 3
     assert world.hypervisor.starts == {"web": 1, "other": 1}, "the inputs are what it is named by"
+    assert len(world.events("image-differs")) == 3
+    assert world.meter.counts["build differs"] == 3
 
 
 async def test_row_47_an_image_that_vanished_is_built_again_and_its_guest_runs_on() -> None:

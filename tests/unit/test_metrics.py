@@ -149,7 +149,7 @@ def test_every_counter_of_a_closed_label_set_begins_at_zero(host: Host) -> None:
         "probe_total": 9,
         "rollouts_total": 3,
         "rollbacks_total": 3 * len(ROLLBACK_REASONS),
-        "image_build_total": 5,
+        "image_build_total": 6,
         "state_errors_total": 3,
         "state_recovered_total": 1,
     }
