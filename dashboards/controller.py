@@ -27,7 +27,8 @@ OURS = "and on (job, instance) reconciler_build_info"
 def controller() -> Dashboard:
     return board(
         "controller", "Controller", "Whether the daemon itself is well.",
-        [("Now", [*_numbers(), _table()]), ("Passes", _passes()), ("Checks", _checks()), ("Host", _host())],
+        [("Now", [*_numbers(), _table()]), ("Passes", _passes()), ("Checks", _checks()),
+         ("Notifications", _notifications()), ("Host", _host())],
     )  # fmt: skip
 
 
@@ -121,6 +122,24 @@ def _checks() -> list[Panel]:
         lines(
             "Time of a check", "What one in twenty exceeds, by kind.",
             [query(quantile(0.95, "probe_duration_seconds", ", type"), "{{type}}")], unit="s",
+        ),
+    ]  # fmt: skip
+
+
+def _notifications() -> list[Panel]:
+    oldest = f"reconciler_notifications_oldest_timestamp_seconds{{{HERE}}}"
+    return [
+        lines(
+            "Messages", "By sink and end. failed: an attempt that is made again.",
+            [query(rate("notifications_total", "sink, result"), "{{sink}} {{result}}")], unit="ops",
+        ),
+        lines(
+            "Waiting for a sink", "Past a thousand the oldest is dropped.",
+            [query(f"sum by (instance, sink) (reconciler_notifications_pending{{{HERE}}})", "{{instance}} {{sink}}")],
+        ),
+        lines(
+            "Age of the oldest that waits", "None while all is delivered.",
+            [query(f"(time() - {oldest}) * ({oldest} > bool 0)", "{{instance}} {{sink}}")], unit="s",
         ),
     ]  # fmt: skip
 

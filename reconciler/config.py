@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from reconciler.errors import ConfigError
 
@@ -107,6 +107,70 @@ class KernelsConfig(Section):
     debian: DebianKernelConfig = DebianKernelConfig()
 
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]\S*)?$", max_length=2048)]
+
+
+class SinkConfig(Section):
+    """What every entry of `[[notifications]]` has: a name, and which events it is told of."""
+
+    name: Name
+    severity: Literal["info", "warning", "error"] = "warning"
+    """The least that it is told; that something is over is told with it."""
+    groups: list[str] = []
+    """Of these groups alone; "" is what belongs to no group. Empty: all."""
+    repeat: Annotated[float, Field(gt=0, le=7 * 86_400)] = 14_400.0
+    """Seconds before the same trouble with the same VM is told again, while it lasts."""
+
+
+class _HttpSinkConfig(SinkConfig):
+    url: HttpUrl = ""
+    url_file: str = ""
+    """A file or credential that holds the address, where that is a secret."""
+
+    @model_validator(mode="after")
+    def _one_address(self) -> Self:
+        if bool(self.url) == bool(self.url_file):
+            raise ValueError("exactly one of url and url_file is wanted")
+        return self
+
+
+class WebhookConfig(_HttpSinkConfig):
+    type: Literal["webhook"]
+    secret_file: str = Field(min_length=1)
+    """What requests are signed with."""
+
+
+class SlackConfig(_HttpSinkConfig):
+    type: Literal["slack"]
+
+
+class AlertmanagerConfig(_HttpSinkConfig):
+    type: Literal["alertmanager"]
+
+
+class EmailConfig(SinkConfig):
+    type: Literal["email"]
+    server: str = Field(min_length=1)
+    port: Annotated[int, Field(ge=1, le=65535)] = 587
+    tls: Literal["starttls", "tls", "none"] = "starttls"
+    user: str = ""
+    password_file: str = ""
+    sender: str = Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")
+    to: list[Annotated[str, Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> Self:
+        if bool(self.user) != bool(self.password_file):
+            raise ValueError("user and password_file go together")
+        if self.user and self.tls == "none":
+            raise ValueError("a password is not sent without tls")
+        return self
+
+
+NotificationConfig = WebhookConfig | SlackConfig | AlertmanagerConfig | EmailConfig
+
+
 class Config(Section):
     source: SourceConfig
     state_dir: str = "/var/lib/reconciler"
@@ -118,6 +182,7 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     qemu: QemuConfig = QemuConfig()
     kernels: KernelsConfig = KernelsConfig()
+    notifications: list[Annotated[NotificationConfig, Field(discriminator="type")]] = []
 
     @property
     def state(self) -> Path:
@@ -170,5 +235,10 @@ def parse_config(raw: dict[str, object], origin: str) -> Config:
         raise ConfigError(
             f"{origin}: source.verify: {source.verify!r} without anybody who may sign",
             hint="name a file of keys in source.allowed_signers or source.keyring",
+        )
+    names = [sink.name for sink in config.notifications]
+    if len(set(names)) < len(names):
+        raise ConfigError(
+            f"{origin}: notifications: two have one name", hint="give each a name of its own"
         )
     return config

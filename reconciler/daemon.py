@@ -26,6 +26,7 @@ from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.metrics import Metrics
 from reconciler.model.status import FleetStatus, RevisionStatus
+from reconciler.notify.notifier import Notifier
 from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
 from reconciler.service import Service, keep_told
@@ -95,6 +96,9 @@ async def _daemon(
         metrics = _metrics(config, status, clock)
         if opened.recovered:
             metrics.state_recovered()
+        notifier = Notifier(config.notifications, opened.ledger, clock, metrics)
+        stack.push_async_callback(notifier.close)
+        await notifier.open()
         keeper = SUPERVISORS[config.supervisor]
         supervisor = keeper(config.state / "vms", clock, wake)
         stack.push_async_callback(supervisor.close)
@@ -113,7 +117,8 @@ async def _daemon(
             service, clock.sleep, engine.ready, engine.live, lambda: _words(engine.status())
         )
         with _signals(engine, service):
-            tasks = [asyncio.create_task(part) for part in (engine.run(), supervisor.run(), told)]
+            parts = (engine.run(), supervisor.run(), notifier.run(), told)
+            tasks = [asyncio.create_task(part) for part in parts]
             stack.push_async_callback(_end, tasks)
             yield tasks
 
@@ -158,6 +163,7 @@ def _metrics(config: Config, status: Callable[[], FleetStatus], clock: Clock) ->
     return Metrics(
         status, version=own_version(), started_wall=clock.now().wall,
         sources=(config.source.name,), components=("planner", "source"),
+        sinks=[sink.name for sink in config.notifications],
     )  # fmt: skip
 
 

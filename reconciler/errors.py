@@ -14,6 +14,7 @@ ReconcilerError              has a `kind` (a metric label) and a `hint` (what th
 ├── LedgerError              what must be remembered cannot be
 │   ├── LedgerTooNew         written by a newer version; refuse, never downgrade
 │   └── LedgerUnwritable     the disk is full or broken; no new side effects
+├── DeliveryError            a notification was not taken by its sink
 ├── StateDirLocked           another daemon runs on this state directory
 └── RequestRefused           a person's request does not fit the state of things
 """
@@ -119,6 +120,12 @@ class LedgerTooNew(LedgerError):
 
 class LedgerUnwritable(LedgerError):
     default_kind = "ledger-unwritable"
+
+
+class DeliveryError(ReconcilerError):
+    """A notification was not taken. kind: network, timeout, answer, refused, secret."""
+
+    default_kind = "network"
 
 
 class StateDirLocked(ReconcilerError):

@@ -26,6 +26,7 @@ MODULES = {
     "follow": ("logs", "events"),
     "manifests": ("validate", "schema"),
     "doctor": ("doctor",),
+    "notify": ("notify",),
     "run": ("run", "version"),
 }
 """The commands of each module, in the order of the help."""

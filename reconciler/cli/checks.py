@@ -13,7 +13,7 @@ from pathlib import Path
 from reconciler.cli.client import DaemonError
 from reconciler.cli.findings import Finding, Result, asker
 from reconciler.cli.sockets import find_daemon
-from reconciler.config import Config, QemuConfig, config_path, load_config
+from reconciler.config import Config, NotificationConfig, QemuConfig, config_path, load_config
 from reconciler.control.answers import VersionAnswer
 from reconciler.errors import ConfigError
 
@@ -61,6 +61,7 @@ def examine(config: Path | None, socket: Path | None) -> list[Finding]:
         check_accelerator(qemu),
         check_memory(settings.policy.memory_reserve_mib if settings else 0),
         *(_check_configured(settings) if settings else ()),
+        *(check_sink(sink) for sink in (settings.notifications if settings else ())),
         check_daemon(socket, config),
     ]
 
@@ -187,6 +188,17 @@ def check_images(state: Path) -> Finding:
     detail = f"equal inputs gave other bytes: {', '.join(odd[:IMAGES_NAMED])}{more}"
     remedy = "pin versions (kernels.debian.version), and take nothing from clock or network"
     return Finding("images", "warning", detail, remedy)
+
+
+def check_sink(sink: NotificationConfig) -> Finding:
+    from reconciler.notify.trial import missing_secrets  # noqa: PLC0415 - most hosts have no sink
+
+    name = f"notify {sink.name}"
+    if troubles := missing_secrets(sink):
+        remedy = "write it there, readable for the daemon alone"
+        return Finding(name, "failed", "; ".join(troubles), remedy)
+    detail = f"{sink.type}, from {sink.severity} on; try it with `reconciler notify {sink.name}`"
+    return Finding(name, "ok", detail)
 
 
 def check_daemon(socket: Path | None, config: Path | None) -> Finding:

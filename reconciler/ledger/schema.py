@@ -42,7 +42,15 @@ def _tables(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (_tables,)
+def _cursors(connection: sqlite3.Connection) -> None:
+    """Version 2: how far each sink of notifications has come in the events."""
+    connection.execute(
+        "CREATE TABLE cursors "
+        "(key TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL, checksum INTEGER NOT NULL)"
+    )
+
+
+MIGRATIONS: tuple[Migration, ...] = (_tables, _cursors)
 """The function at index n turns version n into version n + 1. Only ever append."""
 
 

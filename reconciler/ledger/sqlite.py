@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from reconciler.clock import Clock
 from reconciler.errors import LedgerUnwritable
-from reconciler.ledger import reading, recovery, rows, schema
+from reconciler.ledger import cursors, reading, recovery, rows, schema
 from reconciler.model.change import Change, apply
 from reconciler.model.record import Event, Intent, Record
 
@@ -68,6 +68,22 @@ class SqliteLedger:
     async def intents_open(self) -> list[Intent]:
         """Side effects that were begun and have no end, oldest first. Raises LedgerUnwritable."""
         return await self._ask(reading.open_intents)
+
+    async def open_cursors(self, names: Iterable[str]) -> dict[str, int]:
+        """How far each of these readers of events has come; a new one begins after the newest.
+
+        Forgets all others. Raises LedgerUnwritable.
+        """
+        present = await self._ask(cursors.read)
+        wanted = tuple(names)
+        settled = await self._ask(lambda c: cursors.settled(c, wanted))
+        if settled != present:
+            await self._ask(_in_transaction(lambda c: cursors.replace(c, settled)))
+        return settled
+
+    async def advance(self, name: str, sequence: int) -> None:
+        """Remember that a reader has all up to this event. Raises LedgerUnwritable."""
+        await self._ask(_in_transaction(lambda c: cursors.put(c, name, sequence)))
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call back with each new event once it is durable, on the thread of the writing loop.
@@ -162,6 +178,18 @@ class SqliteLedger:
         for callback in tuple(self._subscribers):
             for event in events:
                 callback(event)
+
+
+def _in_transaction(work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
+    """The same work, all or nothing. When it fails, the connection is thrown away, and so is it."""
+
+    def whole(connection: sqlite3.Connection) -> T:
+        connection.execute("BEGIN IMMEDIATE")
+        result = work(connection)
+        connection.execute("COMMIT")
+        return result
+
+    return whole
 
 
 @dataclass(frozen=True, slots=True)

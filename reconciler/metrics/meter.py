@@ -42,6 +42,7 @@ ROLLBACK_REASONS = (
 ROLLBACK_RESULTS = ("succeeded", "failed", "refused")
 PHASES = ("prepare", "stop", "start", "probe", "soak")
 STATE_OPERATIONS = ("open", "write", "read")
+NOTIFICATION_RESULTS = ("delivered", "failed", "dropped")
 COMPONENTS = ("source", "planner")
 
 # Upper bounds in seconds, each range from the fastest worth telling apart to the longest deadline.
@@ -72,6 +73,7 @@ class Metrics:
         started_wall: float,
         sources: Iterable[str] = ("main",),
         components: Iterable[str] = COMPONENTS,
+        sinks: Iterable[str] = (),
     ) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._status = status
@@ -83,6 +85,7 @@ class Metrics:
         self._make_passes()
         self._make_rollouts()
         self._make_images_and_state()
+        self._make_notifications(tuple(sinks))
 
     def _make_process(self, version: str, started_wall: float, components: Iterable[str]) -> None:
         info = self._gauge("build_info", "1; what runs.", ("version", "python_version"))
@@ -163,6 +166,24 @@ class Metrics:
             "state_recovered_total", "Damaged ledgers that were moved aside."
         )
 
+    def _make_notifications(self, sinks: tuple[str, ...]) -> None:
+        self._notifications = self._counter(
+            "notifications_total",
+            "Messages to a sink: delivered, failed and tried again, or dropped.",
+            sink=sinks,
+            result=NOTIFICATION_RESULTS,
+        )
+        self._waiting = self._gauge(
+            "notifications_pending", "Messages that wait for a sink.", ("sink",)
+        )
+        self._oldest = self._gauge(
+            "notifications_oldest_timestamp_seconds",
+            "When the oldest that waits for a sink happened; 0: none waits.",
+            ("sink",),
+        )
+        for sink in sinks:
+            self.notifications_waiting(sink, 0, 0.0)
+
     def component_ticked(self, name: str, now_wall: float) -> None:
         self._ticks.labels(name).set(now_wall)
 
@@ -214,6 +235,13 @@ class Metrics:
 
     def state_recovered(self) -> None:
         self._recoveries.inc()
+
+    def notification_ended(self, sink: str, result: str) -> None:
+        self._notifications.labels(sink, result).inc()
+
+    def notifications_waiting(self, sink: str, pending: int, oldest_wall: float) -> None:
+        self._waiting.labels(sink).set(pending)
+        self._oldest.labels(sink).set(oldest_wall)
 
     def render(self) -> bytes:
         """The text that Prometheus scrapes (exposition format 0.0.4)."""

@@ -264,6 +264,13 @@ def _forgive_crashes(draft: Draft, standing: Standing, generation: Generation) -
     if passing is None:
         return
     if passing >= SOAKED_RESET:
+        crashes = standing.record.backoff.crashes if standing.record.backoff else 0
         standing.record = replace(standing.record, backoff=None)
+        draft.event(
+            "guest-recovered",
+            f"{standing.name}: generation {generation.number} is steady again, after"
+            f" {crashes} crash{'es' if crashes > 1 else ''}",
+            standing, generation=generation.number,
+        )  # fmt: skip
     else:
         draft.wake_at(draft.now.boot + SOAKED_RESET - passing)

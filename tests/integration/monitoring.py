@@ -27,22 +27,24 @@ RULES = Path(__file__).resolve().parents[2] / "dashboards/alerts.rules.yaml"
 
 
 class Receiver:
-    """An HTTP server that keeps what Alertmanager posts to it."""
+    """An HTTP server that keeps the JSON that Alertmanager, or the daemon itself, posts to it."""
 
-    def __init__(self) -> None:
-        self.posts: list[dict[str, Any]] = []
-        posts = self.posts
+    def __init__(self, port: int = 0) -> None:
+        self.posts: list[Any] = []
+        self.ids: list[str | None] = []
+        posts, ids = self.posts, self.ids
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 posts.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                ids.append(self.headers["Idempotency-Key"])
                 self.send_response(200)
                 self.end_headers()
 
             def log_message(self, *_: object) -> None:
                 """Silent: the test shows what came."""
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler)
         self.url = f"http://127.0.0.1:{self._server.server_port}/"
         self._thread = threading.Thread(target=self._server.serve_forever)
 

@@ -206,6 +206,22 @@ async def test_a_crash_of_a_committed_guest_is_a_restart_with_growing_pauses_and
     assert world.record("web").blocked == ()
 
 
+async def test_crashes_are_over_once_the_guest_was_steady_for_ten_minutes() -> None:
+    world = World()
+    await world.push(state(vm("web")))
+    await world.settle()
+    world.hypervisor.kill("web")
+    await world.settle()
+    world.clock.advance(590.0)
+    await world.settle()
+    assert world.events("guest-recovered") == []
+    for _ in range(3):
+        world.clock.advance(10.0)
+        await world.settle()
+    assert world.events("guest-recovered") == ["web: generation 1 is steady again, after 1 crash"]
+    assert world.record("web").backoff is None
+
+
 async def test_an_unhealthy_committed_guest_is_restarted() -> None:
     world = World()
     await world.push(state(vm("web")))

@@ -13,12 +13,13 @@ from pydantic import BaseModel
 
 from reconciler.cli.app import MODULES
 from reconciler.cli.exits import ExitCode
-from reconciler.config import Config
-from reconciler.errors import LedgerError, LedgerTooNew, LedgerUnwritable
+from reconciler.config import Config, NotificationConfig
+from reconciler.errors import DeliveryError, LedgerError, LedgerTooNew, LedgerUnwritable
 from reconciler.ledger.recovery import ERRNO_KINDS, KINDS
 from reconciler.model.observed import Outcome
 from reconciler.model.plan import WaitKind
 from reconciler.model.record import Evidence
+from reconciler.notify.digest import OPENS
 from reconciler.source.failures import HINTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,6 +70,9 @@ def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from settings(inner, f"{prefix}{name}.")
+        elif name == "notifications":
+            for one in get_args(NotificationConfig):
+                yield from settings(one, f"{prefix}{name}.")
         else:
             default = "required" if field.is_required() else json.dumps(field.default)
             yield f"{prefix}{name}", default
@@ -167,6 +171,16 @@ def test_every_trouble_with_a_source_is_explained() -> None:
 
 def test_every_trouble_with_the_ledger_is_explained() -> None:
     assert set(rows("## When the ledger cannot be used")) == ledger_kinds()
+
+
+def test_every_trouble_with_a_notification_is_explained() -> None:
+    assert set(rows("## When a notification is not taken")) == given_kinds("notify") | {
+        DeliveryError.default_kind
+    }
+
+
+def test_every_condition_that_is_told_of_is_explained() -> None:
+    assert set(rows("## Conditions")) == set(OPENS.values())
 
 
 def test_every_exit_code_is_explained() -> None:

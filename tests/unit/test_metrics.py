@@ -74,6 +74,9 @@ NAMES = {
     "state_errors_total",
     "state_recovered_total",
     "commit_to_running_seconds",
+    "notifications_total",
+    "notifications_pending",
+    "notifications_oldest_timestamp_seconds",
 }
 
 
@@ -109,7 +112,9 @@ class Host:
 
     def __init__(self, *vms: VMStatus) -> None:
         self.now = fleet(*vms)
-        self.metrics = Metrics(lambda: self.now, version="1.2.3", started_wall=STARTED)
+        self.metrics = Metrics(
+            lambda: self.now, version="1.2.3", started_wall=STARTED, sinks=("ops",)
+        )
 
     def families(self) -> dict[str, Metric]:
         text = self.metrics.render().decode()
@@ -152,6 +157,7 @@ def test_every_counter_of_a_closed_label_set_begins_at_zero(host: Host) -> None:
         "image_build_total": 6,
         "state_errors_total": 3,
         "state_recovered_total": 1,
+        "notifications_total": 3,
     }
     for name, count in expected.items():
         assert [value for _, value in host.series(name)] == [0.0] * count, name
@@ -304,6 +310,15 @@ def test_what_the_engine_tells_is_counted(host: Host) -> None:
     ticks = "component_last_tick_timestamp_seconds"
     assert host.value(ticks, component="planner") == STARTED + 5
     assert host.value(ticks, component="source") == STARTED
+
+
+def test_a_sink_shows_what_it_took_and_what_waits_for_it(host: Host) -> None:
+    host.metrics.notification_ended("ops", "dropped")
+    host.metrics.notifications_waiting("ops", 7, STARTED)
+
+    assert host.value("notifications_total", sink="ops", result="dropped") == 1
+    assert host.value("notifications_pending", sink="ops") == 7
+    assert host.value("notifications_oldest_timestamp_seconds", sink="ops") == STARTED
 
 
 def test_every_action_that_the_engine_names_is_a_known_label(host: Host) -> None:

@@ -55,7 +55,7 @@ def whole_fleet() -> FleetStatus:
 
 
 def exposition() -> bytes:
-    return Metrics(whole_fleet, version="1.2.3", started_wall=WALL).render()
+    return Metrics(whole_fleet, version="1.2.3", started_wall=WALL, sinks=("ops",)).render()
 
 
 def samples() -> list[Sample]:

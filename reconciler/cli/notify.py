@@ -1,0 +1,48 @@
+"""`notify`: a message to try a sink with, sent at once and by this command itself."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from reconciler.cli.exits import ExitCode, complain
+from reconciler.cli.options import ConfigOption, Output, OutputOption
+from reconciler.cli.terminal import clean
+from reconciler.control.serial import encode
+
+SinkArgument = Annotated[
+    str, typer.Argument(metavar="SINK", help="A `name` of [[notifications]]; without one: all.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    app.command()(notify)
+
+
+def notify(
+    sink: SinkArgument = "", config: ConfigOption = None, output: OutputOption = Output.text
+) -> None:
+    """Send a test message to a sink of the config, or to all.
+
+    Exit 1: one did not take it.
+    """
+    import asyncio  # noqa: PLC0415 - for this command alone
+
+    from reconciler.config import config_path, load_config  # noqa: PLC0415 - as above
+    from reconciler.notify.trial import send_to  # noqa: PLC0415 - as above
+
+    settings = load_config(config_path(config))
+    wanted = [one for one in settings.notifications if sink in ("", one.name)]
+    if not wanted:
+        names = ", ".join(one.name for one in settings.notifications) or "none"
+        complain(f"no sink {sink or 'at all'} in the config", f"[[notifications]] has: {names}")
+        raise typer.Exit(ExitCode.ERROR)
+    errors = {one.name: asyncio.run(send_to(one)) for one in wanted}
+    if output is Output.json:
+        typer.echo(encode({"sinks": errors}, indent=2))
+    else:
+        for name, error in errors.items():
+            typer.echo(f"{name}: {clean(error) or 'delivered'}")
+    if any(errors.values()):
+        raise typer.Exit(ExitCode.ERROR)

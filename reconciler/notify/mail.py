@@ -1,0 +1,116 @@
+"""Mail by SMTP, in a thread of its own: TLS from the start or by STARTTLS, nothing in clear but by choice."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import smtplib
+import socket
+import ssl
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.utils import format_datetime
+
+from reconciler.config import EmailConfig
+from reconciler.errors import DeliveryError
+from reconciler.notify.bodies import headline, in_utc
+from reconciler.notify.message import LONGEST_LINE, Message, plain
+from reconciler.notify.secrets import read_secret
+
+STEP = 10.0
+"""Seconds for each answer of the server; the courier's deadline is for all of them."""
+FOR_GOOD = range(500, 600)
+LOGIN = {530, 534, 535, 538}
+"""Answers about the password, not about the message."""
+
+
+class MailSink:
+    def __init__(self, config: EmailConfig) -> None:
+        self._config = config
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mail")
+        self._server: smtplib.SMTP | None = None
+
+    async def send(self, message: Message) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._thread, self._send, message)
+        except asyncio.CancelledError:
+            self._hang_up()  # or a server that answers a byte at a time would keep the thread
+            raise
+
+    async def close(self) -> None:
+        self._hang_up()
+        await asyncio.to_thread(self._thread.shutdown)
+
+    # What follows runs in the thread.
+
+    def _send(self, message: Message) -> None:
+        config = self._config
+        try:
+            with self._connect() as server:
+                if config.tls == "starttls":
+                    server.starttls(context=ssl.create_default_context())
+                if config.user:
+                    server.login(config.user, read_secret(config.password_file))
+                server.send_message(letter(config, message), config.sender, config.to)
+        except smtplib.SMTPRecipientsRefused as error:
+            code, words = next(iter(error.recipients.values()))
+            raise failure(code, words) from None
+        except smtplib.SMTPResponseException as error:
+            raise failure(error.smtp_code, error.smtp_error) from None
+        except (smtplib.SMTPException, OSError, ValueError) as error:
+            raise DeliveryError(plain(f"smtp: {error}", LONGEST_LINE), kind="network") from None
+        finally:
+            self._server = None
+
+    def _connect(self) -> smtplib.SMTP:
+        config = self._config
+        if config.tls == "tls":
+            server: smtplib.SMTP = smtplib.SMTP_SSL(
+                config.server, config.port, timeout=STEP, context=ssl.create_default_context()
+            )
+        else:
+            server = smtplib.SMTP(config.server, config.port, timeout=STEP)
+        self._server = server
+        return server
+
+    def _hang_up(self) -> None:
+        held = self._server.sock if self._server is not None else None
+        if held is not None:
+            with contextlib.suppress(OSError):
+                held.shutdown(socket.SHUT_RDWR)
+
+
+def failure(code: int, words: bytes | str) -> DeliveryError:
+    text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
+    said = plain(f"smtp: {code} {text}", LONGEST_LINE)
+    if code in FOR_GOOD and code not in LOGIN:
+        return DeliveryError(said, kind="refused")
+    return DeliveryError(said, kind="answer")
+
+
+def letter(config: EmailConfig, message: Message) -> EmailMessage:
+    """Its Message-ID is the message's id: a mailbox that gets it twice can tell."""
+    mail = EmailMessage()
+    mail["Subject"] = plain(headline(message), LONGEST_LINE)
+    mail["From"] = config.sender
+    mail["To"] = ", ".join(config.to)
+    mail["Date"] = format_datetime(datetime.fromtimestamp(message.wall, UTC))
+    mail["Message-ID"] = address_of(message)
+    mail["Auto-Submitted"] = "auto-generated"
+    if message.ends:
+        mail["References"] = " ".join(address_of(told) for told in message.ends)
+    facts = {
+        "host": message.host, "vm": message.vm, "group": message.group,
+        "generation": message.generation, "revision": message.revision,
+        "time": in_utc(message.wall), "id": message.id,
+    }  # fmt: skip
+    lines = [message.summary, message.hint, ""]
+    lines += [f"{name}: {value}" for name, value in facts.items() if value]
+    mail.set_content("\n".join(lines) + "\n")
+    return mail
+
+
+def address_of(message: Message) -> str:
+    return f"<{message.id}@reconciler.invalid>"

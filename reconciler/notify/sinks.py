@@ -1,0 +1,32 @@
+"""From an entry of the config to the sink that it means."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from reconciler.clock import Clock
+from reconciler.config import (
+    AlertmanagerConfig,
+    EmailConfig,
+    NotificationConfig,
+    SlackConfig,
+    WebhookConfig,
+)
+from reconciler.notify.bodies import alert_request, slack_request, webhook_request
+from reconciler.notify.mail import MailSink
+from reconciler.notify.ports import Sink
+from reconciler.notify.posting import HttpSink
+
+
+def open_sink(config: NotificationConfig, clock: Clock) -> Sink:
+    match config:
+        case WebhookConfig():
+            return HttpSink(lambda message, wall: webhook_request(config, message, wall), clock)
+        case SlackConfig():
+            return HttpSink(lambda message, _: slack_request(config, message), clock)
+        case AlertmanagerConfig():
+            return HttpSink(lambda message, _: alert_request(config, message), clock)
+        case EmailConfig():
+            return MailSink(config)
+        case _:
+            assert_never(config)
