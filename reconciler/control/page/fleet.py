@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
-from urllib.parse import quote
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import groupby
+from urllib.parse import quote, urlencode
 
 from reconciler.control.page.badges import BAD, BUSY, CALM, GOOD, badge, health
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.html import Html, h, join, moment, short
-from reconciler.model.names import GenerationNumber
+from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.record import Event
-from reconciler.model.status import FleetStatus, GroupStatus, VMStatus
+from reconciler.model.status import FleetStatus, GroupStatus, VMStatus, WaitStatus
 
 COLUMNS = ("VM", "State", "Health", "Sync", "Runs", "Wants", "Last good", "Since", "Why")
 TITLES = {
@@ -19,31 +23,76 @@ TITLES = {
     "Last good": "The generation that a rollback goes to",
 }
 MOST_PROBLEMS = 20
+PAGE = 100
+"""VMs of one page: as many as a browser replaces without a stutter."""
 
 
-def fleet_page(status: FleetStatus, events: Sequence[Event], wanted: str = "") -> Pieces:
-    """`wanted`: only VMs in whose row this text stands."""
-    shown = [vm for vm in status.vms if matches(vm, wanted)]
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What somebody wants to see of the fleet."""
+
+    wanted: str = ""
+    """Only VMs in whose row this text stands."""
+    number: int = 1
+    """The page, from 1."""
+
+    def address(self, number: int) -> str:
+        given = {"q": self.wanted} if self.wanted else {}
+        query = urlencode({**given, "page": str(number)})
+        return f"/?{query}"
+
+
+def fleet_page(status: FleetStatus, events: Sequence[Event], asked: Asked = Asked()) -> Pieces:
+    found = [vm for vm in status.vms if matches(vm, asked.wanted)] if asked.wanted else status.vms
+    by_group = sorted(found, key=lambda vm: (not vm.group, vm.group, vm.name))
+    pages = max(1, math.ceil(len(by_group) / PAGE))
+    number = min(asked.number, pages)
+    shown = by_group[(number - 1) * PAGE : number * PAGE]
     groups = {group.name: group for group in status.groups}
-    names = sorted({vm.group for vm in shown}, key=lambda name: (not name, name))
-    parts: dict[str, Html] = {
-        "summary": _summary(status),
-        "notices": _notices(status),
-        "events": _events(events),
-    }
+    parts: dict[str, Html] = {"summary": _summary(status), "notices": _notices(status)}
+    if pages > 1 and not asked.wanted:
+        parts["attention"] = _attention(status.vms)
+    head = [*parts.values(), _search(asked.wanted, len(found), len(status.vms))]
     sections = []
-    for name in names:
+    for name, members in groupby(shown, key=lambda vm: vm.group):
         parts[f"group-{name}"] = _group_head(name, groups.get(name))
-        members = [vm for vm in shown if vm.group == name]
-        for vm in members:
-            parts[f"vm-{vm.name}"] = _row(vm)
-        sections.append(_section(name, parts, members))
+        rows = {f"vm-{vm.name}": _row(vm) for vm in members}
+        parts |= rows
+        sections.append(_section(name, parts[f"group-{name}"], list(rows.values())))
+    parts["events"] = _events(events)
     body = join([
-        parts["summary"], parts["notices"], _search(wanted, len(shown), len(status.vms)),
-        *(sections or [h("p", "No VM to show.", class_="empty")]), parts["events"],
+        *head, *(sections or [h("p", "No VM to show.", class_="empty")]),
+        _pages(asked, number, pages), parts["events"],
     ])  # fmt: skip
     well = sum(vm.healthy for vm in status.vms)
     return Pieces(f"{well}/{len(status.vms)} healthy - microVMs", tuple(parts), parts, body)
+
+
+def _pages(asked: Asked, number: int, pages: int) -> Html | None:
+    if pages == 1:
+        return None
+    links = [
+        h("a", one, href=asked.address(one), aria_current="page" if one == number else None,
+          aria_label=f"Page {one} of {pages}")
+        for one in range(1, pages + 1)
+    ]  # fmt: skip
+    return h("nav", "Page ", join(links, " "), aria_label="Pages", class_="pages")
+
+
+def _attention(vms: Sequence[VMStatus]) -> Html:
+    """With many pages: who needs a look stands on the first that is seen."""
+    ill = [vm for vm in vms if vm.sync == "blocked" or (not vm.healthy and not vm.unasked)]
+    if not ill:
+        return h("div", id="attention")
+    items = [
+        h("li", vm_link(vm.name), " ", badge(vm.state), " ", health(vm), " ", badge(vm.sync), " ",
+          h("span", vm.why, class_="why"))
+        for vm in ill[:MOST_PROBLEMS]
+    ]  # fmt: skip
+    if len(ill) > MOST_PROBLEMS:
+        items.append(h("li", f"and {len(ill) - MOST_PROBLEMS} more", class_="none"))
+    title = h("h2", "Need a look ", h("span", f"({len(ill)})", class_="none"))
+    return h("section", title, h("ul", *items, class_="members"), id="attention")
 
 
 def matches(vm: VMStatus, wanted: str) -> bool:
@@ -127,36 +176,46 @@ def _search(wanted: str, shown: int, all_of_them: int) -> Html:
     )
 
 
-def _section(name: str, parts: dict[str, Html], members: Sequence[VMStatus]) -> Html:
+def _section(name: str, head: Html, rows: Sequence[Html]) -> Html:
     heads = [h("th", column, scope="col", title=TITLES.get(column)) for column in COLUMNS]
-    rows = [parts[f"vm-{vm.name}"] for vm in members]
     table = h(
         "table",
         h("caption", f"VMs of {name}" if name else "VMs without a group", class_="hidden"),
         h("thead", h("tr", *heads)),
         h("tbody", *rows),
     )
-    return h("section", parts[f"group-{name}"], table, class_="group")
+    return h("section", head, table, class_="group")
 
 
 def _group_head(name: str, group: GroupStatus | None) -> Html:
     if group is None:
         return h("div", h("h2", name or "Without a group"), id=f"group-{name}", class_="head")
-    state = "rolling out" if group.state == "running" else group.state
     members = "1 VM" if group.members == 1 else f"{group.members} VMs"
     facts = [f"{members}, {group.unavailable} down of at most {group.max_unavailable}"]
     if group.pending:
         facts.append(f"{group.pending} yet to move")
+    if group.line:
+        facts.append(f"next: {group.line[0]}")
     return h(
         "div",
-        h("h2", group.name, " ", badge(state)),
+        h("h2", h("a", group.name, href=f"/group/{quote(group.name)}"), " ", badge(group_state(group))),
         h("p", "; ".join(facts), "."),
         h("p", "Held: ", group.hold, class_="why bad") if group.hold else None,
         id=f"group-{name}", class_="head",
     )  # fmt: skip
 
 
+def group_state(group: GroupStatus) -> str:
+    return "rolling out" if group.state == "running" else group.state
+
+
+def vm_link(name: VMName) -> Html:
+    return h("a", name, href=f"/vm/{quote(name)}")
+
+
+@lru_cache(maxsize=2048)
 def _row(vm: VMStatus) -> Html:
+    """Kept, since of many VMs few change from one look to the next."""
     numbers = (vm.generation.running, vm.generation.desired, vm.generation.last_good)
     cells: Iterable[Html] = (
         badge(vm.state),
@@ -166,11 +225,10 @@ def _row(vm: VMStatus) -> Html:
         moment(vm.started_wall),
         h("span", vm.why, class_="why"),
     )
-    name = h("a", vm.name, href=f"/vm/{quote(vm.name)}")
     labelled = zip(COLUMNS[1:], cells, strict=True)
     return h(
         "tr",
-        h("th", name, scope="row"),
+        h("th", vm_link(vm.name), scope="row"),
         *(h("td", cell, data_label=label, class_=_kind(label)) for label, cell in labelled),
         id=f"vm-{vm.name}",
     )
@@ -180,6 +238,12 @@ def _kind(label: str) -> str | None:
     if label in TITLES:
         return "number"
     return "words" if label == "Why" else None
+
+
+def waiting(wait: WaitStatus) -> Html:
+    """Why, and where time alone ends it, when."""
+    until = wait.until_wall
+    return join([wait.why, *([" - at the latest: ", moment(until)] if until is not None else [])])
 
 
 def generation(number: GenerationNumber | None) -> Html:

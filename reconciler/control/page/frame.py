@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from urllib.parse import urlencode
 
-from reconciler.control.page.html import Html, h, join
+from reconciler.control.page.html import Html, h
 
+PLACES = {"/": "Fleet", "/commits": "Commits", "/metrics": "metrics", "/api/status": "JSON"}
 ASSETS = {
     "page.css": "text/css",
     "page.js": "text/javascript",
@@ -59,8 +61,10 @@ def title(pieces: Pieces) -> Html:
     return h("title", pieces.title, id="title")
 
 
-def document(pieces: Pieces, *, events: dict[str, str] | None, home: bool = False) -> Html:
-    """The whole page; with `events` it stays alive by that query."""
+def document(
+    pieces: Pieces, *, events: Mapping[str, str] | None, here: str = "", more: Html | None = None
+) -> Html:
+    """The whole page; with `events` it stays alive by that query. `more` is never replaced."""
     address = (
         f"/events?{urlencode({**events, 'seen': pieces.stamp})}" if events is not None else None
     )
@@ -77,22 +81,22 @@ def document(pieces: Pieces, *, events: dict[str, str] | None, home: bool = Fals
     body = h(
         "body",
         h("a", "Skip to the content", href="#main", class_="skip"),
-        _top(home=home, live=address is not None),
+        _top(here, live=address is not None),
         main(pieces),
+        more,
         data_events=address,
     )
     return Html("<!doctype html>\n" + h("html", head, body, lang="en"))
 
 
-def _top(*, home: bool, live: bool) -> Html:
+def _top(here: str, *, live: bool) -> Html:
     name = f"microVMs of {socket.gethostname()}"
-    link = h("a", name, href="/", aria_current="page" if home else None)
-    more = join(
-        [h("a", "metrics", href="/metrics"), h("a", "JSON", href="/api/status")],
-        " ",
-    )
     state = h("span", "as it was when loaded", id="live", role="status") if live else None
-    return h("header", link, state, h("nav", more, aria_label="Raw data"))
+    links = [
+        h("a", text, href=address, aria_current="page" if address == here else None)
+        for address, text in PLACES.items()
+    ]
+    return h("header", h("span", name, class_="name"), state, h("nav", *links, aria_label="Places"))
 
 
 def _address(name: str) -> str:

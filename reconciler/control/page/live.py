@@ -7,7 +7,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from dataclasses import dataclass
 
 from reconciler.control.page.frame import Pieces, changes
-from reconciler.control.streams import PAGE, Followers, newest_events
+from reconciler.control.page.stories import Stories
+from reconciler.control.streams import PAGE, Followers
 from reconciler.engine.operator import Operator
 from reconciler.model.record import Event
 
@@ -25,19 +26,18 @@ class Recent:
 
     def __init__(self, operator: Operator) -> None:
         self._operator = operator
-        self._read = False
         self.events: tuple[Event, ...] = ()
+        self.stories = Stories()
 
     @property
     def after(self) -> int:
         return self.events[-1].sequence if self.events else 0
 
     async def follow(self) -> tuple[Event, ...]:
-        if not self._read:
-            self.events = tuple(await newest_events(self._operator, MOST_EVENTS))
-            self._read = True
         while found := await self._operator.events(self.after, PAGE):
+            # Another who looks may have read the same meanwhile.
             newer = [event for event in found if event.sequence > self.after]
+            self.stories.take(newer)
             self.events = (*self.events, *newer)[-MOST_EVENTS:]
         return self.events
 

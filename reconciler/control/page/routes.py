@@ -9,24 +9,13 @@ from functools import lru_cache
 
 from aiohttp import web
 
-from reconciler.control.console import ConsoleReader
 from reconciler.control.failures import json_answer
-from reconciler.control.page.fleet import fleet_page
 from reconciler.control.page.frame import ASSETS, STAMPS, Pieces, asset, document
-from reconciler.control.page.html import clean
-from reconciler.control.page.live import Recent, View, updates
-from reconciler.control.page.vm import missing_page, vm_page
+from reconciler.control.page.live import View, updates
+from reconciler.control.page.views import Views
 from reconciler.control.streams import Followers
 from reconciler.engine.operator import Operator
-from reconciler.errors import RequestRefused
-from reconciler.model.names import NAME_RE, GenerationNumber, VMName
-from reconciler.model.plan import FieldChange
-from reconciler.model.record import VMRecord
 
-CONSOLE_LINES = 100
-MOST_KEPT = 16
-"""Searches whose page is kept until the fleet changes."""
-LONGEST_SEARCH = 100
 RULES = {
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -48,40 +37,48 @@ class PageRoutes:
     def __init__(self, operator: Operator, followers: Followers) -> None:
         self._operator = operator
         self._followers = followers
-        self._recent = Recent(operator)
-        self._fleets: dict[str, tuple[tuple[object, object], Pieces]] = {}
+        self._views = Views(operator)
 
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/", by_known_name(self.fleet)),
-            web.get("/vm/{vm}", by_known_name(self.vm)),
+            web.get("/vm/{name}", by_known_name(self.vm)),
+            web.get("/group/{name}", by_known_name(self.group)),
+            web.get("/commits", by_known_name(self.commits)),
             web.get("/api/status", by_known_name(self.status)),
             web.get("/events", by_known_name(self.events), allow_head=False),
             web.get("/page/{stamp}/{name}", self.asset),
         ]
 
     async def fleet(self, request: web.Request) -> web.Response:
-        wanted = _wanted(request)
-        pieces = await self._fleet(wanted)
-        return _html(document(pieces, events={"q": wanted}, home=not wanted), request)
+        return await self._page(request, {"view": "fleet", **_given(request, "q", "page")})
 
     async def vm(self, request: web.Request) -> web.Response:
-        name = request.match_info["vm"]
-        pieces = await self._vm(name)
+        return await self._page(request, {"view": "vm", **_given(request, "a", "b")})
+
+    async def group(self, request: web.Request) -> web.Response:
+        return await self._page(request, {"view": "group"})
+
+    async def commits(self, request: web.Request) -> web.Response:
+        return await self._page(request, {"view": "commits"})
+
+    async def _page(self, request: web.Request, query: dict[str, str]) -> web.Response:
+        query |= request.match_info
+        pieces = await self._views.of(query)
         if not pieces.shape:
             return _html(document(pieces, events=None), request, status=404)
-        return _html(document(pieces, events={"vm": name}), request)
+        return _html(document(pieces, events=query, here=request.path_qs), request)
 
     async def status(self, _: web.Request) -> web.Response:
         return json_answer(self._operator.status())
 
     async def events(self, request: web.Request) -> web.StreamResponse:
-        wanted, name = _wanted(request), request.query.get("vm")
+        query = _given(request, "view", "name", "q", "page", "a", "b")
 
         async def pieces() -> Pieces:
-            return await (self._vm(name) if name is not None else self._fleet(wanted))
+            return await self._views.of(query)
 
-        view = View(pieces, self._recent, self._operator)
+        view = View(pieces, self._views.recent, self._operator)
         told = updates(view, request.query.get("seen", ""), self._followers)
         return await self._followers.stream(request, "text/event-stream", told)
 
@@ -95,57 +92,9 @@ class PageRoutes:
             body=_asset(name), content_type=ASSETS[name], charset="utf-8", headers=kept
         )
 
-    async def _fleet(self, wanted: str) -> Pieces:
-        events, status = await self._recent.follow(), self._operator.status()
-        kept = self._fleets.get(wanted)
-        if kept is not None and kept[0][0] is status and kept[0][1] is events:
-            return kept[1]
-        pieces = fleet_page(status, events, wanted)
-        self._fleets.pop(wanted, None)
-        self._fleets[wanted] = ((status, events), pieces)
-        if len(self._fleets) > MOST_KEPT:
-            del self._fleets[next(iter(self._fleets))]
-        return pieces
 
-    async def _vm(self, name: str) -> Pieces:
-        await self._recent.follow()
-        found = next((vm for vm in self._operator.status().vms if vm.name == name), None)
-        if found is None or not NAME_RE.fullmatch(name):
-            return missing_page(name[:LONGEST_SEARCH])
-        record = self._record(found.name)
-        return vm_page(found, record, self._differ(found.name), self._console(found.name, record))
-
-    def _record(self, name: VMName) -> VMRecord | None:
-        try:
-            return self._operator.vm_record(name)
-        except RequestRefused:  # declared, but nothing was done for it yet
-            return None
-
-    def _console(self, name: VMName, record: VMRecord | None) -> str:
-        if record is None:
-            return ""
-        tail = ConsoleReader(self._operator.console(name)).tail(CONSOLE_LINES)
-        return "\n".join(map(_console_line, tail.split(b"\n"))).strip("\n")
-
-    def _differ(
-        self, name: VMName
-    ) -> Callable[[GenerationNumber, GenerationNumber], tuple[FieldChange, ...]]:
-        def differ(a: GenerationNumber, b: GenerationNumber) -> tuple[FieldChange, ...]:
-            try:
-                return self._operator.difference(name, a, b)
-            except RequestRefused:  # dropped meanwhile
-                return ()
-
-        return differ
-
-
-def _console_line(raw: bytes) -> str:
-    """Serial consoles end lines with CR LF, and redraw them with CR."""
-    return clean(raw.decode("utf-8", "replace").rstrip("\r\n").rsplit("\r", 1)[-1])
-
-
-def _wanted(request: web.Request) -> str:
-    return " ".join(request.query.get("q", "").split())[:LONGEST_SEARCH]
+def _given(request: web.Request, *names: str) -> dict[str, str]:
+    return {name: request.query[name] for name in names if request.query.get(name)}
 
 
 def _html(text: str, request: web.Request, status: int = 200) -> web.Response:

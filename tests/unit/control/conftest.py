@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from reconciler.config import Config, parse_config
-from reconciler.control.serve import ControlFace, serve_control
+from reconciler.control.serve import ControlFace, serve_control, serve_http
 from tests.unit.control.fake_operator import FakeOperator, StillClock
 
 
@@ -34,3 +34,11 @@ async def http(face: ControlFace) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.UnixConnector(str(face.path))
     async with aiohttp.ClientSession("http://daemon", connector=connector) as session:
         yield session
+
+
+@pytest.fixture
+async def page(operator: FakeOperator) -> AsyncIterator[aiohttp.ClientSession]:
+    face = await serve_http(operator, lambda: b"x 1\n", "127.0.0.1", 0)
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as session:
+        yield session
+    await face.close()

@@ -3,10 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from html.parser import HTMLParser
-from typing import Any
 
 import aiohttp
 import pytest
@@ -15,6 +12,7 @@ from reconciler.control.page.fleet import fleet_page
 from reconciler.control.page.frame import changes
 from reconciler.control.page.html import clean, h
 from reconciler.control.serve import HttpFace, serve_http
+from reconciler.model.commit import Commit
 from reconciler.model.names import GroupName
 from reconciler.model.status import (
     FleetStatus,
@@ -24,84 +22,7 @@ from reconciler.model.status import (
     WaitStatus,
 )
 from tests.unit.control.fake_operator import NEW, OLD, FakeOperator, fleet, vm
-
-HOSTILE = '"><script>alert(1)</script><img src=x onerror=alert(2)>\x1b]0;x\x07\u202e'
-ALLOWED_TAGS = {
-    *(
-        "html",
-        "head",
-        "meta",
-        "title",
-        "link",
-        "script",
-        "body",
-        "header",
-        "nav",
-        "main",
-        "section",
-    ),
-    *(
-        "a",
-        "span",
-        "strong",
-        "p",
-        "ul",
-        "ol",
-        "li",
-        "div",
-        "form",
-        "label",
-        "input",
-        "button",
-        "h1",
-    ),
-    *(
-        "h2",
-        "table",
-        "caption",
-        "thead",
-        "tbody",
-        "tr",
-        "th",
-        "td",
-        "code",
-        "time",
-        "dl",
-        "dt",
-        "dd",
-    ),
-    *("details", "summary", "pre", "del", "ins"),
-}
-
-
-class Read(HTMLParser):
-    """What a browser would make of a page."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-
-@pytest.fixture
-async def page(operator: FakeOperator) -> AsyncIterator[aiohttp.ClientSession]:
-    face = await serve_http(operator, lambda: b"x 1\n", "127.0.0.1", 0)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as session:
-        yield session
-    await face.close()
-
-
-async def get(page: aiohttp.ClientSession, path: str, status: int = 200) -> str:
-    async with page.get(path) as answer:
-        assert answer.status == status
-        return await answer.text()
+from tests.unit.control.pages import ALLOWED_TAGS, HOSTILE, Read, events_of, get, next_change
 
 
 async def test_the_fleet_is_shown_by_group_with_what_each_vm_waits_for(
@@ -156,8 +77,17 @@ async def test_nothing_that_others_wrote_becomes_markup(
         alerts=(HOSTILE,),
     )  # fmt: skip
     operator.happen("odd", HOSTILE)
-    pages = [await get(page, path) for path in ("/", "/?q=%22%3E%3Cscript%3E", "/vm/web")]
-    pages.append(await get(page, "/vm/%22%3E%3Cscript%3E", 404))
+    operator.history = (Commit(NEW, (OLD,), HOSTILE, 1.0), Commit(OLD, (), HOSTILE, 0.0))
+    there = (
+        "/",
+        "/?q=%22%3E%3Cscript%3E",
+        "/vm/web",
+        "/vm/web?a=1&b=2",
+        "/group/frontend",
+        "/commits",
+    )
+    pages = [await get(page, path) for path in there]
+    pages += [await get(page, f"/{kind}/%22%3E%3Cscript%3E", 404) for kind in ("vm", "group")]
     for text in pages:
         shown = Read(text)
         assert {tag for tag, _ in shown.tags} <= ALLOWED_TAGS
@@ -174,7 +104,19 @@ def test_invisible_characters_are_shown_and_terminal_sequences_go() -> None:
     assert h("p", "<&>", title='"') == '<p title="&quot;">&lt;&amp;&gt;</p>'
 
 
-@pytest.mark.parametrize("path", ["/", "/vm/web", "/vm/no", "/api/status", "/metrics", "/nowhere"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/vm/web",
+        "/vm/no",
+        "/group/frontend",
+        "/commits",
+        "/api/status",
+        "/metrics",
+        "/nowhere",
+    ],
+)
 async def test_every_answer_has_the_strict_policy(page: aiohttp.ClientSession, path: str) -> None:
     async with page.get(path) as answer:
         policy = answer.headers["Content-Security-Policy"]
@@ -207,7 +149,7 @@ async def test_all_assets_are_shipped_and_may_be_kept_for_ever(page: aiohttp.Cli
 async def test_a_name_that_is_not_this_hosts_gets_nothing_to_read(
     page: aiohttp.ClientSession, host: str, status: int
 ) -> None:
-    for path in ("/", "/vm/web", "/api/status"):
+    for path in ("/", "/vm/web", "/commits", "/api/status"):
         async with page.get(path, headers={"Host": host}) as answer:
             assert answer.status == status
     async with page.get("/metrics", headers={"Host": host}) as answer:
@@ -230,21 +172,6 @@ async def test_a_search_shows_only_what_it_names(
     assert "No VM to show." in await get(page, "/?q=nothing")
 
 
-async def next_change(answer: aiohttp.ClientResponse) -> dict[str, Any]:
-    async with asyncio.timeout(5):
-        async for line in answer.content:
-            if line.startswith(b"data: "):
-                changed: dict[str, Any] = json.loads(line[6:])
-                return changed
-    raise AssertionError("the stream ended")
-
-
-def events_of(text: str) -> str:
-    found = re.search(r'data-events="([^"]+)"', text)
-    assert found is not None
-    return found[1].replace("&amp;", "&")
-
-
 async def test_only_what_changed_is_sent(
     page: aiohttp.ClientSession, operator: FakeOperator
 ) -> None:
@@ -263,7 +190,7 @@ async def test_only_what_changed_is_sent(
 
 
 async def test_a_page_that_is_behind_gets_all_of_it_at_once(page: aiohttp.ClientSession) -> None:
-    async with page.get("/events?q=&seen=old") as answer:
+    async with page.get("/events?view=fleet&seen=old") as answer:
         assert set(await next_change(answer)) == {"main", "title"}
 
 
@@ -283,7 +210,7 @@ async def test_somebody_who_looks_does_not_delay_the_daemons_end(operator: FakeO
     face: HttpFace = await serve_http(operator, bytes, "127.0.0.1", 0)
     async with (
         aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as session,
-        session.get("/events?q=&seen=old") as answer,
+        session.get("/events?view=fleet&seen=old") as answer,
     ):
         await next_change(answer)
         async with asyncio.timeout(1.5):

@@ -58,7 +58,7 @@ def test_a_refused_commit_that_left_the_branch_is_shown_beside_it(history: Histo
 
 def test_only_so_many_are_read_of_a_long_history(history: History) -> None:
     tip = history.commit("0", 0)
-    for number in range(1, 3000):
+    for number in range(1, past.MOST_COMMITS + 20):
         tip = history.commit(str(number), number, tip)
     began = time.thread_time()
     assert len(history.newest(tip, most=50)) == 50

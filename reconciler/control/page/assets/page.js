@@ -36,6 +36,10 @@
     const typed = old.querySelector("input[type=search]");
     const field = fresh.querySelector("input[type=search]");
     if (typed && field) field.value = typed.value;
+    for (const chosen of old.querySelectorAll("select[name]")) {
+      const again = fresh.querySelector(`select[name="${CSS.escape(chosen.name)}"]`);
+      if (again && [...again.options].some((one) => one.value === chosen.value)) again.value = chosen.value;
+    }
     old.replaceWith(fresh);
     fresh.querySelectorAll("pre").forEach((pre, place) => {
       pre.scrollTop = Math.min(tops[place] ?? Infinity, pre.scrollHeight);
@@ -49,6 +53,8 @@
       active.id && `#${CSS.escape(active.id)}`,
       link && `a[href="${CSS.escape(link)}"]`,
       active.tagName === "INPUT" && "input",
+      active.tagName === "SELECT" && `select[name="${CSS.escape(active.name)}"]`,
+      active.tagName === "BUTTON" && "button",
       active.tagName === "PRE" && "pre",
       active.tagName === "SUMMARY" && active.parentElement?.id && `#${CSS.escape(active.parentElement.id)} > summary`,
     ];
@@ -64,7 +70,7 @@
       const fresh = holder.content.firstElementChild;
       if (!old || !fresh) continue;
       replace(old, fresh);
-      if (fresh.matches("tr, .head")) fresh.classList.add("fresh");
+      if (fresh.matches("tr, .head, .commits > li")) fresh.classList.add("fresh");
     }
     tellTimes();
   };

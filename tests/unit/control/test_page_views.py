@@ -1,0 +1,247 @@
+"""What each page shows: a VM's checks and generations, a rollout, the commits, and many VMs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import aiohttp
+import pytest
+
+from reconciler.control.page.chart import MOST_ROWS
+from reconciler.control.page.fleet import PAGE
+from reconciler.control.page.lanes import MOST_LANES, Row, lanes
+from reconciler.errors import SourceError
+from reconciler.model.commit import Commit
+from reconciler.model.names import GenerationNumber, GroupName, Revision, VMName
+from reconciler.model.plan import FieldChange, Plan
+from reconciler.model.record import Event
+from reconciler.model.status import (
+    GenerationNumbers,
+    GroupStatus,
+    ProbeStatus,
+    RevisionStatus,
+    WaitStatus,
+)
+from tests.unit.control.fake_operator import NEW, OLD, WALL, FakeOperator, fleet, number, vm
+from tests.unit.control.pages import Read, events_of, get, next_change
+
+WEB = VMName("web")
+GOOD_BEFORE = Revision("a" * 40)
+
+
+def probes(*results: str) -> tuple[ProbeStatus, ...]:
+    return tuple(
+        ProbeStatus(WALL + 5 * step, result, 0.012, number(2 if step < 3 else 3))  # type: ignore[arg-type]  # words of the closed set
+        for step, result in enumerate(results)
+    )
+
+
+async def test_a_vms_checks_are_drawn_told_in_words_and_listed(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    operator.asked[WEB] = probes("success", "success", "failure", "failure", "error")
+    text = await get(page, "/vm/web")
+    shown = Read(text)
+    assert "2 passed, 2 failed, 1 not asked of the newest 5 answers" in shown.text
+    assert "of generations 2, 3; the slowest that passed took 12 ms" in shown.text
+    drawing = re.search(r"<svg.*?</svg>", text)
+    assert drawing is not None
+    assert 'role="img" aria-labelledby="checks-title" aria-describedby="checks-desc"' in drawing[0]
+    bars = {
+        kind: re.search(rf'd="([^"]+)" class="{kind}"', drawing[0])
+        for kind in ("success", "failure", "error", "border")
+    }
+    counts = {kind: found[1].count("M") for kind, found in bars.items() if found}
+    assert counts == {"success": 2, "failure": 2, "error": 1, "border": 1}
+    table = text[text.index('id="checks-table"') :]
+    assert table[: table.index("</table>")].count("<tr>") == 6
+
+
+async def test_a_long_trail_has_a_short_table_and_none_has_words(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    assert "No check was answered since the daemon started." in await get(page, "/vm/web")
+    operator.asked[WEB] = probes(*["success"] * 120)
+    assert f"The newest {MOST_ROWS} as a table" in await get(page, "/vm/web")
+
+
+async def test_a_new_answer_of_a_check_comes_live(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    address = events_of(await get(page, "/vm/web"))
+    async with page.get(address) as answer:
+        operator.asked[WEB] = probes("failure")
+        assert set(changed := await next_change(answer)) == {"checks"}
+        assert "1 failed" in changed["checks"]
+
+
+async def test_any_two_generations_are_compared_on_request(page: aiohttp.ClientSession) -> None:
+    assert 'action="/vm/web"' in await get(page, "/vm/web")
+    text = await get(page, "/vm/web?a=1&b=3")
+    assert '<option value="1" selected>' in text
+    compared = text[text.index('id="compare"') :]
+    assert "spec.memory" in compared[: compared.index("</section>")]
+    same = await get(page, "/vm/web?a=2&b=2")
+    assert "Nothing that they are made of differs." in same
+    for odd in ("a=x&b=1", "a=99999999999999999999&b=1", "a=0&b=0", "a=7&b=8"):
+        await get(page, f"/vm/web?{odd}")
+
+
+async def test_what_the_repository_changes_next_is_told_field_by_field(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    assert "changes next" not in await get(page, "/vm/web")
+    change = FieldChange("spec.vcpu", "1", "2", "restart")
+    operator.the_plan = Plan(differences={WEB: (change,)})
+    text = Read(await get(page, "/vm/web")).text
+    assert "What the repository changes next" in text
+    assert "spec.vcpu 1 2 (restart)" in text
+
+
+async def test_a_rollout_shows_who_moves_who_is_next_who_is_held_and_until_when(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    older = GenerationNumbers(number(1), number(2), number(1))
+    waits = (WaitStatus("budget", "maxUnavailable is used up by a", None, None),)
+    names = [VMName(name) for name in ("a", "b", "c", "d", "e")]
+    behind = [vm(n, sync="out-of-sync", generation=older, waits=waits) for n in names[:4]]
+    operator.fleet = fleet(*behind, vm("e"), groups=(
+        GroupStatus(GroupName("frontend"), "running", 5, 1, 1, 4, "", (names[0],), (names[2], names[1]),
+                    (names[3],), WALL + 60),
+    ))  # fmt: skip
+    text = await get(page, "/group/frontend")
+    shown = Read(text).text
+    assert "1 of 5 at their desired generation; 1 down of at most 1" in shown
+    assert "The next one must be healthy at the latest" in shown
+    for part, expected in (("moving", "a"), ("line", "cb"), ("held", "d"), ("done", "e")):
+        found = text[text.index(f'id="{part}"') :]
+        section = found[: found.index("</section>")]
+        assert "".join(re.findall(r'href="/vm/(\w)"', section)) == expected
+    assert "next: c" in await get(page, "/")
+    assert "No group is called none" in await get(page, "/group/none", 404)
+
+
+def happen(operator: FakeOperator, kind: str, message: str, **fields: object) -> None:
+    event = Event(kind, message, WALL, sequence=len(operator.happened) + 1)
+    operator.happened.append(replace(event, **fields))  # type: ignore[arg-type]  # fields by name
+    operator.news.set()
+
+
+async def test_each_commit_says_what_became_of_it(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    refused, lost = Revision("c" * 40), Revision("d" * 40)
+    subjects = {
+        NEW: "it breaks",
+        refused: "a typo",
+        OLD: "good",
+        lost: "too quick",
+        GOOD_BEFORE: "old",
+    }
+    operator.history = tuple(
+        Commit(revision, (list(subjects)[index + 1],) if index < 4 else (), subject, WALL)
+        for index, (revision, subject) in enumerate(subjects.items())
+    )
+    web, three, two = WEB, GenerationNumber(30), GenerationNumber(20)
+    happen(operator, "revision-accepted", "", revision=lost)
+    happen(operator, "revision-accepted", "", revision=OLD)
+    happen(operator, "revision-applied", "", revision=OLD)
+    happen(operator, "revision-rejected", "web.yaml:3: no such key", revision=refused)
+    happen(operator, "revision-accepted", "", revision=NEW)
+    happen(operator, "generation-created", "web", revision=NEW, vm=web, generation=three)
+    happen(operator, "generation-condemned", "web: its checks failed", revision=refused, vm=web,
+           generation=three)  # fmt: skip
+    happen(operator, "rolled-back", "web: back", revision=OLD, vm=web, generation=two)
+    operator.fleet = fleet(revision=RevisionStatus(NEW, OLD))
+    text = await get(page, "/commits")
+    rows = {
+        found[1]: Read(found[0]).text
+        for found in re.finditer(r'<li id="commit-(\w+)"[^>]*>.*?</li>', text)
+    }
+    assert list(rows) == list(subjects)
+    assert all(words in rows[NEW] for words in ("it breaks", "desired", "rolled back", "Rolled back: web", "web: its checks failed"))  # fmt: skip
+    assert "refused" in rows[refused]
+    assert "web.yaml:3: no such key" in rows[refused]
+    assert "applied" in rows[OLD]
+    assert "rolled back" not in rows[OLD], "what failed is the one after it"
+    assert "overtaken" in rows[lost]
+    assert "not taken by itself" in rows[GOOD_BEFORE]
+    assert set(operator.tips[0]) == {NEW, OLD, refused, lost}
+
+
+async def test_a_new_commit_and_its_verdict_come_live(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    operator.history = (Commit(OLD, (), "first", WALL),)
+    operator.fleet = fleet(revision=RevisionStatus(OLD, OLD))
+    address = events_of(await get(page, "/commits"))
+    async with page.get(address) as answer:
+        operator.history = (Commit(NEW, (OLD,), "second", WALL), *operator.history)
+        operator.fleet = fleet(revision=RevisionStatus(NEW, OLD))
+        happen(operator, "revision-accepted", "", revision=NEW)
+        assert "second" in (await next_change(answer))["main"]
+        happen(operator, "revision-applied", "", revision=NEW)
+        assert "applied" in (await next_change(answer))[f"commit-{NEW}"]
+
+
+async def test_a_history_that_cannot_be_read_is_told_and_read_again(
+    page: aiohttp.ClientSession, operator: FakeOperator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def broken(*_: object) -> tuple[Commit, ...]:
+        raise SourceError("the mirror is damaged", kind="corrupt")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(operator, "commits", broken)
+        assert "cannot be read: the mirror is damaged" in await get(page, "/commits")
+    operator.history = (Commit(NEW, (), "there", WALL),)
+    assert "there" in await get(page, "/commits")
+
+
+def commit(name: str, *parents: str) -> Commit:
+    return Commit(Revision(name), tuple(map(Revision, parents)), name, 0.0)
+
+
+def test_a_branch_and_its_merge_take_a_lane_beside_the_first_parent() -> None:
+    rows = lanes([commit("m", "l", "r"), commit("r", "o"), commit("l", "o"), commit("o")])
+    assert [row.lane for row in rows] == [0, 1, 0, 0]
+    assert rows[0] == Row(0, (), ((0, 0), (0, 1)))
+    assert rows[3] == Row(0, ((0, 0), (1, 0)), ()), "both lead to what they have in common"
+
+
+def test_many_branches_are_drawn_on_few_lanes() -> None:
+    tips = [commit(f"t{index}", "root") for index in range(50)]
+    rows = lanes([*tips, commit("root")])
+    assert max(max((row.lane, *sum(row.above + row.below, ()))) for row in rows) < MOST_LANES
+
+
+async def test_a_large_fleet_has_pages_and_who_is_ill_stands_on_each(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    many = [vm(f"vm-{index:04}") for index in range(PAGE * 3 - 1)]
+    many[-1] = replace(many[-1], healthy=False, why="its checks failed")
+    operator.fleet = fleet(*many)
+    first, last = await get(page, "/"), await get(page, "/?page=3")
+    assert len(re.findall(r'<tr id="vm-', first)) == PAGE
+    assert len(re.findall(r'<tr id="vm-', last)) == PAGE - 1
+    for text in (first, last):
+        ill = text[text.index('id="attention"') :]
+        assert many[-1].name in ill[: ill.index("</section>")]
+    assert 'href="/?page=2"' in first
+    assert 'aria-current="page" aria-label="Page 3 of 3"' in last
+    assert f'id="vm-{many[-1].name}"' in await get(page, "/?page=999")
+    assert len(re.findall(r'<tr id="vm-', await get(page, "/?page=x"))) == PAGE
+    found = await get(page, "/?q=vm-000")
+    assert "Page 1" not in found
+
+
+async def test_only_the_page_that_somebody_sees_is_sent(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    many = [vm(f"vm-{index:04}") for index in range(PAGE * 2)]
+    operator.fleet = fleet(*many)
+    address = events_of(await get(page, "/?page=2"))
+    async with page.get(address) as answer:
+        changed = [replace(one, why="odd") for one in many]
+        operator.fleet = fleet(*changed)
+        assert set(await next_change(answer)) == {f"vm-{one.name}" for one in many[PAGE:]}
