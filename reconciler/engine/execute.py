@@ -11,6 +11,7 @@ from reconciler.engine.workers import Workers
 from reconciler.model.change import BeginIntent, Change, EndIntent
 from reconciler.model.observed import OperationKind, Outcome
 from reconciler.model.plan import (
+    STORE,
     Action,
     BuildKernel,
     BuildLayer,
@@ -29,7 +30,6 @@ from reconciler.model.plan import (
 )
 from reconciler.model.record import Intent
 
-STORE = "store"
 Operating = CreateGeneration | StartGuest | StopGuest | SnapshotVolumes | RestoreVolumes | RemoveVM
 """Slow actions of one VM: one at a time."""
 KINDS: dict[type[Operating], OperationKind] = {

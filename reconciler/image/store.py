@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import functools
 import logging
 import shutil
@@ -27,6 +28,9 @@ log = logging.getLogger(__name__)
 IMAGE = "image"
 HEAD_BYTES = 2048
 NO_RESERVE = 0
+FULL_BYTES = 256 * 1024
+"""Less is left of a disk that a builder filled: it fails before it takes the last block."""
+FULL = (errno.ENOSPC, errno.EDQUOT)
 
 T = TypeVar("T")
 Make = Callable[[Path], Awaitable[None]]
@@ -164,7 +168,7 @@ class ImageStore:
             except OSError as error:
                 raise BuildUnavailable(
                     f"{title}: {error.strerror or error}",
-                    kind="disk",
+                    kind="disk-full" if error.errno in FULL else "disk",
                     hint="see `df` and the journal",
                 ) from error
             present[key] = built
@@ -175,7 +179,15 @@ class ImageStore:
     async def _make(self, key: str, title: str, shelf: Shelf, make: Make) -> BuiltImage:
         begin = self._clock.now().boot
         with shelf.workspace(key) as workspace:
-            await make(workspace)
+            try:
+                await make(workspace)
+            except BuildUnavailable as error:
+                # Looked at while what it wrote is still there.
+                if shutil.disk_usage(workspace).free < FULL_BYTES:
+                    raise BuildUnavailable(
+                        str(error), kind="disk-full", hint="free some space; it is tried again"
+                    ) from error
+                raise
             seconds = self._clock.now().boot - begin
             return await _to_the_end(
                 functools.partial(shelf.publish, key, workspace, title, seconds)

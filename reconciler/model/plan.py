@@ -130,6 +130,10 @@ class RemoveVM:
     why: str
 
 
+STORE = "store"
+"""Whom a collection is about, among what is being built."""
+
+
 @dataclass(frozen=True, slots=True)
 class Collect:
     """Everything in the store that is not pinned goes."""

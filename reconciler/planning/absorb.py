@@ -32,6 +32,8 @@ def absorb_outcomes(draft: Draft) -> None:
         # Each try of a snapshot stops a guest that serves: a few are enough.
         costly = outcome.kind == "snapshot" and attempts >= SNAPSHOT_TRIES
         definitive = not outcome.transient or costly
+        if outcome.error_kind == "disk-full" and attempts == 1:
+            draft.disk_full = True
         draft.troubles[key] = BuildTrouble(
             key=key,
             title=outcome.kind,

@@ -136,6 +136,8 @@ class Draft:
     """MiB that may still be given to guests in this pass."""
     suspended: Suspension | None = None
     """Of the whole host."""
+    disk_full: bool = False
+    """A build found the disk full, for the first time."""
     sent_back: frozenset[VMName] = frozenset()
     """VMs that a hold sends back, though they serve what is desired."""
     _failures: list[float] | None = None

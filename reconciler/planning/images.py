@@ -7,6 +7,7 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.image import KernelSpec, LayerSpec
 from reconciler.model.names import VMName
 from reconciler.model.plan import (
+    STORE,
     BuildKernel,
     BuildLayer,
     Collect,
@@ -92,9 +93,13 @@ def stood_on(decided: Plan, record: Record) -> frozenset[str]:
 
 
 def collect(draft: Draft) -> None:
-    """Images that no generation and no desired VM names may go, when nothing else is going on."""
+    """Images that no generation and no desired VM names may go, when nothing else is going on.
+
+    A build that finds the disk full asks for it at once, beside other builds.
+    """
     observed = draft.observed
-    if observed.building or draft.desired is None or draft.trouble("collect/store") is not None:
+    awaited = STORE in observed.building if draft.disk_full else bool(observed.building)
+    if awaited or draft.desired is None or draft.trouble(f"collect/{STORE}") is not None:
         return
     pinned: set[str] = set()
     specs = [g.spec for standing in draft.standings.values() for g in standing.record.generations]

@@ -6,7 +6,7 @@ import itertools
 from pathlib import Path
 
 from reconciler.errors import BuildUnavailable
-from reconciler.model.image import BuiltImage, LayerSpec
+from reconciler.model.image import BuiltImage, LayerSpec, TreeSource
 from reconciler.model.names import VMName
 from tests.world import World, state, vm
 
@@ -50,6 +50,34 @@ async def test_row_19_a_disk_that_is_full_while_building_touches_no_vm_and_is_tr
     assert gaps == sorted(gaps)
     assert len(gaps) in range(2, 7), "tried again, with pauses that grow"
     full = False
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2, "other": 2}
+
+
+async def test_row_19_a_build_that_finds_the_disk_full_has_what_nobody_pins_collected_at_once() -> (
+    None
+):
+    world = await settled()
+    garbage = LayerSpec.of(TreeSource("a" * 40, "./garbage"), "erofs")
+    build, tries = world.images.build_layer, 0
+
+    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+        nonlocal tries
+        if spec.key == LAYER:
+            tries += 1
+            if garbage.key in world.images.layers():
+                raise BuildUnavailable("no space left", kind="disk-full")
+        else:
+            await build(garbage, repository)
+            await world.clock.sleep(100.0)  # as long as it runs, nothing else asks for a collection
+        return await build(spec, repository)
+
+    world.images.build_layer = build_layer  # type: ignore[method-assign]
+    await world.push(state(vm("other", "v2"), vm("web", "v2")))
+    await run_for(world, 30.0)
+    assert world.images.collected == [garbage.key], "and nothing that is pinned"
+    assert tries == 2
+    assert world.hypervisor.running() == {"web": 2, "other": 1}
     await world.settle()
     assert world.hypervisor.running() == {"web": 2, "other": 2}
 
