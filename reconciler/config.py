@@ -83,11 +83,13 @@ class PolicyConfig(Section):
 
 
 class HttpConfig(Section):
-    """The read-only TCP face."""
+    """The TCP face: metrics, health, and the page."""
 
     address: str = "127.0.0.1"
     port: Port = 9188
     """0 for any free one."""
+    token_file: str = ""
+    """A file with the token that allows acting on the page; empty: it is read-only."""
 
 
 class QemuConfig(Section):

@@ -17,6 +17,7 @@ from typing import Any
 
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import MIB, Config
+from reconciler.control.page.token import read_token
 from reconciler.control.serve import serve_control, serve_http
 from reconciler.control.version import version as own_version
 from reconciler.engine.loop import Engine
@@ -108,9 +109,11 @@ async def _daemon(
         ports.source.watch(engine.look)
         control = await serve_control(engine, config, clock, service.listener("control"))
         stack.push_async_callback(control.close)
+        token = read_token(Path(config.http.token_file)) if config.http.token_file else None
         http = await serve_http(
-            engine, metrics.render, config.http.address, config.http.port, service.listener("http")
-        )
+            engine, metrics.render, config.http.address, config.http.port,
+            service.listener("http"), token=token,
+        )  # fmt: skip
         stack.push_async_callback(http.close)
         log.info("listening", extra={"fields": {"socket": str(control.path), "port": http.port}})
         told = keep_told(

@@ -1,10 +1,11 @@
-"""The read-only face: metrics and health over TCP, beside the page; there is nothing to change here."""
+"""The TCP face: metrics and health beside the page; nothing is changed here but by the page's forms."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from aiohttp import web
+from aiohttp.typedefs import Middleware
 
 from reconciler.control.failures import Handler
 from reconciler.engine.operator import Operator
@@ -34,9 +35,14 @@ def _yes_or_no(yes: bool, why_not: str) -> web.Response:  # noqa: FBT001 - it is
     return web.Response(text="ok\n" if yes else f"{why_not}\n", status=200 if yes else 503)
 
 
-@web.middleware
-async def only_reading(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse every method but reading ones, on any path, before a handler sees it."""
-    if request.method not in ("GET", "HEAD"):
-        raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
-    return await handler(request)
+def only_reading(posted: Collection[str] = ()) -> Middleware:
+    """Refuse every method but reading ones, on any path but these, before a handler sees it."""
+
+    @web.middleware
+    async def refuse(request: web.Request, handler: Handler) -> web.StreamResponse:
+        may_post = request.method == "POST" and request.path in posted
+        if request.method not in ("GET", "HEAD") and not may_post:
+            raise web.HTTPMethodNotAllowed(request.method, ("GET", "HEAD"))
+        return await handler(request)
+
+    return refuse

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -13,7 +14,9 @@ from reconciler.config import Config
 from reconciler.control.api import Api
 from reconciler.control.failures import answer_failures
 from reconciler.control.listener import claim, identity, release
+from reconciler.control.page.acting import PATHS, Acting
 from reconciler.control.page.routes import PageRoutes, add_rules
+from reconciler.control.page.token import Token
 from reconciler.control.public import only_reading, public_routes
 from reconciler.control.streams import Followers
 from reconciler.engine.operator import Operator
@@ -66,16 +69,18 @@ async def serve_control(
 
 async def serve_http(
     operator: Operator, render_metrics: Callable[[], bytes], address: str, port: int,
-    given: socket.socket | None = None,
+    given: socket.socket | None = None, *, token: Token | None = None,
 ) -> HttpFace:  # fmt: skip
-    """Open the read-only face, on a socket that was given or on a port; port 0 takes a free one.
+    """Open the TCP face, on a socket that was given or on a port; port 0 takes a free one.
 
-    Raises ConfigError.
+    Without a token it is read-only. Raises ConfigError.
     """
-    app = web.Application(middlewares=[answer_failures, only_reading], client_max_size=MOST_BODY)
+    acting = Acting(operator, token, asyncio.get_running_loop().time) if token else None
+    guard = only_reading(PATHS if acting else ())
+    app = web.Application(middlewares=[answer_failures, guard], client_max_size=MOST_BODY)
     followers = Followers()
     app.add_routes(public_routes(operator, render_metrics))
-    app.add_routes(PageRoutes(operator, followers).routes())
+    app.add_routes(PageRoutes(operator, followers, acting).routes())
     app.on_response_prepare.append(add_rules)
     app.on_shutdown.append(ending(followers))
     runner = _runner(app)

@@ -34,6 +34,7 @@ from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import AcceptRewrite, Request
 from reconciler.model.status import FleetStatus, ProbeStatus
+from reconciler.planning.answers import signed
 from reconciler.planning.changes import differences
 from reconciler.planning.lineage import lineage
 from reconciler.planning.planner import plan
@@ -251,10 +252,10 @@ class Engine:
         now = self._ports.clock.now()
         return plan(desired, passed.observed, self._ports.ledger.record(), now, self._policy)
 
-    async def request(self, request: Request) -> str:
+    async def request(self, request: Request, by: str = "") -> str:
         async with self._lock:
             now, record = self._ports.clock.now(), self._ports.ledger.record()
-            answered = answer(request, record, self._reconciler.desired, now)
+            answered = signed(answer(request, record, self._reconciler.desired, now), by)
             await self._ports.ledger.write(answered.changes)
         self.wake()
         if isinstance(request, AcceptRewrite):

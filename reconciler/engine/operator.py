@@ -41,9 +41,10 @@ class Operator(Protocol):
         """
         ...
 
-    async def request(self, request: Request) -> str:
+    async def request(self, request: Request, by: str = "") -> str:
         """Carry a person's request into the record; answers what was done, in words.
 
+        `by` says in the event where it was asked, if not at the control socket.
         Raises RequestRefused with what to do instead, or LedgerUnwritable.
         """
         ...

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reconciler.model.change import AddEvent, Change
 from reconciler.model.names import GroupName
@@ -28,3 +28,16 @@ def done(
     of = group or ((vm.group or None) if vm else None)
     event = Event(kind, words, now.wall, vm=vm.name if vm else None, group=of)
     return Answer((*changes, AddEvent(event)), words)
+
+
+def signed(answer: Answer, by: str) -> Answer:
+    """The same, and its event says where it was asked."""
+    if not by:
+        return answer
+    changes = tuple(
+        AddEvent(replace(change.event, message=f"{change.event.message} (by {by})"))
+        if isinstance(change, AddEvent)
+        else change
+        for change in answer.changes
+    )
+    return Answer(changes, answer.words)

@@ -1,1 +1,1 @@
-"""The web page on the read-only face: the fleet and each VM, live, with nothing to change."""
+"""The web page: fleet, VMs, rollouts and commits, live; with a token, a few actions."""

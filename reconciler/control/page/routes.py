@@ -10,6 +10,7 @@ from functools import lru_cache
 from aiohttp import web
 
 from reconciler.control.failures import json_answer
+from reconciler.control.page.acting import Acting
 from reconciler.control.page.frame import ASSETS, STAMPS, Pieces, asset, document
 from reconciler.control.page.live import View, updates
 from reconciler.control.page.views import Views
@@ -22,7 +23,7 @@ RULES = {
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -32,15 +33,27 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PageRoutes:
-    """Reads only: what is shown here, everybody who reaches the port may know."""
+    """What is shown here, everybody who reaches the port may know; who acts needs the token."""
 
-    def __init__(self, operator: Operator, followers: Followers) -> None:
+    def __init__(
+        self, operator: Operator, followers: Followers, acting: Acting | None = None
+    ) -> None:
         self._operator = operator
         self._followers = followers
         self._views = Views(operator)
+        self._acting = acting
+        """None: nothing can be changed here."""
 
     def routes(self) -> list[web.RouteDef]:
+        acting = self._acting
+        changing = [
+            web.get("/login", by_known_name(acting.sign_in_form)),
+            web.post("/login", by_known_name(acting.sign_in)),
+            web.post("/logout", by_known_name(acting.sign_out)),
+            web.post("/act", by_known_name(acting.act)),
+        ] if acting is not None else []  # fmt: skip
         return [
+            *changing,
             web.get("/", by_known_name(self.fleet)),
             web.get("/vm/{name}", by_known_name(self.vm)),
             web.get("/group/{name}", by_known_name(self.group)),
@@ -67,7 +80,8 @@ class PageRoutes:
         pieces = await self._views.of(query)
         if not pieces.shape:
             return _html(document(pieces, events=None), request, status=404)
-        return _html(document(pieces, events=query, here=request.path_qs), request)
+        more = self._acting.beside(request, query) if self._acting is not None else None
+        return _html(document(pieces, events=query, here=request.path_qs, more=more), request)
 
     async def status(self, _: web.Request) -> web.Response:
         return json_answer(self._operator.status())

@@ -163,6 +163,7 @@ class FakeOperator:
     the_plan: Plan = field(default_factory=Plan)
     report: ReconcileReport = field(default_factory=lambda: ReconcileReport("converged", NEW, ""))
     requests: list[Request] = field(default_factory=list)
+    askers: list[str] = field(default_factory=list)
     reconciles: list[tuple[bool, float]] = field(default_factory=list)
     refs: list[str | None] = field(default_factory=list)
     happened: list[Event] = field(default_factory=list)
@@ -189,8 +190,9 @@ class FakeOperator:
         self.refs.append(ref)
         return self.the_plan
 
-    async def request(self, request: Request) -> str:
+    async def request(self, request: Request, by: str = "") -> str:
         self._perhaps_fail()
+        self.askers.append(by)
         self.requests.append(request)
         return f"{type(request).__name__.lower()} is noted"
 
