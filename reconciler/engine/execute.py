@@ -47,6 +47,16 @@ class Executor:
         self._ports = ports
         self._workers = workers
         self._count = 0
+        self._doubtful: set[str] = set()
+        """Intents of writes that failed: nothing was begun, but the disk may have taken them."""
+        self._unbegun: tuple[EndIntent, ...] = ()
+
+    async def settle(self) -> None:
+        """After a write that failed, ask the disk what it took. Raises LedgerUnwritable."""
+        if self._doubtful:
+            left = await self._ports.ledger.intents_open()
+            self._doubtful &= {intent.id for intent in left}
+            self._unbegun = tuple(EndIntent(name, "interrupted") for name in sorted(self._doubtful))
 
     async def execute(self, plan: Plan, outcomes: tuple[Outcome, ...]) -> None:
         """Make the plan's changes durable together with the intent of every action, then act.
@@ -55,10 +65,13 @@ class Executor:
         """
         intents = [self._intent(action) for action in plan.actions if not isinstance(action, Note)]
         ended = self._workers.ended()
-        changes: list[Change] = [*ended, *plan.changes, *(BeginIntent(i) for i in intents)]
+        begun = [BeginIntent(intent) for intent in intents]
+        changes: list[Change] = [*self._unbegun, *ended, *plan.changes, *begun]
         if changes:
             began = self._ports.clock.now().boot
+            self._doubtful |= {intent.id for intent in intents}
             await self._ports.ledger.write(changes)
+            self._doubtful, self._unbegun = set(), ()
             self._ports.meter.state_written(self._ports.clock.now().boot - began)
         self._workers.seen(outcomes, ended)
         self._ports.prober.watch(plan.probes)

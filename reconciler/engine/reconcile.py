@@ -102,6 +102,10 @@ class Reconciler:
         """One pass. Returns the boot-clock moment at which the next is due, if time alone asks for it."""
         ports = self._ports
         began = ports.clock.now()
+        try:
+            await self._executor.settle()
+        except LedgerError as error:
+            return self._unwritable(error, began)
         last = self.passed
         fresh = last is None or not last.plan.idle or bool(last.plan.waits)
         observed = await self._observer.observe(
@@ -124,18 +128,20 @@ class Reconciler:
         try:
             await self._executor.execute(decided, observed.outcomes)
         except LedgerError as error:
-            self.alerts = (
-                f"ledger: {error}: nothing is started or stopped until it can be written",
-            )
-            log.error("ledger cannot be written", extra={"fields": {"error": str(error)}})
-            ports.meter.state_failed("write")
-            ports.meter.pass_ended("error", ports.clock.now().boot - began.boot)
-            return now.boot + LEDGER_RETRY
+            return self._unwritable(error, began)
         self.alerts = ()
         self.passed = Passed(self.desired, observed, decided, now)
         self._measure(record, decided, observed, ports.clock.now().boot - began.boot)
         # What was just decided may have settled the rest: the next pass says so, at once.
         return decided.wake_at if decided.idle else now.boot
+
+    def _unwritable(self, error: LedgerError, began: Now) -> float:
+        self.alerts = (f"ledger: {error}: nothing is started or stopped until it can be written",)
+        log.error("ledger cannot be written", extra={"fields": {"error": str(error)}})
+        now = self._ports.clock.now()
+        self._ports.meter.state_failed("write")
+        self._ports.meter.pass_ended("error", now.boot - began.boot)
+        return now.boot + LEDGER_RETRY
 
     def _refuse(self, violations: tuple[Violation, ...]) -> None:
         self.alerts = tuple(f"law {v.law}: {v.subject}: {v.message}" for v in violations)

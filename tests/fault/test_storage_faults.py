@@ -208,6 +208,7 @@ async def test_rows_18_and_20_any_write_may_fail_for_a_while_and_the_end_is_the_
     async with a_world(tmp_path / "ledger.db", disk) as world:
         await story(world)
         assert_the_end(world)
+        assert await world.durable.intents_open() == []
 
 
 @pytest.mark.parametrize("at", range(1, WRITES + 1))
@@ -219,6 +220,7 @@ async def test_row_21_after_a_failed_sync_of_any_write_the_disk_is_asked_and_the
     async with a_world(tmp_path / "ledger.db", disk) as world:
         await story(world)
         assert_the_end(world)
+        assert await world.durable.intents_open() == [], "none waits for the next daemon"
         remembered = world.durable.record()
     async with a_world(tmp_path / "ledger.db", Disk(), former=world) as again:
         assert again.durable.record() == remembered, "memory was never ahead of the disk"

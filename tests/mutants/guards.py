@@ -260,6 +260,13 @@ MUTANTS = (
         "        facts =",
     ),
     Mutant(
+        "what a failed write may have begun is not settled",
+        "reconciler/engine/execute.py",
+        "[*self._unbegun, *ended,",
+        "[*ended,",
+        ("tests/fault/test_storage_faults.py",),
+    ),
+    Mutant(
         "what a stop stands on is not looked for before it",
         "reconciler/engine/reconcile.py",
         "if needed and await ports.images.look(needed):",
