@@ -153,8 +153,8 @@ MUTANTS = (
     Mutant(
         "intents are not written before the effect",
         "reconciler/engine/execute.py",
-        "changes: list[Change] = [*ended, *plan.changes, *(BeginIntent(i) for i in intents)]",
-        "changes: list[Change] = [*ended, *(BeginIntent(i) for i in intents)]",
+        "changes: list[Change] = [*self._unbegun, *ended, *plan.changes, *begun]",
+        "changes: list[Change] = [*self._unbegun, *ended, *begun]",
     ),
     Mutant(
         "what was interrupted is never closed",
@@ -262,8 +262,8 @@ MUTANTS = (
     Mutant(
         "what a failed write may have begun is not settled",
         "reconciler/engine/execute.py",
-        "[*self._unbegun, *ended,",
-        "[*ended,",
+        "self._unbegun = tuple(EndIntent(name",
+        "_ = tuple(EndIntent(name",
         ("tests/fault/test_storage_faults.py",),
     ),
     Mutant(
