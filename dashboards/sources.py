@@ -86,6 +86,11 @@ def _looks() -> list[Panel]:
             [query(rate("source_errors_total", "reason"), "{{reason}}")], unit="ops",
         ),
         lines(
+            "Webhooks", "What git servers posted, by what came of it.",
+            [query(rate("webhook_requests_total", "result"), "{{result}}")], unit="ops",
+            colors={"accepted": BLUE, "rate_limited": GREEN, "bad_signature": RED},
+        ),
+        lines(
             "Time of a look", "The median, and what one in twenty exceeds.",
             [
                 query(quantile(0.5, "source_fetch_duration_seconds"), "median"),

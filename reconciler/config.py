@@ -92,6 +92,13 @@ class HttpConfig(Section):
     """A file with the token that allows acting on the page; empty: it is read-only."""
 
 
+class PushHookConfig(Section):
+    """`POST /webhook` of the TCP face: a git server tells of a push."""
+
+    secret_file: str = ""
+    """Path of a file with the secret that the git server knows too; empty: no webhook."""
+
+
 class QemuConfig(Section):
     binary: str = "qemu-system-x86_64"
     accel: Literal["auto", "kvm", "tcg"] = "auto"
@@ -181,6 +188,7 @@ class Config(Section):
     """systemd: each guest is a service with limits; needs root and the system's D-Bus."""
     log_format: Literal["logfmt", "json"] = "logfmt"
     http: HttpConfig = HttpConfig()
+    webhook: PushHookConfig = PushHookConfig()
     policy: PolicyConfig = PolicyConfig()
     qemu: QemuConfig = QemuConfig()
     kernels: KernelsConfig = KernelsConfig()

@@ -20,6 +20,7 @@ from reconciler.config import MIB, Config
 from reconciler.control.page.token import read_token
 from reconciler.control.serve import serve_control, serve_http
 from reconciler.control.version import version as own_version
+from reconciler.control.webhook import Webhook, read_secret
 from reconciler.engine.loop import Engine
 from reconciler.engine.ports import Ports
 from reconciler.errors import ConfigError, StateDirLocked
@@ -112,7 +113,7 @@ async def _daemon(
         token = read_token(Path(config.http.token_file)) if config.http.token_file else None
         http = await serve_http(
             engine, metrics.render, config.http.address, config.http.port,
-            service.listener("http"), token=token,
+            service.listener("http"), token=token, webhook=_webhook(config, engine, metrics),
         )  # fmt: skip
         stack.push_async_callback(http.close)
         log.info("listening", extra={"fields": {"socket": str(control.path), "port": http.port}})
@@ -124,6 +125,12 @@ async def _daemon(
             tasks = [asyncio.create_task(part) for part in parts]
             stack.push_async_callback(_end, tasks)
             yield tasks
+
+
+def _webhook(config: Config, engine: Engine, metrics: Metrics) -> Webhook | None:
+    if not config.webhook.secret_file:
+        return None
+    return Webhook(read_secret(config.webhook.secret_file), engine.look, metrics.webhook_received)
 
 
 async def _ports(

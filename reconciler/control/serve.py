@@ -19,12 +19,15 @@ from reconciler.control.page.routes import PageRoutes, add_rules
 from reconciler.control.page.token import Token
 from reconciler.control.public import only_reading, public_routes
 from reconciler.control.streams import Followers
+from reconciler.control.webhook import Webhook
 from reconciler.engine.operator import Operator
 from reconciler.errors import ConfigError
 
 MOST_BODY = 64 * 1024
 CLOSING_SECONDS = 2.0
 """What answers under way get to end when a face closes; streams end at once."""
+LINGERING_SECONDS = 1.0
+"""For the rest of a body that was answered before it had come whole."""
 
 
 class ControlFace:
@@ -70,17 +73,21 @@ async def serve_control(
 async def serve_http(
     operator: Operator, render_metrics: Callable[[], bytes], address: str, port: int,
     given: socket.socket | None = None, *, token: Token | None = None,
+    webhook: Webhook | None = None,
 ) -> HttpFace:  # fmt: skip
     """Open the TCP face, on a socket that was given or on a port; port 0 takes a free one.
 
-    Without a token it is read-only. Raises ConfigError.
+    Without a token and a webhook it is read-only. Raises ConfigError.
     """
     acting = Acting(operator, token, asyncio.get_running_loop().time) if token else None
-    guard = only_reading(PATHS if acting else ())
+    posted = [*(PATHS if acting else ()), *([webhook.path] if webhook else ())]
+    guard = only_reading(posted)
     app = web.Application(middlewares=[answer_failures, guard], client_max_size=MOST_BODY)
     followers = Followers()
     app.add_routes(public_routes(operator, render_metrics))
     app.add_routes(PageRoutes(operator, followers, acting).routes())
+    if webhook is not None:
+        app.add_routes(webhook.routes())
     app.on_response_prepare.append(add_rules)
     app.on_shutdown.append(ending(followers))
     runner = _runner(app)
@@ -108,4 +115,6 @@ def ending(followers: Followers) -> Callable[[web.Application], Awaitable[None]]
 
 def _runner(app: web.Application) -> web.AppRunner:
     # No access log: a scrape every few seconds would bury the log's own story.
-    return web.AppRunner(app, access_log=None, shutdown_timeout=CLOSING_SECONDS)
+    return web.AppRunner(
+        app, access_log=None, shutdown_timeout=CLOSING_SECONDS, lingering_time=LINGERING_SECONDS
+    )

@@ -44,6 +44,10 @@ PHASES = ("prepare", "stop", "start", "probe", "soak")
 STATE_OPERATIONS = ("open", "write", "read")
 NOTIFICATION_RESULTS = ("delivered", "failed", "dropped")
 COMPONENTS = ("source", "planner")
+GIT_SERVERS = ("github", "gitea", "gitlab", "bitbucket", "unknown")
+WEBHOOK_RESULTS = (
+    "accepted", "bad_signature", "too_large", "rate_limited", "ignored", "malformed",
+)  # fmt: skip
 
 # Upper bounds in seconds, each range from the fastest worth telling apart to the longest deadline.
 FETCH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
@@ -108,6 +112,13 @@ class Metrics:
         )
         self._fetch_seconds = self._histogram(
             "source_fetch_duration_seconds", "Time of a look.", FETCH_BUCKETS, source=sources
+        )
+
+        self._webhooks = self._counter(
+            "webhook_requests_total",
+            "Webhooks that came in.",
+            provider=GIT_SERVERS,
+            result=WEBHOOK_RESULTS,
         )
 
     def _make_passes(self) -> None:
@@ -193,6 +204,9 @@ class Metrics:
         self._fetch_seconds.labels(source).observe(seconds)
         if reason:
             self._source_errors.labels(source, reason).inc()
+
+    def webhook_received(self, provider: str, result: str) -> None:
+        self._webhooks.labels(provider, result).inc()
 
     def pass_ended(self, result: str, seconds: float) -> None:
         self._passes.labels(result).inc()

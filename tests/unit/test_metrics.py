@@ -37,6 +37,7 @@ NAMES = {
     "source_fetch_total",
     "source_fetch_duration_seconds",
     "source_errors_total",
+    "webhook_requests_total",
     "source_last_success_timestamp_seconds",
     "source_consecutive_failures",
     "source_revision_info",
