@@ -1,5 +1,9 @@
 """Guests and their daemon live and die apart from each other."""
 
+import socket
+import time
+from pathlib import Path
+
 import pytest
 
 from demo.daemon import run_cli
@@ -30,6 +34,44 @@ def test_guests_outlive_an_orderly_stop_too(fleet: Harness) -> None:
     assert all(alive(pid) for pid in before.pids().values())
     fleet.daemon.start()
     assert other_pids(before, fleet.settled(fleet.good)) == {}
+
+
+def heard(manager: socket.socket) -> list[str]:
+    """What a daemon that ended had told its service manager, word for word."""
+    said: list[str] = []
+    while True:
+        try:
+            said += manager.recv(4096).decode().splitlines()
+        except BlockingIOError:
+            return said
+
+
+def test_row_03_sigterm_in_mid_rollout_is_told_to_systemd_and_touches_no_guest(
+    fleet: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        fleet.daemon.stop()
+        with monkeypatch.context() as environment:
+            environment.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+            fleet.daemon.start()
+        fleet.pages("in the middle", *WEB)
+        revision = fleet.push("in the middle")
+        fleet.until("a guest is on trial", lambda now: now.vms[WEB[0]].state == "starting")
+        living = {name: [guest.pid for guest in fleet.guests(name)] for name in NAMES}
+        begun = time.monotonic()
+        fleet.daemon.stop()
+        assert time.monotonic() - begun < 5.0
+        assert fleet.daemon.process is not None
+        assert fleet.daemon.process.returncode == 0, fleet.daemon.log_tail()
+        said = heard(manager)
+    assert "READY=1" in said
+    assert said[-2:] == ["STOPPING=1", "STATUS=stopping; guests are left as they are"]
+    assert all(len(pids) == 1 for pids in living.values())
+    assert living == {name: [guest.pid for guest in fleet.guests(name)] for name in NAMES}
+    fleet.daemon.start()
+    fleet.settled(revision)
+    assert [guest.pid for guest in fleet.guests(WEB[0])] == living[WEB[0]], "its trial goes on"
 
 
 def test_helpers_of_a_killed_daemon_end_by_themselves(fleet: Harness) -> None:
