@@ -29,7 +29,7 @@ from reconciler.model.status import FleetStatus
 from reconciler.planning.policy import Policy
 from reconciler.planning.requests import answer
 from reconciler.planning.settle import settled
-from reconciler.planning.status import explain
+from reconciler.planning.status import Known, explain
 from tests.fakes import (
     FakeClock,
     FakeHost,
@@ -100,6 +100,7 @@ class World:
         self.source = FakeSource()
         self.host = FakeHost()
         self.meter = FakeMeter()
+        self.known: Known = {}
         self.lowest: dict[str, int] = {}
         self.on_pass: Callable[[], None] = lambda: None
         self._boot()
@@ -163,9 +164,12 @@ class World:
     def status(self) -> FleetStatus:
         passed = self.reconciler.passed
         assert passed is not None
-        return explain(
+        told = (
             passed.desired, passed.observed, self.durable.record(), passed.plan, self.clock.now()
-        )
+        )  # fmt: skip
+        found = explain(*told, known=self.known)
+        assert found == explain(*told), "what was told before is told wrongly"
+        return found
 
     def generation(self, name: str, number: int) -> Generation:
         found = self.record(name).generation(GenerationNumber(number))

@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.engine.execute import end_interrupted
@@ -41,7 +42,7 @@ from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy
 from reconciler.planning.requests import answer, find_vm
 from reconciler.planning.settle import conclude, settled
-from reconciler.planning.status import explain
+from reconciler.planning.status import Known, explain
 
 log = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Engine:
         """A fetched state that could not be made durable yet."""
         self._promised: dict[str, float] = {}
         """By when each part must tick again, or counts as hung."""
+        self._known: Known = {}
         self._status: tuple[tuple[object, ...], FleetStatus] | None = None
 
     # Life
@@ -236,10 +238,10 @@ class Engine:
                 record,
                 passed.plan if passed else Plan(),
                 self._ports.clock.now(),
-                sources=(source,),
-                alerts=self._reconciler.alerts,
+                known=self._known,
             )
-            self._status = former = (key, fleet)
+            alerts = self._reconciler.alerts
+            self._status = former = (key, replace(fleet, sources=(source,), alerts=alerts))
         return former[1]
 
     async def plan(self, ref: str | None) -> Plan:

@@ -16,7 +16,6 @@ from reconciler.model.status import (
     GroupStatus,
     RevisionStatus,
     RolloutState,
-    SourceStatus,
     SyncState,
     VMState,
     VMStatus,
@@ -26,19 +25,26 @@ from reconciler.planning.health import judge
 from reconciler.planning.turns import turns
 from reconciler.planning.waiting import Waiter, loudest_first, told
 
+Known = dict[VMName, tuple[tuple[object, ...], VMStatus]]
+"""VMs that were explained before, and from what: of a thousand few change from pass to pass."""
+
 
 def explain(
     desired: DesiredState | None, observed: Observed | None, record: Record, plan: Plan, now: Now,
-    *, sources: tuple[SourceStatus, ...] = (), alerts: tuple[str, ...] = (),
+    *, known: Known | None = None,
 ) -> FleetStatus:  # fmt: skip
-    """Everything that faces show, from the last pass."""
+    """What faces show of the fleet, from the last pass; what is `known` is not told anew."""
     waits: dict[str, list[Wait]] = defaultdict(list)
     for wait in plan.waits:
         waits[wait.subject].append(wait)
     specs = desired.vms if desired else {}
     names = sorted(record.vms.keys() | specs.keys())
+    known = {} if known is None else known
+    if len(known) > 2 * len(names):
+        known.clear()
     vms = tuple(
-        _vm(VMName(n), specs.get(VMName(n)), observed, record, waits[n], now) for n in names
+        _recall(known, VMName(n), specs.get(VMName(n)), observed, record, waits.get(n, []), now)
+        for n in names
     )
     source, rejection = record.source, record.source.rejection
     return FleetStatus(
@@ -49,10 +55,30 @@ def explain(
         vms=vms,
         groups=tuple(_groups(desired, record, vms, now)),
         suspended=record.suspended is not None,
-        sources=sources,
         waits=tuple(f"{w.subject}: {w.why}" for w in plan.waits),
-        alerts=alerts,
     )  # fmt: skip
+
+
+def _recall(
+    known: Known, name: VMName, spec: VMSpec | None, observed: Observed | None, record: Record,
+    waits: list[Wait], now: Now,
+) -> VMStatus:  # fmt: skip
+    """The same value as before, while nothing that it is told from is another."""
+    guest = _guest(observed, name)
+    if waits or observed is None or (guest is not None and not guest.health.rounds):
+        return _vm(name, spec, observed, record, waits, now)  # time alone may change it
+    origin = round(now.wall - now.boot)
+    inputs = (record.vms.get(name), spec, guest, observed.busy.get(name))
+    former = known.get(name)
+    if former is not None and former[0][-1] == origin and _are(former[0], inputs):
+        return former[1]
+    found = _vm(name, spec, observed, record, waits, now)
+    known[name] = ((*inputs, origin), found)
+    return found
+
+
+def _are(former: tuple[object, ...], inputs: tuple[object, ...]) -> bool:
+    return all(a is b for a, b in zip(former, inputs, strict=False))
 
 
 def _vm(

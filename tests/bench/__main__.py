@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.bench import commits, many, passes, pushes, restarts, update
+from tests.bench import commits, many, page, passes, pushes, restarts, update
 from tests.bench.figures import Figure, Scale, table_of
 from tests.bench.machine import load, machine
 
@@ -28,6 +28,7 @@ MEASURES: dict[str, Measure] = {
     "idle": passes.measure,
     "commit": commits.measure,
     "fleet": many.measure,
+    "page": page.measure,
 }
 
 

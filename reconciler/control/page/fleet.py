@@ -56,7 +56,7 @@ def fleet_page(status: FleetStatus, events: Sequence[Event], asked: Asked = Aske
     sections = []
     for name, members in groupby(shown, key=lambda vm: vm.group):
         parts[f"group-{name}"] = _group_head(name, groups.get(name))
-        rows = {f"vm-{vm.name}": _row(vm) for vm in members}
+        rows = {f"vm-{vm.name}": row(vm) for vm in members}
         parts |= rows
         sections.append(_section(name, parts[f"group-{name}"], list(rows.values())))
     parts["events"] = _events(events)
@@ -214,7 +214,7 @@ def vm_link(name: VMName) -> Html:
 
 
 @lru_cache(maxsize=2048)
-def _row(vm: VMStatus) -> Html:
+def row(vm: VMStatus) -> Html:
     """Kept, since of many VMs few change from one look to the next."""
     numbers = (vm.generation.running, vm.generation.desired, vm.generation.last_good)
     cells: Iterable[Html] = (
