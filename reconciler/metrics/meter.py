@@ -37,7 +37,7 @@ PROBE_KINDS = ("http", "tcp", "process")
 PROBE_RESULTS = ("success", "failure", "error")
 ROLLOUT_RESULTS = ("succeeded", "failed", "overtaken")
 ROLLBACK_REASONS = (
-    "health", "exited", "panicked", "probe-failed", "startup-timeout", "requested",
+    "health", "exited", "reported", "panicked", "probe-failed", "startup-timeout", "requested",
 )  # fmt: skip
 ROLLBACK_RESULTS = ("succeeded", "failed", "refused")
 PHASES = ("prepare", "stop", "start", "probe", "soak")

@@ -22,8 +22,12 @@ class Exit:
     """The console's last lines show a kernel panic."""
     console: tuple[str, ...] = ()
     """The last console lines, at most 20, cleaned of control characters."""
+    reported: str = ""
+    """Why the guest failed, by its own words on the console: `reconciler-failed: WHY`."""
 
     def __str__(self) -> str:
+        if self.reported:
+            return f"it reported failure: {self.reported}"
         if self.panicked:
             return "kernel panic"
         if self.signal is not None:

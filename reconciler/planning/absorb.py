@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 from reconciler.model.names import VMName
-from reconciler.model.observed import Guest, Outcome
+from reconciler.model.observed import Exit, Guest, Outcome
 from reconciler.model.plan import ForgetGuest, Note
 from reconciler.model.record import Backoff, BuildTrouble, Evidence
 from reconciler.planning.draft import Draft, Standing, count_restart
@@ -81,11 +82,10 @@ def _absorb_exit(draft: Draft, standing: Standing, guest: Guest) -> None:
     generation = record.generation(guest.generation)
     if generation is None:
         return
-    panicked = end is not None and end.panicked
     why = f"the guest ended: {end}"
     if generation.verdict == "trial":
         evidence = Evidence(
-            kind="panicked" if panicked else "exited",
+            kind=_kind_of(end),
             probe=guest.health.detail,
             exit=str(end),
             console=end.console if end else (),
@@ -95,6 +95,12 @@ def _absorb_exit(draft: Draft, standing: Standing, guest: Guest) -> None:
         quarantine(draft, standing, f"rolling back failed: {why}")
     else:
         crashed(draft, standing, why)
+
+
+def _kind_of(end: Exit | None) -> Literal["reported", "panicked", "exited"]:
+    if end is not None and end.reported:
+        return "reported"
+    return "panicked" if end is not None and end.panicked else "exited"
 
 
 def _absorb_vanished(standing: Standing) -> None:

@@ -122,7 +122,8 @@ class Adoption:
 def ended(process: Process, folder: Path, how: Exit) -> Process:
     """The same guest, dead, with its last words."""
     words = console.last_words(folder, process.instance)
-    return replace(process, exit=Exit(how.status, how.signal, words.panicked, words.lines))
+    end = Exit(how.status, how.signal, words.panicked, words.lines, words.reported)
+    return replace(process, exit=end)
 
 
 def folders(root: Path) -> list[Path]:

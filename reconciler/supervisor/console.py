@@ -21,6 +21,8 @@ MOST_LINE_CHARACTERS = 200
 
 # Of the kernel itself; it prints its timestamp first, which a service's own words do not have.
 _PANIC = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?Kernel panic - not syncing")
+# What a guest says of itself before it ends, through the kernel or straight to the console.
+_REPORT = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?reconciler-failed: (.*\S)")
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
@@ -31,6 +33,8 @@ class LastWords:
 
     lines: tuple[str, ...]
     panicked: bool
+    reported: str = ""
+    """Why the guest failed, by its own words."""
 
 
 def announce(folder: Path, instance: str, generation: int) -> None:
@@ -48,12 +52,14 @@ def last_words(folder: Path, instance: str) -> LastWords:
     lines = _clean(text)
     panicked = any(_PANIC.match(line) for line in lines)
     vmm = tuple(f"vmm: {line}" for line in _clean(_tail(folder / VMM_LOG))[-MOST_VMM_LINES:])
+    reports = [found[1] for line in lines if (found := _REPORT.match(line))]
     shown = lines
     if panicked:
         # The trace after it says less than the line itself and what led to it.
         first = next(n for n, line in enumerate(lines) if _PANIC.match(line))
         shown = lines[: first + MOST_LINES // 2]
-    return LastWords((*shown[-(MOST_LINES - len(vmm)) :], *vmm), panicked)
+    last = (*shown[-(MOST_LINES - len(vmm)) :], *vmm)
+    return LastWords(last, panicked, reports[-1] if reports else "")
 
 
 def bound(folder: Path, most: int = MOST_BYTES) -> None:

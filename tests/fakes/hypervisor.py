@@ -113,6 +113,8 @@ class FakeHypervisor:
         self._processes = None
         if fate == "exits":
             self.end(machine.instance, Exit(status=1))
+        elif fate == "reports":
+            self.end(machine.instance, Exit(status=0, reported="no schema"))
         elif fate == "panics":
             self.end(machine.instance, Exit(status=1, panicked=True, console=("Kernel panic",)))
         self.faults.after("start", fault)

@@ -13,6 +13,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 POWER_OFF = "#!/bin/sh\nusleep 200000\npoweroff -f\n"
 PANIC = "#!/bin/sh\necho c >/proc/sysrq-trigger\n"
+REPORT = "#!/bin/sh\necho '<3>reconciler-failed: schema 7 is unknown' >/dev/kmsg\npoweroff -f\n"
 STARTUP_DEADLINE = 20.0
 
 
@@ -66,6 +67,17 @@ def test_a_kernel_panic_on_trial_is_condemned_at_once(fleet: Harness) -> None:
     assert newest["evidence"]["kind"] == "panicked"
     assert any("panic" in line.lower() for line in newest["evidence"]["console"])
     assert after.groups["frontend"].state == "held"
+
+
+def test_a_guest_that_reports_its_failure_is_condemned_at_once_in_its_own_words(
+    fleet: Harness,
+) -> None:
+    begun = time.monotonic()
+    tried, _ = condemned(fleet, break_web(fleet, REPORT, *WEB))
+    assert time.monotonic() - begun < 50
+    newest = fleet.history(tried)["generations"][0]
+    assert newest["evidence"]["kind"] == "reported"
+    assert newest["reason"] == "the guest ended: it reported failure: schema 7 is unknown"
 
 
 def test_a_blocked_digest_stays_blocked_until_somebody_retries_it(fleet: Harness) -> None:

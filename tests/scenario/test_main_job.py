@@ -163,6 +163,22 @@ async def test_a_panic_on_trial_is_condemned_at_once() -> None:
     assert world.hypervisor.running() == {"web": 1}
 
 
+async def test_a_guest_that_reports_failure_on_trial_is_condemned_at_once() -> None:
+    world = World()
+    await world.push(state(vm("web")))
+    await world.settle()
+    world.hypervisor.behaviour = lambda m: "reports" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v2")))
+    before = world.clock.now().boot
+    await world.settle()
+    assert world.clock.now().boot - before < 10
+    condemned = world.generation("web", 2)
+    assert condemned.evidence is not None
+    assert condemned.evidence.kind == "reported"
+    assert condemned.reason == "the guest ended: it reported failure: no schema"
+    assert world.hypervisor.running() == {"web": 1}
+
+
 async def test_a_first_generation_that_fails_is_stopped_and_not_tried_again() -> None:
     world = World()
     world.hypervisor.behaviour = lambda _m: "bad"

@@ -78,3 +78,22 @@ def test_a_small_console_is_not_rotated(tmp_path: Path) -> None:
     log(tmp_path, "small\n")
     console.bound(tmp_path, 100)
     assert not (tmp_path / "console.log.1").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "reported"),
+    [
+        ("reconciler-failed: no schema", "no schema"),
+        ("[    3.141592] reconciler-failed: no schema  ", "no schema"),
+        ("<3>reconciler-failed: no \x1b[31mschema", "no schema"),
+        ("reconciler-failed: first\nreconciler-failed: second", "second"),
+        ("say: reconciler-failed: no schema", ""),
+        ("reconciler-failed:", ""),
+        ("reconciler-failed: " + "x" * 1000, "x" * 181),
+    ],
+)
+def test_what_a_guest_reports_of_itself_is_found(tmp_path: Path, line: str, reported: str) -> None:
+    console.announce(tmp_path, "i", 1)
+    with (tmp_path / "console.log").open("a") as log:
+        log.write(f"login:\n{line}\nreboot: Power down\n")
+    assert console.last_words(tmp_path, "i").reported == reported
