@@ -33,7 +33,9 @@ INSTANCE = choice("instance", "host", "label_values(reconciler_build_info, insta
 GROUP = choice("group", "group", f"label_values(reconciler_vm_info{{{HERE}}}, group)")
 VM = choice("vm", "VM", f'label_values(reconciler_vm_info{{{HERE},group=~"$group"}}, vm)')
 
-ROLLED_BACK = f"sum by (instance, reason) (increase(reconciler_rollbacks_total{{{HERE}}}[2m])) > 0"
+ROLLED_BACK = (
+    f"sum by (instance, group, reason) (increase(reconciler_rollbacks_total{{{HERE}}}[2m])) > 0"
+)
 COMMITTED = f"changes(reconciler_vm_last_good_generation{{{HERE}}}[2m]) > 0"
 
 
@@ -62,7 +64,13 @@ class _PrometheusMark(dashboard.AnnotationQuery):
 
 
 MARKS = (
-    mark("Rollbacks", ROLLED_BACK, "red", "rolled back: {{reason}}", "instance,reason"),
+    mark(
+        "Rollbacks",
+        ROLLED_BACK,
+        "red",
+        "rolled back: {{group}} {{reason}}",
+        "instance,group,reason",
+    ),
     mark("Committed", COMMITTED, "green", "{{vm}}: a generation was committed", "instance,vm"),
 )
 

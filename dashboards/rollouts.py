@@ -49,11 +49,11 @@ def _numbers() -> list[Panel]:
         ),
         number(
             "Rollbacks, 24 h", "VMs that went back to their last good generation.",
-            f'sum(increase(reconciler_rollbacks_total{{{HERE},result="succeeded"}}[24h]))', bad=ORANGE,
+            f'sum(increase(reconciler_rollbacks_total{{{CHOSEN},result="succeeded"}}[24h]))', bad=ORANGE,
         ),
         number(
             "Rollbacks that failed, 24 h", "VMs that went into quarantine.",
-            f'sum(increase(reconciler_rollbacks_total{{{HERE},result="failed"}}[24h]))', bad=RED,
+            f'sum(increase(reconciler_rollbacks_total{{{CHOSEN},result="failed"}}[24h]))', bad=RED,
         ),
         number(
             "Condemned digests", "Remembered, and never started again by themselves.",
@@ -90,7 +90,8 @@ def _groups() -> list[Panel]:
 
 def _outcomes() -> list[Panel]:
     def happened(metric: str, by: str) -> str:
-        return f"sum by ({by}) (increase(reconciler_{metric}{{{HERE}}}[$__interval]))"
+        of = CHOSEN if metric == "rollbacks_total" else HERE
+        return f"sum by ({by}) (increase(reconciler_{metric}{{{of}}}[$__interval]))"
 
     return [
         lines(
@@ -123,7 +124,7 @@ def _speed() -> list[Panel]:
             f"sum by (le) (increase(reconciler_commit_to_running_seconds_bucket{{{HERE}}}[$__interval]))",
         ),
         lines(
-            "Phases of a VM", "Stopping, starting: the median, and what one in twenty exceeds.",
+            "Phases of a VM", "From the folder of a generation to its soak: the median, and what one in twenty exceeds.",
             [query(quantile(0.5), "{{phase}}: median"), query(quantile(0.95), "{{phase}}: 95 %")],
             unit="s",
         ),

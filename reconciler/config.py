@@ -17,6 +17,7 @@ MIB = 1024 * 1024
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
+HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]\S*)?$", max_length=2048)]
 
 
 class Section(BaseModel):
@@ -116,8 +117,14 @@ class KernelsConfig(Section):
     debian: DebianKernelConfig = DebianKernelConfig()
 
 
+class TracingConfig(Section):
+    """OpenTelemetry; off as long as nothing is named."""
+
+    endpoint: HttpUrl = ""
+    """OTLP over HTTP, as http://127.0.0.1:4318/v1/traces."""
+
+
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
-HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]\S*)?$", max_length=2048)]
 
 
 class SinkConfig(Section):
@@ -192,6 +199,7 @@ class Config(Section):
     policy: PolicyConfig = PolicyConfig()
     qemu: QemuConfig = QemuConfig()
     kernels: KernelsConfig = KernelsConfig()
+    tracing: TracingConfig = TracingConfig()
     notifications: list[Annotated[NotificationConfig, Field(discriminator="type")]] = []
 
     @property

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import fcntl
 import gc
-import json
 import logging
 import os
 import resource
@@ -26,6 +25,7 @@ from reconciler.engine.ports import Ports
 from reconciler.errors import ConfigError, StateDirLocked
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
+from reconciler.logs import open_log
 from reconciler.metrics import Metrics
 from reconciler.model.status import FleetStatus, RevisionStatus
 from reconciler.notify.notifier import Notifier
@@ -33,6 +33,7 @@ from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
 from reconciler.service import Service, keep_told
 from reconciler.source.gitsource import GitSource
+from reconciler.spans import UNTRACED, Tracer
 from reconciler.supervisor.keeper import Keeper
 from reconciler.supervisor.local import LocalSupervisor
 from reconciler.supervisor.systemd import SystemdSupervisor
@@ -61,7 +62,7 @@ async def run(config: Config, *, ready: Callable[[], None] | None = None) -> Non
     SIGHUP looks at the source at once. `ready` is called when state is loaded and the faces are
     open. Raises ConfigError, StateDirLocked and LedgerError.
     """
-    _log_to_stderr(config.log_format)
+    open_log(config.log_format)
     gc.set_threshold(*COLLECT_AFTER)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pidfd a guest, and its probes
@@ -100,11 +101,13 @@ async def _daemon(
             metrics.state_recovered()
         notifier = Notifier(config.notifications, opened.ledger, clock, metrics)
         stack.push_async_callback(notifier.close)
-        await notifier.open()
-        keeper = SUPERVISORS[config.supervisor]
-        supervisor = keeper(config.state / "vms", clock, wake)
+        await notifier.open()  # before anybody writes events
+        tracer = await _tracer(config, clock, stack)
+        supervisor = SUPERVISORS[config.supervisor](config.state / "vms", clock, wake)
         stack.push_async_callback(supervisor.close)
-        ports = await _ports(config, clock, wake, stack, (opened.ledger, metrics, supervisor))
+        ports = await _ports(
+            config, clock, wake, stack, (opened.ledger, metrics, supervisor, tracer)
+        )
         engine = Engine(ports, policy_of(config))
         engine_of.append(engine)
         ports.source.watch(engine.look)
@@ -135,16 +138,16 @@ def _webhook(config: Config, engine: Engine, metrics: Metrics) -> Webhook | None
 
 async def _ports(
     config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack,
-    made: tuple[SqliteLedger, Metrics, Keeper],
+    made: tuple[SqliteLedger, Metrics, Keeper, Tracer],
 ) -> Ports:  # fmt: skip
     """The adapters: those already made, and the others, each closed by the stack."""
-    ledger, metrics, supervisor = made
+    ledger, metrics, supervisor, tracer = made
     prober = GuestProber(
         clock, wake, lambda answer: metrics.probe_answered(answer.kind, answer.result, answer.seconds)
     )  # fmt: skip
     stack.push_async_callback(prober.close)
     source = GitSource(
-        config.source, config.policy, config.kernels, config.state / "git", clock
+        config.source, config.policy, config.kernels, config.state / "git", clock, tracer
     )  # fmt: skip
     stack.push_async_callback(source.close)
     images = ImageStore(
@@ -166,7 +169,24 @@ async def _ports(
         ledger=ledger,
         meter=metrics,
         clock=clock,
+        tracer=tracer,
     )
+
+
+async def _tracer(config: Config, clock: Clock, stack: contextlib.AsyncExitStack) -> Tracer:
+    """Spans to where the config says. Raises ConfigError if the extra is not installed."""
+    if not config.tracing.endpoint:
+        return UNTRACED
+    try:
+        from reconciler.tracing import otel  # noqa: PLC0415 - an extra that most do without
+    except ImportError as error:
+        raise ConfigError(
+            f"tracing.endpoint is set, and OpenTelemetry is not installed: {error}",
+            hint="pip install 'microvm-reconciler[tracing]', or remove the key",
+        ) from error
+    tracer = otel.OtelTracer(otel.over_http(config.tracing.endpoint), clock, own_version())
+    stack.push_async_callback(asyncio.to_thread, tracer.close)
+    return tracer
 
 
 def _metrics(config: Config, status: Callable[[], FleetStatus], clock: Clock) -> Metrics:
@@ -268,38 +288,3 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-class _Lines(logging.Formatter):
-    """One line a record, as logfmt or JSON; the message first, then its fields."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        super().__init__()
-        self._as_json = as_json
-
-    def format(self, record: logging.LogRecord) -> str:
-        fields: dict[str, Any] = {
-            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
-            "level": record.levelname.lower(),
-            "msg": record.getMessage(),
-        }
-        fields |= {k: v for k, v in getattr(record, "fields", {}).items() if v is not None}
-        if record.exc_info:
-            fields["exception"] = self.formatException(record.exc_info)
-        if self._as_json:
-            return json.dumps(fields, default=str)
-        return " ".join(f"{key}={_quoted(str(value))}" for key, value in fields.items())
-
-
-def _quoted(value: str) -> str:
-    plain = value.isprintable() and not set(value) & set(' "=')
-    return value if plain and value else json.dumps(value)
-
-
-def _log_to_stderr(form: str) -> None:
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Lines(as_json=form == "json"))
-    root = logging.getLogger("reconciler")
-    root.handlers[:] = [handler]
-    root.setLevel(logging.INFO)
-    root.propagate = False

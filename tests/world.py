@@ -30,6 +30,7 @@ from reconciler.planning.policy import Policy
 from reconciler.planning.requests import answer
 from reconciler.planning.settle import settled
 from reconciler.planning.status import Known, explain
+from reconciler.spans import UNTRACED, Tracer
 from tests.fakes import (
     FakeClock,
     FakeHost,
@@ -90,6 +91,7 @@ class World:
 
     def __init__(self, policy: Policy | None = None, durable: Ledger | None = None) -> None:
         self.clock = FakeClock()
+        self.tracer: Tracer = UNTRACED
         self.policy = policy or Policy(state_dir="/state", memory_reserve_mib=0, disk_reserve_mib=0)
         self.faults = Faults(self.clock)
         self.hypervisor = FakeHypervisor(self.clock, self.faults)
@@ -110,7 +112,7 @@ class World:
         self.ports = Ports(
             source=self.source, images=self.images, driver=hypervisor, supervisor=hypervisor,
             prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), host=self.host, ledger=self.durable,
-            meter=self.meter, clock=self.clock,
+            meter=self.meter, clock=self.clock, tracer=self.tracer,
         )  # fmt: skip
         self.workers = Workers(self.clock, lambda: None)
         self.reconciler = Reconciler(self.ports, self.policy, self.workers)

@@ -14,9 +14,19 @@ METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The Prometheus text format."""
 
 
-def public_routes(operator: Operator, render_metrics: Callable[[], bytes]) -> list[web.RouteDef]:
-    async def metrics(_: web.Request) -> web.Response:
-        return web.Response(body=render_metrics(), headers={"Content-Type": METRICS_TYPE})
+OPENMETRICS = "application/openmetrics-text"
+OPENMETRICS_TYPE = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
+
+
+def public_routes(operator: Operator, render_metrics: Callable[..., bytes]) -> list[web.RouteDef]:
+    """`render_metrics`: the plain text, or OpenMetrics with `openmetrics=True`."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        if OPENMETRICS in request.headers.get("Accept", ""):
+            body, form = render_metrics(openmetrics=True), OPENMETRICS_TYPE
+        else:
+            body, form = render_metrics(), METRICS_TYPE
+        return web.Response(body=body, headers={"Content-Type": form})
 
     async def healthz(_: web.Request) -> web.Response:
         return _yes_or_no(operator.live(), "a part of the daemon has not moved lately")

@@ -71,7 +71,7 @@ async def serve_control(
 
 
 async def serve_http(
-    operator: Operator, render_metrics: Callable[[], bytes], address: str, port: int,
+    operator: Operator, render_metrics: Callable[..., bytes], address: str, port: int,
     given: socket.socket | None = None, *, token: Token | None = None,
     webhook: Webhook | None = None,
 ) -> HttpFace:  # fmt: skip

@@ -7,20 +7,19 @@ may be run at any time, any number of times, and a crash in the middle of one ne
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from dataclasses import dataclass, replace
 
-from reconciler.engine.execute import Executor, describe
+from reconciler.engine.execute import Executor
+from reconciler.engine.measure import Measures
 from reconciler.engine.observe import Observer
 from reconciler.engine.ports import Ports
 from reconciler.engine.workers import Workers
 from reconciler.errors import LedgerError
 from reconciler.model.change import AddEvent, PutSource
 from reconciler.model.desired import DesiredState
-from reconciler.model.names import VMName
 from reconciler.model.observed import Observed
-from reconciler.model.plan import Note, Plan, Violation
-from reconciler.model.record import Event, Record, Rejection
+from reconciler.model.plan import Plan, Violation
+from reconciler.model.record import Event, Rejection
 from reconciler.now import Now
 from reconciler.planning.checks import check
 from reconciler.planning.images import stood_on
@@ -55,6 +54,7 @@ class Reconciler:
         self._workers = workers
         self._observer = Observer(ports, workers)
         self._executor = Executor(ports, workers)
+        self._measures = Measures(ports)
         self.desired: DesiredState | None = None
         self.passed: Passed | None = None
         self.alerts: tuple[str, ...] = ()
@@ -68,6 +68,9 @@ class Reconciler:
         if refusal is not None:
             await self.reject(state.revision, (refusal,))
             return False
+        former = record.source.revision
+        if former is not None and former not in (state.revision, record.source.applied):
+            self._ports.tracer.commit_ended(former, record.source.first_seen_wall, "overtaken")
         if record.source.revision != state.revision or record.source.rejection is not None:
             source = replace(
                 record.source,
@@ -97,6 +100,7 @@ class Reconciler:
         await self._ports.ledger.write(
             [PutSource(replace(source, rejection=rejection)), AddEvent(event)]
         )
+        self._ports.tracer.commit_ended(revision, now.wall, "refused")
 
     async def run_pass(self) -> float | None:
         """One pass. Returns the boot-clock moment at which the next is due, if time alone asks for it."""
@@ -131,7 +135,8 @@ class Reconciler:
             return self._unwritable(error, began)
         self.alerts = ()
         self.passed = Passed(self.desired, observed, decided, now)
-        self._measure(record, decided, observed, ports.clock.now().boot - began.boot)
+        seconds = ports.clock.now().boot - began.boot
+        self._measures.passed(record, decided, observed, self.desired, seconds)
         # What was just decided may have settled the rest: the next pass says so, at once.
         return decided.wake_at if decided.idle else now.boot
 
@@ -149,46 +154,3 @@ class Reconciler:
             log.critical("an unsound plan was refused", extra={"fields": {"violation": text}})
         self._ports.meter.pass_ended("error", 0.0)
         self._ports.meter.panicked()
-
-    def _measure(self, record: Record, decided: Plan, observed: Observed, seconds: float) -> None:
-        meter = self._ports.meter
-        result = "noop" if decided.idle else "changed"
-        if decided.idle and decided.waits:
-            kinds = {wait.kind for wait in decided.waits}
-            result = "suspended" if kinds == {"suspended"} else "blocked"
-        meter.pass_ended(result, seconds)
-        meter.planned(Counter(describe(action)[0] for action in decided.actions))
-        for outcome in observed.outcomes:
-            if outcome.kind in ("build-layer", "build-kernel"):
-                result = "differs" if outcome.detail else "built"
-                meter.build_ended("failed" if outcome.error else result, outcome.seconds)
-            elif outcome.kind in ("start", "stop"):
-                meter.phase_ended(outcome.kind, outcome.seconds)
-        for action in decided.actions:
-            if isinstance(action, Note):
-                self._measure_note(record, action)
-
-    def _measure_note(self, record: Record, note: Note) -> None:
-        meter = self._ports.meter
-        match note.kind:
-            case "commit":
-                meter.rollout_ended("succeeded")
-            case "condemn":
-                meter.rollout_ended("failed")
-            case "rolled-back":
-                meter.rollback_ended(self._cause(note.subject), "succeeded")
-            case "quarantine":
-                meter.rollback_ended(self._cause(note.subject), "failed")
-            case "applied":
-                seen = record.source.first_seen_wall
-                meter.revision_running(max(0.0, self._ports.clock.now().wall - seen))
-            case _:
-                pass
-
-    def _cause(self, vm: str) -> str:
-        """Why the newest condemned generation of this VM was condemned, as a label."""
-        record = self._ports.ledger.record().vms.get(VMName(vm))
-        for generation in reversed(record.generations if record else ()):
-            if generation.evidence is not None:
-                return generation.evidence.kind
-        return "requested"

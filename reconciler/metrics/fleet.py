@@ -6,10 +6,11 @@ lines, and one object for each takes most of a tenth of a second.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import get_args
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import get_args, get_type_hints
 
 from reconciler.metrics.guests import Usage, usages
+from reconciler.model.record import Evidence
 from reconciler.model.status import (
     FleetStatus,
     GroupStatus,
@@ -23,19 +24,30 @@ from reconciler.model.status import (
 VM_STATES: tuple[str, ...] = get_args(VMState)
 SYNC_STATES: tuple[str, ...] = get_args(SyncState)
 ROLLOUT_STATES: tuple[str, ...] = get_args(RolloutState)
+ROLLBACK_REASONS = (*get_args(get_type_hints(Evidence)["kind"]), "requested")
+ROLLBACK_RESULTS = ("succeeded", "failed")
+ROLLBACKS = tuple((reason, result) for reason in ROLLBACK_REASONS for result in ROLLBACK_RESULTS)
 RESTART_REASONS = ("crash", "rollout", "rollback", "manual")
 """Present for every VM from the start; another reason that the record names is added to them."""
 
 
-def render(status: FleetStatus) -> bytes:
-    """All series that say how things are, as text of the exposition format 0.0.4."""
+def render(
+    status: FleetStatus, rollbacks: Mapping[tuple[str, str, str], int], *, openmetrics: bool = False
+) -> bytes:
+    """All series that say how things are, as text of the exposition format 0.0.4 or of OpenMetrics."""
     lines = [
         *_host(status),
         *_source_lines(status),
         *_group_lines(status.groups, _blocked_by_group(status.vms)),
+        *_rollback_lines(status.groups, rollbacks),
         *_vm_lines(status.vms),
         *_usage_lines(usages(status.vms)),
     ]
+    if openmetrics:  # there a counter is announced without its ending
+        lines = [
+            line.replace("_total ", " ", 1) if line.startswith(("# HELP", "# TYPE")) else line
+            for line in lines
+        ]
     lines.append("")
     return "\n".join(lines).encode()
 
@@ -136,6 +148,24 @@ def _group_lines(groups: tuple[GroupStatus, ...], blocked: dict[str, int]) -> It
         "gauge",
         "Condemned digests that are remembered.",
         [f"{{group={_quoted(name)}}} {count}" for name, count in counts.items()],
+    )
+
+
+def _rollback_lines(
+    groups: tuple[GroupStatus, ...], counted: Mapping[tuple[str, str, str], int]
+) -> Iterator[str]:
+    """Every cause and end of every group from its start, or the first one would be no increase."""
+    names = dict.fromkeys([*(group.name for group in groups), ""])
+    tails = [(key, f',reason="{key[0]}",result="{key[1]}"}} ') for key in ROLLBACKS]
+    yield from _family(
+        "rollbacks_total",
+        "counter",
+        "Ways back of VMs to a committed generation.",
+        [
+            f"{{group={_quoted(name)}{tail}{counted.get((name, *key), 0)}"
+            for name in names
+            for key, tail in tails
+        ],
     )
 
 

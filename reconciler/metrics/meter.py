@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import platform
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
@@ -17,10 +18,12 @@ from prometheus_client import (
     disable_created_metrics,
     generate_latest,
 )
+from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
 from reconciler.metrics import fleet
 from reconciler.model.plan import Note
 from reconciler.model.status import FleetStatus
+from reconciler.spans import trace_of
 
 # Closed label sets. Each is there from the start with 0, or rate() would miss the first increment.
 FETCH_RESULTS = ("updated", "unchanged", "error")
@@ -36,11 +39,7 @@ BUILD_RESULTS = ("built", "differs", "cached", "failed", "unavailable", "cancell
 PROBE_KINDS = ("http", "tcp", "process")
 PROBE_RESULTS = ("success", "failure", "error")
 ROLLOUT_RESULTS = ("succeeded", "failed", "overtaken")
-ROLLBACK_REASONS = (
-    "health", "exited", "reported", "panicked", "probe-failed", "startup-timeout", "requested",
-)  # fmt: skip
-ROLLBACK_RESULTS = ("succeeded", "failed", "refused")
-PHASES = ("prepare", "stop", "start", "probe", "soak")
+PHASES = ("prepare", "snapshot", "stop", "start", "restore", "probe", "soak")
 STATE_OPERATIONS = ("open", "write", "read")
 NOTIFICATION_RESULTS = ("delivered", "failed", "dropped")
 COMPONENTS = ("source", "planner")
@@ -60,6 +59,13 @@ RUNNING_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200)
 
 
 PREFIX = "reconciler_"
+END = b"# EOF\n"
+MADE = ("built", "differs")
+
+
+def exemplar_of(revision: str) -> dict[str, str] | None:
+    """The trace of the commit: the newest one of each bucket is shown, to those who read OpenMetrics."""
+    return {"trace_id": trace_of(revision)} if revision else None
 
 
 class Metrics:
@@ -140,12 +146,8 @@ class Metrics:
         self._rollouts = self._counter(
             "rollouts_total", "Rollouts of groups that ended.", result=ROLLOUT_RESULTS
         )
-        self._rollbacks = self._counter(
-            "rollbacks_total",
-            "Ways back of VMs to a committed generation.",
-            reason=ROLLBACK_REASONS,
-            result=ROLLBACK_RESULTS,
-        )
+        self._rollbacks: collections.Counter[tuple[str, str, str]] = collections.Counter()
+        """By group, reason and result; groups come and go, so their series are written with them."""
         self._phase_seconds = self._histogram(
             "rollout_phase_duration_seconds",
             "Time in a phase of a VM.",
@@ -227,19 +229,19 @@ class Metrics:
     def rollout_ended(self, result: str) -> None:
         self._rollouts.labels(result).inc()
 
-    def rollback_ended(self, reason: str, result: str) -> None:
-        self._rollbacks.labels(reason, result).inc()
+    def rollback_ended(self, group: str, reason: str, result: str) -> None:
+        self._rollbacks[group, reason, result] += 1
 
-    def phase_ended(self, phase: str, seconds: float) -> None:
-        self._phase_seconds.labels(phase).observe(seconds)
+    def phase_ended(self, phase: str, seconds: float, revision: str = "") -> None:
+        self._phase_seconds.labels(phase).observe(seconds, exemplar_of(revision))
 
-    def revision_running(self, seconds: float) -> None:
-        self._running_seconds.observe(seconds)
+    def revision_running(self, seconds: float, revision: str = "") -> None:
+        self._running_seconds.observe(seconds, exemplar_of(revision))
 
-    def build_ended(self, result: str, seconds: float) -> None:
+    def build_ended(self, result: str, seconds: float, revision: str = "") -> None:
         self._builds.labels(result).inc()
-        if result in ("built", "differs"):
-            self._build_seconds.observe(seconds)
+        if result in MADE:
+            self._build_seconds.observe(seconds, exemplar_of(revision))
 
     def state_written(self, seconds: float) -> None:
         self._write_seconds.observe(seconds)
@@ -257,9 +259,16 @@ class Metrics:
         self._waiting.labels(sink).set(pending)
         self._oldest.labels(sink).set(oldest_wall)
 
-    def render(self) -> bytes:
-        """The text that Prometheus scrapes (exposition format 0.0.4)."""
-        return generate_latest(self._registry) + fleet.render(self._status())
+    def render(self, *, openmetrics: bool = False) -> bytes:
+        """The text that Prometheus scrapes, in the exposition format 0.0.4.
+
+        As OpenMetrics it has exemplars too: the trace of a commit beside a number.
+        """
+        now = fleet.render(self._status(), self._rollbacks, openmetrics=openmetrics)
+        if not openmetrics:
+            return generate_latest(self._registry) + now
+        own: bytes = openmetrics_text(self._registry)  # type: ignore[no-untyped-call]
+        return own.removesuffix(END) + now + END
 
     def _counter(self, name: str, text: str, **closed: Sequence[str]) -> Counter:
         counter = Counter(f"{PREFIX}{name}", text, tuple(closed), registry=self._registry)

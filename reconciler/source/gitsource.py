@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from reconciler.clock import Clock
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
-from reconciler.errors import ManifestErrors, RevisionRefused, SourceError
+from reconciler.errors import ManifestErrors, ReconcilerError, RevisionRefused, SourceError
 from reconciler.model.commit import Commit
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.names import Revision
@@ -27,6 +28,7 @@ from reconciler.source.pacing import delay_after
 from reconciler.source.request import Answer, Request, Scrutiny, Want
 from reconciler.source.resolve import Resolver
 from reconciler.source.watch import LocalWatch
+from reconciler.spans import UNTRACED, Tracer
 
 TARGET = "refs/reconciler/target"
 PREVIEW = "refs/reconciler/preview"
@@ -66,10 +68,12 @@ class GitSource:
         kernels: KernelsConfig,
         git_dir: Path,
         clock: Clock,
+        tracer: Tracer = UNTRACED,
     ) -> None:
         bound_library()
         self._config = config
         self._clock = clock
+        self._tracer = tracer
         self._local = local_path(config.url)
         self._path = git_dir / config.name
         limits = Limits(config.max_files, config.max_file_kib * 1024)
@@ -126,6 +130,7 @@ class GitSource:
                     self._watch.refresh()
 
     async def _fetch(self, lineage: Lineage) -> Fetched:
+        began = self._clock.now().boot
         answer = await self._ask(self._request(*self._wanted(), TARGET))
         revision = Revision(answer.revision)
         if revision == self._given:
@@ -135,9 +140,12 @@ class GitSource:
         if rejected is not None and (rejected.revision, rejected.lineage) == (revision, lineage):
             self._succeeded()
             raise rejected.again()
+        self._tracer.span(revision, "fetch", self._clock.now().boot - began)
         try:
-            await self._scrutinise(revision, lineage)
-            state = await self._read(revision)
+            with self._traced(revision, "verify"):
+                await self._scrutinise(revision, lineage)
+            with self._traced(revision, "load"):
+                state = await self._read(revision)
         except (ManifestErrors, RevisionRefused) as error:
             self._rejected = Rejected(revision, lineage, error)
             self._succeeded()
@@ -254,6 +262,18 @@ class GitSource:
     def _resolve(self, revision: Revision) -> DesiredState:
         with self._mirror.open(revision) as commit:
             return self._resolver.resolve(commit)
+
+    @contextlib.contextmanager
+    def _traced(self, revision: Revision, name: str) -> Iterator[None]:
+        began, error = self._clock.now().boot, ""
+        try:
+            yield
+        except ReconcilerError as failed:
+            error = str(failed)
+            raise
+        finally:
+            seconds = self._clock.now().boot - began
+            self._tracer.span(revision, name, seconds, self._config.name, error)
 
     def _succeeded(self) -> None:
         wall = self._clock.now().wall

@@ -21,16 +21,16 @@ class FakeMeter:
     def fetch_ended(self, source: str, result: str, seconds: float, reason: str = "") -> None:
         self.counts[f"fetch {result}"] += 1
 
-    def build_ended(self, result: str, seconds: float) -> None:
+    def build_ended(self, result: str, seconds: float, revision: str = "") -> None:
         self.counts[f"build {result}"] += 1
 
-    def rollback_ended(self, reason: str, result: str) -> None:
+    def rollback_ended(self, group: str, reason: str, result: str) -> None:
         self.counts[f"rollback {result}"] += 1
 
     def rollout_ended(self, result: str) -> None:
         self.counts[f"rollout {result}"] += 1
 
-    def phase_ended(self, phase: str, seconds: float) -> None:
+    def phase_ended(self, phase: str, seconds: float, revision: str = "") -> None:
         pass
 
     def state_written(self, seconds: float) -> None:
@@ -39,7 +39,7 @@ class FakeMeter:
     def state_failed(self, op: str) -> None:
         self.counts["state failed"] += 1
 
-    def revision_running(self, seconds: float) -> None:
+    def revision_running(self, seconds: float, revision: str = "") -> None:
         self.counts["revision running"] += 1
 
     def component_ticked(self, name: str, now_wall: float) -> None:

@@ -235,6 +235,12 @@ def test_every_dependency_has_its_reason() -> None:
     page = next(path for path in DECISIONS if path.name.startswith("0011"))
     told = set(re.findall(r"^\| `([a-z0-9-]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE))
     assert told == wanted
+    extras = {
+        re.split(r"[<>=~!\[ ]", one)[0] for one in project["optional-dependencies"]["tracing"]
+    }
+    page = next(path for path in DECISIONS if path.name.startswith("0013"))
+    told = set(re.findall(r"^\| `([a-z0-9-]+)` \|", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert told == extras
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -48,7 +48,7 @@ def test_a_vm_with_a_guest_has_at_most_thirty_series() -> None:
         restarts=restarts,
         suspended=True,
     )
-    text = render(fleet(one)).decode()
+    text = render(fleet(one), {}).decode()
     samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
     ours = [s for s in samples if "web" in (s.labels.get("vm"), s.labels.get("name"))]
     assert len(ours) == 26

@@ -3,16 +3,19 @@
 import platform
 import re
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import get_args
 
 import pytest
 from prometheus_client import Metric
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as strictly
 from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.engine.ports import Meter
 from reconciler.metrics import Metrics
-from reconciler.metrics.meter import ACTIONS, ROLLBACK_REASONS, SOURCE_REASONS
+from reconciler.metrics.fleet import ROLLBACKS
+from reconciler.metrics.meter import ACTIONS, SOURCE_REASONS
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.status import (
     FleetStatus,
@@ -154,7 +157,7 @@ def test_every_counter_of_a_closed_label_set_begins_at_zero(host: Host) -> None:
         "plan_actions": len(ACTIONS),
         "probe_total": 9,
         "rollouts_total": 3,
-        "rollbacks_total": 3 * len(ROLLBACK_REASONS),
+        "rollbacks_total": 2 * len(ROLLBACKS),
         "image_build_total": 6,
         "state_errors_total": 3,
         "state_recovered_total": 1,
@@ -199,6 +202,16 @@ def test_a_vm_has_at_most_thirty_series_and_no_vm_adds_to_anothers() -> None:
                 counts[labels.get("vm") or labels["name"]] += 1
     assert set(counts) == {f"vm-{number}" for number in range(5)}
     assert set(counts.values()) == {22}
+
+
+def test_a_group_has_at_most_twenty_five_series(host: Host) -> None:
+    counts = Counter(
+        sample.labels.get("group") or sample.labels.get("name")
+        for family in host.families().values()
+        for sample in family.samples
+        if "vm" not in sample.labels and sample.labels.get("scope") != "vm"
+    )
+    assert counts["front"] <= 25
 
 
 def test_everything_but_the_vms_is_a_fixed_number_of_series() -> None:
@@ -283,7 +296,7 @@ def test_what_the_engine_tells_is_counted(host: Host) -> None:
     metrics.planned({"start": 3, "build-layer": 2})
     metrics.probe_answered("http", "failure", 0.01)
     metrics.rollout_ended("failed")
-    metrics.rollback_ended("probe-failed", "succeeded")
+    metrics.rollback_ended("front", "probe-failed", "succeeded")
     metrics.phase_ended("stop", 4.0)
     metrics.revision_running(12.0)
     metrics.build_ended("built", 1.5)
@@ -300,7 +313,9 @@ def test_what_the_engine_tells_is_counted(host: Host) -> None:
     assert host.value("plan_actions", action="build-layer") == 2
     assert host.value("probe_total", type="http", result="failure") == 1
     assert host.value("rollouts_total", result="failed") == 1
-    assert host.value("rollbacks_total", reason="probe-failed", result="succeeded") == 1
+    assert (
+        host.value("rollbacks_total", group="front", reason="probe-failed", result="succeeded") == 1
+    )
     assert host.value("rollout_phase_duration_seconds_sum", phase="stop") == 4
     assert host.value("commit_to_running_seconds_bucket", le="20.0") == 1
     assert host.value("image_build_total", result="cached") == 1
@@ -320,6 +335,43 @@ def test_a_sink_shows_what_it_took_and_what_waits_for_it(host: Host) -> None:
     assert host.value("notifications_total", sink="ops", result="dropped") == 1
     assert host.value("notifications_pending", sink="ops") == 7
     assert host.value("notifications_oldest_timestamp_seconds", sink="ops") == STARTED
+
+
+def test_a_group_that_is_gone_takes_its_rollbacks_with_it(host: Host) -> None:
+    host.metrics.rollback_ended("front", "exited", "succeeded")
+    host.metrics.rollback_ended("", "panicked", "failed")
+    assert {labels["group"] for labels, _ in host.series("rollbacks_total")} == {"front", ""}
+    host.now = replace(host.now, groups=())
+    assert {labels["group"] for labels, _ in host.series("rollbacks_total")} == {""}
+    assert host.value("rollbacks_total", group="", reason="panicked", result="failed") == 1
+
+
+def openmetrics(host: Host) -> dict[str, Metric]:
+    text = host.metrics.render(openmetrics=True).decode()
+    return {family.name: family for family in strictly(text)}  # type: ignore[no-untyped-call]
+
+
+def test_openmetrics_has_the_same_series_as_the_plain_text(host: Host) -> None:
+    def numbers(families: Iterable[Metric]) -> dict[tuple[object, ...], float]:
+        return {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name.startswith("reconciler_")
+        }
+
+    host.metrics.rollback_ended("front", "exited", "succeeded")
+    assert numbers(openmetrics(host).values()) == numbers(host.families().values())
+
+
+def test_an_exemplar_names_the_trace_of_a_commit_and_only_openmetrics_has_it(host: Host) -> None:
+    for seconds in (12.0, 14.0):
+        host.metrics.phase_ended("start", seconds, FIRST)
+    host.metrics.phase_ended("stop", 1.0)
+    buckets = openmetrics(host)["reconciler_rollout_phase_duration_seconds"].samples
+    found = [sample.exemplar for sample in buckets if sample.exemplar]
+    assert [one.labels for one in found] == [{"trace_id": FIRST[:32]}]
+    assert b"trace_id" not in host.metrics.render()
 
 
 def test_every_action_that_the_engine_names_is_a_known_label(host: Host) -> None:

@@ -1,0 +1,123 @@
+"""The daemon's log: fields to the journal where it listens, else one line a record on standard error."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+JOURNAL = Path("/run/systemd/journal/socket")
+JOURNAL_STREAM = "JOURNAL_STREAM"
+"""Device and inode of the stream that systemd connected to the journal; systemd.exec(5)."""
+MOST_DATAGRAM = 64 * 1024
+LONGEST_VALUE = 8 * 1024
+PRIORITIES = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+    (logging.DEBUG, 7),
+)
+"""Of syslog(3), for each level and above."""
+
+
+def open_log(form: str, environ: Mapping[str, str] = os.environ) -> None:
+    """`form`: logfmt or json. The journal takes fields as they are, and needs neither."""
+    lines = logging.StreamHandler()
+    lines.setFormatter(Lines(as_json=form == "json"))
+    handler = Journal(JOURNAL, lines) if form != "json" and is_journal(environ) else lines
+    for name, level in (("reconciler", logging.INFO), ("opentelemetry", logging.ERROR)):
+        logger = logging.getLogger(name)
+        logger.handlers[:] = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+def is_journal(environ: Mapping[str, str]) -> bool:
+    """Whether standard error leads to the journal: not where somebody redirected it."""
+    device, _, inode = environ.get(JOURNAL_STREAM, "").partition(":")
+    try:
+        stream = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError):
+        return False
+    return (device, inode) == (str(stream.st_dev), str(stream.st_ino))
+
+
+def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+    found = {k: v for k, v in getattr(record, "fields", {}).items() if v is not None}
+    if record.exc_info:
+        found["exception"] = logging.Formatter().formatException(record.exc_info)
+    return found
+
+
+class Lines(logging.Formatter):
+    """One line a record, as logfmt or JSON; the message first, then its fields."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        super().__init__()
+        self._as_json = as_json
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields: dict[str, Any] = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "msg": record.getMessage(),
+        } | fields_of(record)
+        if self._as_json:
+            return json.dumps(fields, default=str)
+        return " ".join(f"{key}={_quoted(str(value))}" for key, value in fields.items())
+
+
+class Journal(logging.Handler):
+    """Records with their fields in capitals, so that `journalctl VM=web` finds them.
+
+    What the journal does not take goes to standard error, which leads there too.
+    """
+
+    def __init__(self, path: Path, otherwise: logging.Handler) -> None:
+        super().__init__()
+        self._path = str(path)
+        self._otherwise = otherwise
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out:
+                out.sendto(datagram(record), self._path)
+        except OSError:
+            with contextlib.suppress(Exception):
+                self._otherwise.emit(record)
+
+
+def datagram(record: logging.LogRecord) -> bytes:
+    """A record in the journal's native protocol."""
+    priority = next((to for level, to in PRIORITIES if record.levelno >= level), 7)
+    fields = {
+        "MESSAGE": record.getMessage(),
+        "PRIORITY": priority,
+        "SYSLOG_IDENTIFIER": "reconciler",
+        "CODE_MODULE": record.name,
+    }
+    fields |= {_name(key): value for key, value in fields_of(record).items()}
+    return b"".join(_field(key, str(value)) for key, value in fields.items())[:MOST_DATAGRAM]
+
+
+def _name(key: str) -> str:
+    """The journal's own names begin with an underscore and cannot be given."""
+    return "".join(c if c.isascii() and c.isalnum() else "_" for c in key).upper().lstrip("_")
+
+
+def _field(key: str, value: str) -> bytes:
+    """With its length before it, so that no line of a value can pass for another field."""
+    raw = value.encode("utf-8", "replace")[:LONGEST_VALUE]
+    return key.encode() + b"\n" + len(raw).to_bytes(8, "little") + raw + b"\n"
+
+
+def _quoted(value: str) -> str:
+    plain = value.isprintable() and not set(value) & set(' "=')
+    return value if plain and value else json.dumps(value)

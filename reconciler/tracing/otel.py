@@ -1,0 +1,132 @@
+"""Spans as OpenTelemetry knows them, exported over HTTP by a thread of its own that may fail alone.
+
+commit                       from first seen to applied, rolled back, quarantined or overtaken
+|-- fetch, verify, load      reading it
+|-- plan                     each pass that began something
+|-- build                    a layer or kernel bundle
+`-- stop, start, probe, soak of each VM, and of its way back
+"""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections import deque
+
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
+from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
+from opentelemetry.sdk.trace.sampling import ALWAYS_ON
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    Status,
+    StatusCode,
+    TraceFlags,
+    set_span_in_context,
+)
+
+from reconciler.clock import Clock
+from reconciler.spans import trace_of
+
+DEADLINE = 5
+"""Seconds for one export."""
+MOST_WAITING = 2048
+"""Spans; past them new ones are dropped, as traces are a convenience."""
+LONGEST_ERROR = 200
+ENDED_KEPT = 100
+NANO = 1_000_000_000
+WELL = {"applied", "overtaken"}
+
+
+class RootIds(RandomIdGenerator):
+    """Ids for the span of a commit itself follow from the commit; all others are random."""
+
+    root: tuple[int, int] | None = None
+
+    def generate_trace_id(self) -> int:
+        return self.root[0] if self.root else super().generate_trace_id()
+
+    def generate_span_id(self) -> int:
+        return self.root[1] if self.root else super().generate_span_id()
+
+
+class OtelTracer:
+    """Satisfies `Tracer`. `close` it when done."""
+
+    def __init__(self, exporter: SpanExporter, clock: Clock, version: str) -> None:
+        self._clock = clock
+        self._host = socket.gethostname()
+        self._ids = RootIds()
+        self._ended: deque[str] = deque(maxlen=ENDED_KEPT)
+        resource = Resource(
+            {"service.name": "reconciler", "service.version": version, "host.name": self._host}
+        )
+        self._provider = TracerProvider(
+            sampler=ALWAYS_ON, resource=resource, id_generator=self._ids, shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(
+            BatchSpanProcessor(
+                exporter, max_queue_size=MOST_WAITING, schedule_delay_millis=1000,
+                export_timeout_millis=DEADLINE * 1000,
+            )
+        )  # fmt: skip
+        self._tracer = self._provider.get_tracer("reconciler", version)
+
+    def span(
+        self, revision: str, name: str, seconds: float, subject: str = "", error: str = ""
+    ) -> None:
+        ids = self._ids_of(revision)
+        if ids is None:
+            return
+        root = SpanContext(
+            *ids, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)
+        )  # it is sent last, perhaps by another life of the daemon
+        attributes = {"revision": revision} | ({"subject": subject} if subject else {})
+        self._send(name, set_span_in_context(NonRecordingSpan(root)), seconds, attributes, error)
+
+    def commit_ended(self, revision: str, seen_wall: float, outcome: str) -> None:
+        ids = self._ids_of(revision)
+        if ids is None or revision in self._ended:
+            return
+        self._ended.append(revision)
+        seconds = max(0.0, self._clock.now().wall - seen_wall)
+        self._ids.root = ids
+        try:
+            attributes = {"revision": revision, "outcome": outcome}
+            error = "" if outcome in WELL else outcome
+            self._send("commit", Context(), seconds, attributes, error)
+        finally:
+            self._ids.root = None
+
+    def close(self) -> None:
+        """Send what waits, within the deadline of an export."""
+        self._provider.shutdown()
+
+    def _send(
+        self, name: str, parent: Context, seconds: float, attributes: dict[str, str], error: str
+    ) -> None:
+        now = self._clock.now().wall
+        span = self._tracer.start_span(
+            name, parent, attributes=attributes, start_time=int((now - seconds) * NANO)
+        )
+        if error:
+            span.set_status(Status(StatusCode.ERROR, error[:LONGEST_ERROR]))
+        span.end(int(now * NANO))
+
+    def _ids_of(self, revision: str) -> tuple[int, int] | None:
+        """Of the trace and of the commit's own span, which each host has one of."""
+        try:
+            trace = int(trace_of(revision), 16)
+        except ValueError:
+            return None
+        digest = hashlib.sha256(f"{self._host}\0{revision}".encode()).digest()
+        return (trace, int.from_bytes(digest[:8], "big") or 1) if trace else None
+
+
+def over_http(endpoint: str) -> SpanExporter:
+    """To an OpenTelemetry collector, or what speaks like one."""
+    return OTLPSpanExporter(endpoint=endpoint, timeout=DEADLINE)
