@@ -15,6 +15,7 @@ from reconciler.model.desired import (
     GroupSpec,
     HealthPolicy,
     RollbackPolicy,
+    ShortOfMemory,
     UpdatePolicy,
     VMSpec,
     Volume,
@@ -51,10 +52,11 @@ def vm(
     name: str, content: str = "v1", *, group: str = "", after: tuple[str, ...] = (),
     memory: int = 128, port: int = 0, min_healthy: float = 2.0, epoch: int = 1,
     mode: str = "auto", labels: dict[str, str] | None = None, snapshot: bool = False,
+    handover: bool = False, short_of_memory: ShortOfMemory = "wait",
 ) -> VMSpec:  # fmt: skip
     """A small VM whose layer is named by `content`."""
     layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
-    forwards = (Forward(port, 80),) if port else ()
+    forwards = (Forward(port or CHECK.port, 80),) if port or handover else ()
     spec = VMSpec(
         name=VMName(name),
         group=GroupName(group),
@@ -71,7 +73,11 @@ def vm(
             checks=(CHECK,), startup_deadline=30.0, min_healthy_time=min_healthy, period=5.0
         ),
         update=UpdatePolicy(
-            after=tuple(VMName(a) for a in after), stop_timeout=5.0, snapshot_volumes=snapshot
+            after=tuple(VMName(a) for a in after),
+            stop_timeout=5.0,
+            snapshot_volumes=snapshot,
+            strategy="handover" if handover else "restart",
+            short_of_memory=short_of_memory,
         ),
         rollback=RollbackPolicy(mode="manual" if mode == "manual" else "auto", data_epoch=epoch),
     )

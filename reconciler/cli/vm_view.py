@@ -37,6 +37,8 @@ def _facts(vm: VMStatus, now: float) -> Iterator[tuple[str, str]]:
     if vm.pid is not None:
         since = f", up {age(now - vm.started_wall)}" if vm.started_wall else ""
         yield "process", f"pid {vm.pid}{since}"
+    if vm.candidate is not None:
+        yield "beside", f"generation {vm.candidate} on trial, not serving yet"
     if vm.ports:
         yield "ports", ", ".join(str(port) for port in vm.ports)
     if vm.digest:

@@ -69,6 +69,8 @@ def _standing(answer: WhyAnswer, now: float) -> str:
     health = "healthy" if vm.healthy else "not asked yet" if vm.unasked else "not healthy"
     runs = "nothing runs" if numbers.running is None else f"generation {numbers.running} runs"
     line = f"{clean(vm.name)} is {clean(vm.state)}, {health} and {clean(vm.sync)}: {runs}"
+    if vm.candidate is not None:
+        runs += f", {vm.candidate} on trial beside it"
     if numbers.desired is not None and numbers.desired != numbers.running:
         line += f", {numbers.desired} is desired"
     if revision.observed:

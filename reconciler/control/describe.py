@@ -24,11 +24,14 @@ from reconciler.model.plan import (
     DropGenerations,
     DropSnapshots,
     ForgetGuest,
+    HandOver,
     Note,
+    OpenPorts,
     Plan,
     RemoveVM,
     RestoreVolumes,
     SnapshotVolumes,
+    StartBeside,
     StartGuest,
     StopGuest,
     Wait,
@@ -70,8 +73,13 @@ def step(action: Action) -> Step:
         case CreateGeneration():
             number = action.generation.number
             return Step("create-generation", action.vm, action.why, number)
-        case StartGuest():
-            return Step("start-guest", action.vm, action.why, action.machine.generation)
+        case StartGuest() | StartBeside():
+            kind = "start-guest" if isinstance(action, StartGuest) else "start-beside"
+            return Step(kind, action.vm, action.why, action.machine.generation)
+        case OpenPorts():
+            return Step("open-ports", action.vm, action.why, action.seat.generation)
+        case HandOver():
+            return Step("hand-over", action.vm, action.why, action.taker.generation)
         case (
             StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM()
             | SnapshotVolumes() | RestoreVolumes() | DropSnapshots()

@@ -9,6 +9,7 @@ from reconciler.engine.ports import Ports
 from reconciler.engine.stopping import stop_guest
 from reconciler.engine.workers import Workers
 from reconciler.model.change import BeginIntent, Change, EndIntent
+from reconciler.model.machine import Launch, Machine
 from reconciler.model.observed import OperationKind, Outcome
 from reconciler.model.plan import (
     STORE,
@@ -20,21 +21,37 @@ from reconciler.model.plan import (
     DropGenerations,
     DropSnapshots,
     ForgetGuest,
+    HandOver,
     Note,
+    OpenPorts,
     Plan,
     RemoveVM,
     RestoreVolumes,
     SnapshotVolumes,
+    StartBeside,
     StartGuest,
     StopGuest,
 )
 from reconciler.model.record import Intent
 
-Operating = CreateGeneration | StartGuest | StopGuest | SnapshotVolumes | RestoreVolumes | RemoveVM
+Operating = (
+    CreateGeneration
+    | StartGuest
+    | StartBeside
+    | OpenPorts
+    | HandOver
+    | StopGuest
+    | SnapshotVolumes
+    | RestoreVolumes
+    | RemoveVM
+)
 """Slow actions of one VM: one at a time."""
 KINDS: dict[type[Operating], OperationKind] = {
     CreateGeneration: "create",
     StartGuest: "start",
+    StartBeside: "start-beside",
+    OpenPorts: "open-ports",
+    HandOver: "hand-over",
     StopGuest: "stop",
     SnapshotVolumes: "snapshot",
     RestoreVolumes: "restore",
@@ -109,6 +126,12 @@ class Executor:
                 work = self._create(action)
             case StartGuest():
                 work = self._start(action)
+            case StartBeside():
+                work = self._start_beside(action)
+            case OpenPorts():
+                work = ports.driver.open_ports(action.seat)
+            case HandOver():
+                work = self._hand_over(action)
             case StopGuest():
                 work = stop_guest(ports, action)
             case SnapshotVolumes(_, pairs):
@@ -127,13 +150,27 @@ class Executor:
 
     async def _start(self, action: StartGuest) -> None:
         ports, machine = self._ports, action.machine
-        launch = ports.driver.launch(machine)
-        generation = ports.ledger.record().vms[action.vm].generation(machine.generation)
-        if generation is not None:
-            await ports.generations.create(machine, launch, generation)
+        launch = await self._describe(machine)
         await ports.driver.volumes(machine, action.volume_sizes)
         await ports.supervisor.start(machine, launch)
         await ports.generations.set_booted(action.vm, machine.generation)
+
+    async def _start_beside(self, action: StartBeside) -> None:
+        await self._describe(action.machine)
+        machine = action.machine.unreachable()
+        await self._ports.supervisor.start(machine, self._ports.driver.launch(machine))
+
+    async def _describe(self, machine: Machine) -> Launch:
+        """See that the generation's folder tells of this start."""
+        ports, launch = self._ports, self._ports.driver.launch(machine)
+        generation = ports.ledger.record().vms[machine.vm].generation(machine.generation)
+        if generation is not None:
+            await ports.generations.create(machine, launch, generation)
+        return launch
+
+    async def _hand_over(self, action: HandOver) -> None:
+        await self._ports.driver.hand_over(action.giver, action.taker, action.drain)
+        await self._ports.generations.set_booted(action.vm, action.taker.generation)
 
     def _intent(self, action: Action) -> Intent:
         self._count += 1

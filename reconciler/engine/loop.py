@@ -30,6 +30,7 @@ from reconciler.errors import (
 )
 from reconciler.model.commit import Commit
 from reconciler.model.desired import DesiredState
+from reconciler.model.machine import guest_folder
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
@@ -320,8 +321,12 @@ class Engine:
                 await self._news.wait_for(lambda: self._sequence > after)
 
     def console(self, vm: VMName) -> Path:
-        self.vm_record(vm)
-        return self._ports.generations.folder(vm) / "console.log"
+        """Of the guest that serves; of a candidate's, its evidence tells."""
+        start = self.vm_record(vm).start
+        slots = {p.instance: p.slot for p in self._ports.supervisor.processes() if p.vm == vm}
+        home = str(self._ports.generations.folder(vm))
+        slot = slots.get(start.instance, 1) if start is not None else 1
+        return Path(guest_folder(home, slot)) / "console.log"
 
     def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
         now = self._ports.clock.now()

@@ -78,13 +78,13 @@ class Observer:
             self._images_at = now
             await self._ports.images.look()
 
-    async def _unknown(self, processes: tuple[Process, ...]) -> dict[VMName, Generation]:
+    async def _unknown(self, processes: tuple[Process, ...]) -> dict[InstanceId, Generation]:
         """Generations of living guests that the record does not know, read back from disk."""
         record = self._ports.ledger.record()
-        found: dict[VMName, Generation] = {}
+        found: dict[InstanceId, Generation] = {}
         for process in processes:
             if process.alive and process.vm not in record.vms:
                 generation = await self._ports.generations.read(process.vm, process.generation)
                 if generation is not None:
-                    found[process.vm] = generation
+                    found[process.instance] = generation
         return found

@@ -17,7 +17,7 @@ from reconciler.model.commit import Commit
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.health import Health, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
-from reconciler.model.machine import Launch, Machine
+from reconciler.model.machine import Launch, Machine, Seat
 from reconciler.model.names import (
     GenerationNumber,
     InstanceId,
@@ -119,6 +119,21 @@ class Driver(Protocol):
 
     async def press_power_button(self, folder: Path, deadline: float) -> None:
         """Ask the guest to shut down; answers when it was told. Raises DriverError."""
+        ...
+
+    async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
+        """Let free loopback ports lead to this guest, one for each of the seat's forwards.
+
+        Returns each forward's own port with the one that stands in for it. Raises DriverError.
+        """
+        ...
+
+    async def hand_over(self, giver: Seat | None, taker: Seat, drain: float) -> None:
+        """Let the taker's forwards lead to it and to nobody else, however far that was before.
+
+        When it returns, at most `drain` seconds later, the giver has no more requests under way.
+        Raises DriverError; the giver then has its forwards again, if it could be told.
+        """
         ...
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 
 from reconciler.engine.ports import Ports
 from reconciler.errors import DriverError, SupervisorError
+from reconciler.model.machine import guest_folder
 from reconciler.model.plan import StopGuest
 
 PRESS_AGAIN = 1.0
@@ -33,7 +35,7 @@ async def stop_guest(ports: Ports, action: StopGuest) -> None:
 
 async def _ask(ports: Ports, action: StopGuest) -> bool:
     """Press until the guest is gone or the time is up; whether it is gone."""
-    folder = ports.generations.folder(action.vm)
+    folder = Path(guest_folder(str(ports.generations.folder(action.vm)), action.slot))
     gone = asyncio.ensure_future(
         ports.supervisor.wait_gone(action.instance, action.ladder.power_button)
     )

@@ -114,11 +114,13 @@ class Workers:
     ) -> Outcome:
         began = self._clock.now().boot
         error, error_kind, transient, detail = None, "", True, ""
+        ports: tuple[tuple[int, int], ...] = ()
         try:
             result = await work
             detail = result if isinstance(result, str) else ""
             if isinstance(result, BuiltImage):
                 detail = result.differs
+            ports = result if isinstance(result, tuple) else ()
         except ReconcilerError as failure:
             hint = f" ({failure.hint})" if failure.hint else ""
             error, error_kind = f"{failure}{hint}", failure.kind
@@ -127,5 +129,5 @@ class Workers:
             log.exception("%s %s failed in an unforeseen way", kind, subject)
             error, error_kind = f"unforeseen: {failure!r}", "panic"
         return Outcome(
-            kind, subject, error, error_kind, transient, self._clock.now().boot - began, detail,
+            kind, subject, error, error_kind, transient, self._clock.now().boot - began, detail, ports,
         )  # fmt: skip

@@ -12,6 +12,8 @@ from reconciler.model.machine import UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
 
 OnFailure = Literal["halt", "rollbackGroup", "continue"]
+Strategy = Literal["restart", "handover"]
+ShortOfMemory = Literal["wait", "restart"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +43,11 @@ class UpdatePolicy:
     """VMs that must be healthy at the same revision before this one moves."""
     stop_timeout: float = 60.0
     """Seconds that a guest has after the power button before it is killed."""
-    strategy: Literal["restart"] = "restart"
+    strategy: Strategy = "restart"
     snapshot_volumes: bool = False
     """Keep the volumes as they were before the new generation first writes, until it is committed."""
+    short_of_memory: ShortOfMemory = "wait"
+    """What a handover does on a host that has no room for both guests."""
 
 
 @dataclass(frozen=True, slots=True)

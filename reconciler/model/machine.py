@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 
 Accel = Literal["kvm", "tcg"]
 Protocol = Literal["tcp", "udp"]
+Slot = Literal[1, 2]
+"""A VM has two places for a guest, each with a lock, sockets and a console of its own. Who writes to
+volumes is only ever in the first, so that its lock keeps out a second writer."""
+SECOND = ".2"
+"""What the name of the second slot's folder has after the VM's: no VM has a dot in its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +56,9 @@ class Mount:
 class Machine:
     """Everything that one start of one guest needs.
 
-    Paths are absolute. `folder` is the guest's working folder (`vms/NAME`), in which the driver
-    puts its sockets (`run/qmp.sock`) and the console log (`console.log`).
+    Paths are absolute. `folder` is the guest's working folder (`vms/NAME`, or `vms/NAME.2` for
+    the second slot), in which the driver puts its sockets (`run/qmp.sock`) and the console log
+    (`console.log`).
     """
 
     vm: VMName
@@ -74,6 +80,23 @@ class Machine:
     folder: str
     stop_timeout: float = 60.0
     """Seconds that the guest has after its power button was pressed."""
+    slot: Slot = 1
+
+    def unreachable(self) -> Machine:
+        """The same without forwards: what a guest that is not to serve yet is started as."""
+        return replace(self, networks=tuple(replace(n, forwards=()) for n in self.networks))
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A living guest as somebody to whom traffic can be led."""
+
+    instance: InstanceId
+    generation: GenerationNumber
+    folder: str
+    """In which its control socket is."""
+    networks: tuple[UserNetwork, ...]
+    """With the forwards that it has while it serves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,3 +108,8 @@ class Launch:
     env: tuple[tuple[str, str], ...] = ()
     power_button: tuple[str, ...] = ()
     """A command that asks the guest to end, and waits for it; run in `cwd`, without the daemon."""
+
+
+def guest_folder(home: str, slot: Slot) -> str:
+    """The working folder of a slot, `home` being the VM's folder."""
+    return home if slot == 1 else f"{home}{SECOND}"

@@ -33,6 +33,8 @@ from reconciler.model.groups import Group
 from reconciler.model.quantity import Duration, DurationOrNone, Size
 
 API_VERSION = "reconciler/v1"
+MOVABLE = frozenset({"user"})
+"""Kinds of interfaces whose traffic can be led from one guest to another."""
 UNION_TAGS = frozenset({"<name>", "<files>"})
 """Stand for branches of a union in the place of an error; no place in a file has them."""
 
@@ -199,7 +201,16 @@ class Update(Face):
     stop_timeout: Duration = Field(
         default=60.0, description="From the power button to SIGTERM, then SIGKILL."
     )
-    strategy: Literal["restart"] = Field(default="restart", description="Stop, then start.")
+    strategy: Literal["restart", "handover"] = Field(
+        default="restart",
+        description="restart: stop, then start. handover: the new guest boots beside the old one and"
+        " takes its ports over once it has stayed healthy; for VMs without volumes.",
+    )
+    short_of_memory: Literal["wait", "restart"] = Field(
+        default="wait",
+        description="What a handover does while the host has no memory for both guests: restart"
+        " stops the old one first.",
+    )
     snapshot_volumes: bool = Field(
         default=False,
         description="Keep the volumes as they were before the new generation first writes, until it"
@@ -240,6 +251,28 @@ class Spec(Face):
         yield from self._volume_faults()
         yield from self._port_faults()
         yield from repeated(("update", "after"), self.update.after)
+        yield from self._handover_faults()
+
+    def _handover_faults(self) -> Iterator[Fault]:
+        if self.update.strategy != "handover":
+            if self.update.short_of_memory != "wait":
+                yield Fault(
+                    ("update", "shortOfMemory"), "says something only for strategy handover",
+                    "remove it, or write `strategy: handover`",
+                )  # fmt: skip
+            return
+        place = ("update", "strategy")
+        if self.volumes:
+            yield Fault(
+                place, "handover runs two guests for a while, and this VM has volumes",
+                "remove the volumes, or write `strategy: restart`: two writers would destroy them",
+            )  # fmt: skip
+        for index, interface in enumerate(self.interfaces):
+            if interface.type not in MOVABLE:
+                yield Fault(
+                    place, f"the traffic of interfaces[{index}] ({interface.type}) cannot be handed over",
+                    "write `strategy: restart`",
+                )  # fmt: skip
 
     def _volume_faults(self) -> Iterator[Fault]:
         for field, key in (("name", "name"), ("mount_point", "mountPoint")):

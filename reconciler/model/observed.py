@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from reconciler.model.health import NEVER_ASKED, Health
-from reconciler.model.machine import Accel
+from reconciler.model.machine import Accel, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.record import Generation
 
@@ -48,6 +48,7 @@ class Process:
     started_boot: float
     """CLOCK_BOOTTIME seconds when it was started."""
     exit: Exit | None = None
+    slot: Slot = 1
 
     @property
     def alive(self) -> bool:
@@ -82,7 +83,9 @@ class Conflict:
     what: str
 
 
-OperationKind = Literal["create", "start", "stop", "remove", "snapshot", "restore"]
+OperationKind = Literal[
+    "create", "start", "stop", "remove", "snapshot", "restore", "start-beside", "open-ports", "hand-over",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,7 @@ class Outcome:
     """
 
     kind: Literal[
-        "create", "start", "stop", "remove", "snapshot", "restore",
+        "create", "start", "stop", "remove", "snapshot", "restore", "start-beside", "open-ports", "hand-over",
         "build-layer", "build-kernel", "collect",
     ]  # fmt: skip
     subject: str
@@ -113,6 +116,8 @@ class Outcome:
     seconds: float = 0.0
     detail: str = ""
     """What a success was like: the method of a snapshot, or how a build differs from the one before."""
+    ports: tuple[tuple[int, int], ...] = ()
+    """Of open-ports: each port of the manifest, and the one that leads to the guest meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,7 @@ class Observed:
     building: frozenset[str] = frozenset()
     outcomes: tuple[Outcome, ...] = ()
     conflicts: Mapping[VMName, Conflict] = field(default_factory=dict)
-    found: Mapping[VMName, Generation] = field(default_factory=dict)
+    found: Mapping[InstanceId, Generation] = field(default_factory=dict)
     """Generations read back from disk, for living guests that the record does not know."""
     blind: bool = False
     """Nobody looked for a while before this: the daemon is new, or stood still."""

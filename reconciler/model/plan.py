@@ -9,7 +9,7 @@ from typing import Literal
 from reconciler.model.change import Change
 from reconciler.model.health import ProbePlan
 from reconciler.model.image import KernelSpec, LayerSpec
-from reconciler.model.machine import Machine
+from reconciler.model.machine import Machine, Seat, Slot
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
 from reconciler.model.record import Generation
 
@@ -65,6 +65,38 @@ class StartGuest:
 
 
 @dataclass(frozen=True, slots=True)
+class StartBeside:
+    """Start a second guest without forwards, while another of the same VM serves."""
+
+    vm: VMName
+    machine: Machine
+    """As it will be once it serves."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class OpenPorts:
+    """Let ports that the kernel chooses lead to a guest that does not serve, so that it can be asked."""
+
+    vm: VMName
+    seat: Seat
+    """With the forwards that are wanted for it under other ports."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Move the forwards to `taker`. May be done again at any time, however far it came before."""
+
+    vm: VMName
+    giver: Seat | None
+    taker: Seat
+    drain: float
+    """Seconds that requests under way have at most to end, before the giver may be stopped."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class StopLadder:
     """Seconds that each rung has before the next: power button, SIGTERM, SIGKILL."""
 
@@ -79,6 +111,7 @@ class StopGuest:
     instance: InstanceId
     ladder: StopLadder
     why: str
+    slot: Slot = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,6 +192,9 @@ Action = (
     | BuildKernel
     | CreateGeneration
     | StartGuest
+    | StartBeside
+    | OpenPorts
+    | HandOver
     | StopGuest
     | ForgetGuest
     | DropGenerations

@@ -85,8 +85,27 @@ class Start:
     """Until when it must have passed its checks."""
 
 
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A second guest beside the one that serves, on trial until it may take over."""
+
+    instance: InstanceId
+    generation: GenerationNumber
+    deadline: Deadline
+    """Until when it must have passed its checks."""
+    ports: tuple[tuple[int, int], ...] | None = None
+    """Each port that its checks name, and the one that leads to it meanwhile; None: not opened yet."""
+
+
 StopCause = Literal[
-    "update", "rollback", "unhealthy", "condemned", "removed", "requested", "overtaken"
+    "update",
+    "rollback",
+    "unhealthy",
+    "condemned",
+    "removed",
+    "requested",
+    "overtaken",
+    "handed-over",
 ]
 
 
@@ -169,6 +188,10 @@ class VMRecord:
     next_number: GenerationNumber = GenerationNumber(1)
     blocked: tuple[Blocked, ...] = ()
     start: Start | None = None
+    """Of the guest that serves, or is to."""
+    candidate: Candidate | None = None
+    taking: InstanceId | None = None
+    """Who is being given the forwards: begun, and not known to be done."""
     stop: Stop | None = None
     rollback: Rollback | None = None
     quarantine: Quarantine | None = None

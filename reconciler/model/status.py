@@ -67,6 +67,8 @@ class VMStatus:
     """Condemned digests that are remembered."""
     restarts: tuple[tuple[str, int], ...] = ()
     ports: tuple[int, ...] = ()
+    candidate: GenerationNumber | None = None
+    """The generation of a second guest, on trial beside the one that serves."""
     waits: tuple[WaitStatus, ...] = ()
     """What `why` says, piece by piece, the worst first."""
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from reconciler.model.names import VMName
+from reconciler.model.names import InstanceId, VMName
 from reconciler.model.observed import Exit, Guest, Outcome
 from reconciler.model.plan import ForgetGuest, Note
-from reconciler.model.record import Backoff, BuildTrouble, Evidence
+from reconciler.model.record import Backoff, BuildTrouble, Evidence, VMRecord
 from reconciler.planning.draft import Draft, Standing, count_restart
-from reconciler.planning.policy import CRASH_BACKOFF, TROUBLE_BACKOFF, doubling
+from reconciler.planning.policy import (
+    CRASH_BACKOFF,
+    HANDOVER_BACKOFF,
+    TROUBLE_BACKOFF,
+    doubling,
+)
 from reconciler.planning.verdicts import condemn, quarantine
 
 SNAPSHOT_TRIES = 3
 _BUILDS = ("build-layer", "build-kernel")
+_PROMPT = ("open-ports", "hand-over")
+"""Operations of milliseconds, which somebody may be waiting for."""
 
 
 def absorb_outcomes(draft: Draft) -> None:
@@ -23,7 +30,7 @@ def absorb_outcomes(draft: Draft) -> None:
         key = trouble_key(outcome)
         if outcome.error is None:
             draft.clear_trouble(key)
-            if outcome.kind == "start":
+            if outcome.kind in ("start", "start-beside"):
                 draft.clear_trouble(f"create/{outcome.subject}")  # a start makes the folder too
             elif outcome.kind in _BUILDS and outcome.detail:
                 draft.event("image-differs", outcome.detail, severity="warning")
@@ -35,13 +42,14 @@ def absorb_outcomes(draft: Draft) -> None:
         definitive = not outcome.transient or costly
         if outcome.error_kind == "disk-full" and attempts == 1:
             draft.disk_full = True
+        backoff = HANDOVER_BACKOFF if outcome.kind in _PROMPT else TROUBLE_BACKOFF
         draft.troubles[key] = BuildTrouble(
             key=key,
             title=outcome.kind,
             attempts=attempts,
             error=outcome.error,
             definitive=definitive,
-            retry=draft.deadline(doubling(TROUBLE_BACKOFF, attempts)),
+            retry=draft.deadline(doubling(backoff, attempts)),
         )
         draft.event(
             f"{outcome.kind}-failed", f"{outcome.kind} {outcome.subject[:12]}: {outcome.error}",
@@ -71,26 +79,22 @@ def absorb_exits(draft: Draft, standing: Standing) -> None:
 def _absorb_exit(draft: Draft, standing: Standing, guest: Guest) -> None:
     record = standing.record
     if record.stop is not None and record.stop.instance == guest.instance:
-        standing.record = replace(record, stop=None, start=None, restart=None)
+        standing.record = _without(replace(record, stop=None), guest.instance)
+        return
+    if record.candidate is not None and record.candidate.instance == guest.instance:
+        _candidate_ended(draft, standing, guest)
         return
     if record.start is None or record.start.instance != guest.instance:
         return
     if record.start.deadline.boot_id != draft.now.boot_id:
         return  # the host went down, not the guest: no verdict and no crash follows from that
-    end = guest.process.exit
     standing.record = replace(record, start=None, restart=None)
     generation = record.generation(guest.generation)
     if generation is None:
         return
-    why = f"the guest ended: {end}"
+    why = f"the guest ended: {guest.process.exit}"
     if generation.verdict == "trial":
-        evidence = Evidence(
-            kind=_kind_of(end),
-            probe=guest.health.detail,
-            exit=str(end),
-            console=end.console if end else (),
-        )
-        condemn(draft, standing, generation, why, evidence)
+        condemn(draft, standing, generation, why, _evidence(guest))
     elif record.rollback is not None:
         quarantine(draft, standing, f"rolling back failed: {why}")
     else:
@@ -103,13 +107,46 @@ def _kind_of(end: Exit | None) -> Literal["reported", "panicked", "exited"]:
     return "panicked" if end is not None and end.panicked else "exited"
 
 
+def _candidate_ended(draft: Draft, standing: Standing, guest: Guest) -> None:
+    """It never served: its generation is condemned, and the guest that serves is not concerned."""
+    record, candidate = standing.record, standing.record.candidate
+    generation = record.generation(guest.generation)
+    lost = candidate is not None and candidate.deadline.boot_id != draft.now.boot_id
+    if generation is not None and generation.verdict == "trial" and not lost:
+        condemn(
+            draft, standing, generation, f"the guest ended: {guest.process.exit}", _evidence(guest)
+        )
+    standing.record = replace(standing.record, candidate=None)
+
+
+def _evidence(guest: Guest) -> Evidence:
+    end = guest.process.exit
+    return Evidence(
+        kind=_kind_of(end),
+        probe=guest.health.detail,
+        exit=str(end),
+        console=end.console if end else (),
+    )
+
+
+def _without(record: VMRecord, instance: InstanceId) -> VMRecord:
+    """The record without the start of a guest that was stopped."""
+    if record.candidate is not None and record.candidate.instance == instance:
+        return replace(record, candidate=None)
+    if record.start is not None and record.start.instance != instance:
+        return record
+    return replace(record, start=None, restart=None)
+
+
 def _absorb_vanished(standing: Standing) -> None:
     """A start or stop in the record whose process is nowhere: spawned never, or lost with a boot."""
     record = standing.record
-    if standing.guest is not None:
+    if record.candidate is not None and standing.candidate is None:
+        standing.record = record = replace(record, candidate=None)
+    if record.stop is None or standing.leaving is not None:
         return
-    if record.stop is not None:
-        standing.record = record = replace(record, stop=None, start=None, restart=None)
+    if standing.guest is None or record.stop.instance != standing.guest.instance:
+        standing.record = _without(replace(record, stop=None), record.stop.instance)
 
 
 def crashed(draft: Draft, standing: Standing, why: str, *, ill: bool = False) -> None:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from reconciler.model.observed import Guest
 from reconciler.model.plan import Note
-from reconciler.model.record import Start, StartPurpose, Suspension
+from reconciler.model.record import Candidate, Start, StartPurpose, Suspension
 from reconciler.planning.draft import Draft, Standing
 
+TWO_GUESTS = "adopted after the ledger was lost, with two guests"
 NOT_DESIRED = "adopted after the ledger was lost, and not what is desired"
 
 
@@ -27,7 +28,7 @@ def adopt(draft: Draft, standing: Standing) -> None:
         return
     if guest is None:
         return
-    found = draft.observed.found.get(standing.name)
+    found = draft.observed.found.get(guest.instance)
     if found is None:
         draft.wait(
             "conflict",
@@ -50,6 +51,22 @@ def adopt(draft: Draft, standing: Standing) -> None:
     draft.event(
         "guest-adopted", f"{standing.name}: generation {found.number} adopted", standing, "warning"
     )
+    _adopt_candidate(draft, standing)
+
+
+def _adopt_candidate(draft: Draft, standing: Standing) -> None:
+    """A second guest is on trial again, as far as anybody knows; which one serves, a person should see."""
+    guest = standing.unknown
+    found = draft.observed.found.get(guest.instance) if guest is not None else None
+    if guest is None or found is None:
+        return
+    deadline = draft.deadline(found.spec.health.startup_deadline)
+    record = standing.record.with_generation(replace(found, verdict="trial", evidence=None))
+    suspended = standing.record.suspended or Suspension(draft.now.wall, TWO_GUESTS)
+    candidate = Candidate(guest.instance, found.number, deadline)
+    standing.record = replace(record, candidate=candidate, suspended=suspended)
+    draft.seat(standing)
+    draft.actions.append(Note("adopt", standing.name, f"generation {found.number} runs beside it"))
 
 
 def _recognise(draft: Draft, standing: Standing) -> None:

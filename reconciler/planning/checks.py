@@ -12,14 +12,17 @@ from collections.abc import Iterator
 from reconciler.model.change import PutVM
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GroupName, VMName
-from reconciler.model.observed import Guest, Observed
+from reconciler.model.observed import Guest, Observed, OperationKind
 from reconciler.model.plan import (
     Collect,
     CreateGeneration,
+    HandOver,
+    OpenPorts,
     Plan,
     RemoveVM,
     RestoreVolumes,
     SnapshotVolumes,
+    StartBeside,
     StartGuest,
     StopGuest,
     Violation,
@@ -27,6 +30,11 @@ from reconciler.model.plan import (
 from reconciler.model.record import Generation, Record, VMRecord
 from reconciler.now import Now
 from reconciler.planning.health import judge
+
+APART: tuple[OperationKind, ...] = ("create", "start-beside", "open-ports", "hand-over")
+"""What is done to a VM without touching its guest that serves."""
+HANDOVER_TRIES = 3
+"""Failed moves of forwards after which the guest that holds them may be stopped first."""
 
 
 def check(
@@ -54,8 +62,10 @@ class _Linter:
             match action:
                 case SnapshotVolumes() | RestoreVolumes() if self._living(action.vm) is not None:
                     yield Violation(1, action.vm, "its volumes are touched while its guest lives")
-                case StartGuest():
+                case StartGuest() | StartBeside():
                     yield from self._start(action)
+                case HandOver():
+                    yield from self._hand_over(action)
                 case StopGuest():
                     yield from self._stop(action)
                 case RemoveVM():
@@ -68,19 +78,21 @@ class _Linter:
 
     def _one_action_a_vm(self) -> Iterator[Violation]:
         kinds = (
-            StartGuest, StopGuest, RemoveVM, CreateGeneration, SnapshotVolumes, RestoreVolumes,
+            StartGuest, StartBeside, OpenPorts, HandOver, StopGuest, RemoveVM, CreateGeneration,
+            SnapshotVolumes, RestoreVolumes,
         )  # fmt: skip
         counts = Counter(a.vm for a in self.plan.actions if isinstance(a, kinds))
         for vm, count in counts.items():
             if count > 1 or vm in self.observed.busy:
                 yield Violation(1, vm, "more than one slow action at a time")
 
-    def _start(self, action: StartGuest) -> Iterator[Violation]:
-        vm, machine = action.vm, action.machine
-        if any(g.alive for g in self.observed.guests.get(vm, ())):
-            yield Violation(1, vm, "a start while a guest of it lives")
-        record = self.after.get(vm)
-        if record is None or record.start is None or record.start.instance != machine.instance:
+    def _start(self, action: StartGuest | StartBeside) -> Iterator[Violation]:
+        vm, machine, record = action.vm, action.machine, self.after.get(action.vm)
+        yield from self._company(action, record)
+        meant = record.start if isinstance(action, StartGuest) and record else None
+        beside = record.candidate if isinstance(action, StartBeside) and record else None
+        intent = meant or beside
+        if record is None or intent is None or intent.instance != machine.instance:
             yield Violation(4, vm, "a start without its durable intent")
             return
         generation = record.generation(machine.generation)
@@ -97,6 +109,38 @@ class _Linter:
             yield Violation(6, vm, "a rollback to something that is not committed")
         yield from self._images(vm, generation.spec)
 
+    def _company(
+        self, action: StartGuest | StartBeside, record: VMRecord | None
+    ) -> Iterator[Violation]:
+        """Two guests at most, in different slots, of which one is a candidate and none but one writes."""
+        vm, machine = action.vm, action.machine
+        living = [g for g in self.observed.guests.get(vm, ()) if g.alive]
+        if not living:
+            return
+        trial = record.candidate if record is not None else None
+        beside = trial is not None and trial.instance in (machine.instance, living[0].instance)
+        if len(living) > 1 or not beside:
+            yield Violation(1, vm, "a start while a guest of it lives")
+        if machine.volumes or any(g.process.slot == machine.slot for g in living):
+            yield Violation(1, vm, "a second guest that writes, or takes the other's place")
+
+    def _hand_over(self, action: HandOver) -> Iterator[Violation]:
+        """Only to who passed its trial; what was begun before may be carried on or taken back."""
+        vm, before, record = action.vm, self.record.vms.get(action.vm), self.after.get(action.vm)
+        taking = record.taking if record is not None else before.taking if before else None
+        if taking != action.taker.instance:
+            yield Violation(4, vm, "a handover without its durable intent")
+        living = {g.instance: g for g in self.observed.guests.get(vm, ()) if g.alive}
+        guest = living.get(action.taker.instance)
+        if guest is None:
+            yield Violation(2, vm, "a handover to a guest that does not live")
+        elif before is not None and before.taking is None:
+            generation = (record or before).generation(guest.generation)
+            if generation is None or judge(guest, generation.spec.health, self.now) != "healthy":
+                yield Violation(2, vm, "a handover to a guest that is not healthy")
+            elif generation.verdict == "condemned":
+                yield Violation(5, vm, "a handover to a condemned generation")
+
     def _stop(self, action: StopGuest) -> Iterator[Violation]:
         vm = action.vm
         record = self.after.get(vm) or self.record.vms.get(vm)
@@ -105,8 +149,14 @@ class _Linter:
             return
         if record.stop.cause == "removed" and self.desired is None:
             yield Violation(7, vm, "a removal without a desired state")
+        if record.stop.cause == "handed-over" and (
+            record.start is None or record.start.instance == action.instance
+        ):
+            yield Violation(2, vm, "a stop of a guest whose ports nobody took over")
         if record.stop.cause != "update" or not self._serves(vm):
             return
+        if record.candidate is not None and self._failed_moves(vm) < HANDOVER_TRIES:
+            yield Violation(2, vm, "a stop of who serves before its candidate took over")
         good = record.last_good
         if good is None:
             yield Violation(2, vm, "an update of a healthy guest without a way back")
@@ -115,6 +165,12 @@ class _Linter:
         successor = record.generations[-1]
         if record.pin is None and successor.verdict == "trial":
             yield from self._images(vm, successor.spec, law=2)
+
+    def _failed_moves(self, vm: VMName) -> int:
+        """How often its forwards could not be moved, with what was just heard."""
+        known = self.record.builds.get(f"hand-over/{vm}")
+        heard = [o for o in self.observed.outcomes if (o.kind, o.subject) == ("hand-over", vm)]
+        return (known.attempts if known else 0) + sum(o.error is not None for o in heard)
 
     def _images(self, vm: VMName, spec: VMSpec, law: int = 2) -> Iterator[Violation]:
         lacking = [s.title for s in spec.layers if s.key not in self.observed.layers]
@@ -157,8 +213,8 @@ class _Linter:
             after.rollback is None
             and generation is not None
             and generation.verdict == "committed"
-            and record.stop is None
-            and vm not in self.observed.busy
+            and (record.stop is None or record.stop.instance != guest.instance)
+            and not self._disturbed(vm, record)
             and judge(guest, generation.spec.health, self.now) == "healthy"
         )
 
@@ -174,11 +230,25 @@ class _Linter:
             and generation is not None
             and generation.verdict == "committed"
             and record.rollback is None
-            and record.stop is None
+            and (record.stop is None or record.stop.instance != guest.instance)
         )
 
+    def _disturbed(self, vm: VMName, record: VMRecord) -> bool:
+        """Whether somebody works at the guest that serves, and not at another one of the VM."""
+        operation = self.observed.busy.get(vm)
+        if operation is None or operation.kind in APART:
+            return False
+        return operation.kind != "stop" or record.stop is None
+
     def _living(self, vm: VMName) -> Guest | None:
-        return next((g for g in self.observed.guests.get(vm, ()) if g.alive), None)
+        """Its guest; where there are two, the one that serves."""
+        living = [g for g in self.observed.guests.get(vm, ()) if g.alive]
+        for record in (self.after.get(vm), self.record.vms.get(vm)):
+            if record is not None and record.start is not None:
+                named = [g for g in living if g.instance == record.start.instance]
+                if named:
+                    return named[0]
+        return living[0] if living else None
 
     def _begun(self, action: StopGuest) -> bool:
         """Whether an earlier plan decided this stop, and it is carried through."""

@@ -35,6 +35,7 @@ from reconciler.model.record import (
 from reconciler.now import Now
 from reconciler.planning.health import Judgement, judge
 from reconciler.planning.policy import Policy
+from reconciler.planning.seats import disturbs, seats
 
 Severity = Literal["info", "warning", "error"]
 
@@ -48,10 +49,19 @@ class Standing:
     """None: the desired state does not have it."""
     record: VMRecord
     guest: Guest | None
-    """The living guest."""
+    """The living guest; where there are two, the one that serves."""
     judgement: Judgement | None = None
     """Of the living guest."""
     busy: bool = False
+    disturbed: bool = False
+    """What it is busy with concerns the guest that serves."""
+    candidate: Guest | None = None
+    """A living guest beside the one that serves, on trial."""
+    leaving: Guest | None = None
+    """Another than the serving one, told to stop."""
+    unknown: Guest | None = None
+    ready: bool = False
+    """Its candidate may be committed, and may thus take over."""
     acted: bool = False
     """Something was decided for it in this pass; one action a VM a pass."""
 
@@ -68,15 +78,16 @@ class Standing:
         return self.guest.generation if self.guest else None
 
     @property
+    def stopping(self) -> bool:
+        """The guest that serves was told to stop."""
+        stop, guest = self.record.stop, self.guest
+        return stop is not None and (guest is None or stop.instance == guest.instance)
+
+    @property
     def available(self) -> bool:
         """It serves: alive, healthy, its generation committed, and nobody is about to stop it."""
         guest = self.guest
-        if (
-            guest is None
-            or self.judgement != "healthy"
-            or self.busy
-            or self.record.stop is not None
-        ):
+        if guest is None or self.judgement != "healthy" or self.disturbed or self.stopping:
             return False
         if self.record.rollback is not None:
             return False
@@ -144,15 +155,23 @@ class Draft:
 
     def stand(self, name: VMName, spec: VMSpec | None) -> Standing:
         record = self.record.vms.get(name) or VMRecord(name, spec.group if spec else GroupName(""))
-        guest = next((g for g in self.observed.guests.get(name, ()) if g.alive), None)
-        standing = Standing(name, spec, record, guest, busy=name in self.observed.busy)
-        if guest is not None:
-            generation = record.generation(guest.generation)
-            judged_by = generation.spec if generation else spec
-            if judged_by is not None:
-                standing.judgement = judge(guest, judged_by.health, self.now)
+        standing = Standing(name, spec, record, None, busy=name in self.observed.busy)
+        self.seat(standing)
         self.standings[name] = standing
         return standing
+
+    def seat(self, standing: Standing) -> None:
+        """Tell the VM's guests apart by its record, as it is now."""
+        name, record = standing.name, standing.record
+        found = seats(record, self.observed.guests.get(name, ()))
+        guest = standing.guest = found.serving
+        standing.candidate, standing.leaving = found.candidate, found.leaving
+        standing.unknown, standing.judgement = found.unknown, None
+        standing.disturbed = disturbs(self.observed.busy.get(name), record, guest)
+        generation = record.generation(guest.generation) if guest else None
+        judged_by = generation.spec if generation else standing.spec
+        if guest is not None and judged_by is not None:
+            standing.judgement = judge(guest, judged_by.health, self.now)
 
     def do(self, standing: Standing, action: Action) -> None:
         standing.acted = True

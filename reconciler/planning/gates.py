@@ -81,7 +81,7 @@ def _under_way(standing: Standing) -> bool:
     newest = record.generations[-1] if record.generations else None
     if record.last_good is None or newest is None or newest.verdict != "trial":
         return False
-    left = standing.guest is None or record.stop is not None
+    left = standing.guest is None or standing.stopping or record.candidate is not None
     return record.quarantine is None and (left or standing.running == newest.number)
 
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
 from reconciler.model.desired import HealthPolicy
-from reconciler.model.health import Check, ProbePlan
+from reconciler.model.health import Check, ProbePlan, ProcessCheck
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.observed import Guest
 from reconciler.now import Now
 from reconciler.planning.policy import ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
 
+LOOPBACK = "127.0.0.1"
 Judgement = Literal["starting", "healthy", "unhealthy", "unknown"]
 """starting: it may still come. unknown: it could not be asked; nothing follows from that."""
 
@@ -50,6 +52,17 @@ def probe_plan(guest: Guest, policy: HealthPolicy, *, soaking: bool) -> ProbePla
     elif soaking:
         period = min(period, 1.0, max(STARTUP_PROBE_PERIOD, policy.min_healthy_time / 5))
     return _plan(policy.checks, period, guest.process.vm, guest.generation)
+
+
+def redirected(checks: tuple[Check, ...], ports: tuple[tuple[int, int], ...]) -> tuple[Check, ...]:
+    """The same questions through other ports of this host's loopback."""
+    others = dict(ports)
+    return tuple(
+        check
+        if isinstance(check, ProcessCheck) or check.port not in others
+        else replace(check, port=others[check.port], host=LOOPBACK)
+        for check in checks
+    )
 
 
 @lru_cache(maxsize=4096)

@@ -63,10 +63,11 @@ def _waiting(draft: Draft, group: GroupName, failed: VMName) -> Iterable[tuple[V
 
 def _has_taken(other: Standing) -> bool:
     """Whether a member runs its desired digest already, on trial or for good."""
-    if other.guest is None or other.spec is None:
-        return False
-    generation = other.record.generation(other.guest.generation)
-    return generation is not None and generation.digest == other.spec.digest
+    running = [guest.generation for guest in (other.guest, other.candidate) if guest is not None]
+    known = [other.record.generation(number) for number in running]
+    return other.spec is not None and any(
+        g is not None and g.digest == other.spec.digest for g in known
+    )
 
 
 def _way_back(

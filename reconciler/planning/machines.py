@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.model.machine import Disk, Machine, Mount
+from reconciler.model.machine import Disk, Machine, Mount, Slot, guest_folder
 from reconciler.model.names import InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.observed import HostFacts
 from reconciler.model.record import Generation
@@ -31,7 +31,7 @@ def volume_path(state_dir: str, vm: VMName, volume: str) -> str:
 
 
 def machine_of(
-    generation: Generation, instance: InstanceId, host: HostFacts, state_dir: str
+    generation: Generation, instance: InstanceId, host: HostFacts, state_dir: str, slot: Slot = 1
 ) -> Machine:
     """The complete machine for one start of a generation."""
     spec = generation.spec
@@ -57,7 +57,8 @@ def machine_of(
         ),
         mounts=tuple(Mount(_serial(v.name), v.mount_point, v.fs_type) for v in spec.volumes),
         networks=spec.networks,
-        folder=vm_folder(state_dir, spec.name),
+        folder=guest_folder(vm_folder(state_dir, spec.name), slot),
+        slot=slot,
         stop_timeout=spec.update.stop_timeout,
     )
 

@@ -10,6 +10,7 @@ from reconciler.planning.absorb import crashed
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.gates import at_stake, may_begin
+from reconciler.planning.handover import applies, begin, tend
 from reconciler.planning.images import Needs
 from reconciler.planning.preflight import claim_memory, images_ready, missing_images, preflight
 from reconciler.planning.rollout import Budget
@@ -26,6 +27,10 @@ def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> 
     _explain(draft, standing, target)
     if standing.acted:
         return
+    if tend(draft, standing, target, budget):
+        return
+    if standing.candidate is not None:
+        target = _as_it_is(standing)  # the candidate is seen to: whoever serves, serves on
     begun = standing.record.stop
     if standing.guest is None:
         _bring_up(draft, standing, target)
@@ -40,6 +45,11 @@ def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> 
             _repair(
                 draft, standing, budget
             )  # what runs must be well, also while its successor waits
+
+
+def _as_it_is(standing: Standing) -> Target:
+    running = standing.record.generation(standing.running) if standing.running is not None else None
+    return Target(running or standing.record.last_good)
 
 
 def _must_change(standing: Standing, target: Target) -> bool:
@@ -107,6 +117,8 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
         return
     fresh = target.generation is None or target.generation.verdict == "trial"
     if fresh and target.kind is None and not may_begin(draft, standing):
+        return
+    if fresh and applies(standing, spec) and begin(draft, standing, target, spec):
         return
     if not preflight(draft, standing, spec) or not budget.take(standing):
         return

@@ -22,7 +22,8 @@ from reconciler.now import Now
 from reconciler.planning.absorb import absorb_exits, absorb_outcomes
 from reconciler.planning.adopt import adopt
 from reconciler.planning.draft import Draft, Standing
-from reconciler.planning.health import probe_plan
+from reconciler.planning.handover import absorb_handovers, finish
+from reconciler.planning.health import probe_plan, redirected
 from reconciler.planning.holds import lift_holds, sent_back, watch_progress
 from reconciler.planning.images import Needs, collect
 from reconciler.planning.moves import move_one
@@ -39,7 +40,7 @@ from reconciler.planning.targets import (
     lift_outdated,
     take_in_place,
 )
-from reconciler.planning.verdicts import judge_guest
+from reconciler.planning.verdicts import judge_candidate, judge_guest
 
 
 def plan(
@@ -61,13 +62,16 @@ def plan(
     restart_what_ran_out(draft)
     absorb_outcomes(draft)
     absorb_volumes(draft)
+    absorb_handovers(draft)
     unsettled = [s for s in draft.standings.values() if not _settled(draft, s)]
     for standing in unsettled:
         adopt(draft, standing)
         absorb_exits(draft, standing)
         lift_outdated(draft, standing)
         take_in_place(draft, standing)
-        judge_guest(draft, standing, paused=any(scopes(draft, standing)))
+        paused = any(scopes(draft, standing))
+        judge_guest(draft, standing, paused=paused)
+        judge_candidate(draft, standing, paused=paused)
     mark_removals(draft)
     lift_holds(draft)
     _move(draft, {s.name for s in unsettled})
@@ -96,6 +100,8 @@ def _settled(draft: Draft, standing: Standing) -> bool:
         and record.quarantine is None
         and record.backoff is None
         and record.restart is None
+        and record.candidate is None
+        and record.taking is None
         and record.suspended is None
         and not record.removing
         and record.group == spec.group
@@ -113,6 +119,8 @@ def _move(draft: Draft, unsettled: set[VMName]) -> None:
             draft.wait("busy", standing.name, f"{operation.kind} in progress")
         elif standing.record.removing:
             remove(draft, standing)
+        elif finish(draft, standing, budget):
+            pass  # half-moved forwards wait for nothing, a suspension neither
         elif not suspended(draft, standing):
             move_one(draft, standing, budget, needs)
     needs.build()
@@ -121,6 +129,7 @@ def _move(draft: Draft, unsettled: set[VMName]) -> None:
 def _watch(draft: Draft) -> None:
     """Every living guest is asked, for life."""
     for standing in draft.standings.values():
+        _watch_candidate(draft, standing)
         guest = standing.guest
         if guest is None:
             continue
@@ -131,6 +140,22 @@ def _watch(draft: Draft) -> None:
         question = probe_plan(guest, generation.spec.health, soaking=soaking)
         if question is not None:
             draft.probes[guest.instance] = question
+
+
+def _watch_candidate(draft: Draft, standing: Standing) -> None:
+    """It is asked through ports of its own: those of the manifest lead to whoever serves."""
+    guest, candidate = standing.candidate, standing.record.candidate
+    if guest is None or candidate is None or candidate.ports is None:
+        return
+    generation = standing.record.generation(candidate.generation)
+    if generation is None:
+        return
+    policy = replace(
+        generation.spec.health, checks=redirected(generation.spec.health.checks, candidate.ports)
+    )
+    question = probe_plan(guest, policy, soaking=True)
+    if question is not None:
+        draft.probes[guest.instance] = question
 
 
 def _applied(draft: Draft) -> None:

@@ -10,6 +10,8 @@ CRASH_BACKOFF = (1.0, 300.0)
 """First and longest pause, in seconds, before a crashed guest is started again; doubles between."""
 TROUBLE_BACKOFF = (5.0, 180.0)
 """The same for a build or an operation that failed for reasons outside the guest."""
+HANDOVER_BACKOFF = (1.0, 30.0)
+"""The same for ports that could not be moved: no port may be without a guest for long."""
 ERRORS_IN_A_ROW = 4
 """Probe errors after which nothing is concluded from silence (Argo Rollouts' consecutiveErrorLimit)."""
 STARTUP_PROBE_PERIOD = 0.1

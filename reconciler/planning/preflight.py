@@ -27,8 +27,10 @@ def missing_images(draft: Draft, spec: VMSpec) -> list[str]:
     return titles
 
 
-def preflight(draft: Draft, standing: Standing, spec: VMSpec, *, repair: bool = False) -> bool:
-    """Whether the host can run this spec in place of what the VM runs now.
+def preflight(
+    draft: Draft, standing: Standing, spec: VMSpec, *, repair: bool = False, beside: bool = False
+) -> bool:
+    """Whether the host can run this spec in place of what the VM runs now, or `beside` it.
 
     `repair`: it ran here before and is down; what is kept in reserve is kept for this.
 
@@ -36,7 +38,7 @@ def preflight(draft: Draft, standing: Standing, spec: VMSpec, *, repair: bool = 
     """
     obstacle = _hindrance(draft, standing, spec)
     if obstacle is None and not repair:
-        obstacle = _shortage(draft, standing, spec)
+        obstacle = _shortage(draft, standing, spec, beside=beside)
     if obstacle is not None:
         kind, why = obstacle
         draft.wait(kind, standing.name, why)
@@ -53,15 +55,18 @@ def _hindrance(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind
     return None if taken is None else ("port", taken)
 
 
-def _shortage(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind, str] | None:
+def _shortage(
+    draft: Draft, standing: Standing, spec: VMSpec, *, beside: bool
+) -> tuple[WaitKind, str] | None:
     """What the host has too little of for something new."""
     host, policy = draft.observed.host, draft.policy
-    freed = current_spec(standing)
-    extra = spec.memory_mib - (freed.memory_mib if freed else 0)
+    extra = _extra_memory(standing, spec, beside=beside)
     if extra > 0 and extra > draft.memory_left:
+        why = " for a second guest beside the one that serves" if beside else ""
+        hint = "; update.shortOfMemory: restart does without" if beside else ""
         return "memory", (
-            f"needs {extra}MiB more memory, {max(0, draft.memory_left)}MiB can be given"
-            f" (policy.memory_reserve_mib keeps {policy.memory_reserve_mib}MiB)"
+            f"needs {extra}MiB more memory{why}, {max(0, draft.memory_left)}MiB can be given"
+            f" (policy.memory_reserve_mib keeps {policy.memory_reserve_mib}MiB){hint}"
         )
     if host.disk_free_mib < policy.disk_reserve_mib:
         return "disk", (
@@ -81,10 +86,15 @@ def _snapshot_mib(standing: Standing, spec: VMSpec) -> int:
     return sum(volume.size_mib for volume in good.spec.volumes)
 
 
-def claim_memory(draft: Draft, standing: Standing, spec: VMSpec) -> None:
+def claim_memory(draft: Draft, standing: Standing, spec: VMSpec, *, beside: bool = False) -> None:
     """Take what this start will need off what the pass may still give."""
-    freed = current_spec(standing)
-    draft.memory_left -= max(0, spec.memory_mib - (freed.memory_mib if freed else 0))
+    draft.memory_left -= max(0, _extra_memory(standing, spec, beside=beside))
+
+
+def _extra_memory(standing: Standing, spec: VMSpec, *, beside: bool) -> int:
+    """MiB that this spec takes beyond what the guest that it replaces gives back."""
+    freed = None if beside else current_spec(standing)
+    return spec.memory_mib - (freed.memory_mib if freed else 0)
 
 
 def current_spec(standing: Standing) -> VMSpec | None:

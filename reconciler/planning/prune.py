@@ -65,7 +65,7 @@ def remove(draft: Draft, standing: Standing) -> None:
         standing.acted = True
         draft.event("vm-removed", f"{standing.name} is gone; its volumes are kept", standing)
         return
-    guest = standing.guest
+    guest = standing.leaving or standing.candidate or standing.guest or standing.unknown
     if guest is not None:
         stop_timeout = 60.0
         generation = standing.record.generation(guest.generation)
@@ -73,7 +73,10 @@ def remove(draft: Draft, standing: Standing) -> None:
             stop_timeout = generation.spec.update.stop_timeout
         standing.record = replace(standing.record, stop=Stop(guest.instance, "removed"))
         why = "left the repository"
-        draft.do(standing, StopGuest(standing.name, guest.instance, StopLadder(stop_timeout), why))
+        ladder = StopLadder(stop_timeout)
+        draft.do(
+            standing, StopGuest(standing.name, guest.instance, ladder, why, guest.process.slot)
+        )
         return
     key = f"remove/{standing.name}"
     trouble = draft.trouble(key)

@@ -110,7 +110,8 @@ def _rollback_target(vm: VMRecord, committed: list[Generation], request: Rollbac
         raise RequestRefused(
             f"{vm.name} has no committed generation {request.to}", hint=f"committed: {known}"
         )
-    running = vm.start.generation if vm.start else None
+    newest = vm.candidate or vm.start
+    running = newest.generation if newest else None
     older = [g for g in committed if running is None or g.number < running]
     if not older:
         raise RequestRefused(
@@ -129,7 +130,18 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
         changes.append(PutGroup(replace(group, hold=None)))
     spec = desired.vms.get(vm.name) if desired else None
     keys = {
-        f"{kind}/{vm.name}" for kind in ("create", "start", "stop", "remove", "snapshot", "restore")
+        f"{kind}/{vm.name}"
+        for kind in (
+            "create",
+            "start",
+            "stop",
+            "remove",
+            "snapshot",
+            "restore",
+            "start-beside",
+            "open-ports",
+            "hand-over",
+        )
     }
     if spec is not None:
         keys.update(spec.image_keys)

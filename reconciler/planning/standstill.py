@@ -35,6 +35,12 @@ def _restart(draft: Draft, record: VMRecord) -> VMRecord:
         if tried is not None and open_ and start.deadline.passed(now.boot, now.boot_id):
             fresh = draft.deadline(tried.spec.health.startup_deadline)
             record = replace(record, start=replace(start, deadline=fresh))
+    candidate = record.candidate
+    if candidate is not None and candidate.deadline.boot_id == now.boot_id:
+        tried = record.generation(candidate.generation)
+        if tried is not None and candidate.deadline.passed(now.boot, now.boot_id):
+            fresh = draft.deadline(tried.spec.health.startup_deadline)
+            record = replace(record, candidate=replace(candidate, deadline=fresh))
     if rollback is not None and rollback.deadline.passed(now.boot, now.boot_id):
         back = record.generation(rollback.target)
         if back is not None:

@@ -22,6 +22,7 @@ from reconciler.model.status import (
 )
 from reconciler.now import Now
 from reconciler.planning.health import judge
+from reconciler.planning.seats import disturbs, seats
 from reconciler.planning.turns import turns
 from reconciler.planning.waiting import Waiter, loudest_first, told
 
@@ -64,8 +65,14 @@ def _recall(
     waits: list[Wait], now: Now,
 ) -> VMStatus:  # fmt: skip
     """The same value as before, while nothing that it is told from is another."""
-    guest = _guest(observed, name)
-    if waits or observed is None or (guest is not None and not guest.health.rounds):
+    guests = observed.guests.get(name, ()) if observed else ()
+    guest = guests[0] if guests else None
+    if (
+        waits
+        or observed is None
+        or len(guests) > 1
+        or (guest is not None and not guest.health.rounds)
+    ):
         return _vm(name, spec, observed, record, waits, now)  # time alone may change it
     origin = round(now.wall - now.boot)
     inputs = (record.vms.get(name), spec, guest, observed.busy.get(name))
@@ -86,8 +93,10 @@ def _vm(
     waits: list[Wait], now: Now,
 ) -> VMStatus:  # fmt: skip
     vm = record.vms.get(name) or VMRecord(name, spec.group if spec else GroupName(""))
-    guest = _guest(observed, name)
-    waiter = Waiter(vm, spec, guest, observed.busy.get(name) if observed else None)
+    found = seats(vm, observed.guests.get(name, ()) if observed else ())
+    guest = found.serving
+    operation = observed.busy.get(name) if observed else None
+    waiter = Waiter(vm, spec, found.candidate or guest, operation)
     waits = loudest_first(waits)
     running = vm.generation(guest.generation) if guest else None
     judged_by = running.spec if running else spec
@@ -122,13 +131,9 @@ def _vm(
         blocked=len(vm.blocked),
         restarts=vm.restarts,
         ports=judged_by.host_ports if judged_by else (),
+        candidate=found.candidate.generation if found.candidate else None,
         waits=tuple(told(wait, waiter, record, now) for wait in waits),
     )
-
-
-def _guest(observed: Observed | None, name: VMName) -> Guest | None:
-    guests = observed.guests.get(name, ()) if observed else ()
-    return next((guest for guest in guests if guest.alive), None)
 
 
 def _served_before(vm: VMRecord, guest: Guest, now: Now) -> bool:
@@ -159,12 +164,14 @@ def _state(
     if observed is None:
         return "unknown"
     operation = observed.busy.get(vm.name)
+    if operation is not None and operation.kind == "stop" and not disturbs(operation, vm, guest):
+        operation = None  # of another guest than the one that serves
     if operation is not None and operation.kind in ("start", "stop"):
         return "starting" if operation.kind == "start" else "stopping"
     if guest is None:
         failed = vm.quarantine is not None or (vm.blocked and vm.last_good is None)
         return "failed" if failed else "stopped"
-    if vm.stop is not None:
+    if vm.stop is not None and vm.stop.instance == guest.instance:
         return "stopping"
     if vm.quarantine is not None and not healthy:
         return "failed"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import VMSpec
+from reconciler.model.machine import Slot
+from reconciler.model.observed import Guest
 from reconciler.model.plan import CreateGeneration, StartGuest, StopGuest, StopLadder
 from reconciler.model.record import (
     Generation,
@@ -69,7 +71,13 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
     if purpose == "trial" and record.last_good is not None:
         record = count_restart(record, "rollout")
     standing.record = record
-    machine = machine_of(generation, instance, draft.observed.host, draft.policy.state_dir)
+    machine = machine_of(
+        generation,
+        instance,
+        draft.observed.host,
+        draft.policy.state_dir,
+        free_slot(draft, standing),
+    )
     why = f"generation {generation.number}: {purpose}"
     sizes = volume_sizes(generation, draft.policy.state_dir)
     draft.do(standing, StartGuest(standing.name, machine, sizes, why))
@@ -83,17 +91,30 @@ def _purpose(standing: Standing, generation: Generation) -> StartPurpose:
     return "trial" if generation.verdict == "trial" else "restart"
 
 
-def stop(draft: Draft, standing: Standing, cause: StopCause, why: str) -> None:
-    guest = standing.guest
+def free_slot(draft: Draft, standing: Standing) -> Slot:
+    """Where no guest of the VM lives."""
+    guests = draft.observed.guests.get(standing.name, ())
+    return 2 if any(g.alive and g.process.slot == 1 for g in guests) else 1
+
+
+def stop(
+    draft: Draft, standing: Standing, cause: StopCause, why: str, guest: Guest | None = None
+) -> None:
+    """Stop the guest that serves, or another one of the VM."""
+    guest = guest or standing.guest
     if guest is None or in_trouble(draft, standing, "stop"):
         return
     generation = standing.record.generation(guest.generation)
     timeout = generation.spec.update.stop_timeout if generation else 60.0
-    record = replace(standing.record, stop=Stop(guest.instance, cause), restart=None)
+    record = replace(standing.record, stop=Stop(guest.instance, cause))
+    if guest is standing.guest:
+        record = replace(record, restart=None)
     if cause == "requested":
         record = count_restart(record, "manual")
     standing.record = record
-    draft.do(standing, StopGuest(standing.name, guest.instance, StopLadder(timeout), why))
+    ladder = StopLadder(timeout)
+    action = StopGuest(standing.name, guest.instance, ladder, why, guest.process.slot)
+    draft.do(standing, action)
     draft.event(
         "guest-stopping", f"{standing.name}: generation {guest.generation}: {why}", standing,
         generation=guest.generation,

@@ -82,6 +82,10 @@ def restart_clocks(record: VMRecord, now: Now) -> VMRecord:
     if start is not None and (generation := record.generation(start.generation)) is not None:
         fresh = Deadline(now.boot + generation.spec.health.startup_deadline, now.boot_id)
         record = replace(record, start=replace(start, deadline=fresh))
+    candidate = record.candidate
+    if candidate and (generation := record.generation(candidate.generation)) is not None:
+        fresh = Deadline(now.boot + generation.spec.health.startup_deadline, now.boot_id)
+        record = replace(record, candidate=replace(candidate, deadline=fresh))
     if rollback is not None and (back := record.generation(rollback.target)) is not None:
         health = back.spec.health
         seconds = health.startup_deadline + health.min_healthy_time

@@ -15,6 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.names import GenerationNumber
+from reconciler.model.observed import Guest
 from reconciler.model.plan import DropGenerations, Note
 from reconciler.model.record import (
     Blocked,
@@ -26,7 +27,7 @@ from reconciler.model.record import (
     VMRecord,
 )
 from reconciler.planning.draft import Draft, Standing, count_restart
-from reconciler.planning.health import passing_for
+from reconciler.planning.health import judge, passing_for
 from reconciler.planning.holds import hold_after_failure
 from reconciler.planning.policy import SOAKED_RESET
 from reconciler.planning.snapshots import drop_snapshot, taken_for
@@ -45,7 +46,7 @@ def judge_guest(draft: Draft, standing: Standing, *, paused: bool) -> None:
     `paused`: it is suspended, and no verdict is given.
     """
     guest, record = standing.guest, standing.record
-    if standing.busy or paused or record.stop is not None:
+    if standing.busy or paused or standing.stopping:
         return
     if guest is None:
         _judge_absence(draft, standing)
@@ -55,11 +56,23 @@ def judge_guest(draft: Draft, standing: Standing, *, paused: bool) -> None:
     if generation is None or start is None or start.instance != guest.instance:
         return
     if generation.verdict == "trial":
-        _judge_trial(draft, standing, generation)
+        if _passed_trial(draft, standing, generation, guest, start.deadline):
+            commit(draft, standing, generation)
     elif record.rollback is not None and generation.number == record.rollback.target:
         _judge_rollback(draft, standing, generation)
     elif record.backoff is not None:
         _forgive_crashes(draft, standing, generation)
+
+
+def judge_candidate(draft: Draft, standing: Standing, *, paused: bool) -> None:
+    """Follow the guest beside the one that serves: it is condemned, or ready to take over."""
+    guest, candidate = standing.candidate, standing.record.candidate
+    if standing.busy or paused or guest is None or candidate is None or standing.leaving is guest:
+        return
+    generation = standing.record.generation(candidate.generation)
+    if candidate.ports is None or generation is None or generation.verdict != "trial":
+        return
+    standing.ready = _passed_trial(draft, standing, generation, guest, candidate.deadline)
 
 
 def _judge_absence(draft: Draft, standing: Standing) -> None:
@@ -73,10 +86,10 @@ def _judge_absence(draft: Draft, standing: Standing) -> None:
         draft.wake_at(rollback.deadline.boot)
 
 
-def _judge_trial(draft: Draft, standing: Standing, generation: Generation) -> None:
-    guest, start = standing.guest, standing.record.start
-    if guest is None or start is None:
-        return
+def _passed_trial(
+    draft: Draft, standing: Standing, generation: Generation, guest: Guest, deadline: Deadline
+) -> bool:
+    """Whether it may be committed; where it never will, it is condemned."""
     health = generation.spec.health
     passing = passing_for(guest, health, draft.now)
     if guest.health.errors:
@@ -84,26 +97,37 @@ def _judge_trial(draft: Draft, standing: Standing, generation: Generation) -> No
         why = f"its health could not be asked for: {guest.health.detail}"
         draft.wait("probe", standing.name, why)
     elif passing is None:
-        _not_passing(draft, standing, generation, start.deadline)
+        _not_passing(draft, standing, generation, guest, deadline)
     elif passing >= health.min_healthy_time:
-        commit(draft, standing, generation)
+        return True
     else:
         draft.wait(
             "soak", standing.name,
-            f"generation {generation.number} on trial: healthy for {passing:.1f}s"
+            f"{_on_trial(standing, generation)}: healthy for {passing:.1f}s"
             f" of {health.min_healthy_time:g}s", draft.now.boot + health.min_healthy_time - passing,
         )  # fmt: skip
+    return False
+
+
+def _on_trial(standing: Standing, generation: Generation) -> str:
+    beside = _is_candidate(standing.record, generation) and standing.running is not None
+    words = f" beside {standing.running}" if beside else ""
+    return f"generation {generation.number} on trial{words}"
+
+
+def _is_candidate(record: VMRecord, generation: Generation) -> bool:
+    return record.candidate is not None and record.candidate.generation == generation.number
 
 
 def _not_passing(
-    draft: Draft, standing: Standing, generation: Generation, deadline: Deadline
+    draft: Draft, standing: Standing, generation: Generation, guest: Guest, deadline: Deadline
 ) -> None:
-    guest, health = standing.guest, generation.spec.health
-    detail = guest.health.detail if guest else ""
-    if standing.judgement == "unhealthy" and guest is not None and guest.health.ever_passed:
+    health = generation.spec.health
+    detail = guest.health.detail
+    if judge(guest, health, draft.now) == "unhealthy" and guest.health.ever_passed:
         evidence = Evidence("probe-failed", probe=detail)
         condemn(draft, standing, generation, f"its health check failed: {detail}", evidence)
-    elif _asked_since(draft, standing, deadline):
+    elif _asked_since(draft, guest, deadline):
         evidence = Evidence("startup-timeout", probe=detail)
         condemn(
             draft, standing, generation,
@@ -112,19 +136,19 @@ def _not_passing(
     else:
         draft.wait(
             "starting", standing.name,
-            f"generation {generation.number} on trial: waiting for its checks ({detail})",
+            f"{_on_trial(standing, generation)}: waiting for its checks ({detail})",
             deadline.boot,
         )  # fmt: skip
 
 
-def _asked_since(draft: Draft, standing: Standing, deadline: Deadline) -> bool:
+def _asked_since(draft: Draft, guest: Guest, deadline: Deadline) -> bool:
     """Whether the deadline passed and the guest was asked after it, and still did not pass.
 
     A daemon that was away or stood still looks before it condemns.
     """
     if not deadline.passed(draft.now.boot, draft.now.boot_id):
         return False
-    if standing.guest is not None and standing.guest.health.asked >= deadline.boot:
+    if guest.health.asked >= deadline.boot:
         return True
     draft.wake_at(draft.now.boot + ASK_AGAIN)
     return False
@@ -198,8 +222,8 @@ def condemn(
 
 def _way_back(draft: Draft, standing: Standing, bad: Generation, why: str) -> None:
     good = standing.record.last_good
-    if good is None:
-        return
+    if good is None or _is_candidate(standing.record, bad):
+        return  # nothing to go back to; or it never served, and there is nothing to go back from
     if bad.spec.rollback.mode == "manual":
         command = f"reconciler rollback {standing.name}"
         quarantine(draft, standing, f"{why}; rollback.mode is manual: run `{command}`")
@@ -235,7 +259,7 @@ def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) ->
             f"{standing.name}: back on generation {generation.number} after {rollback.reason}",
             standing, "warning", generation.number,
         )  # fmt: skip
-    elif passing is None and _asked_since(draft, standing, rollback.deadline):
+    elif passing is None and _asked_since(draft, guest, rollback.deadline):
         quarantine(
             draft, standing, f"rolling back failed: not healthy in time: {guest.health.detail}"
         )

@@ -118,6 +118,7 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
             spec.update.stop_timeout,
             spec.update.strategy,
             spec.update.snapshot_volumes,
+            spec.update.short_of_memory,
         ),
         rollback=RollbackPolicy(spec.rollback.mode, spec.rollback.data_epoch),
     )

@@ -20,10 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.errors import GuestConflict
-from reconciler.model.names import NAME_RE, VMName
+from reconciler.model.names import VMName
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.supervisor import console, guestfile, lock, procfs
 from reconciler.supervisor.guestfile import GuestFile
+from reconciler.supervisor.slots import is_slot, owner
 from reconciler.supervisor.spawn import Held
 
 
@@ -47,7 +48,7 @@ class Adoption:
         return [(folder, self.look(folder)) for folder in folders(root)]
 
     def look(self, folder: Path) -> Finding:
-        vm = VMName(folder.name)
+        vm = owner(folder)
         try:
             return self._look(folder, vm)
         except GuestConflict as conflict:
@@ -59,11 +60,11 @@ class Adoption:
     def _look(self, folder: Path, vm: VMName) -> Finding:
         known = guestfile.read(folder)
         if known is not None and (pidfd := self._verified(known)) is not None:
-            return Held(known.process(vm), pidfd)
+            return Held(known.process(folder), pidfd)
         if lock.is_free(folder):
             lock.refuse_listeners(folder)
-            return None if known is None else Dead(ended(known.process(vm), folder, Exit()))
-        return self._holder(folder, vm) or Conflict(vm, stranger(folder))
+            return None if known is None else Dead(ended(known.process(folder), folder, Exit()))
+        return self._holder(folder) or Conflict(vm, stranger(folder))
 
     def _verified(self, known: GuestFile) -> int | None:
         """A pidfd for exactly the process that is meant, else None.
@@ -85,7 +86,7 @@ class Adoption:
             os.close(pidfd)
         return None
 
-    def _holder(self, folder: Path, vm: VMName) -> Held | None:
+    def _holder(self, folder: Path) -> Held | None:
         """Our guest, although guest.json does not lead to it: the daemon died while starting it."""
         candidates = [
             marked
@@ -108,7 +109,7 @@ class Adoption:
                 boot_id=self._boot_id,
             )
             if (pidfd := self._verified(found)) is not None:
-                process = found.process(vm)
+                process = found.process(folder)
                 with contextlib.suppress(OSError):  # it is found the same way next time
                     guestfile.write(folder, process, self._boot_id)
                 return Held(process, pidfd)
@@ -127,13 +128,13 @@ def ended(process: Process, folder: Path, how: Exit) -> Process:
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders of VMs, those with odd names left out."""
+    """The folders in which guests of VMs live, those with odd names left out."""
     try:
         with os.scandir(root) as entries:
             found = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
     except FileNotFoundError:
         return []
-    return sorted(folder for folder in found if NAME_RE.match(folder.name))
+    return sorted(filter(is_slot, found))
 
 
 def stranger(folder: Path) -> str:

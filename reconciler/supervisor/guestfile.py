@@ -7,8 +7,9 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reconciler.model.names import GenerationNumber, InstanceId, VMName
+from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.model.observed import Process
+from reconciler.supervisor.slots import owner, slot_of
 
 GUEST_FILE = "run/guest.json"
 MOST_BYTES = 64 * 1024
@@ -26,9 +27,11 @@ class GuestFile(BaseModel):
     started_boot: float = Field(ge=0)
     boot_id: str = Field(max_length=100)
 
-    def process(self, vm: VMName) -> Process:
+    def process(self, folder: Path) -> Process:
+        """As the guest that lives in this folder."""
         return Process(
-            vm=vm,
+            vm=owner(folder),
+            slot=slot_of(folder),
             instance=InstanceId(self.instance),
             generation=GenerationNumber(self.generation),
             pid=self.pid,

@@ -20,11 +20,12 @@ from pathlib import Path
 from reconciler.clock import Clock
 from reconciler.errors import GuestConflict
 from reconciler.model.machine import Launch, Machine
-from reconciler.model.names import InstanceId, VMName
+from reconciler.model.names import InstanceId
 from reconciler.model.observed import Conflict, Process
 from reconciler.supervisor import console
 from reconciler.supervisor.adoption import Dead, Finding, ended
 from reconciler.supervisor.backend import Backend
+from reconciler.supervisor.slots import slot_folder
 from reconciler.supervisor.spawn import Held
 
 log = logging.getLogger(__name__)
@@ -75,9 +76,9 @@ class Keeper:
         self._on_change = on_change
         self._console_bytes = console_bytes
         self._guests: dict[InstanceId, _Guest] = {}
-        self._conflicts: dict[VMName, Conflict] = {}
+        self._conflicts: dict[Path, Conflict] = {}
         self._processes: tuple[Process, ...] | None = ()
-        self._starting: dict[VMName, asyncio.Task[Process]] = {}
+        self._starting: dict[Path, asyncio.Task[Process]] = {}
         self._burials: set[asyncio.Task[None]] = set()
 
     def processes(self) -> tuple[Process, ...]:
@@ -93,15 +94,18 @@ class Keeper:
             self._take(folder, finding)
 
     async def start(self, machine: Machine, launch: Launch) -> Process:
-        if machine.vm in self._starting or any(
-            g.process.vm == machine.vm and g.process.alive for g in self._guests.values()
+        folder = slot_folder(self._root, machine.vm, machine.slot)
+        if folder in self._starting or any(
+            g.folder == folder and g.process.alive for g in self._guests.values()
         ):
             raise GuestConflict(f"{machine.vm}: a guest of it already runs")
+        if machine.volumes and machine.slot != 1:
+            raise GuestConflict(f"{machine.vm}: a guest beside another one may not have volumes")
         # A task of its own: whoever asked may be cancelled, but a process that was started must
         # be known.
-        task = asyncio.create_task(self._start(machine, launch))
-        self._starting[machine.vm] = task
-        task.add_done_callback(lambda _: self._starting.pop(machine.vm))
+        task = asyncio.create_task(self._start(folder, machine, launch))
+        self._starting[folder] = task
+        task.add_done_callback(lambda _: self._starting.pop(folder))
         return await asyncio.shield(task)
 
     async def signal(self, instance: InstanceId, number: int) -> None:
@@ -145,15 +149,14 @@ class Keeper:
         self._processes = None
         await self._backend.close()
 
-    async def _start(self, machine: Machine, launch: Launch) -> Process:
-        folder = self._root / machine.vm
+    async def _start(self, folder: Path, machine: Machine, launch: Launch) -> Process:
         try:
             held = await self._spawn(folder, machine, launch)
         except GuestConflict as conflict:
-            if machine.vm not in self._conflicts:  # what adoption found says more
-                self._set_conflict(machine.vm, Conflict(machine.vm, str(conflict)))
+            if folder not in self._conflicts:  # what adoption found says more
+                self._set_conflict(folder, Conflict(machine.vm, str(conflict)))
             raise
-        self._set_conflict(machine.vm, None)
+        self._set_conflict(folder, None)
         self._keep(folder, held)
         return held.process
 
@@ -166,11 +169,10 @@ class Keeper:
         return await self._backend.spawn(folder, machine, launch)
 
     def _take(self, folder: Path, finding: Finding) -> None:
-        vm = VMName(folder.name)
-        self._set_conflict(vm, finding if isinstance(finding, Conflict) else None)
+        self._set_conflict(folder, finding if isinstance(finding, Conflict) else None)
         match finding:
             case Held():
-                log.info("guest adopted vm=%s pid=%d", vm, finding.process.pid)
+                log.info("guest adopted vm=%s pid=%d", finding.process.vm, finding.process.pid)
                 self._keep(folder, finding)
             case Dead(process):
                 self._guests[process.instance] = guest = _Guest(Held(process, -1), folder)
@@ -214,14 +216,14 @@ class Keeper:
         self._processes = None
         self._on_change(process)
 
-    def _set_conflict(self, vm: VMName, conflict: Conflict | None) -> None:
-        if self._conflicts.get(vm) == conflict:
+    def _set_conflict(self, folder: Path, conflict: Conflict | None) -> None:
+        if self._conflicts.get(folder) == conflict:
             return
         if conflict is None:
-            del self._conflicts[vm]
+            del self._conflicts[folder]
         else:
-            log.warning("conflict vm=%s what=%s", vm, conflict.what)
-            self._conflicts[vm] = conflict
+            log.warning("conflict vm=%s what=%s", conflict.vm, conflict.what)
+            self._conflicts[folder] = conflict
         self._wake()
 
     async def _bound_logs(self) -> None:
@@ -231,12 +233,11 @@ class Keeper:
 
     async def _look_again(self) -> None:
         """A conflict ends when the stranger goes, or turns out to be a guest of ours."""
-        for vm in tuple(self._conflicts):
-            if vm in self._starting:
+        for folder in tuple(self._conflicts):
+            if folder in self._starting:
                 continue
-            folder = self._root / vm
             finding = await self._backend.find(folder)
-            if vm in self._starting or vm not in self._conflicts:
+            if folder in self._starting or folder not in self._conflicts:
                 if isinstance(finding, Held):
                     os.close(finding.pidfd)
                 continue

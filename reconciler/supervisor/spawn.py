@@ -72,6 +72,7 @@ def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> H
         pid=child.pid,
         start_time=stat.start_time,
         started_boot=stat.started_boot,
+        slot=machine.slot,
     )
     return Held(process, pidfd)
 

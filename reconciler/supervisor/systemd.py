@@ -14,11 +14,12 @@ from pathlib import Path
 from reconciler.clock import Clock
 from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.machine import Launch, Machine
-from reconciler.model.names import GenerationNumber, InstanceId, VMName
+from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.supervisor import console, lock, procfs
 from reconciler.supervisor.adoption import Dead, Finding, ended, folders, stranger
 from reconciler.supervisor.keeper import Keeper
+from reconciler.supervisor.slots import owner, slot_of
 from reconciler.supervisor.spawn import Held, fresh_log
 from reconciler.supervisor.systemd_bus import Manager, Refused, UnitState
 from reconciler.supervisor.systemd_files import group_id, lend
@@ -52,16 +53,17 @@ class Units:
         present = await self._manager.units(PATTERN)
         found: list[tuple[Path, Finding]] = []
         for folder in await self._threads.run(folders, root):
-            unit = unit_name(VMName(folder.name))
+            unit = unit_name(owner(folder), slot_of(folder))
             state = await self._manager.state(unit) if unit in present else None
             found.append((folder, await self._judge(folder, state)))
         return found
 
     async def find(self, folder: Path) -> Finding:
-        return await self._judge(folder, await self._manager.state(unit_name(VMName(folder.name))))
+        unit = unit_name(owner(folder), slot_of(folder))
+        return await self._judge(folder, await self._manager.state(unit))
 
     async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
-        unit = unit_name(machine.vm)
+        unit = unit_name(machine.vm, machine.slot)
         async with self._turns[unit]:
             await self._make_way(folder, unit)
             try:
@@ -74,14 +76,14 @@ class Units:
                 )
             except Refused as refused:
                 raise _cannot_start(machine, str(refused)) from refused
-            return await self._started(unit, machine, result)
+            return await self._started(unit, folder, machine, result)
 
     async def signal(self, held: Held, number: int) -> None:
         # PID 1 sends it: we lack the right. A readable pidfd means that the name may be another's.
-        await self._manager.kill(unit_name(held.process.vm), number)
+        await self._manager.kill(unit_name(held.process.vm, held.process.slot), number)
 
     async def exit_of(self, held: Held) -> Exit:
-        unit = unit_name(held.process.vm)
+        unit = unit_name(held.process.vm, held.process.slot)
         deadline = self._clock.now().boot + REAPED_SECONDS
         while self._clock.now().boot < deadline:
             try:
@@ -96,7 +98,7 @@ class Units:
         return Exit()
 
     async def forget(self, folder: Path, instance: InstanceId) -> None:
-        unit = unit_name(VMName(folder.name))
+        unit = unit_name(owner(folder), slot_of(folder))
         async with self._turns[unit]:
             with contextlib.suppress(
                 SupervisorError
@@ -113,11 +115,11 @@ class Units:
         await self._manager.close()
 
     async def _judge(self, folder: Path, state: UnitState | None) -> Finding:
-        vm = VMName(folder.name)
+        vm, unit = owner(folder), unit_name(owner(folder), slot_of(folder))
         ours = state is not None and _folder(state) == folder
         if state is not None and ours and state.main_pid:
-            held = self._held(vm, state)
-            again = await self._manager.state(unit_name(vm))
+            held = self._held(folder, state)
+            again = await self._manager.state(unit)
             # PID 1 still names it after the pidfd was opened: it was not reaped, and is meant.
             if held.pidfd >= 0 and again is not None and again.main_pid == state.main_pid:
                 return held
@@ -131,7 +133,7 @@ class Units:
             return Conflict(vm, f"cannot tell whether a guest runs: {error}")
         if state is None or state.main_pid or not (ours and _instance(state)):
             return None
-        process = self._held(vm, state).process
+        process = self._held(folder, state).process
         return Dead(ended(process, folder, _exit(state)))
 
     async def _make_way(self, folder: Path, unit: str) -> None:
@@ -162,7 +164,7 @@ class Units:
         lend(folder, group_id())
         return Place(self._root.parent, flock, program, _group_of(KVM))
 
-    async def _started(self, unit: str, machine: Machine, result: str) -> Held:
+    async def _started(self, unit: str, folder: Path, machine: Machine, result: str) -> Held:
         state = await self._manager.state(unit)
         if state is not None and not state.main_pid and state.status == LOCK_TAKEN:
             await self._manager.clear(unit)
@@ -171,9 +173,9 @@ class Units:
             await self._manager.clear(unit)
             why = f"{state.result}, status {state.status}" if state else result
             raise _cannot_start(machine, why)
-        return self._held(machine.vm, state)
+        return self._held(folder, state)
 
-    def _held(self, vm: VMName, state: UnitState) -> Held:
+    def _held(self, folder: Path, state: UnitState) -> Held:
         """The process with its pidfd, which is -1 when it is gone already."""
         pid = state.main_pid or state.exec_pid
         pidfd = -1
@@ -181,7 +183,8 @@ class Units:
             pidfd = os.pidfd_open(pid) if state.main_pid else -1
         stat = procfs.stat_of(pid) if state.main_pid else None
         process = Process(
-            vm=vm,
+            vm=owner(folder),
+            slot=slot_of(folder),
             instance=_instance(state) or InstanceId(""),
             generation=_generation(state),
             pid=pid,
@@ -240,5 +243,5 @@ def _cannot_start(machine: Machine, why: str) -> SupervisorError:
     return SupervisorError(
         f"{machine.vm}: cannot start: {why}",
         kind="spawn",
-        hint=f"is the program installed? see `journalctl -u {unit_name(machine.vm)}`",
+        hint=f"is the program installed? see `journalctl -u {unit_name(machine.vm, machine.slot)}`",
     )

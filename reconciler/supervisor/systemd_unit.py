@@ -9,7 +9,7 @@ from pathlib import Path
 
 from dbus_fast import Variant
 
-from reconciler.model.machine import Launch, Machine
+from reconciler.model.machine import Launch, Machine, Slot
 from reconciler.model.names import VMName
 from reconciler.supervisor import console, lock, procfs
 from reconciler.supervisor.spawn import DEFAULT_PATH
@@ -57,16 +57,18 @@ class Place:
     """The group of /dev/kvm."""
 
 
-def unit_name(vm: VMName) -> str:
-    return f"microvm-{vm}.service"
+def unit_name(vm: VMName, slot: Slot = 1) -> str:
+    """No VM's name has a dot: the second guest of one is never the first of another."""
+    return f"microvm-{vm}.service" if slot == 1 else f"microvm-{vm}.2.service"
 
 
-def user_name(vm: VMName) -> str:
+def user_name(vm: VMName, slot: Slot = 1) -> str:
     """The name of a guest's own user, who exists while the guest runs."""
     name = f"microvm-{vm}"
-    if len(name) <= MOST_USER_CHARACTERS:
+    if slot == 1 and len(name) <= MOST_USER_CHARACTERS:
         return name
-    return f"microvm-{hashlib.sha256(vm.encode()).hexdigest()[:16]}"
+    meant = vm if slot == 1 else f"{vm}.2"
+    return f"microvm-{hashlib.sha256(meant.encode()).hexdigest()[:16]}"
 
 
 def properties(machine: Machine, launch: Launch, place: Place) -> list[Property]:
@@ -133,7 +135,7 @@ def _limits(machine: Machine) -> Iterator[Property]:
 
 def _identity(machine: Machine, place: Place) -> Iterator[Property]:
     yield "DynamicUser", Variant("b", True)  # noqa: FBT003
-    yield "User", Variant("s", user_name(machine.vm))
+    yield "User", Variant("s", user_name(machine.vm, machine.slot))
     yield "Group", Variant("s", GROUP)
     if machine.accel == "kvm" and place.kvm_group:
         yield "SupplementaryGroups", Variant("as", [place.kvm_group])

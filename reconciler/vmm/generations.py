@@ -22,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from reconciler.errors import DriverError
-from reconciler.model.machine import Launch, Machine
+from reconciler.model.machine import Launch, Machine, guest_folder
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.record import Generation
 from reconciler.vmm.runner import DESCRIPTION, contents, described
@@ -94,6 +94,7 @@ class GenerationFolders:
 
     def _remove(self, vm: VMName) -> None:
         home = self.folder(vm)
+        _discard(Path(guest_folder(str(home), 2)))
         if not home.is_dir():
             return
         for entry in home.iterdir():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.engine.ports import Supervisor
 from reconciler.errors import GuestConflict, SupervisorError
-from reconciler.model.machine import Launch, Machine
+from reconciler.model.machine import Disk, Launch, Machine, Slot
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Process
 from reconciler.supervisor.local import LocalSupervisor
@@ -30,6 +31,8 @@ from tests.contract.vmms import (
     a_guest,
 )
 from tests.eventually import eventually
+
+SLOTS: tuple[Slot, ...] = (1, 2)
 
 
 class Stage(Protocol):
@@ -283,6 +286,66 @@ async def test_a_second_guest_is_refused_after_adoption_too(stage: Stage) -> Non
     with pytest.raises(GuestConflict):
         await start(stage)
     assert only(stage) == process
+
+
+async def start_in(stage: Stage, slot: Slot, argv: tuple[str, ...] = LIVES) -> Process:
+    machine, launch = a_guest(stage.root, argv, number=slot, slot=slot)
+    return await stage.supervisor.start(machine, launch)
+
+
+async def test_a_vm_has_two_slots_and_a_guest_in_each_at_most(stage: Stage) -> None:
+    both = {await start_in(stage, 1), await start_in(stage, 2)}
+    assert {(p.vm, p.slot) for p in both} == {("web", 1), ("web", 2)}
+    for slot in SLOTS:
+        with pytest.raises(GuestConflict):
+            await start_in(stage, slot)
+    assert set(stage.supervisor.processes()) == both
+    assert stage.supervisor.conflicts() == ()
+
+
+async def test_who_writes_to_volumes_is_never_in_the_second_slot(stage: Stage) -> None:
+    disk = Disk(str(stage.root / "web/volumes/data.raw"), "vol-data", read_only=False)
+    machine, launch = a_guest(stage.root, slot=2, volumes=(disk,))
+    with pytest.raises(GuestConflict):
+        await stage.supervisor.start(machine, launch)
+    assert stage.supervisor.processes() == ()
+
+
+async def test_the_next_daemon_adopts_both_guests_of_a_vm_where_they_are(stage: Stage) -> None:
+    both = {await start_in(stage, 1), await start_in(stage, 2)}
+    await stage.next_daemon()
+    assert set(stage.supervisor.processes()) == both
+    with pytest.raises(GuestConflict):
+        await start_in(stage, 2)
+
+
+async def test_a_signal_means_one_of_both_guests_and_its_end_is_its_own(stage: Stage) -> None:
+    first, second = await start_in(stage, 1), await start_in(stage, 2, PANICS)
+    assert await stage.supervisor.wait_gone(second.instance, 5)
+    third = await start_in(stage, 2)
+    await stage.supervisor.signal(third.instance, signal.SIGKILL)
+    assert await stage.supervisor.wait_gone(third.instance, 5)
+    found = {p.instance: p for p in stage.supervisor.processes()}
+    assert found[first.instance].alive
+    ends = (found[second.instance].exit, found[third.instance].exit)
+    assert [end.panicked for end in ends if end is not None] == [True, False]
+    for process in (second, third):
+        await stage.supervisor.forget(process.instance)
+    assert only(stage) == first
+
+
+async def test_a_stranger_in_one_slot_is_no_conflict_of_the_other(stage: Stage) -> None:
+    await start_in(stage, 1)
+    folder = stage.root / "web.2"
+    folder.mkdir()
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(GuestConflict):
+            await start_in(stage, 2)
+        assert [c.vm for c in stage.supervisor.conflicts()] == ["web"]
+        assert only(stage).slot == 1
+    await start_in(stage, 2)
+    assert stage.supervisor.conflicts() == ()
 
 
 async def test_who_starts_a_guest_may_go_away_and_the_guest_is_known(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import sys
 import uuid
 from pathlib import Path
 
-from reconciler.model.machine import Launch, Machine
+from reconciler.model.machine import Disk, Launch, Machine, Slot, guest_folder
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 
 LIVES = ("/bin/sleep", "1000")
@@ -32,7 +32,12 @@ IS_NOT_THERE = ("/nowhere/qemu",)
 
 
 def a_guest(
-    root: Path, argv: tuple[str, ...] = LIVES, name: str = "web", number: int = 1
+    root: Path,
+    argv: tuple[str, ...] = LIVES,
+    name: str = "web",
+    number: int = 1,
+    slot: Slot = 1,
+    volumes: tuple[Disk, ...] = (),
 ) -> tuple[Machine, Launch]:
     """What one start of a guest takes; only its names matter to a supervisor."""
     machine = Machine(
@@ -47,9 +52,10 @@ def a_guest(
         initrd="/initrd",
         cmdline=(),
         layers=(),
-        volumes=(),
+        volumes=volumes,
         mounts=(),
         networks=(),
-        folder=str(root / name),
+        folder=guest_folder(str(root / name), slot),
+        slot=slot,
     )
     return machine, Launch(argv=argv, cwd=machine.folder)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reconciler.errors import GuestConflict
-from reconciler.model.health import Health, ProbePlan, ProbeResult, Round
-from reconciler.model.machine import Launch, Machine
+from reconciler.errors import DriverError, GuestConflict
+from reconciler.model.health import Health, ProbePlan, ProbeResult, ProcessCheck, Round
+from reconciler.model.machine import Launch, Machine, Seat
 from reconciler.model.names import (
     GenerationNumber,
     InstanceId,
@@ -34,7 +34,14 @@ class FakeGuest:
     machine: Machine
     fate: str
     ignores_power_button: bool = False
+    ports: dict[int, int] = field(default_factory=dict)
+    """Ports of the host that lead to it, each with the port of the manifest for which it stands."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def serves(self) -> bool:
+        """Ports of its manifest lead to it, under their own numbers."""
+        return any(port == stands_for for port, stands_for in self.ports.items())
 
 
 @dataclass
@@ -60,6 +67,9 @@ class FakeHypervisor:
     stops: Counter[str] = field(default_factory=Counter)
     log: list[tuple[str, VMName, GenerationNumber]] = field(default_factory=list)
     unkillable: set[VMName] = field(default_factory=set)
+    deaf: set[InstanceId] = field(default_factory=set)
+    """Guests whose VMM answers no question."""
+    free_ports: itertools.count[int] = field(default_factory=lambda: itertools.count(40000))
     broken: list[str] = field(default_factory=list)
     """What may never happen, and did: a worker would take the exception for an error of its own."""
     pids: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
@@ -74,12 +84,47 @@ class FakeHypervisor:
         fault = await self.faults.before("power-button")
         for guest in list(self.guests.values()):
             deaf = guest.ignores_power_button or guest.machine.vm in self.unkillable
+            deaf = deaf or guest.process.instance in self.deaf
             if guest.machine.folder == str(folder) and guest.process.alive and not deaf:
                 self.end(guest.process.instance, Exit(status=0))
         self.faults.after("power-button", fault)
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         self.faults.after("volumes", await self.faults.before("volumes"))
+
+    async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
+        fault = await self.faults.before("open-ports")
+        guest = self._listening(seat)
+        wanted = [f.host for n in seat.networks for f in n.forwards]
+        for port in wanted:
+            if port not in guest.ports.values():
+                guest.ports[next(self.free_ports)] = port
+        self.faults.after("open-ports", fault)
+        meanwhile = {stands_for: port for port, stands_for in guest.ports.items()}
+        return tuple((port, meanwhile[port]) for port in wanted)
+
+    async def hand_over(self, giver: Seat | None, taker: Seat, drain: float) -> None:
+        fault = await self.faults.before("hand-over")
+        guest = self._listening(taker)
+        old = self._listening(giver) if giver is not None else None
+        kept = dict(old.ports) if old is not None else {}
+        if old is not None:
+            old.ports.clear()
+        try:
+            middle = await self.faults.before("hand-over-middle")  # nobody has them at this moment
+        except Exception:
+            if old is not None:
+                old.ports.update(kept)
+            raise
+        guest.ports = {f.host: f.host for n in taker.networks for f in n.forwards}
+        self.log.append(("hand-over", guest.machine.vm, guest.machine.generation))
+        self.faults.after("hand-over", fault or middle)
+
+    def _listening(self, seat: Seat) -> FakeGuest:
+        guest = self.guests.get(seat.instance)
+        if guest is None or not guest.process.alive or seat.instance in self.deaf:
+            raise DriverError(f"{seat.instance} does not answer", kind="missing")
+        return guest
 
     # Supervisor
 
@@ -99,15 +144,28 @@ class FakeHypervisor:
         if machine.vm in self.foreign:
             raise GuestConflict(f"{machine.vm} is held by somebody else")
         alive = [g for g in self.guests.values() if g.machine.vm == machine.vm and g.process.alive]
-        self._never(bool(alive), f"law 1: a second guest of {machine.vm}")
+        self._never(
+            any(g.machine.slot == machine.slot for g in alive),
+            f"a second guest of {machine.vm} in slot {machine.slot}",
+        )
+        self._never(
+            bool(machine.volumes) and (machine.slot != 1 or any(g.machine.volumes for g in alive)),
+            f"law 1: a second writer of {machine.vm}",
+        )
+        ports = {f.host: f.host for n in machine.networks for f in n.forwards}
+        self._never(
+            any(ports.keys() & g.ports.keys() for g in alive),
+            f"two guests of {machine.vm} at a port",
+        )
         now = self.clock.now()
         process = Process(
-            machine.vm, machine.instance, machine.generation, next(self.pids), 1, now.boot
-        )
+            machine.vm, machine.instance, machine.generation, next(self.pids), 1, now.boot,
+            slot=machine.slot,
+        )  # fmt: skip
         for disk in machine.volumes:
             self.disks.setdefault(disk.path, []).append(machine.generation)
         fate = self.behaviour(machine)
-        self.guests[machine.instance] = FakeGuest(process, machine, fate)
+        self.guests[machine.instance] = FakeGuest(process, machine, fate, ports=ports)
         self.starts[machine.vm] += 1
         self.log.append(("start", machine.vm, machine.generation))
         self._processes = None
@@ -170,10 +228,18 @@ class FakeHypervisor:
                 self.end(guest.process.instance, Exit())
 
     def living(self, vm: str) -> FakeGuest:
-        return next(g for g in self.guests.values() if g.machine.vm == vm and g.process.alive)
+        """The guest of a VM; where there are two, the one that has its ports."""
+        return self.all_living(vm)[0]
+
+    def all_living(self, vm: str) -> list[FakeGuest]:
+        """Whoever has the VM's ports comes first."""
+        alive = [g for g in self.guests.values() if g.machine.vm == vm and g.process.alive]
+        return sorted(alive, key=lambda g: not g.serves)
 
     def running(self) -> dict[VMName, GenerationNumber]:
-        return {g.machine.vm: g.machine.generation for g in self.guests.values() if g.process.alive}
+        alive = [g for g in self.guests.values() if g.process.alive]
+        alive.sort(key=lambda g: g.serves)
+        return {g.machine.vm: g.machine.generation for g in alive}
 
     # Prober
 
@@ -192,7 +258,8 @@ class FakeHypervisor:
             guest = self.guests.get(instance)
             if guest is not None and guest.process.alive:
                 former = self.healths.get(instance, Health())
-                self.healths[instance] = after = _round(former, guest.fate, now)
+                fate = guest.fate if self._reached(guest, self.watched[instance]) else "bad"
+                self.healths[instance] = after = _round(former, fate, now)
                 result: ProbeResult = "success" if after.passing_since is not None else "failure"
                 machine = guest.machine
                 kept = self.answers.setdefault(machine.vm, deque(maxlen=MOST_ANSWERS))
@@ -200,6 +267,11 @@ class FakeHypervisor:
 
     def rounds(self, vm: VMName) -> tuple[Round, ...]:
         return tuple(self.answers.get(vm, ()))
+
+    def _reached(self, guest: FakeGuest, question: ProbePlan) -> bool:
+        """Whether the question comes to this guest, and not to the other one of its VM."""
+        asked = {check.port for check in question.checks if not isinstance(check, ProcessCheck)}
+        return len(self.all_living(guest.machine.vm)) < 2 or asked <= guest.ports.keys()
 
     # Volumes: each is the list of the generations that wrote to it
 

@@ -75,8 +75,8 @@ MUTANTS = (
     Mutant(
         "the soak is forgotten",
         "reconciler/planning/verdicts.py",
-        "elif passing >= health.min_healthy_time:\n        commit(",
-        "elif passing >= 0:\n        commit(",
+        "elif passing >= health.min_healthy_time:\n        return True",
+        "elif passing >= 0:\n        return True",
     ),
     Mutant(
         "a flip does not restart the soak",
@@ -183,8 +183,8 @@ MUTANTS = (
     Mutant(
         "clocks run on while suspended",
         "reconciler/planning/verdicts.py",
-        "if standing.busy or paused or record.stop is not None:",
-        "if standing.busy or record.stop is not None:",
+        "if standing.busy or paused or standing.stopping:",
+        "if standing.busy or standing.stopping:",
     ),
     Mutant(
         "a rollback leaves what the bad generation wrote",

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
-from reconciler.model.machine import Launch, Machine
-from reconciler.vmm.qemu import press, qmp, volumes
+from reconciler.model.machine import Launch, Machine, Seat
+from reconciler.vmm.qemu import forwards, press, qmp, volumes
 from reconciler.vmm.qemu.argv import QMP_SOCKET, argv
 
 
@@ -27,6 +27,13 @@ class QemuDriver:
     async def press_power_button(self, folder: Path, deadline: float) -> None:
         """`deadline` is in seconds from now."""
         await qmp.execute(folder, "system_powerdown", deadline)
+
+    async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
+        """Each forward's own port with the one that the kernel chose to stand in for it."""
+        return await forwards.open_ports(seat)
+
+    async def hand_over(self, giver: Seat | None, taker: Seat, drain: float) -> None:
+        await forwards.hand_over(giver, taker, drain)
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         """`sizes` is in MiB, by the disk's path."""

@@ -1,4 +1,4 @@
-"""One QMP command on one connection: QEMU serves a single client, so nobody may linger."""
+"""QMP on short connections: QEMU serves a single client, so nobody may linger."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
@@ -26,27 +27,39 @@ async def execute(folder: Path, command: str, timeout: float) -> None:
 
     Raises DriverError: kind is missing, timeout, protocol or refused.
     """
+    async with session(folder, command, timeout) as client:
+        await client.execute(command)
+
+
+@contextlib.asynccontextmanager
+async def session(folder: Path, purpose: str, timeout: float) -> AsyncIterator[QMPClient]:
+    """A negotiated connection for `timeout` seconds, with all that is done in them.
+
+    Raises DriverError: kind is missing, timeout, protocol or refused.
+    """
     try:
         async with asyncio.timeout(timeout):
-            await _session(folder, command)
+            async with _connected(folder) as client:
+                yield client
     except TimeoutError as error:
         raise DriverError(
-            f"QMP did not answer {command} within {timeout:g} s", kind="timeout"
+            f"QMP did not answer {purpose} within {timeout:g} s", kind="timeout"
         ) from error
     except ExecuteError as error:
-        raise DriverError(f"QEMU refused {command}: {error}"[:500], kind="refused") from error
+        raise DriverError(f"QEMU refused {purpose}: {error}"[:500], kind="refused") from error
     except OSError as error:
         raise DriverError(f"no QMP at {folder / QMP_SOCKET}: {error}", kind="missing") from error
     except (QMPError, EOFError) as error:
         raise DriverError(f"not QMP: {error}"[:500], kind="protocol") from error
 
 
-async def _session(folder: Path, command: str) -> None:
+@contextlib.asynccontextmanager
+async def _connected(folder: Path) -> AsyncIterator[QMPClient]:
     with _dial(folder) as sock:
         client = QMPClient(readbuflen=MOST_REPLY_BYTES)
         try:
             await client.connect(sock)
-            await client.execute(command)
+            yield client
         finally:
             # Hanging up first ends the library's tasks at once, even in front of a peer that
             # neither reads nor writes; without it disconnect() waits for a flush.

@@ -93,6 +93,13 @@ def test_each_vm_has_a_unit_and_a_user_of_its_own_and_long_names_fit() -> None:
     assert unit_name(names[0]) == "microvm-web.service"
 
 
+def test_the_second_guest_of_a_vm_has_a_unit_and_a_user_of_its_own() -> None:
+    web = VMName("web")
+    assert unit_name(web, 2) == "microvm-web.2.service"
+    assert user_name(web, 2) != user_name(web)
+    assert len(user_name(web, 2)) <= MOST_USER_NAME
+
+
 def test_who_stops_the_unit_presses_the_power_button_and_the_guest_has_its_time() -> None:
     machine, launch = a_machine()
     pressing = replace(launch, power_button=("/usr/bin/python3", "press.py"))

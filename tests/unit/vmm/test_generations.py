@@ -148,9 +148,11 @@ async def test_dropping_removes_those_generations_and_no_others(folders: Generat
 
 async def test_removing_a_vm_keeps_its_volumes(folders: GenerationFolders) -> None:
     home = await create(folders, 1)
+    (home.parent / "web.2/run").mkdir(parents=True)
     (home / "volumes/data.raw").write_text("precious")
     (home / "console.log").write_text("x")
     await folders.remove(WEB)
+    assert not (home.parent / "web.2").exists()
     assert (home / "volumes/data.raw").read_text() == "precious"
     assert set(names_in(home)) <= {"volumes", "lock"}
     await folders.remove(WEB)

@@ -1,0 +1,65 @@
+"""Which of a VM's living guests is which: one serves, one may be on trial beside it or on its way out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from reconciler.model.observed import Guest, Operation
+from reconciler.model.record import VMRecord
+
+
+@dataclass(frozen=True, slots=True)
+class Seats:
+    serving: Guest | None = None
+    """The one that serves, or is to; the only one where nothing is handed over."""
+    candidate: Guest | None = None
+    leaving: Guest | None = None
+    """Another than the serving one, told to stop."""
+    unknown: Guest | None = None
+    """One too many, of which the record knows nothing."""
+
+
+def seats(record: VMRecord, guests: Iterable[Guest]) -> Seats:
+    living = [guest for guest in guests if guest.alive]
+    if len(living) == 1 and record.candidate is None:
+        return Seats(living[0])
+    beside = record.candidate.instance if record.candidate else None
+    candidate = next((g for g in living if g.instance == beside), None)
+    others = sorted(
+        (g for g in living if g is not candidate),
+        # The one that the record names; without it, the older generation is the proven one.
+        key=lambda g: (
+            record.start is None or g.instance != record.start.instance,
+            record.stop is not None and g.instance == record.stop.instance,
+            g.generation,
+            g.instance,
+        ),
+    )
+    serving = others[0] if others else None
+    rest = [g for g in living if g is not serving]
+    told = record.stop.instance if record.stop else None
+    leaving = next((g for g in rest if g.instance == told), None)
+    unknown = next((g for g in rest if g is not candidate and g is not leaving), None)
+    return Seats(serving, candidate, leaving, unknown)
+
+
+def disturbs(operation: Operation | None, record: VMRecord, serving: Guest | None) -> bool:
+    """Whether what is being done to a VM takes its serving guest out of service."""
+    if operation is None:
+        return False
+    match operation.kind:
+        case "start-beside" | "open-ports" | "hand-over":
+            return serving is None
+        case "stop":
+            return (
+                serving is None or record.stop is None or record.stop.instance == serving.instance
+            )
+        case "create":
+            return serving is None or not _hands_over(record)
+        case _:
+            return True
+
+
+def _hands_over(record: VMRecord) -> bool:
+    return bool(record.generations) and record.generations[-1].spec.update.strategy == "handover"
