@@ -10,7 +10,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,6 +23,7 @@ from tests.wait import wait_until
 READY = 30.0
 ANSWER = 15.0
 END = 20.0
+HOUR = 3600.0
 RULES = Path(__file__).resolve().parents[2] / "dashboards/alerts.rules.yaml"
 
 
@@ -89,6 +90,14 @@ class Prometheus:
         found: list[Any] = answer["result"]
         return found
 
+    def exemplars(self, series: str) -> set[str]:
+        """The traces that stand beside these series."""
+        now = self.get("/api/v1/query", query="time()")["result"][1]
+        found = self.get(
+            "/api/v1/query_exemplars", query=series, start=float(now) - HOUR, end=float(now)
+        )
+        return {one["labels"]["trace_id"] for each in found for one in each["exemplars"]}
+
     def firing(self) -> set[str]:
         alerts = self.get("/api/v1/alerts")["alerts"]
         return {one["labels"]["alertname"] for one in alerts if one["state"] == "firing"}
@@ -118,6 +127,7 @@ def prometheus(folder: Path, target: int, alertmanager: int) -> Iterator[Prometh
         f"--config.file={path}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        "--enable-feature=exemplar-storage",
     ]
     with running(arguments, folder / "prometheus.log", f"http://127.0.0.1:{port}/-/ready"):
         yield Prometheus(port)
@@ -173,12 +183,3 @@ def is_ready(process: subprocess.Popen[bytes], url: str, log: Path) -> bool:
             return bool(answer.status == http.HTTPStatus.OK)
     except OSError:
         return False
-
-
-@contextmanager
-def watching(folder: Path, target: int) -> Iterator[tuple[Prometheus, Receiver]]:
-    """All three, wired."""
-    with ExitStack() as stack:
-        receiver = stack.enter_context(Receiver())
-        port = stack.enter_context(alertmanager(folder, receiver.url))
-        yield stack.enter_context(prometheus(folder, target, port)), receiver

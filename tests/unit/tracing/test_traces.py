@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import http.server
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
@@ -23,6 +20,7 @@ from reconciler.source.gitsource import GitSource
 from reconciler.spans import UNTRACED, Tracer
 from reconciler.tracing.otel import OtelTracer, over_http
 from tests.unit.source.repositories import Repository, vm as manifest
+from tests.unit.tracing.collector import Collector, collecting
 from tests.world import World, state, vm
 
 OF_A_ROLLOUT = {"commit", "plan", "build", "create", "start", "probe", "soak"}
@@ -149,42 +147,10 @@ async def test_reading_a_commit_is_fetch_verify_and_load_once(tmp_path: Path) ->
     ]
 
 
-class Collector(http.server.ThreadingHTTPServer):
-    """What an OpenTelemetry collector is to those who send."""
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), CollectorHandler)
-        self.names: list[str] = []
-
-
-class CollectorHandler(http.server.BaseHTTPRequestHandler):
-    def do_POST(self) -> None:
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        if self.headers["Content-Encoding"] == "gzip":
-            raise AssertionError("not asked for")
-        request = ExportTraceServiceRequest.FromString(body)
-        assert isinstance(self.server, Collector)
-        self.server.names += [
-            span.name
-            for resource in request.resource_spans
-            for scope in resource.scope_spans
-            for span in scope.spans
-        ]
-        self.send_response(200)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        """Silent."""
-
-
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    with Collector() as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with collecting() as server:
         yield server
-        server.shutdown()
-        thread.join(10)
 
 
 def endpoint(port: int) -> str:
@@ -197,7 +163,7 @@ def test_spans_reach_a_collector_over_http(collector: Collector) -> None:
     tracer.commit_ended("a" * 40, SystemClock().now().wall - 2, "applied")
     tracer.commit_ended("a" * 40, SystemClock().now().wall - 2, "overtaken")
     tracer.close()
-    assert collector.names == ["fetch", "commit"]
+    assert [span.name for span in collector.spans] == ["fetch", "commit"]
 
 
 def test_what_is_no_commit_has_no_trace_and_no_error() -> None:
