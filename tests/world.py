@@ -53,6 +53,7 @@ def vm(
     memory: int = 128, port: int = 0, min_healthy: float = 2.0, epoch: int = 1,
     mode: str = "auto", labels: dict[str, str] | None = None, snapshot: bool = False,
     handover: bool = False, short_of_memory: ShortOfMemory = "wait",
+    moved_from: str = "",
 ) -> VMSpec:  # fmt: skip
     """A small VM whose layer is named by `content`."""
     layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
@@ -80,6 +81,7 @@ def vm(
             short_of_memory=short_of_memory,
         ),
         rollback=RollbackPolicy(mode="manual" if mode == "manual" else "auto", data_epoch=epoch),
+        moved_from=VMName(moved_from) if moved_from else None,
     )
     return replace(spec, digest=Digest(spec.compute_digest()))
 

@@ -25,6 +25,7 @@ from reconciler.model.plan import (
     DropSnapshots,
     ForgetGuest,
     HandOver,
+    MoveVM,
     Note,
     OpenPorts,
     Plan,
@@ -61,6 +62,7 @@ PLAIN_KINDS = {
     RestoreVolumes: "restore-volumes",
     DropSnapshots: "drop-snapshots",
     RemoveVM: "remove-vm",
+    MoveVM: "move-vm",
 }
 
 
@@ -81,7 +83,7 @@ def step(action: Action) -> Step:
         case HandOver():
             return Step("hand-over", action.vm, action.why, action.taker.generation)
         case (
-            StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM()
+            StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM() | MoveVM()
             | SnapshotVolumes() | RestoreVolumes() | DropSnapshots()
         ):  # fmt: skip
             return Step(PLAIN_KINDS[type(action)], action.vm, action.why)

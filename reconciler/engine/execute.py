@@ -22,6 +22,7 @@ from reconciler.model.plan import (
     DropSnapshots,
     ForgetGuest,
     HandOver,
+    MoveVM,
     Note,
     OpenPorts,
     Plan,
@@ -44,6 +45,7 @@ Operating = (
     | SnapshotVolumes
     | RestoreVolumes
     | RemoveVM
+    | MoveVM
 )
 """Slow actions of one VM: one at a time."""
 KINDS: dict[type[Operating], OperationKind] = {
@@ -56,6 +58,7 @@ KINDS: dict[type[Operating], OperationKind] = {
     SnapshotVolumes: "snapshot",
     RestoreVolumes: "restore",
     RemoveVM: "remove",
+    MoveVM: "move",
 }
 
 
@@ -140,6 +143,8 @@ class Executor:
                 work = ports.volumes.restore(pairs)
             case RemoveVM(vm):
                 work = ports.generations.remove(vm)
+            case MoveVM(vm, to):
+                work = ports.generations.move(vm, to)
             case _:
                 assert_never(action)
         self._workers.operate(action.vm, KINDS[type(action)], intent, work)

@@ -198,6 +198,18 @@ class Generations(Protocol):
         """Remove a VM's folder but for its volumes, which are kept."""
         ...
 
+    async def move(self, old: VMName, new: VMName) -> None:
+        """Give a VM's folder another name, durably, and whole or not at all.
+
+        A no-op where it was done before. Raises DriverError, of kind `occupied` if something lies
+        under the new name.
+        """
+        ...
+
+    async def occupied(self, names: Sequence[VMName]) -> frozenset[VMName]:
+        """Those of these names under which something lies."""
+        ...
+
     def folder(self, vm: VMName) -> Path: ...
 
     async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:

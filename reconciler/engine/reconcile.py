@@ -26,6 +26,7 @@ from reconciler.planning.images import stood_on
 from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy
 from reconciler.planning.prune import refuse
+from reconciler.planning.renames import successors
 
 log = logging.getLogger(__name__)
 
@@ -121,6 +122,9 @@ class Reconciler:
         if last is None or began.boot - last.now.boot > STANDSTILL:
             observed = replace(observed, blind=True)
         record = ports.ledger.record()
+        if renamed := successors(self.desired, record):
+            taken = await ports.generations.occupied(list(renamed.values()))
+            observed = replace(observed, occupied=taken)
         decided = plan(self.desired, observed, record, now, self._policy)
         violations = check(decided, self.desired, observed, record, now)
         if violations:

@@ -82,6 +82,8 @@ class VMSpec:
     update: UpdatePolicy
     rollback: RollbackPolicy
     digest: Digest = Digest("")
+    moved_from: VMName | None = None
+    """The name under which it was declared before."""
 
     def restart_inputs(self) -> dict[str, object]:
         """What the digest covers, as plain data."""

@@ -45,6 +45,10 @@ class Metadata(Face):
         default=None, description="The group whose policy rolls it out; none: by itself."
     )
     labels: Labels = Field(default={}, description="Free text for people and queries.")
+    moved_from: Name | None = Field(
+        default=None,
+        description="The VM's former name: it goes on under this one, with generations and volumes.",
+    )
 
 
 class KernelFiles(Face):
@@ -317,6 +321,8 @@ class MicroVM(Face):
         for index, name in enumerate(self.spec.update.after):
             if name == self.metadata.name:
                 yield Fault(("spec", "update", "after", index), "is this VM itself", "remove it")
+        if self.metadata.moved_from == self.metadata.name:
+            yield Fault(("metadata", "movedFrom"), "is this VM itself", "remove it")
 
 
 KINDS: dict[str, type[MicroVM | Group]] = {"MicroVM": MicroVM, "Group": Group}

@@ -84,7 +84,8 @@ class Conflict:
 
 
 OperationKind = Literal[
-    "create", "start", "stop", "remove", "snapshot", "restore", "start-beside", "open-ports", "hand-over",
+    "create", "start", "stop", "remove", "move", "snapshot", "restore", "start-beside", "open-ports",
+    "hand-over",
 ]  # fmt: skip
 
 
@@ -106,7 +107,8 @@ class Outcome:
     """
 
     kind: Literal[
-        "create", "start", "stop", "remove", "snapshot", "restore", "start-beside", "open-ports", "hand-over",
+        "create", "start", "stop", "remove", "move", "snapshot", "restore", "start-beside", "open-ports",
+        "hand-over",
         "build-layer", "build-kernel", "collect",
     ]  # fmt: skip
     subject: str
@@ -146,5 +148,7 @@ class Observed:
     conflicts: Mapping[VMName, Conflict] = field(default_factory=dict)
     found: Mapping[InstanceId, Generation] = field(default_factory=dict)
     """Generations read back from disk, for living guests that the record does not know."""
+    occupied: frozenset[VMName] = frozenset()
+    """Names that a VM is about to take, and under which something lies already."""
     blind: bool = False
     """Nobody looked for a while before this: the daemon is new, or stood still."""

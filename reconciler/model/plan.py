@@ -168,6 +168,15 @@ STORE = "store"
 
 
 @dataclass(frozen=True, slots=True)
+class MoveVM:
+    """The folder of a VM that does not run gets another name, with all that is in it."""
+
+    vm: VMName
+    to: VMName
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class Collect:
     """Everything in the store that is not pinned goes."""
 
@@ -202,6 +211,7 @@ Action = (
     | RestoreVolumes
     | DropSnapshots
     | RemoveVM
+    | MoveVM
     | Collect
     | Note
 )
@@ -209,7 +219,7 @@ Action = (
 WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "starting", "soak", "probe",
-    "rollback", "pinned", "window", "approval", "breaker", "repair",
+    "rollback", "pinned", "window", "approval", "breaker", "repair", "rename",
 ]  # fmt: skip
 
 

@@ -201,6 +201,10 @@ class VMRecord:
     suspended: Suspension | None = None
     restart: InstanceId | None = None
     """A person asked that this instance be replaced."""
+    moving: VMName | None = None
+    """Its folder is being moved to this name, which is then its own."""
+    formerly: VMName | None = None
+    """The name that it had before its last move."""
     removing: bool = False
     """Its removal was accepted; it stays in the inventory until it is gone."""
     restarts: tuple[tuple[str, int], ...] = ()

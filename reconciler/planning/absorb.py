@@ -19,6 +19,7 @@ from reconciler.planning.policy import (
 from reconciler.planning.verdicts import condemn, quarantine
 
 SNAPSHOT_TRIES = 3
+OCCUPIED = "occupied"
 _BUILDS = ("build-layer", "build-kernel")
 _PROMPT = ("open-ports", "hand-over")
 """Operations of milliseconds, which somebody may be waiting for."""
@@ -39,7 +40,7 @@ def absorb_outcomes(draft: Draft) -> None:
         attempts = (former.attempts if former else 0) + 1
         # Each try of a snapshot stops a guest that serves: a few are enough.
         costly = outcome.kind == "snapshot" and attempts >= SNAPSHOT_TRIES
-        definitive = not outcome.transient or costly
+        definitive = not outcome.transient or costly or _stays(draft, outcome)
         if outcome.error_kind == "disk-full" and attempts == 1:
             draft.disk_full = True
         backoff = HANDOVER_BACKOFF if outcome.kind in _PROMPT else TROUBLE_BACKOFF
@@ -56,6 +57,15 @@ def absorb_outcomes(draft: Draft) -> None:
             draft.standings.get(VMName(outcome.subject)),
             "error" if definitive else "warning",
         )  # fmt: skip
+
+
+def _stays(draft: Draft, outcome: Outcome) -> bool:
+    """Whether a move was refused since its place is taken: nothing moved, and the VM goes on here."""
+    standing = draft.standings.get(VMName(outcome.subject))
+    if outcome.kind != "move" or outcome.error_kind != OCCUPIED or standing is None:
+        return False
+    standing.record = replace(standing.record, moving=None)
+    return True
 
 
 def trouble_key(outcome: Outcome) -> str:

@@ -27,6 +27,9 @@ def differences(old: VMSpec, new: VMSpec) -> tuple[FieldChange, ...]:
 def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
     for attribute, path, effect in _SIMPLE:
         yield from _changed(path, getattr(old, attribute), getattr(new, attribute), effect)
+    yield from _changed(
+        "metadata.movedFrom", old.moved_from or "none", new.moved_from or "none", "in place"
+    )
     yield from _changed("metadata.labels", dict(old.labels), dict(new.labels), "in place")
     yield from _changed("spec.memory", _mib(old.memory_mib), _mib(new.memory_mib), "restart")
     if old.kernel.key != new.kernel.key:

@@ -17,6 +17,7 @@ from reconciler.model.plan import (
     Collect,
     CreateGeneration,
     HandOver,
+    MoveVM,
     OpenPorts,
     Plan,
     RemoveVM,
@@ -68,6 +69,8 @@ class _Linter:
                     yield from self._hand_over(action)
                 case StopGuest():
                     yield from self._stop(action)
+                case MoveVM():
+                    yield from self._move(action)
                 case RemoveVM():
                     yield from self._remove(action)
                 case Collect():
@@ -78,7 +81,7 @@ class _Linter:
 
     def _one_action_a_vm(self) -> Iterator[Violation]:
         kinds = (
-            StartGuest, StartBeside, OpenPorts, HandOver, StopGuest, RemoveVM, CreateGeneration,
+            StartGuest, StartBeside, OpenPorts, HandOver, StopGuest, RemoveVM, MoveVM, CreateGeneration,
             SnapshotVolumes, RestoreVolumes,
         )  # fmt: skip
         counts = Counter(a.vm for a in self.plan.actions if isinstance(a, kinds))
@@ -182,8 +185,30 @@ class _Linter:
     def _remove(self, action: RemoveVM) -> Iterator[Violation]:
         if any(g.alive for g in self.observed.guests.get(action.vm, ())):
             yield Violation(8, action.vm, "removed while its guest lives")
-        if self.desired is None or action.vm in self.desired.vms:
+        claimed = self.desired is not None and any(
+            spec.moved_from == action.vm for spec in self.desired.vms.values()
+        )
+        if self.desired is None or action.vm in self.desired.vms or claimed:
             yield Violation(7, action.vm, "removed though it is not known to be unwanted")
+
+    def _move(self, action: MoveVM) -> Iterator[Violation]:
+        for name in (action.vm, action.to):
+            if any(g.alive for g in self.observed.guests.get(name, ())):
+                yield Violation(1, name, "its folder is moved while a guest lives")
+        if (taken := self.record.vms.get(action.to)) is not None and taken.generations:
+            yield Violation(8, action.to, "its place is given to another VM")
+        record = self.after.get(action.vm) or self.record.vms.get(action.vm)
+        if record is None or record.moving != action.to:
+            yield Violation(4, action.vm, "a move without its durable intent")
+
+    def _called(self, name: VMName) -> VMName:
+        """The VM that has this desired name, or is about to."""
+        spec = self.desired.vms.get(name) if self.desired else None
+        if spec is None or name in self.record.vms:
+            return name
+        if spec.moved_from is not None and spec.moved_from in self.record.vms:
+            return spec.moved_from
+        return next((r.name for r in self.record.vms.values() if r.formerly == name), name)
 
     def _collect(self, action: Collect) -> Iterator[Violation]:
         for vm, record in {**self.record.vms, **self.after}.items():
@@ -259,11 +284,12 @@ class _Linter:
     def _budget(self) -> Iterator[Violation]:
         if self.desired is None:
             return
+        heirs = {self._called(name): spec for name, spec in self.desired.vms.items()}
         touched, ill = Counter[GroupName](), Counter[GroupName]()
         for action in self.plan.actions:
             if not isinstance(action, StopGuest):
                 continue
-            spec = self.desired.vms.get(action.vm)
+            spec = self.desired.vms.get(action.vm) or heirs.get(action.vm)
             stop = self.after[action.vm].stop if action.vm in self.after else None
             if spec is None or stop is None:
                 continue
@@ -276,7 +302,7 @@ class _Linter:
                 yield Violation(3, group, f"{count} repairs at once: maxUnavailable is {limit}")
         for group, count in touched.items():
             members = [s.name for s in self.desired.vms.values() if s.rollout_group == group]
-            down = sum(not self._may_serve(name) for name in members)
+            down = sum(not self._may_serve(self._called(name)) for name in members)
             limit = self.desired.group(group).max_unavailable
             if down + count > max(limit, down):
                 yield Violation(

@@ -52,6 +52,8 @@ class Standing:
     """The living guest; where there are two, the one that serves."""
     judgement: Judgement | None = None
     """Of the living guest."""
+    successor: VMName | None = None
+    """The desired name under which it goes on; `spec` is what that one wants."""
     busy: bool = False
     disturbed: bool = False
     """What it is busy with concerns the guest that serves."""
@@ -64,6 +66,11 @@ class Standing:
     """Its candidate may be committed, and may thus take over."""
     acted: bool = False
     """Something was decided for it in this pass; one action a VM a pass."""
+
+    @property
+    def called(self) -> VMName:
+        """Its name in the desired state."""
+        return self.successor or self.name
 
     @property
     def group(self) -> GroupName:
@@ -114,6 +121,7 @@ class Standing:
         good = self.record.last_good
         return (
             self.spec is not None
+            and self.successor is None
             and good is not None
             and good.digest == self.spec.digest
             and good.number == self.running
@@ -129,6 +137,8 @@ class Draft:
     now: Now
     policy: Policy
     standings: dict[VMName, Standing] = field(default_factory=dict)
+    forerunners: dict[VMName, VMName] = field(default_factory=dict)
+    """By desired name the VM that is about to take that name."""
     groups: dict[GroupName, GroupRecord | None] = field(default_factory=dict)
     """Changed group records; None: dropped."""
     troubles: dict[str, BuildTrouble | None] = field(default_factory=dict)
@@ -153,8 +163,9 @@ class Draft:
     """VMs that a hold sends back, though they serve what is desired."""
     _failures: list[float] | None = None
 
-    def stand(self, name: VMName, spec: VMSpec | None) -> Standing:
-        record = self.record.vms.get(name) or VMRecord(name, spec.group if spec else GroupName(""))
+    def stand(self, name: VMName, spec: VMSpec | None, record: VMRecord | None = None) -> Standing:
+        record = record or self.record.vms.get(name)
+        record = record or VMRecord(name, spec.group if spec else GroupName(""))
         standing = Standing(name, spec, record, None, busy=name in self.observed.busy)
         self.seat(standing)
         self.standings[name] = standing
@@ -172,6 +183,10 @@ class Draft:
         judged_by = generation.spec if generation else standing.spec
         if guest is not None and judged_by is not None:
             standing.judgement = judge(guest, judged_by.health, self.now)
+
+    def desired_as(self, name: VMName) -> Standing | None:
+        """Who is, or will be, the VM of this desired name."""
+        return self.standings.get(self.forerunners.get(name, name))
 
     def do(self, standing: Standing, action: Action) -> None:
         standing.acted = True

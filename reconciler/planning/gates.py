@@ -37,7 +37,7 @@ def _broken(standing: Standing) -> bool:
 
 def _dependencies(draft: Draft, standing: Standing) -> bool:
     for name in standing.spec.update.after if standing.spec else ():
-        other = draft.standings.get(name)
+        other = draft.desired_as(name)
         if other is None or not other.synced:
             why = f"comes after {name}, which is not yet healthy at its desired generation"
             draft.wait("dependency", standing.name, why)
@@ -87,10 +87,10 @@ def _under_way(standing: Standing) -> bool:
 
 def _canaries(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
     # The canary itself may wait for the budget that this one uses up: a fix must come through.
-    if standing.name in group.canary or _broken(standing):
+    if standing.called in group.canary or _broken(standing):
         return True
     for name in group.canary:
-        other = draft.standings.get(name)
+        other = draft.desired_as(name)
         if other is None:
             continue
         if not other.synced:
@@ -114,9 +114,9 @@ def _soak_left(draft: Draft, canary: Standing, soak: float) -> float:
 
 def _approved(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
     spec, first = standing.spec, standing.record.last_good is None
-    if group.approval == "auto" or first or spec is None or standing.name in group.canary:
+    if group.approval == "auto" or first or spec is None or standing.called in group.canary:
         return True
-    if (standing.name, spec.digest) in draft.group_record(group.name).approved:
+    if (standing.called, spec.digest) in draft.group_record(group.name).approved:
         return True
     why = f"waits for a person: `reconciler promote {group.name}`"
     draft.wait("approval", standing.name, why)

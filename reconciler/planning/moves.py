@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.desired import VMSpec
 from reconciler.model.record import StopCause
 from reconciler.planning.absorb import crashed
 from reconciler.planning.changes import differences
@@ -12,7 +11,14 @@ from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.gates import at_stake, may_begin
 from reconciler.planning.handover import applies, begin, tend
 from reconciler.planning.images import Needs
-from reconciler.planning.preflight import claim_memory, images_ready, missing_images, preflight
+from reconciler.planning.preflight import (
+    claim_memory,
+    images_ready,
+    missing_images,
+    preflight,
+    ready,
+)
+from reconciler.planning.renames import make_way, move_folder
 from reconciler.planning.rollout import Budget
 from reconciler.planning.steps import create, in_trouble, start, stop
 from reconciler.planning.targets import Target, choose, fallback
@@ -33,18 +39,31 @@ def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> 
         target = _as_it_is(standing)  # the candidate is seen to: whoever serves, serves on
     begun = standing.record.stop
     if standing.guest is None:
-        _bring_up(draft, standing, target)
+        _without_guest(draft, standing, target)
     elif begun is not None and begun.instance == standing.guest.instance:
         # The guest may have been told already: a stop that was begun is carried through.
         stop(draft, standing, begun.cause, f"carrying on: {begun.cause}")
-    elif not _must_change(standing, target):
-        _keep(draft, standing, target, budget)
     else:
-        _replace(draft, standing, target, budget)
+        _with_guest(draft, standing, target, budget)
         if not standing.acted:
-            _repair(
-                draft, standing, budget
-            )  # what runs must be well, also while its successor waits
+            _repair(draft, standing, budget)  # what runs must be well, whatever else it waits for
+
+
+def _without_guest(draft: Draft, standing: Standing, target: Target) -> None:
+    if standing.successor is None:
+        _bring_up(draft, standing, target)
+    elif not move_folder(draft, standing):
+        # It cannot move yet, and serves where it is.
+        _bring_up(draft, standing, Target(standing.record.last_good))
+
+
+def _with_guest(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
+    if standing.successor is not None and target.kind not in ("rollback", "quarantine"):
+        make_way(draft, standing, target, budget)
+    elif _must_change(standing, target):
+        _replace(draft, standing, target, budget)
+    else:
+        _keep(draft, standing, target, budget)
 
 
 def _as_it_is(standing: Standing) -> Target:
@@ -69,7 +88,7 @@ def _explain(draft: Draft, standing: Standing, target: Target) -> None:
 
 
 def _keep(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
-    """The right generation runs: see that it is well, and do what a person asked."""
+    """The right generation runs: do what a person asked."""
     guest, record = standing.guest, standing.record
     if guest is None:
         return
@@ -84,8 +103,6 @@ def _keep(draft: Draft, standing: Standing, target: Target, budget: Budget) -> N
                 stop(draft, standing, "requested", "a person asked for a restart")
         else:
             standing.record = replace(record, restart=None)
-        return
-    _repair(draft, standing, budget)
 
 
 def _repair(draft: Draft, standing: Standing, budget: Budget) -> None:
@@ -113,7 +130,7 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
     if record.rollback is not None:
         stop(draft, standing, "condemned", record.rollback.reason)  # never waits for anything
         return
-    if not _ready(draft, standing, spec):
+    if not ready(draft, standing, spec):
         return
     fresh = target.generation is None or target.generation.verdict == "trial"
     if fresh and target.kind is None and not may_begin(draft, standing):
@@ -134,17 +151,6 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
     overtaken = running is not None and running.verdict == "trial"
     cause: StopCause = "overtaken" if overtaken else "update"
     stop(draft, standing, cause, f"generation {target.generation.number} is ready")
-
-
-def _ready(draft: Draft, standing: Standing, spec: VMSpec) -> bool:
-    """Images of the target and of the way back are there (law 2); `needs` builds what is not."""
-    good = standing.record.last_good
-    for part, what in ((spec, ""), (good.spec if good else None, "the way back lacks ")):
-        if part is not None and not images_ready(draft, part):
-            missing = ", ".join(missing_images(draft, part))
-            draft.wait("image", standing.name, f"{what}{missing} not built yet")
-            return False
-    return True
 
 
 def _bring_up(draft: Draft, standing: Standing, target: Target) -> None:

@@ -32,6 +32,7 @@ from reconciler.planning.preflight import (
     images_ready,
 )
 from reconciler.planning.prune import mark_removals, remove
+from reconciler.planning.renames import carry_on, successors, take_over
 from reconciler.planning.rollout import Budget, in_order
 from reconciler.planning.snapshots import absorb_volumes
 from reconciler.planning.standstill import restart_what_ran_out
@@ -53,9 +54,7 @@ def plan(
     """
     draft = Draft(desired, observed, record, now, policy)
     draft.memory_left = observed.host.memory_available_mib - policy.memory_reserve_mib
-    specs = desired.vms if desired is not None else {}
-    for name in sorted(record.vms.keys() | specs.keys() | observed.guests.keys()):
-        draft.stand(VMName(name), specs.get(name))
+    _stand(draft)
     draft.suspended = record.suspended
     draft.sent_back = sent_back(record)
     end_expired(draft)
@@ -80,6 +79,27 @@ def plan(
     _applied(draft)
     collect(draft)
     return draft.finish()
+
+
+def _stand(draft: Draft) -> None:
+    """Every VM that is wanted, remembered or alive; one that is renamed once, not twice."""
+    desired, record = draft.desired, draft.record
+    specs = desired.vms if desired is not None else {}
+    renamed = successors(desired, record)
+    taken_over = take_over(draft, renamed)
+    names = record.vms.keys() | specs.keys() | draft.observed.guests.keys()
+    for name in sorted(map(VMName, names | taken_over.keys())):
+        new = renamed.get(name)
+        if name in taken_over:
+            draft.stand(name, specs.get(name), taken_over[name])
+        elif new is not None and new in taken_over:
+            continue
+        elif new is not None and new in specs and name not in specs:
+            draft.stand(name, replace(specs[new], name=name)).successor = new
+            draft.forerunners[new] = name
+            draft.wait("rename", new, f"takes over {name}, with its generations and volumes")
+        elif name not in renamed.values():
+            draft.stand(name, specs.get(name))
 
 
 def _settled(draft: Draft, standing: Standing) -> bool:
@@ -117,6 +137,8 @@ def _move(draft: Draft, unsettled: set[VMName]) -> None:
         if standing.busy:
             operation = draft.observed.busy[standing.name]
             draft.wait("busy", standing.name, f"{operation.kind} in progress")
+        elif standing.record.moving is not None:
+            carry_on(draft, standing)
         elif standing.record.removing:
             remove(draft, standing)
         elif finish(draft, standing, budget):

@@ -27,6 +27,17 @@ def missing_images(draft: Draft, spec: VMSpec) -> list[str]:
     return titles
 
 
+def ready(draft: Draft, standing: Standing, spec: VMSpec) -> bool:
+    """Images of the target and of the way back are there (law 2); `needs` builds what is not."""
+    good = standing.record.last_good
+    for part, what in ((spec, ""), (good.spec if good else None, "the way back lacks ")):
+        if part is not None and not images_ready(draft, part):
+            missing = ", ".join(missing_images(draft, part))
+            draft.wait("image", standing.name, f"{what}{missing} not built yet")
+            return False
+    return True
+
+
 def preflight(
     draft: Draft, standing: Standing, spec: VMSpec, *, repair: bool = False, beside: bool = False
 ) -> bool:

@@ -28,6 +28,15 @@ def mark_removals(draft: Draft) -> None:
     for standing in draft.standings.values():
         if standing.spec is not None and standing.record.removing:
             standing.record = replace(standing.record, removing=False)
+    named = {spec.moved_from: spec.name for spec in draft.desired.vms.values() if spec.moved_from}
+    for standing in absent:
+        if (heir := named.get(standing.name)) is not None and standing.record.moving is None:
+            draft.wait(
+                "prune", standing.name,
+                f"kept: {heir} names it as movedFrom, and has generations of its own: remove that"
+                " field, or rename this VM's folder away yourself",
+            )  # fmt: skip
+    absent = [s for s in absent if s.record.moving is None and s.name not in named]
     fresh = [s for s in absent if not s.record.removing]
     if not fresh:
         return

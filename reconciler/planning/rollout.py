@@ -21,7 +21,7 @@ def in_order(draft: Draft) -> list[Standing]:
     def turn(standing: Standing) -> tuple[bool, bool, int, bool, str]:
         backoff = standing.record.backoff
         repaired = 0 if standing.available or backoff is None else backoff.crashes
-        here, last = standing.guest is not None, standing.name not in canaries
+        here, last = standing.guest is not None, standing.called not in canaries
         return standing.available, here, repaired, last, standing.name
 
     return sorted(draft.standings.values(), key=turn)

@@ -45,9 +45,7 @@ def prepare_volumes(
     """Whether the volumes are as this start needs them; else the step to it is decided."""
     if purpose == "trial":
         return _snapshot_first(draft, standing, generation)
-    if purpose == "rollback":
-        return _restore_first(draft, standing)
-    return True
+    return _restore_first(draft, standing, purpose)
 
 
 def _snapshot_first(draft: Draft, standing: Standing, generation: Generation) -> bool:
@@ -55,7 +53,7 @@ def _snapshot_first(draft: Draft, standing: Standing, generation: Generation) ->
     if not generation.spec.update.snapshot_volumes or good is None or not good.spec.volumes:
         return True
     snapshot = record.snapshot
-    if snapshot is not None and snapshot.state in ("taken", "restored"):
+    if snapshot is not None and snapshot.state == "taken":
         # An overtaken trial has written already: what was taken before it is still the way back.
         standing.record = replace(record, snapshot=replace(snapshot, before=generation.number))
         return True
@@ -66,17 +64,22 @@ def _snapshot_first(draft: Draft, standing: Standing, generation: Generation) ->
     return False
 
 
-def _restore_first(draft: Draft, standing: Standing) -> bool:
-    record, rollback = standing.record, standing.record.rollback
+def _restore_first(draft: Draft, standing: Standing, purpose: StartPurpose) -> bool:
+    """A good generation never runs on what one on trial wrote, whatever brought it back.
+
+    From its start on it writes itself, so what was restored is no way back for a later trial.
+    """
+    record, good = standing.record, standing.record.last_good
     snapshot = record.snapshot
-    if snapshot is None or rollback is None or snapshot.before != rollback.bad:
+    if snapshot is None or good is None or snapshot.state == "taking":
+        return True  # nothing was written since
+    if snapshot.state == "restored":
+        if purpose == "restart":
+            drop_snapshot(draft, standing, "all of it was put back")
         return True
-    target = record.generation(rollback.target)
-    if snapshot.state in ("taking", "restored") or target is None:
-        return True  # nothing was written since, or all of it is undone
     standing.record = replace(record, snapshot=replace(snapshot, state="restoring"))
-    pairs = tuple((copy, volume) for volume, copy in pairs_of(draft, standing.name, target))
-    why = f"generation {rollback.bad} may have written"
+    pairs = tuple((copy, volume) for volume, copy in pairs_of(draft, standing.name, good))
+    why = f"generation {snapshot.before} may have written"
     draft.do(standing, RestoreVolumes(standing.name, pairs, why))
     return False
 

@@ -16,6 +16,7 @@ from reconciler.source.places import Loc
 VMs = Mapping[VMName, Declared[VMSpec]]
 Groups = Mapping[GroupName, Declared[GroupDraft]]
 AFTER: Loc = ("spec", "update", "after")
+MOVED: Loc = ("metadata", "movedFrom")
 MOST_SHOWN = 8
 """Members of a cycle that an error names."""
 MOST_SUGGESTED = 1_000
@@ -145,6 +146,25 @@ def cycles(after: Mapping[VMName, tuple[VMName, ...]]) -> Iterator[list[VMName]]
                     yield cycle[pivot:] + cycle[:pivot]
             elif following not in done:
                 at = following
+
+
+def check_moves(vms: VMs, report: Report) -> None:
+    """A former name is declared no more, and only one VM says that it was its own."""
+    claimed: dict[VMName, Declared[VMSpec]] = {}
+    for vm in vms.values():
+        old = vm.what.moved_from
+        if old is None or old == vm.what.name:  # a VM from itself was refused with its document
+            continue
+        if old in vms:
+            report.add(
+                vm, MOVED, f"metadata.movedFrom: {old} is still declared",
+                f"remove it at {report.where(vms[old])}, or this field",
+            )  # fmt: skip
+        elif (other := claimed.setdefault(old, vm)) is not vm:
+            report.add(
+                vm, MOVED, f"metadata.movedFrom: {old} can go on as one VM only",
+                f"{other.what.name} takes it over at {report.where(other, MOVED)}",
+            )  # fmt: skip
 
 
 def check_canaries(vms: VMs, groups: Groups, report: Report) -> None:

@@ -121,6 +121,7 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
             spec.update.short_of_memory,
         ),
         rollback=RollbackPolicy(spec.rollback.mode, spec.rollback.data_epoch),
+        moved_from=VMName(meta.moved_from) if meta.moved_from else None,
     )
     kernel = None if spec.kernel == "debian" else HostFiles(spec.kernel.path, spec.kernel.initrd)
     return VMDraft(document, draft, tuple(layer.tree for layer in spec.store.layers), kernel)

@@ -206,6 +206,7 @@ def assemble(
     crosscheck.check_ports(named, report)
     crosscheck.check_macs(named, report)
     crosscheck.check_order(named, report)
+    crosscheck.check_moves(named, report)
     crosscheck.check_canaries(named, policies, report)
     groupcheck.check_deadlines(named, policies, report)
     groupcheck.check_time_zones(policies, report)

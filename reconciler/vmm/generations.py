@@ -62,6 +62,15 @@ class GenerationFolders:
     async def remove(self, vm: VMName) -> None:
         await self._blocking(lambda: self._remove(vm))
 
+    async def move(self, old: VMName, new: VMName) -> None:
+        await self._blocking(lambda: self._move(self.folder(old), self.folder(new)))
+
+    async def occupied(self, names: Sequence[VMName]) -> frozenset[VMName]:
+        folders = [self.folder(name) for name in names]
+        found: list[VMName] = []
+        await self._blocking(lambda: found.extend(VMName(f.name) for f in folders if _holds(f)))
+        return frozenset(found)
+
     async def _blocking(self, work: Callable[[], None]) -> None:
         try:
             await asyncio.to_thread(work)
@@ -92,6 +101,17 @@ class GenerationFolders:
         for number in numbers:
             _discard(home / _name(number))
 
+    def _move(self, source: Path, target: Path) -> None:
+        """One rename; who is told that it is done finds it done after a loss of power, too."""
+        if source.exists():
+            if _holds(target):
+                raise DriverError(
+                    f"{target} is there and not empty", kind="occupied",
+                    hint="it may hold volumes of an earlier VM of that name: move it away, `retry`",
+                )  # fmt: skip
+            source.rename(target)
+        _sync(self._root)
+
     def _remove(self, vm: VMName) -> None:
         home = self.folder(vm)
         _discard(Path(guest_folder(str(home), 2)))
@@ -105,6 +125,21 @@ class GenerationFolders:
             (home / VOLUMES).rmdir()  # only an empty one goes
         if not (home / VOLUMES).exists():
             _discard(home)
+
+
+def _holds(folder: Path) -> bool:
+    try:
+        return any(folder.iterdir())
+    except FileNotFoundError:
+        return False
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _read_bounded(path: Path) -> bytes:

@@ -331,6 +331,24 @@ class FakeHypervisor:
         self.folders.pop(vm, None)
         self.faults.after("remove", fault)
 
+    async def move(self, old: VMName, new: VMName) -> None:
+        fault = await self.faults.before("move")
+        alive = [g.machine.vm for g in self.guests.values() if g.process.alive]
+        self._never(old in alive or new in alive, f"{old} was moved while a guest lives")
+        if old in self.folders or self._lying(old):
+            if new in self.folders or self._lying(new):
+                raise DriverError(f"{new} is not empty", kind="occupied")
+            self.folders[new] = self.folders.pop(old, {})
+            for path in self._lying(old):
+                self.disks[path.replace(f"/vms/{old}/", f"/vms/{new}/")] = self.disks.pop(path)
+        self.faults.after("move", fault)
+
+    async def occupied(self, names: Sequence[VMName]) -> frozenset[VMName]:
+        return frozenset(n for n in names if n in self.folders or self._lying(n))
+
+    def _lying(self, vm: VMName) -> list[str]:
+        return [path for path in self.disks if path.startswith(f"/state/vms/{vm}/")]
+
     def folder(self, vm: VMName) -> Path:
         return Path("/state/vms") / vm
 

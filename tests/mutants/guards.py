@@ -111,7 +111,7 @@ MUTANTS = (
     Mutant(
         "a guest is stopped before its successor's images are there",
         "reconciler/planning/moves.py",
-        "    if not _ready(draft, standing, spec):\n        return\n",
+        "    if not ready(draft, standing, spec):\n        return\n",
         "",
     ),
     Mutant(
@@ -189,13 +189,13 @@ MUTANTS = (
     Mutant(
         "a rollback leaves what the bad generation wrote",
         "reconciler/planning/snapshots.py",
-        "        return _restore_first(draft, standing)\n",
-        "        return True\n",
+        "    return _restore_first(draft, standing, purpose)\n",
+        "    return True\n",
     ),
     Mutant(
         "the snapshot is taken anew after an overtaken trial wrote",
         "reconciler/planning/snapshots.py",
-        'if snapshot is not None and snapshot.state in ("taken", "restored"):',
+        'if snapshot is not None and snapshot.state == "taken":',
         'if snapshot is not None and snapshot.before == generation.number and snapshot.state == "taken":',
     ),
     Mutant(
@@ -297,5 +297,30 @@ MUTANTS = (
         "if check.expect_instance and (stranger",
         "if not check and (stranger",
         ("tests/unit/probe",),
+    ),
+    Mutant(
+        "a VM that was renamed is removed",
+        "reconciler/planning/prune.py",
+        "absent = [s for s in absent if s.record.moving is None and s.name not in named]",
+        "absent = [s for s in absent if s.record.moving is None]",
+    ),
+    Mutant(
+        "a move that was begun is forgotten when something else is desired",
+        "reconciler/planning/planner.py",
+        "        elif standing.record.moving is not None:\n            carry_on(draft, standing)\n",
+        "",
+    ),
+    Mutant(
+        "a folder is moved onto what lies there already",
+        "reconciler/vmm/generations.py",
+        "            if _holds(target):\n",
+        "            if not target:\n",
+        ("tests/contract/test_generations.py",),
+    ),
+    Mutant(
+        "an old snapshot is the way back of a new trial",
+        "reconciler/planning/snapshots.py",
+        'if snapshot is not None and snapshot.state == "taken":',
+        'if snapshot is not None and snapshot.state in ("taken", "restored"):',
     ),
 )

@@ -97,3 +97,47 @@ async def test_a_removed_vm_keeps_its_volumes() -> None:
     world = await booted()
     assert VMName("db") in world.ledger.record().vms
     assert world.hypervisor.disks[DISK] == [1]
+
+
+async def test_what_the_last_good_one_wrote_after_a_rollback_outlives_the_next_failure() -> None:
+    world = await booted()
+    world.hypervisor.behaviour = lambda m: "exits" if m.generation in (2, 3) else "good"
+    await world.push(state(vm("db", "v2", snapshot=True)))
+    while not world.events("volumes-restored") or not world.hypervisor.running():
+        await world.step()
+        world.clock.advance(0.1)
+    await world.ask(Retry("db"))  # the way back is not behind it, and serves already
+    await world.push(state(vm("db", "v3", snapshot=True)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.disks[DISK] == [1, 1, 1], "twice its own, and of the bad ones nothing"
+
+
+async def test_after_a_reboot_amid_a_trial_the_last_good_one_runs_on_its_own_data() -> None:
+    world = await booted()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(vm("db", "v2", snapshot=True)))
+    while world.hypervisor.running() != {"db": 2}:
+        await world.step()
+        world.clock.advance(0.1)
+    world.hypervisor.power_loss()
+    world.clock.reboot()
+    await world.restart()
+    while world.hypervisor.running() != {"db": 1}:
+        await world.step()
+        world.clock.advance(0.1)
+    assert world.hypervisor.disks[DISK] == [1, 1]
+    await world.settle()
+    assert world.hypervisor.disks[DISK] == [1, 1, 1], "what it wrote in between is kept"
+
+
+async def test_a_revert_amid_a_trial_takes_back_what_the_trial_wrote() -> None:
+    world = await booted()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(vm("db", "v2", snapshot=True)))
+    while world.hypervisor.running() != {"db": 2}:
+        await world.step()
+        world.clock.advance(0.1)
+    await world.push(state(vm("db", snapshot=True)))
+    await world.settle()
+    assert world.hypervisor.disks == {DISK: [1, 1]}

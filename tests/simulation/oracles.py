@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-from reconciler.model.names import GroupName, VMName
+from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.plan import StopGuest, Wait
-from reconciler.model.record import VMRecord
+from reconciler.model.record import Generation, VMRecord
 from tests.world import World
 
 
@@ -24,6 +24,8 @@ class Oracles:
         """VMs with a stop that was begun before this pass."""
         self._mending: set[VMName] = set()
         """VMs whose ill guest was stopped, to be started again, and that are not well yet."""
+        self._untouched: dict[tuple[VMName, int], int] = {}
+        """How often a generation of this number, of an earlier VM, had written before its first start."""
         self._numbers: dict[VMName, int] = {}
         world.on_pass = self.decided
 
@@ -115,18 +117,36 @@ class Oracles:
         if generation is None:
             raise Broken(f"law 4: {record.name} runs generation {number}, which nothing remembers")
         spec = generation.spec
+        if generation.verdict == "trial":
+            self._untouched.setdefault((record.name, number), self._writes(record.name, number) - 1)
         self._undone(record, number)
+        self._kept(record, generation)
         lacking = {s.key for s in spec.layers} - self.world.images.on_disk()
         if lacking:
             raise Broken(f"laws 2, 8: {record.name} was started without its layers")
+
+    def _kept(self, record: VMRecord, generation: Generation) -> None:
+        """Data: what a committed generation wrote is on the volumes of all that come after it."""
+        good = next((g for g in reversed(record.generations) if g.verdict == "committed"), None)
+        for volume in generation.spec.volumes if good else ():
+            path = f"/state/vms/{record.name}/volumes/{volume.name}.raw"
+            written = self.world.hypervisor.disks.get(path, [])
+            if good and good.spec.volumes and good.number not in written:
+                raise Broken(f"data: {record.name} lost what generation {good.number} wrote")
+
+    def _writes(self, name: VMName, number: int) -> int:
+        written = self.world.hypervisor.disks.get(f"/state/vms/{name}/volumes/data.raw", [])
+        return written.count(GenerationNumber(number))
 
     def _undone(self, record: VMRecord, number: int) -> None:
         """Data: a rollback with a snapshot starts on volumes that the bad generation never wrote."""
         rollback, snapshot = record.rollback, record.snapshot
         if rollback is None or snapshot is None or number != rollback.target:
             return
-        written = self.world.hypervisor.disks.get(f"/state/vms/{record.name}/volumes/data.raw", [])
-        if snapshot.before == rollback.bad and rollback.bad in written:
+        before = self._untouched.get((record.name, rollback.bad))
+        if snapshot.before == rollback.bad and before is not None and before < self._writes(
+            record.name, rollback.bad
+        ):  # fmt: skip
             raise Broken(f"data: {record.name} went back on what generation {rollback.bad} wrote")
 
     def _ledger(self) -> None:
@@ -145,6 +165,7 @@ class Oracles:
                     raise Broken(f"law 6: {name} goes back to what is not committed")
         for gone in set(self._numbers) - set(record.vms):
             del self._numbers[gone]
+            self._untouched = {k: n for k, n in self._untouched.items() if k[0] != gone}
 
     def forgotten_blocks(self, before: dict[VMName, set[str]]) -> None:
         """Law 5 over a restart: what was condemned is still condemned."""
@@ -179,6 +200,8 @@ def _excused(world: World, name: VMName, vm: VMRecord | None) -> bool:
     if vm is not None and (vm.pin is not None or vm.quarantine is not None):
         return True
     kinds = {w.kind for w in _waits(world, name)}
+    if any(w.kind == "conflict" and "cannot go on as" in w.why for w in _waits(world, name)):
+        return True  # volumes of a VM that was removed lie where it would move to
     return bool(kinds & {"hold", "dependency", "budget", "broken"})
 
 

@@ -28,6 +28,9 @@ from tests.simulation.oracles import Broken, Oracles
 from tests.world import World, state, vm
 
 NAMES = ("db", "web-a", "web-b", "web-c", "job")
+KEEPER = "job"
+"""It has a volume, and is called so or otherwise: a rename is a commit like any."""
+OTHER_NAMES = ("job", "task", "chore")
 GROUPS = {"web-a": "front", "web-b": "front", "web-c": "front"}
 BAD_CONTENT = ("bad", "sick", "exits", "panics")
 FAULTS: tuple[Fault, ...] = ("error", "delay", "hang", "crash-before", "crash-after")
@@ -63,6 +66,7 @@ class Story:
         self.tale = Tale(seed)
         self.rate = faults
         self.contents = dict.fromkeys(NAMES, "v1")
+        self.called, self.formerly = KEEPER, ""
         self.commits = 0
 
     async def live(self, chapters: int = 12) -> Tale:
@@ -132,7 +136,12 @@ class Story:
                     self.contents[name] = f"{self.random.choice(BAD_CONTENT)}{self.commits}"
                 case _:
                     self.contents[name] = "v1"
-        desired = self._state(without="job" if self.random.random() < 0.1 else "")
+        if self.random.random() < 0.15:
+            others = [name for name in OTHER_NAMES if name != self.called]
+            self.called, self.formerly = self.random.choice(others), self.called
+        elif self.random.random() < 0.3:
+            self.formerly = ""  # the field has done its work, or was forgotten
+        desired = self._state(without=KEEPER if self.random.random() < 0.1 else "")
         self.tale.rollouts += 1
         await self._survive(lambda: self.world.push(desired))
 
@@ -140,11 +149,13 @@ class Story:
         after = {"web-a": ("db",), "web-b": ("db",)}
         vms = [
             vm(
-                name,
+                self.called if name == KEEPER else name,
                 content,
                 group=GROUPS.get(name, ""),
                 after=after.get(name, ()),
                 min_healthy=1.0,
+                snapshot=name == KEEPER,
+                moved_from=self.formerly if name == KEEPER else "",
             )
             for name, content in self.contents.items()
             if name != without
@@ -165,7 +176,7 @@ class Story:
             self.world.hypervisor.kill(victim)
 
     async def _ask(self) -> None:
-        name = self.random.choice(NAMES)
+        name = self.random.choice((*NAMES, self.called))
         request: Request = self.random.choice(
             (
                 Retry(name),
@@ -225,7 +236,7 @@ class Story:
     async def _lose(self) -> None:
         """Somebody removes an image from the store, and tells nobody."""
         there = sorted(self.world.images.on_disk())
-        if there:
+        if there and not self.world.workers.busy():  # what is being started has them open
             self.world.images.lose(self.random.choice(there))
 
     async def _breathless(self) -> None:
@@ -248,7 +259,7 @@ class Story:
         self.world.hypervisor.behaviour = lambda m: "good" if fate_of(m) == "sick" else fate_of(m)
         for guest in self.world.hypervisor.guests.values():
             guest.fate = "good" if guest.fate == "sick" else guest.fate
-        for name in (*NAMES, "front", None):
+        for name in (*NAMES, *OTHER_NAMES, "front", None):
             with contextlib.suppress(RequestRefused):
                 await self.world.ask(Resume(name))
         await self._survive(self._nothing)
@@ -279,7 +290,7 @@ FATES: dict[str, str] = {}
 
 
 def _register() -> None:
-    for name in NAMES:
+    for name in (*NAMES, *OTHER_NAMES):
         for kind in BAD_CONTENT:
             for commit in range(60):
                 layer = vm(name, f"{kind}{commit}").layers[-1]

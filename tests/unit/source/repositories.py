@@ -76,12 +76,17 @@ def source_of(
     )
 
 
-def vm(name: str = "web", *, spec: str = "", layers: str = "[busybox: {}]", group: str = "") -> str:
+def vm(
+    name: str = "web", *, spec: str = "", layers: str = "[busybox: {}]", group: str = "",
+    moved_from: str = "",
+) -> str:  # fmt: skip
     """One manifest; `spec` holds more of its fields, each on a line of its own."""
+    more = f", group: {group}" if group else ""
+    more += f", movedFrom: {moved_from}" if moved_from else ""
     lines = [
         "apiVersion: reconciler/v1",
         "kind: MicroVM",
-        f"metadata: {{name: {name}{f', group: {group}' if group else ''}}}",
+        f"metadata: {{name: {name}{more}}}",
         "spec:",
         f"  store: {{layers: {layers}}}",
         *(f"  {line}" for line in spec.splitlines()),

@@ -94,6 +94,41 @@ async def test_an_order_without_a_cycle_is_well(resolve: Any) -> None:
     assert (await resolve(files)).vms["d"].update.after == ("b", "c")
 
 
+async def test_a_former_name_is_read_and_does_not_change_what_runs(resolve: Any) -> None:
+    before = (await resolve({"a.yaml": vm("shop")})).vms["shop"]
+    moved = (await resolve({"a.yaml": vm("shop", moved_from="web")})).vms["shop"]
+    assert moved.moved_from == "web"
+    assert moved.digest == before.digest
+
+
+async def test_a_former_name_that_is_still_declared_or_claimed_twice_is_refused_with_both_places(
+    resolve: Any,
+) -> None:
+    files = {
+        "a.yaml": vm("web"),
+        "b.yaml": vm("shop", moved_from="web"),
+        "c.yaml": vm("one", moved_from="old"),
+        "d.yaml": vm("two", moved_from="old"),
+    }
+    assert await problems_of(resolve, files) == [
+        "b.yaml:3:35: metadata.movedFrom: web is still declared (remove it at a.yaml:3:18, or this field)",
+        "d.yaml:3:34: metadata.movedFrom: old can go on as one VM only (one takes it over at c.yaml:3:34)",
+    ]
+
+
+async def test_a_chain_of_former_names_in_one_commit_is_refused(resolve: Any) -> None:
+    files = {"a.yaml": vm("b", moved_from="a"), "b.yaml": vm("c", moved_from="b")}
+    assert await problems_of(resolve, files) == [
+        "b.yaml:3:32: metadata.movedFrom: b is still declared (remove it at a.yaml:3:18, or this field)"
+    ]
+
+
+async def test_a_vm_that_was_moved_from_itself_is_refused(resolve: Any) -> None:
+    assert await problems_of(resolve, {"a.yaml": vm("web", moved_from="web")}) == [
+        "a.yaml:3:34: metadata.movedFrom is this VM itself (remove it)"
+    ]
+
+
 async def test_unknown_names_get_a_suggestion(resolve: Any) -> None:
     files = {
         "a.yaml": vm("webserver", spec="update: {after: [databse]}", group="g"),
