@@ -20,6 +20,7 @@ from dashboards.panels import (
     unit,
 )  # fmt: skip
 
+OLDEST = f"reconciler_operation_oldest_timestamp_seconds{{{HERE}}}"
 OURS = "and on (job, instance) reconciler_build_info"
 """The client library's process metrics have no prefix: take those of our own processes."""
 
@@ -95,6 +96,14 @@ def _passes() -> list[Panel]:
             [query(f"sum by (action) (reconciler_plan_actions{{{HERE}}}) > 0 or sum(reconciler_plan_actions{{{HERE}}})", "{{action}}")],
         ),
         lines(
+            "Actions under way", "Slow ones, of VMs: create, start, stop, copies of volumes.",
+            [query(f"sum by (instance) (reconciler_operations_running{{{HERE}}})", "{{instance}}")],
+        ),
+        lines(
+            "Oldest action under way", "Each has deadlines of its own.",
+            [query(f"(time() - {OLDEST}) * ({OLDEST} > bool 0)", "{{instance}}")], unit="s",
+        ),
+        lines(
             "Silence", "Since each part last went round. The planner sleeps 30 s at most.",
             [query(f"time() - reconciler_component_last_tick_timestamp_seconds{{{HERE}}}", "{{instance}} {{component}}")],
             unit="s",
@@ -158,6 +167,11 @@ def _host() -> list[Panel]:
         lines(
             "Open files", "A guest takes a few: its process, its checks.",
             [query(f"process_open_fds{{{HERE}}} {OURS}", "{{instance}}")],
+        ),
+        lines(
+            "Free space", "Where the state lies, and below what nothing is built or started.",
+            [query(f"reconciler_state_free_bytes{{{HERE}}}", "{{instance}}: free"),
+             query(f"reconciler_state_reserve_bytes{{{HERE}}}", "{{instance}}: reserve")], unit="bytes",
         ),
         lines(
             "Garbage collections", "Of the Python runtime, by generation.",

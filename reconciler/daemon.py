@@ -194,6 +194,7 @@ def _metrics(config: Config, status: Callable[[], FleetStatus], clock: Clock) ->
         status, version=own_version(), started_wall=clock.now().wall,
         sources=(config.source.name,), components=("planner", "source"),
         sinks=[sink.name for sink in config.notifications],
+        disk=(config.state, config.policy.disk_reserve_mib * MIB),
     )  # fmt: skip
 
 

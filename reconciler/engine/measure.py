@@ -39,6 +39,7 @@ class Measures:
             result = "suspended" if kinds == {"suspended"} else "blocked"
         meter.pass_ended(result, seconds)
         meter.planned(Counter(describe(action)[0] for action in decided.actions))
+        self._operations(observed)
         if revision and not decided.idle:
             self._ports.tracer.span(revision, "plan", seconds)
         for outcome in observed.outcomes:
@@ -46,6 +47,12 @@ class Measures:
         for action in decided.actions:
             if isinstance(action, Note):
                 self._note(record, action, observed, revision)
+
+    def _operations(self, observed: Observed) -> None:
+        now = self._ports.clock.now()
+        oldest = min((one.since_boot for one in observed.busy.values()), default=None)
+        wall = now.wall - (now.boot - oldest) if oldest is not None else 0.0
+        self._ports.meter.operating(len(observed.busy), wall)
 
     def _outcome(self, outcome: Outcome, revision: str) -> None:
         meter, tracer = self._ports.meter, self._ports.tracer

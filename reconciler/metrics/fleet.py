@@ -141,6 +141,12 @@ def _group_lines(groups: tuple[GroupStatus, ...], blocked: dict[str, int]) -> It
     yield from gauge("unavailable_vms", "Members that do not serve.", lambda g: g.unavailable)
     yield from gauge("unavailable_budget", "maxUnavailable.", lambda g: g.max_unavailable)
     yield from gauge("rollout_pending_vms", "Members yet to move.", lambda g: g.pending)
+    yield from _family(
+        "rollout_deadline_timestamp_seconds",
+        "gauge",
+        "By when the next member must be healthy; absent while a group rests or has no deadline.",
+        [f"{{{of}}} {g.deadline_wall!r}" for of, g in labelled if g.deadline_wall is not None],
+    )
     # VMs without a group are counted under the empty name.
     counts = {group.name: 0 for group in groups} | blocked
     yield from _family(

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import collections
 import platform
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
+from pathlib import Path
 from typing import get_args, get_type_hints
 
 from prometheus_client import (
@@ -68,6 +70,13 @@ def exemplar_of(revision: str) -> dict[str, str] | None:
     return {"trace_id": trace_of(revision)} if revision else None
 
 
+def free_bytes(folder: Path) -> float:
+    try:
+        return float(shutil.disk_usage(folder).free)
+    except OSError:
+        return 0.0
+
+
 class Metrics:
     """All series of one daemon, in a registry of its own.
 
@@ -84,7 +93,9 @@ class Metrics:
         sources: Iterable[str] = ("main",),
         components: Iterable[str] = COMPONENTS,
         sinks: Iterable[str] = (),
+        disk: tuple[Path, int] = (Path("/"), 0),
     ) -> None:
+        """`disk`: the folder of the state, and the bytes that must stay free there."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._status = status
         self._registry = CollectorRegistry()
@@ -96,6 +107,7 @@ class Metrics:
         self._make_rollouts()
         self._make_images_and_state()
         self._make_notifications(tuple(sinks))
+        self._make_disk(*disk)
 
     def _make_process(self, version: str, started_wall: float, components: Iterable[str]) -> None:
         info = self._gauge("build_info", "1; what runs.", ("version", "python_version"))
@@ -135,12 +147,23 @@ class Metrics:
         self._panics = self._counter("reconcile_panics_total", "Passes that met a bug of ours.")
         self._actions = self._gauge("plan_actions", "Actions of the newest plan.", ("action",))
         self.planned({})
+        self._operations = self._gauge("operations_running", "Slow actions of VMs under way.")
+        self._oldest_operation = self._gauge(
+            "operation_oldest_timestamp_seconds", "When the oldest of these began; 0: none runs."
+        )
         self._probes = self._counter(
             "probe_total", "Answers of checks.", type=PROBE_KINDS, result=PROBE_RESULTS
         )
         self._probe_seconds = self._histogram(
             "probe_duration_seconds", "Time of a check.", PROBE_BUCKETS, type=PROBE_KINDS
         )
+
+    def _make_disk(self, state: Path, reserve_bytes: int) -> None:
+        free = self._gauge("state_free_bytes", "Space where state_dir lies; 0: it cannot be asked.")
+        free.set_function(lambda: free_bytes(state))
+        self._gauge(
+            "state_reserve_bytes", "Free space below which nothing is built or started."
+        ).set(reserve_bytes)
 
     def _make_rollouts(self) -> None:
         self._rollouts = self._counter(
@@ -221,6 +244,10 @@ class Metrics:
         """How many actions of each kind the newest plan has; kinds that are not named have none."""
         for action, count in (dict.fromkeys(ACTIONS, 0) | dict(counts)).items():
             self._actions.labels(action).set(count)
+
+    def operating(self, running: int, oldest_wall: float) -> None:
+        self._operations.set(running)
+        self._oldest_operation.set(oldest_wall)
 
     def probe_answered(self, kind: str, result: str, seconds: float) -> None:
         self._probes.labels(kind, result).inc()

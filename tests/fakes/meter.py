@@ -18,6 +18,9 @@ class FakeMeter:
     def planned(self, counts: Mapping[str, int]) -> None:
         pass
 
+    def operating(self, running: int, oldest_wall: float) -> None:
+        pass
+
     def fetch_ended(self, source: str, result: str, seconds: float, reason: str = "") -> None:
         self.counts[f"fetch {result}"] += 1
 

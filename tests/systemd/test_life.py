@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -67,6 +68,19 @@ def test_the_first_push_gives_running_vms(host: Host) -> None:
     wait_until(
         lambda: told(host).startswith("2 of 2 VMs healthy"), 20, "systemd knows how the fleet is"
     )
+
+
+def test_the_journal_knows_which_vm_a_record_is_about(host: Host) -> None:
+    said = host.container.run(
+        *("journalctl", "-q", "-o", "json", "_SYSTEMD_UNIT=reconciler.service", "VM=left")
+    ).stdout
+    records = [json.loads(line) for line in said.splitlines()]
+    committed = [one for one in records if one.get("EVENT") == "generation-committed"]
+    assert committed, said
+    assert {one["GROUP"] for one in committed} == {"pair"}
+    assert committed[0]["GENERATION"] == "1"
+    assert host.good.startswith(committed[0]["REVISION"])
+    assert "left" in committed[0]["MESSAGE"]
 
 
 def told(host: Host) -> str:

@@ -1,6 +1,8 @@
 """Commands against a real socket: exit codes, JSON, words, and errors of two lines."""
 
+import asyncio
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -240,6 +242,24 @@ async def test_events_and_logs_as_json_are_one_object_a_line(
     assert [json.loads(line)["sequence"] for line in lines] == [2, 3]
     lines = (await run("logs", "web", "-n", "1", "-o", "json")).out.splitlines()
     assert [json.loads(line) for line in lines] == [{"line": "two", "vm": "web"}]
+
+
+async def test_followed_events_are_shown_as_they_happen(
+    socket: Path, operator: FakeOperator
+) -> None:
+    operator.happen("generation-committed", "web: generation 2 is healthy")
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "reconciler", "events", "-f", "--socket", str(socket),
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdout is not None
+    try:
+        assert b"generation 2 is healthy" in await child.stdout.readline()
+        operator.happen("rolled-back", "web: back on generation 2")
+        assert b"back on generation 2" in await child.stdout.readline()
+    finally:
+        child.kill()
+        await child.wait()
 
 
 async def test_an_unknown_vm_gets_the_nearest_name(run: Run) -> None:

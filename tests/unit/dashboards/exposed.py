@@ -47,7 +47,8 @@ def whole_fleet() -> FleetStatus:
         revision=RevisionStatus("a" * 40, "a" * 40),
         vms=(*vms[:2], replace(vms[2], suspended=True, sync="suspended")),
         groups=tuple(
-            GroupStatus(GroupName(g), "idle", 1, 0, 1, 0) for g in ("backend", "frontend")
+            GroupStatus(GroupName(g), "idle", 1, 0, 1, 0, deadline_wall=WALL)
+            for g in ("backend", "frontend")
         ),
         suspended=False,
         sources=(SourceStatus("main", "file:///srv/fleet.git", WALL, 0),),
