@@ -61,9 +61,10 @@ class Measures:
             result = "differs" if outcome.detail else "built"
             meter.build_ended("failed" if error else result, outcome.seconds, revision)
             tracer.span(revision, "build", outcome.seconds, outcome.subject, error)
-        elif (phase := PHASES.get(outcome.kind)) is not None:
-            meter.phase_ended(phase, outcome.seconds, revision)
+        elif outcome.kind != "collect":
             tracer.span(revision, outcome.kind, outcome.seconds, outcome.subject, error)
+            if (phase := PHASES.get(outcome.kind)) is not None:
+                meter.phase_ended(phase, outcome.seconds, revision)
 
     def _note(self, record: Record, note: Note, observed: Observed, revision: str) -> None:
         meter = self._ports.meter

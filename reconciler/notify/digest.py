@@ -12,7 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import get_args
 
+from reconciler.model.observed import OperationKind
 from reconciler.model.record import Event
 from reconciler.notify.message import (
     LONGEST_LINE,
@@ -31,12 +33,7 @@ OPENS = {
     "guest-crashed": "crash",
     "group-held": "held",
     "revision-rejected": "revision",
-    "create-failed": "operation",
-    "start-failed": "operation",
-    "stop-failed": "operation",
-    "snapshot-failed": "operation",
-    "restore-failed": "operation",
-    "remove-failed": "operation",
+    **{f"{kind}-failed": "operation" for kind in get_args(OperationKind)},
     "build-layer-failed": "build",
     "build-kernel-failed": "build",
     "collect-failed": "collect",

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 PLANNING = ("tests/scenario", "tests/simulation", "tests/property/test_planner_laws.py")
 
+NOTIFY = ("tests/unit/notify",)
+
 
 @dataclass(frozen=True)
 class Mutant:
@@ -322,5 +324,40 @@ MUTANTS = (
         "reconciler/planning/snapshots.py",
         'if snapshot is not None and snapshot.state == "taken":',
         'if snapshot is not None and snapshot.state in ("taken", "restored"):',
+    ),
+    Mutant(
+        "the same trouble is told each time",
+        "reconciler/notify/digest.py",
+        "if told is not None and event.wall - told.last_wall < self._repeat:",
+        "if told is not None and event.wall < 0:",
+        NOTIFY,
+    ),
+    Mutant(
+        "a sink's place in the events is not remembered",
+        "reconciler/notify/courier.py",
+        "await self._outbox.advance(self._name, sequence)",
+        "await self._clock.sleep(0) if sequence < 0 else None",
+        NOTIFY,
+    ),
+    Mutant(
+        "a sink that hangs is waited for",
+        "reconciler/notify/courier.py",
+        "async with asyncio.timeout(DEADLINE):",
+        "async with asyncio.timeout(None):",
+        NOTIFY,
+    ),
+    Mutant(
+        "a sink may send us elsewhere",
+        "reconciler/notify/posting.py",
+        "allow_redirects=False",
+        "allow_redirects=True",
+        NOTIFY,
+    ),
+    Mutant(
+        "a commit may call a whole channel",
+        "reconciler/notify/bodies.py",
+        """return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")""",
+        "return text",
+        NOTIFY,
     ),
 )

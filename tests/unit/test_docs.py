@@ -19,7 +19,7 @@ from reconciler.ledger.recovery import ERRNO_KINDS, KINDS
 from reconciler.model.observed import Outcome
 from reconciler.model.plan import WaitKind
 from reconciler.model.record import Evidence
-from reconciler.notify.digest import OPENS
+from reconciler.notify.digest import ENDS, OPENS
 from reconciler.source.failures import HINTS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -177,6 +177,11 @@ def test_every_trouble_with_a_notification_is_explained() -> None:
     assert set(rows("## When a notification is not taken")) == given_kinds("notify") | {
         DeliveryError.default_kind
     }
+
+
+def test_every_failure_is_a_condition_and_every_condition_an_event() -> None:
+    assert {*OPENS, *ENDS} <= event_kinds()
+    assert {kind for kind in event_kinds() if kind.endswith("-failed")} <= set(OPENS)
 
 
 def test_every_condition_that_is_told_of_is_explained() -> None:

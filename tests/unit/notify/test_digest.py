@@ -1,12 +1,9 @@
 """What is news to a sink, and what is not."""
 
-import pytest
-
 from reconciler.model.record import Event
-from reconciler.notify.digest import ENDS, OPENS, Digest
+from reconciler.notify.digest import Digest
 from reconciler.notify.message import Message, Severity, for_so_long, plain
 from tests.unit.notify.stories import REVISION, WALL, Log
-from tests.unit.test_docs import event_kinds
 
 
 def digest(severity: Severity = "warning", *groups: str, repeat: float = 3600.0) -> Digest:
@@ -117,11 +114,6 @@ def test_a_refused_revision_is_over_with_the_next_good_one() -> None:
     failed, over = told(digest(), log.events)
     assert over.ends == (failed,)
     assert over.summary.startswith("over after 10 min: ")
-
-
-@pytest.mark.parametrize("kind", sorted({*OPENS, *ENDS}))
-def test_every_event_that_matters_is_one_that_the_controller_writes(kind: str) -> None:
-    assert kind in event_kinds()
 
 
 def test_strangers_text_is_one_harmless_line_of_bounded_length() -> None:
