@@ -80,3 +80,20 @@ def test_scripts_are_sound_shell(script: str) -> None:
     assert subprocess.run(["sh", "-n", path], check=False).returncode == 0
     if shutil.which("shellcheck"):
         assert subprocess.run(["shellcheck", path], check=False).returncode == 0
+
+
+def test_what_the_package_of_nix_replaces_in_units_is_there_to_be_replaced() -> None:
+    text = (DEPLOY / "nixos/package.nix").read_text(encoding="utf-8")
+    unit = (DEPLOY / "systemd/reconciler.service").read_text(encoding="utf-8")
+    replaced = re.findall(r"--replace-fail (\S+) ", text)
+    assert len(replaced) == 3
+    assert [word for word in replaced if word not in unit] == []
+
+
+def test_the_package_of_nix_has_every_library() -> None:
+    text = (DEPLOY / "nixos/package.nix").read_text(encoding="utf-8")
+    listed = re.search(r"dependencies = with python3Packages; \[(.*?)\]", text, re.DOTALL)
+    assert listed
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = {re.split(r"[<>=~!\[ ]", one)[0] for one in project["project"]["dependencies"]}
+    assert set(listed[1].split()) == wanted
