@@ -9,7 +9,7 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 
 python=${PYTHON:-python3}
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
-needs="flock kill qemu-system-x86_64 mkfs.erofs mkfs.ext4 cpio zstd"
+needs="flock kill qemu-system-x86_64 mkfs.erofs mkfs.ext4 lz4 zstd"
 units="reconciler.service reconciler.socket microvms.slice"
 umask 022
 
@@ -86,6 +86,7 @@ go() {
     systemctl start microvms.slice reconciler.socket
     systemctl restart reconciler.service
     echo "the daemon runs; what it keeps is said in /etc/reconciler/config.toml"
+    reconciler doctor || true # the kernel and busybox of guests take apt and dpkg, wherever this runs
 }
 
 remove() {

@@ -48,7 +48,8 @@ spec:
   update: {stopTimeout: 10s}
 """
 LOCAL = "#!/bin/sh\nset -e\ndate >>/var/lib/app/starts\nexec httpd -p 80 -h /www\n"
-BOOT_ID = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\ncat /proc/sys/kernel/random/boot_id\n"
+TELL = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\ncat %s\n"
+TOLD = {"boot": "/proc/sys/kernel/random/boot_id", "uptime": "/proc/uptime"}
 
 
 class Host:
@@ -90,7 +91,8 @@ class Host:
             text = MANIFEST % {"name": name, "port": self.ports[name]}
             self.repository.write(f"{name}.yaml", text)
         self.repository.write("web/etc/rc.local", LOCAL, 0o755)
-        self.repository.write("web/www/cgi-bin/boot", BOOT_ID, 0o755)
+        for name, path in TOLD.items():
+            self.repository.write(f"web/www/cgi-bin/{name}", TELL % path, 0o755)
         self.repository.write("web/www/index.html", page)
         if healthz:
             self.repository.write("web/www/healthz", healthz)
@@ -134,6 +136,10 @@ class Host:
     def boot_ids(self) -> dict[str, str]:
         """Of the guests, as they say themselves."""
         return {name: self.ask(name, "/cgi-bin/boot") for name in NAMES}
+
+    def uptimes(self) -> dict[str, float]:
+        """Seconds, as the guests say themselves."""
+        return {name: float(self.ask(name, "/cgi-bin/uptime").split()[0]) for name in NAMES}
 
     def daemon_pid(self) -> int:
         return int(self.container.show("reconciler.service", "MainPID")["MainPID"])

@@ -14,7 +14,18 @@ from pydantic import BaseModel
 from reconciler.cli.app import MODULES
 from reconciler.cli.exits import ExitCode
 from reconciler.config import Config, NotificationConfig
-from reconciler.errors import DeliveryError, LedgerError, LedgerTooNew, LedgerUnwritable
+from reconciler.errors import (
+    BuildFailed,
+    BuildUnavailable,
+    DeliveryError,
+    DriverError,
+    GuestConflict,
+    ImageError,
+    LedgerError,
+    LedgerTooNew,
+    LedgerUnwritable,
+    SupervisorError,
+)
 from reconciler.ledger.recovery import ERRNO_KINDS, KINDS
 from reconciler.model.observed import Outcome
 from reconciler.model.plan import WaitKind
@@ -132,13 +143,29 @@ def wait_kinds() -> set[str]:
 def given_kinds(folder: str) -> set[str]:
     """What errors of a folder say as `kind=`."""
     return {
-        keyword.value.value
+        word.value
         for call in calls(folder)
         for keyword in call.keywords
         if keyword.arg == "kind"
-        and isinstance(keyword.value, ast.Constant)
-        and isinstance(keyword.value.value, str)
+        for word in choices(keyword.value)
+        if isinstance(word, ast.Constant) and isinstance(word.value, str)
     }
+
+
+def choices(value: ast.expr) -> list[ast.expr]:
+    return [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
+
+
+def trouble_kinds() -> set[str]:
+    """Of errors about guests and images: those that are named, and those that a class has."""
+    classes = (BuildFailed, BuildUnavailable, DriverError, GuestConflict, ImageError)
+    kinds = {error.default_kind for error in classes}
+    for folder in ("supervisor", "vmm", "image"):
+        kinds |= given_kinds(folder)
+    for call in calls("engine"):
+        if name_of(call) == SupervisorError.__name__:
+            kinds |= {ast.literal_eval(k.value) for k in call.keywords if k.arg == "kind"}
+    return kinds
 
 
 def ledger_kinds() -> set[str]:
@@ -167,6 +194,10 @@ def test_every_kind_of_event_is_explained() -> None:
 
 def test_every_trouble_with_a_source_is_explained() -> None:
     assert set(rows("## When the source cannot be read")) == set(HINTS) | given_kinds("source")
+
+
+def test_every_trouble_with_a_guest_or_an_image_is_explained() -> None:
+    assert set(rows("## When a guest or an image cannot be made")) == trouble_kinds()
 
 
 def test_every_trouble_with_the_ledger_is_explained() -> None:
