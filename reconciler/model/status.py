@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.model.health import ProbeResult
-from reconciler.model.names import Digest, GenerationNumber, GroupName, VMName
+from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
 
 VMState = Literal["running", "stopped", "starting", "stopping", "failed", "unknown"]
 SyncState = Literal["synced", "out-of-sync", "blocked", "suspended", "unknown"]
@@ -62,6 +62,8 @@ class VMStatus:
     """The newest answer of its checks."""
     unasked: bool = False
     """It served, and this daemon has not asked it yet: its health is not known."""
+    revision: Revision | None = None
+    """Of which the generation that runs was made."""
     suspended: bool = False
     blocked: int = 0
     """Condemned digests that are remembered."""

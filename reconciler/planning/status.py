@@ -127,6 +127,7 @@ def _vm(
         started_wall=now.wall - (now.boot - guest.process.started_boot) if guest else None,
         probe=guest.health.detail if guest and guest.health.last else "",
         unasked=unasked,
+        revision=running.revision if running else None,
         suspended=suspended,
         blocked=len(vm.blocked),
         restarts=vm.restarts,

@@ -19,7 +19,12 @@ from tests.wait import wait_until
 START = 30.0
 ANSWER = 20.0
 END = 10.0
-PROGRAM = next(filter(shutil.which, ("chromium", "chromium-browser", "google-chrome")), None)
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+PROGRAM = next(filter(shutil.which, NAMES), None)
+CODES: dict[str, dict[str, Any]] = {
+    "Tab": {"code": "Tab", "windowsVirtualKeyCode": 9},
+    "Enter": {"code": "Enter", "windowsVirtualKeyCode": 13},
+}
 LISTENING = re.compile(r"DevTools listening on (ws://\S+)")
 
 
@@ -70,7 +75,9 @@ class Browser:
         self.ask("Emulation.setEmulatedMedia", features=[scheme])
 
     def value(self, expression: str) -> Any:
-        answer = self.ask("Runtime.evaluate", expression=expression, returnByValue=True)
+        answer = self.ask(
+            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
+        )
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
 
@@ -79,9 +86,22 @@ class Browser:
         return str(found)
 
     def press(self, key: str) -> None:
+        code = CODES.get(key, {})
         for kind in ("keyDown", "keyUp"):
-            text = {"text": key} if len(key) == 1 and kind == "keyDown" else {}
-            self.ask("Input.dispatchKeyEvent", type=kind, key=key, **text)
+            letter = "\r" if key == "Enter" else key
+            text = {"text": letter} if len(letter) == 1 and kind == "keyDown" else {}
+            self.ask("Input.dispatchKeyEvent", type=kind, key=key, **text, **code)
+
+    def write(self, text: str) -> None:
+        """Into what has the focus, as from a keyboard."""
+        self.ask("Input.insertText", text=text)
+
+    def focused(self) -> str:
+        return str(self.value("document.activeElement.innerText || document.activeElement.name"))
+
+    def fits(self) -> bool:
+        """Nothing is wider than the window."""
+        return bool(self.value("document.documentElement.scrollWidth <= innerWidth"))
 
     def picture(self, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -16,11 +16,26 @@ from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.record import Event
 from reconciler.model.status import FleetStatus, GroupStatus, VMStatus, WaitStatus
 
-COLUMNS = ("VM", "State", "Health", "Sync", "Runs", "Wants", "Last good", "Since", "Why")
+COLUMNS = (
+    "VM",
+    "State",
+    "Health",
+    "Sync",
+    "Runs",
+    "Wants",
+    "Last good",
+    "Revision",
+    "Since",
+    "Why",
+)
 TITLES = {
     "Runs": "The generation that runs",
     "Wants": "The generation that the repository wants",
     "Last good": "The generation that a rollback goes to",
+}
+OTHER_TITLES = {
+    "Revision": "The commit of which the generation that runs was made",
+    "Since": "When the guest was started",
 }
 MOST_PROBLEMS = 20
 PAGE = 100
@@ -124,6 +139,7 @@ def _summary(status: FleetStatus) -> Html:
     )
     return h(
         "section",
+        h("h1", "Fleet", class_="hidden"),
         h("ul", *numbers, class_="numbers"),
         h("p", "Revision ", short(revision.observed), ", ", applied, "."),
         id="summary", aria_label="Summary",
@@ -177,7 +193,10 @@ def _search(wanted: str, shown: int, all_of_them: int) -> Html:
 
 
 def _section(name: str, head: Html, rows: Sequence[Html]) -> Html:
-    heads = [h("th", column, scope="col", title=TITLES.get(column)) for column in COLUMNS]
+    heads = [
+        h("th", column, scope="col", title={**TITLES, **OTHER_TITLES}.get(column))
+        for column in COLUMNS
+    ]
     table = h(
         "table",
         h("caption", f"VMs of {name}" if name else "VMs without a group", class_="hidden"),
@@ -222,6 +241,7 @@ def row(vm: VMStatus) -> Html:
         health(vm),
         badge(vm.sync),
         *(generation(number) for number in numbers),
+        short(vm.revision),
         moment(vm.started_wall),
         h("span", vm.why, class_="why"),
     )

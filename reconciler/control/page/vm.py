@@ -63,13 +63,12 @@ def _now(vm: VMStatus) -> Html:
 
 def _facts(vm: VMStatus, record: VMRecord | None) -> Html:
     numbers = vm.generation
-    running = record.generation(numbers.running) if record and numbers.running else None
     group = h("a", vm.group, href=f"/group/{quote(vm.group)}") if vm.group else "none"
     facts: list[tuple[str, Html | str]] = [
         ("Runs generation", generation(numbers.running)),
         ("Wants generation", generation(numbers.desired)),
         ("Last good", generation(numbers.last_good)),
-        ("Of revision", short(running.revision if running else None)),
+        ("Of revision", short(vm.revision)),
         ("Newest answer of its checks", vm.probe or "not asked"),
         ("Guest started", moment(vm.started_wall)),
         ("Group", group),

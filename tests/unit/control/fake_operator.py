@@ -67,6 +67,7 @@ def vm(name: str, **changes: object) -> VMStatus:
         digest=Digest("9c56cc51" * 8),
         started_wall=WALL - 5000,
         probe="GET :8080/healthz -> 200",
+        revision=OLD,
         restarts=(("rollout", 2), ("crash", 1)),
         ports=(8080,),
     )
