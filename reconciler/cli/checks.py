@@ -194,9 +194,12 @@ def check_sink(sink: NotificationConfig) -> Finding:
     from reconciler.notify.trial import missing_secrets  # noqa: PLC0415 - most hosts have no sink
 
     name = f"notify {sink.name}"
-    if troubles := missing_secrets(sink):
+    if missing := missing_secrets(sink):
+        result: Result = "failed" if any(one.sure for one in missing) else "warning"
         remedy = "write it there, readable for the daemon alone"
-        return Finding(name, "failed", "; ".join(troubles), remedy)
+        if result == "warning":
+            remedy += "; to be sure, ask as the daemon's user while it runs"
+        return Finding(name, result, "; ".join(one.words for one in missing), remedy)
     detail = f"{sink.type}, from {sink.severity} on; try it with `reconciler notify {sink.name}`"
     return Finding(name, "ok", detail)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import DeliveryError
@@ -18,6 +19,25 @@ def place_of(name: str) -> Path:
     if "/" in name:
         return Path(name)
     return Path(os.environ.get(GIVEN) or OF_THE_SERVICE) / name
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """A secret that this process cannot read."""
+
+    words: str
+    sure: bool
+    """Whether the daemon cannot either: it has credentials of its own, and may be another user."""
+
+
+def look_for(name: str) -> Missing | None:
+    try:
+        read_secret(name)
+    except DeliveryError as error:
+        place = place_of(name)
+        sure = "/" in name or place.parent.is_dir()
+        return Missing(str(error), sure and not isinstance(error.__cause__, PermissionError))
+    return None
 
 
 def read_secret(name: str) -> str:

@@ -11,7 +11,7 @@ from reconciler.errors import DeliveryError
 from reconciler.model.record import Event
 from reconciler.notify.courier import DEADLINE
 from reconciler.notify.message import Message, id_of
-from reconciler.notify.secrets import read_secret
+from reconciler.notify.secrets import Missing, look_for
 from reconciler.notify.sinks import open_sink
 
 
@@ -36,15 +36,9 @@ def trial_message(wall: float) -> Message:
     return Message(name, 0, "notice", "test", "info", words, wall, host)
 
 
-def missing_secrets(config: NotificationConfig) -> list[str]:
-    """What is wrong with the files that an entry names; empty when all can be read."""
+def missing_secrets(config: NotificationConfig) -> list[Missing]:
+    """What cannot be read of the files that an entry names."""
     files = [config.password_file] if isinstance(config, EmailConfig) else [config.url_file]
     if isinstance(config, WebhookConfig):
         files.append(config.secret_file)
-    found = []
-    for name in filter(None, files):
-        try:
-            read_secret(name)
-        except DeliveryError as error:
-            found.append(str(error))
-    return found
+    return [missing for name in files if name and (missing := look_for(name)) is not None]

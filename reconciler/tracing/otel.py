@@ -32,10 +32,10 @@ from opentelemetry.trace import (
 from reconciler.clock import Clock
 from reconciler.spans import trace_of
 
-DEADLINE = 5
-"""Seconds for one export."""
-MOST_WAITING = 2048
-"""Spans; past them new ones are dropped, as traces are a convenience."""
+DEADLINE = 3
+"""Seconds for one export. A daemon that ends waits for the one under way and one more."""
+MOST_WAITING = 512
+"""Spans, as many as one export takes; past them new ones are dropped: traces are a convenience."""
 LONGEST_ERROR = 200
 ENDED_KEPT = 100
 NANO = 1_000_000_000
@@ -70,7 +70,8 @@ class OtelTracer:
         )
         self._provider.add_span_processor(
             BatchSpanProcessor(
-                exporter, max_queue_size=MOST_WAITING, schedule_delay_millis=1000,
+                exporter, max_queue_size=MOST_WAITING, max_export_batch_size=MOST_WAITING,
+                schedule_delay_millis=1000,
                 export_timeout_millis=DEADLINE * 1000,
             )
         )  # fmt: skip
@@ -103,7 +104,7 @@ class OtelTracer:
             self._ids.root = None
 
     def close(self) -> None:
-        """Send what waits, within the deadline of an export."""
+        """Send what waits, within the deadlines of two exports."""
         self._provider.shutdown()
 
     def _send(

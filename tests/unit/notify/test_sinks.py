@@ -17,6 +17,7 @@ from reconciler.model.record import Event
 from reconciler.notify.bodies import SIGNATURE, TIMESTAMP
 from reconciler.notify.digest import Digest
 from reconciler.notify.message import Message
+from reconciler.notify.secrets import Missing
 from reconciler.notify.sinks import open_sink
 from reconciler.notify.trial import missing_secrets, send_to
 from tests.fakes.clock import FakeClock
@@ -140,9 +141,8 @@ async def test_a_secret_is_read_anew_and_may_be_a_credential_of_the_service(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     async with http_receiver() as receiver:
         config = sink(type="slack", url_file="git_slack")
-        assert missing_secrets(config) == [
-            f"secret {tmp_path}/git_slack: No such file or directory"
-        ]
+        words = f"secret {tmp_path}/git_slack: No such file or directory"
+        assert missing_secrets(config) == [Missing(words, sure=True)]
         with pytest.raises(DeliveryError, match="git_slack"):
             await deliver(config, a_story()[0])
         (tmp_path / "git_slack").write_text(f"{receiver.url}\n")
@@ -236,6 +236,17 @@ async def test_a_mail_server_may_refuse_for_good_or_for_now(
         with pytest.raises(DeliveryError) as caught:
             await deliver(mail(port, tls="none"), a_story()[0])
     assert caught.value.kind == kind
+
+
+def test_a_secret_of_the_service_is_not_called_missing_before_the_service_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "none"))
+    of_the_service, of_the_host = (
+        sink(type="slack", url_file=name) for name in ("git_slack", str(tmp_path / "slack"))
+    )
+    assert [one.sure for one in missing_secrets(of_the_service)] == [False]
+    assert [one.sure for one in missing_secrets(of_the_host)] == [True]
 
 
 async def test_a_person_can_try_a_sink() -> None:

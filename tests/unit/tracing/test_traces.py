@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +20,7 @@ from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig, parse_c
 from reconciler.errors import ConfigError, ManifestErrors
 from reconciler.source.gitsource import GitSource
 from reconciler.spans import UNTRACED, Tracer
-from reconciler.tracing.otel import OtelTracer, over_http
+from reconciler.tracing.otel import DEADLINE, OtelTracer, over_http
 from tests.unit.source.repositories import Repository, vm as manifest
 from tests.unit.tracing.collector import Collector, collecting
 from tests.world import World, state, vm
@@ -164,6 +166,16 @@ def test_spans_reach_a_collector_over_http(collector: Collector) -> None:
     tracer.commit_ended("a" * 40, SystemClock().now().wall - 2, "overtaken")
     tracer.close()
     assert [span.name for span in collector.spans] == ["fetch", "commit"]
+
+
+def test_a_collector_that_never_answers_holds_up_the_end_for_two_exports_at_most() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        tracer = OtelTracer(over_http(endpoint(silent.getsockname()[1])), SystemClock(), "1.2.3")
+        for _ in range(2000):
+            tracer.span("a" * 40, "fetch", 1.0)
+        began = time.monotonic()
+        tracer.close()
+        assert time.monotonic() - began < 3 * DEADLINE
 
 
 def test_what_is_no_commit_has_no_trace_and_no_error() -> None:
