@@ -111,12 +111,13 @@ class Digest:
         return message
 
     def _ended_by(self, event: Event) -> list[Key]:
-        conditions, mine = ENDS.get(event.kind, ()), event.vm or event.group or ""
-        return [
-            (condition, subject)
-            for condition, subject in self._open
-            if condition in conditions and (condition in OF_THE_HOST or subject == mine)
-        ]
+        mine, ended = event.vm or event.group or "", []
+        for condition in ENDS.get(event.kind, ()):
+            if condition in OF_THE_HOST:
+                ended += [key for key in self._open if key[0] == condition]
+            elif (condition, mine) in self._open:
+                ended.append((condition, mine))
+        return ended
 
     def _resolved(self, event: Event, ended: tuple[Message, ...]) -> Message:
         lasted = for_so_long(event.wall - min(message.wall for message in ended))
