@@ -20,7 +20,7 @@ from reconciler.planning.preflight import (
 )
 from reconciler.planning.renames import make_way, move_folder
 from reconciler.planning.rollout import Budget
-from reconciler.planning.steps import create, in_trouble, start, stop
+from reconciler.planning.steps import create, in_trouble, start, stop, write
 from reconciler.planning.targets import Target, choose, fallback
 
 
@@ -146,6 +146,10 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
         create(draft, standing, spec)
         return
     if any(in_trouble(draft, standing, kind) for kind in ("create", "stop", "snapshot")):
+        return
+    if draft.trouble(f"create/{standing.name}") is not None:
+        # Its folder could not be written: nothing is stopped for it before that is done.
+        write(draft, standing, target.generation)
         return
     running = record.generation(standing.running) if standing.running is not None else None
     overtaken = running is not None and running.verdict == "trial"

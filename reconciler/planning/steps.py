@@ -33,15 +33,21 @@ def create(draft: Draft, standing: Standing, spec: VMSpec) -> None:
     )
     standing.record = record.with_generation(generation)
     draft.clear_trouble(f"snapshot/{standing.name}")
+    why = write(draft, standing, generation)
+    draft.event(
+        "generation-created", f"{standing.name}: {why}", standing, generation=generation.number
+    )
+
+
+def write(draft: Draft, standing: Standing, generation: Generation) -> str:
+    """Write a generation's folder; returns why, in words."""
     machine = machine_of(
         generation, instance_id(standing.name, generation, draft.now), draft.observed.host,
         draft.policy.state_dir,
     )  # fmt: skip
     why = f"generation {generation.number} of revision {generation.revision[:8]}"
     draft.do(standing, CreateGeneration(standing.name, generation, machine, why))
-    draft.event(
-        "generation-created", f"{standing.name}: {why}", standing, generation=generation.number
-    )
+    return why
 
 
 def start(draft: Draft, standing: Standing, generation: Generation) -> None:

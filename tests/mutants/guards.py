@@ -262,6 +262,13 @@ MUTANTS = (
         "        facts =",
     ),
     Mutant(
+        "a guest is stopped for a generation whose folder could not be written",
+        "reconciler/planning/moves.py",
+        'if draft.trouble(f"create/{standing.name}") is not None:',
+        'if draft.trouble(f"create/{standing.name}") is draft:',
+        ("tests/scenario/test_preflight.py",),
+    ),
+    Mutant(
         "what a failed write may have begun is not settled",
         "reconciler/engine/execute.py",
         "self._unbegun = tuple(EndIntent(name",
