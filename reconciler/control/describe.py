@@ -19,6 +19,7 @@ from reconciler.model.plan import (
     Action,
     BuildKernel,
     BuildLayer,
+    CancelBuild,
     Collect,
     CreateGeneration,
     DropGenerations,
@@ -72,6 +73,8 @@ def step(action: Action) -> Step:
             return Step("build-layer", action.spec.title, action.why)
         case BuildKernel():
             return Step("build-kernel", action.spec.name, action.why)
+        case CancelBuild():
+            return Step("cancel-build", action.key[:12], action.why)
         case CreateGeneration():
             number = action.generation.number
             return Step("create-generation", action.vm, action.why, number)

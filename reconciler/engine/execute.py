@@ -16,6 +16,7 @@ from reconciler.model.plan import (
     Action,
     BuildKernel,
     BuildLayer,
+    CancelBuild,
     Collect,
     CreateGeneration,
     DropGenerations,
@@ -108,6 +109,8 @@ class Executor:
                 workers.build("build-layer", spec.key, intent, work)
             case BuildKernel(kernel):
                 workers.build("build-kernel", kernel.key, intent, ports.images.build_kernel(kernel))
+            case CancelBuild(key):
+                workers.cancel(key, intent)
             case Collect(pinned):
                 workers.build("collect", STORE, intent, ports.images.collect(pinned))
             case ForgetGuest(_, instance):
@@ -193,6 +196,8 @@ def describe(action: Action) -> tuple[str, str]:
             return "build-layer", spec.key
         case BuildKernel(kernel):
             return "build-kernel", kernel.key
+        case CancelBuild(key):
+            return "cancel-build", key
         case Collect():
             return "collect", STORE
         case ForgetGuest(vm):

@@ -46,6 +46,7 @@ class Observer:
             host=facts,
             busy=self._workers.busy(),
             building=self._workers.building(),
+            ending=self._workers.ending(),
             outcomes=self._workers.outcomes(),
             conflicts={c.vm: c for c in ports.supervisor.conflicts()},
         )

@@ -26,6 +26,7 @@ class Workers:
         self._wake = wake
         self._busy: dict[VMName, Operation] = {}
         self._building: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcomes: list[Outcome] = []
         self._ended: list[EndIntent] = []
@@ -35,6 +36,10 @@ class Workers:
 
     def building(self) -> frozenset[str]:
         return frozenset(self._building)
+
+    def ending(self) -> frozenset[str]:
+        """Builds that were cancelled and have not ended yet."""
+        return frozenset(self._ending)
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """How actions ended that no durable pass has seen yet."""
@@ -70,12 +75,25 @@ class Workers:
         async def run() -> None:
             try:
                 self._finish(await self._attempt(kind, key, work), intent)
+            except asyncio.CancelledError:
+                if key not in self._ending:
+                    raise
+                self._ended.append(EndIntent(intent, "cancelled"))
             finally:
+                self._ending.discard(key)
                 self._building.pop(key, None)
                 self._wake()
 
         self._building[key] = task = asyncio.create_task(run())
         self._track(task)
+
+    def cancel(self, key: str, intent: str) -> None:
+        """Have a build end that nobody needs any more; it is `building` until it has."""
+        task = self._building.get(key)
+        if task is not None:
+            self._ending.add(key)
+            task.cancel()
+        self._ended.append(EndIntent(intent, "done"))
 
     def aside(self, intent: str, work: Coroutine[Any, Any, object]) -> None:
         """Run something small that stands in nobody's way; its failure is logged and tried again."""

@@ -144,6 +144,8 @@ class Observed:
     host: HostFacts
     busy: Mapping[VMName, Operation] = field(default_factory=dict)
     building: frozenset[str] = frozenset()
+    ending: frozenset[str] = frozenset()
+    """Those of them that were cancelled and have not ended yet."""
     outcomes: tuple[Outcome, ...] = ()
     conflicts: Mapping[VMName, Conflict] = field(default_factory=dict)
     found: Mapping[InstanceId, Generation] = field(default_factory=dict)

@@ -46,6 +46,14 @@ class BuildKernel:
 
 
 @dataclass(frozen=True, slots=True)
+class CancelBuild:
+    """A build under way ends, and leaves nothing: that is neither its success nor its failure."""
+
+    key: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
 class CreateGeneration:
     """Write the generation's folder; the record has the generation already."""
 
@@ -199,6 +207,7 @@ class Note:
 Action = (
     BuildLayer
     | BuildKernel
+    | CancelBuild
     | CreateGeneration
     | StartGuest
     | StartBeside

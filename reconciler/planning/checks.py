@@ -14,6 +14,7 @@ from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import Guest, Observed, OperationKind
 from reconciler.model.plan import (
+    CancelBuild,
     Collect,
     CreateGeneration,
     HandOver,
@@ -73,6 +74,8 @@ class _Linter:
                     yield from self._move(action)
                 case RemoveVM():
                     yield from self._remove(action)
+                case CancelBuild(key) if self._wanted(key):
+                    yield Violation(13, key[:12], "a build that is wanted is cancelled")
                 case Collect():
                     yield from self._collect(action)
                 case _:
@@ -209,6 +212,12 @@ class _Linter:
         if spec.moved_from is not None and spec.moved_from in self.record.vms:
             return spec.moved_from
         return next((r.name for r in self.record.vms.values() if r.formerly == name), name)
+
+    def _wanted(self, key: str) -> bool:
+        return self.desired is None or any(
+            key == spec.kernel.key or any(key == layer.key for layer in spec.layers)
+            for spec in self.desired.vms.values()
+        )
 
     def _collect(self, action: Collect) -> Iterator[Violation]:
         for vm, record in {**self.record.vms, **self.after}.items():

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from reconciler.model.change import PutVM
-from reconciler.model.desired import VMSpec
+from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.image import KernelSpec, LayerSpec
 from reconciler.model.names import VMName
 from reconciler.model.plan import (
     STORE,
     BuildKernel,
     BuildLayer,
+    CancelBuild,
     Collect,
     Plan,
     StartGuest,
@@ -92,6 +93,29 @@ def stood_on(decided: Plan, record: Record) -> frozenset[str]:
     return frozenset(key for vm in known if vm for g in vm.generations for key in g.spec.image_keys)
 
 
+def cancel(draft: Draft) -> None:
+    """A build of what nobody names any more, as after a newer commit, ends: others want its place.
+
+    One that some VM still wants, or may go back to, goes on.
+    """
+    observed = draft.observed
+    running = observed.building - observed.ending - {STORE}
+    if draft.desired is None or not running:
+        return
+    for key in sorted(running - _named(draft, draft.desired)):
+        draft.actions.append(CancelBuild(key, "nobody wants it any more"))
+        draft.event("build-cancelled", f"the build of {key[:12]} ends: nobody wants it any more")
+
+
+def _named(draft: Draft, desired: DesiredState) -> set[str]:
+    """Images that a generation or a desired VM names."""
+    found: set[str] = set()
+    specs = [g.spec for standing in draft.standings.values() for g in standing.record.generations]
+    for spec in (*specs, *desired.vms.values()):
+        found.update(spec.image_keys)
+    return found
+
+
 def collect(draft: Draft) -> None:
     """Images that no generation and no desired VM names may go, when nothing else is going on.
 
@@ -101,10 +125,7 @@ def collect(draft: Draft) -> None:
     awaited = STORE in observed.building if draft.disk_full else bool(observed.building)
     if awaited or draft.desired is None or draft.trouble(f"collect/{STORE}") is not None:
         return
-    pinned: set[str] = set()
-    specs = [g.spec for standing in draft.standings.values() for g in standing.record.generations]
-    for spec in (*specs, *draft.desired.vms.values()):
-        pinned.update(spec.image_keys)
+    pinned = _named(draft, draft.desired)
     garbage = (observed.layers | observed.kernels) - pinned
     if garbage:
         draft.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nobody pins"))

@@ -25,7 +25,7 @@ from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.handover import absorb_handovers, finish
 from reconciler.planning.health import probe_plan, redirected
 from reconciler.planning.holds import lift_holds, sent_back, watch_progress
-from reconciler.planning.images import Needs, collect
+from reconciler.planning.images import Needs, cancel, collect
 from reconciler.planning.moves import move_one
 from reconciler.planning.policy import Policy
 from reconciler.planning.preflight import (
@@ -77,6 +77,7 @@ def plan(
     _watch(draft)
     watch_progress(draft)
     _applied(draft)
+    cancel(draft)
     collect(draft)
     return draft.finish()
 

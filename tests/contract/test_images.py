@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +13,9 @@ from reconciler.clock import SystemClock
 from reconciler.engine.ports import Images
 from reconciler.image.store import ImageStore
 from reconciler.model.image import LayerSpec, TreeSource
+from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeImages, Faults
-from tests.unit.image.trees import Repository
+from tests.unit.image.trees import TREE, Repository
 
 
 @dataclass
@@ -22,6 +24,10 @@ class Store:
     repository: Repository
     lose: Callable[[str], object]
     """Somebody removes an image, and tells nobody."""
+    slow: Callable[[], LayerSpec]
+    """A layer whose build takes its time."""
+    made_of: Callable[[], list[str]]
+    """Files of builds that are under way, or were left behind."""
 
     def layer(self, content: str = "1") -> LayerSpec:
         return LayerSpec.of(TreeSource(self.repository.tree({"file": content}), "./app"), "erofs")
@@ -37,12 +43,26 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     repository = Repository(tmp_path / "repository.git")
     if request.param == "fake":
         fake = FakeImages(Faults(FakeClock()))
-        yield Store(fake, repository, fake.lose)
+        large = LayerSpec.of(TreeSource("9" * 40, "./large"), "erofs")
+        fake.slow = lambda key: 900.0 if key == large.key else 0.0
+        yield Store(fake, repository, fake.lose, lambda: large, lambda: sorted(fake.under_way))
         return
-    real = ImageStore(tmp_path / "state", SystemClock())
+    real, layers = ImageStore(tmp_path / "state", SystemClock()), tmp_path / "state/layers"
     await real.open()
-    yield Store(real, repository, lambda key: (tmp_path / "state/layers" / key / "image").unlink())
+    yield Store(
+        real, repository, lambda key: (layers / key / "image").unlink(),
+        lambda: LayerSpec.of(TreeSource(large_tree(repository), "./large"), "erofs"),
+        lambda: sorted(path.name for path in layers.glob(".new-*/content/0")),
+    )  # fmt: skip
     await real.close()
+
+
+def large_tree(repository: Repository) -> str:
+    """83,521 folders: seconds to stage."""
+    tree = repository.tree({"a": "1"})
+    for _ in range(4):
+        tree = repository.raw_tree(*((TREE, b"%d" % n, tree) for n in range(17)))
+    return tree
 
 
 async def test_what_was_built_is_there_until_it_is_collected(store: Store) -> None:
@@ -81,3 +101,29 @@ async def test_a_build_finds_what_was_taken_away_though_nobody_looked(store: Sto
     await store.images.build_layer(spec, store.repository.path)
     assert await store.images.look() == frozenset()
     assert store.images.layers() == {spec.key}
+
+
+async def test_a_cancelled_build_ends_at_once_leaves_nothing_and_can_be_made_again(
+    store: Store,
+) -> None:
+    spec = store.slow()
+    build = asyncio.create_task(store.images.build_layer(spec, store.repository.path))
+    await eventually(store.made_of)
+    build.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await build
+    assert store.made_of() == []
+    assert store.images.layers() == frozenset()
+    other = await store.built("other")
+    assert store.images.layers() == {other.key}
+
+
+async def test_a_build_for_which_another_waits_goes_on_when_one_is_cancelled(store: Store) -> None:
+    spec = store.layer("shared")
+    one, other = (
+        asyncio.create_task(store.images.build_layer(spec, store.repository.path)) for _ in "ab"
+    )
+    await asyncio.sleep(0)
+    one.cancel()
+    await other
+    assert spec.key in store.images.layers()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
@@ -10,7 +12,7 @@ from reconciler.model.names import (
     KernelKey,
     LayerKey,
 )
-from tests.fakes.faults import Faults
+from tests.fakes.faults import Fault, Faults
 
 
 class FakeImages:
@@ -23,6 +25,10 @@ class FakeImages:
         self.lost: set[str] = set()
         self.bad: set[str] = set()
         self.flaky: set[str] = set()
+        self.slow: Callable[[str], float] = lambda _key: 0.0
+        """Seconds that the build of a key takes."""
+        self.under_way: list[str] = []
+        self.cancelled: list[str] = []
         self.built: list[str] = []
         self.collected: list[str] = []
 
@@ -47,18 +53,31 @@ class FakeImages:
         return gone
 
     async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
-        fault = await self.faults.before("build")
+        fault = await self._take_time(spec.key)
         image = self._build(spec.key)
         self._layers.add(spec.key)
         self.faults.after("build", fault)
         return image
 
     async def build_kernel(self, spec: KernelSpec) -> BuiltImage:
-        fault = await self.faults.before("build")
+        fault = await self._take_time(spec.key)
         image = self._build(spec.key)
         self._kernels.add(spec.key)
         self.faults.after("build", fault)
         return image
+
+    async def _take_time(self, key: str) -> Fault | None:
+        self.under_way.append(key)
+        try:
+            fault = await self.faults.before("build")
+            if (seconds := self.slow(key)) > 0:
+                await self.faults.clock.sleep(seconds)
+        except asyncio.CancelledError:
+            self.cancelled.append(key)
+            raise
+        finally:
+            self.under_way.remove(key)
+        return fault
 
     def _build(self, key: str) -> BuiltImage:
         if key in self.bad:

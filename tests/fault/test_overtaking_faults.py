@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
@@ -102,3 +104,74 @@ async def test_row_51_a_revert_of_what_is_still_on_trial_goes_back_at_once() -> 
     assert world.clock.now().boot - began < 1.0, "it does not wait for the trial to fail"
     await world.settle()
     assert world.record("web").blocked == ()
+
+
+def keys(*specs: VMSpec) -> list[str]:
+    return [spec.layers[0].key for spec in specs]
+
+
+async def test_row_51_a_build_that_a_newer_commit_does_not_want_is_cancelled_and_nobody_failed() -> (
+    None
+):
+    world = await settled(state(vm("web"), vm("db")))
+    world.images.slow = lambda key: 900.0 if key in keys(vm("web", "v2")) else 0.0
+    await world.push(state(vm("web", "v2"), vm("db")))
+    await run_for(world, 10.0)
+    await world.push(state(vm("web", "v3"), vm("db")))
+    await world.settle(60.0)
+    assert world.images.cancelled == keys(vm("web", "v2"))
+    assert world.hypervisor.running() == {"web": 2, "db": 1}
+    assert world.record("web").blocked == ()
+    assert world.durable.record().builds == {}, "no trouble is remembered"
+    assert not world.events("build-layer-failed")
+    assert len(world.events("build-cancelled")) == 1
+    assert set(world.ledger.intents) == set(world.ledger.ends)
+    assert "cancelled" in world.ledger.ends.values()
+
+
+async def test_row_51_a_build_that_another_vm_wants_too_goes_on() -> None:
+    shared = vm("web", "v2")
+    other = replace(vm("db", "v2"), layers=shared.layers)
+    other = replace(other, digest=other.compute_digest())
+    world = await settled(state(vm("web"), vm("db")))
+    world.images.slow = lambda key: 30.0 if key in keys(shared) else 0.0
+    await world.push(state(shared, other))
+    await run_for(world, 10.0)
+    await world.push(state(vm("web", "v3"), other))
+    await world.settle(120.0)
+    assert world.images.cancelled == []
+    assert world.images.built.count(keys(shared)[0]) == 1
+    assert world.hypervisor.running() == {"web": 2, "db": 2}
+
+
+async def test_row_51_a_cancelled_build_that_is_wanted_again_is_made_again() -> None:
+    world = await settled(state(vm("web")))
+    world.images.slow = lambda key: 30.0 if key in keys(vm("web", "v2")) else 0.0
+    await world.push(state(vm("web", "v2")))
+    await run_for(world, 5.0)
+    await world.push(state(vm("web")))
+    await run_for(world, 5.0)
+    await world.push(state(vm("web", "v2")))
+    await world.settle(120.0)
+    assert world.hypervisor.running() == {"web": 2}
+    assert world.images.cancelled == keys(vm("web", "v2"))
+
+
+async def test_row_51_cancelled_builds_give_their_place_to_others_at_once() -> None:
+    world = await settled(state(vm("web"), vm("db")))
+    world.images.slow = lambda key: 900.0 if key in keys(vm("web", "v2"), vm("db", "v2")) else 0.0
+    await world.push(state(vm("web", "v2"), vm("db", "v2")))
+    await run_for(world, 5.0)
+    await world.push(state(vm("web", "v3"), vm("db", "v3")))
+    await run_for(world, 15.0)
+    assert world.hypervisor.running() == {"web": 2, "db": 2}, "max_builds is 2"
+
+
+async def test_row_51_without_a_revision_no_build_is_cancelled() -> None:
+    world = await settled(state(vm("web")))
+    world.images.slow = lambda key: 20.0 if key in keys(vm("web", "v2")) else 0.0
+    await world.push(state(vm("web", "v2")))
+    await run_for(world, 5.0)
+    world.reconciler.desired = None
+    await run_for(world, 20.0)
+    assert world.images.cancelled == []

@@ -367,4 +367,17 @@ MUTANTS = (
         "return text",
         NOTIFY,
     ),
+    Mutant(
+        "a build that others want is cancelled",
+        "reconciler/planning/images.py",
+        "for key in sorted(running - _named(draft, draft.desired)):",
+        "for key in sorted(running):",
+    ),
+    Mutant(
+        "a cancelled build leaves its intent open",
+        "reconciler/engine/workers.py",
+        '                self._ended.append(EndIntent(intent, "cancelled"))\n',
+        "                pass\n",
+        ("tests/fault/test_overtaking_faults.py",),
+    ),
 )

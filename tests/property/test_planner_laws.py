@@ -12,7 +12,7 @@ from hypothesis import given, settings, strategies as st
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName
 from reconciler.model.observed import Observed
-from reconciler.model.plan import StartGuest, StopGuest
+from reconciler.model.plan import CancelBuild, StartGuest, StopGuest
 from reconciler.model.record import Record
 from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy
@@ -159,6 +159,35 @@ def test_repairs_of_those_that_fall_ill_at_once_keep_to_both_bounds_and_all_are_
         gone = len(ill & hopeless)  # those in their pause are down, and in nobody's way
         assert most <= min(limit, at_once) + gone
         assert all(world.hypervisor.starts[name] >= 2 for name in ill)
+
+    run(story())
+
+
+@given(st.lists(contents, min_size=2, max_size=5), st.lists(st.integers(0, 12), min_size=4))
+@settings(max_examples=40, deadline=None)
+def test_cancelled_builds_are_of_what_nobody_wants_and_the_newest_commit_is_reached(
+    pushes: list[dict[str, str]], pauses: list[int]
+) -> None:
+    async def story() -> None:
+        world = World(replace(POLICY, max_builds=1))
+        world.images.slow = lambda key: int(key[:2], 16) / 16
+
+        def wanted() -> None:
+            passed, desired = world.reconciler.passed, world.reconciler.desired
+            named = {key for s in desired.vms.values() for key in s.image_keys} if desired else {}
+            for action in passed.plan.actions if passed else ():
+                assert not isinstance(action, CancelBuild) or action.key not in named
+
+        world.on_pass = wanted
+        for content, pause in zip(pushes, pauses, strict=False):
+            await world.push(fleet(content, 4))
+            for _ in range(pause):
+                await world.step()
+                world.clock.advance(0.5)
+        await world.settle(900.0)
+        last = pushes[min(len(pushes), len(pauses)) - 1]
+        for name, text in last.items():
+            assert world.last_good(name).digest == vm(name, text).digest
 
     run(story())
 
