@@ -14,6 +14,9 @@ from pathlib import Path
 GUEST_MARK = b"RECONCILER_VM="
 """The supervisor gives it to every VMM process, in its environment: the VM's folder."""
 
+SECOND = ".2"
+"""Ends the name of the folder of a VM's second guest."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -65,7 +68,7 @@ def look_at(entry: Path, root: bytes) -> Found | None:
         return None
     return Found(
         int(entry.name),
-        Path(os.fsdecode(mark.removeprefix(GUEST_MARK))).name,
+        Path(os.fsdecode(mark.removeprefix(GUEST_MARK))).name.removesuffix(SECOND),
         command.decode(errors="replace"),
     )
 

@@ -68,10 +68,10 @@ def _standing(answer: WhyAnswer, now: float) -> str:
     vm, numbers, revision = answer.vm, answer.vm.generation, answer.revision
     health = "healthy" if vm.healthy else "not asked yet" if vm.unasked else "not healthy"
     runs = "nothing runs" if numbers.running is None else f"generation {numbers.running} runs"
-    line = f"{clean(vm.name)} is {clean(vm.state)}, {health} and {clean(vm.sync)}: {runs}"
     if vm.candidate is not None:
         runs += f", {vm.candidate} on trial beside it"
-    if numbers.desired is not None and numbers.desired != numbers.running:
+    line = f"{clean(vm.name)} is {clean(vm.state)}, {health} and {clean(vm.sync)}: {runs}"
+    if numbers.desired not in (None, numbers.running, vm.candidate):
         line += f", {numbers.desired} is desired"
     if revision.observed:
         seen = f", seen {age(now - revision.seen_wall)} ago" if revision.seen_wall else ""

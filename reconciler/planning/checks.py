@@ -155,9 +155,10 @@ class _Linter:
             return
         if record.stop.cause == "removed" and self.desired is None:
             yield Violation(7, vm, "a removal without a desired state")
-        if record.stop.cause == "handed-over" and (
-            record.start is None or record.start.instance == action.instance
-        ):
+        before = self.record.vms.get(vm)
+        begun = before is not None and before.stop == record.stop
+        left = record.start is not None and record.start.instance != action.instance
+        if record.stop.cause == "handed-over" and not begun and not left:
             yield Violation(2, vm, "a stop of a guest whose ports nobody took over")
         if record.stop.cause != "update" or not self._serves(vm):
             return

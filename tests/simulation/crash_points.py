@@ -35,6 +35,7 @@ def scenario() -> list[DesiredState]:
             vm("store", data, min_healthy=1.0, snapshot=True),
             vm("web-a", a, group="front", after=("db",), min_healthy=1.0),
             vm("web-b", b, group="front", after=("db",), min_healthy=1.0),
+            vm("edge", data, min_healthy=1.0, handover=True),
         ]
         extra = [vm("job", min_healthy=1.0)] if job else []
         return state(*vms, *extra, groups=group)
@@ -53,14 +54,16 @@ async def run(points: Iterable[Point]) -> World:
     )
     world.faults.chooser = lambda n, _call: deaths.get(n)
     bad = {
-        f"/state/layers/{vm(n, c).layers[0].key}/image" for n, c in (("web-b", BAD), ("store", BAD))
+        f"/state/layers/{vm(n, c).layers[0].key}/image"
+        for n, c in (("web-b", BAD), ("store", BAD), ("edge", BAD))
     }
     world.hypervisor.behaviour = lambda m: "bad" if m.layers[-1].path in bad else "good"
     oracles = Oracles(world)
     for desired in scenario():
         await _survive(world, desired)
         oracles.look()
-    assert world.hypervisor.running().keys() == {"db", "store", "web-a", "web-b"}
+    assert world.hypervisor.running().keys() == {"db", "store", "web-a", "web-b", "edge"}
+    assert any(g.verdict == "condemned" for g in world.record("edge").generations)
     assert "job" not in world.ledger.record().vms
     assert any(g.verdict == "condemned" for g in world.record("web-b").generations)
     condemned = [g.number for g in world.record("store").generations if g.verdict == "condemned"]

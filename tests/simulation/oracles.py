@@ -30,8 +30,12 @@ class Oracles:
         world.on_pass = self.decided
 
     def decided(self) -> None:
-        """Law 3, at the moment of the decision: before the first stop begins. Raises Broken."""
+        """Laws 2 and 3, at the moment of the decision: before the first stop begins. Raises Broken."""
         passed = self.world.reconciler.passed
+        if passed is not None:
+            for action in passed.plan.actions:
+                if isinstance(action, StopGuest):
+                    self._handed_over_first(action)
         if passed is None or passed.desired is None:
             return
         serving, taken = self.serving() - self._stopping, Counter[GroupName]()
@@ -43,10 +47,10 @@ class Oracles:
                 if spec and spec.group and record.stop and record.stop.cause == "update":
                     taken[spec.group] += 1
         self._repairs()
-        self._stopping = {r.name for r in self.world.ledger.record().vms.values() if r.stop}
+        self._stopping = {r.name for r in self.world.ledger.record().vms.values() if _leaves(r)}
         for group, count in taken.items():
             members = [s.name for s in passed.desired.vms.values() if s.group == group]
-            down = sum(name not in serving or name in passed.observed.busy for name in members)
+            down = sum(name not in serving or self._touched(name) for name in members)
             limit = passed.desired.group(group).max_unavailable
             if down + count > limit:
                 raise Broken(f"law 3: {down} of {group} are down and {count} more; limit {limit}")
@@ -77,7 +81,7 @@ class Oracles:
             return False
         hypervisor, passed = self.world.hypervisor, self.world.reconciler.passed
         busy = passed is not None and name in passed.observed.busy
-        living = [g for g in hypervisor.guests.values() if g.machine.vm == name and g.process.alive]
+        living = hypervisor.all_living(name)
         if not living:
             return busy
         answers = hypervisor.healths.get(living[0].process.instance)
@@ -87,8 +91,29 @@ class Oracles:
         restarted = record.start is not None and record.start.purpose == "restart"
         return going or (restarted and not passes and not late)
 
+    def _touched(self, name: VMName) -> bool:
+        """Whether something is being done to the guest that serves, and not to one beside it."""
+        passed = self.world.reconciler.passed
+        operation = passed.observed.busy.get(name) if passed is not None else None
+        if operation is None or len(self.world.hypervisor.all_living(name)) > 1:
+            return False
+        return operation.kind not in ("start-beside", "open-ports", "hand-over", "create")
+
+    def _handed_over_first(self, action: StopGuest) -> None:
+        """A guest is not stopped for its candidate while the ports still lead to it."""
+        guest = self.world.hypervisor.guests.get(action.instance)
+        stop = self.world.record(action.vm).stop
+        if guest is None or stop is None or not guest.process.alive:
+            return
+        beside = len(self.world.hypervisor.all_living(action.vm)) > 1
+        gave_up = "could not be moved" in action.why or action.why.startswith("carrying on: update")
+        taken = stop.cause == "handed-over" or (stop.cause == "update" and not gave_up)
+        if guest.serves and beside and taken:
+            raise Broken(f"law 2: {action.vm} is stopped before its candidate took over")
+
     def look(self) -> None:
         """Raises Broken."""
+        self._two_at_most()
         fresh = self.world.hypervisor.log[self._seen :]
         self._seen = len(self.world.hypervisor.log)
         for kind, vm, number in fresh:
@@ -96,6 +121,14 @@ class Oracles:
             if kind == "start" and record is not None:
                 self._started(record, number)
         self._ledger()
+
+    def _two_at_most(self) -> None:
+        for name in {guest.machine.vm for guest in self.world.hypervisor.guests.values()}:
+            living = self.world.hypervisor.all_living(name)
+            if len(living) > 2 or sum(bool(g.machine.volumes) for g in living) > 1:
+                raise Broken(f"law 1: {len(living)} guests of {name}")
+            if sum(guest.serves for guest in living) > 1:
+                raise Broken(f"law 1: two guests of {name} have its ports")
 
     def serving(self) -> set[VMName]:
         """VMs whose living guest is well and of a committed generation."""
@@ -190,6 +223,12 @@ class Oracles:
         open_intents = set(self.world.ledger.intents) - set(self.world.ledger.ends)
         if open_intents:
             raise Broken(f"law 4: intents without an end: {sorted(open_intents)[:3]}")
+
+
+def _leaves(record: VMRecord) -> bool:
+    """Whether the guest that serves was told to stop, and not one beside it."""
+    stop, start = record.stop, record.start
+    return stop is not None and (start is None or stop.instance == start.instance)
 
 
 def _excused(world: World, name: VMName, vm: VMRecord | None) -> bool:

@@ -32,6 +32,7 @@ KEEPER = "job"
 """It has a volume, and is called so or otherwise: a rename is a commit like any."""
 OTHER_NAMES = ("job", "task", "chore")
 GROUPS = {"web-a": "front", "web-b": "front", "web-c": "front"}
+HANDED_OVER = frozenset(("web-c", "db"))
 BAD_CONTENT = ("bad", "sick", "exits", "panics")
 FAULTS: tuple[Fault, ...] = ("error", "delay", "hang", "crash-before", "crash-after")
 AT_ONCE: tuple[Fault, ...] = ("error", "crash-before", "crash-after")
@@ -158,6 +159,8 @@ class Story:
                 min_healthy=1.0,
                 snapshot=name == KEEPER,
                 moved_from=self.formerly if name == KEEPER else "",
+                handover=name in HANDED_OVER,
+                short_of_memory="restart" if name == "db" else "wait",
             )
             for name, content in self.contents.items()
             if name != without

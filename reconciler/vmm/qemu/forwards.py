@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
+from collections import deque
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,10 @@ from reconciler.vmm.qemu import qmp
 DEADLINE = 5.0
 """Seconds for everything that one move asks of both VMMs; 4 ms is what it takes."""
 BACK_DEADLINE = 1.0
+INSISTS = 0.3
+"""Seconds for which a port is asked for that somebody else might have taken in between."""
+AHEAD = 3
+"""Questions that wait at a VMM, so that one is there whenever it has answered the last."""
 LISTENS_PAUSE = 0.02
 """Seconds between tries to reach a VMM that was just started."""
 DRAIN_PAUSE = 0.05
@@ -88,13 +93,34 @@ class Monitor:
 
     async def add(self, net: int, forward: Forward) -> None:
         """Raises DriverError, as when the port is somebody else's."""
+        if refused := await self.refusal(net, forward):
+            raise _refused(forward, refused)
+
+    async def insist(self, net: int, forward: Forward) -> None:
+        """The same of a port that is about to be free: it is asked for again and again.
+
+        Questions are waiting at the VMM all the while, so that nobody has the port for as short as can be.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + INSISTS
+        asked = deque(self._asked(net, forward) for _ in range(AHEAD))
+        try:
+            while refused := await asked.popleft():
+                if loop.time() > until:
+                    raise _refused(forward, refused)
+                asked.append(self._asked(net, forward))
+            await asyncio.gather(*asked)  # refused: it has the port itself
+        finally:
+            for question in asked:
+                question.cancel()
+
+    def _asked(self, net: int, forward: Forward) -> asyncio.Task[str]:
+        return asyncio.create_task(self.refusal(net, forward))
+
+    async def refusal(self, net: int, forward: Forward) -> str:
+        """Ask for a port; why it is not to be had, or nothing."""
         place = f"{forward.protocol}:{forward.address}:{forward.host}"
-        refused = await self._say(f"hostfwd_add net{net} {place}-:{forward.guest}")
-        if refused.strip():
-            raise DriverError(
-                f"port {forward.host} of the host cannot be led to it: {refused.strip()[:200]}",
-                kind="port", hint="look who listens on it with `ss -ltnp`",
-            )  # fmt: skip
+        return (await self._say(f"hostfwd_add net{net} {place}-:{forward.guest}")).strip()
 
     async def remove(self, net: int, forward: Forward) -> None:
         place = f"{forward.protocol}:{forward.address}:{forward.host}"
@@ -103,6 +129,14 @@ class Monitor:
     async def _say(self, line: str) -> str:
         said = await self._client.execute("human-monitor-command", {"command-line": line})
         return said if isinstance(said, str) else ""
+
+
+def _refused(forward: Forward, why: str) -> DriverError:
+    return DriverError(
+        f"port {forward.host} of the host cannot be led to it: {why[:200]}",
+        kind="port",
+        hint="look who listens on it with `ss -ltnp`",
+    )
 
 
 async def open_ports(seat: Seat) -> tuple[tuple[int, int], ...]:
@@ -151,6 +185,9 @@ class _Move:
     async def run(self) -> None:
         try:
             await self._move()
+        except BaseExceptionGroup as failed:  # of a swap: one failed, and took the other with it
+            await self._back()
+            raise failed.exceptions[0] from None
         except BaseException:
             await self._back()
             raise
@@ -161,14 +198,22 @@ class _Move:
         for net, forward in _wanted(self._taker):
             if any(row.net == net and row.leads and row.forward == forward for row in has):
                 continue
-            for row in [row for row in had if row.stands_at(forward)]:
-                await self._take(row)
-                had.remove(row)
-            await self._taking.add(net, forward)
+            theirs = [row for row in had if row.stands_at(forward)]
             self._given.append((net, forward))
+            await self._swap(theirs, net, forward)
+            had = [row for row in had if row not in theirs]
         for row in had:
             await self._take(row)
         await self._tidy()
+
+    async def _swap(self, theirs: list[Row], net: int, forward: Forward) -> None:
+        if not theirs:
+            await self._taking.add(net, forward)
+            return
+        async with asyncio.TaskGroup() as both:
+            both.create_task(self._taking.insist(net, forward))
+            for row in theirs:
+                await self._take(row)
 
     async def _take(self, row: Row) -> None:
         if self._giving is not None:
@@ -226,8 +271,8 @@ def _wanted(seat: Seat) -> Iterator[tuple[int, Forward]]:
 
 
 @contextlib.asynccontextmanager
-async def _monitor(seat: Seat, seconds: float = DEADLINE) -> AsyncIterator[Monitor]:
-    async with qmp.session(Path(seat.folder), "about its forwards", seconds) as client:
+async def _monitor(seat: Seat, seconds: float | None = None) -> AsyncIterator[Monitor]:
+    async with qmp.session(Path(seat.folder), "about its forwards", seconds or DEADLINE) as client:
         yield Monitor(client)
 
 

@@ -1,0 +1,87 @@
+"""Handover on real guests: ports move from guest to guest under a client that never stops asking."""
+
+import time
+
+import pytest
+
+from demo.fleet import WEB, health
+from demo.poller import Answer, Poller
+from tests.integration.harness import Harness, other_pids
+
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+
+VM = WEB[0]
+EVERY = 0.02
+"""Seconds between requests: as much as one emulated guest answers while another boots beside it."""
+STRATEGY = {"strategy": "handover"}
+
+
+@pytest.fixture
+def web(fleet: Harness) -> Harness:
+    fleet.edit(VM, lambda spec: spec["update"].update(STRATEGY))
+    before = fleet.fleet()
+    after = fleet.settled(fleet.push("hand over from now on"))
+    assert other_pids(before, after) == {}, "the strategy is changed in place"
+    return fleet
+
+
+def lost(poller: Poller, since: float) -> list[Answer]:
+    return [answer for answer in poller.answers(VM, since) if not answer.ok]
+
+
+def test_a_push_is_handed_over_and_no_request_fails(web: Harness) -> None:
+    before = after = web.fleet()
+    with Poller({VM: web.ports[VM]}, interval=EVERY) as poller:
+        begun = time.monotonic()
+        for text in ("first", "second"):
+            web.pages(text, VM)
+            after = web.settled(web.push(text))
+            web.until("one guest is left", lambda _: len(web.guests(VM)) == 1)
+            assert web.ask(VM) == f"{VM}: {text}"
+        asked = poller.answers(VM, begun)
+        failed = lost(poller, begun)
+    assert failed == []
+    assert len(asked) > 100
+    texts = [answer.text for answer in asked]
+    assert texts.index(f"{VM}: first") < texts.index(f"{VM}: second")
+    assert set(other_pids(before, after)) == {VM}
+    assert web.verdicts(VM)[max(web.verdicts(VM))] == "committed"
+
+
+def test_a_bad_push_is_condemned_beside_the_guest_that_serves_on(web: Harness) -> None:
+    before, said = web.fleet(), web.ask(VM)
+    web.edit(VM, lambda spec: spec["health"].update({"startupDeadline": "20s"}))
+    with Poller({VM: web.ports[VM]}, interval=EVERY) as poller:
+        begun = time.monotonic()
+        web.repository.remove(health(VM))
+        web.pages("bad", VM)
+        web.push("no health page")
+        on_trial = web.until("a candidate is on trial", lambda _: len(web.guests(VM)) == 2)
+        assert on_trial.vms[VM].instance == before.vms[VM].instance
+        told = web.daemon.cli("why", VM).stdout
+        web.until("it is condemned", lambda now: now.vms[VM].blocked > before.vms[VM].blocked)
+        after = web.until("it is gone", lambda _: len(web.guests(VM)) == 1)
+        failed = lost(poller, begun)
+        answers = {answer.text for answer in poller.answers(VM, begun)}
+    assert f"{on_trial.vms[VM].desired} on trial beside it" in told
+    assert failed == []
+    assert answers == {said}
+    assert other_pids(before, after) == {}
+    assert web.verdicts(VM)[max(web.verdicts(VM))] == "condemned"
+
+
+def test_the_daemon_is_killed_while_both_guests_live_and_the_next_hands_over(web: Harness) -> None:
+    with Poller({VM: web.ports[VM]}, interval=EVERY) as poller:
+        begun = time.monotonic()
+        for moment in (0.0, 1.5, 3.0):
+            web.pages(f"after {moment}", VM)
+            revision = web.push(f"killed {moment} s after the second guest came")
+            web.until("two guests live", lambda _: len(web.guests(VM)) == 2)
+            assert web.daemon.exit_code(moment) is None
+            web.daemon.kill()
+            web.daemon.start()
+            web.settled(revision)
+            web.until("one guest is left", lambda _: len(web.guests(VM)) == 1)
+            assert web.ask(VM) == f"{VM}: after {moment}"
+        failed = lost(poller, begun)
+    assert failed == []
