@@ -17,6 +17,7 @@ PHASES = {
     "snapshot": "snapshot",
     "stop": "stop",
     "start": "start",
+    "start-beside": "start",
     "restore": "restore",
 }
 """Operations of a VM as phases of its rollout."""

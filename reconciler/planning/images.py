@@ -13,6 +13,7 @@ from reconciler.model.plan import (
     CancelBuild,
     Collect,
     Plan,
+    StartBeside,
     StartGuest,
     StopGuest,
     WaitKind,
@@ -87,7 +88,7 @@ class Needs:
 
 def stood_on(decided: Plan, record: Record) -> frozenset[str]:
     """Images of the VMs of which this plan starts or stops a guest: their way on, and back."""
-    acting = {a.vm for a in decided.actions if isinstance(a, StartGuest | StopGuest)}
+    acting = {a.vm for a in decided.actions if isinstance(a, StartGuest | StartBeside | StopGuest)}
     changed = {c.vm.name: c.vm for c in decided.changes if isinstance(c, PutVM)}
     known = (changed.get(name) or record.vms.get(name) for name in acting)
     return frozenset(key for vm in known if vm for g in vm.generations for key in g.spec.image_keys)

@@ -110,6 +110,7 @@ class GenerationFolders:
                     hint="it may hold volumes of an earlier VM of that name: move it away, `retry`",
                 )  # fmt: skip
             source.rename(target)
+        _discard(Path(guest_folder(str(source), 2)))
         _sync(self._root)
 
     def _remove(self, vm: VMName) -> None:
