@@ -1,0 +1,161 @@
+"""What people ask holds over a restart of the daemon, and is told as an event."""
+
+from __future__ import annotations
+
+from reconciler.model.desired import DesiredState, GroupSpec
+from reconciler.model.names import GenerationNumber, GroupName, VMName
+from reconciler.model.request import (
+    Abort,
+    Adopt,
+    Confirm,
+    Promote,
+    Request,
+    Restart,
+    Resume,
+    Retry,
+    RollbackTo,
+    Suspend,
+)
+from reconciler.planning.policy import Policy
+from tests.world import World, state, vm
+
+HOST = Policy("/state", prune=True, max_delete=1, memory_reserve_mib=0, disk_reserve_mib=0)
+
+
+def fleet(content: str, *names: str, approval: bool = False) -> DesiredState:
+    group = GroupSpec(GroupName("g"), approval="manual" if approval else "auto")
+    vms = (vm(name, content, group="g", min_healthy=1.0) for name in names or ("a", "b"))
+    return state(*vms, groups=(group,))
+
+
+async def settled(desired: DesiredState) -> World:
+    world = World(HOST)
+    await world.push(desired)
+    await world.settle()
+    return world
+
+
+async def asked(world: World, request: Request) -> None:
+    """Ask, and let the daemon die before it made anything of it."""
+    await world.ask(request)
+    await world.restart()
+
+
+async def run_for(world: World, seconds: float) -> None:
+    until = world.clock.now().boot + seconds
+    while world.clock.now().boot < until:
+        await world.step()
+        world.clock.advance(0.5)
+
+
+async def test_suspend_and_resume_hold_over_a_restart() -> None:
+    for subject in ("a", "g", None):
+        world = await settled(fleet("v1"))
+        await asked(world, Suspend(subject, "the night shift sleeps"))
+        await world.push(fleet("v2"))
+        await run_for(world, 60.0)
+        assert world.hypervisor.running()[VMName("a")] == 1
+        assert "the night shift sleeps" in " ".join(world.status().waits)
+        await asked(world, Resume(subject))
+        await world.settle()
+        assert world.hypervisor.running() == {"a": 2, "b": 2}
+        assert world.events("suspended")
+        assert world.events("resumed")
+
+
+async def test_a_suspension_with_an_end_ends_after_a_restart_too() -> None:
+    world = await settled(fleet("v1"))
+    await asked(world, Suspend("g", seconds=120.0))
+    await world.push(fleet("v2"))
+    await run_for(world, 60.0)
+    assert world.hypervisor.running() == {"a": 1, "b": 1}
+    await run_for(world, 120.0)
+    assert world.hypervisor.running() == {"a": 2, "b": 2}
+
+
+async def test_rollback_holds_over_a_restart() -> None:
+    world = await settled(fleet("v1"))
+    await world.push(fleet("v2"))
+    await world.settle()
+    await asked(world, RollbackTo("a", GenerationNumber(1)))
+    await world.settle()
+    await world.restart()
+    await run_for(world, 60.0)
+    assert world.hypervisor.running() == {"a": 1, "b": 2}
+    assert world.events("pinned")
+
+
+async def test_retry_holds_over_a_restart() -> None:
+    world = await settled(fleet("v1"))
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(fleet("v2"))
+    await world.settle()
+    world.hypervisor.behaviour = lambda _m: "good"
+    await asked(world, Retry("a"))
+    await world.settle()
+    assert set(world.hypervisor.running()) == {"a", "b"}
+    assert {world.last_good(name).spec.layers for name in "ab"} == {
+        vm(name, "v2").layers for name in "ab"
+    }
+    assert world.events("retried")
+
+
+async def test_restart_holds_over_a_restart_of_the_daemon() -> None:
+    world = await settled(fleet("v1"))
+    await asked(world, Restart("a"))
+    await world.settle()
+    assert world.hypervisor.starts == {"a": 2, "b": 1}
+    assert world.events("restart-requested")
+
+
+async def test_promote_holds_over_a_restart() -> None:
+    world = await settled(fleet("v1", approval=True))
+    await world.push(fleet("v2", approval=True))
+    await run_for(world, 20.0)
+    assert world.hypervisor.running() == {"a": 1, "b": 1}
+    await asked(world, Promote("g"))
+    await world.settle()
+    assert world.hypervisor.running() == {"a": 2, "b": 2}
+    assert world.events("promoted")
+
+
+async def test_abort_holds_over_a_restart() -> None:
+    world = await settled(fleet("v1"))
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(fleet("v2"))
+    await run_for(world, 5.0)
+    await asked(world, Abort("g", "not today"))
+    await world.settle()
+    await run_for(world, 60.0)
+    assert world.hypervisor.running() == {"a": 1, "b": 1}
+    assert "not today" in world.why("b")
+    assert world.events("aborted")
+
+
+async def test_confirm_holds_over_a_restart() -> None:
+    world = await settled(fleet("v1", "a", "b", "c"))
+    smaller = fleet("v1", "a")
+    await world.push(smaller)
+    await world.settle()
+    assert world.hypervisor.running() == {"a": 1, "b": 1, "c": 1}
+    await asked(world, Confirm(smaller.revision))
+    await world.settle()
+    assert world.hypervisor.running() == {"a": 1}
+    assert world.events("removals-confirmed")
+
+
+async def test_adopt_holds_over_a_restart() -> None:
+    world = await settled(fleet("v1"))
+    lost = World(HOST)
+    lost.clock, lost.hypervisor, lost.images = world.clock, world.hypervisor, world.images
+    lost._boot()
+    await lost.push(fleet("v2"))
+    await lost.settle()
+    assert lost.hypervisor.running() == {"a": 1, "b": 1}, "not what is desired: a person decides"
+    for name in "ab":
+        await asked(lost, Adopt(name))
+    await lost.settle()
+    assert {lost.last_good(name).spec.layers for name in "ab"} == {
+        vm(name, "v2").layers for name in "ab"
+    }
+    assert lost.events("adopted")
