@@ -224,6 +224,13 @@ class VMRecord:
                 return generation
         return None
 
+    def proven(self, digest: Digest) -> Generation | None:
+        """The newest committed generation of this digest that is kept."""
+        for generation in reversed(self.generations):
+            if generation.verdict == "committed" and generation.digest == digest:
+                return generation
+        return None
+
     def block_of(self, digest: Digest) -> Blocked | None:
         return next((b for b in self.blocked if b.digest == digest), None)
 

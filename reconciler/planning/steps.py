@@ -45,7 +45,9 @@ def write(draft: Draft, standing: Standing, generation: Generation) -> str:
         generation, instance_id(standing.name, generation, draft.now), draft.observed.host,
         draft.policy.state_dir,
     )  # fmt: skip
-    why = f"generation {generation.number} of revision {generation.revision[:8]}"
+    earlier = standing.record.proven(generation.digest)
+    as_before = f", as generation {earlier.number} was" if earlier is not None else ""
+    why = f"generation {generation.number} of revision {generation.revision[:8]}{as_before}"
     draft.do(standing, CreateGeneration(standing.name, generation, machine, why))
     return why
 

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
+from reconciler.model.desired import DesiredState, GroupSpec, VMSpec, Window
 from reconciler.model.names import GroupName, VMName
+from reconciler.model.request import Promote
 from reconciler.planning.policy import Policy
 from tests.world import World, state, vm
 
@@ -175,3 +176,102 @@ async def test_row_51_without_a_revision_no_build_is_cancelled() -> None:
     world.reconciler.desired = None
     await run_for(world, 20.0)
     assert world.images.cancelled == []
+
+
+CLOSED = Window("0 0 29 2 *", 60.0)
+"""A minute, once in four years."""
+
+
+def guarded(content: str, *windows: Window) -> DesiredState:
+    """A group that lets nobody through: a canary that soaks, a person who is asked, a shut window."""
+    spec = GroupSpec(
+        GroupName("g"),
+        canary=(VMName("b"),),
+        canary_soak=3600.0,
+        approval="manual",
+        windows=windows,
+    )
+    after = {"a": ("c",)}
+    members = [vm(n, content, group="g", after=after.get(n, ()), min_healthy=1.0) for n in "abc"]
+    return state(*members, groups=(spec,))
+
+
+async def rolled_out(policy: Policy | None = None) -> World:
+    """Everybody committed v1, and then v2."""
+    world = await settled(guarded("v1"), policy)
+    await world.push(guarded("v2"))
+    await run_for(world, 30.0)
+    await world.ask(Promote("g"))
+    world.clock.advance(3600.0)
+    await run_for(world, 60.0)
+    assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
+    return world
+
+
+async def test_row_51_a_revert_to_what_was_committed_waits_for_no_canary_no_person_and_no_window() -> (
+    None
+):
+    world = await rolled_out()
+    least, order = 3, list[str]()
+
+    def look() -> None:
+        nonlocal least
+        running = world.hypervisor.running()
+        least = min(least, len(running))
+        order.extend(n for n, number in running.items() if number == 3 and n not in order)
+
+    world.on_pass = look
+    await world.push(guarded("v1", CLOSED))
+    await run_for(world, 40.0)
+    assert world.hypervisor.running() == {"a": 3, "b": 3, "c": 3}
+    assert [world.last_good(n).spec.layers for n in "abc"] == [vm(n).layers for n in "abc"]
+    assert least == 2, "maxUnavailable holds"
+    assert order.index("c") < order.index("a"), "and so does the order"
+    assert any("as generation 1 was" in e for e in world.events("generation-created"))
+
+
+async def test_row_51_a_revert_that_fails_now_goes_back_and_holds_the_group() -> None:
+    world = await rolled_out()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 3 else "good"
+    await world.push(guarded("v1", CLOSED))
+    await run_for(world, 120.0)
+    assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
+    assert world.hold("g") is not None
+
+
+async def test_row_51_what_is_not_kept_any_more_is_a_change_like_any() -> None:
+    policy = Policy("/s", memory_reserve_mib=0, disk_reserve_mib=0, generations_kept=1)
+    world = await rolled_out(policy)
+    await world.push(guarded("v1", CLOSED))
+    await run_for(world, 40.0)
+    assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
+    assert any("window" in wait.kind for vm in world.status().vms for wait in vm.waits)
+
+
+async def test_row_51_what_was_condemned_is_no_way_back() -> None:
+    world = await settled(guarded("v1"))
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(guarded("v2"))
+    await run_for(world, 120.0)
+    await world.push(guarded("v1"))
+    await run_for(world, 30.0)
+    await world.push(guarded("v2", CLOSED))
+    await run_for(world, 60.0)
+    assert world.hypervisor.running() == {"a": 1, "b": 1, "c": 1}
+
+
+async def test_row_51_what_was_overtaken_on_trial_is_no_way_back_either() -> None:
+    def only(content: str, *windows: Window) -> DesiredState:
+        groups = (GroupSpec(GroupName("g"), windows=windows),)
+        return state(vm("web", content, group="g", min_healthy=20.0), groups=groups)
+
+    world = await settled(only("v1"))
+    await world.push(only("v2"))
+    while world.hypervisor.running() != {"web": 2}:
+        await world.step()
+        world.clock.advance(0.1)
+    await world.push(only("v1", CLOSED))
+    await run_for(world, 30.0)
+    await world.push(only("v2", CLOSED))
+    await run_for(world, 60.0)
+    assert world.hypervisor.running() == {"web": 1}, "it waits for the window"

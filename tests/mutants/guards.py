@@ -380,4 +380,11 @@ MUTANTS = (
         "                pass\n",
         ("tests/fault/test_overtaking_faults.py",),
     ),
+    Mutant(
+        "any kept digest waits for nobody, also one that never was committed",
+        "reconciler/model/record.py",
+        'if generation.verdict == "committed" and generation.digest == digest:',
+        "if generation.digest == digest:",
+        ("tests/fault/test_overtaking_faults.py", "tests/scenario"),
+    ),
 )
