@@ -17,3 +17,12 @@ async def test_no_life_breaks_a_law(seed: int) -> None:
 async def test_a_life_without_faults_breaks_no_law_either(seed: int) -> None:
     tale = await Story(seed, faults=0.0).live()
     assert tale.faults == 0
+
+
+async def test_a_seed_replays_its_life_to_the_last_call() -> None:
+    lives = [Story(41), Story(41)]
+    for life in lives:
+        await life.live()
+    once, again = (life.world for life in lives)
+    assert once.faults.calls == again.faults.calls
+    assert once.ledger.history == again.ledger.history
