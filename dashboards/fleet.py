@@ -162,4 +162,9 @@ def _guests() -> list[Panel]:
             "Written to disks", "By each VMM process.",
             [query(each("disk_written_bytes_total"), "{{vm}}")], unit="Bps",
         ),
+        lines(
+            "Disk operations", "Reads and writes that guests ask for, each counted every half minute.",
+            [query(f"sum by (vm, op) (rate(reconciler_vm_disk_operations_total{{{CHOSEN}}}[5m]))", "{{vm}} {{op}}")],
+            unit="iops",
+        ),
     ]  # fmt: skip

@@ -27,7 +27,10 @@ from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.logs import open_log
 from reconciler.metrics import Metrics
+from reconciler.metrics.sampler import Sampler
+from reconciler.model.names import VMName
 from reconciler.model.status import FleetStatus, RevisionStatus
+from reconciler.model.usage import DiskOperations
 from reconciler.notify.notifier import Notifier
 from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
@@ -40,6 +43,7 @@ from reconciler.supervisor.systemd import SystemdSupervisor
 from reconciler.vmm.generations import GenerationFolders
 from reconciler.vmm.host import LocalHost
 from reconciler.vmm.qemu.driver import QemuDriver
+from reconciler.vmm.qemu.figures import disk_operations
 from reconciler.vmm.snapshots import VolumeCopies
 
 log = logging.getLogger(__name__)
@@ -124,8 +128,10 @@ async def _daemon(
             service, clock.sleep, engine.ready, engine.live, lambda: _words(engine.status())
         )
         with _signals(engine, service):
-            parts = (engine.run(), supervisor.run(), notifier.run(), told)
-            tasks = [asyncio.create_task(part) for part in parts]
+            own = (engine.run(), supervisor.run(), notifier.run())
+            tasks = [
+                asyncio.create_task(part) for part in (*own, _sampled(engine, metrics, clock), told)
+            ]
             stack.push_async_callback(_end, tasks)
             yield tasks
 
@@ -171,6 +177,17 @@ async def _ports(
         clock=clock,
         tracer=tracer,
     )
+
+
+async def _sampled(engine: Engine, metrics: Metrics, clock: Clock) -> None:
+    """Ask guests for what only their VMM knows, until cancelled."""
+
+    async def ask(vm: VMName, timeout: float) -> DiskOperations:
+        return await disk_operations(engine.console(vm).parent, timeout)
+
+    sampler = Sampler(engine.status, ask, clock)
+    metrics.operations = sampler.operations
+    await sampler.run()
 
 
 async def _tracer(config: Config, clock: Clock, stack: contextlib.AsyncExitStack) -> Tracer:

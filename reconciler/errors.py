@@ -123,7 +123,7 @@ class LedgerUnwritable(LedgerError):
 
 
 class DeliveryError(ReconcilerError):
-    """A notification was not taken. kind: network, timeout, answer, refused, secret."""
+    """A notification was not taken. kind: network, timeout, answer, refused, secret, unforeseen."""
 
     default_kind = "network"
 

@@ -20,6 +20,7 @@ from reconciler.model.status import (
     VMState,
     VMStatus,
 )
+from reconciler.model.usage import DiskOperations
 
 VM_STATES: tuple[str, ...] = get_args(VMState)
 SYNC_STATES: tuple[str, ...] = get_args(SyncState)
@@ -32,7 +33,11 @@ RESTART_REASONS = ("crash", "rollout", "rollback", "manual")
 
 
 def render(
-    status: FleetStatus, rollbacks: Mapping[tuple[str, str, str], int], *, openmetrics: bool = False
+    status: FleetStatus,
+    rollbacks: Mapping[tuple[str, str, str], int],
+    operations: Callable[[VMStatus], DiskOperations | None] = lambda _: None,
+    *,
+    openmetrics: bool = False,
 ) -> bytes:
     """All series that say how things are, as text of the exposition format 0.0.4 or of OpenMetrics."""
     lines = [
@@ -42,6 +47,7 @@ def render(
         *_rollback_lines(status.groups, rollbacks),
         *_vm_lines(status.vms),
         *_usage_lines(usages(status.vms)),
+        *_operation_lines(status.vms, operations),
     ]
     if openmetrics:  # there a counter is announced without its ending
         lines = [
@@ -228,6 +234,23 @@ def _restarts(labelled: Iterable[tuple[str, VMStatus]]) -> Iterator[str]:
         counts = none | dict(vm.restarts) if vm.restarts else none
         for reason, count in counts.items():
             yield f"{{{of},reason={_quoted(reason)}}} {count}"
+
+
+def _operation_lines(
+    vms: Iterable[VMStatus], operations: Callable[[VMStatus], DiskOperations | None]
+) -> Iterator[str]:
+    found = ((f"vm={_quoted(vm.name)}", operations(vm)) for vm in vms)
+    yield from _family(
+        "vm_disk_operations_total",
+        "counter",
+        "What its guest asked of its disks since it was started; asked of the VMM every half minute.",
+        [
+            f'{{{of},op="{op}"}} {count}'
+            for of, known in found
+            if known is not None
+            for op, count in (("read", known.reads), ("write", known.writes))
+        ],
+    )
 
 
 def _usage_lines(found: dict[str, Usage]) -> Iterator[str]:

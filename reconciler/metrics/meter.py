@@ -24,7 +24,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 
 from reconciler.metrics import fleet
 from reconciler.model.plan import Note
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import FleetStatus, VMStatus
+from reconciler.model.usage import DiskOperations
 from reconciler.spans import trace_of
 
 # Closed label sets. Each is there from the start with 0, or rate() would miss the first increment.
@@ -98,6 +99,8 @@ class Metrics:
         """`disk`: the folder of the state, and the bytes that must stay free there."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._status = status
+        self.operations: Callable[[VMStatus], DiskOperations | None] = lambda _: None
+        """What a guest did with its disks; whoever asks guests puts the answer here."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -291,7 +294,9 @@ class Metrics:
 
         As OpenMetrics it has exemplars too: the trace of a commit beside a number.
         """
-        now = fleet.render(self._status(), self._rollbacks, openmetrics=openmetrics)
+        now = fleet.render(
+            self._status(), self._rollbacks, self.operations, openmetrics=openmetrics
+        )
         if not openmetrics:
             return generate_latest(self._registry) + now
         own: bytes = openmetrics_text(self._registry)  # type: ignore[no-untyped-call]

@@ -27,6 +27,8 @@ LONGEST_PAUSE = 300.0
 MOST_WAITING = 1000
 """Messages that wait for one sink; past them the oldest is dropped, and counted."""
 
+GIVEN_UP = ("refused", "unforeseen")
+
 
 class Courier:
     """Delivers to one sink. `begin` once, `take` each event in order, `run` until cancelled."""
@@ -103,6 +105,11 @@ class Courier:
                 await self._sink.send(self._tried)
         except TimeoutError:
             raise DeliveryError(f"no answer within {DEADLINE:g} s", kind="timeout") from None
+        except DeliveryError:
+            raise
+        except Exception as error:  # one message is no reason to end a daemon
+            log.exception("a notification failed in an unforeseen way")
+            raise DeliveryError(f"unforeseen: {error!r}", kind="unforeseen") from error
 
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -135,5 +142,5 @@ class Courier:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether time may help: not when the sink took the message for nonsense."""
-    return isinstance(error, DeliveryError) and error.kind != "refused"
+    """Whether time may help: not when the sink took the message for nonsense, or we met a bug."""
+    return isinstance(error, DeliveryError) and error.kind not in GIVEN_UP

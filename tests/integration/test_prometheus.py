@@ -186,6 +186,11 @@ def metrics_tell(server: Prometheus, fleet: Harness, now: Fleet) -> None:
         ):
             assert server.value(f'reconciler_{series}{{vm="{name}"}}') == value, (name, series)
             assert exposed(fleet, f"reconciler_{series}", vm=name) == value, (name, series)
+    wait_until(
+        lambda: exposed(fleet, "reconciler_vm_disk_operations_total", vm="db", op="read") > 0,
+        SOON,
+        "QEMU was asked for what its guest reads",
+    )
     delivered = 'sum(reconciler_notifications_total{result="delivered",sink="hook"})'
     wait_until(lambda: (server.value(delivered) or 0) >= 2, SOON, "deliveries were scraped")
 

@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.metrics.fleet import render
 from reconciler.metrics.guests import boot_wall, usage_of, usages
+from reconciler.model.usage import DiskOperations
 from tests.unit.control.fake_operator import fleet, vm
 from tests.unit.dashboards.exposed import start_of
 
@@ -48,7 +49,7 @@ def test_a_vm_with_a_guest_has_at_most_thirty_series() -> None:
         restarts=restarts,
         suspended=True,
     )
-    text = render(fleet(one), {}).decode()
+    text = render(fleet(one), {}, lambda _: DiskOperations(1, 2)).decode()
     samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
     ours = [s for s in samples if "web" in (s.labels.get("vm"), s.labels.get("name"))]
-    assert len(ours) == 26
+    assert len(ours) == 28

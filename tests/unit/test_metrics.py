@@ -3,13 +3,11 @@
 import platform
 import re
 from collections import Counter
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import get_args
 
 import pytest
 from prometheus_client import Metric
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as strictly
 from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.engine.ports import Meter
@@ -62,6 +60,7 @@ NAMES = {
     "vm_resident_memory_bytes",
     "vm_disk_read_bytes_total",
     "vm_disk_written_bytes_total",
+    "vm_disk_operations_total",
     "probe_total",
     "probe_duration_seconds",
     "rollout_state",
@@ -349,34 +348,6 @@ def test_a_group_that_is_gone_takes_its_rollbacks_with_it(host: Host) -> None:
     host.now = replace(host.now, groups=())
     assert {labels["group"] for labels, _ in host.series("rollbacks_total")} == {""}
     assert host.value("rollbacks_total", group="", reason="panicked", result="failed") == 1
-
-
-def openmetrics(host: Host) -> dict[str, Metric]:
-    text = host.metrics.render(openmetrics=True).decode()
-    return {family.name: family for family in strictly(text)}  # type: ignore[no-untyped-call]
-
-
-def test_openmetrics_has_the_same_series_as_the_plain_text(host: Host) -> None:
-    def numbers(families: Iterable[Metric]) -> dict[tuple[object, ...], float]:
-        return {
-            (sample.name, *sorted(sample.labels.items())): sample.value
-            for family in families
-            for sample in family.samples
-            if sample.name.startswith("reconciler_")
-        }
-
-    host.metrics.rollback_ended("front", "exited", "succeeded")
-    assert numbers(openmetrics(host).values()) == numbers(host.families().values())
-
-
-def test_an_exemplar_names_the_trace_of_a_commit_and_only_openmetrics_has_it(host: Host) -> None:
-    for seconds in (12.0, 14.0):
-        host.metrics.phase_ended("start", seconds, FIRST)
-    host.metrics.phase_ended("stop", 1.0)
-    buckets = openmetrics(host)["reconciler_rollout_phase_duration_seconds"].samples
-    found = [sample.exemplar for sample in buckets if sample.exemplar]
-    assert [one.labels for one in found] == [{"trace_id": FIRST[:32]}]
-    assert b"trace_id" not in host.metrics.render()
 
 
 def test_every_action_that_the_engine_names_is_a_known_label(host: Host) -> None:

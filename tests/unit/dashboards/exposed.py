@@ -19,6 +19,7 @@ from reconciler.model.status import (
     SourceStatus,
     VMStatus,
 )
+from reconciler.model.usage import DiskOperations
 from tests.unit.control.fake_operator import WALL, vm
 
 SELECTOR = re.compile(r"\b(reconciler_\w+)(?:\{([^}]*)\})?")
@@ -56,7 +57,9 @@ def whole_fleet() -> FleetStatus:
 
 
 def exposition() -> bytes:
-    return Metrics(whole_fleet, version="1.2.3", started_wall=WALL, sinks=("ops",)).render()
+    metrics = Metrics(whole_fleet, version="1.2.3", started_wall=WALL, sinks=("ops",))
+    metrics.operations = lambda _: DiskOperations(1, 2)
+    return metrics.render()
 
 
 def samples() -> list[Sample]:

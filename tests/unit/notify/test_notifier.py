@@ -216,6 +216,16 @@ async def test_a_refused_message_does_not_stand_in_the_way_of_the_next(host: Hos
         await host.until(lambda: host.told("a") == ["two", "three"])
 
 
+async def test_a_bug_in_a_sink_costs_one_message_and_no_daemon(host: Host) -> None:
+    host.sink("a").error = KeyError("a bug")
+    async with host.life("a"):
+        await host.crash("one")
+        await host.until(lambda: host.counts.ended == [("a", "dropped")])
+        host.sink("a").error = None
+        await host.crash("two")
+        await host.until(lambda: host.told("a") == ["two"])
+
+
 async def test_the_oldest_is_dropped_and_counted_when_too_many_wait(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
