@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.bench import commits, many, page, passes, pushes, restarts, update
+from tests.bench import commits, handover, many, page, passes, pushes, restarts, update
 from tests.bench.figures import Figure, Scale, table_of
 from tests.bench.machine import load, machine
 
@@ -23,6 +23,7 @@ Measure = Callable[[Scale], list[Figure]]
 
 MEASURES: dict[str, Measure] = {
     "update": update.measure,
+    "handover": handover.measure,
     "push": pushes.measure,
     "restart": restarts.measure,
     "idle": passes.measure,

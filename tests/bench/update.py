@@ -57,13 +57,13 @@ def measure(scale: Scale) -> list[Figure]:
     stage = Stage.open()
     try:
         port = free_port()
-        _declare(stage, port)
+        declare(stage, port)
         first = stage.repository.push("one VM")
         stage.seed()
         stage.daemon.start()
         wait_until(lambda: stage.daemon.fleet().settled(first, VM), FIRST, "the first guest")
         taken = asyncio.run(_rounds(stage, port, scale.pick(15, 2)))
-        accel = "kvm" if "-accel kvm" in _command(stage) else "tcg"
+        accel = accel_of(_pid(stage))
     finally:
         left = stage.close()
     if left:
@@ -71,7 +71,7 @@ def measure(scale: Scale) -> list[Figure]:
     return [_figure(taken, accel)]
 
 
-def _declare(stage: Stage, port: int) -> None:
+def declare(stage: Stage, port: int) -> None:
     """One VM of the sample fleet, alone, on a port of its own."""
     for path in (f"{VM}.yaml", VM):
         source = MANIFESTS / path
@@ -146,8 +146,8 @@ def _pid(stage: Stage) -> int:
     return pid
 
 
-def _command(stage: Stage) -> str:
-    return " ".join(argv_of(_pid(stage), 1))
+def accel_of(pid: int) -> str:
+    return "kvm" if "-accel kvm" in " ".join(argv_of(pid, 1)) else "tcg"
 
 
 def _figure(taken: Taken, accel: str) -> Figure:

@@ -10,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from tests.mutants.guards import MUTANTS, Mutant
+from tests.mutants.beside import BESIDE
+from tests.mutants.guards import MUTANTS as GUARDS, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("reconciler", "tests", "demo", "manifests", "pyproject.toml", "README.md")
 MOST_SECONDS = 300
+MUTANTS = (*GUARDS, *BESIDE)
 
 
 def survives(mutant: Mutant) -> bool:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.mutants.guards import MUTANTS, Mutant
+from tests.mutants.beside import BESIDE
+from tests.mutants.guards import MUTANTS as GUARDS, Mutant
 
 ROOT = Path(__file__).resolve().parents[2]
+MUTANTS = (*GUARDS, *BESIDE)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))

@@ -89,7 +89,8 @@ async def test_a_condemned_candidate_never_served_and_costs_nothing(
     assert [g.process.instance for g in world.hypervisor.all_living("web")] == [first]
     assert world.generation("web", 2).verdict == "condemned"
     assert world.record("web").blocked
-    assert world.record("web").rollback is None
+    assert world.events("rolled-back") == [], "who never served is not rolled back from"
+    assert [event for event in world.events("guest-stopping") if "generation 1" in event] == []
     assert world.record("web").candidate is None
     await serving(world, "v3-good")
     assert world.hypervisor.running()[VMName("web")] in (1, 3)
@@ -204,6 +205,23 @@ async def test_the_candidate_dies_while_the_forwards_are_half_moved(world: World
     assert world.hypervisor.running() == {"web": 1}
     assert PORT in world.hypervisor.living("web").ports
     assert world.generation("web", 2).verdict == "condemned"
+
+
+async def test_half_moved_forwards_are_carried_on_though_a_person_suspended_the_vm(
+    world: World,
+) -> None:
+    await serving(world)
+    world.faults.chooser = lambda _n, call: "crash-before" if call == "hand-over-middle" else None
+    with pytest.raises(Crash):
+        await serving(world, "v2")
+    world.faults.chooser = lambda _n, _call: None
+    world.faults.crashed = False
+    await world.restart()
+    await world.ask(Suspend("web"))
+    await world.step()
+    await world.step()
+    assert PORT in world.hypervisor.living("web").ports
+    assert world.hypervisor.running() == {"web": 2}
 
 
 async def test_an_old_guest_that_does_not_answer_is_stopped_and_says_why(world: World) -> None:
