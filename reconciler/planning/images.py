@@ -20,6 +20,7 @@ from reconciler.model.plan import (
 )
 from reconciler.model.record import Record
 from reconciler.planning.draft import Draft
+from reconciler.planning.preflight import LOOK_AGAIN
 
 NAMED = 3
 """VMs named in a reason before the rest is only counted."""
@@ -69,7 +70,13 @@ class Needs:
             self._wait(key, f"building {title} failed, again soon: {trouble.error}", "build")
             draft.wake_at(trouble.retry.boot)
             return room
-        if room <= 0 or draft.observed.host.disk_free_mib < draft.policy.disk_reserve_mib:
+        free, reserve = draft.observed.host.disk_free_mib, draft.policy.disk_reserve_mib
+        if free < reserve:
+            short = f"{free}MiB are free, less than policy.disk_reserve_mib {reserve}"
+            self._wait(key, f"{title} is not built while {short}: free some space", "disk")
+            draft.wake_at(draft.now.boot + LOOK_AGAIN)
+            return room
+        if room <= 0:
             self._wait(key, f"{title} waits for its turn to be built")
             return room
         draft.actions.append(action)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.errors import BuildUnavailable
 from reconciler.model.image import BuiltImage, LayerSpec, TreeSource
 from reconciler.model.names import VMName
+from reconciler.planning.policy import Policy
 from tests.world import World, state, vm
 
 LAYER = vm("web", "v2").layers[0].key
@@ -52,6 +54,21 @@ async def test_row_19_a_disk_that_is_full_while_building_touches_no_vm_and_is_tr
     full = False
     await world.settle()
     assert world.hypervisor.running() == {"web": 2, "other": 2}
+
+
+async def test_row_19_a_disk_with_too_little_room_is_named_as_what_a_build_waits_for() -> None:
+    world = World(Policy("/state", memory_reserve_mib=0, disk_reserve_mib=100))
+    await world.push(state(vm("web")))
+    await world.settle()
+    plenty = world.host.value
+    world.host.value = replace(plenty, disk_free_mib=99)
+    await world.push(state(vm("web", "v2")))
+    await run_for(world, 20.0)
+    assert "99MiB are free, less than policy.disk_reserve_mib 100" in world.why("web")
+    assert "disk" in {wait.kind for wait in world.status().vms[0].waits}
+    world.host.value = plenty
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2}
 
 
 async def test_row_19_a_build_that_finds_the_disk_full_has_what_nobody_pins_collected_at_once() -> (

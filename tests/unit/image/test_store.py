@@ -235,3 +235,17 @@ async def test_an_image_that_was_only_touched_is_verified_and_not_made_again(
     await store.build_layer(spec, Path("/nowhere"))
     assert image.stat().st_mtime == 1
     assert await store.look() == frozenset()
+
+
+@pytest.mark.parametrize("file", ["vmlinuz", "initrd"])
+async def test_a_kernel_that_vanishes_while_we_run_is_noticed_and_made_again(
+    store: ImageStore, tmp_path: Path, file: str
+) -> None:
+    spec = host_kernel(tmp_path)
+    await store.build_kernel(spec)
+    (tmp_path / "state/kernels" / spec.key / file).unlink()
+    assert await store.look() == {spec.key}
+    assert store.kernels() == frozenset()
+    await store.build_kernel(spec)
+    assert all(path.exists() for path in store.kernel_paths(spec.key))
+    assert await store.look() == frozenset()
