@@ -19,7 +19,9 @@ from tests.wait import wait_until
 START = 30.0
 ANSWER = 20.0
 END = 10.0
-NAMES = ("chromium", "chromium-browser", "google-chrome", "chromium-headless-shell")
+SHELL = "/usr/lib/chromium/chromium-headless-shell"
+"""Not the one in /usr/bin: that is a script, which would end and leave the browser behind."""
+NAMES = ("chromium", "chromium-browser", "google-chrome", SHELL)
 PROGRAM = next(filter(shutil.which, NAMES), None)
 CODES: dict[str, dict[str, Any]] = {
     "Tab": {"code": "Tab", "windowsVirtualKeyCode": 9},
@@ -103,9 +105,10 @@ class Browser:
         """Nothing is wider than the window."""
         return bool(self.value("document.documentElement.scrollWidth <= innerWidth"))
 
-    def picture(self, path: Path) -> None:
+    def picture(self, path: Path, *, whole: bool = True) -> None:
+        """Of all of the page, or of what the window shows."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=True)
+        shot = self.ask("Page.captureScreenshot", captureBeyondViewport=whole)
         path.write_bytes(base64.b64decode(shot["data"]))
 
 

@@ -8,9 +8,10 @@ import pytest
 
 from tests.mutants.beside import BESIDE
 from tests.mutants.guards import MUTANTS as GUARDS, Mutant
+from tests.mutants.page_guards import MUTANTS as PAGE
 
 ROOT = Path(__file__).resolve().parents[2]
-MUTANTS = (*GUARDS, *BESIDE)
+MUTANTS = (*GUARDS, *BESIDE, *PAGE)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
