@@ -73,8 +73,13 @@ class Browser:
             "Emulation.setDeviceMetricsOverride",
             width=width, height=height, deviceScaleFactor=1, mobile=width < 600,
         )  # fmt: skip
-        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        chosen = {
+            "prefers-color-scheme": "dark" if dark else "light",
+            "prefers-reduced-motion": "reduce",  # a picture is of what is, not of what just was
+        }
+        features = [{"name": name, "value": value} for name, value in chosen.items()]
+        self.ask("Emulation.setEmulatedMedia", features=features)
+        self.ask("Emulation.setScrollbarsHidden", hidden=True)
 
     def value(self, expression: str) -> Any:
         answer = self.ask(

@@ -34,9 +34,17 @@ STUTTER = 1000
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     with chromium(tmp_path_factory.mktemp("browser")) as opened:
         yield opened
+
+
+@pytest.fixture
+def browser(started: Browser) -> Browser:
+    """One process for all tests, and for each an empty tab without complaints."""
+    started.open("about:blank")
+    started.complaints.clear()
+    return started
 
 
 @pytest.fixture

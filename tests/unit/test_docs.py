@@ -50,6 +50,7 @@ MOST_LINES = {
     "docs/testing.md": 80,
 }
 MOST_DECISION_LINES = 60
+MOST_PICTURE_BYTES = 150 * 1024
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 READERS_OF_WAITS = {"settle.py", "status.py"}
 """They sort waits by kind, and give none."""
@@ -289,6 +290,14 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
             continue
         dead.append(target)
     assert dead == []
+
+
+def test_pictures_are_small_and_shown_somewhere() -> None:
+    pictures = sorted((ROOT / "docs/images").iterdir())
+    text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
+    assert pictures
+    assert [path.name for path in pictures if path.stat().st_size > MOST_PICTURE_BYTES] == []
+    assert [path.name for path in pictures if f"images/{path.name}" not in text] == []
 
 
 def test_pages_stay_short_enough_to_be_read() -> None:
