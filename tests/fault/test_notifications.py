@@ -1,16 +1,28 @@
-"""A daemon that is killed between an event and its delivery: the next one delivers it, under one id."""
+"""Sinks that are away, slow or dead, and a daemon that dies before they took what they are told."""
 
+import asyncio
 import json
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from demo.client import DaemonAway
 from demo.daemon import free_port
 from demo.stage import Stage
+from reconciler.clock import SystemClock
+from reconciler.errors import DeliveryError
+from reconciler.ledger.sqlite import open_ledger
+from reconciler.notify import courier, notifier
+from reconciler.notify.courier import LONGEST_PAUSE
+from reconciler.notify.notifier import Notifier
+from tests.eventually import eventually
+from tests.fakes.sink import FakeCounts, FakeSink
 from tests.integration.monitoring import Receiver
+from tests.unit.notify.stories import sinks
 from tests.wait import wait_until
+from tests.world import World, state, vm
 
 BAD = "apiVersion: reconciler/v1\nkind: MicroVM\nmetadata: {name: web}\nspec: {memory: much}\n"
 SLOW = 40.0
@@ -82,3 +94,42 @@ def test_what_happened_before_kill_9_is_delivered_after_it(stage: Stage) -> None
     log = stage.daemon.log.read_text(encoding="utf-8")
     assert "hush" not in log
     assert "T0K3N" not in log
+
+
+async def test_row_59_a_sink_that_hangs_or_is_away_delays_no_rollout_and_hears_of_it_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger = open_ledger(tmp_path / "ledger.db", SystemClock()).ledger
+    world, of_sinks = World(durable=ledger), {"slow": FakeSink(hangs=True), "away": FakeSink()}
+    of_sinks["away"].error = DeliveryError("no route")
+    monkeypatch.setattr(courier, "DEADLINE", 0.01)
+    monkeypatch.setattr(notifier, "open_sink", lambda config, _: of_sinks[config.name])
+    told = Notifier(
+        sinks(*({"name": name, "type": "slack", "url": "http://x/"} for name in of_sinks)),
+        ledger, world.clock, FakeCounts(),
+    )  # fmt: skip
+    await told.open()
+    running = asyncio.create_task(told.run())
+    await world.push(state(vm("web")))
+    await world.settle()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v2")))
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 1}
+    assert [sink.taken for sink in of_sinks.values()] == [[], []]
+
+    of_sinks["slow"].hangs, of_sinks["away"].error = False, None
+
+    def all_heard() -> bool:
+        world.clock.advance(LONGEST_PAUSE)
+        return all(len(sink.taken) == 2 for sink in of_sinks.values())
+
+    await eventually(all_heard)
+    for sink in of_sinks.values():
+        assert [(one.status, one.condition) for one in sink.taken] == [
+            ("firing", "update"),
+            ("resolved", "update"),
+        ]
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await ledger.close()

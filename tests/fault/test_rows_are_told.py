@@ -12,7 +12,7 @@ PAGES = [ROOT / "docs/reliability.md", ROOT / "docs/comparison.md"]
 if not all(page.exists() for page in PAGES):
     pytest.skip("no documents beside this code", allow_module_level=True)
 
-ROWS = [*range(1, 39), *range(42, 54), 55, 56]
+ROWS = [*range(1, 39), *range(42, 54), 55, 56, 59]
 NAMED_OTHERWISE = {*range(22, 39)} - {25, 26, 28} | {53}
 """Rows whose tests are named after what they show, not after the row."""
 TESTS = {

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -16,45 +15,11 @@ from reconciler.model.names import VMName
 from reconciler.model.record import Event
 from reconciler.notify import courier, notifier
 from reconciler.notify.courier import LONGEST_PAUSE
-from reconciler.notify.message import Message
 from reconciler.notify.notifier import Notifier
 from tests.eventually import eventually
 from tests.fakes.clock import FakeClock
+from tests.fakes.sink import FakeCounts, FakeSink
 from tests.unit.notify.stories import sinks
-
-
-@dataclass
-class FakeSink:
-    """Takes messages; what it does to the next one is a test's choice."""
-
-    taken: list[Message] = field(default_factory=list)
-    error: Exception | None = None
-    hangs: bool = False
-    asked: int = 0
-    closed: bool = False
-
-    async def send(self, message: Message) -> None:
-        self.asked += 1
-        if self.hangs:
-            await asyncio.Event().wait()
-        if self.error is not None:
-            raise self.error
-        self.taken.append(message)
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-@dataclass
-class Counts:
-    ended: list[tuple[str, str]] = field(default_factory=list)
-    waiting: dict[str, tuple[int, float]] = field(default_factory=dict)
-
-    def notification_ended(self, sink: str, result: str) -> None:
-        self.ended.append((sink, result))
-
-    def notifications_waiting(self, sink: str, pending: int, oldest_wall: float) -> None:
-        self.waiting[sink] = (pending, oldest_wall)
 
 
 class Host:
@@ -64,7 +29,7 @@ class Host:
         self.clock = FakeClock()
         self.ledger: SqliteLedger = open_ledger(folder / "ledger.db", self.clock).ledger
         self.sinks: dict[str, FakeSink] = {}
-        self.counts = Counts()
+        self.counts = FakeCounts()
         self.crashes = 0
         monkeypatch.setattr(notifier, "open_sink", lambda config, _: self.sink(config.name))
 
