@@ -140,7 +140,8 @@ class SinkConfig(Section):
 
 
 class _HttpSinkConfig(SinkConfig):
-    url: HttpUrl = ""
+    url: Annotated[str, Field(pattern=r"^(https?://[^\s/@]+(/\S*)?)?$", max_length=2048)] = ""
+    """Without a password: such an address is a secret."""
     url_file: str = ""
     """A file or credential that holds the address, where that is a secret."""
 
@@ -157,8 +158,10 @@ class WebhookConfig(_HttpSinkConfig):
     """What requests are signed with."""
 
 
-class SlackConfig(_HttpSinkConfig):
+class SlackConfig(SinkConfig):
     type: Literal["slack"]
+    url_file: str = Field(min_length=1)
+    """The address is all that is needed to post: it is a secret."""
 
 
 class AlertmanagerConfig(_HttpSinkConfig):

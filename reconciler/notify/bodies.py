@@ -133,4 +133,6 @@ def encoded(body: object) -> bytes:
 
 
 def url_of(config: WebhookConfig | SlackConfig | AlertmanagerConfig) -> str:
-    return config.url or read_secret(config.url_file)
+    if isinstance(config, SlackConfig) or not config.url:
+        return read_secret(config.url_file)
+    return config.url

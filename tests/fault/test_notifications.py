@@ -105,7 +105,7 @@ async def test_row_59_a_sink_that_hangs_or_is_away_delays_no_rollout_and_hears_o
     monkeypatch.setattr(courier, "DEADLINE", 0.01)
     monkeypatch.setattr(notifier, "open_sink", lambda config, _: of_sinks[config.name])
     told = Notifier(
-        sinks(*({"name": name, "type": "slack", "url": "http://x/"} for name in of_sinks)),
+        sinks(*({"name": name, "type": "alertmanager", "url": "http://x/"} for name in of_sinks)),
         ledger, world.clock, FakeCounts(),
     )  # fmt: skip
     await told.open()

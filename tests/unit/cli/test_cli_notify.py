@@ -17,6 +17,8 @@ def config(tmp_path: Path) -> Path:
 
 
 def write(config: Path, port: int, secret: Path) -> None:
+    address = config.with_name("address")
+    address.write_text(f"http://127.0.0.1:{port}/T0K3N")
     config.write_text(
         f"""
 [source]
@@ -24,7 +26,7 @@ url = "/srv/fleet.git"
 [[notifications]]
 name = "chat"
 type = "slack"
-url = "http://127.0.0.1:{port}/T0K3N"
+url_file = "{address}"
 [[notifications]]
 name = "hook"
 type = "webhook"

@@ -39,7 +39,7 @@ class Host:
     @contextlib.asynccontextmanager
     async def life(self, *names: str) -> AsyncIterator[Notifier]:
         """A daemon's life with these sinks; it ends as by kill -9, in the middle of anything."""
-        configs = sinks(*({"name": n, "type": "slack", "url": "http://x/"} for n in names))
+        configs = sinks(*({"name": n, "type": "alertmanager", "url": "http://x/"} for n in names))
         made = Notifier(configs, self.ledger, self.clock, self.counts)
         await made.open()
         running = asyncio.create_task(made.run())

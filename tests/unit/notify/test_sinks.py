@@ -7,7 +7,9 @@ import hmac
 import json
 import ssl
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp import web
@@ -24,6 +26,7 @@ from tests.fakes.clock import FakeClock
 from tests.unit.notify.receivers import MailServer, http_receiver
 from tests.unit.notify.stories import WALL, Log, sink, sinks
 
+MakeSlack = Callable[[str], Any]
 EVIL = "<!channel> <https://evil.example|click> & more\r\nBcc: everybody@example.org"
 
 
@@ -47,6 +50,18 @@ def secret(tmp_path: Path) -> str:
     path = tmp_path / "secret"
     path.write_text("hush\n")
     return str(path)
+
+
+@pytest.fixture
+def slack(tmp_path: Path) -> MakeSlack:
+    """An entry for a channel with this address, in a file of its own."""
+
+    def entry(url: str) -> Any:
+        path = tmp_path / "slack-url"
+        path.write_text(f"{url}\n")
+        return sink(type="slack", url_file=str(path))
+
+    return entry
 
 
 async def deliver(config: object, *told: Message) -> None:
@@ -76,9 +91,9 @@ async def test_a_webhook_is_signed_over_its_time_and_body(secret: str) -> None:
     assert "\r" not in told["summary"]
 
 
-async def test_slack_gets_no_markup_from_a_commit() -> None:
+async def test_slack_gets_no_markup_from_a_commit(slack: MakeSlack) -> None:
     async with http_receiver() as receiver:
-        await deliver(sink(type="slack", url=receiver.url), *a_story())
+        await deliver(slack(receiver.url), *a_story())
     raw = receiver.posts[0].body.decode()
     assert "<" not in raw
     body = json.loads(raw)
@@ -103,11 +118,11 @@ async def test_alertmanager_is_told_the_same_labels_at_both_ends() -> None:
     assert begun["startsAt"] == ended["startsAt"] < ended["endsAt"] < begun["endsAt"]
 
 
-async def test_a_redirect_is_not_followed_and_its_address_not_told() -> None:
+async def test_a_redirect_is_not_followed_and_its_address_not_told(slack: MakeSlack) -> None:
     async with http_receiver() as receiver, http_receiver() as elsewhere:
         receiver.answers.append(web.Response(status=307, headers={"Location": elsewhere.url}))
         with pytest.raises(DeliveryError, match="HTTP 307") as caught:
-            await deliver(sink(type="slack", url=receiver.url), a_story()[0])
+            await deliver(slack(receiver.url), a_story()[0])
     assert elsewhere.posts == []
     assert caught.value.kind == "answer"
 
@@ -116,11 +131,13 @@ async def test_a_redirect_is_not_followed_and_its_address_not_told() -> None:
     ("status", "kind"),
     [(500, "answer"), (429, "answer"), (404, "answer"), (400, "refused"), (413, "refused")],
 )
-async def test_only_a_message_that_was_read_and_unwanted_is_refused(status: int, kind: str) -> None:
+async def test_only_a_message_that_was_read_and_unwanted_is_refused(
+    status: int, kind: str, slack: MakeSlack
+) -> None:
     async with http_receiver() as receiver:
         receiver.answers.append(web.Response(status=status, text="no\x1b[31m" * 1000))
         with pytest.raises(DeliveryError) as caught:
-            await deliver(sink(type="slack", url=receiver.url), a_story()[0])
+            await deliver(slack(receiver.url), a_story()[0])
     assert caught.value.kind == kind
     assert len(str(caught.value)) <= 200
     assert "\x1b" not in str(caught.value)
@@ -249,19 +266,21 @@ def test_a_secret_of_the_service_is_not_called_missing_before_the_service_runs(
     assert [one.sure for one in missing_secrets(of_the_host)] == [True]
 
 
-async def test_a_person_can_try_a_sink() -> None:
+async def test_a_person_can_try_a_sink(slack: MakeSlack) -> None:
     async with http_receiver() as receiver:
-        assert await send_to(sink(type="slack", url=receiver.url)) == ""
+        assert await send_to(slack(receiver.url)) == ""
         assert "nothing happened" in receiver.posts[0].body.decode()
-    assert "Cannot connect" in await send_to(sink(type="slack", url=receiver.url))
+    assert "Cannot connect" in await send_to(slack(receiver.url))
 
 
 def test_bad_entries_of_the_config_are_named() -> None:
-    good = {"name": "ops", "type": "slack", "url": "https://chat.example.org/x"}
+    good = {"name": "ops", "type": "alertmanager", "url": "https://alerts.example.org/x"}
     for entry, words in (
-        (good | {"url": "chat.example.org"}, "notifications.0.slack.url"),
+        (good | {"url": "alerts.example.org"}, "notifications.0.alertmanager.url"),
+        (good | {"url": "https://me:secret@example.org/"}, "notifications.0.alertmanager.url"),
         (good | {"url_file": "x"}, "exactly one of url and url_file"),
-        (good | {"channel": "#ops"}, "notifications.0.slack.channel"),
+        (good | {"channel": "#ops"}, "notifications.0.alertmanager.channel"),
+        (good | {"type": "slack"}, "notifications.0.slack.url"),
         (good | {"type": "pager"}, "notifications.0"),
         (good | {"type": "webhook"}, "secret_file"),
         ({"name": "a", "type": "email", "server": "m", "sender": "a@b", "to": []}, "email.to"),
