@@ -41,7 +41,9 @@ def turns(group: GroupName, members: Sequence[VMStatus], desired: DesiredState |
 
 def _moves(vm: VMStatus) -> bool:
     """A guest comes or goes, or the newest generation is on trial."""
-    if vm.state in ("starting", "stopping") or any(w.kind == "rollback" for w in vm.waits):
+    if vm.candidate is not None or vm.state in ("starting", "stopping"):
+        return True
+    if any(wait.kind == "rollback" for wait in vm.waits):
         return True
     running = vm.generation.running
     return vm.sync == "out-of-sync" and running is not None and running == vm.generation.desired

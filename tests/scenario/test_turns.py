@@ -78,6 +78,28 @@ async def test_after_a_failure_everybody_is_held_and_nobody_is_in_line() -> None
     assert told.held == ("a", "b", "c", "e"), "d was done before"
 
 
+async def test_who_is_handed_over_is_moving_while_both_of_its_guests_live() -> None:
+    def of(content: str) -> DesiredState:
+        pair = (vm(n, content, group="front", min_healthy=1.0, handover=True, port=p)
+                for n, p in (("a", 8081), ("b", 8082)))  # fmt: skip
+        return state(*pair, groups=(GroupSpec(GroupName("front")),))
+
+    world = World()
+    await world.push(of("v1"))
+    await world.settle()
+    await world.push(of("v2"))
+    seen: set[tuple[tuple[VMName, ...], tuple[VMName, ...]]] = set()
+    for _ in range(100):
+        await world.step()
+        both = [one.name for one in world.status().vms if one.candidate is not None]
+        if both:
+            assert set(both) <= set(front(world).moving)
+            seen.add((front(world).moving, front(world).line))
+        world.clock.advance(0.5)
+    assert seen, "there was a moment with two guests"
+    assert all(not set(moving) & set(line) for moving, line in seen)
+
+
 def test_a_line_of_ten_thousand_costs_little_more_than_sorting_it() -> None:
     named = [
         fake_vm(f"vm-{index:05}", sync="out-of-sync", generation=OLDER) for index in range(10_000)

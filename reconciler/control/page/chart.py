@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Sequence
 
 from reconciler.control.page.badges import BAD, CALM, GOOD, badge
@@ -17,6 +17,8 @@ TALLEST, FAILED, NOT_ASKED = 58, 20, 9
 DECADES = 4.0
 """A bar grows with the logarithm of the time: from 1 ms to 10 s."""
 HUNDREDTH = 0.01
+LATELY = 4
+"""Answers within which a generation is not a new one: two may be asked in turns, in a handover."""
 MOST_ROWS = 20
 WORDS: dict[ProbeResult, tuple[str, str]] = {
     "success": ("passed", GOOD),
@@ -54,12 +56,12 @@ def _drawing(rounds: Sequence[ProbeStatus]) -> Html:
     length = max(rounds[-1].wall - begin, 1.0)
     bars: dict[str, list[str]] = {result: [] for result in WORDS}
     borders: list[str] = []
-    former = rounds[0].generation
+    lately = deque((rounds[0].generation,), maxlen=LATELY)
     for one in rounds:
         x = f"{4 + (WIDTH - 8) * (one.wall - begin) / length:.1f}"
-        if one.generation != former:
-            former = one.generation
+        if one.generation not in lately:
             borders.append(f"M{x} 0V{HEIGHT}")
+        lately.append(one.generation)
         bars[one.result].append(f"M{x} {_bar(one)}")
     drawn = [h("path", d="".join(paths), class_=result) for result, paths in bars.items() if paths]
     if borders:

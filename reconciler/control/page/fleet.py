@@ -235,11 +235,12 @@ def vm_link(name: VMName) -> Html:
 @lru_cache(maxsize=2048)
 def row(vm: VMStatus) -> Html:
     """Kept, since of many VMs few change from one look to the next."""
-    numbers = (vm.generation.running, vm.generation.desired, vm.generation.last_good)
+    numbers = (vm.generation.desired, vm.generation.last_good)
     cells: Iterable[Html] = (
         badge(vm.state),
         health(vm),
         badge(vm.sync),
+        runs(vm),
         *(generation(number) for number in numbers),
         short(vm.revision),
         moment(vm.started_wall),
@@ -264,6 +265,12 @@ def waiting(wait: WaitStatus) -> Html:
     """Why, and where time alone ends it, when."""
     until = wait.until_wall
     return join([wait.why, *([" - at the latest: ", moment(until)] if until is not None else [])])
+
+
+def runs(vm: VMStatus) -> Html:
+    """The generation that serves, and the one that starts up beside it to take over."""
+    serves = generation(vm.generation.running)
+    return serves if vm.candidate is None else join([serves, f" + {vm.candidate}"])
 
 
 def generation(number: GenerationNumber | None) -> Html:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 
 from reconciler.control.page.badges import badge, health
 from reconciler.control.page.chart import chart
-from reconciler.control.page.fleet import generation, waiting
+from reconciler.control.page.fleet import generation, runs, waiting
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.generations import Differ, Pair, compare, history, upcoming
 from reconciler.control.page.html import Html, h, join, moment, short
@@ -65,7 +65,7 @@ def _facts(vm: VMStatus, record: VMRecord | None) -> Html:
     numbers = vm.generation
     group = h("a", vm.group, href=f"/group/{quote(vm.group)}") if vm.group else "none"
     facts: list[tuple[str, Html | str]] = [
-        ("Runs generation", generation(numbers.running)),
+        ("Runs generation", runs(vm)),
         ("Wants generation", generation(numbers.desired)),
         ("Last good", generation(numbers.last_good)),
         ("Of revision", short(vm.revision)),

@@ -58,6 +58,22 @@ async def test_a_vms_checks_are_drawn_told_in_words_and_listed(
     assert table[: table.index("</table>")].count("<tr>") == 6
 
 
+async def test_a_handover_shows_both_guests_and_one_border(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    operator.fleet = fleet(vm("web", candidate=number(4)))
+    operator.asked[WEB] = tuple(
+        ProbeStatus(WALL + step, "success", 0.01, number(4 if step > 5 and step % 2 else 3))
+        for step in range(20)
+    )
+    text = await get(page, "/vm/web")
+    border = re.search(r'd="([^"]+)" class="border"', text)
+    assert border is not None
+    assert border[1].count("M") == 1
+    assert "3 + 4" in Read(text).text
+    assert "3 + 4" in Read(await get(page, "/")).text
+
+
 async def test_a_long_trail_has_a_short_table_and_none_has_words(
     page: aiohttp.ClientSession, operator: FakeOperator
 ) -> None:
