@@ -137,7 +137,10 @@ class Driver(Protocol):
         ...
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
-        """Create the volumes that are missing and format them, once. Raises DriverError."""
+        """Create the volumes that are missing and format them, once; let those grow that are too small.
+
+        None is ever made smaller. Raises DriverError, of kind `growth` where one cannot grow.
+        """
         ...
 
 

@@ -97,7 +97,7 @@ class Store(Face):
 class Volume(Face):
     name: VolumeName = Field(description="Unique in the VM, at most 16 characters.")
     mount_point: MountPoint = Field(description="Where the guest mounts it.")
-    size: Size = Field(description="Never shrunk.")
+    size: Size = Field(description="It may grow later; a smaller one is refused.")
     fs_type: Literal["ext4"] = Field(default="ext4", description="Made once, when it is created.")
 
 

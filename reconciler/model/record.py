@@ -34,7 +34,7 @@ class Deadline:
 class Evidence:
     """Why a generation was condemned, for the person who reads it at 3 a.m."""
 
-    kind: Literal["exited", "reported", "panicked", "probe-failed", "startup-timeout"]
+    kind: Literal["exited", "reported", "panicked", "volumes", "probe-failed", "startup-timeout"]
     probe: str = ""
     exit: str = ""
     console: tuple[str, ...] = ()

@@ -59,6 +59,21 @@ def absorb_outcomes(draft: Draft) -> None:
         )  # fmt: skip
 
 
+def absorb_growth(draft: Draft) -> None:
+    """A volume that cannot grow: its generation never ran, and the one before serves without that."""
+    for outcome in draft.observed.outcomes:
+        standing = draft.standings.get(VMName(outcome.subject))
+        if outcome.kind != "start" or outcome.error_kind != "growth" or standing is None:
+            continue
+        record = standing.record
+        begun = record.generation(record.start.generation) if record.start else None
+        if begun is None or begun.verdict != "trial" or record.last_good is None:
+            continue
+        standing.record = replace(record, start=None)
+        draft.clear_trouble(f"start/{standing.name}")
+        condemn(draft, standing, begun, outcome.error or "", Evidence("volumes"))
+
+
 def _stays(draft: Draft, outcome: Outcome) -> bool:
     """Whether a move was refused since its place is taken: nothing moved, and the VM goes on here."""
     standing = draft.standings.get(VMName(outcome.subject))

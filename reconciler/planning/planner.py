@@ -19,7 +19,7 @@ from reconciler.model.plan import (
 )
 from reconciler.model.record import Record
 from reconciler.now import Now
-from reconciler.planning.absorb import absorb_exits, absorb_outcomes
+from reconciler.planning.absorb import absorb_exits, absorb_growth, absorb_outcomes
 from reconciler.planning.adopt import adopt
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.handover import absorb_handovers, finish
@@ -60,6 +60,7 @@ def plan(
     end_expired(draft)
     restart_what_ran_out(draft)
     absorb_outcomes(draft)
+    absorb_growth(draft)
     absorb_volumes(draft)
     absorb_handovers(draft)
     unsettled = [s for s in draft.standings.values() if not _settled(draft, s)]

@@ -59,9 +59,8 @@ def choose(draft: Draft, standing: Standing) -> Target:
         return Target(back, kind="hold", why=why)
     if good is not None and good.digest == spec.digest:
         return Target(good)
-    if (block := record.block_of(spec.digest)) is not None:
-        why = f"generation {block.generation} failed: {block.reason}; push a fix or `retry`"
-        return Target(good, kind="blocked", why=why)
+    if (refused := _refused(record, good, spec)) is not None:
+        return refused
     if hold is not None and (standing.name, spec.digest) in hold.held:
         why = f"group {spec.group} is held since {hold.vm} failed: {hold.reason}"
         return Target(good, kind="hold", why=why)
@@ -69,6 +68,28 @@ def choose(draft: Draft, standing: Standing) -> Target:
     if newest is not None and newest.verdict == "trial" and newest.digest == spec.digest:
         return Target(newest)
     return Target(spec=spec)
+
+
+def _refused(record: VMRecord, good: Generation | None, spec: VMSpec) -> Target | None:
+    """What was condemned, or would have to make a volume smaller, is no target."""
+    if (block := record.block_of(spec.digest)) is not None:
+        why = f"generation {block.generation} failed: {block.reason}; push a fix or `retry`"
+        return Target(good, kind="blocked", why=why)
+    if good is not None and (shrunken := _shrunken(good.spec, spec)):
+        return Target(good, kind="broken", why=shrunken)
+    return None
+
+
+def _shrunken(now: VMSpec, wanted: VMSpec) -> str:
+    """Which volume would have to shrink, in words; empty when none."""
+    sizes = {volume.name: volume.size_mib for volume in now.volumes}
+    for volume in wanted.volumes:
+        if volume.size_mib < (size := sizes.get(volume.name, 0)):
+            return (
+                f"spec.volumes: {volume.name} has {size}MiB and shall have {volume.size_mib}MiB: a"
+                " volume is never made smaller; give it its size back, or a new one another name"
+            )
+    return ""
 
 
 def _sent_back(hold: Hold, record: VMRecord) -> Generation | None:

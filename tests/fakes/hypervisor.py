@@ -66,6 +66,9 @@ class FakeHypervisor:
     starts: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
     log: list[tuple[str, VMName, GenerationNumber]] = field(default_factory=list)
+    sizes: dict[str, int] = field(default_factory=dict)
+    """MiB of each volume that was made, by its path."""
+    ungrowable: bool = False
     unkillable: set[VMName] = field(default_factory=set)
     deaf: set[InstanceId] = field(default_factory=set)
     """Guests whose VMM answers no question."""
@@ -90,7 +93,14 @@ class FakeHypervisor:
         self.faults.after("power-button", fault)
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
-        self.faults.after("volumes", await self.faults.before("volumes"))
+        fault = await self.faults.before("volumes")
+        for path, size in sizes.items():
+            if path in self.sizes and self.sizes[path] < size:
+                self._at_rest(path)
+                if self.ungrowable:
+                    raise DriverError(f"{path} could not be grown: e2fsck", kind="growth")
+            self.sizes[path] = max(size, self.sizes.get(path, 0))
+        self.faults.after("volumes", fault)
 
     async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
         fault = await self.faults.before("open-ports")
@@ -339,6 +349,8 @@ class FakeHypervisor:
             if new in self.folders or self._lying(new):
                 raise DriverError(f"{new} is not empty", kind="occupied")
             self.folders[new] = self.folders.pop(old, {})
+            for path in [path for path in self.sizes if path.startswith(f"/state/vms/{old}/")]:
+                self.sizes[path.replace(f"/vms/{old}/", f"/vms/{new}/")] = self.sizes.pop(path)
             for path in self._lying(old):
                 self.disks[path.replace(f"/vms/{old}/", f"/vms/{new}/")] = self.disks.pop(path)
         self.faults.after("move", fault)

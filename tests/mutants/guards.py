@@ -387,4 +387,24 @@ MUTANTS = (
         "if generation.digest == digest:",
         ("tests/fault/test_overtaking_faults.py", "tests/scenario"),
     ),
+    Mutant(
+        "a volume may be asked to shrink",
+        "reconciler/planning/targets.py",
+        "if good is not None and (shrunken := _shrunken(good.spec, spec)):",
+        "if good is None and (shrunken := _shrunken(spec, spec)):",
+    ),
+    Mutant(
+        "a volume grows under a guest",
+        "reconciler/vmm/qemu/growth.py",
+        "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "",
+        ("tests/unit/vmm/test_volumes.py",),
+    ),
+    Mutant(
+        "a growth that was cut short is forgotten",
+        "reconciler/vmm/qemu/growth.py",
+        "(path.stat().st_size < size or _mark(path).exists())",
+        "path.stat().st_size < size",
+        ("tests/unit/vmm/test_volumes.py",),
+    ),
 )

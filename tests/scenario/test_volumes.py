@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
+from reconciler.model.desired import VMSpec
 from reconciler.model.names import VMName
 from reconciler.model.request import Retry
 from tests.fakes.faults import Fault
@@ -141,3 +143,58 @@ async def test_a_revert_amid_a_trial_takes_back_what_the_trial_wrote() -> None:
     await world.push(state(vm("db", snapshot=True)))
     await world.settle()
     assert world.hypervisor.disks == {DISK: [1, 1]}
+
+
+def db_of(mib: int, content: str = "v1") -> VMSpec:
+    spec = vm("db", content, snapshot=True)
+    spec = replace(spec, volumes=(replace(spec.volumes[0], size_mib=mib),))
+    return replace(spec, digest=spec.compute_digest())
+
+
+async def test_a_volume_that_shall_shrink_is_refused_before_anything_stops() -> None:
+    world = World()
+    await world.push(state(db_of(64), vm("web")))
+    await world.settle()
+    await world.push(state(db_of(32, "v2"), vm("web", "v2")))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1, "web": 2}, "others go on"
+    assert world.hypervisor.stops["db"] == 0
+    assert "data has 64MiB and shall have 32MiB" in world.why("db")
+    status = next(one for one in world.status().vms if one.name == "db")
+    assert (status.sync, status.healthy) == ("blocked", True)
+    await world.push(state(db_of(64, "v2"), vm("web", "v2")))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 2, "web": 2}
+
+
+async def test_a_volume_grows_between_two_guests_and_stays_so_after_a_rollback() -> None:
+    world = World()
+    await world.push(state(db_of(64)))
+    await world.settle()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(db_of(128)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.sizes == {DISK: 128}
+    world.hypervisor.behaviour = lambda _m: "good"
+    await world.push(state(db_of(96)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 3}, "what no good generation had is no shrinking"
+    assert world.hypervisor.sizes == {DISK: 128}
+
+
+async def test_a_volume_that_cannot_grow_brings_the_last_good_generation_back_at_once() -> None:
+    world = World()
+    await world.push(state(db_of(64)))
+    await world.settle()
+    world.hypervisor.ungrowable = True
+    await world.push(state(db_of(128)))
+    began = world.clock.now().boot
+    await world.settle()
+    assert world.clock.now().boot - began < 30.0
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.disks[DISK] == [1, 1]
+    evidence = world.generation("db", 2).evidence
+    assert evidence is not None
+    assert evidence.kind == "volumes"
+    assert "could not be grown" in world.why("db")

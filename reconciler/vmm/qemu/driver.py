@@ -9,7 +9,7 @@ from pathlib import Path
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.model.machine import Launch, Machine, Seat
-from reconciler.vmm.qemu import forwards, press, qmp, volumes
+from reconciler.vmm.qemu import forwards, growth, press, qmp, volumes
 from reconciler.vmm.qemu.argv import QMP_SOCKET, argv
 
 
@@ -43,3 +43,4 @@ class QemuDriver:
             if size is None:
                 raise DriverError(f"{machine.vm}: volume {disk.serial} has no size", kind="volume")
             await volumes.create(Path(disk.path), size, filesystems.get(disk.serial, "ext4"))
+            await growth.grow(Path(disk.path), size)

@@ -1,4 +1,4 @@
-"""Volumes: raw files that are created and formatted once, and never shrunk, formatted or removed."""
+"""Volumes: raw files that are created and formatted once, and never shrunk, formatted again or removed."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from reconciler.errors import DriverError
+from reconciler.vmm.qemu.programs import run
 
 # -m 0: a data disk needs no blocks that only root may fill.
 MKFS = ("mkfs.ext4", "-q", "-F", "-m", "0", "-E")
@@ -18,7 +19,6 @@ MKFS_OPTIONS = ("lazy_itable_init=0,assume_storage_prezeroed=1", "lazy_itable_in
 MKFS_DEADLINE = 60.0
 """Seconds; 1 GiB takes 30 ms, as only the metadata is written into the hole."""
 MIB = 1024 * 1024
-MOST_STDERR_BYTES = 2000
 
 
 async def create(path: Path, size_mib: int, fs_type: str) -> None:
@@ -59,35 +59,10 @@ def _blank(path: Path, size_mib: int) -> Path:
 async def _format(path: Path) -> None:
     said = ""
     for options in MKFS_OPTIONS:
-        status, said = await _mkfs((*MKFS, options, "--", str(path)))
+        status, said = await run((*MKFS, options, "--", str(path)), MKFS_DEADLINE)
         if status == 0:
             return
     raise DriverError(f"mkfs.ext4 failed: {said}", kind="volume")
-
-
-async def _mkfs(argv: tuple[str, ...]) -> tuple[int, str]:
-    """Exit status and what it said on stderr."""
-    process = await asyncio.create_subprocess_exec(
-        *argv,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
-        stderr=asyncio.subprocess.PIPE,
-        env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
-    )
-    try:
-        async with asyncio.timeout(MKFS_DEADLINE):
-            assert process.stderr is not None  # noqa: S101  a PIPE was asked for
-            said = await process.stderr.read(MOST_STDERR_BYTES)
-            return await process.wait(), said.decode("utf-8", "replace").strip()
-    except TimeoutError as error:
-        raise DriverError(
-            f"mkfs.ext4 did not end within {MKFS_DEADLINE:g} s", kind="volume"
-        ) from error
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
 
 
 def _publish(temporary: Path, path: Path) -> None:

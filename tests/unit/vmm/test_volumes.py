@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -62,7 +64,7 @@ async def test_a_large_volume_takes_no_room_before_it_is_used(machine: Machine) 
     assert path.stat().st_blocks * 512 < 16 * MIB
 
 
-async def test_a_volume_that_exists_is_left_alone_whatever_size_is_asked_for(
+async def test_what_is_no_file_system_of_ours_is_left_alone_whatever_size_is_asked_for(
     machine: Machine,
 ) -> None:
     path = a_file(Path(machine.volumes[0].path), "somebody's data")
@@ -95,3 +97,83 @@ async def test_a_folder_that_cannot_be_made_is_an_error_with_a_hint(
     with pytest.raises(DriverError) as caught:
         await make(machine)
     assert caught.value.hint
+
+
+def debugfs(path: Path, *requests: str) -> str:
+    """The file system's content, without mounting it."""
+    done = subprocess.run(
+        ["debugfs", "-w", "-f", "-", path], input="\n".join(requests), capture_output=True,
+        text=True, check=True, timeout=30,
+    )  # fmt: skip
+    return done.stdout
+
+
+def filesystem_mib(path: Path) -> int:
+    told = subprocess.run(
+        ["dumpe2fs", "-h", path], capture_output=True, text=True, check=True, timeout=30
+    ).stdout
+    of = dict(line.split(":", 1) for line in told.splitlines() if ":" in line)
+    return int(of["Block count"]) * int(of["Block size"]) // MIB
+
+
+async def test_a_volume_that_is_too_small_grows_with_its_file_system_and_keeps_its_data(
+    machine: Machine, tmp_path: Path
+) -> None:
+    path = await make(machine)
+    debugfs(path, f"write {a_file(tmp_path / 'record', 'acknowledged')} record")
+    await make(machine, 256)
+    assert path.stat().st_size == 256 * MIB
+    assert filesystem_mib(path) == 256
+    assert "acknowledged" in debugfs(path, "cat record")
+    assert fsck(path).returncode == 0
+    assert names_in(path.parent) == ["data.raw"]
+
+
+async def test_a_volume_is_never_made_smaller(machine: Machine) -> None:
+    path = await make(machine, 128)
+    before = path.stat()
+    await make(machine, 64)
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+    assert filesystem_mib(path) == 128
+
+
+@pytest.mark.parametrize("cut", ["before the file grew", "after the file grew"])
+async def test_a_growth_that_was_cut_short_is_finished_by_the_next_start(
+    machine: Machine, cut: str
+) -> None:
+    path = await make(machine)
+    (path.parent / ".data.raw.growing").touch()
+    if cut == "after the file grew":
+        os.truncate(path, 256 * MIB)
+    await make(machine, 256)
+    assert filesystem_mib(path) == 256
+    assert fsck(path).returncode == 0
+    assert names_in(path.parent) == ["data.raw"]
+
+
+async def test_a_volume_on_which_a_guest_may_run_does_not_grow(machine: Machine) -> None:
+    path = await make(machine)
+    with (path.parent.parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(DriverError, match="holds its VM's lock"):
+            await make(machine, 256)
+    assert path.stat().st_size == 64 * MIB
+    await make(machine, 256)
+    assert filesystem_mib(path) == 256
+
+
+async def test_a_file_system_that_needs_a_person_does_not_grow_and_is_not_touched(
+    machine: Machine,
+) -> None:
+    path = await make(machine)
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xa5" * 4096 * 40)  # group descriptors, bitmaps and inodes
+    size = path.stat().st_size
+    with pytest.raises(DriverError) as failure:
+        await make(machine, 256)
+    assert failure.value.kind == "growth"
+    assert "e2fsck" in str(failure.value)
+    assert path.stat().st_size == size
+    assert names_in(path.parent) == ["data.raw"]
