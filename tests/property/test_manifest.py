@@ -19,8 +19,8 @@ from reconciler.source import yamldoc
 from reconciler.source.builder import Refused
 from reconciler.source.parsing import parse_file
 
-# PyYAML writes YAML 1.1, in which `0e0` and `0o7` are texts that need no quotes.
-NUMBERS_SINCE_1_2 = re.compile(r"[0-9]+e-?[0-9]+|0o[0-7]+")
+# PyYAML writes YAML 1.1, in which `0e0`, `0o7` and `08` are texts that need no quotes.
+NUMBERS_SINCE_1_2 = re.compile(r"[0-9]+e-?[0-9]+|0o[0-7]+|0[0-9]+")
 names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True).filter(
     lambda name: not NUMBERS_SINCE_1_2.fullmatch(name)
 )
