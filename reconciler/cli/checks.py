@@ -21,6 +21,7 @@ OLDEST_PYTHON = (3, 11)
 LEAST_MEMORY_MIB = 512
 """What one small guest and the daemon need at least."""
 IMAGES_NAMED = 3
+CREDENTIALS = Path("/run/credentials")
 MEMINFO = Path("/proc/meminfo")
 MIB = 1024 * 1024
 
@@ -72,6 +73,8 @@ def _check_configured(settings: Config) -> list[Finding]:
     found = [check_owner(settings.state) if kept else check_state_dir(settings.state)]
     found.append(check_space(settings.state, settings.policy.disk_reserve_mib))
     found.append(check_images(settings.state))
+    if settings.http.token_file:
+        found.append(check_token(Path(settings.http.token_file)))
     if kept:
         from reconciler.cli.servicechecks import check_service  # noqa: PLC0415 - loads dbus-fast
 
@@ -202,6 +205,19 @@ def check_sink(sink: NotificationConfig) -> Finding:
         return Finding(name, result, "; ".join(one.words for one in missing), remedy)
     detail = f"{sink.type}, from {sink.severity} on; try it with `reconciler notify {sink.name}`"
     return Finding(name, "ok", detail)
+
+
+def check_token(path: Path) -> Finding:
+    from reconciler.control.page.token import read_token  # noqa: PLC0415 - most hosts have none
+
+    try:
+        read_token(path)
+    except ConfigError as error:
+        # What systemd hands to the daemon is there for it alone, and only while it runs.
+        elsewhere = isinstance(error.__cause__, PermissionError) or CREDENTIALS in path.parents
+        result: Result = "warning" if elsewhere else "failed"
+        return Finding("page token", result, str(error), error.hint)
+    return Finding("page token", "ok", f"who knows what is in {path} can act on the page")
 
 
 def check_daemon(socket: Path | None, config: Path | None) -> Finding:
