@@ -81,7 +81,15 @@ class Needs:
             return room
         draft.actions.append(action)
         self._wait(key, f"{title} is being built")
+        if trouble is None and self._was_there(key):
+            lost = f"{title} is gone from the store, and is built again; guests run on"
+            draft.event("image-lost", lost, severity="warning")
         return room - 1
+
+    def _was_there(self, key: str) -> bool:
+        """What a last good generation boots from was built once, and is never collected."""
+        goods = (self._draft.standings[vm].record.last_good for vm in self._for[key])
+        return any(good is not None and key in good.spec.image_keys for good in goods)
 
     def _wait(self, key: str, why: str, kind: WaitKind = "image") -> None:
         for vm in self._for[key]:

@@ -167,6 +167,8 @@ async def test_row_47_an_image_that_vanished_is_built_again_and_its_guest_runs_o
     await run_for(world, 20.0)
     assert key in world.images.layers()
     assert world.hypervisor.starts["web"] == 1
+    told = "tree ./web is gone from the store, and is built again; guests run on"
+    assert world.events("image-lost") == [told]
     world.images.lose(key)
     world.hypervisor.kill("web")
     await run_for(world, 30.0)
