@@ -21,7 +21,7 @@ from reconciler.clock import SystemClock
 from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.observed import Process
 from reconciler.now import Now
-from reconciler.supervisor import keeper
+from reconciler.supervisor import keeper, procfs
 from reconciler.supervisor.local import LocalSupervisor
 from tests.contract.vmms import LIVES, a_guest
 from tests.eventually import eventually
@@ -64,6 +64,8 @@ async def guest(root: Path) -> AsyncIterator[Process]:
     async with a_daemon(root) as supervisor:
         process = await supervisor.start(*a_guest(root))
         pidfd = os.pidfd_open(process.pid)
+        # exec(2) is told as done a moment before the new environment can be read.
+        await eventually(lambda: procfs.markers_of(process.pid))
     yield process
     end(pidfd)
     os.close(pidfd)
