@@ -58,7 +58,8 @@ def _without_guest(draft: Draft, standing: Standing, target: Target) -> None:
 
 
 def _with_guest(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
-    if standing.successor is not None and target.kind not in ("rollback", "quarantine"):
+    settled = target.wanted is not None and target.kind not in ("rollback", "quarantine")
+    if standing.successor is not None and settled:
         make_way(draft, standing, target, budget)
     elif _must_change(standing, target):
         _replace(draft, standing, target, budget)

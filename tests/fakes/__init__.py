@@ -2,11 +2,12 @@
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Crash, Faults
-from tests.fakes.hypervisor import FakeHypervisor, FakeVolumes
+from tests.fakes.hypervisor import FakeHypervisor
 from tests.fakes.images import FakeImages
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.meter import FakeMeter
 from tests.fakes.source import FakeHost, FakeSource
+from tests.fakes.volumes import FakeVolumes
 
 __all__ = [
     "Crash",

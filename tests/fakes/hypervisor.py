@@ -385,19 +385,3 @@ def _round(former: Health, fate: str, now: float) -> Health:
         failures=former.failures + 1,
         failing_since=now if former.failing_since is None else former.failing_since,
     )
-
-
-@dataclass
-class FakeVolumes:
-    """The hypervisor's disks, behind the port `Volumes`."""
-
-    hypervisor: FakeHypervisor
-
-    async def snapshot(self, pairs: Sequence[tuple[str, str]]) -> str:
-        return await self.hypervisor.snapshot(pairs)
-
-    async def restore(self, pairs: Sequence[tuple[str, str]]) -> None:
-        await self.hypervisor.restore(pairs)
-
-    async def drop(self, paths: Sequence[str]) -> None:
-        await self.hypervisor.drop_snapshots(paths)

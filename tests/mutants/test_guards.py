@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.mutants.beside import BESIDE
+from tests.mutants.change_guards import MUTANTS as CHANGES
 from tests.mutants.guards import MUTANTS as GUARDS, Mutant
 from tests.mutants.page_guards import MUTANTS as PAGE
 
 ROOT = Path(__file__).resolve().parents[2]
-MUTANTS = (*GUARDS, *BESIDE, *PAGE)
+MUTANTS = (*GUARDS, *CHANGES, *BESIDE, *PAGE)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))

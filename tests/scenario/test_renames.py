@@ -185,6 +185,21 @@ async def test_a_guest_on_trial_is_judged_before_it_is_renamed() -> None:
     assert world.hypervisor.starts == {"web": 2, "shop": 1}
 
 
+async def test_a_vm_that_never_was_good_is_stopped_and_renamed_and_stays_blocked() -> None:
+    world = World(PRUNING)
+    world.hypervisor.behaviour = lambda _m: "bad"
+    await world.push(state(web()))
+    while world.hypervisor.running() != {"web": 1}:
+        await world.step()
+        world.clock.advance(0.1)
+    same = replace(web(), name=VMName("shop"), moved_from=VMName("web"))
+    await world.push(state(same))
+    await world.settle()
+    assert world.hypervisor.running() == {}
+    assert set(world.durable.record().vms) == {"shop"}
+    assert world.record("shop").blocked
+
+
 @pytest.mark.parametrize(
     "wanted", ["the new name", "the old name again", "a third name", "neither"]
 )

@@ -1,0 +1,91 @@
+"""Guards of what changes VMs and hosts: repairs, renames, cancelled builds, ways back, volumes that grow."""
+
+from __future__ import annotations
+
+from tests.mutants.guards import Mutant
+
+MUTANTS = (
+    Mutant(
+        "repairs are bounded by nothing but the group",
+        "reconciler/planning/repairs.py",
+        "if total >= limit:",
+        "if total < 0:",
+    ),
+    Mutant(
+        "a group's budget does not bound repairs",
+        "reconciler/planning/repairs.py",
+        "if under_way[group] and self._out[group] >= budget:",
+        "if under_way[group] < 0:",
+    ),
+    Mutant(
+        "a host on which most fail at once is not suspect",
+        "reconciler/planning/repairs.py",
+        "if ill < TOO_MANY or 2 * ill <= len(proven):",
+        "if ill < TOO_MANY or len(proven):",
+    ),
+    Mutant(
+        "a VM that was renamed is removed",
+        "reconciler/planning/prune.py",
+        "absent = [s for s in absent if s.record.moving is None and s.name not in named]",
+        "absent = [s for s in absent if s.record.moving is None]",
+    ),
+    Mutant(
+        "a move that was begun is forgotten when something else is desired",
+        "reconciler/planning/planner.py",
+        "        elif standing.record.moving is not None:\n            carry_on(draft, standing)\n",
+        "",
+    ),
+    Mutant(
+        "a folder is moved onto what lies there already",
+        "reconciler/vmm/generations.py",
+        "            if _holds(target):\n",
+        "            if not target:\n",
+        ("tests/contract/test_generations.py",),
+    ),
+    Mutant(
+        "an old snapshot is the way back of a new trial",
+        "reconciler/planning/snapshots.py",
+        'if snapshot is not None and snapshot.state == "taken":',
+        'if snapshot is not None and snapshot.state in ("taken", "restored"):',
+    ),
+    Mutant(
+        "a build that others want is cancelled",
+        "reconciler/planning/images.py",
+        "for key in sorted(running - _named(draft, draft.desired)):",
+        "for key in sorted(running):",
+    ),
+    Mutant(
+        "a cancelled build leaves its intent open",
+        "reconciler/engine/workers.py",
+        '                self._ended.append(EndIntent(intent, "cancelled"))\n',
+        "                pass\n",
+        ("tests/fault/test_overtaking_faults.py",),
+    ),
+    Mutant(
+        "any kept digest waits for nobody, also one that never was committed",
+        "reconciler/model/record.py",
+        'if generation.verdict == "committed" and generation.digest == digest:',
+        "if generation.digest == digest:",
+        ("tests/fault/test_overtaking_faults.py", "tests/scenario"),
+    ),
+    Mutant(
+        "a volume may be asked to shrink",
+        "reconciler/planning/targets.py",
+        "if good is not None and (shrunken := _shrunken(good.spec, spec)):",
+        "if good is None and (shrunken := _shrunken(spec, spec)):",
+    ),
+    Mutant(
+        "a volume grows under a guest",
+        "reconciler/vmm/qemu/growth.py",
+        "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
+        "",
+        ("tests/unit/vmm/test_volumes.py",),
+    ),
+    Mutant(
+        "a growth that was cut short is forgotten",
+        "reconciler/vmm/qemu/growth.py",
+        "(path.stat().st_size < size or _mark(path).exists())",
+        "path.stat().st_size < size",
+        ("tests/unit/vmm/test_volumes.py",),
+    ),
+)
