@@ -93,7 +93,10 @@ def _stand(draft: Draft) -> None:
     for name in sorted(map(VMName, names | taken_over.keys())):
         new = renamed.get(name)
         if name in taken_over:
-            draft.stand(name, specs.get(name), taken_over[name])
+            standing = draft.stand(name, specs.get(name), taken_over[name])
+            former = standing.record.formerly
+            words = f"{former} goes on as {name}, with its generations and volumes"
+            draft.event("vm-renamed", words, standing)
         elif new is not None and new in taken_over:
             continue
         elif new is not None and new in specs and name not in specs:

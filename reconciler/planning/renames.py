@@ -64,7 +64,6 @@ def take_over(draft: Draft, names: Mapping[VMName, VMName]) -> dict[VMName, VMRe
             changed = _with_name(draft.group_record(group.name), old, new)
             if changed != draft.group_record(group.name):
                 draft.groups[group.name] = changed
-        draft.event("vm-renamed", f"{old} goes on as {new}, with its generations and volumes")
     return found
 
 
