@@ -24,7 +24,7 @@ class Trail:
 
     def __init__(self) -> None:
         self._boots, self._seconds = array("d"), array("f")
-        self._results, self._generations = bytearray(), array("L")
+        self._results, self._generations = bytearray(), array("I")
 
     def add(self, one: Round) -> None:
         columns = (self._boots, self._seconds, self._results, self._generations)

@@ -39,6 +39,8 @@ class Views:
         self.recent = Recent(operator)
         self._fleets: dict[Asked, tuple[tuple[object, object], Pieces]] = {}
         self._past: tuple[object, Past] | None = None
+        self._shown: tuple[tuple[object, object], Pieces] | None = None
+        """The page of the commits, until the fleet changes or something happens."""
 
     async def of(self, query: Query) -> Pieces:
         match query.get("view"):
@@ -96,14 +98,19 @@ class Views:
         return group_page(found, [vm for vm in status.vms if vm.group == name])
 
     async def _commits(self) -> Pieces:
-        await self.recent.follow()
+        events = await self.recent.follow()
         status, stories = self._operator.status(), self.recent.stories
+        kept = self._shown
+        if kept is not None and kept[0][0] is status and kept[0][1] is events:
+            return kept[1]
         tips = [status.revision.observed, status.revision.rejected, *stories.names(MOST_TIPS)]
         named = tuple(dict.fromkeys(tip for tip in tips if tip))
         if self._past is None or self._past[0] != named or self._past[1].error:
             self._past = (named, await self._read(named))
         records = [record for vm in status.vms if (record := self._record(vm.name))]
-        return commits_page(self._past[1], stories.told(status, records), status.revision)
+        pieces = commits_page(self._past[1], stories.told(status, records), status.revision)
+        self._shown = None if self._past[1].error else ((status, events), pieces)
+        return pieces
 
     async def _read(self, tips: tuple[str, ...]) -> Past:
         try:

@@ -50,4 +50,4 @@ def test_a_thousand_vms_take_two_mebibytes() -> None:
         for trail in trails._trails.values()
         for column in type(trail).__slots__
     ]
-    assert sum(sizes) / 50 < 4000
+    assert sum(sizes) / 50 < 3000
