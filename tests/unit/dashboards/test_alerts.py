@@ -80,12 +80,14 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
     annotations = rule["annotations"]
     assert rule["labels"]["severity"] in SEVERITIES
     assert set(annotations) == {"summary", "description", "runbook_url"}
-    assert annotations["runbook_url"] == f"docs/alerts.md#{name.lower()}"
+    assert annotations["runbook_url"] == f"docs/operations.md#{name.lower()}"
 
 
 def test_the_runbook_has_one_whole_entry_for_each_alert() -> None:
-    page = (ROOT / "docs/alerts.md").read_text(encoding="utf-8")
-    entries = dict(re.findall(r"^## (\w+)\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    entries = dict(
+        re.findall(r"^### (Reconciler\w+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
+    )
     assert list(entries) == list(ALERTS)
     for name, text in entries.items():
         assert re.findall(r"^- \*\*(\w+)\*\*", text, re.MULTILINE) == [
