@@ -264,11 +264,13 @@ class FakeHypervisor:
         now = self.clock.now().boot
         for instance in [i for i in self.healths if i not in self.watched]:
             del self.healths[instance]
+        living = Counter(g.machine.vm for g in self.guests.values() if g.process.alive)
         for instance in self.watched:
             guest = self.guests.get(instance)
             if guest is not None and guest.process.alive:
                 former = self.healths.get(instance, Health())
-                fate = guest.fate if self._reached(guest, self.watched[instance]) else "bad"
+                alone = living[guest.machine.vm] < 2
+                fate = guest.fate if alone or reached(guest, self.watched[instance]) else "bad"
                 self.healths[instance] = after = _round(former, fate, now)
                 result: ProbeResult = "success" if after.passing_since is not None else "failure"
                 machine = guest.machine
@@ -277,11 +279,6 @@ class FakeHypervisor:
 
     def rounds(self, vm: VMName) -> tuple[Round, ...]:
         return tuple(self.answers.get(vm, ()))
-
-    def _reached(self, guest: FakeGuest, question: ProbePlan) -> bool:
-        """Whether the question comes to this guest, and not to the other one of its VM."""
-        asked = {check.port for check in question.checks if not isinstance(check, ProcessCheck)}
-        return len(self.all_living(guest.machine.vm)) < 2 or asked <= guest.ports.keys()
 
     # Volumes: each is the list of the generations that wrote to it
 
@@ -366,6 +363,12 @@ class FakeHypervisor:
 
     async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
         return self.folders.get(vm, {}).get(number)
+
+
+def reached(guest: FakeGuest, question: ProbePlan) -> bool:
+    """Whether the question comes to this guest, and not to the other one of its VM."""
+    asked = {check.port for check in question.checks if not isinstance(check, ProcessCheck)}
+    return asked <= guest.ports.keys()
 
 
 def _round(former: Health, fate: str, now: float) -> Health:
