@@ -21,7 +21,7 @@ TEMPLATES = Path("/usr/share/prometheus/alertmanager/default.tmpl")
 def as_unpacked(arguments: list[str]) -> list[str]:
     """The command that runs this program, whether it was installed or only unpacked.
 
-    Skips the test where it is only unpacked and mounts cannot be kept apart, as in a chroot.
+    Skips the test where it is only unpacked and mounts cannot be kept apart.
     """
     program = shutil.which(arguments[0])
     if TEMPLATES.exists() or program is None:
@@ -37,7 +37,8 @@ def main() -> None:
     share, program, *rest = sys.argv[1:]
     found = shutil.which(program) or program
     subprocess.run(["mount", "-t", "tmpfs", "none", "/usr/share"], check=True)
-    shutil.copytree(Path(share) / "prometheus", "/usr/share/prometheus")
+    # Some lead to libraries of the browser, in packages that are not here.
+    shutil.copytree(Path(share) / "prometheus", "/usr/share/prometheus", symlinks=True)
     os.execv(found, [program, *rest])  # noqa: S606  # an argv, in place of this process
 
 
