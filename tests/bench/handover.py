@@ -152,7 +152,7 @@ async def _boots(stage: Stage, pid: int, count: int) -> list[float]:
             began = time.monotonic()
             await twin.boot(argv, "")
             taken.append(time.monotonic() - began)
-            await twin.stop()
+            await twin.kill()
     finally:
         await twin.kill()
     return taken

@@ -72,6 +72,8 @@ class FakeHypervisor:
     unkillable: set[VMName] = field(default_factory=set)
     deaf: set[InstanceId] = field(default_factory=set)
     """Guests whose VMM answers no question."""
+    lingers: float = 0.0
+    """Seconds for which requests at a guest that gave up its ports go on."""
     free_ports: itertools.count[int] = field(default_factory=lambda: itertools.count(40000))
     broken: list[str] = field(default_factory=list)
     """What may never happen, and did: a worker would take the exception for an error of its own."""
@@ -126,6 +128,9 @@ class FakeHypervisor:
             if old is not None:
                 old.ports.update(kept)
             raise
+        guest.ports |= {f.host: f.host for n in taker.networks for f in n.forwards}
+        if self.lingers:
+            await self.clock.sleep(min(drain, self.lingers))
         guest.ports = {f.host: f.host for n in taker.networks for f in n.forwards}
         self.log.append(("hand-over", guest.machine.vm, guest.machine.generation))
         self.faults.after("hand-over", fault or middle)

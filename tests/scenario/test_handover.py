@@ -224,6 +224,17 @@ async def test_half_moved_forwards_are_carried_on_though_a_person_suspended_the_
     assert world.hypervisor.running() == {"web": 2}
 
 
+async def test_requests_that_end_late_at_the_old_guest_do_not_make_the_new_one_look_ill(
+    world: World,
+) -> None:
+    await serving(world)
+    world.hypervisor.lingers = 4.0
+    await serving(world, "v2")
+    assert world.events("guest-crashed") == []
+    assert world.hypervisor.starts["web"] == 2
+    assert world.hypervisor.running() == {"web": 2}
+
+
 async def test_an_old_guest_that_does_not_answer_is_stopped_and_says_why(world: World) -> None:
     await serving(world)
     await world.push(state(vm("web", "v2", handover=True)))

@@ -26,7 +26,7 @@ DEADLINE = 5.0
 BACK_DEADLINE = 1.0
 INSISTS = 0.3
 """Seconds for which a port is asked for that somebody else might have taken in between."""
-AHEAD = 3
+AHEAD = 32
 """Questions that wait at a VMM, so that one is there whenever it has answered the last."""
 LISTENS_PAUSE = 0.02
 """Seconds between tries to reach a VMM that was just started."""
@@ -170,6 +170,7 @@ async def hand_over(giver: Seat | None, taker: Seat, drain: float) -> None:
         await _Move(giving, taking, taker).run()
     if giver is not None and drain > 0:
         await _drained(giver, drain)
+    await _close_others(taker)
 
 
 class _Move:
@@ -204,7 +205,7 @@ class _Move:
             had = [row for row in had if row not in theirs]
         for row in had:
             await self._take(row)
-        await self._tidy()
+        await self._verify()
 
     async def _swap(self, theirs: list[Row], net: int, forward: Forward) -> None:
         if not theirs:
@@ -220,12 +221,8 @@ class _Move:
             self._taken.append(row)
             await self._giving.remove(row.net, row.forward)
 
-    async def _tidy(self) -> None:
-        """What led to the taker on its trial goes; then all that is wanted must be there."""
+    async def _verify(self) -> None:
         wanted = set(_wanted(self._taker))
-        for row in await self._taking.rows():
-            if row.leads and (row.net, row.forward) not in wanted:
-                await self._taking.remove(row.net, row.forward)
         found = {(row.net, row.forward) for row in await self._taking.rows() if row.leads}
         if lacking := sorted(forward.host for net, forward in wanted - found):
             raise DriverError(f"ports {lacking} do not lead to it after all", kind="port")
@@ -239,6 +236,16 @@ class _Move:
                 if row.stands_at(forward):
                     await _try(self._taking.remove(net, forward))
             await _try(self._giving.add(row.net, row.forward))
+
+
+async def _close_others(taker: Seat) -> None:
+    """What led to it on its trial goes last: until now it was asked through that."""
+    wanted = set(_wanted(taker))
+    with contextlib.suppress(DriverError):  # a port of the loopback too many harms nobody
+        async with _monitor(taker) as monitor:
+            for row in await monitor.rows():
+                if row.leads and (row.net, row.forward) not in wanted:
+                    await monitor.remove(row.net, row.forward)
 
 
 async def _try(step: Coroutine[Any, Any, None]) -> None:

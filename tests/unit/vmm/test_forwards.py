@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +54,7 @@ class Vmm:
         self.refuses: tuple[str, ...] = ()
         self.hangs_up_at = ""
         self.silent_at = ""
+        self.on_look: Callable[[], object] = lambda: None
         self.heard: list[str] = []
         self.busy = 0
         """Looks for which a request stays under way."""
@@ -112,6 +113,7 @@ class Vmm:
         return f"host forwarding rule for {place} removed\r\n"
 
     def _table(self) -> str:
+        self.on_look()
         text = ""
         self.busy -= 1
         for net in sorted({n for n, _ in self.forwards} | {0}):
@@ -208,6 +210,19 @@ async def test_requests_under_way_at_the_old_guest_are_waited_for(old: Vmm, new:
     async with old.listening(), new.listening():
         await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 5.0)
     assert old.busy == -1
+
+
+async def test_a_new_guest_can_be_asked_as_on_its_trial_until_the_old_one_is_done(
+    old: Vmm, new: Vmm
+) -> None:
+    old.busy, trial = 4, (0, Forward(40001, 80))
+    seen: list[bool] = []
+    old.on_look = lambda: seen.append(trial in new.forwards)
+    async with old.listening(), new.listening():
+        await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 5.0)
+    assert len(seen) > 4
+    assert all(seen)
+    assert trial not in new.forwards
 
 
 async def test_a_connection_that_is_kept_is_waited_for_no_longer_than_allowed(
