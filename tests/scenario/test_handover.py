@@ -105,6 +105,9 @@ async def test_a_newer_commit_overtakes_a_candidate_on_trial(world: World) -> No
         await world.step()
         world.clock.advance(0.5)
     assert "on trial beside 1" in world.why("web")
+    assert [(v.candidate, v.generation.running, v.healthy) for v in world.status().vms] == [
+        (2, 1, True)
+    ]
     world.hypervisor.behaviour = lambda _machine: "good"
     await serving(world, "v3")
     assert gap.missed == 0
