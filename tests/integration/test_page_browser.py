@@ -145,7 +145,7 @@ def test_who_signs_in_acts_with_the_forms_of_a_real_browser(browser: Browser, pa
     until(browser, "document.querySelector('.actions .notice') !== null")
     assert page.operator.requests[1:] == [Suspend(None, "the disk is changed")]
     press(browser, "Sign out")
-    until(browser, "document.querySelector('.actions').innerText.startsWith('Sign in')")
+    until(browser, "document.querySelector('.actions')?.innerText.startsWith('Sign in')")
     assert browser.complaints == []
 
 
