@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from reconciler.supervisor import console, guestfile, lock, procfs
 from reconciler.supervisor.guestfile import GuestFile
 from reconciler.supervisor.slots import is_slot, owner
 from reconciler.supervisor.spawn import Held
+
+LOOKS, LOOK_EVERY = 200, 0.005
+"""How often, and after how many seconds, an environment is read again that was still empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +84,7 @@ class Adoption:
                 stat is not None
                 and not stat.dead
                 and stat.start_time == known.start_time
-                and procfs.markers_of(known.pid).get(procfs.INSTANCE) == known.instance
+                and _markers(known.pid).get(procfs.INSTANCE) == known.instance
             ):
                 return pidfd
             os.close(pidfd)
@@ -118,6 +122,18 @@ class Adoption:
     @functools.cached_property
     def _marked(self) -> tuple[procfs.Marked, ...]:
         return tuple(procfs.marked_processes())
+
+
+def _markers(pid: int) -> dict[str, str]:
+    """Of a process that is known by pid and start, and may be in the middle of its exec(2).
+
+    That is told as done a moment before the new environment can be read.
+    """
+    for _ in range(LOOKS):
+        if found := procfs.markers_of(pid):
+            return found
+        time.sleep(LOOK_EVERY)
+    return {}
 
 
 def ended(process: Process, folder: Path, how: Exit) -> Process:
