@@ -32,7 +32,7 @@ from reconciler.planning.preflight import (
     images_ready,
 )
 from reconciler.planning.prune import mark_removals, remove
-from reconciler.planning.renames import carry_on, successors, take_over
+from reconciler.planning.renames import carry_on, successors, take_over, taking_over
 from reconciler.planning.rollout import Budget, in_order
 from reconciler.planning.snapshots import absorb_volumes
 from reconciler.planning.standstill import restart_what_ran_out
@@ -102,7 +102,7 @@ def _stand(draft: Draft) -> None:
         elif new is not None and new in specs and name not in specs:
             draft.stand(name, replace(specs[new], name=name)).successor = new
             draft.forerunners[new] = name
-            draft.wait("rename", new, f"takes over {name}, with its generations and volumes")
+            draft.wait("rename", new, taking_over(name, record))
         elif name not in renamed.values():
             draft.stand(name, specs.get(name))
 

@@ -50,6 +50,14 @@ def _known(record: Record, name: VMName) -> bool:
     return vm is not None and bool(vm.generations)
 
 
+def taking_over(old: VMName, record: Record) -> str:
+    """What the new name waits for, in words."""
+    vm = record.vms.get(old)
+    if vm is not None and vm.quarantine is not None:
+        return f"takes over {old}, which is in quarantine: push a fix, or `reconciler retry {old}`"
+    return f"takes over {old}, with its generations and volumes"
+
+
 def take_over(draft: Draft, names: Mapping[VMName, VMName]) -> dict[VMName, VMRecord]:
     """Records whose folder has moved since the last pass, each under its new name."""
     found: dict[VMName, VMRecord] = {}

@@ -26,7 +26,7 @@ FOR_PEOPLE: frozenset[WaitKind] = frozenset(
     )
 )
 """Waits that neither time nor work of ours will end."""
-BEHIND: frozenset[WaitKind] = frozenset(("dependency", "budget"))
+BEHIND: frozenset[WaitKind] = frozenset(("dependency", "budget", "rename"))
 """Waits for another VM, which may be one of those."""
 
 

@@ -200,6 +200,19 @@ async def test_a_vm_that_never_was_good_is_stopped_and_renamed_and_stays_blocked
     assert world.record("shop").blocked
 
 
+async def test_a_rename_of_a_vm_in_quarantine_waits_for_a_person_and_so_is_not_under_way() -> None:
+    world = await settled(state(web()))
+    world.hypervisor.behaviour = lambda _machine: "bad"
+    await world.push(state(web("v2")))
+    await world.settle()
+    assert world.record("web").quarantine is not None
+    await world.push(state(replace(web("v2"), name=VMName("shop"), moved_from=VMName("web"))))
+    await world.settle()
+    assert {v.name: v.why for v in world.status().vms}.keys() == {"web", "shop"}
+    assert "rolling back failed" in world.why("web")
+    assert "takes over web, which is in quarantine" in world.why("shop")
+
+
 @pytest.mark.parametrize(
     "wanted", ["the new name", "the old name again", "a third name", "neither"]
 )

@@ -241,6 +241,9 @@ def _excused(world: World, name: VMName, vm: VMRecord | None) -> bool:
     kinds = {w.kind for w in _waits(world, name)}
     if any(w.kind == "conflict" and "cannot go on as" in w.why for w in _waits(world, name)):
         return True  # volumes of a VM that was removed lie where it would move to
+    others = world.ledger.record().vms.values()
+    if "rename" in kinds and any(other.quarantine is not None for other in others):
+        return True  # whom it takes over is a person's business
     return bool(kinds & {"hold", "dependency", "budget", "broken"})
 
 
