@@ -24,8 +24,8 @@ SECONDS = 10.0
 """In which a body must have come."""
 BETWEEN = 1.0
 """Seconds between looks, however many ask."""
-SHORTEST_SECRET = 16
-"""Bytes."""
+SHORTEST_SECRET, LONGEST_SECRET = 16, 512
+"""Bytes. A shorter one could be guessed; a longer one is some other file."""
 
 Result = Literal[
     "accepted", "bad_signature", "too_large", "rate_limited", "ignored", "malformed"
@@ -78,16 +78,17 @@ UNKNOWN = "unknown"
 def read_secret(path: str) -> bytes:
     """Raises ConfigError."""
     try:
-        secret = Path(path).read_bytes().strip()
+        with Path(path).open("rb") as file:
+            secret = file.read(LONGEST_SECRET + 1).strip()
     except OSError as error:
         raise ConfigError(
             f"webhook.secret_file: {path}: {error.strerror}",
             hint="write one: `openssl rand -hex 32`, readable for the daemon alone",
         ) from error
-    if len(secret) < SHORTEST_SECRET:
+    if not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
         raise ConfigError(
-            f"webhook.secret_file: {path}: shorter than {SHORTEST_SECRET} bytes",
-            hint="write a longer one: `openssl rand -hex 32`",
+            f"webhook.secret_file: {path}: a secret has {SHORTEST_SECRET} to {LONGEST_SECRET} bytes",
+            hint="write another: `openssl rand -hex 32`",
         )
     return secret
 

@@ -162,13 +162,14 @@ async def test_the_webhook_can_only_be_posted_to(hooked: Hooked) -> None:
             assert answer.status == 405
 
 
-def test_a_secret_that_is_missing_or_short_is_a_config_error(tmp_path: Path) -> None:
+def test_a_secret_that_is_missing_short_or_huge_is_a_config_error(tmp_path: Path) -> None:
     file = tmp_path / "secret"
     with pytest.raises(ConfigError, match=r"webhook\.secret_file: .*No such file"):
         read_secret(str(file))
-    file.write_bytes(b"short\n")
-    with pytest.raises(ConfigError, match="shorter than 16 bytes"):
-        read_secret(str(file))
+    for odd in (b"", b"short\n", b"x" * 1_000_000):
+        file.write_bytes(odd)
+        with pytest.raises(ConfigError, match="16 to 512 bytes"):
+            read_secret(str(file))
     file.write_bytes(SECRET + b"\n")
     assert read_secret(str(file)) == SECRET
 
