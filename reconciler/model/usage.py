@@ -1,4 +1,4 @@
-"""What a guest does with its disks, as its VMM counts it."""
+"""What a guest does with its disks and networks, as its VMM and the host count it."""
 
 from __future__ import annotations
 
@@ -11,3 +11,13 @@ class DiskOperations:
 
     reads: int
     writes: int
+
+
+@dataclass(frozen=True, slots=True)
+class NetworkTraffic:
+    """What went through a VM's taps since they were made, as the guest sees it."""
+
+    received_bytes: int = 0
+    received_packets: int = 0
+    sent_bytes: int = 0
+    sent_packets: int = 0
