@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import gc
 import logging
-import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+from reconciler import statedir
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import MIB, Config
 from reconciler.control.page.token import read_token
 from reconciler.control.serve import serve_control, serve_http
 from reconciler.control.version import version as own_version
-from reconciler.control.webhook import Webhook, read_secret
+from reconciler.control.webhook import Webhook
 from reconciler.engine.loop import Engine
 from reconciler.engine.ports import Ports
-from reconciler.errors import ConfigError, StateDirLocked
+from reconciler.errors import ConfigError
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.logs import open_log
@@ -34,6 +33,7 @@ from reconciler.model.usage import DiskOperations
 from reconciler.notify.notifier import Notifier
 from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
+from reconciler.secretfile import read_secret
 from reconciler.service import Service, keep_told
 from reconciler.source.gitsource import GitSource
 from reconciler.spans import UNTRACED, Tracer
@@ -47,10 +47,6 @@ from reconciler.vmm.qemu.figures import disk_operations
 from reconciler.vmm.snapshots import VolumeCopies
 
 log = logging.getLogger(__name__)
-
-LOCK_FILE = "daemon.lock"
-STATE_MODE = 0o750
-
 
 COLLECT_AFTER = (50_000, 50, 100)
 """Allocations, and collections of each generation, before Python looks for garbage in cycles.
@@ -71,7 +67,7 @@ async def run(config: Config, *, ready: Callable[[], None] | None = None) -> Non
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pidfd a guest, and its probes
     service = Service()
-    with _state_dir(config.state):
+    with statedir.held(config.state):
         async with _daemon(config, SystemClock(), service) as tasks:
             log.info("running", extra={"fields": {"state_dir": config.state_dir}})
             if ready is not None:
@@ -139,7 +135,8 @@ async def _daemon(
 def _webhook(config: Config, engine: Engine, metrics: Metrics) -> Webhook | None:
     if not config.webhook.secret_file:
         return None
-    return Webhook(read_secret(config.webhook.secret_file), engine.look, metrics.webhook_received)
+    secret = read_secret("webhook.secret_file", Path(config.webhook.secret_file)).encode()
+    return Webhook(secret, engine.look, metrics.webhook_received)
 
 
 async def _ports(
@@ -233,30 +230,6 @@ def policy_of(config: Config) -> Policy:
         max_rollbacks_per_hour=config.policy.max_rollbacks_per_hour,
         max_repairs=config.policy.max_concurrent_repairs,
     )
-
-
-@contextlib.contextmanager
-def _state_dir(state: Path) -> Any:
-    """The state directory, made and locked for this process's life. Raises StateDirLocked."""
-    try:
-        state.mkdir(parents=True, exist_ok=True, mode=STATE_MODE)
-        descriptor = os.open(state / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"state_dir {state}: {error.strerror}", hint="create it, or run as a user who may"
-        ) from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(descriptor)
-        raise StateDirLocked(
-            f"another daemon runs on {state}",
-            hint="stop it first, or give this one a state_dir of its own",
-        ) from error
-    try:
-        yield
-    finally:
-        os.close(descriptor)
 
 
 def _words(fleet: FleetStatus) -> str:

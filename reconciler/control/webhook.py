@@ -11,21 +11,17 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 from aiohttp import web
 
 from reconciler.control.failures import json_answer
-from reconciler.errors import ConfigError
 
 MOST_BODY = 1024 * 1024
 SECONDS = 10.0
 """In which a body must have come."""
 BETWEEN = 1.0
 """Seconds between looks, however many ask."""
-SHORTEST_SECRET, LONGEST_SECRET = 16, 512
-"""Bytes. A shorter one could be guessed; a longer one is some other file."""
 
 Result = Literal[
     "accepted", "bad_signature", "too_large", "rate_limited", "ignored", "malformed"
@@ -73,24 +69,6 @@ SERVERS = (
     ),
 )  # fmt: skip
 UNKNOWN = "unknown"
-
-
-def read_secret(path: str) -> bytes:
-    """Raises ConfigError."""
-    try:
-        with Path(path).open("rb") as file:
-            secret = file.read(LONGEST_SECRET + 1).strip()
-    except OSError as error:
-        raise ConfigError(
-            f"webhook.secret_file: {path}: {error.strerror}",
-            hint="write one: `openssl rand -hex 32`, readable for the daemon alone",
-        ) from error
-    if not SHORTEST_SECRET <= len(secret) <= LONGEST_SECRET:
-        raise ConfigError(
-            f"webhook.secret_file: {path}: a secret has {SHORTEST_SECRET} to {LONGEST_SECRET} bytes",
-            hint="write another: `openssl rand -hex 32`",
-        )
-    return secret
 
 
 class Webhook:

@@ -117,8 +117,11 @@ class Driver(Protocol):
 
     def launch(self, machine: Machine) -> Launch: ...
 
-    async def press_power_button(self, folder: Path, deadline: float) -> None:
-        """Ask the guest to shut down; answers when it was told. Raises DriverError."""
+    async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
+        """Ask the guest to shut down; answers when it was told.
+
+        `pid` is its VMM: whoever else took its place meanwhile is not told. Raises DriverError.
+        """
         ...
 
     async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:

@@ -35,6 +35,9 @@ async def stop_guest(ports: Ports, action: StopGuest) -> None:
 
 async def _ask(ports: Ports, action: StopGuest) -> bool:
     """Press until the guest is gone or the time is up; whether it is gone."""
+    pid = _vmm(ports, action)
+    if pid is None:
+        return True
     folder = Path(guest_folder(str(ports.generations.folder(action.vm)), action.slot))
     gone = asyncio.ensure_future(
         ports.supervisor.wait_gone(action.instance, action.ladder.power_button)
@@ -43,7 +46,7 @@ async def _ask(ports: Ports, action: StopGuest) -> bool:
     try:
         while not gone.done():
             try:
-                await ports.driver.press_power_button(folder, PRESS_DEADLINE)
+                await ports.driver.press_power_button(folder, pid, PRESS_DEADLINE)
                 told = True
             except DriverError:
                 if (
@@ -55,6 +58,14 @@ async def _ask(ports: Ports, action: StopGuest) -> bool:
         return gone.result()
     finally:
         gone.cancel()
+
+
+def _vmm(ports: Ports, action: StopGuest) -> int | None:
+    """The process that is meant, if it lives; in its folder there may be another one by now."""
+    for process in ports.supervisor.processes():
+        if process.instance == action.instance and process.alive:
+            return process.pid
+    return None
 
 
 async def _pause(ports: Ports, gone: asyncio.Future[bool]) -> None:

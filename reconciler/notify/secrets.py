@@ -6,12 +6,15 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.errors import DeliveryError
+from reconciler import secretfile
+from reconciler.errors import ConfigError, DeliveryError
 
 GIVEN = "CREDENTIALS_DIRECTORY"
 OF_THE_SERVICE = Path("/run/credentials/reconciler.service")
 """Where systemd keeps them; for a person's command, who has no such variable and is root."""
-MOST_BYTES = 16 * 1024
+LONGEST = 16 * 1024
+"""Characters."""
+HINT = "write it there, readable for the daemon"
 
 
 def place_of(name: str) -> Path:
@@ -41,17 +44,9 @@ def look_for(name: str) -> Missing | None:
 
 
 def read_secret(name: str) -> str:
-    """The text of a secret, without its last newline. Raises DeliveryError that names the file."""
-    path = place_of(name)
+    """The text of a secret, without the space around it. Raises DeliveryError that names the file."""
     try:
-        with path.open("rb") as file:
-            raw = file.read(MOST_BYTES)
-        text = raw.decode().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        words = error.strerror if isinstance(error, OSError) else "is not text"
-        raise DeliveryError(
-            f"secret {path}: {words}", kind="secret", hint="write it there, readable for the daemon"
-        ) from error
-    if not text:
-        raise DeliveryError(f"secret {path} is empty", kind="secret", hint="write it there")
-    return text
+        return secretfile.read_secret("secret", place_of(name), 1, LONGEST, hint=HINT)
+    except ConfigError as error:
+        # What keeps us from reading it, for `look_for`.
+        raise DeliveryError(str(error), kind="secret", hint=error.hint) from error.__cause__

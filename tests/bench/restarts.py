@@ -36,7 +36,7 @@ class SleepDriver:
     def launch(self, machine: Machine) -> Launch:
         return Launch(VMM, machine.folder)
 
-    async def press_power_button(self, folder: Path, deadline: float) -> None:
+    async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         pass
 
     async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:

@@ -85,12 +85,13 @@ class FakeHypervisor:
     def launch(self, machine: Machine) -> Launch:
         return Launch(("fake", machine.vm), machine.folder)
 
-    async def press_power_button(self, folder: Path, deadline: float) -> None:
+    async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         fault = await self.faults.before("power-button")
         for guest in list(self.guests.values()):
             deaf = guest.ignores_power_button or guest.machine.vm in self.unkillable
             deaf = deaf or guest.process.instance in self.deaf
-            if guest.machine.folder == str(folder) and guest.process.alive and not deaf:
+            meant = guest.machine.folder == str(folder) and guest.process.pid == pid
+            if meant and guest.process.alive and not deaf:
                 self.end(guest.process.instance, Exit(status=0))
         self.faults.after("power-button", fault)
 

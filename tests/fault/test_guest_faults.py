@@ -161,11 +161,11 @@ async def test_row_11_a_vmm_that_accepts_and_never_answers_delays_only_its_own_v
     world = await settled("web", "other")
     press = world.hypervisor.press_power_button
 
-    async def hang(folder: Path, deadline: float) -> None:
+    async def hang(folder: Path, pid: int, deadline: float) -> None:
         if folder.name == "web":
             await world.clock.sleep(deadline)
             raise DriverError("no answer in time")
-        await press(folder, deadline)
+        await press(folder, pid, deadline)
 
     world.hypervisor.press_power_button = hang  # type: ignore[method-assign]
     await world.push(state(vm("web", "v2"), vm("other", "v2")))
@@ -184,7 +184,7 @@ async def test_row_12_a_control_socket_that_is_of_no_use_is_made_up_for_by_signa
     world = await settled("web")
     pressed = 0
 
-    async def fail(_folder: Path, _deadline: float) -> None:
+    async def fail(_folder: Path, _pid: int, _deadline: float) -> None:
         nonlocal pressed
         pressed += 1
         raise DriverError(what)

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from demo.daemon import run_cli
 from demo.fleet import DATABASE, NAMES, WEB
 from demo.processes import alive, end, processes_under
 from tests.integration.harness import Harness, other_pids
@@ -129,14 +128,3 @@ def test_losing_the_ledger_means_adopting_and_not_acting(fleet: Harness) -> None
         ),
     )
     assert after.pids() == before.pids()
-
-
-def test_a_second_daemon_on_the_same_state_is_refused(fleet: Harness) -> None:
-    before = fleet.fleet()
-    second = run_cli(["run", "--config", str(fleet.daemon.config)], timeout=30)
-    assert second.returncode != 0
-    assert "another daemon" in second.stderr + second.stdout
-    assert "Traceback" not in second.stderr
-    after = fleet.fleet()
-    assert after.pids() == before.pids()
-    assert fleet.daemon.pid is not None

@@ -183,7 +183,7 @@ async def test_a_guest_boots_knows_its_name_keeps_its_data_and_stops_when_asked(
         assert health.passing_since is not None
         assert (await host.get("/instance")).strip() == process.instance
         assert (await host.get("/starts")).split() == ["start"] * boot
-        await host.driver.press_power_button(host.folder, 5)
+        await host.driver.press_power_button(host.folder, process.pid, 5)
         end = await host.end(process)
         assert (end.status, end.panicked) == (0, False)
 
@@ -229,7 +229,7 @@ async def test_a_guest_is_adopted_in_the_middle_of_its_boot_and_becomes_healthy(
     process = await host.start()
     await host.next_daemon()
     await host.healthy(process)
-    await host.driver.press_power_button(host.folder, 5)
+    await host.driver.press_power_button(host.folder, process.pid, 5)
     assert (await host.end(process)).status == 0
 
 
@@ -238,7 +238,7 @@ async def test_a_stopped_vmm_costs_one_deadline_and_fails_its_checks(host: Host)
     await host.healthy(process)
     os.kill(process.pid, signal.SIGSTOP)
     with pytest.raises(DriverError) as caught:
-        await host.driver.press_power_button(host.folder, 0.3)
+        await host.driver.press_power_button(host.folder, process.pid, 0.3)
     assert caught.value.kind == "timeout"
     for check in (HttpCheck(host.port, timeout=0.3), TcpCheck(host.port, timeout=0.3)):
         host.prober.watch({})

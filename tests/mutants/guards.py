@@ -27,6 +27,20 @@ MUTANTS = (
         ("tests/contract", "tests/unit/supervisor"),
     ),
     Mutant(
+        "a second daemon may run on the same state",
+        "reconciler/statedir.py",
+        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        ("tests/fault/test_stopped_daemon.py",),
+    ),
+    Mutant(
+        "the power button is pressed for whoever answers",
+        "reconciler/vmm/qemu/qmp.py",
+        "if pid not in (None, answering := _listener(sock)):",
+        "if pid not in (pid, answering := _listener(sock)):",
+        ("tests/unit/vmm/test_qmp.py",),
+    ),
+    Mutant(
         "a condemned digest is not blocked",
         "reconciler/planning/verdicts.py",
         "record = replace(record, blocked=tuple([*others, block][-BLOCKED_KEPT:]))",

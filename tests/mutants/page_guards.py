@@ -65,9 +65,9 @@ MUTANTS = (
     ),
     Mutant(
         "everybody's token file is taken",
-        "reconciler/control/page/token.py",
-        "if stat.S_IMODE(found.st_mode) & 0o007:",
-        "if stat.S_IMODE(found.st_mode) & 0o010000:",
+        "reconciler/secretfile.py",
+        "if private and stat.S_IMODE(mode) & 0o007:",
+        "if private and stat.S_IMODE(mode) & 0o010000:",
         PAGE,
     ),
     Mutant(

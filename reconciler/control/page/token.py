@@ -4,15 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
-import stat
 from pathlib import Path
 
-from reconciler.errors import ConfigError
-
-SHORTEST, LONGEST = 16, 512
-"""Characters. A shorter one could be guessed; a longer one is some other file."""
-HINT = "make one with: umask 077; openssl rand -hex 32 >FILE"
+from reconciler.secretfile import read_secret
 
 
 class Token:
@@ -32,20 +26,4 @@ def _digest(text: str) -> bytes:
 
 def read_token(path: Path) -> Token:
     """Raises ConfigError."""
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb") as file:
-            found = os.fstat(file.fileno())
-            raw = file.read(LONGEST + 2)
-    except OSError as error:
-        raise ConfigError(f"http.token_file {path}: {error.strerror}", hint=HINT) from error
-    if stat.S_IMODE(found.st_mode) & 0o007:
-        raise ConfigError(
-            f"http.token_file {path} can be read by everybody on this host", hint=f"chmod o= {path}"
-        )
-    text = raw.decode("utf-8", "replace").strip()
-    if not SHORTEST <= len(text) <= LONGEST:
-        raise ConfigError(
-            f"http.token_file {path}: a token has {SHORTEST} to {LONGEST} characters", hint=HINT
-        )
-    return Token(text)
+    return Token(read_secret("http.token_file", path, private=True))

@@ -24,9 +24,9 @@ class QemuDriver:
         button = (sys.executable, "-IS", press.__file__, QMP_SOCKET, f"{machine.stop_timeout:g}")
         return Launch(argv(machine, self._config), cwd=machine.folder, power_button=button)
 
-    async def press_power_button(self, folder: Path, deadline: float) -> None:
+    async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         """`deadline` is in seconds from now."""
-        await qmp.execute(folder, "system_powerdown", deadline)
+        await qmp.execute(folder, "system_powerdown", deadline, pid)
 
     async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
         """Each forward's own port with the one that the kernel chose to stand in for it."""

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import os
 import socket
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -17,29 +18,34 @@ from reconciler.vmm.qemu.argv import QMP_SOCKET
 
 MOST_REPLY_BYTES = 1024 * 1024
 """A line longer than this is no answer to anything that we ask."""
+PEER = struct.Struct("iii")
+"""struct ucred: pid, uid, gid."""
 
 # The library reports each failure to its log as well as to us; we tell it once, as DriverError.
 logging.getLogger("qemu.qmp").setLevel(logging.CRITICAL)
 
 
-async def execute(folder: Path, command: str, timeout: float) -> None:
+async def execute(folder: Path, command: str, timeout: float, pid: int | None = None) -> None:
     """Connect, negotiate, execute one command, disconnect, all within `timeout` seconds.
 
     Raises DriverError: kind is missing, timeout, protocol or refused.
     """
-    async with session(folder, command, timeout) as client:
+    async with session(folder, command, timeout, pid) as client:
         await client.execute(command)
 
 
 @contextlib.asynccontextmanager
-async def session(folder: Path, purpose: str, timeout: float) -> AsyncIterator[QMPClient]:
+async def session(
+    folder: Path, purpose: str, timeout: float, pid: int | None = None
+) -> AsyncIterator[QMPClient]:
     """A negotiated connection for `timeout` seconds, with all that is done in them.
 
-    Raises DriverError: kind is missing, timeout, protocol or refused.
+    With `pid` it is with that VMM, or with nobody. Raises DriverError: kind is missing, timeout,
+    protocol or refused.
     """
     try:
         async with asyncio.timeout(timeout):
-            async with _connected(folder) as client:
+            async with _connected(folder, pid) as client:
                 yield client
     except TimeoutError as error:
         raise DriverError(
@@ -54,8 +60,13 @@ async def session(folder: Path, purpose: str, timeout: float) -> AsyncIterator[Q
 
 
 @contextlib.asynccontextmanager
-async def _connected(folder: Path) -> AsyncIterator[QMPClient]:
+async def _connected(folder: Path, pid: int | None) -> AsyncIterator[QMPClient]:
     with _dial(folder) as sock:
+        if pid not in (None, answering := _listener(sock)):
+            raise DriverError(
+                f"process {answering} answers at {folder / QMP_SOCKET}, and {pid} is meant",
+                kind="missing",
+            )
         client = QMPClient(readbuflen=MOST_REPLY_BYTES)
         try:
             await client.connect(sock)
@@ -68,6 +79,11 @@ async def _connected(folder: Path) -> AsyncIterator[QMPClient]:
             # What it raises here is the hang-up above, or an error that is already on its way.
             with contextlib.suppress(QMPError, OSError, EOFError, asyncio.CancelledError):
                 await client.disconnect()
+
+
+def _listener(sock: socket.socket) -> int:
+    """The pid of whoever listens at the other end, as the kernel has it."""
+    return int(PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[0])
 
 
 def _dial(folder: Path) -> socket.socket:

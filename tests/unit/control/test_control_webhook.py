@@ -8,14 +8,12 @@ import hmac
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import aiohttp
 import pytest
 
 from reconciler.control.serve import serve_http
-from reconciler.control.webhook import MOST_BODY, SERVERS, STATUS, Webhook, read_secret
-from reconciler.errors import ConfigError
+from reconciler.control.webhook import MOST_BODY, SERVERS, STATUS, Webhook
 from reconciler.metrics.meter import GIT_SERVERS, WEBHOOK_RESULTS
 from tests.eventually import eventually
 from tests.unit.control.fake_operator import FakeOperator
@@ -160,18 +158,6 @@ async def test_the_webhook_can_only_be_posted_to(hooked: Hooked) -> None:
     for method in ("GET", "PUT", "DELETE"):
         async with hooked.http.request(method, "/webhook") as answer:
             assert answer.status == 405
-
-
-def test_a_secret_that_is_missing_short_or_huge_is_a_config_error(tmp_path: Path) -> None:
-    file = tmp_path / "secret"
-    with pytest.raises(ConfigError, match=r"webhook\.secret_file: .*No such file"):
-        read_secret(str(file))
-    for odd in (b"", b"short\n", b"x" * 1_000_000):
-        file.write_bytes(odd)
-        with pytest.raises(ConfigError, match="16 to 512 bytes"):
-            read_secret(str(file))
-    file.write_bytes(SECRET + b"\n")
-    assert read_secret(str(file)) == SECRET
 
 
 def test_every_server_and_result_has_its_series() -> None:

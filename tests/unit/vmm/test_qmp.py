@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,8 @@ async def negotiate(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) 
 
 
 async def press(folder: Path, seconds: float = 5.0) -> None:
-    await QemuDriver(QemuConfig()).press_power_button(folder, seconds)
+    """Of the VMM for which this very process stands in."""
+    await QemuDriver(QemuConfig()).press_power_button(folder, os.getpid(), seconds)
 
 
 async def test_the_power_button_is_pressed_once_and_the_connection_closed(tmp_path: Path) -> None:
@@ -93,6 +95,28 @@ async def test_the_power_button_is_pressed_once_and_the_connection_closed(tmp_pa
         await press(tmp_path)
         await asyncio.wait_for(hung_up.wait(), 5)
     assert heard == ["qmp_capabilities", "system_powerdown"]
+
+
+async def test_whoever_took_the_place_of_the_vmm_that_is_meant_is_told_nothing(
+    tmp_path: Path,
+) -> None:
+    heard: list[bytes] = []
+    hung_up = asyncio.Event()
+
+    async def another(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        send(writer, GREETING)
+        try:
+            heard.append(await reader.read())
+        finally:  # a reset, as the greeting was not read
+            hung_up.set()
+
+    async with peer(tmp_path, another):
+        with pytest.raises(DriverError) as caught:
+            await QemuDriver(QemuConfig()).press_power_button(tmp_path, os.getppid(), 5)
+        await asyncio.wait_for(hung_up.wait(), 5)
+    assert caught.value.kind == "missing"
+    assert f"{os.getppid()} is meant" in str(caught.value)
+    assert b"".join(heard) == b""
 
 
 async def test_a_folder_with_a_very_long_path_is_no_obstacle(tmp_path: Path) -> None:

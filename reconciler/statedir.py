@@ -1,0 +1,83 @@
+"""The state directory belongs to one daemon at a time: whoever holds its lock may act, and nobody else."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from reconciler.errors import ConfigError, StateDirLocked
+
+LOCK_FILE = "daemon.lock"
+MODE = 0o750
+MOST_BYTES = 32
+"""Of the lock's content, which is the pid of its holder."""
+
+
+@contextlib.contextmanager
+def held(state: Path) -> Iterator[None]:
+    """The state directory, made and locked for this process's life.
+
+    The lock is the kernel's: it ends with the process, however that ends, and not before.
+    Raises ConfigError and StateDirLocked.
+    """
+    try:
+        state.mkdir(parents=True, exist_ok=True, mode=MODE)
+        descriptor = os.open(state / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise ConfigError(
+            f"state_dir {state}: {error.strerror}", hint="create it, or run as a user who may"
+        ) from error
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise _refusal(state, _holder(descriptor)) from error
+        _sign(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _sign(descriptor: int) -> None:
+    """Say who we are, for whoever is refused. A full disk is no reason not to hold the lock."""
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+
+
+def _holder(descriptor: int) -> int | None:
+    """The pid that the lock names, if such a process lives."""
+    text = os.pread(descriptor, MOST_BYTES, 0).strip()
+    if not text.isdigit() or not Path(f"/proc/{int(text)}").exists():
+        return None
+    return int(text)
+
+
+def _refusal(state: Path, pid: int | None) -> StateDirLocked:
+    if pid is None:
+        return StateDirLocked(
+            f"another daemon runs on {state}; this one has touched nothing",
+            hint=f"find it with `fuser {state / LOCK_FILE}`, or give this one a state_dir of its own",
+        )
+    if _stands_still(pid):
+        return StateDirLocked(
+            f"another daemon runs on {state}, and stands still: process {pid} was stopped by a"
+            " signal; this one has touched nothing",
+            hint=f"`kill -CONT {pid}` lets it go on, `kill -KILL {pid}` ends it; guests run on either way",
+        )
+    return StateDirLocked(
+        f"another daemon runs on {state}: process {pid}; this one has touched nothing",
+        hint=f"end it with `kill {pid}`, guests run on; or give this one a state_dir of its own",
+    )
+
+
+def _stands_still(pid: int) -> bool:
+    """By its state in /proc/PID/stat: T is stopped by a signal, t by a tracer."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[:1] in (["T"], ["t"])
