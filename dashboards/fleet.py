@@ -25,10 +25,10 @@ from dashboards.panels import (
 from reconciler.metrics.fleet import SYNC_STATES, VM_STATES
 
 STATE_COLORS = {
-    "running": GREEN, "stopped": GREY, "starting": BLUE, "stopping": YELLOW, "failed": RED, "unknown": ORANGE,
+    "running": GREEN, "stopped": GREY, "starting": BLUE, "stopping": YELLOW, "failed": RED,
 }  # fmt: skip
 SYNC_COLORS = {
-    "synced": GREEN, "out-of-sync": YELLOW, "blocked": RED, "suspended": BLUE, "unknown": GREY,
+    "synced": GREEN, "out-of-sync": YELLOW, "blocked": RED, "suspended": BLUE,
 }  # fmt: skip
 CHOSEN = f'{HERE},vm=~"$vm"'
 
@@ -166,5 +166,26 @@ def _guests() -> list[Panel]:
             "Disk operations", "Reads and writes that guests ask for, each counted every half minute.",
             [query(f"sum by (vm, op) (rate(reconciler_vm_disk_operations_total{{{CHOSEN}}}[5m]))", "{{vm}} {{op}}")],
             unit="iops",
+        ),
+        lines(
+            "Memory within guests",
+            "What the balloon leaves a guest, and what its programs could still take of it.",
+            [
+                query(f"reconciler_vm_memory_bytes{{{CHOSEN}}}", "{{vm}} has"),
+                query(f"reconciler_vm_memory_available_bytes{{{CHOSEN}}}", "{{vm}} available"),
+            ],
+            unit="bytes",
+        ),
+        lines(
+            "Received by guests", "Where the host counts it: see docs/operations.md.",
+            [query(each("network_received_bytes_total"), "{{vm}}")], unit="Bps",
+        ),
+        lines(
+            "Sent by guests", "Where the host counts it.",
+            [query(each("network_sent_bytes_total"), "{{vm}}")], unit="Bps",
+        ),
+        lines(
+            "Packets of guests", "Received and sent, where the host counts them.",
+            [query(each("network_packets_total"), "{{vm}}")], unit="pps",
         ),
     ]  # fmt: skip

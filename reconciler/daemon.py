@@ -9,6 +9,7 @@ import logging
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +28,9 @@ from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.logs import open_log
 from reconciler.metrics import Metrics
 from reconciler.metrics.sampler import Sampler
-from reconciler.model.names import VMName
-from reconciler.model.status import FleetStatus, RevisionStatus
-from reconciler.model.usage import DiskOperations
+from reconciler.model.names import InstanceId
+from reconciler.model.status import FleetStatus, RevisionStatus, VMStatus
+from reconciler.model.usage import GuestFigures
 from reconciler.notify.notifier import Notifier
 from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
@@ -43,7 +44,7 @@ from reconciler.supervisor.systemd import SystemdSupervisor
 from reconciler.vmm.generations import GenerationFolders
 from reconciler.vmm.host import LocalHost
 from reconciler.vmm.qemu.driver import QemuDriver
-from reconciler.vmm.qemu.figures import disk_operations
+from reconciler.vmm.qemu.figures import guest_figures
 from reconciler.vmm.snapshots import VolumeCopies
 
 log = logging.getLogger(__name__)
@@ -126,7 +127,8 @@ async def _daemon(
         with _signals(engine, service):
             own = (engine.run(), supervisor.run(), notifier.run())
             tasks = [
-                asyncio.create_task(part) for part in (*own, _sampled(engine, metrics, clock), told)
+                asyncio.create_task(part)
+                for part in (*own, _sampled(engine, supervisor, metrics, clock), told)
             ]
             stack.push_async_callback(_end, tasks)
             yield tasks
@@ -176,14 +178,16 @@ async def _ports(
     )
 
 
-async def _sampled(engine: Engine, metrics: Metrics, clock: Clock) -> None:
-    """Ask guests for what only their VMM knows, until cancelled."""
+async def _sampled(engine: Engine, supervisor: Keeper, metrics: Metrics, clock: Clock) -> None:
+    """Ask for what only a guest's VMM and its keeper know, until cancelled."""
 
-    async def ask(vm: VMName, timeout: float) -> DiskOperations:
-        return await disk_operations(engine.console(vm).parent, timeout)
+    async def ask(vm: VMStatus, timeout: float) -> GuestFigures:
+        known = await guest_figures(engine.console(vm.name).parent, timeout)
+        traffic = await supervisor.traffic(InstanceId(vm.instance or ""), timeout)
+        return replace(known, traffic=traffic)
 
     sampler = Sampler(engine.status, ask, clock)
-    metrics.operations = sampler.operations
+    metrics.figures = sampler.figures
     await sampler.run()
 
 

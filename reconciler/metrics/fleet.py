@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import get_args, get_type_hints
 
-from reconciler.metrics.guests import Usage, usages
+from reconciler.metrics.guest_lines import guest_lines
+from reconciler.metrics.text import family, quoted
 from reconciler.model.record import Evidence
 from reconciler.model.status import (
     FleetStatus,
@@ -20,10 +21,11 @@ from reconciler.model.status import (
     VMState,
     VMStatus,
 )
-from reconciler.model.usage import DiskOperations
+from reconciler.model.usage import GuestFigures
 
-VM_STATES: tuple[str, ...] = get_args(VMState)
-SYNC_STATES: tuple[str, ...] = get_args(SyncState)
+VM_STATES = tuple(state for state in get_args(VMState) if state != "unknown")
+SYNC_STATES = tuple(state for state in get_args(SyncState) if state != "unknown")
+"""Of a VM of which it is unknown none is 1: a VM may have 30 series, and the others say more."""
 ROLLOUT_STATES: tuple[str, ...] = get_args(RolloutState)
 ROLLBACK_REASONS = (*get_args(get_type_hints(Evidence)["kind"]), "requested")
 ROLLBACK_RESULTS = ("succeeded", "failed")
@@ -35,7 +37,7 @@ RESTART_REASONS = ("crash", "rollout", "rollback", "manual")
 def render(
     status: FleetStatus,
     rollbacks: Mapping[tuple[str, str, str], int],
-    operations: Callable[[VMStatus], DiskOperations | None] = lambda _: None,
+    figures: Callable[[VMStatus], GuestFigures | None] = lambda _: None,
     *,
     openmetrics: bool = False,
 ) -> bytes:
@@ -46,8 +48,7 @@ def render(
         *_group_lines(status.groups, _blocked_by_group(status.vms)),
         *_rollback_lines(status.groups, rollbacks),
         *_vm_lines(status.vms),
-        *_usage_lines(usages(status.vms)),
-        *_operation_lines(status.vms, operations),
+        *guest_lines(status.vms, figures),
     ]
     if openmetrics:  # there a counter is announced without its ending
         lines = [
@@ -56,22 +57,6 @@ def render(
         ]
     lines.append("")
     return "\n".join(lines).encode()
-
-
-def _family(name: str, kind: str, text: str, series: Iterable[str]) -> Iterator[str]:
-    """One metric: its head, then its series, which begin with `{` or with a space."""
-    yield f"# HELP reconciler_{name} {text}"
-    yield f"# TYPE reconciler_{name} {kind}"
-    full = f"reconciler_{name}"
-    for one in series:
-        yield full + one
-
-
-def _quoted(value: str) -> str:
-    """A label's value. Names are harmless by their pattern; reasons and commits may not be."""
-    if '"' in value or "\\" in value or "\n" in value:
-        value = value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
-    return f'"{value}"'.encode("utf-8", "replace").decode()
 
 
 def _state_set(labels: Iterable[tuple[str, str]], label: str, states: tuple[str, ...]) -> list[str]:
@@ -88,12 +73,15 @@ def _host(status: FleetStatus) -> Iterator[str]:
     def suspended() -> Iterator[str]:
         yield f'{{scope="host",name=""}} {int(status.suspended)}'
         for group in status.groups:
-            yield f'{{scope="group",name={_quoted(group.name)}}} {int(group.state == "suspended")}'
-        for vm in status.vms:
-            yield f'{{scope="vm",name={_quoted(vm.name)}}} {int(vm.suspended)}'
+            yield f'{{scope="group",name={quoted(group.name)}}} {int(group.state == "suspended")}'
 
-    yield from _family("suspended", "gauge", "1 while nothing is done here.", suspended())
-    yield from _family(
+    yield from family(
+        "suspended",
+        "gauge",
+        "1 while nothing is done here; of a VM its sync status says so.",
+        suspended(),
+    )
+    yield from family(
         "manifest_errors",
         "gauge",
         "Problems of the newest revision, which was refused for them.",
@@ -102,10 +90,10 @@ def _host(status: FleetStatus) -> Iterator[str]:
 
 
 def _source_lines(status: FleetStatus) -> Iterator[str]:
-    labelled = [(f"source={_quoted(source.name)}", source) for source in status.sources]
+    labelled = [(f"source={quoted(source.name)}", source) for source in status.sources]
 
     def gauge(name: str, text: str, value: Callable[[SourceStatus], float]) -> Iterator[str]:
-        return _family(
+        return family(
             f"source_{name}", "gauge", text, [f"{{{of}}} {value(s)!r}" for of, s in labelled]
         )
 
@@ -117,11 +105,11 @@ def _source_lines(status: FleetStatus) -> Iterator[str]:
     yield from gauge("consecutive_failures", "Failed looks in a row.", lambda s: s.failures)
     # Exactly one live series a source: the commit before leaves with the scrape that brings the next.
     commit = status.revision.observed
-    yield from _family(
+    yield from family(
         "source_revision_info",
         "gauge",
         "1; the newest valid commit.",
-        [f"{{{of},commit={_quoted(commit)}}} 1" for of, _ in labelled if commit],
+        [f"{{{of},commit={quoted(commit)}}} 1" for of, _ in labelled if commit],
     )
 
 
@@ -133,12 +121,12 @@ def _blocked_by_group(vms: Iterable[VMStatus]) -> dict[str, int]:
 
 
 def _group_lines(groups: tuple[GroupStatus, ...], blocked: dict[str, int]) -> Iterator[str]:
-    labelled = [(f"group={_quoted(group.name)}", group) for group in groups]
+    labelled = [(f"group={quoted(group.name)}", group) for group in groups]
 
     def gauge(name: str, text: str, value: Callable[[GroupStatus], int]) -> Iterator[str]:
-        return _family(name, "gauge", text, [f"{{{of}}} {value(g)}" for of, g in labelled])
+        return family(name, "gauge", text, [f"{{{of}}} {value(g)}" for of, g in labelled])
 
-    yield from _family(
+    yield from family(
         "rollout_state",
         "gauge",
         "State of a group.",
@@ -147,7 +135,7 @@ def _group_lines(groups: tuple[GroupStatus, ...], blocked: dict[str, int]) -> It
     yield from gauge("unavailable_vms", "Members that do not serve.", lambda g: g.unavailable)
     yield from gauge("unavailable_budget", "maxUnavailable.", lambda g: g.max_unavailable)
     yield from gauge("rollout_pending_vms", "Members yet to move.", lambda g: g.pending)
-    yield from _family(
+    yield from family(
         "rollout_deadline_timestamp_seconds",
         "gauge",
         "By when the next member must be healthy; absent while a group rests or has no deadline.",
@@ -155,11 +143,11 @@ def _group_lines(groups: tuple[GroupStatus, ...], blocked: dict[str, int]) -> It
     )
     # VMs without a group are counted under the empty name.
     counts = {group.name: 0 for group in groups} | blocked
-    yield from _family(
+    yield from family(
         "blocked_generations",
         "gauge",
         "Condemned digests that are remembered.",
-        [f"{{group={_quoted(name)}}} {count}" for name, count in counts.items()],
+        [f"{{group={quoted(name)}}} {count}" for name, count in counts.items()],
     )
 
 
@@ -169,12 +157,12 @@ def _rollback_lines(
     """Every cause and end of every group from its start, or the first one would be no increase."""
     names = dict.fromkeys([*(group.name for group in groups), ""])
     tails = [(key, f',reason="{key[0]}",result="{key[1]}"}} ') for key in ROLLBACKS]
-    yield from _family(
+    yield from family(
         "rollbacks_total",
         "counter",
         "Ways back of VMs to a committed generation.",
         [
-            f"{{group={_quoted(name)}{tail}{counted.get((name, *key), 0)}"
+            f"{{group={quoted(name)}{tail}{counted.get((name, *key), 0)}"
             for name in names
             for key, tail in tails
         ],
@@ -182,26 +170,24 @@ def _rollback_lines(
 
 
 def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
-    labelled = [(f"vm={_quoted(vm.name)}", vm) for vm in vms]
+    labelled = [(f"vm={quoted(vm.name)}", vm) for vm in vms]
 
     def gauge(name: str, text: str, value: Callable[[VMStatus], int]) -> Iterator[str]:
-        return _family(
-            f"vm_{name}", "gauge", text, [f"{{{of}}} {value(vm)}" for of, vm in labelled]
-        )
+        return family(f"vm_{name}", "gauge", text, [f"{{{of}}} {value(vm)}" for of, vm in labelled])
 
-    yield from _family(
+    yield from family(
         "vm_info",
         "gauge",
         "1; what a VM is.",
-        [f'{{{of},group={_quoted(vm.group)},hypervisor="qemu"}} 1' for of, vm in labelled],
+        [f'{{{of},group={quoted(vm.group)},hypervisor="qemu"}} 1' for of, vm in labelled],
     )
-    yield from _family(
+    yield from family(
         "vm_state",
         "gauge",
         "State of a VM.",
         _state_set(((of, vm.state) for of, vm in labelled), "state", VM_STATES),
     )
-    yield from _family(
+    yield from family(
         "vm_sync_status",
         "gauge",
         "Whether a VM is as desired.",
@@ -219,13 +205,13 @@ def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
         "Newest committed; 0: none.",
         lambda vm: vm.generation.last_good or 0,
     )
-    yield from _family(
+    yield from family(
         "vm_start_timestamp_seconds",
         "gauge",
         "When its guest was started; absent while none runs.",
         [f"{{{of}}} {vm.started_wall!r}" for of, vm in labelled if vm.started_wall is not None],
     )
-    yield from _family("vm_restarts_total", "counter", "Guests started anew.", _restarts(labelled))
+    yield from family("vm_restarts_total", "counter", "Guests started anew.", _restarts(labelled))
 
 
 def _restarts(labelled: Iterable[tuple[str, VMStatus]]) -> Iterator[str]:
@@ -233,50 +219,4 @@ def _restarts(labelled: Iterable[tuple[str, VMStatus]]) -> Iterator[str]:
     for of, vm in labelled:
         counts = none | dict(vm.restarts) if vm.restarts else none
         for reason, count in counts.items():
-            yield f"{{{of},reason={_quoted(reason)}}} {count}"
-
-
-def _operation_lines(
-    vms: Iterable[VMStatus], operations: Callable[[VMStatus], DiskOperations | None]
-) -> Iterator[str]:
-    found = ((f"vm={_quoted(vm.name)}", operations(vm)) for vm in vms)
-    yield from _family(
-        "vm_disk_operations_total",
-        "counter",
-        "What its guest asked of its disks since it was started; asked of the VMM every half minute.",
-        [
-            f'{{{of},op="{op}"}} {count}'
-            for of, known in found
-            if known is not None
-            for op, count in (("read", known.reads), ("write", known.writes))
-        ],
-    )
-
-
-def _usage_lines(found: dict[str, Usage]) -> Iterator[str]:
-    labelled = [(f"vm={_quoted(name)}", usage) for name, usage in found.items()]
-
-    def family(
-        name: str, kind: str, text: str, value: Callable[[Usage], float | None]
-    ) -> Iterator[str]:
-        series = ((of, value(usage)) for of, usage in labelled)
-        return _family(
-            f"vm_{name}", kind, text, [f"{{{of}}} {v}" for of, v in series if v is not None]
-        )
-
-    yield from family(
-        "cpu_seconds_total", "counter", "CPU time of its VMM process.", lambda u: u.cpu_seconds
-    )
-    yield from family(
-        "resident_memory_bytes", "gauge", "Memory of its VMM process.", lambda u: u.resident_bytes
-    )
-    yield from family(
-        "disk_read_bytes_total",
-        "counter",
-        "Read from disks by its VMM process.",
-        lambda u: u.read_bytes,
-    )
-    yield from family(
-        "disk_written_bytes_total", "counter", "Written to disks by its VMM process.",
-        lambda u: u.written_bytes,
-    )  # fmt: skip
+            yield f"{{{of},reason={quoted(reason)}}} {count}"

@@ -25,7 +25,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from reconciler.metrics import fleet
 from reconciler.model.plan import Note
 from reconciler.model.status import FleetStatus, VMStatus
-from reconciler.model.usage import DiskOperations
+from reconciler.model.usage import GuestFigures
 from reconciler.spans import trace_of
 
 # Closed label sets. Each is there from the start with 0, or rate() would miss the first increment.
@@ -99,8 +99,8 @@ class Metrics:
         """`disk`: the folder of the state, and the bytes that must stay free there."""
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._status = status
-        self.operations: Callable[[VMStatus], DiskOperations | None] = lambda _: None
-        """What a guest did with its disks; whoever asks guests puts the answer here."""
+        self.figures: Callable[[VMStatus], GuestFigures | None] = lambda _: None
+        """What a guest did and has; whoever asks guests puts the answer here."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -294,9 +294,7 @@ class Metrics:
 
         As OpenMetrics it has exemplars too: the trace of a commit beside a number.
         """
-        now = fleet.render(
-            self._status(), self._rollbacks, self.operations, openmetrics=openmetrics
-        )
+        now = fleet.render(self._status(), self._rollbacks, self.figures, openmetrics=openmetrics)
         if not openmetrics:
             return generate_latest(self._registry) + now
         own: bytes = openmetrics_text(self._registry)  # type: ignore[no-untyped-call]

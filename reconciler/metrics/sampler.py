@@ -1,4 +1,4 @@
-"""Figures that only a VMM has, asked one guest after the other beside the scrapes, and never in a hurry.
+"""Figures that only a VMM or a keeper of guests has, asked one guest after the other beside the scrapes, and never in a hurry.
 
 QEMU serves a single QMP client, and what stops or hands over a guest needs it more than we do: so a
 guest is asked rarely, briefly, only while it is well, and one that did not answer is left in peace.
@@ -11,9 +11,8 @@ from collections.abc import Awaitable, Callable
 
 from reconciler.clock import Clock
 from reconciler.errors import ReconcilerError
-from reconciler.model.names import VMName
 from reconciler.model.status import FleetStatus, VMStatus
-from reconciler.model.usage import DiskOperations
+from reconciler.model.usage import GuestFigures
 
 log = logging.getLogger(__name__)
 
@@ -27,22 +26,22 @@ ANSWER = 1.0
 PEACE = 300.0
 """Seconds for which a guest is not asked again that did not answer."""
 
-Ask = Callable[[VMName, float], Awaitable[DiskOperations]]
+Ask = Callable[[VMStatus, float], Awaitable[GuestFigures]]
 
 
 class Sampler:
-    """`run` until cancelled; `operations` at any time."""
+    """`run` until cancelled; `figures` at any time."""
 
     def __init__(self, status: Callable[[], FleetStatus], ask: Ask, clock: Clock) -> None:
         self._status = status
         self._ask = ask
         self._clock = clock
-        self._known: dict[str, DiskOperations] = {}
+        self._known: dict[str, GuestFigures] = {}
         """By instance: the next guest of a VM counts from zero."""
         self._due: dict[str, float] = {}
         """When each instance that was asked may be asked again, by the boot clock."""
 
-    def operations(self, vm: VMStatus) -> DiskOperations | None:
+    def figures(self, vm: VMStatus) -> GuestFigures | None:
         """The newest figures of the guest that this VM runs now."""
         return self._known.get(vm.instance or "")
 
@@ -65,7 +64,7 @@ class Sampler:
     async def _look(self, vm: VMStatus, instance: str) -> None:
         pause = ROUND
         try:
-            self._known[instance] = await self._ask(vm.name, ANSWER)
+            self._known[instance] = await self._ask(vm, ANSWER)
         except ReconcilerError:
             pause = PEACE
         except Exception:  # figures are no reason to end a daemon

@@ -8,6 +8,7 @@ from typing import Protocol
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Exit
+from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor.adoption import Finding
 from reconciler.supervisor.spawn import Held
 
@@ -29,6 +30,10 @@ class Backend(Protocol):
 
     async def exit_of(self, held: Held) -> Exit:
         """How a process ended that has ended; its pidfd is still open."""
+        ...
+
+    async def traffic(self, held: Held) -> NetworkTraffic | None:
+        """What a guest received and sent; None where nobody counts it. Raises SupervisorError."""
         ...
 
     async def forget(self, folder: Path, instance: InstanceId) -> None: ...

@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from reconciler.clock import Clock
-from reconciler.errors import GuestConflict
+from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Conflict, Process
+from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import console
 from reconciler.supervisor.adoption import Dead, Finding, ended
 from reconciler.supervisor.backend import Backend
@@ -123,6 +124,17 @@ class Keeper:
         except TimeoutError:
             return False
         return True
+
+    async def traffic(self, instance: InstanceId, timeout: float) -> NetworkTraffic | None:
+        """What a guest received and sent; None where nobody counts it, or within `timeout` seconds."""
+        guest = self._guests.get(instance)
+        if guest is None or not guest.process.alive:
+            return None
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._backend.traffic(guest.held)
+        except (TimeoutError, SupervisorError):
+            return None
 
     async def forget(self, instance: InstanceId) -> None:
         guest = self._guests.get(instance)

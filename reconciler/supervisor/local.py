@@ -12,6 +12,7 @@ from reconciler.clock import Clock
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Exit, Process
+from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import console, guestfile
 from reconciler.supervisor.adoption import Adoption, Finding
 from reconciler.supervisor.keeper import Keeper
@@ -42,6 +43,9 @@ class Children:
 
     async def exit_of(self, held: Held) -> Exit:
         return _reap(held.pidfd)
+
+    async def traffic(self, held: Held) -> NetworkTraffic | None:  # noqa: ARG002 - it has no cgroup of its own
+        return None
 
     async def forget(self, folder: Path, instance: InstanceId) -> None:
         with contextlib.suppress(OSError):  # it is found dead again, and forgotten again

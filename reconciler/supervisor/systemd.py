@@ -16,6 +16,7 @@ from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.model.observed import Conflict, Exit, Process
+from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import console, lock, procfs
 from reconciler.supervisor.adoption import Dead, Finding, ended, folders, stranger
 from reconciler.supervisor.keeper import Keeper
@@ -96,6 +97,9 @@ class Units:
                 return _exit(state)
             await self._clock.sleep(REAPED_PAUSE)
         return Exit()
+
+    async def traffic(self, held: Held) -> NetworkTraffic | None:
+        return await self._manager.traffic(unit_name(held.process.vm, held.process.slot))
 
     async def forget(self, folder: Path, instance: InstanceId) -> None:
         unit = unit_name(owner(folder), slot_of(folder))

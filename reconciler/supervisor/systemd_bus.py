@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,14 @@ from dbus_fast import BusType, DBusError, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from reconciler.errors import SupervisorError
+from reconciler.model.usage import NetworkTraffic
 
 SYSTEMD = "org.freedesktop.systemd1"
 MANAGER_PATH = "/org/freedesktop/systemd1"
 MANAGER = f"{SYSTEMD}.Manager"
 SERVICE = f"{SYSTEMD}.Service"
+UNCOUNTED = 2**64 - 1
+"""systemd's word for a figure that it does not have."""
 DEADLINE = 30.0
 """Seconds for one question; a job of PID 1 ends within them too, or counts as failed."""
 GONE = frozenset({f"{SYSTEMD}.NoSuchUnit", f"{SYSTEMD}.NoSuchProcess", f"{SYSTEMD}.UnitNotLoaded"})
@@ -101,6 +104,15 @@ class Manager:
             environment=dict(e.partition("=")[::2] for e in raw["Environment"].value),
         )
 
+    async def traffic(self, unit: str) -> NetworkTraffic | None:
+        """What a service received and sent; None where the kernel does not count it."""
+        try:
+            (path,) = await self._ask("GetUnit", "s", [unit])
+            (raw,) = await self._ask("GetAll", "s", [SERVICE], path)
+        except Refused:
+            return None
+        return traffic({name: value.value for name, value in raw.items()})
+
     async def close(self) -> None:
         bus, self._bus = self._bus, None
         if bus is not None and bus.connected:
@@ -156,6 +168,15 @@ class Manager:
             _, job, unit, result = message.body
             if (waiting := self._jobs.get(unit)) is not None:
                 waiting.put_nowait((job, result))
+
+
+def traffic(properties: Mapping[str, Any]) -> NetworkTraffic | None:
+    """From the properties of a unit: a hybrid hierarchy of cgroups, or an older systemd, has none."""
+    names = ("IPIngressBytes", "IPIngressPackets", "IPEgressBytes", "IPEgressPackets")
+    found = [properties.get(name, UNCOUNTED) for name in names]
+    if UNCOUNTED in found:
+        return None
+    return NetworkTraffic(*found)
 
 
 async def _call(

@@ -171,6 +171,7 @@ def _network(machine: Machine) -> Iterator[Property]:
     families = ["AF_UNIX", "AF_INET", "AF_INET6"] if machine.networks else ["AF_UNIX"]
     yield "RestrictAddressFamilies", Variant("(bas)", [True, families])
     yield "PrivateNetwork", Variant("b", not machine.networks)
+    yield "IPAccounting", Variant("b", True)  # noqa: FBT003
 
 
 def _kernel() -> Iterator[Property]:

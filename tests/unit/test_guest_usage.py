@@ -8,9 +8,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.metrics.fleet import render
 from reconciler.metrics.guests import boot_wall, usage_of, usages
-from reconciler.model.usage import DiskOperations
 from tests.unit.control.fake_operator import fleet, vm
-from tests.unit.dashboards.exposed import start_of
+from tests.unit.dashboards.exposed import EVERYTHING, start_of
 
 BUSY = (
     "import os, sys; [i * i for i in range(2_000_000)]; print('done', flush=True); sys.stdin.read()"
@@ -49,7 +48,7 @@ def test_a_vm_with_a_guest_has_at_most_thirty_series() -> None:
         restarts=restarts,
         suspended=True,
     )
-    text = render(fleet(one), {}, lambda _: DiskOperations(1, 2)).decode()
+    text = render(fleet(one), {}, lambda _: EVERYTHING).decode()
     samples = [s for family in text_string_to_metric_families(text) for s in family.samples]
     ours = [s for s in samples if "web" in (s.labels.get("vm"), s.labels.get("name"))]
-    assert len(ours) == 28
+    assert len(ours) == 30

@@ -61,6 +61,11 @@ NAMES = {
     "vm_disk_read_bytes_total",
     "vm_disk_written_bytes_total",
     "vm_disk_operations_total",
+    "vm_memory_bytes",
+    "vm_memory_available_bytes",
+    "vm_network_received_bytes_total",
+    "vm_network_sent_bytes_total",
+    "vm_network_packets_total",
     "probe_total",
     "probe_duration_seconds",
     "rollout_state",
@@ -202,10 +207,10 @@ def test_a_vm_has_at_most_thirty_series_and_no_vm_adds_to_anothers() -> None:
     for family in host.families().values():
         for sample in family.samples:
             labels = sample.labels
-            if "vm" in labels or labels.get("scope") == "vm":
-                counts[labels.get("vm") or labels["name"]] += 1
+            if "vm" in labels:
+                counts[labels["vm"]] += 1
     assert set(counts) == {f"vm-{number}" for number in range(5)}
-    assert set(counts.values()) == {22}
+    assert set(counts.values()) == {19}
 
 
 def test_a_group_has_at_most_twenty_five_series(host: Host) -> None:
@@ -213,7 +218,7 @@ def test_a_group_has_at_most_twenty_five_series(host: Host) -> None:
         sample.labels.get("group") or sample.labels.get("name")
         for family in host.families().values()
         for sample in family.samples
-        if "vm" not in sample.labels and sample.labels.get("scope") != "vm"
+        if "vm" not in sample.labels
     )
     assert counts["front"] <= 25
 
@@ -225,17 +230,19 @@ def test_everything_but_the_vms_is_a_fixed_number_of_series() -> None:
 
 
 @pytest.mark.parametrize("state", get_args(VMState))
-def test_exactly_one_state_of_a_vm_is_one(state: VMState) -> None:
+def test_exactly_one_state_of_a_vm_is_one_and_none_while_nobody_knows(state: VMState) -> None:
     host = Host(vm("web", state))
     values = {labels["state"]: value for labels, value in host.series("vm_state")}
-    assert values == {one: float(one == state) for one in get_args(VMState)}
+    assert values == {one: float(one == state) for one in get_args(VMState) if one != "unknown"}
 
 
 @pytest.mark.parametrize("sync", get_args(SyncState))
-def test_exactly_one_sync_status_of_a_vm_is_one(sync: SyncState) -> None:
+def test_exactly_one_sync_status_of_a_vm_is_one_and_none_while_nobody_knows(
+    sync: SyncState,
+) -> None:
     host = Host(vm("web", sync=sync))
     values = {labels["status"]: value for labels, value in host.series("vm_sync_status")}
-    assert values == {one: float(one == sync) for one in get_args(SyncState)}
+    assert values == {one: float(one == sync) for one in get_args(SyncState) if one != "unknown"}
 
 
 def test_a_group_says_its_state_budget_and_blocked_generations(host: Host) -> None:
@@ -277,12 +284,10 @@ def test_a_source_has_exactly_one_live_revision(host: Host) -> None:
     assert host.value("manifest_errors") == 2
 
 
-def test_suspension_is_told_for_the_host_its_groups_and_its_vms(host: Host) -> None:
-    host.now = replace(fleet(vm("web", suspended=True), vm("db")), suspended=True)
+def test_suspension_is_told_for_the_host_and_its_groups(host: Host) -> None:
+    host.now = replace(fleet(vm("web"), vm("db")), suspended=True)
     assert host.value("suspended", scope="host", name="") == 1
     assert host.value("suspended", scope="group", name="front") == 0
-    assert host.value("suspended", scope="vm", name="web") == 1
-    assert host.value("suspended", scope="vm", name="db") == 0
 
 
 def test_text_that_could_break_a_line_is_escaped(host: Host) -> None:

@@ -19,9 +19,11 @@ from reconciler.model.status import (
     SourceStatus,
     VMStatus,
 )
-from reconciler.model.usage import DiskOperations
+from reconciler.model.usage import DiskOperations, GuestFigures, GuestMemory, NetworkTraffic
 from tests.unit.control.fake_operator import WALL, vm
 
+EVERYTHING = GuestFigures(DiskOperations(1, 2), GuestMemory(3, 4), NetworkTraffic(5, 6, 7, 8))
+"""What a guest tells that tells everything."""
 SELECTOR = re.compile(r"\b(reconciler_\w+)(?:\{([^}]*)\})?")
 MATCHER = re.compile(r'(\w+)\s*(=~|!~|!=|=)\s*"([^"]*)"')
 SCRAPED = {"job", "instance"}
@@ -58,7 +60,7 @@ def whole_fleet() -> FleetStatus:
 
 def exposition() -> bytes:
     metrics = Metrics(whole_fleet, version="1.2.3", started_wall=WALL, sinks=("ops",))
-    metrics.operations = lambda _: DiskOperations(1, 2)
+    metrics.figures = lambda _: EVERYTHING
     return metrics.render()
 
 

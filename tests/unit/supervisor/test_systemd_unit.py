@@ -6,8 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from reconciler.model.machine import Disk, Forward, Launch, Machine, UserNetwork
 from reconciler.model.names import VMName
+from reconciler.model.usage import NetworkTraffic
+from reconciler.supervisor.systemd_bus import traffic
 from reconciler.supervisor.systemd_unit import Place, properties, unit_name, user_name
 from tests.contract.vmms import a_guest
 
@@ -112,3 +116,19 @@ def test_who_stops_the_unit_presses_the_power_button_and_the_guest_has_its_time(
 def test_the_daemon_ends_before_guests_and_guests_before_the_network() -> None:
     found = told(*a_machine())
     assert (found["Before"], found["After"]) == (["reconciler.service"], ["network.target"])
+
+
+COUNTED = {
+    "IPIngressBytes": 1000, "IPEgressBytes": 200, "IPIngressPackets": 10, "IPEgressPackets": 4,
+}  # fmt: skip
+
+
+def test_what_a_unit_receives_and_sends_is_counted_where_the_kernel_can() -> None:
+    assert told(a_machine()[0])["IPAccounting"]
+    assert traffic({**COUNTED, "MainPID": 7}) == NetworkTraffic(1000, 10, 200, 4)
+
+
+@pytest.mark.parametrize("lacks", COUNTED)
+def test_figures_that_systemd_does_not_have_are_none(lacks: str) -> None:
+    assert traffic({**COUNTED, lacks: 2**64 - 1}) is None
+    assert traffic({name: count for name, count in COUNTED.items() if name != lacks}) is None

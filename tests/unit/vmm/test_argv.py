@@ -36,6 +36,7 @@ reconciler.net=user
 -device virtio-rng-device
 -drive if=none,id=layer0,format=raw,read-only=on,file=/s/layers/a/image
 -device virtio-blk-device,drive=layer0,serial=layer0
+-device virtio-balloon-device,id=balloon0,deflate-on-oom=on,guest-stats-polling-interval=30
 -netdev user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80
 -device virtio-net-device,netdev=net0,mac=52:54:00:00:00:01
 -chardev file,id=console,path=console.log,append=on
@@ -72,6 +73,7 @@ reconciler.layers=layer0,layer1 reconciler.mount=vol-data:/var/lib/app:ext4 reco
 -drive if=none,id=vol-data,format=raw,read-only=off,discard=unmap,werror=report,\
 file=/s/vms/web/volumes/data.raw
 -device virtio-blk-device,drive=vol-data,serial=vol-data
+-device virtio-balloon-device,id=balloon0,deflate-on-oom=on,guest-stats-polling-interval=30
 -netdev user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp:127.0.0.2:5353-:53
 -device virtio-net-device,netdev=net0,mac=52:54:00:00:00:01
 -chardev file,id=console,path=console.log,append=on
