@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,14 +28,17 @@ from reconciler.errors import (
     RevisionRefused,
     SourceError,
 )
+from reconciler.model.change import Change
 from reconciler.model.commit import Commit
 from reconciler.model.desired import DesiredState
 from reconciler.model.machine import guest_folder
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
-from reconciler.model.record import Event, VMRecord
+from reconciler.model.record import Event, SourceRecord, VMRecord
 from reconciler.model.request import AcceptRewrite, Request
 from reconciler.model.status import FleetStatus, ProbeStatus
+from reconciler.now import Now
+from reconciler.planning import reach
 from reconciler.planning.answers import signed
 from reconciler.planning.changes import differences
 from reconciler.planning.lineage import lineage
@@ -67,6 +70,8 @@ class Engine:
         self._workers = Workers(ports.clock, self.wake)
         self._reconciler = Reconciler(ports, policy, self._workers)
         self._failures = 0
+        self._failing_since: float | None = None
+        """Since when all looks at the source failed, by the boot clock."""
         self._fetching = asyncio.Lock()
         self._pending: DesiredState | None = None
         """A fetched state that could not be made durable yet."""
@@ -176,7 +181,7 @@ class Engine:
         result, reason = "error", ""
         try:
             fetched = await ports.source.fetch(lineage(ports.ledger.record()))
-            self._failures = 0
+            await self._answered()
             result = "updated" if fetched.changed else "unchanged"
             desired = self._reconciler.desired
             if fetched.state is not None:
@@ -185,22 +190,43 @@ class Engine:
             elif desired is not None and fetched.revision == desired.revision:
                 await self._take_back_rejection(desired)
         except (ManifestErrors, RevisionRefused) as error:
-            self._failures, reason = 0, error.kind
+            reason = error.kind
+            await self._answered()
             async with self._lock:
                 problems = tuple(str(problem) for problem in error.problems)
                 await self._reconciler.reject(error.revision, problems, error.kind)
             raise
         except SourceError as error:
-            self._failures += 1
             reason = error.kind
-            log.warning(
-                "the source cannot be read",
-                extra={"fields": {"reason": error.kind, "error": str(error), "hint": error.hint}},
-            )
+            await self._unanswered(error)
             raise
         finally:
             seconds = ports.clock.now().boot - began
             ports.meter.fetch_ended(ports.source.status().name, result, seconds, reason)
+
+    async def _answered(self) -> None:
+        self._failures, self._failing_since = 0, None
+        await self._tell(reach.answered)
+
+    async def _unanswered(self, error: SourceError) -> None:
+        self._failures += 1
+        log.warning(
+            "the source cannot be read",
+            extra={"fields": {"reason": error.kind, "error": str(error), "hint": error.hint}},
+        )
+        since = self._failing_since = self._failing_since or self._ports.clock.now().boot
+        await self._tell(
+            lambda source, now: reach.failed(source, since, error.kind, str(error), now)
+        )
+
+    async def _tell(self, decide: Callable[[SourceRecord, Now], list[Change]]) -> None:
+        """Write what is worth telling of a look, if anything; if it cannot be, the next look does."""
+        async with self._lock:
+            source = self._ports.ledger.record().source
+            changes = decide(source, self._ports.clock.now())
+            if changes:
+                with contextlib.suppress(LedgerError):  # no reason to lose what was fetched
+                    await self._ports.ledger.write(changes)
 
     async def _take_back_rejection(self, desired: DesiredState) -> None:
         """A bad commit was taken back, and the source names what is desired anyway."""

@@ -284,6 +284,14 @@ class Rejection:
 
 
 @dataclass(frozen=True, slots=True)
+class Unreachable:
+    """The source has not been read for so long that people were told."""
+
+    kind: str
+    since_wall: float
+
+
+@dataclass(frozen=True, slots=True)
 class SourceRecord:
     revision: Revision | None = None
     """The newest revision that was valid; it is loaded again after a restart."""
@@ -295,6 +303,7 @@ class SourceRecord:
     """The revision whose removals a person confirmed, however many."""
     rewritten: Revision | None = None
     """The revision that a person allowed to follow though it continues nothing; until it is desired."""
+    unreachable: Unreachable | None = None
 
 
 @dataclass(frozen=True, slots=True)

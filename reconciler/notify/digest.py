@@ -33,6 +33,7 @@ OPENS = {
     "guest-crashed": "crash",
     "group-held": "held",
     "revision-rejected": "revision",
+    "source-unreachable": "source",
     **{f"{kind}-failed": "operation" for kind in get_args(OperationKind)},
     "build-layer-failed": "build",
     "build-kernel-failed": "build",
@@ -44,10 +45,11 @@ ENDS = {
     "guest-recovered": ("crash", "operation"),
     "hold-lifted": ("held",),
     "revision-accepted": ("revision",),
+    "source-reachable": ("source",),
     "revision-applied": ("build", "collect"),
     "vm-removed": ("update", "quarantine", "crash", "operation"),
 }
-OF_THE_HOST = {"revision", "build", "collect"}
+OF_THE_HOST = {"revision", "source", "build", "collect"}
 """Conditions that end for all of their subjects at once."""
 HINTS = {
     "update": "`reconciler history {vm}` has the evidence; push a fix",
@@ -55,6 +57,7 @@ HINTS = {
     "crash": "`reconciler logs {vm}` shows its last words",
     "held": "`reconciler status` names who failed; push a fix, or `reconciler retry VM`",
     "revision": "what was desired before stays; `reconciler validate` lists all problems",
+    "source": "pushes do not arrive; `reconciler status` has the newest error",
     "operation": "it is tried again; `reconciler why {vm}`",
     "build": "`reconciler status` says which VMs wait for it",
     "collect": "look at the disk of state_dir",

@@ -37,6 +37,7 @@ from reconciler.model.record import (
     SourceRecord,
     Start,
     Suspension,
+    Unreachable,
     VMRecord,
 )
 from reconciler.now import Now
@@ -126,7 +127,7 @@ def everything() -> tuple[Change, ...]:
         PutBuild(
             BuildTrouble("k" * 64, "tree ./web", 2, "no space", definitive=False, retry=FOREVER)
         ),
-        PutSource(SourceRecord(REVISION, WALL, REVISION)),
+        PutSource(SourceRecord(REVISION, WALL, REVISION, unreachable=Unreachable("auth", WALL))),
         PutSuspension(Suspension(WALL, "")),
         AddEvent(event("all is there")),
     )
