@@ -92,8 +92,8 @@ def _passes() -> list[Panel]:
             unit="s",
         ),
         lines(
-            "Actions of the newest plan", "What is begun now.",
-            [query(f"sum by (action) (reconciler_plan_actions{{{HERE}}}) > 0 or sum(reconciler_plan_actions{{{HERE}}})", "{{action}}")],
+            "Actions", "Slow ones that were begun, of VMs and of the store.",
+            [query(rate("actions_total", "action"), "{{action}}")], unit="ops",
         ),
         lines(
             "Actions under way", "Slow ones, of VMs: create, start, stop, copies of volumes.",
@@ -172,6 +172,18 @@ def _host() -> list[Panel]:
             "Free space", "Where the state lies, and below what nothing is built or started.",
             [query(f"reconciler_state_free_bytes{{{HERE}}}", "{{instance}}: free"),
              query(f"reconciler_state_reserve_bytes{{{HERE}}}", "{{instance}}: reserve")], unit="bytes",
+        ),
+        lines(
+            "What the state takes", "By kind; looked up every five minutes.",
+            [query(f"sum by (kind) (reconciler_state_bytes{{{HERE}}})", "{{kind}}")], unit="bytes", stacked=True,
+        ),
+        lines(
+            "Images removed", "That nobody needed any more: how often, and what that freed.",
+            [query(f"sum by (result) (increase(reconciler_image_collections_total{{{HERE}}}[$__interval]))", "{{result}}")],
+        ),
+        lines(
+            "Freed by that", "A copy of what is needed again is built again.",
+            [query(f"sum(increase(reconciler_image_collected_bytes_total{{{HERE}}}[$__interval]))", "freed")], unit="bytes",
         ),
         lines(
             "Garbage collections", "Of the Python runtime, by generation.",

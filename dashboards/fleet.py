@@ -137,7 +137,16 @@ def _over_time() -> list[Panel]:
             [query(f"sum by (reason) (increase(reconciler_vm_restarts_total{{{CHOSEN}}}[$__interval]))", "{{reason}}")],
             stacked=True, colors={"crash": RED, "rollback": ORANGE, "rollout": BLUE, "manual": GREY},
         ),
+        _drift(),
     ]  # fmt: skip
+
+
+def _drift() -> Panel:
+    return lines(
+        "Drift", "What left the desired state by itself, and was put back.",
+        [query(f"sum by (kind) (increase(reconciler_drift_total{{{HERE}}}[$__interval]))", "{{kind}}")],
+        stacked=True,
+    )  # fmt: skip
 
 
 def _guests() -> list[Panel]:

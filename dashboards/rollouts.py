@@ -75,6 +75,14 @@ def _groups() -> list[Panel]:
             "{{group}}", colored(ROLLOUT_STATES, COLORS), height=7,
         ),
         lines(
+            "VMs that wait", "By what for, in all groups; docs/operations.md has a row for each.",
+            [query(f"sum by (kind) (reconciler_waiting_vms{{{HERE}}}) > 0 or sum(reconciler_waiting_vms{{{HERE}}})", "{{kind}}")],
+        ),
+        lines(
+            "Guests on trial beside another", "Of VMs with update.strategy handover.",
+            [query(f"sum by (instance) (reconciler_candidates{{{HERE}}})", "{{instance}}")],
+        ),
+        lines(
             "VMs yet to move", "Of each group.",
             [query(f"sum by (group) (reconciler_rollout_pending_vms{{{CHOSEN}}})", "{{group}}")],
         ),
@@ -97,7 +105,7 @@ def _outcomes() -> list[Panel]:
         lines(
             "Verdicts", "New generations that were committed or condemned, by VM.",
             [query(happened("rollouts_total", "result"), "{{result}}")], stacked=True, width=THIRD,
-            colors={"succeeded": GREEN, "failed": RED, "overtaken": GREY},
+            colors={"succeeded": GREEN, "failed": RED},
         ),
         lines(
             "Rollbacks by cause", "What the condemned generation did.",
@@ -106,7 +114,7 @@ def _outcomes() -> list[Panel]:
         lines(
             "Rollbacks by result", "Failed: the last good generation did not become healthy either.",
             [query(happened("rollbacks_total", "result"), "{{result}}")], stacked=True, width=THIRD,
-            colors={"succeeded": ORANGE, "failed": RED, "refused": GREY},
+            colors={"succeeded": ORANGE, "failed": RED},
         ),
     ]  # fmt: skip
 
@@ -118,10 +126,20 @@ def _speed() -> list[Panel]:
             f"(rate(reconciler_rollout_phase_duration_seconds_bucket{{{HERE}}}[$__rate_interval])))"
         )
 
+    def gaps(share: float) -> str:
+        return (
+            f"histogram_quantile({share}, sum by (le, cause) "
+            f"(increase(reconciler_vm_downtime_seconds_bucket{{{HERE}}}[24h])))"
+        )
+
     return [
         heat(
             "Commit to running", "From a revision first seen to its last VM committed.",
             f"sum by (le) (increase(reconciler_commit_to_running_seconds_bucket{{{HERE}}}[$__interval]))",
+        ),
+        lines(
+            "Downtime of a VM", "Between two guests of it: the median, and what one in twenty exceeds, in 24 h.",
+            [query(gaps(0.5), "{{cause}}: median"), query(gaps(0.95), "{{cause}}: 95 %")], unit="s",
         ),
         lines(
             "Phases of a VM", "From the folder of a generation to its soak: the median, and what one in twenty exceeds.",

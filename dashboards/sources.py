@@ -21,6 +21,9 @@ from dashboards.panels import (
 
 LAST = f"max by (instance, source) (reconciler_source_last_success_timestamp_seconds{{{HERE}}})"
 
+SEEN = f'max by (instance, source) (reconciler_source_revision_timestamp_seconds{{{HERE},stage="validated"}})'
+APPLIED = SEEN.replace("validated", "applied")
+
 
 def sources() -> Dashboard:
     return board(
@@ -101,6 +104,10 @@ def _looks() -> list[Panel]:
         lines(
             "Time since the last good look", "Of each source.",
             [query(f"time() - {LAST}", "{{instance}} {{source}}")], unit="s",
+        ),
+        lines(
+            "Not everywhere yet", "For how long the newest valid revision is known and some VM does not serve it.",
+            [query(f"(time() - {SEEN}) * ({SEEN} > bool on (instance, source) {APPLIED})", "{{instance}} {{source}}")], unit="s",
         ),
         lines(
             "Image builds", "By how they ended.",

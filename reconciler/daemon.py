@@ -28,6 +28,7 @@ from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.logs import open_log
 from reconciler.metrics import Metrics
 from reconciler.metrics.sampler import Sampler
+from reconciler.metrics.stock import keep_stock
 from reconciler.model.names import InstanceId
 from reconciler.model.status import FleetStatus, RevisionStatus, VMStatus
 from reconciler.model.usage import GuestFigures
@@ -125,7 +126,10 @@ async def _daemon(
             service, clock.sleep, engine.ready, engine.live, lambda: _words(engine.status())
         )
         with _signals(engine, service):
-            own = (engine.run(), supervisor.run(), notifier.run())
+            own = (
+                *(engine.run(), supervisor.run(), notifier.run()),
+                keep_stock(config.state, clock, metrics.stocked),
+            )
             tasks = [
                 asyncio.create_task(part)
                 for part in (*own, _sampled(engine, supervisor, metrics, clock), told)

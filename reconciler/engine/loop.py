@@ -52,6 +52,8 @@ log = logging.getLogger(__name__)
 
 LONGEST_SLEEP = 30.0
 """Seconds between passes when nothing asks for one: a wake that got lost costs no more."""
+DRIFTS = {"guest-crashed": "guest", "image-lost": "image"}
+"""Events of what left the desired state by itself."""
 STALLED = 120.0
 """Seconds without a tick after which a part of the daemon counts as hung."""
 
@@ -247,6 +249,8 @@ class Engine:
             "generation": event.generation, "revision": (event.revision or "")[:12] or None,
         }  # fmt: skip
         log.log(level[event.severity], event.message, extra={"fields": fields})
+        if (drift := DRIFTS.get(event.kind)) is not None:
+            self._ports.meter.drifted(drift)
 
     # Operator
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args, get_type_hints
 
 from reconciler.engine.execute import describe
+from reconciler.engine.gaps import Gaps
 from reconciler.engine.ports import Ports
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
@@ -21,11 +23,13 @@ PHASES = {
     "restore": "restore",
 }
 """Operations of a VM as phases of its rollout."""
+SLOW = frozenset(get_args(get_type_hints(Outcome)["kind"]))
 
 
 class Measures:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
+        self._gaps = Gaps()
 
     def passed(
         self, record: Record, decided: Plan, observed: Observed, desired: DesiredState | None,
@@ -39,7 +43,10 @@ class Measures:
             kinds = {wait.kind for wait in decided.waits}
             result = "suspended" if kinds == {"suspended"} else "blocked"
         meter.pass_ended(result, seconds)
-        meter.planned(Counter(describe(action)[0] for action in decided.actions))
+        began = (describe(action)[0] for action in decided.actions)
+        meter.began(Counter(kind for kind in began if kind in SLOW))
+        for gap in self._gaps.ended(record, observed, self._ports.clock.now()):
+            meter.gap_ended(gap.cause, gap.seconds)
         self._operations(observed)
         if revision and not decided.idle:
             self._ports.tracer.span(revision, "plan", seconds)
@@ -62,7 +69,9 @@ class Measures:
             result = "differs" if outcome.detail else "built"
             meter.build_ended("failed" if error else result, outcome.seconds, revision)
             tracer.span(revision, "build", outcome.seconds, outcome.subject, error)
-        elif outcome.kind != "collect":
+        elif outcome.kind == "collect":
+            meter.collected(int(outcome.detail or 0), failed=bool(error))
+        else:
             tracer.span(revision, outcome.kind, outcome.seconds, outcome.subject, error)
             if (phase := PHASES.get(outcome.kind)) is not None:
                 meter.phase_ended(phase, outcome.seconds, revision)

@@ -273,7 +273,21 @@ class Meter(Protocol):
         """result: noop, changed, error, blocked or suspended."""
         ...
 
-    def planned(self, counts: Mapping[str, int]) -> None: ...
+    def began(self, actions: Mapping[str, int]) -> None:
+        """Slow actions that a pass began, by kind."""
+        ...
+
+    def gap_ended(self, cause: str, seconds: float) -> None:
+        """A VM serves again; cause: planned or unplanned."""
+        ...
+
+    def drifted(self, kind: str) -> None:
+        """The world left what is desired by itself: a guest, or an image."""
+        ...
+
+    def collected(self, freed: int, *, failed: bool) -> None:
+        """Images that nobody pinned were removed."""
+        ...
 
     def operating(self, running: int, oldest_wall: float) -> None:
         """Slow actions of VMs under way, and when the oldest began; 0 when none is."""

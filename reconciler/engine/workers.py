@@ -135,7 +135,7 @@ class Workers:
         ports: tuple[tuple[int, int], ...] = ()
         try:
             result = await work
-            detail = result if isinstance(result, str) else ""
+            detail = str(result) if isinstance(result, str | int) else ""
             if isinstance(result, BuiltImage):
                 detail = result.differs
             ports = result if isinstance(result, tuple) else ()

@@ -11,6 +11,7 @@ from typing import get_args, get_type_hints
 
 from reconciler.metrics.guest_lines import guest_lines
 from reconciler.metrics.text import family, quoted
+from reconciler.model.plan import WaitKind
 from reconciler.model.record import Evidence
 from reconciler.model.status import (
     FleetStatus,
@@ -26,6 +27,7 @@ from reconciler.model.usage import GuestFigures
 VM_STATES = tuple(state for state in get_args(VMState) if state != "unknown")
 SYNC_STATES = tuple(state for state in get_args(SyncState) if state != "unknown")
 """Of a VM of which it is unknown none is 1: a VM may have 30 series, and the others say more."""
+WAIT_KINDS: tuple[str, ...] = get_args(WaitKind)
 ROLLOUT_STATES: tuple[str, ...] = get_args(RolloutState)
 ROLLBACK_REASONS = (*get_args(get_type_hints(Evidence)["kind"]), "requested")
 ROLLBACK_RESULTS = ("succeeded", "failed")
@@ -39,12 +41,15 @@ def render(
     rollbacks: Mapping[tuple[str, str, str], int],
     figures: Callable[[VMStatus], GuestFigures | None] = lambda _: None,
     *,
+    applied_seen: float = 0.0,
     openmetrics: bool = False,
 ) -> bytes:
     """All series that say how things are, as text of the exposition format 0.0.4 or of OpenMetrics."""
     lines = [
         *_host(status),
         *_source_lines(status),
+        *_revision_lines(status, applied_seen),
+        *_wait_lines(status.vms),
         *_group_lines(status.groups, _blocked_by_group(status.vms)),
         *_rollback_lines(status.groups, rollbacks),
         *_vm_lines(status.vms),
@@ -110,6 +115,45 @@ def _source_lines(status: FleetStatus) -> Iterator[str]:
         "gauge",
         "1; the newest valid commit.",
         [f"{{{of},commit={quoted(commit)}}} 1" for of, _ in labelled if commit],
+    )
+
+
+def _revision_lines(status: FleetStatus, applied_seen: float) -> Iterator[str]:
+    """By when each was first seen here: what a commit says of its own time is its author's word."""
+    revision = status.revision
+    valid = revision.seen_wall or 0.0
+    stages = {
+        "fetched": max(valid, revision.rejected_wall or 0.0),
+        "validated": valid,
+        "applied": applied_seen,
+    }
+    yield from family(
+        "source_revision_timestamp_seconds",
+        "gauge",
+        "When the newest revision was first seen that came so far; 0: none that this daemon knows.",
+        [
+            f'{{source={quoted(source.name)},stage="{stage}"}} {wall!r}'
+            for source in status.sources
+            for stage, wall in stages.items()
+        ],
+    )
+
+
+def _wait_lines(vms: Iterable[VMStatus]) -> Iterator[str]:
+    counts = dict.fromkeys(WAIT_KINDS, 0)
+    beside = 0
+    for vm in vms:
+        beside += vm.candidate is not None
+        for kind in {wait.kind for wait in vm.waits}:
+            counts[kind] += 1
+    yield from family(
+        "waiting_vms",
+        "gauge",
+        "VMs that wait, by what for; one may wait for several things.",
+        [f'{{kind="{kind}"}} {count}' for kind, count in counts.items()],
+    )
+    yield from family(
+        "candidates", "gauge", "Guests on trial beside one that serves.", [f" {beside}"]
     )
 
 

@@ -23,7 +23,8 @@ from prometheus_client import (
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
 from reconciler.metrics import fleet
-from reconciler.model.plan import Note
+from reconciler.metrics.stock import KINDS
+from reconciler.model.observed import Outcome
 from reconciler.model.status import FleetStatus, VMStatus
 from reconciler.model.usage import GuestFigures
 from reconciler.spans import trace_of
@@ -34,31 +35,34 @@ SOURCE_REASONS = (
     "auth", "network", "timeout", "verify", "ancestry", "corrupt", "limit", "missing", "empty", "parse",
 )  # fmt: skip
 PASS_RESULTS = ("noop", "changed", "error", "blocked", "suspended")
-ACTIONS = (
-    *("build-layer", "build-kernel", "collect", "create", "start", "stop", "forget", "drop"),
-    *get_args(get_type_hints(Note)["kind"]),
-)
+ACTIONS = get_args(get_type_hints(Outcome)["kind"])
+GAP_CAUSES = ("planned", "unplanned")
+DRIFTS = ("guest", "image")
+COLLECT_RESULTS = ("succeeded", "failed")
 BUILD_RESULTS = ("built", "differs", "cached", "failed", "unavailable", "cancelled")
 PROBE_KINDS = ("http", "tcp", "process")
 PROBE_RESULTS = ("success", "failure", "error")
-ROLLOUT_RESULTS = ("succeeded", "failed", "overtaken")
+ROLLOUT_RESULTS = ("succeeded", "failed")
 PHASES = ("prepare", "snapshot", "stop", "start", "restore", "probe", "soak")
 STATE_OPERATIONS = ("open", "write", "read")
 NOTIFICATION_RESULTS = ("delivered", "failed", "dropped")
 COMPONENTS = ("source", "planner")
-GIT_SERVERS = ("github", "gitea", "gitlab", "bitbucket", "unknown")
+GIT_SERVERS = ("github", "gitea", "gitlab", "bitbucket")
+NO_WEBHOOK = ("unknown", "malformed")
+"""All that can be said of a request that is no known server's."""
 WEBHOOK_RESULTS = (
     "accepted", "bad_signature", "too_large", "rate_limited", "ignored", "malformed",
 )  # fmt: skip
 
-# Upper bounds in seconds, each range from the fastest worth telling apart to the longest deadline.
+# Upper bounds in seconds, few, as each is a series for each label; each range from the fastest worth telling apart to the longest deadline.
 FETCH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
-PASS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
-PROBE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
-PHASE_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
-BUILD_BUCKETS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900)
-STATE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1, 5)
-RUNNING_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600, 7200)
+PASS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
+PROBE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1, 5)
+PHASE_BUCKETS = (0.25, 1, 2.5, 5, 10, 30, 60, 300, 900)
+GAP_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
+BUILD_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
+STATE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1, 5)
+RUNNING_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 1800, 7200)
 
 
 PREFIX = "reconciler_"
@@ -101,6 +105,8 @@ class Metrics:
         self._status = status
         self.figures: Callable[[VMStatus], GuestFigures | None] = lambda _: None
         """What a guest did and has; whoever asks guests puts the answer here."""
+        self._applied_seen = 0.0
+        """When the revision was first seen that every VM reached last."""
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         GCCollector(registry=self._registry)
@@ -135,12 +141,14 @@ class Metrics:
             "source_fetch_duration_seconds", "Time of a look.", FETCH_BUCKETS, source=sources
         )
 
-        self._webhooks = self._counter(
-            "webhook_requests_total",
+        self._webhooks = Counter(
+            f"{PREFIX}webhook_requests_total",
             "Webhooks that came in.",
-            provider=GIT_SERVERS,
-            result=WEBHOOK_RESULTS,
+            ("provider", "result"),
+            registry=self._registry,
         )
+        for provider, result in (*product(GIT_SERVERS, WEBHOOK_RESULTS), NO_WEBHOOK):
+            self._webhooks.labels(provider, result)
 
     def _make_passes(self) -> None:
         self._passes = self._counter("reconcile_total", "Passes.", result=PASS_RESULTS)
@@ -148,8 +156,14 @@ class Metrics:
             "reconcile_duration_seconds", "Time of a pass, slow actions apart.", PASS_BUCKETS
         )
         self._panics = self._counter("reconcile_panics_total", "Passes that met a bug of ours.")
-        self._actions = self._gauge("plan_actions", "Actions of the newest plan.", ("action",))
-        self.planned({})
+        self._actions = self._counter(
+            "actions_total", "Slow actions that were begun.", action=ACTIONS
+        )
+        self._drifts = self._counter(
+            "drift_total",
+            "What left the desired state by itself: a guest that ended or failed its checks, an image.",
+            kind=DRIFTS,
+        )
         self._operations = self._gauge("operations_running", "Slow actions of VMs under way.")
         self._oldest_operation = self._gauge(
             "operation_oldest_timestamp_seconds", "When the oldest of these began; 0: none runs."
@@ -164,13 +178,27 @@ class Metrics:
     def _make_disk(self, state: Path, reserve_bytes: int) -> None:
         free = self._gauge("state_free_bytes", "Space where state_dir lies; 0: it cannot be asked.")
         free.set_function(lambda: free_bytes(state))
+        self._stock = self._gauge(
+            "state_bytes",
+            "What folders of state_dir take; looked up every five minutes.",
+            ("kind",),
+        )
+        self.stocked(dict.fromkeys(KINDS, 0))
         self._gauge(
             "state_reserve_bytes", "Free space below which nothing is built or started."
         ).set(reserve_bytes)
 
     def _make_rollouts(self) -> None:
         self._rollouts = self._counter(
-            "rollouts_total", "Rollouts of groups that ended.", result=ROLLOUT_RESULTS
+            "rollouts_total",
+            "New generations of VMs that were committed or condemned.",
+            result=ROLLOUT_RESULTS,
+        )
+        self._gaps = self._histogram(
+            "vm_downtime_seconds",
+            "How long a VM did not serve; planned: for a stop. Those under way do not count yet.",
+            GAP_BUCKETS,
+            cause=GAP_CAUSES,
         )
         self._rollbacks: collections.Counter[tuple[str, str, str]] = collections.Counter()
         """By group, reason and result; groups come and go, so their series are written with them."""
@@ -191,6 +219,14 @@ class Metrics:
             "image_build_total",
             "Builds of layers and kernel bundles; differs: made, of other bytes than the same inputs gave before.",
             result=BUILD_RESULTS,
+        )
+        self._collections = self._counter(
+            "image_collections_total",
+            "Times that unused images were removed.",
+            result=COLLECT_RESULTS,
+        )
+        self._freed = self._counter(
+            "image_collected_bytes_total", "What images took that were removed."
         )
         self._build_seconds = self._histogram(
             "image_build_duration_seconds", "Time of a build that made something.", BUILD_BUCKETS
@@ -243,10 +279,23 @@ class Metrics:
     def panicked(self) -> None:
         self._panics.inc()
 
-    def planned(self, counts: Mapping[str, int]) -> None:
-        """How many actions of each kind the newest plan has; kinds that are not named have none."""
-        for action, count in (dict.fromkeys(ACTIONS, 0) | dict(counts)).items():
-            self._actions.labels(action).set(count)
+    def began(self, actions: Mapping[str, int]) -> None:
+        for action, count in actions.items():
+            self._actions.labels(action).inc(count)
+
+    def drifted(self, kind: str) -> None:
+        self._drifts.labels(kind).inc()
+
+    def gap_ended(self, cause: str, seconds: float) -> None:
+        self._gaps.labels(cause).observe(seconds)
+
+    def collected(self, freed: int, *, failed: bool) -> None:
+        self._collections.labels("failed" if failed else "succeeded").inc()
+        self._freed.inc(freed)
+
+    def stocked(self, bytes_by_kind: Mapping[str, int]) -> None:
+        for kind, size in bytes_by_kind.items():
+            self._stock.labels(kind).set(size)
 
     def operating(self, running: int, oldest_wall: float) -> None:
         self._operations.set(running)
@@ -294,7 +343,14 @@ class Metrics:
 
         As OpenMetrics it has exemplars too: the trace of a commit beside a number.
         """
-        now = fleet.render(self._status(), self._rollbacks, self.figures, openmetrics=openmetrics)
+        status = self._status()
+        revision = status.revision
+        if revision.observed is not None and revision.applied == revision.observed:
+            self._applied_seen = revision.seen_wall or 0.0
+        now = fleet.render(
+            status, self._rollbacks, self.figures,
+            applied_seen=self._applied_seen, openmetrics=openmetrics,
+        )  # fmt: skip
         if not openmetrics:
             return generate_latest(self._registry) + now
         own: bytes = openmetrics_text(self._registry)  # type: ignore[no-untyped-call]

@@ -117,7 +117,8 @@ class Outcome:
     transient: bool = True
     seconds: float = 0.0
     detail: str = ""
-    """What a success was like: the method of a snapshot, or how a build differs from the one before."""
+    """What a success was like: the method of a snapshot, how a build differs from the one before, or
+    how many bytes a collection freed."""
     ports: tuple[tuple[int, int], ...] = ()
     """Of open-ports: each port of the manifest, and the one that leads to the guest meanwhile."""
 

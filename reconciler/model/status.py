@@ -29,6 +29,7 @@ class RevisionStatus:
     problems: tuple[str, ...] = ()
     seen_wall: float | None = None
     """When the observed one was first seen."""
+    rejected_wall: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

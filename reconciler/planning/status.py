@@ -52,6 +52,7 @@ def explain(
         revision=RevisionStatus(
             desired.revision if desired else source.revision, source.applied, rejection.revision if rejection else None,
             rejection.problems if rejection else (), source.first_seen_wall or None,
+            rejection.since_wall if rejection else None,
         ),
         vms=vms,
         groups=tuple(_groups(desired, record, vms, now)),

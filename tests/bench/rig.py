@@ -52,8 +52,8 @@ class PassMetrics(Metrics):
 
     on_planned: Callable[[], None] | None = None
 
-    def planned(self, counts: Mapping[str, int]) -> None:
-        super().planned(counts)
+    def began(self, actions: Mapping[str, int]) -> None:
+        super().began(actions)
         if self.on_planned is not None:
             self.on_planned()
 

@@ -15,8 +15,17 @@ class FakeMeter:
     def pass_ended(self, result: str, seconds: float) -> None:
         self.counts[f"pass {result}"] += 1
 
-    def planned(self, counts: Mapping[str, int]) -> None:
-        pass
+    def began(self, actions: Mapping[str, int]) -> None:
+        self.counts.update({f"action {kind}": count for kind, count in actions.items()})
+
+    def gap_ended(self, cause: str, seconds: float) -> None:
+        self.counts[f"gap {cause}"] += 1
+
+    def drifted(self, kind: str) -> None:
+        self.counts[f"drift {kind}"] += 1
+
+    def collected(self, freed: int, *, failed: bool) -> None:
+        self.counts["collection failed" if failed else "collection"] += 1
 
     def operating(self, running: int, oldest_wall: float) -> None:
         pass

@@ -259,7 +259,7 @@ def test_tests_that_the_documents_name_are_there() -> None:
 
 def test_decisions_are_numbered_and_have_one_form() -> None:
     numbers = [path.name.split("-")[0] for path in DECISIONS]
-    assert numbers == [f"{n:04d}" for n in range(1, len(DECISIONS) + 1)]
+    assert len(set(numbers)) == len(numbers), "two pages have one number"
     for path in DECISIONS:
         headings = re.findall(r"^## (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
         assert headings == ["Context", "Choice", "Cost"], path.name

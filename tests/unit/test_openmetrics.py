@@ -26,6 +26,7 @@ def test_openmetrics_has_the_same_series_as_the_plain_text(host: Host) -> None:
             for family in families
             for sample in family.samples
             if sample.name.startswith("reconciler_")
+            and sample.name != "reconciler_state_free_bytes"  # others write to the disk meanwhile
         }
 
     host.metrics.rollback_ended("front", "exited", "succeeded")

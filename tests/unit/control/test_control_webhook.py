@@ -13,8 +13,8 @@ import aiohttp
 import pytest
 
 from reconciler.control.serve import serve_http
-from reconciler.control.webhook import MOST_BODY, SERVERS, STATUS, Webhook
-from reconciler.metrics.meter import GIT_SERVERS, WEBHOOK_RESULTS
+from reconciler.control.webhook import MOST_BODY, SERVERS, STATUS, UNKNOWN, Webhook
+from reconciler.metrics.meter import GIT_SERVERS, NO_WEBHOOK, WEBHOOK_RESULTS
 from tests.eventually import eventually
 from tests.unit.control.fake_operator import FakeOperator
 
@@ -161,5 +161,6 @@ async def test_the_webhook_can_only_be_posted_to(hooked: Hooked) -> None:
 
 
 def test_every_server_and_result_has_its_series() -> None:
-    assert set(GIT_SERVERS) == {s.name for s in SERVERS} | {"unknown"}
+    assert set(GIT_SERVERS) == {s.name for s in SERVERS}
+    assert NO_WEBHOOK == (UNKNOWN, "malformed"), "nothing else is said of a stranger's request"
     assert set(WEBHOOK_RESULTS) == set(STATUS)
