@@ -34,7 +34,8 @@ def closure(wanted: set[str], locked: dict[str, str]) -> set[str]:
 
 def main() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    wanted = {normal(re.split(r"[^\w.-]", one, maxsplit=1)[0]) for one in project["dependencies"]}
+    asked = project["dependencies"] + project["optional-dependencies"]["tracing"]
+    wanted = {normal(re.split(r"[^\w.-]", one, maxsplit=1)[0]) for one in asked}
     locked = blocks((ROOT / "requirements.lock").read_text(encoding="utf-8"))
     if missing := wanted - locked.keys():
         sys.exit(f"not in requirements.lock: {', '.join(sorted(missing))}; run ./dev lock")
