@@ -1,4 +1,4 @@
-"""The part of requirements.lock that the daemon needs at run time, for pip. Needs Python alone."""
+"""The part of requirements.lock that the daemon needs at run time, with what traces need, for pip. Needs Python alone."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ from os import kill
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 from demo.daemon import free_port
 from tests.systemd.host import NAMES, ROOT, Host
@@ -57,6 +58,11 @@ def test_units_are_sound_and_the_daemon_is_ready(host: Host) -> None:
     for unit in UNITS:
         assert host.systemctl("is-active", unit, check=False).stdout.strip() == "active"
     assert_caged(host, "reconciler.service", MOST_EXPOSED, "The daemon's cage")
+
+
+def test_traces_need_nothing_but_the_package(host: Host) -> None:
+    python = ("env", "PYTHONPATH=/usr/lib/reconciler/python", "python3", "-P", "-c")
+    host.container.run(*python, "import reconciler.tracing.otel")
 
 
 def test_man_page_and_completion_are_there(host: Host) -> None:
@@ -129,6 +135,29 @@ def test_a_guest_has_limits_a_user_and_a_cage(host: Host) -> None:
         "CapabilityBoundingSet": "",
     }
     assert_caged(host, "microvm-left.service", MOST_EXPOSED_GUEST, "A guest's cage")
+
+
+def test_traffic_of_a_guest_is_told_where_its_unit_counts_it(host: Host) -> None:
+    shown = host.container.show("microvm-web.service", "IPAccounting", "IPIngressBytes")
+    assert shown["IPAccounting"] == "yes"
+    exposed = wait_until(lambda: asked("reconciler_vm_memory_bytes"), 60, "it was asked")
+    assert exposed["reconciler_vm_memory_bytes"] == 160 << 20
+    assert 0 < exposed["reconciler_vm_memory_available_bytes"] < 160 << 20
+    counted = shown["IPIngressBytes"].isdigit()  # "[no data]" where cgroups are not unified
+    assert ("reconciler_vm_network_received_bytes_total" in exposed) == counted
+
+
+def asked(name: str) -> dict[str, float]:
+    """What /metrics says of the guest `web`, once it says this too."""
+    with urllib.request.urlopen("http://127.0.0.1:9188/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = {
+        sample.name: sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.labels.get("vm") == "web"
+    }
+    return found if name in found else {}
 
 
 def test_guests_are_different_users_and_see_nothing_of_each_other(host: Host) -> None:

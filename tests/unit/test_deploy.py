@@ -97,3 +97,17 @@ def test_the_package_of_nix_has_every_library() -> None:
     project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))
     wanted = {re.split(r"[<>=~!\[ ]", one)[0] for one in project["project"]["dependencies"]}
     assert set(listed[1].split()) == wanted
+
+
+def test_the_debian_package_has_every_library_and_those_of_traces() -> None:
+    said = subprocess.run(
+        [sys.executable, str(DEPLOY / "closure.py")],
+        capture_output=True, text=True, timeout=30, check=True,
+    ).stdout  # fmt: skip
+    shipped = set(re.findall(r"^([\w.-]+)==", said, re.MULTILINE))
+    project = tomllib.loads((DEPLOY.parent / "pyproject.toml").read_text(encoding="utf-8"))
+    asked = project["project"]["dependencies"]
+    asked += project["project"]["optional-dependencies"]["tracing"]
+    assert {re.split(r"[<>=~!\[ ]", one)[0] for one in asked} <= shipped
+    assert {"protobuf", "multidict"} <= shipped, "what they need in turn"
+    assert {"pytest", "mypy"} & shipped == set()
