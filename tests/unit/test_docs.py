@@ -45,7 +45,7 @@ PAGES += sorted((ROOT / "docs").rglob("*.md"))
 MOST_LINES = {
     "README.md": 120,
     "CONTRIBUTING.md": 60,
-    "docs/design.md": 200,
+    "docs/design.md": 210,
     "docs/limits.md": 80,
     "docs/testing.md": 80,
 }
