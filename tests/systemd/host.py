@@ -5,8 +5,11 @@ from __future__ import annotations
 import http.client
 import re
 import subprocess
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+
+from prometheus_client.parser import text_string_to_metric_families
 
 from demo.client import ControlClient, DaemonAway, Fleet
 from demo.daemon import free_port
@@ -140,6 +143,17 @@ class Host:
     def uptimes(self) -> dict[str, float]:
         """Seconds, as the guests say themselves."""
         return {name: float(self.ask(name, "/cgi-bin/uptime").split()[0]) for name in NAMES}
+
+    def series(self, vm: str) -> dict[str, float]:
+        """What /metrics says of a VM, by name."""
+        with urllib.request.urlopen("http://127.0.0.1:9188/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return {
+            sample.name: sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.labels.get("vm") == vm
+        }
 
     def daemon_pid(self) -> int:
         return int(self.container.show("reconciler.service", "MainPID")["MainPID"])

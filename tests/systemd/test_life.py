@@ -13,7 +13,6 @@ from os import kill
 from pathlib import Path
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
 from demo.daemon import free_port
 from tests.systemd.host import NAMES, ROOT, Host
@@ -138,26 +137,17 @@ def test_a_guest_has_limits_a_user_and_a_cage(host: Host) -> None:
 
 
 def test_traffic_of_a_guest_is_told_where_its_unit_counts_it(host: Host) -> None:
-    shown = host.container.show("microvm-web.service", "IPAccounting", "IPIngressBytes")
+    shown = host.container.show("microvm-left.service", "IPAccounting", "IPIngressBytes")
     assert shown["IPAccounting"] == "yes"
-    exposed = wait_until(lambda: asked("reconciler_vm_memory_bytes"), 60, "it was asked")
+    exposed = wait_until(
+        lambda: (told := host.series("left")).get("reconciler_vm_memory_bytes") and told,
+        60,
+        "it was asked",
+    )
     assert exposed["reconciler_vm_memory_bytes"] == 160 << 20
     assert 0 < exposed["reconciler_vm_memory_available_bytes"] < 160 << 20
     counted = shown["IPIngressBytes"].isdigit()  # "[no data]" where cgroups are not unified
     assert ("reconciler_vm_network_received_bytes_total" in exposed) == counted
-
-
-def asked(name: str) -> dict[str, float]:
-    """What /metrics says of the guest `web`, once it says this too."""
-    with urllib.request.urlopen("http://127.0.0.1:9188/metrics", timeout=10) as answer:
-        text = answer.read().decode()
-    found = {
-        sample.name: sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-        if sample.labels.get("vm") == "web"
-    }
-    return found if name in found else {}
 
 
 def test_guests_are_different_users_and_see_nothing_of_each_other(host: Host) -> None:
