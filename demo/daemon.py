@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -22,11 +23,19 @@ LONGEST_SOCKET_PATH = 107
 GUEST_SOCKET = "vms/" + "n" * 40 + "/run/qmp.sock"
 
 
+PORTS = range(20_000, 32_768)
+"""Below those that the kernel hands out by itself: none of them becomes somebody's by chance in the
+moment in which a guest is away."""
+
+
 def free_port() -> int:
     """A TCP port of the loopback on which nobody listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    chance = random.SystemRandom()
+    while True:
+        port = chance.choice(PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 @dataclass(frozen=True, slots=True)
