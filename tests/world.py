@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Self
 
 from reconciler.engine.execute import end_interrupted
 from reconciler.engine.ports import Ledger, Ports
@@ -29,7 +30,7 @@ from reconciler.model.request import Request
 from reconciler.model.status import FleetStatus
 from reconciler.planning.policy import Policy
 from reconciler.planning.requests import answer
-from reconciler.planning.settle import settled
+from reconciler.planning.settle import settled as is_settled
 from reconciler.planning.status import Known, explain
 from reconciler.spans import UNTRACED, Tracer
 from tests.fakes import (
@@ -115,6 +116,14 @@ class World:
         self.on_pass: Callable[[], None] = lambda: None
         self._boot()
 
+    @classmethod
+    async def settled(cls, desired: DesiredState, policy: Policy | None = None) -> Self:
+        """A host that runs what is desired."""
+        world = cls(policy)
+        await world.push(desired)
+        await world.settle()
+        return world
+
     def _boot(self) -> None:
         hypervisor = self.hypervisor
         self.ports = Ports(
@@ -156,6 +165,13 @@ class World:
         assert not self.hypervisor.broken, self.hypervisor.broken
         self.hypervisor.probe()
 
+    async def run(self, seconds: float) -> None:
+        """Passes in virtual time, whatever there is to do."""
+        until = self.clock.now().boot + seconds
+        while self.clock.now().boot < until:
+            await self.step()
+            self.clock.advance(0.5)
+
     async def settle(self, seconds: float = 300.0) -> None:
         """Passes in virtual time until nothing is left to do by itself."""
         until = self.clock.now().boot + seconds
@@ -163,7 +179,7 @@ class World:
         while self.clock.now().boot < until:
             await self.step()
             passed = self.reconciler.passed
-            calm = passed is not None and settled(passed.observed, passed.plan)
+            calm = passed is not None and is_settled(passed.observed, passed.plan)
             calm = calm and not self.workers.outcomes() and not self.workers._tasks
             quiet = quiet + 1 if calm else 0
             if quiet == 2:  # what the last step did was seen, too

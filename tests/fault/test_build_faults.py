@@ -16,17 +16,7 @@ LAYER = vm("web", "v2").layers[0].key
 
 
 async def settled() -> World:
-    world = World()
-    await world.push(state(vm("web"), vm("other")))
-    await world.settle()
-    return world
-
-
-async def run_for(world: World, seconds: float) -> None:
-    until = world.clock.now().boot + seconds
-    while world.clock.now().boot < until:
-        await world.step()
-        world.clock.advance(0.5)
+    return await World.settled(state(vm("web"), vm("other")))
 
 
 async def test_row_19_a_disk_that_is_full_while_building_touches_no_vm_and_is_tried_again() -> None:
@@ -43,7 +33,7 @@ async def test_row_19_a_disk_that_is_full_while_building_touches_no_vm_and_is_tr
 
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     await world.push(state(vm("web", "v2"), vm("other", "v2")))
-    await run_for(world, 120.0)
+    await world.run(120.0)
     assert world.hypervisor.running() == {"web": 1, "other": 2}
     assert world.hypervisor.stops["web"] == 0
     assert "no space left" in world.why("web")
@@ -63,7 +53,7 @@ async def test_row_19_a_disk_with_too_little_room_is_named_as_what_a_build_waits
     plenty = world.host.value
     world.host.value = replace(plenty, disk_free_mib=99)
     await world.push(state(vm("web", "v2")))
-    await run_for(world, 20.0)
+    await world.run(20.0)
     assert "99MiB are free, less than policy.disk_reserve_mib 100" in world.why("web")
     assert "disk" in {wait.kind for wait in world.status().vms[0].waits}
     world.host.value = plenty
@@ -91,7 +81,7 @@ async def test_row_19_a_build_that_finds_the_disk_full_has_what_nobody_pins_coll
 
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     await world.push(state(vm("other", "v2"), vm("web", "v2")))
-    await run_for(world, 30.0)
+    await world.run(30.0)
     assert world.images.collected == [garbage.key], "and nothing that is pinned"
     assert tries == 2
     assert world.hypervisor.running() == {"web": 2, "other": 1}
@@ -114,7 +104,7 @@ async def test_row_45_a_build_that_hangs_delays_nobody_else_and_touches_no_guest
 
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     await world.push(state(vm("web", "v2"), vm("other", "v2")))
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"web": 1, "other": 2}
     assert "is being built" in world.why("web")
     await world.restart()
@@ -153,7 +143,7 @@ async def test_row_46_a_build_that_gives_other_bytes_each_time_restarts_nothing_
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     for _ in range(3):
         world.images.lose(vm("web").layers[0].key)
-        await run_for(world, 20.0)
+        await world.run(20.0)
     assert len(set(sums)) == 3
     assert world.hypervisor.starts == {"web": 1, "other": 1}, "the inputs are what it is named by"
     assert len(world.events("image-differs")) == 3
@@ -164,13 +154,13 @@ async def test_row_47_an_image_that_vanished_is_built_again_and_its_guest_runs_o
     world = await settled()
     key = vm("web").layers[0].key
     world.images.lose(key)
-    await run_for(world, 20.0)
+    await world.run(20.0)
     assert key in world.images.layers()
     assert world.hypervisor.starts["web"] == 1
     told = "tree ./web is gone from the store, and is built again; guests run on"
     assert world.events("image-lost") == [told]
     world.images.lose(key)
     world.hypervisor.kill("web")
-    await run_for(world, 30.0)
+    await world.run(30.0)
     assert world.hypervisor.running()[VMName("web")] == 1, "and is started once it is back"
     assert world.images.built.count(key) == 3

@@ -32,17 +32,7 @@ spec:
 
 
 async def settled(*names: str) -> World:
-    world = World()
-    await world.push(state(*(vm(name) for name in names)))
-    await world.settle()
-    return world
-
-
-async def run_for(world: World, seconds: float) -> None:
-    until = world.clock.now().boot + seconds
-    while world.clock.now().boot < until:
-        await world.step()
-        world.clock.advance(0.5)
+    return await World.settled(state(*(vm(name) for name in names)))
 
 
 def status(world: World, name: str) -> VMStatus:
@@ -79,7 +69,7 @@ async def test_row_07_a_guest_killed_on_trial_has_failed_and_is_rolled_back(
     await world.push(state(vm("web", "v2", min_healthy=20.0)))
     while world.hypervisor.running() != {"web": 2}:
         await world.step()
-    await run_for(world, 3.0)
+    await world.run(3.0)
     kinds = {wait.kind for wait in status(world, "web").waits}
     assert ("soak" in kinds, "starting" in kinds) == (healthy, not healthy)
     world.hypervisor.kill("web")
@@ -100,7 +90,7 @@ async def test_row_08_a_vm_that_crash_loops_on_the_old_image_after_rollback_ends
     assert world.record("web").quarantine is not None
     assert world.meter.counts["rollback failed"] == 1
     assert [e.severity for e in world.ledger.history if e.kind == "quarantined"] == ["error"]
-    await run_for(world, 900.0)
+    await world.run(900.0)
     tried = [number for kind, _, number in world.hypervisor.log if kind == "start"]
     assert tried == [1, 2, 1], "one way forward, one way back, no ping-pong"
 
@@ -115,7 +105,7 @@ async def test_row_08_an_old_image_that_breaks_after_the_rollback_is_not_answere
     assert world.events("rolled-back")
     for _ in range(5):
         world.hypervisor.kill("web")
-        await run_for(world, 60.0)
+        await world.run(60.0)
     tried = [number for kind, _, number in world.hypervisor.log if kind == "start"]
     assert tried == [1, 2, 1, 1, 1, 1, 1, 1]
 
@@ -148,7 +138,7 @@ async def test_row_10_a_vm_that_cannot_be_killed_gets_no_second_guest_and_holds_
     world = await settled("web", "other")
     world.hypervisor.unkillable.add(VMName("web"))
     await world.push(state(vm("web", "v2"), vm("other", "v2")))
-    await run_for(world, 300.0)
+    await world.run(300.0)
     assert world.hypervisor.running() == {"web": 1, "other": 2}
     assert world.hypervisor.starts["web"] == 1
     assert "the VMM of web outlives SIGKILL" in world.events("stop-failed")[0]
@@ -203,7 +193,7 @@ async def test_row_13_a_stranger_in_the_place_of_a_guest_is_told_and_neither_kil
     world = World()
     world.hypervisor.foreign[VMName("web")] = "process 4711 holds the lock of web"
     await world.push(state(vm("web"), vm("other")))
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"other": 1}
     assert world.hypervisor.starts["web"] == 0
     assert not {"signal", "power-button"} & set(world.faults.calls)
@@ -237,10 +227,10 @@ async def test_row_15_a_port_that_an_unrelated_process_took_is_noticed_before_an
     await world.settle()
     world.host.value = replace(world.host.value, listening=frozenset({8080, 9090}))
     await world.push(state(vm("web", port=9090)))
-    await run_for(world, 30.0)
+    await world.run(30.0)
     assert world.hypervisor.stops["web"] == 0
     assert "port 9090 of the host is taken: another process listens on it" in world.why("web")
     world.host.value = replace(world.host.value, listening=frozenset({8080}))
-    await run_for(world, 10.0)
+    await world.run(10.0)
     await world.settle()
     assert world.hypervisor.running() == {"web": 2}, "and goes on by itself once it is free"

@@ -15,20 +15,6 @@ from tests.world import World, state, vm
 PRUNING = Policy("/state", prune=True, memory_reserve_mib=0, disk_reserve_mib=0)
 
 
-async def settled(desired: DesiredState, policy: Policy | None = None) -> World:
-    world = World(policy)
-    await world.push(desired)
-    await world.settle()
-    return world
-
-
-async def run_for(world: World, seconds: float) -> None:
-    until = world.clock.now().boot + seconds
-    while world.clock.now().boot < until:
-        await world.step()
-        world.clock.advance(0.5)
-
-
 OVERTAKERS: dict[str, tuple[VMSpec, ...]] = {
     "a-fix": (vm("web", "v3"), vm("db")),
     "a-revert": (vm("web", "v1"), vm("db")),
@@ -52,7 +38,7 @@ ENDS = {
 async def test_row_51_a_new_commit_in_any_state_of_a_failing_rollout_ends_at_the_newest_good_one(
     commit: str, moment: int
 ) -> None:
-    world = await settled(state(vm("web"), vm("db")), PRUNING)
+    world = await World.settled(state(vm("web"), vm("db")), PRUNING)
     bad = {f"/state/layers/{vm('web', c).layers[0].key}/image" for c in ("v2", "bad")}
     world.hypervisor.behaviour = lambda m: "bad" if m.layers[-1].path in bad else "good"
     await world.push(state(vm("web", "v2"), vm("db")))
@@ -80,19 +66,19 @@ async def test_row_51_a_revert_in_mid_rollout_takes_back_who_moved_and_touches_n
     def fleet(content: str) -> DesiredState:
         return state(*(vm(n, content, group="g", min_healthy=1.0) for n in "ab"), groups=(spec,))
 
-    world = await settled(fleet("v1"))
+    world = await World.settled(fleet("v1"))
     await world.push(fleet("v2"))
-    await run_for(world, 30.0)
+    await world.run(30.0)
     assert world.hypervisor.running() == {"a": 2, "b": 1}
     await world.push(fleet("v1"))
-    await run_for(world, 30.0)
+    await world.run(30.0)
     assert world.hypervisor.running() == {"a": 3, "b": 1}, "proven anew, with checks and soak"
     assert [world.last_good(n).spec.layers for n in "ab"] == [vm(n).layers for n in "ab"]
     assert world.hypervisor.starts["b"] == 1
 
 
 async def test_row_51_a_revert_of_what_is_still_on_trial_goes_back_at_once() -> None:
-    world = await settled(state(vm("web")))
+    world = await World.settled(state(vm("web")))
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
     await world.push(state(vm("web", "v2")))
     while world.hypervisor.running() != {"web": 2}:
@@ -114,10 +100,10 @@ def keys(*specs: VMSpec) -> list[str]:
 async def test_row_51_a_build_that_a_newer_commit_does_not_want_is_cancelled_and_nobody_failed() -> (
     None
 ):
-    world = await settled(state(vm("web"), vm("db")))
+    world = await World.settled(state(vm("web"), vm("db")))
     world.images.slow = lambda key: 900.0 if key in keys(vm("web", "v2")) else 0.0
     await world.push(state(vm("web", "v2"), vm("db")))
-    await run_for(world, 10.0)
+    await world.run(10.0)
     await world.push(state(vm("web", "v3"), vm("db")))
     await world.settle(60.0)
     assert world.images.cancelled == keys(vm("web", "v2"))
@@ -134,10 +120,10 @@ async def test_row_51_a_build_that_another_vm_wants_too_goes_on() -> None:
     shared = vm("web", "v2")
     other = replace(vm("db", "v2"), layers=shared.layers)
     other = replace(other, digest=other.compute_digest())
-    world = await settled(state(vm("web"), vm("db")))
+    world = await World.settled(state(vm("web"), vm("db")))
     world.images.slow = lambda key: 30.0 if key in keys(shared) else 0.0
     await world.push(state(shared, other))
-    await run_for(world, 10.0)
+    await world.run(10.0)
     await world.push(state(vm("web", "v3"), other))
     await world.settle(120.0)
     assert world.images.cancelled == []
@@ -146,12 +132,12 @@ async def test_row_51_a_build_that_another_vm_wants_too_goes_on() -> None:
 
 
 async def test_row_51_a_cancelled_build_that_is_wanted_again_is_made_again() -> None:
-    world = await settled(state(vm("web")))
+    world = await World.settled(state(vm("web")))
     world.images.slow = lambda key: 30.0 if key in keys(vm("web", "v2")) else 0.0
     await world.push(state(vm("web", "v2")))
-    await run_for(world, 5.0)
+    await world.run(5.0)
     await world.push(state(vm("web")))
-    await run_for(world, 5.0)
+    await world.run(5.0)
     await world.push(state(vm("web", "v2")))
     await world.settle(120.0)
     assert world.hypervisor.running() == {"web": 2}
@@ -159,22 +145,22 @@ async def test_row_51_a_cancelled_build_that_is_wanted_again_is_made_again() -> 
 
 
 async def test_row_51_cancelled_builds_give_their_place_to_others_at_once() -> None:
-    world = await settled(state(vm("web"), vm("db")))
+    world = await World.settled(state(vm("web"), vm("db")))
     world.images.slow = lambda key: 900.0 if key in keys(vm("web", "v2"), vm("db", "v2")) else 0.0
     await world.push(state(vm("web", "v2"), vm("db", "v2")))
-    await run_for(world, 5.0)
+    await world.run(5.0)
     await world.push(state(vm("web", "v3"), vm("db", "v3")))
-    await run_for(world, 15.0)
+    await world.run(15.0)
     assert world.hypervisor.running() == {"web": 2, "db": 2}, "max_builds is 2"
 
 
 async def test_row_51_without_a_revision_no_build_is_cancelled() -> None:
-    world = await settled(state(vm("web")))
+    world = await World.settled(state(vm("web")))
     world.images.slow = lambda key: 20.0 if key in keys(vm("web", "v2")) else 0.0
     await world.push(state(vm("web", "v2")))
-    await run_for(world, 5.0)
+    await world.run(5.0)
     world.reconciler.desired = None
-    await run_for(world, 20.0)
+    await world.run(20.0)
     assert world.images.cancelled == []
 
 
@@ -198,12 +184,12 @@ def guarded(content: str, *windows: Window) -> DesiredState:
 
 async def rolled_out(policy: Policy | None = None) -> World:
     """Everybody committed v1, and then v2."""
-    world = await settled(guarded("v1"), policy)
+    world = await World.settled(guarded("v1"), policy)
     await world.push(guarded("v2"))
-    await run_for(world, 30.0)
+    await world.run(30.0)
     await world.ask(Promote("g"))
     world.clock.advance(3600.0)
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
     return world
 
@@ -222,7 +208,7 @@ async def test_row_51_a_revert_to_what_was_committed_waits_for_no_canary_no_pers
 
     world.on_pass = look
     await world.push(guarded("v1", CLOSED))
-    await run_for(world, 40.0)
+    await world.run(40.0)
     assert world.hypervisor.running() == {"a": 3, "b": 3, "c": 3}
     assert [world.last_good(n).spec.layers for n in "abc"] == [vm(n).layers for n in "abc"]
     assert least == 2, "maxUnavailable holds"
@@ -234,7 +220,7 @@ async def test_row_51_a_revert_that_fails_now_goes_back_and_holds_the_group() ->
     world = await rolled_out()
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 3 else "good"
     await world.push(guarded("v1", CLOSED))
-    await run_for(world, 120.0)
+    await world.run(120.0)
     assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
     assert world.hold("g") is not None
 
@@ -243,20 +229,20 @@ async def test_row_51_what_is_not_kept_any_more_is_a_change_like_any() -> None:
     policy = Policy("/s", memory_reserve_mib=0, disk_reserve_mib=0, generations_kept=1)
     world = await rolled_out(policy)
     await world.push(guarded("v1", CLOSED))
-    await run_for(world, 40.0)
+    await world.run(40.0)
     assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
     assert any("window" in wait.kind for vm in world.status().vms for wait in vm.waits)
 
 
 async def test_row_51_what_was_condemned_is_no_way_back() -> None:
-    world = await settled(guarded("v1"))
+    world = await World.settled(guarded("v1"))
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
     await world.push(guarded("v2"))
-    await run_for(world, 120.0)
+    await world.run(120.0)
     await world.push(guarded("v1"))
-    await run_for(world, 30.0)
+    await world.run(30.0)
     await world.push(guarded("v2", CLOSED))
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"a": 1, "b": 1, "c": 1}
 
 
@@ -265,13 +251,13 @@ async def test_row_51_what_was_overtaken_on_trial_is_no_way_back_either() -> Non
         groups = (GroupSpec(GroupName("g"), windows=windows),)
         return state(vm("web", content, group="g", min_healthy=20.0), groups=groups)
 
-    world = await settled(only("v1"))
+    world = await World.settled(only("v1"))
     await world.push(only("v2"))
     while world.hypervisor.running() != {"web": 2}:
         await world.step()
         world.clock.advance(0.1)
     await world.push(only("v1", CLOSED))
-    await run_for(world, 30.0)
+    await world.run(30.0)
     await world.push(only("v2", CLOSED))
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"web": 1}, "it waits for the window"

@@ -16,22 +16,8 @@ from tests.world import World, state, vm
 PRUNING = Policy("/state", prune=True, memory_reserve_mib=0, disk_reserve_mib=0)
 
 
-async def settled(desired: DesiredState, policy: Policy | None = None) -> World:
-    world = World(policy)
-    await world.push(desired)
-    await world.settle()
-    return world
-
-
-async def run_for(world: World, seconds: float) -> None:
-    until = world.clock.now().boot + seconds
-    while world.clock.now().boot < until:
-        await world.step()
-        world.clock.advance(0.5)
-
-
 async def test_row_42_flapping_health_starts_the_soak_anew_and_the_deadline_ends_it() -> None:
-    world = await settled(state(vm("web")))
+    world = await World.settled(state(vm("web")))
     await world.push(state(vm("web", "v2", min_healthy=5.0)))
     while world.hypervisor.running() != {"web": 2}:
         await world.step()
@@ -51,7 +37,7 @@ async def test_row_42_flapping_health_starts_the_soak_anew_and_the_deadline_ends
 
 
 async def test_row_43_what_the_old_guest_answered_never_counts_for_the_new_one() -> None:
-    world = await settled(state(vm("web")))
+    world = await World.settled(state(vm("web")))
     world.clock.advance(3600.0)
     await world.step()
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
@@ -70,7 +56,7 @@ async def test_row_44_a_revision_that_is_bad_for_500_vms_takes_no_more_down_than
         ]
         return state(*members, groups=groups)
 
-    world = await settled(
+    world = await World.settled(
         fleet("v1"), replace(PRUNING, max_builds=500, max_rollbacks_per_hour=1000)
     )
     world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
@@ -87,12 +73,12 @@ async def test_row_44_a_revision_that_is_bad_for_500_vms_takes_no_more_down_than
 
 async def test_row_44_of_many_vms_without_a_group_no_more_fail_than_may_within_the_hour() -> None:
     names = [f"vm-{n:02}" for n in range(50)]
-    world = await settled(state(*map(vm, names)), replace(PRUNING, max_builds=50))
+    world = await World.settled(state(*map(vm, names)), replace(PRUNING, max_builds=50))
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
     least = []
     world.on_pass = lambda: least.append(sum(n == 1 for n in world.hypervisor.running().values()))
     await world.push(state(*(vm(name, "v2") for name in names)))
-    await run_for(world, 120.0)
+    await world.run(120.0)
     assert min(least) == 40
     assert len(world.events("rolled-back")) == 10
     assert world.hypervisor.running() == dict.fromkeys(names, 1)
@@ -100,7 +86,7 @@ async def test_row_44_of_many_vms_without_a_group_no_more_fail_than_may_within_t
 
 async def test_row_44_a_good_revision_reaches_many_vms_without_a_group_a_few_at_a_time() -> None:
     names = [f"vm-{n:02}" for n in range(50)]
-    world = await settled(state(*map(vm, names)), replace(PRUNING, max_builds=50))
+    world = await World.settled(state(*map(vm, names)), replace(PRUNING, max_builds=50))
     trials: list[int] = []
     world.on_pass = lambda: trials.append(
         sum(world.record(n).generations[-1].verdict == "trial" for n in names)
@@ -119,10 +105,10 @@ async def test_row_44_after_many_failures_within_the_hour_nothing_that_serves_is
     def fleet(content: str) -> DesiredState:
         return state(*(vm(n, content, group="g", min_healthy=1.0) for n in names), groups=groups)
 
-    world = await settled(fleet("v1"), policy)
+    world = await World.settled(fleet("v1"), policy)
     world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
     await world.push(fleet("v2"))
-    await run_for(world, 600.0)
+    await world.run(600.0)
     assert len(world.events("rolled-back")) == 3
     assert "max_rollbacks_per_hour" in world.why("vm-5")
     assert world.hypervisor.running() == dict.fromkeys(names, 1)
@@ -135,17 +121,17 @@ async def test_row_44_after_many_failures_within_the_hour_nothing_that_serves_is
 async def test_row_44_a_host_out_of_breath_has_no_more_guests_started_again_than_it_bears() -> None:
     groups = tuple(GroupSpec(GroupName(f"g{n}")) for n in range(10))
     members = [vm(f"vm-{n:02}", group=f"g{n % 10}", min_healthy=1.0) for n in range(50)]
-    world = await settled(state(*members, groups=groups), replace(PRUNING, max_builds=50))
+    world = await World.settled(state(*members, groups=groups), replace(PRUNING, max_builds=50))
     least = []
     world.on_pass = lambda: least.append(len(world.hypervisor.running()))
     for guest in world.hypervisor.guests.values():
         guest.fate = "bad"
-    await run_for(world, 10.0)
+    await world.run(10.0)
     assert min(least) == 49
     assert any("the host is suspect" in world.why(member.name) for member in members)
     world.hypervisor.kill("vm-30")
     world.hypervisor.kill("vm-31")
-    await run_for(world, 5.0)
+    await world.run(5.0)
     assert world.hypervisor.starts["vm-30"] == world.hypervisor.starts["vm-31"] == 2, (
         "gone: at once"
     )
@@ -155,7 +141,7 @@ async def test_row_44_a_host_out_of_breath_has_no_more_guests_started_again_than
 
 
 async def test_row_48_collection_in_the_middle_of_rollouts_takes_nothing_that_is_needed() -> None:
-    world = await settled(state(vm("web"), vm("db")))
+    world = await World.settled(state(vm("web"), vm("db")))
 
     def needed() -> None:
         for name, number in world.hypervisor.running().items():
@@ -168,28 +154,28 @@ async def test_row_48_collection_in_the_middle_of_rollouts_takes_nothing_that_is
     world.hypervisor.behaviour = lambda m: "bad" if m.generation % 3 == 0 else "good"
     for number in range(2, 14):
         await world.push(state(vm("web", f"v{number}"), vm("db", f"v{number // 2}")))
-        await run_for(world, 20.0)
+        await world.run(20.0)
     await world.settle()
     assert len(world.images.collected) > 5, "there was much to collect"
 
 
 async def test_row_49_a_way_back_that_is_missing_and_cannot_be_made_refuses_the_update() -> None:
-    world = await settled(state(vm("web")))
+    world = await World.settled(state(vm("web")))
     layer = vm("web").layers[0].key
     world.images.lose(layer)
     world.images.bad.add(layer)
     await world.push(state(vm("web", "v2")))
-    await run_for(world, 120.0)
+    await world.run(120.0)
     assert world.hypervisor.running() == {"web": 1}
     assert world.hypervisor.stops["web"] == 0
     assert any("the way back lacks" in wait.why for wait in world.status().vms[0].waits)
     await world.push(state(vm("web", "v2"), vm("first")))
-    await run_for(world, 20.0)
+    await world.run(20.0)
     assert world.hypervisor.running() == {"web": 1, "first": 1}, "a first one has no way back"
 
 
 async def test_row_49_a_way_back_that_is_missing_is_made_again_before_anything_stops() -> None:
-    world = await settled(state(vm("web")))
+    world = await World.settled(state(vm("web")))
     world.images.lose(vm("web").layers[0].key)
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
     await world.push(state(vm("web", "v2")))
@@ -206,7 +192,7 @@ FAILING: tuple[Fault, ...] = ("error", "hang")
 async def test_row_50_a_rollback_whose_start_fails_or_hangs_ends_in_quarantine_in_time(
     fault: Fault,
 ) -> None:
-    world = await settled(state(vm("web"), vm("other")))
+    world = await World.settled(state(vm("web"), vm("other")))
     world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
     starts = itertools.count()
     world.faults.chooser = lambda _n, call: fault if call == "start" and next(starts) > 0 else None
@@ -220,7 +206,7 @@ async def test_row_50_a_rollback_whose_start_fails_or_hangs_ends_in_quarantine_i
         world.clock.advance(0.5)
         # 57 s are its rollback's deadline; a start under way is waited for, 45 s at most.
         assert world.clock.now().boot - began < 57 + 45 + 1
-    await run_for(world, 600.0)
+    await world.run(600.0)
     assert "rolling back failed: not started in time" in world.why("web")
     assert world.meter.counts["rollback failed"] == 1
     assert world.hypervisor.running() == {"other": 1}

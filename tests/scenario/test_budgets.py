@@ -18,17 +18,7 @@ FLAKY = vm("flaky", "v2").layers[0].key
 
 
 async def serving(*names: str, policy: Policy = STRICT) -> World:
-    world = World(policy)
-    await world.push(state(*(vm(name) for name in names)))
-    await world.settle()
-    return world
-
-
-async def run_for(world: World, seconds: float) -> None:
-    until = world.clock.now().boot + seconds
-    while world.clock.now().boot < until:
-        await world.step()
-        world.clock.advance(0.5)
+    return await World.settled(state(*(vm(name) for name in names)), policy)
 
 
 def break_the_builder(world: World) -> list[float]:
@@ -53,7 +43,7 @@ async def test_a_builders_trouble_is_tried_again_for_ever_and_condemns_nobody() 
     world = await serving("flaky", "other")
     build, asked = world.images.build_layer, break_the_builder(world)
     await world.push(state(vm("flaky", "v2"), vm("other")))
-    await run_for(world, 3600.0)
+    await world.run(3600.0)
     assert len(asked) >= 3600 / TROUBLE_BACKOFF[1], "never given up"
     assert asked[-1] - asked[-2] >= TROUBLE_BACKOFF[1], "and not often"
     assert condemned(world) == []
@@ -69,7 +59,7 @@ async def test_bad_revisions_are_refused_and_cost_nobody_a_try() -> None:
     world = await serving("web")
     for number in range(20):
         await world.reconciler.reject(f"{number:040x}", ("web.yaml:3:1: unknown field",))
-        await run_for(world, 1.0)
+        await world.run(1.0)
     assert condemned(world) == []
     assert world.hypervisor.stops["web"] == 0
     await world.push(state(vm("web", "v2")))
@@ -86,11 +76,11 @@ async def test_a_bad_guest_spends_the_breaker_and_nothing_of_builds_or_crashes()
     assert world.ledger.record().builds == {}
     assert world.record("web").backoff is None, "a way back is no crash of the last good one"
     await world.push(state(vm("web", "v2"), vm("other", "v2")))
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"web": 1, "other": 1}
     assert "max_rollbacks_per_hour" in world.why("other")
     world.hypervisor.kill("other")
-    await run_for(world, 5.0)
+    await world.run(5.0)
     assert world.hypervisor.running() == {"web": 1, "other": 1}, "a repair asks no breaker"
 
 
@@ -98,7 +88,7 @@ async def test_a_broken_prober_spends_neither_breaker_nor_deadline() -> None:
     world = await serving("web")
     world.hypervisor.behaviour = lambda m: "unasked" if m.generation == 2 else "good"
     await world.push(state(vm("web", "v2")))
-    await run_for(world, 600.0)  # startupDeadline is 30 s
+    await world.run(600.0)  # startupDeadline is 30 s
     assert world.generation("web", 2).verdict == "trial"
     assert condemned(world) == []
     world.hypervisor.living("web").fate = "good"
@@ -120,7 +110,7 @@ async def test_all_four_at_once_delay_nobody_who_is_well() -> None:
     world.hypervisor.behaviour = fate
     await world.push(state(*(vm(n, "v2") for n in ("flaky", "bad", "unasked", "well"))))
     await world.reconciler.reject("b" * 40, ("web.yaml:3:1: unknown field",))
-    await run_for(world, 300.0)
+    await world.run(300.0)
     assert world.hypervisor.running() == {"well": 2, "flaky": 1, "bad": 1, "unasked": 2}
     assert world.last_good("well").number == 2
     assert world.generation("unasked", 2).verdict == "trial"

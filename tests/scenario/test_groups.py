@@ -31,24 +31,14 @@ def group(**fields: object) -> GroupSpec:
 
 
 async def settled_at(content: str, spec: GroupSpec) -> World:
-    world = World()
-    await world.push(fleet(content, spec))
-    await world.settle()
-    return world
-
-
-async def run_for(world: World, seconds: float) -> None:
-    until = world.clock.now().boot + seconds
-    while world.clock.now().boot < until:
-        await world.step()
-        world.clock.advance(0.5)
+    return await World.settled(fleet(content, spec))
 
 
 async def test_the_canary_moves_first_and_soaks_before_the_others() -> None:
     spec = group(canary=(VMName("b"),), canary_soak=60.0)
     world = await settled_at("v1", spec)
     await world.push(fleet("v2", spec))
-    await run_for(world, 30)
+    await world.run(30)
     assert world.hypervisor.running() == {"a": 1, "b": 2, "c": 1}
     assert "canary b soaks" in world.why("a")
     await world.settle()
@@ -97,7 +87,7 @@ async def test_a_rollout_without_progress_is_held() -> None:
     world = await settled_at("v1", spec)
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
     await world.push(fleet("v2", spec))
-    await run_for(world, 25)
+    await world.run(25)
     held = world.hold("g")
     assert held is not None
     assert "progressDeadline 20s" in held.reason
@@ -111,7 +101,7 @@ async def test_a_group_waits_for_its_window_and_moves_in_it() -> None:
     opens = f"{now.minute} {(now.hour + 1) % 24} * * *"
     spec = group(windows=(Window(opens, 1800.0),))
     await world.push(fleet("v2", spec))
-    await run_for(world, 20)
+    await world.run(20)
     assert world.hypervisor.running() == {"a": 1, "b": 1, "c": 1}
     assert "outside of window" in world.why("a")
     world.clock.advance(3600.0)
@@ -123,9 +113,9 @@ async def test_what_is_down_is_repaired_outside_of_the_window() -> None:
     world = await settled_at("v1", group())
     world.hypervisor.behaviour = lambda m: "bad" if (m.vm, m.generation) == ("a", 1) else "good"
     world.hypervisor.kill("a")
-    await run_for(world, 10)
+    await world.run(10)
     await world.push(fleet("v2", group(windows=(Window("0 0 1 1 *", 60.0),))))
-    await run_for(world, 30)
+    await world.run(30)
     assert world.hypervisor.running() == {"a": 2, "b": 1, "c": 1}
 
 
@@ -160,14 +150,14 @@ async def test_manual_approval_waits_for_promote_after_the_canary() -> None:
     spec = group(approval="manual", canary=(VMName("a"),))
     world = await settled_at("v1", spec)
     await world.push(fleet("v2", spec))
-    await run_for(world, 20)
+    await world.run(20)
     assert world.hypervisor.running() == {"a": 2, "b": 1, "c": 1}
     assert "reconciler promote g" in world.why("b")
     await world.ask(Promote("g"))
     await world.settle()
     assert set(world.hypervisor.running().values()) == {2}
     await world.push(fleet("v3", spec))
-    await run_for(world, 20)
+    await world.run(20)
     assert world.hypervisor.running() == {"a": 3, "b": 2, "c": 2}
 
 
@@ -175,7 +165,7 @@ async def test_an_aborted_rollout_goes_back_where_it_is_on_trial_and_stays() -> 
     world = await settled_at("v1", group())
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
     await world.push(fleet("v2", group()))
-    await run_for(world, 5)
+    await world.run(5)
     assert world.hypervisor.running()[VMName("a")] == 2
     await world.ask(Abort("g", "not today"))
     await world.settle()
@@ -197,12 +187,12 @@ async def test_clocks_stand_still_while_a_group_is_suspended() -> None:
     world = await settled_at("v1", group())
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
     await world.push(fleet("v2", group()))
-    await run_for(world, 5)
+    await world.run(5)
     await world.ask(Suspend("g", "debugging"))
-    await run_for(world, 120)
+    await world.run(120)
     assert world.hypervisor.running()[VMName("a")] == 2, "its startupDeadline of 30 s did not fire"
     await world.ask(Resume("g"))
-    await run_for(world, 20)
+    await world.run(20)
     assert world.hypervisor.running()[VMName("a")] == 2, "and begins anew"
     await world.settle()
     assert world.hypervisor.running()[VMName("a")] == 1
@@ -212,9 +202,9 @@ async def test_a_suspension_with_an_end_ends_by_itself() -> None:
     world = await settled_at("v1", group())
     await world.ask(Suspend(None, "maintenance", seconds=60.0))
     await world.push(fleet("v2", group()))
-    await run_for(world, 50)
+    await world.run(50)
     assert set(world.hypervisor.running().values()) == {1}
-    await run_for(world, 20)
+    await world.run(20)
     await world.settle()
     assert set(world.hypervisor.running().values()) == {2}
 
@@ -234,7 +224,7 @@ async def test_many_failures_within_the_hour_stop_all_changes_to_what_serves() -
         await world.push(
             state(*(vm(n, f"v3{name}" if n <= name else "v1", min_healthy=1.0) for n in names))
         )
-        await run_for(world, 30)
+        await world.run(30)
     assert any("max_rollbacks_per_hour" in wait for wait in world.status().waits)
     assert set(world.hypervisor.running()) == set(names)
 

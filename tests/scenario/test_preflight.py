@@ -62,13 +62,6 @@ LACKS = {
 }
 
 
-async def run_for(world: World, seconds: float) -> None:
-    until = world.clock.now().boot + seconds
-    while world.clock.now().boot < until:
-        await world.step()
-        world.clock.advance(0.5)
-
-
 @pytest.mark.parametrize("lack", LACKS.values(), ids=LACKS)
 async def test_an_update_that_lacks_something_stops_nothing_until_it_is_there(lack: Lack) -> None:
     world = World(Policy("/state", memory_reserve_mib=0, disk_reserve_mib=50))
@@ -77,7 +70,7 @@ async def test_an_update_that_lacks_something_stops_nothing_until_it_is_there(la
     await world.settle()
     lack.begins(world)
     await world.push(state(NEW))
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"web": 1}
     assert world.hypervisor.stops["web"] == 0, "it serves on"
     assert lack.kind in {wait.kind for wait in world.status().vms[0].waits}

@@ -28,17 +28,7 @@ def shop(content: str = "v1", old: str = "web", **more: Any) -> Any:
 
 
 async def settled(desired: DesiredState) -> World:
-    world = World(PRUNING)
-    await world.push(desired)
-    await world.settle()
-    return world
-
-
-async def run_for(world: World, seconds: float) -> None:
-    until = world.clock.now().boot + seconds
-    while world.clock.now().boot < until:
-        await world.step()
-        world.clock.advance(0.5)
+    return await World.settled(desired, PRUNING)
 
 
 async def test_a_renamed_vm_keeps_its_generations_its_history_and_its_volumes() -> None:
@@ -101,7 +91,7 @@ async def test_a_rename_waits_for_its_images_while_the_vm_serves_under_its_old_n
     world = await settled(state(web()))
     world.images.bad.add(shop().layers[0].key)
     await world.push(state(shop()))
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"web": 1}
     assert world.hypervisor.stops["web"] == 0
     assert "takes over web" in world.why("shop")
@@ -122,7 +112,7 @@ async def test_a_rename_keeps_to_the_budget_and_the_order_of_its_group() -> None
     world.on_pass = look
     members = (shop(group="g"), vm("b", "v2", group="g"), vm("c", "v2", group="g", after=("shop",)))
     await world.push(state(*members, groups=groups))
-    await run_for(world, 25.0)
+    await world.run(25.0)
     assert world.hypervisor.running() == {"shop": 2, "b": 1, "c": 1}, "the canary soaks"
     await world.settle()
     assert world.hypervisor.running() == {"shop": 2, "b": 2, "c": 2}
@@ -133,7 +123,7 @@ async def test_what_lies_under_the_new_name_is_seen_before_anything_stops() -> N
     world = await settled(state(web()))
     world.hypervisor.disks[NEW_DISK] = [7]
     await world.push(state(shop()))
-    await run_for(world, 30.0)
+    await world.run(30.0)
     assert world.hypervisor.running() == {"web": 1}
     assert world.hypervisor.stops["web"] == 0
     assert "vms/shop" in world.why("shop")
@@ -150,7 +140,7 @@ async def test_what_came_to_lie_there_in_between_brings_the_vm_back_under_its_ol
         await world.step()
         world.clock.advance(0.1)
     world.hypervisor.disks[NEW_DISK] = [7]
-    await run_for(world, 30.0)
+    await world.run(30.0)
     assert world.hypervisor.running() == {"web": 1}
     del world.hypervisor.disks[NEW_DISK]
     if world.durable.record().builds:
@@ -167,7 +157,7 @@ async def test_a_vm_of_its_own_is_not_overwritten_and_the_other_is_kept() -> Non
     await world.push(state(web(), shop(old="")))
     await world.settle()
     await world.push(state(shop()))
-    await run_for(world, 30.0)
+    await world.run(30.0)
     assert world.hypervisor.running() == {"web": 1, "shop": 1}
     assert "has generations of its own" in world.why("web")
 
@@ -240,7 +230,7 @@ async def test_a_death_at_any_call_of_a_rename_loses_no_data(
     }  # fmt: skip
     desired = state(*ends[wanted], vm("other"))
     await world.push(desired)
-    await run_for(world, 60.0)
+    await world.run(60.0)
     disks = {p: written for p, written in world.hypervisor.disks.items() if "/volumes/" in p}
     assert [written[0] for written in disks.values()].count(1) == len(disks), disks
     assert len(disks) == 1 or wanted == "a third name"

@@ -31,10 +31,7 @@ def front(world: World) -> GroupStatus:
 
 
 async def settled() -> World:
-    world = World()
-    await world.push(fleet("v1"))
-    await world.settle()
-    return world
+    return await World.settled(fleet("v1"))
 
 
 async def test_the_line_that_is_told_is_the_order_in_which_guests_are_replaced() -> None:

@@ -29,10 +29,7 @@ def fleet(content: str, *names: str, approval: bool = False) -> DesiredState:
 
 
 async def settled(desired: DesiredState) -> World:
-    world = World(HOST)
-    await world.push(desired)
-    await world.settle()
-    return world
+    return await World.settled(desired, HOST)
 
 
 async def asked(world: World, request: Request) -> None:
@@ -41,19 +38,12 @@ async def asked(world: World, request: Request) -> None:
     await world.restart()
 
 
-async def run_for(world: World, seconds: float) -> None:
-    until = world.clock.now().boot + seconds
-    while world.clock.now().boot < until:
-        await world.step()
-        world.clock.advance(0.5)
-
-
 async def test_suspend_and_resume_hold_over_a_restart() -> None:
     for subject in ("a", "g", None):
         world = await settled(fleet("v1"))
         await asked(world, Suspend(subject, "the night shift sleeps"))
         await world.push(fleet("v2"))
-        await run_for(world, 60.0)
+        await world.run(60.0)
         assert world.hypervisor.running()[VMName("a")] == 1
         assert "the night shift sleeps" in " ".join(world.status().waits)
         await asked(world, Resume(subject))
@@ -67,9 +57,9 @@ async def test_a_suspension_with_an_end_ends_after_a_restart_too() -> None:
     world = await settled(fleet("v1"))
     await asked(world, Suspend("g", seconds=120.0))
     await world.push(fleet("v2"))
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"a": 1, "b": 1}
-    await run_for(world, 120.0)
+    await world.run(120.0)
     assert world.hypervisor.running() == {"a": 2, "b": 2}
 
 
@@ -80,7 +70,7 @@ async def test_rollback_holds_over_a_restart() -> None:
     await asked(world, RollbackTo("a", GenerationNumber(1)))
     await world.settle()
     await world.restart()
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"a": 1, "b": 2}
     assert world.events("pinned")
 
@@ -111,7 +101,7 @@ async def test_restart_holds_over_a_restart_of_the_daemon() -> None:
 async def test_promote_holds_over_a_restart() -> None:
     world = await settled(fleet("v1", approval=True))
     await world.push(fleet("v2", approval=True))
-    await run_for(world, 20.0)
+    await world.run(20.0)
     assert world.hypervisor.running() == {"a": 1, "b": 1}
     await asked(world, Promote("g"))
     await world.settle()
@@ -123,10 +113,10 @@ async def test_abort_holds_over_a_restart() -> None:
     world = await settled(fleet("v1"))
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
     await world.push(fleet("v2"))
-    await run_for(world, 5.0)
+    await world.run(5.0)
     await asked(world, Abort("g", "not today"))
     await world.settle()
-    await run_for(world, 60.0)
+    await world.run(60.0)
     assert world.hypervisor.running() == {"a": 1, "b": 1}
     assert "not today" in world.why("b")
     assert world.events("aborted")

@@ -23,10 +23,7 @@ def fleet(content: str, group: GroupSpec = G) -> DesiredState:
 
 
 async def settled(content: str = "v1", group: GroupSpec = G) -> World:
-    world = World()
-    await world.push(fleet(content, group))
-    await world.settle()
-    return world
+    return await World.settled(fleet(content, group))
 
 
 def waits(world: World, name: str) -> dict[str, WaitStatus]:
