@@ -55,7 +55,7 @@ def names(row: Sequence[Run]) -> str:
 
 
 def pytest_command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "pytest", *arguments]
+    return [sys.executable, "-m", "pytest", "--no-header", *arguments]
 
 
 def passes(run: Run) -> bool:
