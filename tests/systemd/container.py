@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.systemd import enter
+from tests.systemd.terminal import converse
 from tests.wait import wait_until
 
 CGROUPS = Path("/sys/fs/cgroup")
@@ -92,19 +93,7 @@ class Container:
     ) -> subprocess.CompletedProcess[str]:
         """Run a program inside. Raises AssertionError with what it said if it failed."""
         done = subprocess.run(
-            [
-                "nsenter",
-                "-t",
-                str(self.leader),
-                "-a",
-                "--root",
-                "--wd",
-                "--",
-                "env",
-                "-i",
-                *ENVIRONMENT,
-                *argv,
-            ],
+            [*self._inside(), *argv],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -114,6 +103,15 @@ class Container:
         said = f"{' '.join(argv)}: {done.returncode}\n{done.stdout}{done.stderr}"
         assert not check or done.returncode == 0, said
         return done
+
+    def converse(self, *argv: str, answers: Sequence[tuple[str, str]]) -> str:
+        """Run a program at a terminal; what a person sees of it who answers each of these prompts."""
+        asked = ("env", "-u", "DEBIAN_FRONTEND", "TERM=xterm", *argv)
+        return converse([*self._inside(), *asked], answers, COMMAND)
+
+    def _inside(self) -> list[str]:
+        entered = ("nsenter", "-t", str(self.leader), "-a", "--root", "--wd", "--")
+        return [*entered, "env", "-i", *ENVIRONMENT]
 
     def show(self, unit: str, *names: str) -> dict[str, str]:
         """Properties of a unit."""

@@ -19,7 +19,13 @@ DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
 if not DEPLOY.is_dir():
     pytest.skip("nothing to deploy beside this code", allow_module_level=True)
 CONFIG = (DEPLOY / "config/config.toml").read_text(encoding="utf-8")
-SCRIPTS = ("debian/postinst", "debian/prerm", "debian/postrm", "libexec/reconciler")
+SCRIPTS = (
+    "debian/preinst",
+    "debian/postinst",
+    "debian/prerm",
+    "debian/postrm",
+    "libexec/reconciler",
+)
 
 
 def commands() -> set[str]:
