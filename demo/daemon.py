@@ -47,19 +47,24 @@ class Settings:
     socket: Path
     http_port: int
     prune: bool = True
+    bridges: tuple[str, ...] = ()
 
     def toml(self) -> str:
-        tables: dict[str, dict[str, str | int | bool]] = {
+        tables: dict[str, dict[str, str | int | bool | list[str]]] = {
             "": {"state_dir": str(self.state), "control_socket": str(self.socket)},
             "source": {"url": str(self.repository), "prune": self.prune},
             "http": {"port": self.http_port},
             # A trial must not fail on a host that is nearly full.
-            "policy": {"memory_reserve_mib": 64, "disk_reserve_mib": 64},
+            "policy": {
+                "memory_reserve_mib": 64,
+                "disk_reserve_mib": 64,
+                "bridges": list(self.bridges),
+            },
         }
         lines = []
         for table, keys in tables.items():
             lines += [f"\n[{table}]"] if table else []
-            # JSON's strings, numbers and booleans are TOML's too.
+            # JSON's strings, numbers, booleans and lists of them are TOML's too.
             lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
         return "\n".join(lines) + "\n"
 
@@ -67,13 +72,15 @@ class Settings:
 class Daemon:
     """`reconciler run` on settings of its own, with its log in a file."""
 
-    def __init__(self, folder: Path, settings: Settings) -> None:
+    def __init__(self, folder: Path, settings: Settings, within: Sequence[str] = ()) -> None:
+        """`within` is a command that runs another, as nsenter(1) does in a namespace."""
         longest = len(os.fsencode(settings.state / GUEST_SOCKET))
         if longest > LONGEST_SOCKET_PATH:
             raise RuntimeError(
                 f"{folder} is too long a path for unix sockets: set a shorter TMPDIR"
             )
         self.settings = settings
+        self.within = tuple(within)
         self.config = folder / "config.toml"
         self.log = folder / "daemon.log"
         self.control = ControlClient(settings.socket)
@@ -84,7 +91,10 @@ class Daemon:
         """Start it, and do not wait."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "reconciler", "run", "--config", str(self.config)],
+                [
+                    *self.within,
+                    *(sys.executable, "-m", "reconciler", "run", "--config", str(self.config)),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

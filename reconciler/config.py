@@ -71,6 +71,8 @@ class PolicyConfig(Section):
     forward_addresses: list[str] = ["127.0.0.1"]
     """Host addresses on which a forward may listen."""
     min_forward_port: int = Field(default=1024, ge=1, le=65535)
+    bridges: list[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]] = []
+    """Bridges of the host into which a tap may be plugged."""
     memory_reserve_mib: int = Field(default=512, ge=0)
     """Host memory that starting a guest must leave free."""
     disk_reserve_mib: int = Field(default=1024, ge=0)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import resource
 import signal
 from collections.abc import AsyncIterator, Callable
@@ -42,11 +43,15 @@ from reconciler.spans import UNTRACED, Tracer
 from reconciler.supervisor.keeper import Keeper
 from reconciler.supervisor.local import LocalSupervisor
 from reconciler.supervisor.systemd import SystemdSupervisor
+from reconciler.supervisor.systemd_files import group_id
 from reconciler.vmm.generations import GenerationFolders
 from reconciler.vmm.host import LocalHost
+from reconciler.vmm.links import Owner
 from reconciler.vmm.qemu.driver import QemuDriver
 from reconciler.vmm.qemu.figures import guest_figures
 from reconciler.vmm.snapshots import VolumeCopies
+from reconciler.vmm.taps import BridgedTaps, NoTaps
+from reconciler.vmm.traffic import traffic
 
 log = logging.getLogger(__name__)
 
@@ -166,6 +171,8 @@ async def _ports(
     )  # fmt: skip
     stack.push_async_callback(images.close)
     await images.open()
+    taps = _taps(config)
+    stack.push_async_callback(taps.close)
     return Ports(
         source=source,
         images=images,
@@ -174,6 +181,7 @@ async def _ports(
         prober=prober,
         generations=GenerationFolders(config.state / "vms"),
         volumes=VolumeCopies(),
+        taps=taps,
         host=LocalHost(config.state, config.qemu, clock),
         ledger=ledger,
         meter=metrics,
@@ -182,13 +190,25 @@ async def _ports(
     )
 
 
+def _taps(config: Config) -> BridgedTaps | NoTaps:
+    """Whoever runs the guests may open their taps: the daemon's own user, or their group."""
+    if not config.policy.bridges:
+        return NoTaps()
+    kept = config.supervisor == "systemd"
+    owner = Owner(gid=group_id()) if kept else Owner(uid=os.geteuid())
+    return BridgedTaps(config.state.resolve(), owner)
+
+
 async def _sampled(engine: Engine, supervisor: Keeper, metrics: Metrics, clock: Clock) -> None:
     """Ask for what only a guest's VMM and its keeper know, until cancelled."""
 
     async def ask(vm: VMStatus, timeout: float) -> GuestFigures:
         known = await guest_figures(engine.console(vm.name).parent, timeout)
-        traffic = await supervisor.traffic(InstanceId(vm.instance or ""), timeout)
-        return replace(known, traffic=traffic)
+        if vm.taps:  # its traffic is theirs, and passes by its VMM's sockets
+            return replace(known, traffic=traffic(vm.taps))
+        return replace(
+            known, traffic=await supervisor.traffic(InstanceId(vm.instance or ""), timeout)
+        )
 
     sampler = Sampler(engine.status, ask, clock)
     metrics.figures = sampler.figures
@@ -237,6 +257,7 @@ def policy_of(config: Config) -> Policy:
         generations_kept=config.policy.generations_kept,
         max_rollbacks_per_hour=config.policy.max_rollbacks_per_hour,
         max_repairs=config.policy.max_concurrent_repairs,
+        bridges=tuple(config.policy.bridges),
     )
 
 

@@ -23,7 +23,7 @@ from reconciler.model.desired import (
 )
 from reconciler.model.health import HttpCheck
 from reconciler.model.image import DebianKernel, KernelSpec, LayerSpec, TreeSource
-from reconciler.model.machine import Forward, UserNetwork
+from reconciler.model.machine import Forward, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
 from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.model.request import Request
@@ -41,6 +41,7 @@ from tests.fakes import (
     FakeLedger,
     FakeMeter,
     FakeSource,
+    FakeTaps,
     FakeVolumes,
     Faults,
 )
@@ -54,7 +55,7 @@ def vm(
     memory: int = 128, port: int = 0, min_healthy: float = 2.0, epoch: int = 1,
     mode: str = "auto", labels: dict[str, str] | None = None, snapshot: bool = False,
     handover: bool = False, short_of_memory: ShortOfMemory = "wait",
-    moved_from: str = "",
+    moved_from: str = "", bridge: str = "", tap: str = "",
 ) -> VMSpec:  # fmt: skip
     """A small VM whose layer is named by `content`."""
     layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
@@ -70,7 +71,8 @@ def vm(
         format="erofs",
         layers=(layer,),
         volumes=(Volume("data", "/data", 64),) if snapshot else (),
-        networks=(UserNetwork("52:54:00:00:00:01", forwards),),
+        networks=() if bridge else (UserNetwork("52:54:00:00:00:01", forwards),),
+        taps=(Tap(tap or f"t0-{name}", bridge, "02:00:00:00:00:01", 0),) if bridge else (),
         health=HealthPolicy(
             checks=(CHECK,), startup_deadline=30.0, min_healthy_time=min_healthy, period=5.0
         ),
@@ -101,9 +103,18 @@ class World:
     def __init__(self, policy: Policy | None = None, durable: Ledger | None = None) -> None:
         self.clock = FakeClock()
         self.tracer: Tracer = UNTRACED
-        self.policy = policy or Policy(state_dir="/state", memory_reserve_mib=0, disk_reserve_mib=0)
+        self.policy = policy or Policy(
+            state_dir="/state", memory_reserve_mib=0, disk_reserve_mib=0, bridges=("br0",)
+        )
         self.faults = Faults(self.clock)
-        self.hypervisor = FakeHypervisor(self.clock, self.faults)
+        self.taps = FakeTaps(self.faults)
+        self.hypervisor = FakeHypervisor(self.clock, self.faults, self.taps)
+        self.taps.used = lambda: {
+            tap.name
+            for guest in self.hypervisor.guests.values()
+            if guest.process.alive
+            for tap in guest.machine.taps
+        }
         self.images = FakeImages(self.faults)
         self.ledger = FakeLedger(self.faults)
         self.durable: Ledger = durable or self.ledger
@@ -128,7 +139,7 @@ class World:
         hypervisor = self.hypervisor
         self.ports = Ports(
             source=self.source, images=self.images, driver=hypervisor, supervisor=hypervisor,
-            prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), host=self.host, ledger=self.durable,
+            prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), taps=self.taps, host=self.host, ledger=self.durable,
             meter=self.meter, clock=self.clock, tracer=self.tracer,
         )  # fmt: skip
         self.workers = Workers(self.clock, lambda: None)
@@ -163,6 +174,7 @@ class World:
         for _ in range(8):
             await asyncio.sleep(0)
         assert not self.hypervisor.broken, self.hypervisor.broken
+        assert not self.taps.broken, self.taps.broken
         self.hypervisor.probe()
 
     async def run(self, seconds: float) -> None:

@@ -123,6 +123,7 @@ in
               "127.0.0.1"
             ] "Addresses of the host on which a forward may listen.";
             min_forward_port = option types.port 1024 "The lowest port of the host that a forward may take.";
+            bridges = option (types.listOf types.str) [ ] "Bridges of the host into which a tap may be plugged.";
             memory_reserve_mib = option types.ints.unsigned 512 "Memory that starting a guest must leave.";
             disk_reserve_mib =
               option types.ints.unsigned 1024

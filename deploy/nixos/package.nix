@@ -34,6 +34,7 @@ python3Packages.buildPythonApplication {
     prometheus-client
     pydantic
     pygit2
+    pyroute2
     pyyaml
     qemu-qmp
     rich

@@ -24,12 +24,14 @@ from reconciler.model.plan import (
     CreateGeneration,
     DropGenerations,
     DropSnapshots,
+    DropTaps,
     ForgetGuest,
     HandOver,
     MoveVM,
     Note,
     OpenPorts,
     Plan,
+    PlugTaps,
     RemoveVM,
     RestoreVolumes,
     SnapshotVolumes,
@@ -64,6 +66,8 @@ PLAIN_KINDS = {
     DropSnapshots: "drop-snapshots",
     RemoveVM: "remove-vm",
     MoveVM: "move-vm",
+    PlugTaps: "plug-taps",
+    DropTaps: "drop-taps",
 }
 
 
@@ -87,7 +91,7 @@ def step(action: Action) -> Step:
             return Step("hand-over", action.vm, action.why, action.taker.generation)
         case (
             StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM() | MoveVM()
-            | SnapshotVolumes() | RestoreVolumes() | DropSnapshots()
+            | SnapshotVolumes() | RestoreVolumes() | DropSnapshots() | PlugTaps() | DropTaps()
         ):  # fmt: skip
             return Step(PLAIN_KINDS[type(action)], action.vm, action.why)
         case Collect():

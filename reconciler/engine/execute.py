@@ -21,12 +21,14 @@ from reconciler.model.plan import (
     CreateGeneration,
     DropGenerations,
     DropSnapshots,
+    DropTaps,
     ForgetGuest,
     HandOver,
     MoveVM,
     Note,
     OpenPorts,
     Plan,
+    PlugTaps,
     RemoveVM,
     RestoreVolumes,
     SnapshotVolumes,
@@ -47,6 +49,8 @@ Operating = (
     | RestoreVolumes
     | RemoveVM
     | MoveVM
+    | PlugTaps
+    | DropTaps
 )
 """Slow actions of one VM: one at a time."""
 KINDS: dict[type[Operating], OperationKind] = {
@@ -60,6 +64,8 @@ KINDS: dict[type[Operating], OperationKind] = {
     RestoreVolumes: "restore",
     RemoveVM: "remove",
     MoveVM: "move",
+    PlugTaps: "plug-taps",
+    DropTaps: "drop-taps",
 }
 
 
@@ -148,9 +154,16 @@ class Executor:
                 work = ports.generations.remove(vm)
             case MoveVM(vm, to):
                 work = ports.generations.move(vm, to)
+            case PlugTaps() | DropTaps():
+                work = self._taps(action)
             case _:
                 assert_never(action)
         self._workers.operate(action.vm, KINDS[type(action)], intent, work)
+
+    def _taps(self, action: PlugTaps | DropTaps) -> Coroutine[Any, Any, None]:
+        if isinstance(action, DropTaps):
+            return self._ports.taps.drop(action.names)
+        return self._ports.taps.plug(action.vm, action.taps)
 
     async def _create(self, action: CreateGeneration) -> None:
         launch = self._ports.driver.launch(action.machine)
@@ -160,6 +173,7 @@ class Executor:
         ports, machine = self._ports, action.machine
         launch = await self._describe(machine)
         await ports.driver.volumes(machine, action.volume_sizes)
+        await ports.taps.make(machine.vm, machine.taps)
         await ports.supervisor.start(machine, launch)
         await ports.generations.set_booted(action.vm, machine.generation)
 

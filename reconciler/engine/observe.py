@@ -8,7 +8,7 @@ from reconciler.engine.ports import Ports
 from reconciler.engine.workers import Workers
 from reconciler.model.health import NEVER_ASKED
 from reconciler.model.names import InstanceId, VMName
-from reconciler.model.observed import Guest, HostFacts, Observed, Process
+from reconciler.model.observed import Guest, HostFacts, Links, Observed, Process
 from reconciler.model.record import Generation
 
 FACTS_LAST = 10.0
@@ -16,6 +16,8 @@ FACTS_LAST = 10.0
 IMAGES_LAST = 10.0
 """Seconds between looks for images that somebody took away. What a start or stop stands on is looked
 for once more before it."""
+LINKS_LAST = 4.0
+"""Seconds for which the host's interfaces may be taken for what they were."""
 
 
 class Observer:
@@ -28,6 +30,8 @@ class Observer:
         self._processes: tuple[Process, ...] = ()
         self._facts: HostFacts | None = None
         self._facts_at = 0.0
+        self._links = Links()
+        self._links_at: float | None = None
         self._images_at: float | None = None
 
     async def observe(self, *, fresh: bool) -> Observed:
@@ -36,6 +40,7 @@ class Observer:
         changed = ports.supervisor.processes() is not self._processes
         facts = await self._host(fresh=fresh or changed)
         await self._look_for_images()
+        await self._look_at_links()
         # From here to the end of the snapshot nothing may be awaited: a start that ended in
         # between would be neither among the busy nor among the guests, and be started twice.
         processes = self._processes = ports.supervisor.processes()
@@ -44,6 +49,7 @@ class Observer:
             layers=ports.images.layers(),
             kernels=ports.images.kernels(),
             host=facts,
+            links=self._links,
             busy=self._workers.busy(),
             building=self._workers.building(),
             ending=self._workers.ending(),
@@ -72,6 +78,14 @@ class Observer:
             self._facts = await self._ports.host.facts()
             self._facts_at = now
         return self._facts
+
+    async def _look_at_links(self) -> None:
+        """What we did ourselves is seen at once."""
+        now = self._ports.clock.now().boot
+        old = self._links_at is None or now - self._links_at > LINKS_LAST
+        if old or self._workers.outcomes():
+            self._links_at = now
+            self._links = await self._ports.taps.look()
 
     async def _look_for_images(self) -> None:
         now = self._ports.clock.now().boot

@@ -17,7 +17,7 @@ from reconciler.model.commit import Commit
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.health import Health, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
-from reconciler.model.machine import Launch, Machine, Seat
+from reconciler.model.machine import Launch, Machine, Seat, Tap
 from reconciler.model.names import (
     GenerationNumber,
     InstanceId,
@@ -26,7 +26,7 @@ from reconciler.model.names import (
     Revision,
     VMName,
 )
-from reconciler.model.observed import Conflict, HostFacts, Process
+from reconciler.model.observed import Conflict, HostFacts, Links, Process
 from reconciler.model.record import (
     Event,
     Generation,
@@ -240,6 +240,29 @@ class Volumes(Protocol):
     async def drop(self, paths: Sequence[str]) -> None: ...
 
 
+class Taps(Protocol):
+    """Interfaces of the host that lead to guests."""
+
+    async def look(self) -> Links:
+        """What is there now. Never raises: what went wrong is `hindrance`, and nothing was found."""
+        ...
+
+    async def make(self, vm: VMName, taps: Sequence[Tap]) -> None:
+        """See that these are there, ours, plugged into their bridges and up.
+
+        A no-op where they are; a stranger's interface is left as it is. Raises DriverError.
+        """
+        ...
+
+    async def plug(self, vm: VMName, taps: Sequence[Tap]) -> None:
+        """Put taps that are there back into their bridges. Raises DriverError."""
+        ...
+
+    async def drop(self, names: Sequence[str]) -> None:
+        """Remove those of them that are ours. Raises DriverError."""
+        ...
+
+
 class Host(Protocol):
     async def facts(self) -> HostFacts: ...
 
@@ -327,6 +350,7 @@ class Ports:
     prober: Prober
     generations: Generations
     volumes: Volumes
+    taps: Taps
     host: Host
     ledger: Ledger
     meter: Meter

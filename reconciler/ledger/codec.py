@@ -108,6 +108,7 @@ def sharing() -> Callable[[VMRecord], VMRecord]:
             layers=tuple([one(layer) for layer in own.layers]),
             volumes=one(own.volumes),
             networks=one(own.networks),
+            taps=one(own.taps),
             health=one(own.health),
             update=one(own.update),
             rollback=one(own.rollback),

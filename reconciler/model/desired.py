@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import itertools
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 from reconciler.model.health import Check
 from reconciler.model.image import KernelSpec, LayerSpec, StoreFormat
-from reconciler.model.machine import UserNetwork
+from reconciler.model.machine import Tap, UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
 
 OnFailure = Literal["halt", "rollbackGroup", "continue"]
@@ -84,10 +85,11 @@ class VMSpec:
     digest: Digest = Digest("")
     moved_from: VMName | None = None
     """The name under which it was declared before."""
+    taps: tuple[Tap, ...] = ()
 
     def restart_inputs(self) -> dict[str, object]:
         """What the digest covers, as plain data."""
-        return {
+        inputs: dict[str, object] = {
             "hypervisor": self.hypervisor,
             "vcpu": self.vcpu,
             "memory": self.memory_mib,
@@ -99,6 +101,9 @@ class VMSpec:
                 for n in self.networks
             ],
         }
+        if self.taps:  # a VM without any keeps the digest that it had before there were taps
+            inputs["taps"] = [asdict(tap) for tap in self.taps]
+        return inputs
 
     def compute_digest(self) -> Digest:
         return Digest(digest_of(self.restart_inputs()))
@@ -112,6 +117,13 @@ class VMSpec:
     def image_keys(self) -> tuple[str, ...]:
         """Of all images that a guest of it boots from."""
         return self.kernel.key, *(layer.key for layer in self.layers)
+
+    @property
+    def user_interfaces(self) -> Iterator[tuple[int, UserNetwork]]:
+        """Its user networks, each with its place among all interfaces of the manifest."""
+        taken = {tap.interface for tap in self.taps}
+        free = (place for place in itertools.count() if place not in taken)
+        return zip(free, self.networks, strict=False)
 
     @property
     def host_ports(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import AddressValueError, IPv4Address, IPv4Interface
 from typing import Annotated, NamedTuple
 
 from pydantic import (
@@ -26,6 +26,8 @@ FIRST_STATUS, LAST_STATUS = 100, 599
 STATUS_RE = re.compile(r"^([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?$")
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev")
 MULTICAST_BIT = 1
+WHOLE_NETWORKS = 30
+"""Longer prefixes leave no address for the network itself and for broadcasts."""
 EXACTLY_ONE = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
 
@@ -58,6 +60,22 @@ def an_ipv4(value: str) -> str:
         return str(IPv4Address(value))
     except AddressValueError:
         raise refusal("is not an IPv4 address", "write 127.0.0.1 or 0.0.0.0") from None
+
+
+def an_address_with_prefix(value: str) -> str:
+    """One that a guest can have: not the network's own, nobody's and no loopback."""
+    try:
+        found = IPv4Interface(value)
+    except ValueError:
+        found = None
+    if found is None or "/" not in value:
+        raise refusal("is not an IPv4 address with a prefix", "write 10.20.0.5/24") from None
+    network = found.network
+    ends = () if network.prefixlen > WHOLE_NETWORKS else (network[0], network[-1])
+    odd = found.is_loopback or found.is_multicast or found.is_unspecified or found.is_reserved
+    if odd or found.is_link_local or found.ip in ends or not network.prefixlen:
+        raise refusal("is not an address that a guest can have", "write one as 10.20.0.5/24")
+    return str(found)
 
 
 def a_unicast_mac(value: str) -> str:
@@ -104,6 +122,10 @@ Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[
     str, AfterValidator(an_ipv4), WithJsonSchema({"type": "string", "format": "ipv4"})
 ]
+NetworkAddress = Annotated[
+    str, AfterValidator(an_address_with_prefix), WithJsonSchema({"type": "string"})
+]
+InterfaceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
 Mac = Annotated[
     str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"), AfterValidator(a_unicast_mac)
 ]

@@ -44,6 +44,28 @@ class UserNetwork:
 
 
 @dataclass(frozen=True, slots=True)
+class Tap:
+    """An interface of the host that leads to a guest, plugged into a bridge."""
+
+    name: str
+    """On the host; at most 15 characters."""
+    bridge: str
+    mac: str
+    """The guest's end."""
+    interface: int
+    """Its place among the VM's interfaces."""
+    address: str = ""
+    """The guest's, as 10.20.0.5/24; empty: the guest sees to it itself."""
+    gateway: str = ""
+    nameservers: tuple[str, ...] = ()
+
+    @property
+    def ip(self) -> str:
+        """The address without its prefix."""
+        return self.address.partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
 class Mount:
     """A volume as the guest sees it: disk by `serial`, mounted at `mount_point`."""
 
@@ -81,6 +103,7 @@ class Machine:
     stop_timeout: float = 60.0
     """Seconds that the guest has after its power button was pressed."""
     slot: Slot = 1
+    taps: tuple[Tap, ...] = ()
 
     def unreachable(self) -> Machine:
         """The same without forwards: what a guest that is not to serve yet is started as."""

@@ -12,13 +12,11 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from reconciler.model.fields import (
     EXACTLY_ONE,
-    Address,
     Face,
     Fault,
     Folder,
     HostPath,
     Labels,
-    Mac,
     MountPoint,
     Name,
     Port,
@@ -30,11 +28,16 @@ from reconciler.model.fields import (
     repeated,
 )  # fmt: skip
 from reconciler.model.groups import Group
+from reconciler.model.interfaces import Interface
 from reconciler.model.quantity import Duration, DurationOrNone, Size
 
 API_VERSION = "reconciler/v1"
 MOVABLE = frozenset({"user"})
 """Kinds of interfaces whose traffic can be led from one guest to another."""
+ASKED_PORT = (
+    "A forwarded port, by its number on the host. Any other is a port of the guest, asked at the"
+    " address of its first tap that has one."
+)
 UNION_TAGS = frozenset({"<name>", "<files>"})
 """Stand for branches of a union in the place of an error; no place in a file has them."""
 
@@ -101,25 +104,8 @@ class Volume(Face):
     fs_type: Literal["ext4"] = Field(default="ext4", description="Made once, when it is created.")
 
 
-class Forward(Face):
-    host: Port = Field(description="A port of the host, unique on its address.")
-    guest: Port = Field(description="The port of the guest that it leads to.")
-    protocol: Literal["tcp", "udp"] = Field(default="tcp", description="What is forwarded.")
-    address: Address = Field(
-        default="127.0.0.1", description="The host's address; the policy bounds it."
-    )
-
-
-class Interface(Face):
-    type: Literal["user"] = Field(description="User networking: needs no rights on the host.")
-    forward: list[Forward] = Field(
-        default=[], max_length=64, description="Ports of the host that lead to the guest."
-    )
-    mac: Mac | None = Field(default=None, description="None: derived from the VM's name.")
-
-
 class HttpProbe(Face):
-    port: Port = Field(description="A forwarded port, by its number on the host.")
+    port: Port = Field(description=ASKED_PORT)
     path: UrlPath = Field(default="/", description="What is asked for.")
     status: Statuses = Field(default=(200, 399), description="The statuses that pass.")
     contains: str = Field(
@@ -135,7 +121,7 @@ class HttpProbe(Face):
 
 
 class TcpProbe(Face):
-    port: Port = Field(description="A forwarded port, by its number on the host.")
+    port: Port = Field(description=ASKED_PORT)
     expect: str = Field(
         default="", max_length=256, description="What the guest must send first; none: stay open."
     )
@@ -254,6 +240,7 @@ class Spec(Face):
     def _faults(self) -> Iterator[Fault]:
         yield from self._volume_faults()
         yield from self._port_faults()
+        yield from self._gateway_faults()
         yield from repeated(("update", "after"), self.update.after)
         yield from self._handover_faults()
 
@@ -292,16 +279,33 @@ class Spec(Face):
                 seen.setdefault(value, index)
 
     def _port_faults(self) -> Iterator[Fault]:
+        if any(i.address for i in self.interfaces):
+            return  # what is no forwarded port is one of the guest's own
         known = {f.host for i in self.interfaces for f in i.forward if f.protocol == "tcp"}
         listed = ", ".join(map(str, sorted(known)[:8])) or "none"
+        hint = f"name a host port of its interfaces: {listed}"
+        if any(i.type == "tap" for i in self.interfaces):
+            hint = "give its tap the `address` at which it is to be asked"
         for index, check in enumerate(self.health.checks):
             for kind, probe in (("http", check.http), ("tcp", check.tcp)):
                 if probe is not None and probe.port not in known:
                     yield Fault(
                         ("health", "checks", index, kind, "port"),
                         f"{probe.port} is not a forwarded TCP port of this VM",
-                        f"name a host port of its interfaces: {listed}",
+                        hint,
                     )
+
+    def _gateway_faults(self) -> Iterator[Fault]:
+        first = None
+        for index, interface in enumerate(self.interfaces):
+            if interface.gateway is None:
+                continue
+            if first is not None:
+                yield Fault(
+                    ("interfaces", index, "gateway"), f"interfaces[{first}] has one already",
+                    "keep one: a guest has one way out",
+                )  # fmt: skip
+            first = index if first is None else first
 
 
 class MicroVM(Face):

@@ -85,7 +85,7 @@ class Conflict:
 
 OperationKind = Literal[
     "create", "start", "stop", "remove", "move", "snapshot", "restore", "start-beside", "open-ports",
-    "hand-over",
+    "hand-over", "plug-taps", "drop-taps",
 ]  # fmt: skip
 
 
@@ -108,7 +108,7 @@ class Outcome:
 
     kind: Literal[
         "create", "start", "stop", "remove", "move", "snapshot", "restore", "start-beside", "open-ports",
-        "hand-over",
+        "hand-over", "plug-taps", "drop-taps",
         "build-layer", "build-kernel", "collect",
     ]  # fmt: skip
     subject: str
@@ -136,6 +136,27 @@ class HostFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Link:
+    """An interface of the host."""
+
+    kind: Literal["bridge", "tap", "other"]
+    owner: VMName | None = None
+    """The VM whose tap it is, by the mark that we left on it; None: it is not ours."""
+    bridge: str = ""
+    """Into which it is plugged."""
+    up: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Links:
+    """The host's interfaces, by their names."""
+
+    found: Mapping[str, Link] = field(default_factory=dict)
+    hindrance: str = ""
+    """Why no tap can be made here; empty where one can."""
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     guests: Mapping[VMName, tuple[Guest, ...]]
     """Serving and candidate guests; alive ones and those whose end is not yet in the record."""
@@ -153,5 +174,6 @@ class Observed:
     """Generations read back from disk, for living guests that the record does not know."""
     occupied: frozenset[VMName] = frozenset()
     """Names that a VM is about to take, and under which something lies already."""
+    links: Links = Links()
     blind: bool = False
     """Nobody looked for a while before this: the daemon is new, or stood still."""

@@ -9,7 +9,7 @@ from typing import Literal
 from reconciler.model.change import Change
 from reconciler.model.health import ProbePlan
 from reconciler.model.image import KernelSpec, LayerSpec
-from reconciler.model.machine import Machine, Seat, Slot
+from reconciler.model.machine import Machine, Seat, Slot, Tap
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
 from reconciler.model.record import Generation
 
@@ -171,6 +171,24 @@ class RemoveVM:
     why: str
 
 
+@dataclass(frozen=True, slots=True)
+class PlugTaps:
+    """Taps of a living guest go back into their bridges; the guest is not touched."""
+
+    vm: VMName
+    taps: tuple[Tap, ...]
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class DropTaps:
+    """Taps of ours that lead to no guest any more are removed."""
+
+    vm: VMName
+    names: tuple[str, ...]
+    why: str
+
+
 STORE = "store"
 """Whom a collection is about, among what is being built."""
 
@@ -221,6 +239,8 @@ Action = (
     | DropSnapshots
     | RemoveVM
     | MoveVM
+    | PlugTaps
+    | DropTaps
     | Collect
     | Note
 )
@@ -228,7 +248,7 @@ Action = (
 WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "starting", "soak", "probe",
-    "rollback", "pinned", "window", "approval", "breaker", "repair", "rename",
+    "rollback", "pinned", "window", "approval", "breaker", "repair", "rename", "network",
 ]  # fmt: skip
 
 

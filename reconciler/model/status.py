@@ -70,6 +70,8 @@ class VMStatus:
     """Condemned digests that are remembered."""
     restarts: tuple[tuple[str, int], ...] = ()
     ports: tuple[int, ...] = ()
+    taps: tuple[str, ...] = ()
+    """Of the guest that runs, by their names on the host."""
     candidate: GenerationNumber | None = None
     """The generation of a second guest, on trial beside the one that serves."""
     waits: tuple[WaitStatus, ...] = ()

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import LayerSpec
-from reconciler.model.machine import UserNetwork
+from reconciler.model.machine import Tap, UserNetwork
 from reconciler.model.plan import Effect, FieldChange
 
 SHOWN = 80
@@ -44,7 +44,7 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
         {v.name: f"{_mib(v.size_mib)} on {v.mount_point}" for v in new.volumes},
         "restart",
     )
-    yield from _networks(old.networks, new.networks)
+    yield from _networks(_interfaces(old), _interfaces(new))
     yield from _fields("spec.health", old.health, new.health)
     yield from _fields("spec.update", old.update, new.update)
     yield from _fields("spec.rollback", old.rollback, new.rollback)
@@ -69,11 +69,22 @@ def _layer(layer: LayerSpec | None) -> str:
     return f"{layer.title} {layer.key[:8]}" if layer else "none"
 
 
-def _networks(old: tuple[UserNetwork, ...], new: tuple[UserNetwork, ...]) -> Iterator[FieldChange]:
-    for index in range(max(len(old), len(new))):
-        before = _network(old[index]) if index < len(old) else "none"
-        after = _network(new[index]) if index < len(new) else "none"
-        yield from _changed(f"spec.interfaces[{index}]", before, after, "restart")
+def _interfaces(spec: VMSpec) -> dict[int, str]:
+    """In words, by their place in the manifest."""
+    return {place: _network(network) for place, network in spec.user_interfaces} | {
+        tap.interface: _tap(tap) for tap in spec.taps
+    }
+
+
+def _networks(old: dict[int, str], new: dict[int, str]) -> Iterator[FieldChange]:
+    for place in sorted(old.keys() | new.keys()):
+        before, after = old.get(place, "none"), new.get(place, "none")
+        yield from _changed(f"spec.interfaces[{place}]", before, after, "restart")
+
+
+def _tap(tap: Tap) -> str:
+    words = (f"tap {tap.name} on {tap.bridge}", tap.mac, tap.address, tap.gateway, *tap.nameservers)
+    return " ".join(word for word in words if word)
 
 
 def _network(network: UserNetwork) -> str:

@@ -17,10 +17,12 @@ from reconciler.model.plan import (
     CancelBuild,
     Collect,
     CreateGeneration,
+    DropTaps,
     HandOver,
     MoveVM,
     OpenPorts,
     Plan,
+    PlugTaps,
     RemoveVM,
     RestoreVolumes,
     SnapshotVolumes,
@@ -33,7 +35,9 @@ from reconciler.model.record import Generation, Record, VMRecord
 from reconciler.now import Now
 from reconciler.planning.health import judge
 
-APART: tuple[OperationKind, ...] = ("create", "start-beside", "open-ports", "hand-over")
+APART: tuple[OperationKind, ...] = (
+    "create", "start-beside", "open-ports", "hand-over", "plug-taps", "drop-taps",
+)  # fmt: skip
 """What is done to a VM without touching its guest that serves."""
 HANDOVER_TRIES = 3
 """Failed moves of forwards after which the guest that holds them may be stopped first."""
@@ -76,6 +80,8 @@ class _Linter:
                     yield from self._remove(action)
                 case CancelBuild(key) if self._wanted(key):
                     yield Violation(13, key[:12], "a build that is wanted is cancelled")
+                case DropTaps():
+                    yield from self._drop_taps(action)
                 case Collect():
                     yield from self._collect(action)
                 case _:
@@ -85,7 +91,7 @@ class _Linter:
     def _one_action_a_vm(self) -> Iterator[Violation]:
         kinds = (
             StartGuest, StartBeside, OpenPorts, HandOver, StopGuest, RemoveVM, MoveVM, CreateGeneration,
-            SnapshotVolumes, RestoreVolumes,
+            SnapshotVolumes, RestoreVolumes, PlugTaps, DropTaps,
         )  # fmt: skip
         counts = Counter(a.vm for a in self.plan.actions if isinstance(a, kinds))
         for vm, count in counts.items():
@@ -226,6 +232,19 @@ class _Linter:
                 keys = {generation.spec.kernel.key, *(s.key for s in generation.spec.layers)}
                 if not keys <= action.pinned and self._needed(record, generation):
                     yield Violation(8, vm, f"generation {generation.number} is not pinned")
+
+    def _drop_taps(self, action: DropTaps) -> Iterator[Violation]:
+        starts = [a.machine.taps for a in self.plan.actions if isinstance(a, StartGuest)]
+        used = {tap.name for taps in starts for tap in taps}
+        for vm, guests in self.observed.guests.items():
+            record = self.after.get(vm) or self.record.vms.get(vm)
+            for guest in (guest for guest in guests if guest.alive):
+                generation = record.generation(guest.generation) if record else None
+                used |= {tap.name for tap in generation.spec.taps} if generation else set()
+                if generation is None and vm == action.vm:
+                    yield Violation(8, vm, "a tap is taken from a guest of which nothing is known")
+        if used & set(action.names):
+            yield Violation(8, action.vm, "a tap is taken from a guest that lives or is started")
 
     def _needed(self, record: VMRecord, generation: Generation) -> bool:
         running = {g.generation for g in self.observed.guests.get(record.name, ()) if g.alive}

@@ -57,6 +57,7 @@ def machine_of(
         ),
         mounts=tuple(Mount(_serial(v.name), v.mount_point, v.fs_type) for v in spec.volumes),
         networks=spec.networks,
+        taps=spec.taps,
         folder=guest_folder(vm_folder(state_dir, spec.name), slot),
         slot=slot,
         stop_timeout=spec.update.stop_timeout,

@@ -37,6 +37,7 @@ from reconciler.planning.rollout import Budget, in_order
 from reconciler.planning.snapshots import absorb_volumes
 from reconciler.planning.standstill import restart_what_ran_out
 from reconciler.planning.suspension import end_expired, scopes, suspended
+from reconciler.planning.taps import see_to
 from reconciler.planning.targets import (
     lift_outdated,
     take_in_place,
@@ -75,6 +76,7 @@ def plan(
     mark_removals(draft)
     lift_holds(draft)
     _move(draft, {s.name for s in unsettled})
+    see_to(draft)
     _watch(draft)
     watch_progress(draft)
     _applied(draft)

@@ -31,6 +31,8 @@ class Policy:
     generations_kept: int = 5
     max_rollbacks_per_hour: int = 10
     max_repairs: int = 4
+    bridges: tuple[str, ...] = ()
+    """Into which taps may be plugged."""
 
 
 def doubling(bounds: tuple[float, float], attempts: int) -> float:

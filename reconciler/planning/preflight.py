@@ -1,4 +1,4 @@
-"""What must be true before a guest is stopped or started: images, memory, disk, ports."""
+"""What must be true before a guest is stopped or started: images, memory, disk, ports, bridges."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from reconciler.model.desired import VMSpec
 from reconciler.model.names import VMName
 from reconciler.model.plan import WaitKind
+from reconciler.planning.bridges import obstacle
 from reconciler.planning.draft import Draft, Standing
 
 LOOK_AGAIN = 5.0
@@ -62,8 +63,10 @@ def _hindrance(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind
     conflict = draft.observed.conflicts.get(standing.name)
     if conflict is not None:
         return "conflict", conflict.what
-    taken = next(_taken_ports(draft, standing, spec), None)
-    return None if taken is None else ("port", taken)
+    if taken := next(_taken_ports(draft, standing, spec), None):
+        return "port", taken
+    missing = obstacle(draft, standing, spec)
+    return None if missing is None else ("network", missing)
 
 
 def _shortage(

@@ -133,6 +133,7 @@ def _vm(
         blocked=len(vm.blocked),
         restarts=vm.restarts,
         ports=judged_by.host_ports if judged_by else (),
+        taps=tuple(tap.name for tap in judged_by.taps) if judged_by else (),
         candidate=found.candidate.generation if found.candidate else None,
         waits=tuple(told(wait, waiter, record, now) for wait in waits),
     )

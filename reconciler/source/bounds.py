@@ -37,10 +37,17 @@ def policy_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[Fault]:
                 f"{policy.max_volume_gib}GiB at most",
             )
     yield from _forward_faults(spec, policy)
+    for tap in spec.taps:
+        if tap.bridge not in policy.bridges:
+            yield Fault(
+                ("spec", "interfaces", tap.interface, "bridge"),
+                f"{tap.bridge} is not allowed by {WHO}",
+                f"policy.bridges: {', '.join(policy.bridges) or 'none'}",
+            )
 
 
 def _forward_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[Fault]:
-    for index, network in enumerate(spec.networks):
+    for index, network in spec.user_interfaces:
         for number, forward in enumerate(network.forwards):
             at = ("spec", "interfaces", index, "forward", number)
             if forward.address not in policy.forward_addresses:

@@ -9,7 +9,7 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Forward
 from reconciler.model.names import GroupName, VMName
 from reconciler.source.declared import NAME, Declared, Report, T
-from reconciler.source.drafts import ANY_ADDRESS, GroupDraft, derived_mac
+from reconciler.source.drafts import ANY_ADDRESS, GroupDraft
 from reconciler.source.explain import did_you_mean
 from reconciler.source.places import Loc
 
@@ -74,36 +74,13 @@ def _judge_shared(vms: VMs, shared: Collection[tuple[str, int]], report: Report)
 
 
 def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, Forward]]:
-    for index, network in enumerate(spec.networks):
+    for index, network in spec.user_interfaces:
         for number, forward in enumerate(network.forwards):
             yield ("spec", "interfaces", index, "forward", number, "host"), forward
 
 
 def overlap(one: str, other: str) -> bool:
     return one == other or ANY_ADDRESS in (one, other)
-
-
-def check_macs(vms: VMs, report: Report) -> None:
-    """No address twice, unless both were derived: then chance made them equal.
-
-    Every user network is a network of its own, in which equal addresses do no harm.
-    """
-    taken: dict[str, tuple[Declared[VMSpec], int]] = {}
-    for vm in vms.values():
-        for index, network in enumerate(vm.what.networks):
-            other, other_index = taken.setdefault(network.mac, (vm, index))
-            if (other is vm and other_index == index) or (
-                derived_mac(vm.what.name, index) == network.mac
-                and derived_mac(other.what.name, other_index) == network.mac
-            ):
-                continue
-            place = report.where(other, ("spec", "interfaces", other_index, "mac"))
-            report.add(
-                vm,
-                ("spec", "interfaces", index, "mac"),
-                f"MAC {network.mac} is taken by {other.what.name}",
-                f"first declared at {place}",
-            )
 
 
 def check_order(vms: VMs, report: Report) -> None:

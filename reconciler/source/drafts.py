@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.model import manifest
+from reconciler.model import interfaces, manifest
 from reconciler.model.desired import (
     GroupSpec,
     HealthPolicy,
@@ -18,13 +19,15 @@ from reconciler.model.desired import (
 from reconciler.model.groups import Group, Window as WindowFace
 from reconciler.model.health import Check, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import DebianKernel, KernelSpec
-from reconciler.model.machine import Forward, UserNetwork
+from reconciler.model.machine import Forward, Tap, UserNetwork
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, never listened on
 LOOPBACK = "127.0.0.1"
 MAC_PREFIX = "52:54:00"
+TAP_MAC_PREFIX = "02"
+MOST_INTERFACE_CHARACTERS = 15
 NO_KERNEL = KernelSpec.of("", DebianKernel())
 
 
@@ -95,6 +98,35 @@ def derived_mac(vm: str, index: int) -> str:
     return f"{MAC_PREFIX}:{raw[0:2]}:{raw[2:4]}:{raw[4:6]}"
 
 
+def derived_tap(vm: str, index: int) -> str:
+    """An interface's name on the host, in the 15 characters that Linux gives it."""
+    name = f"t{index}-{vm}"
+    if len(name) <= MOST_INTERFACE_CHARACTERS:
+        return name
+    raw = hashlib.sha256(f"{vm}/{index}".encode()).hexdigest()
+    return f"t{index}-{vm[:5]}-{raw[:6]}"
+
+
+def derived_tap_mac(vm: str, index: int) -> str:
+    """Administered locally, and of 40 bits: unlike user networks, bridges are shared."""
+    raw = hashlib.sha256(f"{vm}/{index}".encode()).hexdigest()
+    return ":".join((TAP_MAC_PREFIX, *(raw[at : at + 2] for at in range(0, 10, 2))))
+
+
+def _taps(vm: str, faces: list[interfaces.Interface]) -> Iterator[Tap]:
+    for index, face in enumerate(faces):
+        if face.type == "tap" and face.bridge is not None:
+            yield Tap(
+                name=face.id or derived_tap(vm, index),
+                bridge=face.bridge,
+                mac=face.mac or derived_tap_mac(vm, index),
+                interface=index,
+                address=face.address or "",
+                gateway=face.gateway or "",
+                nameservers=tuple(face.nameservers),
+            )
+
+
 def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
     meta, spec = face.metadata, face.spec
     draft = VMSpec(
@@ -111,7 +143,9 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         networks=tuple(
             UserNetwork(i.mac or derived_mac(meta.name, n), tuple(map(_forward, i.forward)))
             for n, i in enumerate(spec.interfaces)
+            if i.type == "user"
         ),
+        taps=tuple(_taps(meta.name, spec.interfaces)),
         health=_health(spec),
         update=UpdatePolicy(
             tuple(VMName(name) for name in spec.update.after),
@@ -127,7 +161,7 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
     return VMDraft(document, draft, tuple(layer.tree for layer in spec.store.layers), kernel)
 
 
-def _forward(face: manifest.Forward) -> Forward:
+def _forward(face: interfaces.Forward) -> Forward:
     return Forward(face.host, face.guest, face.protocol, face.address)
 
 
@@ -138,9 +172,10 @@ def _health(spec: manifest.Spec) -> HealthPolicy:
         for forward in interface.forward
         if forward.protocol == "tcp"
     }
+    at = next((i.address for i in spec.interfaces if i.address), "").partition("/")[0]
     health = spec.health
     return HealthPolicy(
-        tuple(_check(check, hosts) for check in health.checks),
+        tuple(_check(check, hosts, at) for check in health.checks),
         health.startup_deadline,
         health.min_healthy_time,
         health.period,
@@ -148,12 +183,13 @@ def _health(spec: manifest.Spec) -> HealthPolicy:
     )
 
 
-def _check(face: manifest.Check, hosts: dict[int, str]) -> Check:
+def _check(face: manifest.Check, hosts: dict[int, str], at: str) -> Check:
+    """A port that is not forwarded is the guest's own, at its address."""
     if (http := face.http) is not None:
         return HttpCheck(
-            http.port, http.path, hosts[http.port], http.status, http.contains, http.timeout,
+            http.port, http.path, hosts.get(http.port, at), http.status, http.contains, http.timeout,
             http.expect_instance,
         )  # fmt: skip
     if (tcp := face.tcp) is not None:
-        return TcpCheck(tcp.port, hosts[tcp.port], tcp.expect, tcp.timeout)
+        return TcpCheck(tcp.port, hosts.get(tcp.port, at), tcp.expect, tcp.timeout)
     return ProcessCheck()

@@ -21,6 +21,8 @@ PATTERN_HINTS = {
     "group": "lower-case letters, digits and inner dashes",
     "after": "lower-case letters, digits and inner dashes",
     "canary": "lower-case letters, digits and inner dashes",
+    "bridge": "letters, digits and _.-, at most 15",
+    "id": "letters, digits and _.-, at most 15",
     "mac": "six pairs of lower-case hex digits: 52:54:00:12:34:56",
     "mountPoint": "an absolute path of letters, digits and ._-",
     "path": "begin with /, and no spaces",

@@ -13,7 +13,7 @@ from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
-from reconciler.source import crosscheck, groupcheck
+from reconciler.source import crosscheck, groupcheck, netcheck
 from reconciler.source.bounds import policy_faults
 from reconciler.source.declared import Declared, Report
 from reconciler.source.drafts import NO_KERNEL, GroupDraft, VMDraft
@@ -204,7 +204,7 @@ def assemble(
     named = {VMName(n): vm for n, vm in crosscheck.unique("VM", vms, report).items()}
     policies = {GroupName(n): g for n, g in crosscheck.unique("group", groups, report).items()}
     crosscheck.check_ports(named, report)
-    crosscheck.check_macs(named, report)
+    netcheck.check_networks(named, report)
     crosscheck.check_order(named, report)
     crosscheck.check_moves(named, report)
     crosscheck.check_canaries(named, policies, report)

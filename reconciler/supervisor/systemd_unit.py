@@ -37,6 +37,7 @@ LOCK_TAKEN = 75
 """The exit status of a unit that found the lock held: EX_TEMPFAIL."""
 
 CAP_NET_BIND_SERVICE = 1 << 10
+KVM, TUN = "/dev/kvm", "/dev/net/tun"
 FIRST_FREE_PORT = 1024
 MS_REC = 0x4000
 MOST_USER_CHARACTERS = 31
@@ -159,8 +160,10 @@ def _files(machine: Machine, place: Place) -> Iterator[Property]:
     if shown:
         yield "BindReadOnlyPaths", Variant("a(ssbt)", shown)
     yield "DevicePolicy", Variant("s", "closed")
-    if machine.accel == "kvm":
-        yield "DeviceAllow", Variant("a(ss)", [["/dev/kvm", "rw"]])
+    devices = [KVM] if machine.accel == "kvm" else []
+    devices += [TUN] if machine.taps else []
+    if devices:
+        yield "DeviceAllow", Variant("a(ss)", [[device, "rw"] for device in devices])
     else:
         yield "PrivateDevices", Variant("b", True)  # noqa: FBT003
     yield "ProtectProc", Variant("s", "invisible")
@@ -170,7 +173,8 @@ def _files(machine: Machine, place: Place) -> Iterator[Property]:
 def _network(machine: Machine) -> Iterator[Property]:
     families = ["AF_UNIX", "AF_INET", "AF_INET6"] if machine.networks else ["AF_UNIX"]
     yield "RestrictAddressFamilies", Variant("(bas)", [True, families])
-    yield "PrivateNetwork", Variant("b", not machine.networks)
+    # Where the tap is; a VMM with nothing else speaks Ethernet alone, and gets no socket but a local one.
+    yield "PrivateNetwork", Variant("b", not machine.networks and not machine.taps)
     yield "IPAccounting", Variant("b", True)  # noqa: FBT003
 
 

@@ -7,6 +7,7 @@ from tests.fakes.images import FakeImages
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.meter import FakeMeter
 from tests.fakes.source import FakeHost, FakeSource
+from tests.fakes.taps import FakeTaps
 from tests.fakes.volumes import FakeVolumes
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "FakeLedger",
     "FakeMeter",
     "FakeSource",
+    "FakeTaps",
     "FakeVolumes",
     "Faults",
 ]

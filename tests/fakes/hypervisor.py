@@ -21,6 +21,7 @@ from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.record import Generation
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
+from tests.fakes.taps import FakeTaps
 
 MOST_ANSWERS = 120
 Behaviour = Callable[[Machine], str]
@@ -54,6 +55,7 @@ class FakeHypervisor:
 
     clock: FakeClock
     faults: Faults
+    taps: FakeTaps
     wake: Callable[[], None] = lambda: None
     behaviour: Behaviour = lambda _machine: "good"
     guests: dict[InstanceId, FakeGuest] = field(default_factory=dict)
@@ -173,6 +175,8 @@ class FakeHypervisor:
             any(ports.keys() & g.ports.keys() for g in alive),
             f"two guests of {machine.vm} at a port",
         )
+        made = {tap.name: machine.vm for tap in machine.taps}.items() <= self.taps.ours().items()
+        self._never(not made, f"{machine.vm} is started without its tap")
         now = self.clock.now()
         process = Process(
             machine.vm, machine.instance, machine.generation, next(self.pids), 1, now.boot,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.config import PolicyConfig
 from reconciler.errors import DriverError, ManifestErrors
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.status import VMStatus
@@ -28,6 +29,10 @@ spec:
     - type: user
       mac: 52:54:00:00:00:01
       forward: [{host: 8080, guest: 80}]
+    - type: tap
+      bridge: br0
+      id: uplink
+      address: 10.20.0.5/24
 """
 
 
@@ -211,12 +216,14 @@ def test_row_14_ports_and_addresses_that_collide_in_one_commit_are_told_with_bot
         (tmp_path / f"{name}.yaml").write_text(MANIFEST.replace("NAME", name))
     (tmp_path / "web").mkdir()
     with pytest.raises(ManifestErrors) as refused:
-        load_folder(tmp_path)
-    mac, port = map(str, refused.value.problems)
+        load_folder(tmp_path, PolicyConfig(bridges=["br0"]))
+    mac, port, tap, address = map(str, refused.value.problems)
     assert mac.startswith("b.yaml:12:12: ")
     assert "first declared at a.yaml:12:12" in mac
     assert port.startswith("b.yaml:13:24: tcp port 8080")
     assert "first declared at a.yaml:13:24" in port
+    assert tap.startswith("b.yaml:16:11: tap uplink is taken by a (first declared at a.yaml:16:11")
+    assert address.startswith("b.yaml:17:16: address 10.20.0.5 is taken by a (first declared at a.")
 
 
 async def test_row_15_a_port_that_an_unrelated_process_took_is_noticed_before_anything_stops() -> (

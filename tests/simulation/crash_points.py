@@ -23,6 +23,9 @@ Point = tuple[int, Fault]
 """The nth call of the run, and whether death comes before or after its effect."""
 DEATHS: tuple[Fault, ...] = ("crash-before", "crash-after")
 BAD = "b2"
+POLICY = Policy(
+    "/state", prune=True, max_delete=1, memory_reserve_mib=0, disk_reserve_mib=0, bridges=("br0",)
+)
 
 
 def scenario() -> list[DesiredState]:
@@ -33,11 +36,11 @@ def scenario() -> list[DesiredState]:
         vms = [
             vm("db", min_healthy=1.0),
             vm("store", data, min_healthy=1.0, snapshot=True),
-            vm("web-a", a, group="front", after=("db",), min_healthy=1.0),
+            vm("web-a", a, group="front", after=("db",), min_healthy=1.0, bridge="br0"),
             vm("web-b", b, group="front", after=("db",), min_healthy=1.0),
             vm("edge", data, min_healthy=1.0, handover=True),
         ]
-        extra = [vm("job", min_healthy=1.0)] if job else []
+        extra = [vm("job", min_healthy=1.0, bridge="br0")] if job else []
         return state(*vms, *extra, groups=group)
 
     return [
@@ -49,9 +52,7 @@ def scenario() -> list[DesiredState]:
 async def run(points: Iterable[Point]) -> World:
     """The scenario with a death at each of these points. Raises Broken or AssertionError."""
     deaths = dict(points)
-    world = World(
-        Policy("/state", prune=True, max_delete=1, memory_reserve_mib=0, disk_reserve_mib=0)
-    )
+    world = World(POLICY)
     world.faults.chooser = lambda n, _call: deaths.get(n)
     bad = {
         f"/state/layers/{vm(n, c).layers[0].key}/image"

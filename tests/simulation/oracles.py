@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from reconciler.model.names import GenerationNumber, GroupName, VMName
+from reconciler.model.observed import Link
 from reconciler.model.plan import StopGuest, Wait
 from reconciler.model.record import Generation, VMRecord
 from tests.world import World
@@ -28,6 +29,7 @@ class Oracles:
         """How often a generation of this number, of an earlier VM, had written before its first start."""
         self._numbers: dict[VMName, int] = {}
         world.on_pass = self.decided
+        self._theirs = world.taps.links["t0-theirs"] = Link("tap")
 
     def decided(self) -> None:
         """Laws 2 and 3, at the moment of the decision: before the first stop begins. Raises Broken."""
@@ -97,7 +99,8 @@ class Oracles:
         operation = passed.observed.busy.get(name) if passed is not None else None
         if operation is None or len(self.world.hypervisor.all_living(name)) > 1:
             return False
-        return operation.kind not in ("start-beside", "open-ports", "hand-over", "create")
+        apart = ("start-beside", "open-ports", "hand-over", "create", "plug-taps", "drop-taps")
+        return operation.kind not in apart
 
     def _handed_over_first(self, action: StopGuest) -> None:
         """A guest is not stopped for its candidate while the ports still lead to it."""
@@ -200,6 +203,21 @@ class Oracles:
             del self._numbers[gone]
             self._untouched = {k: n for k, n in self._untouched.items() if k[0] != gone}
 
+    def _taps(self) -> None:
+        """Guests have their taps, in their bridges; nobody else has one, and strangers keep theirs."""
+        taps, living = self.world.taps, self.world.hypervisor.guests.values()
+        wanted = {
+            tap.name: Link("tap", guest.machine.vm, tap.bridge)
+            for guest in living
+            if guest.process.alive
+            for tap in guest.machine.taps
+        }
+        found = {name: link for name, link in taps.links.items() if link.owner is not None}
+        if found != wanted:
+            raise Broken(f"law 13: taps are {found}, guests have {wanted}")
+        if taps.links.get("t0-theirs") is not self._theirs:
+            raise Broken("a stranger's interface was touched")
+
     def forgotten_blocks(self, before: dict[VMName, set[str]]) -> None:
         """Law 5 over a restart: what was condemned is still condemned."""
         for name, digests in before.items():
@@ -220,6 +238,7 @@ class Oracles:
             good = vm.last_good if vm else None
             if good is None or good.digest != spec.digest or running.get(name) != good.number:
                 raise Broken(f"law 13: {name} did not arrive: {self.world.why(name)!r}")
+        self._taps()
         open_intents = set(self.world.ledger.intents) - set(self.world.ledger.ends)
         if open_intents:
             raise Broken(f"law 4: intents without an end: {sorted(open_intents)[:3]}")

@@ -32,6 +32,7 @@ KEEPER = "job"
 """It has a volume, and is called so or otherwise: a rename is a commit like any."""
 OTHER_NAMES = ("job", "task", "chore")
 GROUPS = {"web-a": "front", "web-b": "front", "web-c": "front"}
+ON_A_BRIDGE = frozenset(("web-a", KEEPER))
 HANDED_OVER = frozenset(("web-c", "db"))
 BAD_CONTENT = ("bad", "sick", "exits", "panics")
 FAULTS: tuple[Fault, ...] = ("error", "delay", "hang", "crash-before", "crash-after")
@@ -40,7 +41,7 @@ AT_ONCE: tuple[Fault, ...] = ("error", "crash-before", "crash-after")
 
 POLICY = Policy(
     "/state", prune=True, max_delete=2, memory_reserve_mib=0, disk_reserve_mib=0,
-    max_rollbacks_per_hour=1000,
+    max_rollbacks_per_hour=1000, bridges=("br0",),
 )  # fmt: skip
 
 
@@ -91,8 +92,9 @@ class Story:
                         self._shortage,
                         self._lose,
                         self._breathless,
+                        self._bridge,
                     ),
-                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -161,6 +163,7 @@ class Story:
                 moved_from=self.formerly if name == KEEPER else "",
                 handover=name in HANDED_OVER,
                 short_of_memory="restart" if name == "db" else "wait",
+                bridge="br0" if name in ON_A_BRIDGE else "",
             )
             for name, content in self.contents.items()
             if name != without
@@ -244,6 +247,16 @@ class Story:
         if there and not self.world.workers.busy():  # what is being started has them open
             self.world.images.lose(self.random.choice(there))
 
+    async def _bridge(self) -> None:
+        """A bridge is restarted, or gone for a while; what was plugged in hangs loose."""
+        taps = self.world.taps
+        taps.restart_bridge("br0")
+        if self.random.random() < 0.5:
+            bridge = taps.links.pop("br0")
+            for _ in range(self.random.randrange(2, 8)):
+                await self._step()
+            taps.links["br0"] = bridge
+
     async def _breathless(self) -> None:
         """The host is out of breath: for a while most guests fail their checks, all at once."""
         guests = self.world.hypervisor.guests
@@ -268,7 +281,10 @@ class Story:
             with contextlib.suppress(RequestRefused):
                 await self.world.ask(Resume(name))
         await self._survive(self._nothing)
-        for _ in "ab":  # a slow build may still have a death before it, drawn when it began
+        # A slow build may still have a death before it, drawn when it began; and the host's
+        # interfaces may have changed since they were looked at.
+        for pause in (0.0, 10.0):
+            self.world.clock.advance(pause)
             await self._survive(lambda: self.world.settle(3600.0))
         self.oracles.look()
         self.oracles.converged()

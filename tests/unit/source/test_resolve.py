@@ -261,3 +261,75 @@ async def test_all_problems_of_all_files_come_at_once_and_sorted(resolve: Any) -
     }
     found = await problems_of(resolve, files)
     assert [one.split(": ")[0] for one in found] == ["a.yaml:3:18", "a.yaml:12:3", "b.yaml:2:1"]
+
+
+def tapped(*fields: str, bridge: str = "br0") -> str:
+    return f"interfaces: [{{{', '.join(('type: tap', f'bridge: {bridge}', *fields))}}}]"
+
+
+BRIDGED = PolicyConfig(bridges=["br0", "br1"])
+
+
+async def test_what_two_taps_claim_names_both_places(resolve: Any) -> None:
+    spec = tapped("id: web0", "mac: '02:00:00:00:00:01'", "address: 10.20.0.5/24")
+    other = tapped("id: web0", "mac: '02:00:00:00:00:01'", "address: 10.20.0.5/16", bridge="br1")
+    files = {"a.yaml": vm("a", spec=spec), "b.yaml": vm("b", spec=other)}
+    assert await problems_of(resolve, files, BRIDGED) == [
+        "b.yaml:6:45: tap web0 is taken by a (first declared at a.yaml:6:45)",
+        "b.yaml:6:56: MAC 02:00:00:00:00:01 is taken by a (first declared at a.yaml:6:56)",
+        "b.yaml:6:86: address 10.20.0.5 is taken by a (first declared at a.yaml:6:86)",
+    ]
+
+
+async def test_a_tap_and_a_user_network_do_not_share_a_mac(resolve: Any) -> None:
+    user = "interfaces: [{type: user, mac: '02:00:00:00:00:01'}]"
+    files = {
+        "a.yaml": vm("a", spec=user),
+        "b.yaml": vm("b", spec=tapped("mac: '02:00:00:00:00:01'")),
+    }
+    (found,) = await problems_of(resolve, files, BRIDGED)
+    assert "MAC 02:00:00:00:00:01 is taken by a (first declared at a.yaml:6:34)" in found
+
+
+async def test_a_name_that_was_derived_may_be_what_another_vm_claims(resolve: Any) -> None:
+    files = {"a.yaml": vm("a", spec=tapped()), "b.yaml": vm("b", spec=tapped("id: t0-a"))}
+    (found,) = await problems_of(resolve, files, BRIDGED)
+    assert found.startswith("b.yaml:6:45: tap t0-a is taken by a (first declared at a.yaml:6:")
+
+
+async def test_a_repository_cannot_choose_its_bridge(resolve: Any) -> None:
+    files = {"a.yaml": vm("a", spec=tapped(bridge="br9"))}
+    where = "a.yaml:6:36: spec.interfaces[0].bridge: br9 is not allowed by the host's policy"
+    assert await problems_of(resolve, files, BRIDGED) == [f"{where} (policy.bridges: br0, br1)"]
+    (found,) = await problems_of(resolve, files, PolicyConfig())
+    assert found.endswith("(policy.bridges: none)")
+
+
+async def test_taps_are_named_and_asked_where_the_manifest_says(resolve: Any) -> None:
+    long = "a-name-of-more-than-15-characters"
+    mixed = (
+        "interfaces: [{type: tap, bridge: br0, address: 10.20.0.5/24, gateway: 10.20.0.1},"
+        " {type: user, forward: [{host: 8080, guest: 80}]}, {type: tap, bridge: br1}]\n"
+        "health: {checks: [{http: {port: 80}}, {tcp: {port: 8080}}]}"
+    )
+    state = await resolve(
+        {"a.yaml": vm("a", spec=mixed), "b.yaml": vm(long, spec=tapped())}, BRIDGED
+    )
+    spec, other = state.vms["a"], state.vms[long]
+    assert [(t.name, t.interface, t.ip) for t in spec.taps] == [
+        ("t0-a", 0, "10.20.0.5"), ("t2-a", 2, ""),
+    ]  # fmt: skip
+    assert [(c.host, c.port) for c in spec.health.checks] == [
+        ("10.20.0.5", 80),
+        ("127.0.0.1", 8080),
+    ]
+    assert [place for place, _ in spec.user_interfaces] == [1]
+    assert all(int(tap.mac[:2], 16) & 3 == 2 for tap in (*spec.taps, *other.taps))
+    assert len({tap.mac for tap in (*spec.taps, *other.taps)}) == 3
+    assert len(other.taps[0].name) == 15
+    assert spec.digest != other.digest
+
+
+async def test_a_vm_without_taps_keeps_the_digest_that_it_had(resolve: Any) -> None:
+    (spec,) = (await resolve({"a.yaml": vm("a", spec=forwarded(8080))})).vms.values()
+    assert "taps" not in spec.restart_inputs()

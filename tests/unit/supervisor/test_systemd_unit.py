@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.machine import Disk, Forward, Launch, Machine, UserNetwork
+from reconciler.model.machine import Disk, Forward, Launch, Machine, Tap, UserNetwork
 from reconciler.model.names import VMName
 from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor.systemd_bus import traffic
@@ -60,6 +60,19 @@ def test_only_a_guest_on_kvm_reaches_a_device() -> None:
     assert real["DeviceAllow"] == [["/dev/kvm", "rw"]]
     assert real["SupplementaryGroups"] == ["kvm"]
     assert real["DevicePolicy"] == emulated["DevicePolicy"] == "closed"
+
+
+def test_only_a_guest_with_a_tap_may_open_taps_and_it_sees_the_hosts_networks_by_it_alone() -> None:
+    machine, _ = a_machine()
+    tapped = replace(machine, taps=(Tap("t0-web", "br0", "02:00:00:00:00:01", 0),))
+    found, on_kvm = told(tapped), told(replace(tapped, accel="kvm"))
+    assert found["DeviceAllow"] == [["/dev/net/tun", "rw"]]
+    assert on_kvm["DeviceAllow"] == [["/dev/kvm", "rw"], ["/dev/net/tun", "rw"]]
+    assert "PrivateDevices" not in found  # it would hide the device
+    assert found["DevicePolicy"] == "closed"
+    assert not found["PrivateNetwork"]
+    assert found["RestrictAddressFamilies"] == [True, ["AF_UNIX"]]
+    assert found["CapabilityBoundingSet"] == 0
 
 
 def test_a_guest_without_networks_has_no_network() -> None:

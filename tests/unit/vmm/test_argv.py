@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
-from reconciler.model.machine import Disk, Mount
+from reconciler.model.machine import Disk, Mount, Tap
 from reconciler.vmm.qemu.argv import argv, kernel_cmdline
 from tests.unit.vmm.machines import a_full_machine, a_machine
 
@@ -138,3 +138,30 @@ def test_more_devices_than_the_board_has_places_are_refused() -> None:
     layers = tuple(Disk(f"/l/{n}", f"layer{n}", read_only=True) for n in range(23))
     with pytest.raises(DriverError, match="more than 24 devices"):
         argv(replace(a_machine(), layers=layers), QemuConfig())
+
+
+TAP = Tap(
+    "t0-web", "br0", "02:00:00:00:00:01", 0, "10.20.0.5/24", "10.20.0.1", ("9.9.9.9", "1.1.1.1")
+)
+
+
+def test_a_tap_is_opened_by_its_name_and_no_script_is_run() -> None:
+    words = argv(replace(a_machine(), networks=(), taps=(TAP,)), QemuConfig())
+    text = shown(words)
+    assert "\n-netdev tap,id=net0,ifname=t0-web,script=no,downscript=no\n" in text
+    assert "\n-device virtio-net-device,netdev=net0,mac=02:00:00:00:00:01\n" in text
+    line = words[words.index("-append") + 1]
+    nic = "reconciler.nic=02:00:00:00:00:01,10.20.0.5/24,10.20.0.1,9.9.9.9+1.1.1.1"
+    assert nic in line.split()
+    assert "reconciler.net" not in line
+
+
+def test_beside_a_tap_user_networking_is_no_second_way_out() -> None:
+    bare = replace(TAP, address="", gateway="", nameservers=())
+    both = replace(a_machine(), taps=(TAP,))
+    assert "-netdev user,id=net0" in shown(argv(both, QemuConfig()))
+    assert "-netdev tap,id=net1" in shown(argv(both, QemuConfig()))
+    assert "reconciler.nic=52:54:00:00:00:01,10.0.2.15/24,," in kernel_cmdline(both).split()
+    alone = kernel_cmdline(replace(a_machine(), taps=(bare,))).split()
+    assert "reconciler.nic=52:54:00:00:00:01,10.0.2.15/24,10.0.2.2,10.0.2.3" in alone
+    assert "reconciler.nic=02:00:00:00:00:01,,," in alone

@@ -1,0 +1,184 @@
+"""Stories of VMs on a bridge: their taps come and go with their guests, and nobody else's are touched."""
+
+from __future__ import annotations
+
+import pytest
+
+from reconciler.model.observed import Link
+from reconciler.model.request import Suspend
+from reconciler.planning.policy import Policy
+from tests.world import World, state, vm
+
+
+def waits(world: World, name: str) -> dict[str, str]:
+    found = next(v for v in world.status().vms if v.name == name)
+    return {wait.kind: wait.why for wait in found.waits}
+
+
+@pytest.fixture
+async def world() -> World:
+    """One VM on br0, well and committed."""
+    made = World(
+        Policy("/state", prune=True, memory_reserve_mib=0, disk_reserve_mib=0, bridges=("br0",))
+    )
+    await made.push(state(vm("web", bridge="br0")))
+    await made.settle()
+    assert made.taps.links["t0-web"] == Link("tap", made.record("web").name, "br0")
+    return made
+
+
+async def some_passes(world: World, count: int = 30) -> None:
+    for _ in range(count):
+        await world.step()
+        world.clock.advance(1.0)
+
+
+async def test_an_update_and_a_rollback_go_on_with_the_tap(world: World) -> None:
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v2", bridge="br0")))
+    await world.settle()
+    assert world.generation("web", 2).verdict == "condemned"
+    assert world.hypervisor.running() == {"web": 1}
+    assert world.taps.ours() == {"t0-web": "web"}
+
+
+async def test_a_tap_of_another_name_replaces_the_old_one(world: World) -> None:
+    await world.push(state(vm("web", bridge="br0", tap="uplink")))
+    await world.settle()
+    assert world.taps.ours() == {"uplink": "web"}
+
+
+async def test_the_tap_of_a_removed_vm_is_gone(world: World) -> None:
+    await world.push(state(vm("db"), vm("web", bridge="br0")))
+    await world.settle()
+    await world.push(state(vm("db")))
+    await world.settle()
+    assert world.taps.ours() == {}
+    assert world.hypervisor.running().keys() == {"db"}
+
+
+async def test_a_vm_that_leaves_its_bridge_leaves_no_tap(world: World) -> None:
+    await world.push(state(vm("web")))
+    await world.settle()
+    assert world.taps.ours() == {}
+
+
+async def test_a_restarted_bridge_gets_its_taps_back_and_no_guest_is_touched(world: World) -> None:
+    before = world.hypervisor.living("web").process.instance
+    world.taps.restart_bridge("br0")
+    await some_passes(world)
+    assert world.taps.links["t0-web"].bridge == "br0"
+    assert world.hypervisor.living("web").process.instance == before
+    (told,) = world.events("tap-plugged")
+    assert "t0-web had left bridge br0" in told
+
+
+async def test_a_tap_waits_for_its_bridge_to_come_back(world: World) -> None:
+    world.taps.restart_bridge("br0")
+    del world.taps.links["br0"]
+    await some_passes(world)
+    assert "the host has no bridge br0" in waits(world, "web")["network"]
+    assert world.hypervisor.running() == {"web": 1}
+    world.taps.links["br0"] = Link("bridge")
+    await world.settle()
+    assert world.taps.links["t0-web"].bridge == "br0"
+
+
+async def test_without_the_bridge_an_update_stops_nothing(world: World) -> None:
+    await world.push(state(vm("web", "v2", bridge="br1")))
+    world.policy = Policy(
+        "/state", memory_reserve_mib=0, disk_reserve_mib=0, bridges=("br0", "br1")
+    )
+    await world.restart()
+    await some_passes(world)
+    assert world.hypervisor.running() == {"web": 1}
+    assert "no bridge br1: ip link add br1 type bridge" in waits(world, "web")["network"]
+    world.taps.links["br1"] = Link("bridge")
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2}
+    assert world.taps.links["t0-web"].bridge == "br1"
+
+
+async def test_without_tun_an_update_stops_nothing_and_says_why(world: World) -> None:
+    world.taps.hindrance = "/dev/net/tun cannot be used"
+    await world.push(state(vm("web", "v2", bridge="br0")))
+    await some_passes(world)
+    assert world.hypervisor.running() == {"web": 1}
+    assert waits(world, "web")["network"] == "/dev/net/tun cannot be used"
+    world.taps.hindrance = ""
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2}
+
+
+async def test_a_bridge_that_the_config_allows_no_more_starts_nothing(world: World) -> None:
+    world.policy = Policy("/state", memory_reserve_mib=0, disk_reserve_mib=0)
+    await world.restart()
+    world.hypervisor.kill("web")
+    await some_passes(world)
+    assert world.hypervisor.running() == {}
+    assert "br0 is not among policy.bridges" in waits(world, "web")["network"]
+
+
+async def test_a_strangers_interface_is_a_conflict_and_is_left_alone(world: World) -> None:
+    theirs = Link("tap")
+    world.taps.links["uplink"] = theirs
+    await world.push(state(vm("web", "v2", bridge="br0", tap="uplink")))
+    await some_passes(world)
+    assert world.hypervisor.running() == {"web": 1}
+    assert "uplink is there, and not ours" in waits(world, "web")["network"]
+    assert world.taps.links["uplink"] is theirs
+    del world.taps.links["uplink"]
+    await world.settle()
+    assert world.taps.ours() == {"uplink": "web"}
+
+
+async def test_a_tap_that_somebody_took_away_is_told_and_a_restart_makes_it_anew(
+    world: World,
+) -> None:
+    del world.taps.links["t0-web"]
+    await some_passes(world, 8)
+    assert "`reconciler restart web` makes it anew" in waits(world, "web")["network"]
+    world.hypervisor.kill("web")
+    await world.settle()
+    assert world.taps.links["t0-web"].bridge == "br0"
+
+
+async def test_a_tap_that_became_somebody_elses_is_left_as_it_is(world: World) -> None:
+    theirs = world.taps.links["t0-web"] = Link("tap")
+    await some_passes(world, 8)
+    assert "is another's now" in waits(world, "web")["network"]
+    assert world.taps.links["t0-web"] is theirs
+
+
+async def test_leftovers_of_a_daemon_that_died_are_collected(world: World) -> None:
+    gone = world.record("web").name.replace("web", "gone")
+    world.taps.links["t0-gone"] = Link("tap", type(world.record("web").name)(gone), "br0")
+    await world.restart()
+    await world.settle()
+    assert world.taps.ours() == {"t0-web": "web"}
+
+
+async def test_a_lost_ledger_takes_no_tap_from_a_guest(world: World) -> None:
+    world.ledger.__init__(world.faults)  # type: ignore[misc]  # as a ledger that was set aside
+    await world.restart()
+    await some_passes(world)
+    assert world.taps.ours() == {"t0-web": "web"}
+
+
+async def test_a_suspended_vm_keeps_its_taps_as_they_are(world: World) -> None:
+    await world.ask(Suspend("web"))
+    world.taps.restart_bridge("br0")
+    world.hypervisor.kill("web")
+    await some_passes(world)
+    assert world.taps.links["t0-web"].bridge == ""
+
+
+async def test_a_tap_that_cannot_be_plugged_in_is_tried_again_with_pauses(world: World) -> None:
+    world.faults.chooser = lambda _n, call: "error" if call == "plug-tap" else None
+    world.taps.restart_bridge("br0")
+    await some_passes(world, 60)
+    tries = world.faults.calls.count("plug-tap")
+    assert 2 <= tries <= 8
+    world.faults.chooser = lambda _n, _call: None
+    await some_passes(world, 120)
+    assert world.taps.links["t0-web"].bridge == "br0"
