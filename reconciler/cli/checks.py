@@ -75,6 +75,10 @@ def _check_configured(settings: Config) -> list[Finding]:
     found.append(check_images(settings.state))
     if settings.http.token_file:
         found.append(check_token(Path(settings.http.token_file)))
+    if settings.policy.bridges:
+        from reconciler.cli.bridgechecks import check_bridges  # noqa: PLC0415 - few hosts have some
+
+        found += check_bridges(settings.policy.bridges, kept=kept)
     if kept:
         from reconciler.cli.servicechecks import check_service  # noqa: PLC0415 - loads dbus-fast
 
