@@ -1,4 +1,4 @@
-"""The engine: wakes passes, looks at the source, and answers what people ask.
+"""The engine: wakes passes, has the source looked at, and answers what people ask.
 
 a push, a guest that died, a deadline, a request
 |  wake: one slot, no instruction in it
@@ -11,37 +11,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from reconciler.engine.execute import end_interrupted
+from reconciler.engine.looking import Looking
 from reconciler.engine.operator import ReconcileReport
 from reconciler.engine.ports import Ports
 from reconciler.engine.reconcile import Reconciler
 from reconciler.engine.workers import Workers
 from reconciler.errors import (
-    LedgerError,
-    ManifestErrors,
     ReconcilerError,
     RequestRefused,
-    RevisionRefused,
-    SourceError,
 )
-from reconciler.model.change import Change
 from reconciler.model.commit import Commit
-from reconciler.model.desired import DesiredState
 from reconciler.model.machine import guest_folder
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
-from reconciler.model.record import Event, SourceRecord, VMRecord
+from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import AcceptRewrite, Request
 from reconciler.model.status import FleetStatus, ProbeStatus
-from reconciler.now import Now
-from reconciler.planning import reach
 from reconciler.planning.answers import signed
 from reconciler.planning.changes import differences
-from reconciler.planning.lineage import lineage
 from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy
 from reconciler.planning.requests import answer, find_vm
@@ -65,18 +57,14 @@ class Engine:
         self._ports = ports
         self._policy = policy
         self._awake = asyncio.Event()
-        self._look = asyncio.Event()
         self._news = asyncio.Condition()
         self._sequence = 0
         self._lock = asyncio.Lock()
         self._workers = Workers(ports.clock, self.wake)
         self._reconciler = Reconciler(ports, policy, self._workers)
-        self._failures = 0
-        self._failing_since: float | None = None
-        """Since when all looks at the source failed, by the boot clock."""
-        self._fetching = asyncio.Lock()
-        self._pending: DesiredState | None = None
-        """A fetched state that could not be made durable yet."""
+        self._looking = Looking(
+            ports, self._reconciler, self._lock, self.wake, self._first_pass, self._tick
+        )
         self._promised: dict[str, float] = {}
         """By when each part must tick again, or counts as hung."""
         self._known: Known = {}
@@ -96,7 +84,7 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._passes())
-                group.create_task(self._fetches())
+                group.create_task(self._looking.run())
         finally:
             unsubscribe()
             await self._workers.close()
@@ -107,7 +95,7 @@ class Engine:
 
     def look(self) -> None:
         """The source may have changed: look at it now."""
-        self._look.set()
+        self._looking.look()
 
     async def _load_last(self) -> None:
         """The last valid revision, from the mirror: the source may be away (law 7)."""
@@ -141,100 +129,9 @@ class Engine:
                 async with asyncio.timeout(sleep):
                     await self._awake.wait()
 
-    async def _fetches(self) -> None:
-        while True:
-            self._look.clear()
-            try:
-                await self._fetch()
-            except (SourceError, ManifestErrors, LedgerError):
-                pass  # it was counted, logged and shown where it happened
-            except Exception:
-                log.exception("looking at the source failed in an unforeseen way")
-                self._failures += 1
-                self._ports.meter.panicked()
-            delay = self._ports.source.next_delay(self._failures)
-            self._tick("source", delay)
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(delay):
-                    await self._look.wait()
-
-    async def _fetch(self) -> None:
-        """Look at the source once. Raises SourceError, ManifestErrors or LedgerError."""
-        async with self._fetching:
-            if self._ports.ledger.record().source.revision is None:
-                await self._first_pass()  # a lost ledger learns from what runs what was followed
-            await self._accept_pending()
-            await self._fetch_alone()
-
     async def _first_pass(self) -> None:
         async with self._news:
             await self._news.wait_for(self.ready)
-
-    async def _accept_pending(self) -> None:
-        if self._pending is not None:
-            async with self._lock:
-                await self._reconciler.accept(self._pending)
-            self._pending = None
-            self.wake()
-
-    async def _fetch_alone(self) -> None:
-        ports = self._ports
-        began = ports.clock.now().boot
-        result, reason = "error", ""
-        try:
-            fetched = await ports.source.fetch(lineage(ports.ledger.record()))
-            await self._answered()
-            result = "updated" if fetched.changed else "unchanged"
-            desired = self._reconciler.desired
-            if fetched.state is not None:
-                self._pending = fetched.state
-                await self._accept_pending()
-            elif desired is not None and fetched.revision == desired.revision:
-                await self._take_back_rejection(desired)
-        except (ManifestErrors, RevisionRefused) as error:
-            reason = error.kind
-            await self._answered()
-            async with self._lock:
-                problems = tuple(str(problem) for problem in error.problems)
-                await self._reconciler.reject(error.revision, problems, error.kind)
-            raise
-        except SourceError as error:
-            reason = error.kind
-            await self._unanswered(error)
-            raise
-        finally:
-            seconds = ports.clock.now().boot - began
-            ports.meter.fetch_ended(ports.source.status().name, result, seconds, reason)
-
-    async def _answered(self) -> None:
-        self._failures, self._failing_since = 0, None
-        await self._tell(reach.answered)
-
-    async def _unanswered(self, error: SourceError) -> None:
-        self._failures += 1
-        log.warning(
-            "the source cannot be read",
-            extra={"fields": {"reason": error.kind, "error": str(error), "hint": error.hint}},
-        )
-        since = self._failing_since = self._failing_since or self._ports.clock.now().boot
-        await self._tell(
-            lambda source, now: reach.failed(source, since, error.kind, str(error), now)
-        )
-
-    async def _tell(self, decide: Callable[[SourceRecord, Now], list[Change]]) -> None:
-        """Write what is worth telling of a look, if anything; if it cannot be, the next look does."""
-        async with self._lock:
-            source = self._ports.ledger.record().source
-            changes = decide(source, self._ports.clock.now())
-            if changes:
-                with contextlib.suppress(LedgerError):  # no reason to lose what was fetched
-                    await self._ports.ledger.write(changes)
-
-    async def _take_back_rejection(self, desired: DesiredState) -> None:
-        """A bad commit was taken back, and the source names what is desired anyway."""
-        if self._ports.ledger.record().source.rejection is not None:
-            self._pending = desired
-            await self._accept_pending()
 
     def _tick(self, component: str, sleep: float) -> None:
         now = self._ports.clock.now()
@@ -296,7 +193,7 @@ class Engine:
         return answered.words
 
     async def reconcile(self, *, wait: bool, timeout: float) -> ReconcileReport:
-        await self._fetch()
+        await self._looking.fetch()
         if wait:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
