@@ -19,7 +19,7 @@ from types import FrameType
 
 FAST = "not integration and not bench"
 GUESTS = "integration"
-FLEET = "tests/integration"
+FLEET, NO_FLEET = "integration and fleet", "integration and not fleet"
 NOTHING_CHOSEN = 5
 """pytest's exit code."""
 REPORT = re.compile(r"^=+ (?!test session starts)")
@@ -35,10 +35,10 @@ class Run:
 
 
 ROWS = (
-    (Run("fleet", ("-m", GUESTS, FLEET)),),
-    (Run("fast", ("-m", FAST)), Run("hosts", ("-m", GUESTS, f"--ignore={FLEET}"))),
+    (Run("fleet", ("-m", FLEET)),),
+    (Run("fast", ("-m", FAST)), Run("alone", ("-m", NO_FLEET))),
 )
-"""Every test is in exactly one run: fast or not, in the fleet's folder or not."""
+"""Every test is in exactly one run: fast or not, on the fleet or not."""
 
 
 CHILDREN: set[subprocess.Popen[str]] = set()

@@ -15,6 +15,14 @@ RESULTS = Path(__file__).resolve().parents[2] / "results"
 FAILED = pytest.StashKey[bool]()
 
 
+@pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """`-m fleet`: those that share it, and so run in one row."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "fleet" in item.fixturenames:
+            item.add_marker("fleet")
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,

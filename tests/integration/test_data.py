@@ -65,7 +65,7 @@ def test_no_acknowledged_record_is_lost_on_the_way_of_a_bad_update(
 
     serving = fleet.fleet().vms[DATABASE].running
     health = fleet.repository.read(HEALTH_FILE)
-    fleet.edit(DATABASE, lambda spec: spec["health"].update(startupDeadline="30s"))
+    fleet.edit(DATABASE, lambda spec: spec["health"].update(startupDeadline="20s"))
     fleet.repository.write(
         "db/etc/rc.local",
         fleet.repository.read("db/etc/rc.local").replace(
