@@ -43,5 +43,4 @@ def test_a_way_back_that_vanished_is_there_again_before_anything_stops(fleet: Ha
     assert tried == WEB[0]
     assert set(other_pids(before, after)) == {tried}
     assert fleet.ask(tried) == served
-    assert fleet.daemon.cli("reconcile").returncode == 0  # an idle daemon looks by itself: above
     wait_until(lambda: all(image.exists() for image in taken), NOTICED, "the others are back too")
