@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,16 @@ def listing(image: Path) -> str:
     return shown.stdout
 
 
-def children_of(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+def children() -> list[int]:
+    text = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
     return [int(child) for child in text.split()]
+
+
+@pytest.fixture(autouse=True)
+def builders() -> Callable[[], list[int]]:
+    """Children of this very test: one of a test before may only be ending now."""
+    before = set(children())
+    return lambda: [child for child in children() if child not in before]
 
 
 def alive(pid: int) -> bool:
@@ -175,15 +183,15 @@ async def test_a_missing_object_may_be_there_the_next_time(
 
 
 async def test_a_builder_stands_ready_and_a_new_one_takes_its_place(
-    store: ImageStore, repository: Repository
+    store: ImageStore, repository: Repository, builders: Callable[[], list[int]]
 ) -> None:
-    (first,) = children_of(os.getpid())
+    (first,) = builders()
     await store.build_layer(layer(repository.tree({"a": "1"})), repository.path)
-    await eventually(lambda: children_of(os.getpid()) not in ([], [first]))
+    await eventually(lambda: builders() not in ([], [first]))
 
 
 async def test_a_builder_past_its_deadline_is_killed(
-    tmp_path: Path, repository: Repository
+    tmp_path: Path, repository: Repository, builders: Callable[[], list[int]]
 ) -> None:
     builder = TreeBuilder(seconds=0.001)
     store = ImageStore(tmp_path / "state", SystemClock(), tree_builder=builder)
@@ -191,18 +199,18 @@ async def test_a_builder_past_its_deadline_is_killed(
     with pytest.raises(BuildUnavailable, match="not done after"):
         await store.build_layer(layer(repository.tree({"a": "1"})), repository.path)
     await store.close()
-    assert children_of(os.getpid()) == []
+    assert builders() == []
 
 
 async def test_a_cancelled_build_leaves_neither_child_nor_folder(
-    store: ImageStore, repository: Repository, tmp_path: Path
+    store: ImageStore, repository: Repository, tmp_path: Path, builders: Callable[[], list[int]]
 ) -> None:
     tree = repository.tree({"a": "1"})
     for _ in range(4):
         tree = repository.raw_tree(*((TREE, b"%d" % n, tree) for n in range(17)))
     build = asyncio.create_task(store.build_layer(layer(tree), repository.path))
     await eventually(lambda: list(tmp_path.glob("state/layers/.new-*/content/0/1")))
-    (builder,) = children_of(os.getpid())
+    (builder,) = builders()
     build.cancel()
     with pytest.raises(asyncio.CancelledError):
         await build
@@ -211,10 +219,12 @@ async def test_a_cancelled_build_leaves_neither_child_nor_folder(
     assert list((tmp_path / "state/layers").iterdir()) == []
 
 
-async def test_the_builder_ends_with_a_daemon_that_is_gone() -> None:
+async def test_the_builder_ends_with_a_daemon_that_is_gone(
+    builders: Callable[[], list[int]],
+) -> None:
     builder = TreeBuilder()
     await builder.ready()
-    (pid,) = children_of(os.getpid())
+    (pid,) = builders()
     child = builder._spare
     assert child is not None
     ended = await child.finish(10)
