@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+import shutil
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from demo.daemon import free_port
+from tests.systemd.container import Container
 from tests.systemd.host import ROOT, Host
 from tests.systemd.test_life import repacked
 from tests.wait import wait_until
@@ -158,15 +161,40 @@ def again(operator: Operator, starts: int) -> None:
     wait_until(look, FOLLOWING, f"{starts} starts", every=0.2)
 
 
-def test_move_to_another_host(operator: Operator) -> None:
-    """Which is this one, with nothing left on it but the backup."""
+@pytest.fixture
+def another(operator: Operator, debian: Path) -> Iterator[Operator]:
+    """A machine of its own, with nothing on it; of the first one it knows the git server's name."""
+    container = Container(debian)
+    try:
+        container.mount()
+        container.boot()
+        another = Operator(Host(container, operator.host.repository))
+        another.port = operator.port
+        with another.root("etc/hosts").open("a") as hosts:
+            hosts.write(f"{SSH_ADDRESS} {SERVER}\n")
+        yield another
+    finally:
+        container.close()
+
+
+def test_move_to_another_host(operator: Operator, another: Operator) -> None:
     before = operator.starts()
-    operator.clean()
-    operator.host.container.run("rm", "-rf", "/etc/reconciler")
-    operator.follow("Install")
-    operator.follow("Restore")
-    again(operator, before)
-    assert operator.ask("") == "from elsewhere"
+    old = operator.host
+    old.apt("purge", "reconciler")
+    old.systemctl("stop", "microvms.slice")
+    assert operator.root("var/lib/reconciler/ledger.db").exists(), "nobody agreed to more"
+    for name in ("srv/backup.tar", *(f"root/{deb.name}" for deb in packages(operator))):
+        shutil.copy(operator.root(name), another.root(name))
+    another.follow("Install")
+    another.follow("Restore")
+    again(another, before)
+    assert another.ask("") == "from elsewhere"
+    left = old.systemctl("list-units", "--plain", "--no-legend", "microvm-*.service").stdout
+    assert left == ""
+
+
+def packages(operator: Operator) -> list[Path]:
+    return list(operator.root("root").glob("reconciler_*.deb"))
 
 
 def test_no_shell_of_these_chapters_is_left_out() -> None:

@@ -109,7 +109,8 @@ async def test_a_form_without_the_word_of_its_session_is_refused(
 ) -> None:
     word = await acting.sign_in()
     assert await acting.post("/act", op="retry", vm="web") == 403
-    assert await acting.post("/act", op="retry", vm="web", csrf=word[:-1] + "x") == 403
+    nearly = word[:-1] + ("y" if word.endswith("x") else "x")
+    assert await acting.post("/act", op="retry", vm="web", csrf=nearly) == 403
     assert await acting.post("/logout", csrf="") == 403
     assert operator.requests == []
     assert await acting.post("/act", op="retry", vm="web", csrf=word) == 303
