@@ -64,6 +64,11 @@ class PolicyConfig(Section):
     hypervisors: list[Literal["qemu"]] = ["qemu"]
     host_paths: list[str] = []
     """Prefixes under which a manifest may name kernels and initrds of the host."""
+    runners: bool = False
+    """Whether a manifest may name a runner that Nix makes: its build and its scripts are code of the
+    repository that runs on this host."""
+    flakes: list[str] = []
+    """Patterns of flakes outside of the repository that a runner may come from: github:acme/*."""
     max_memory_mib: int = Field(default=65_536, ge=1)
     """The most memory of one VM."""
     max_vcpu: int = Field(default=64, ge=1)

@@ -44,9 +44,11 @@ from reconciler.supervisor.keeper import Keeper
 from reconciler.supervisor.local import LocalSupervisor
 from reconciler.supervisor.systemd import SystemdSupervisor
 from reconciler.supervisor.systemd_files import group_id
+from reconciler.vmm.drivers import Drivers
 from reconciler.vmm.generations import GenerationFolders
 from reconciler.vmm.host import LocalHost
 from reconciler.vmm.links import Owner
+from reconciler.vmm.nixrunner import NixRunnerDriver
 from reconciler.vmm.qemu.driver import QemuDriver
 from reconciler.vmm.qemu.figures import guest_figures
 from reconciler.vmm.snapshots import VolumeCopies
@@ -176,7 +178,7 @@ async def _ports(
     return Ports(
         source=source,
         images=images,
-        driver=QemuDriver(config.qemu),
+        driver=Drivers(QemuDriver(config.qemu), NixRunnerDriver(supervisor.press)),
         supervisor=supervisor,
         prober=prober,
         generations=GenerationFolders(config.state / "vms"),

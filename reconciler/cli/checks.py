@@ -73,6 +73,10 @@ def _check_configured(settings: Config) -> list[Finding]:
     found = [check_owner(settings.state) if kept else check_state_dir(settings.state)]
     found.append(check_space(settings.state, settings.policy.disk_reserve_mib))
     found.append(check_images(settings.state))
+    if settings.policy.runners:
+        from reconciler.cli.nixcheck import check_nix  # noqa: PLC0415 - most hosts do without
+
+        found.append(check_nix())
     if settings.http.token_file:
         found.append(check_token(Path(settings.http.token_file)))
     if settings.policy.bridges:

@@ -114,7 +114,8 @@ class Executor:
                 work = ports.images.build_layer(spec, ports.source.repository)
                 workers.build("build-layer", spec.key, intent, work)
             case BuildKernel(kernel):
-                workers.build("build-kernel", kernel.key, intent, ports.images.build_kernel(kernel))
+                work = ports.images.build_kernel(kernel, ports.source.repository)
+                workers.build("build-kernel", kernel.key, intent, work)
             case CancelBuild(key):
                 workers.cancel(key, intent)
             case Collect(pinned):

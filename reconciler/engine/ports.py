@@ -89,7 +89,9 @@ class Images(Protocol):
         """Layers that are built, synced and verified."""
         ...
 
-    def kernels(self) -> frozenset[KernelKey]: ...
+    def kernels(self) -> frozenset[KernelKey]:
+        """Kernel bundles, and runners that are booted in place of one."""
+        ...
 
     async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
         """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable.
@@ -98,7 +100,7 @@ class Images(Protocol):
         """
         ...
 
-    async def build_kernel(self, spec: KernelSpec) -> BuiltImage: ...
+    async def build_kernel(self, spec: KernelSpec, repository: Path) -> BuiltImage: ...
 
     async def look(self, keys: frozenset[str] | None = None) -> frozenset[str]:
         """Look whether these images, or all, are still there; returns those newly found missing.

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.children import Child, Ended
-from reconciler.image.treebuild import BAD_INPUT, Limits
+from reconciler.image.treebuild import BAD_INPUT, FOLDER, Limits
 from reconciler.model.image import StoreFormat, TreeSource
 
 BUILD_SECONDS = 180.0
@@ -47,13 +47,22 @@ class TreeBuilder:
         self, source: TreeSource, store_format: StoreFormat, repository: Path, workspace: Path
     ) -> None:
         """Make `workspace/image`. Raises BuildFailed or BuildUnavailable; cancelling kills the child."""
-        image = workspace / "image"
+        await self._ask(source, store_format, repository, workspace)
+
+    async def stage(self, source: TreeSource, repository: Path, workspace: Path) -> Path:
+        """Write the tree into a folder of the workspace, the same to the last mtime each time; returns it."""
+        await self._ask(source, FOLDER, repository, workspace)
+        return workspace / "content"
+
+    async def _ask(
+        self, source: TreeSource, wanted: str, repository: Path, workspace: Path
+    ) -> None:
         request = {
             "repository": str(repository),
             "tree": source.tree,
-            "format": store_format,
+            "format": wanted,
             "folder": str(workspace / "content"),
-            "image": str(image),
+            "image": str(workspace / "image"),
             "limits": asdict(self._limits),
         }
         child, self._spare = self._spare, None

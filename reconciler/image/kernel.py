@@ -15,14 +15,14 @@ from reconciler.image.debian import Debian, Package
 from reconciler.image.initrd import initrd
 from reconciler.image.modules import ModuleTree, read_recipe
 from reconciler.image.vmlinux import unpack_kernel
-from reconciler.model.image import DebianKernel, KernelSource, PathKernel
+from reconciler.model.image import DebianKernel, PathKernel
 
 KERNEL, INITRD = "vmlinuz", "initrd"
 """The files of a bundle. `vmlinuz` holds the unpacked kernel where the host can unpack it."""
 MOST_FILE_BYTES = 1 << 30
 
 
-async def build_bundle(source: KernelSource, debian: Debian, workspace: Path) -> None:
+async def build_bundle(source: DebianKernel | PathKernel, debian: Debian, workspace: Path) -> None:
     """Make `workspace/vmlinuz` and `workspace/initrd`. Raises BuildFailed or BuildUnavailable."""
     match source:
         case DebianKernel():

@@ -57,7 +57,7 @@ def forget(root: Path, pinned: frozenset[str]) -> None:
 
 def differing(state_dir: Path) -> Iterator[Made]:
     """Images of a state directory whose builds did not repeat themselves."""
-    for folder in ("layers", "kernels"):
+    for folder in ("layers", "kernels", "runners"):
         for path in sorted((state_dir / folder).glob(f"*{SUFFIX}")):
             made = _read(path)
             if made is not None and made.differed:

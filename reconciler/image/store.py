@@ -8,6 +8,7 @@ import functools
 import logging
 import shutil
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,9 +19,17 @@ from reconciler.image.busybox import build_base
 from reconciler.image.debian import Debian
 from reconciler.image.kernel import INITRD, KERNEL, build_bundle
 from reconciler.image.mkfs import has_magic
+from reconciler.image.nix import NixRunners
 from reconciler.image.sharing import SharedBuilds
 from reconciler.image.shelf import Shelf
-from reconciler.model.image import BuiltImage, BusyboxSource, KernelSpec, LayerSpec, TreeSource
+from reconciler.model.image import (
+    BuiltImage,
+    BusyboxSource,
+    KernelSpec,
+    LayerSpec,
+    NixRunner,
+    TreeSource,
+)
 from reconciler.model.names import KernelKey, LayerKey
 
 log = logging.getLogger(__name__)
@@ -37,7 +46,9 @@ Make = Callable[[Path], Awaitable[None]]
 
 
 class ImageStore:
-    """What is built under `state_dir`: `layers/KEY/image`, `kernels/KEY/{vmlinuz,initrd}`.
+    """What is built under `state_dir`: `layers/KEY/image`, `kernels/KEY/{vmlinuz,initrd}`, `runners/KEY`.
+
+    A runner of Nix is to everybody else a kernel bundle: that which is booted.
 
     `open` comes first and `close` last. Questions are answered from memory; disks are read in threads.
     """
@@ -59,8 +70,10 @@ class ImageStore:
         self._debian = debian or Debian()
         self._layer_shelf = Shelf(state_dir / "layers", (IMAGE,))
         self._kernel_shelf = Shelf(state_dir / "kernels", (KERNEL, INITRD))
+        self._nix = NixRunners(state_dir / "runners")
         self._layers: dict[str, BuiltImage] = {}
         self._kernels: dict[str, BuiltImage] = {}
+        self._runners: dict[str, BuiltImage] = {}
         self._suspects: set[str] = set()
         """Images that were found gone or changed: what is left of them is verified before it is used."""
         self._builds = SharedBuilds(builds_at_once)
@@ -70,6 +83,7 @@ class ImageStore:
         try:
             self._layers = await asyncio.to_thread(self._layer_shelf.scan)
             self._kernels = await asyncio.to_thread(self._kernel_shelf.scan)
+            self._runners = await asyncio.to_thread(self._nix.scan)
         except OSError as error:
             raise ImageError(
                 f"{self._state_dir}: {error.strerror}", hint="check owner, mode and disk"
@@ -85,7 +99,7 @@ class ImageStore:
         return frozenset(map(LayerKey, self._layers))
 
     def kernels(self) -> frozenset[KernelKey]:
-        return frozenset(map(KernelKey, self._kernels))
+        return frozenset(map(KernelKey, (*self._kernels, *self._runners)))
 
     def layer_path(self, key: LayerKey) -> Path:
         return self._layer_shelf.path(key, IMAGE)
@@ -106,12 +120,32 @@ class ImageStore:
 
         return await self._build(spec.key, spec.title, self._layer_shelf, self._layers, make)
 
-    async def build_kernel(self, spec: KernelSpec) -> BuiltImage:
-        """Make a kernel bundle, or verify that it is there. Raises BuildFailed or BuildUnavailable."""
+    async def build_kernel(self, spec: KernelSpec, repository: Path) -> BuiltImage:
+        """Make a kernel bundle or runner, or verify that it is there.
+
+        Raises BuildFailed or BuildUnavailable.
+        """
+        if isinstance(spec.source, NixRunner):
+            return await self._builds.run(
+                spec.key, functools.partial(self._build_runner, spec, spec.source, repository)
+            )
         make = functools.partial(build_bundle, spec.source, self._debian)
-        return await self._build(
-            spec.key, f"kernel {spec.name}", self._kernel_shelf, self._kernels, make
-        )
+        return await self._build(spec.key, spec.title, self._kernel_shelf, self._kernels, make)
+
+    async def _build_runner(
+        self, spec: KernelSpec, source: NixRunner, repository: Path
+    ) -> BuiltImage:
+        begin = self._clock.now().boot
+        self._check_space()
+        try:
+            built = await self._nix.build(
+                spec.key, spec.title, source, self._tree_builder, repository
+            )
+        except OSError as error:
+            raise _no_disk(spec.title, error) from error
+        built = replace(built, seconds=self._clock.now().boot - begin)
+        self._runners[spec.key] = built
+        return built
 
     async def look(self, keys: frozenset[str] | None = None) -> frozenset[str]:
         """Look whether these images, or all, are still there as they were made; returns the others.
@@ -134,8 +168,12 @@ class ImageStore:
                     )
         return frozenset(missing)
 
-    def _shelves(self) -> tuple[tuple[Shelf, dict[str, BuiltImage]], ...]:
-        return (self._layer_shelf, self._layers), (self._kernel_shelf, self._kernels)
+    def _shelves(self) -> tuple[tuple[Shelf | NixRunners, dict[str, BuiltImage]], ...]:
+        return (
+            (self._layer_shelf, self._layers),
+            (self._kernel_shelf, self._kernels),
+            (self._nix, self._runners),
+        )
 
     async def collect(self, pinned: frozenset[str]) -> int:
         """Remove what no pin names and nobody builds; returns the bytes freed. Raises ImageError."""
@@ -166,11 +204,7 @@ class ImageStore:
                 self._check_space()
                 built = await self._make(key, title, shelf, make)
             except OSError as error:
-                raise BuildUnavailable(
-                    f"{title}: {error.strerror or error}",
-                    kind="disk-full" if error.errno in FULL else "disk",
-                    hint="see `df` and the journal",
-                ) from error
+                raise _no_disk(title, error) from error
             present[key] = built
             return built
 
@@ -201,6 +235,14 @@ class ImageStore:
                 kind="disk-full",
                 hint="free some space, or lower policy.disk_reserve_mib",
             )
+
+
+def _no_disk(title: str, error: OSError) -> BuildUnavailable:
+    return BuildUnavailable(
+        f"{title}: {error.strerror or error}",
+        kind="disk-full" if error.errno in FULL else "disk",
+        hint="see `df` and the journal",
+    )
 
 
 def _check_magic(spec: LayerSpec, image: Path) -> None:

@@ -80,12 +80,23 @@ class PathKernel:
     initrd_sha256: str
 
 
-KernelSource = DebianKernel | PathKernel
+@dataclass(frozen=True, slots=True)
+class NixRunner:
+    """No kernel: a whole runner that Nix makes of a flake, and that is booted instead of one."""
+
+    flake: str
+    """A locked reference; or a folder of the repository as the manifest names it, for people."""
+    attribute: str
+    tree: str = ""
+    """The id of that folder's git tree."""
+
+
+KernelSource = DebianKernel | PathKernel | NixRunner
 
 
 @dataclass(frozen=True, slots=True)
 class KernelSpec:
-    """A bootable pair of kernel and initrd, before or after it was made."""
+    """What is booted, before or after it was made: kernel and initrd, or a runner of Nix."""
 
     key: KernelKey
     name: str
@@ -103,9 +114,17 @@ class KernelSpec:
                     "kernel": source.kernel_sha256,
                     "initrd": source.initrd_sha256,
                 }
+            case NixRunner():
+                asked = {"tree": source.tree} if source.tree else {"flake": source.flake}
+                inputs = {"kind": "nix", **asked, "attribute": source.attribute}
             case _:
                 assert_never(source)
         return KernelSpec(KernelKey(digest_of(inputs)), name, source)
+
+    @property
+    def title(self) -> str:
+        """What people call it: `kernel debian`, `runner ./web#default`."""
+        return f"{'runner' if isinstance(self.source, NixRunner) else 'kernel'} {self.name}"
 
 
 @dataclass(frozen=True, slots=True)

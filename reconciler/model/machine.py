@@ -104,6 +104,8 @@ class Machine:
     """Seconds that the guest has after its power button was pressed."""
     slot: Slot = 1
     taps: tuple[Tap, ...] = ()
+    runner: str = ""
+    """A link to a runner that Nix made; it has its own kernel, disks and network, and none are said here."""
 
     def unreachable(self) -> Machine:
         """The same without forwards: what a guest that is not to serve yet is started as."""
@@ -131,6 +133,8 @@ class Launch:
     env: tuple[tuple[str, str], ...] = ()
     power_button: tuple[str, ...] = ()
     """A command that asks the guest to end, and waits for it; run in `cwd`, without the daemon."""
+    prints_console: bool = False
+    """What the guest says comes from the VMM's standard output, and not from a file that it opens."""
 
 
 def guest_folder(home: str, slot: Slot) -> str:

@@ -30,6 +30,7 @@ from reconciler.model.fields import (
 from reconciler.model.groups import Group
 from reconciler.model.interfaces import Interface
 from reconciler.model.quantity import Duration, DurationOrNone, Size
+from reconciler.model.runners import Runner, beside_faults
 
 API_VERSION = "reconciler/v1"
 MOVABLE = frozenset({"user"})
@@ -223,7 +224,12 @@ class Spec(Face):
     vcpu: int = Field(default=1, ge=1, le=255, description="Virtual CPUs.")
     memory: Size = Field(default=256, description="The guest's memory.")
     kernel: Kernel = Field(default="debian", description="A kernel bundle by name, or files.")
-    store: Store = Field(description="The read-only disks that the guest's root is stacked from.")
+    store: Store | None = Field(
+        default=None, description="The read-only disks that the guest's root is stacked from."
+    )
+    runner: Runner | None = Field(
+        default=None, description="In place of kernel, store, volumes and interfaces."
+    )
     volumes: list[Volume] = Field(
         default=[], max_length=16, description="Writable disks that outlive every generation."
     )
@@ -238,11 +244,29 @@ class Spec(Face):
         return self
 
     def _faults(self) -> Iterator[Fault]:
+        if self.store is None and self.runner is None:
+            yield Fault(("store",), "is missing", "write `store`, or `runner` for one made by Nix")
+        yield from self._runner_faults()
         yield from self._volume_faults()
         yield from self._port_faults()
         yield from self._gateway_faults()
         yield from repeated(("update", "after"), self.update.after)
         yield from self._handover_faults()
+
+    def _runner_faults(self) -> Iterator[Fault]:
+        if self.runner is None:
+            return
+        yield from beside_faults(self.model_fields_set)
+        if self.update.strategy == "handover":
+            yield Fault(
+                ("update", "strategy"), "the traffic of a runner cannot be handed over",
+                "write `strategy: restart`",
+            )  # fmt: skip
+        if self.update.snapshot_volumes:
+            yield Fault(
+                ("update", "snapshotVolumes"), "which volumes a runner has is not known",
+                "remove it, and take snapshots by other means",
+            )  # fmt: skip
 
     def _handover_faults(self) -> Iterator[Fault]:
         if self.update.strategy != "handover":
@@ -282,8 +306,9 @@ class Spec(Face):
         if any(i.address for i in self.interfaces):
             return  # what is no forwarded port is one of the guest's own
         known = {f.host for i in self.interfaces for f in i.forward if f.protocol == "tcp"}
+        known |= set(self.runner.ports if self.runner else ())
         listed = ", ".join(map(str, sorted(known)[:8])) or "none"
-        hint = f"name a host port of its interfaces: {listed}"
+        hint = f"name a host port of its {'runner' if self.runner else 'interfaces'}: {listed}"
         if any(i.type == "tap" for i in self.interfaces):
             hint = "give its tap the `address` at which it is to be asked"
         for index, check in enumerate(self.health.checks):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.image import LayerSpec
+from reconciler.model.image import LayerSpec, NixRunner
 from reconciler.model.machine import Tap, UserNetwork
 from reconciler.model.plan import Effect, FieldChange
 
@@ -34,7 +34,7 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
     yield from _changed("spec.memory", _mib(old.memory_mib), _mib(new.memory_mib), "restart")
     if old.kernel.key != new.kernel.key:
         yield FieldChange(
-            "spec.kernel", f"{old.kernel.name} {old.kernel.key[:8]}",
+            _booted(old, new), f"{old.kernel.name} {old.kernel.key[:8]}",
             f"{new.kernel.name} {new.kernel.key[:8]}", "rebuild",
         )  # fmt: skip
     yield from _layers(old.layers, new.layers)
@@ -48,6 +48,11 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
     yield from _fields("spec.health", old.health, new.health)
     yield from _fields("spec.update", old.update, new.update)
     yield from _fields("spec.rollback", old.rollback, new.rollback)
+
+
+def _booted(old: VMSpec, new: VMSpec) -> str:
+    made = any(isinstance(spec.kernel.source, NixRunner) for spec in (old, new))
+    return "spec.runner" if made else "spec.kernel"
 
 
 def _changed(path: str, old: object, new: object, effect: Effect) -> Iterator[FieldChange]:

@@ -188,7 +188,7 @@ class _Linter:
     def _images(self, vm: VMName, spec: VMSpec, law: int = 2) -> Iterator[Violation]:
         lacking = [s.title for s in spec.layers if s.key not in self.observed.layers]
         if spec.kernel.key not in self.observed.kernels:
-            lacking.append(spec.kernel.name)
+            lacking.append(spec.kernel.title)
         if lacking:
             yield Violation(law, vm, f"images are not there: {', '.join(lacking)}")
 

@@ -49,9 +49,7 @@ class Needs:
         """Turn needs into builds, as many at once as the host allows; the rest wait."""
         room = self._draft.policy.max_builds - len(self._draft.observed.building)
         for key, kernel in self._kernels.items():
-            room = self._build(
-                key, f"kernel {kernel.name}", BuildKernel(kernel, self._why(key)), room
-            )
+            room = self._build(key, kernel.title, BuildKernel(kernel, self._why(key)), room)
         for key, layer in self._layers.items():
             room = self._build(key, layer.title, BuildLayer(layer, self._why(key)), room)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from reconciler.model.image import NixRunner
 from reconciler.model.machine import Disk, Machine, Mount, Slot, guest_folder
 from reconciler.model.names import InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.observed import HostFacts
@@ -22,6 +23,10 @@ def kernel_paths(state_dir: str, key: KernelKey) -> tuple[str, str]:
     return f"{state_dir}/kernels/{key}/vmlinuz", f"{state_dir}/kernels/{key}/initrd"
 
 
+def runner_path(state_dir: str, key: KernelKey) -> str:
+    return f"{state_dir}/runners/{key}"
+
+
 def vm_folder(state_dir: str, vm: VMName) -> str:
     return f"{state_dir}/vms/{vm}"
 
@@ -35,7 +40,8 @@ def machine_of(
 ) -> Machine:
     """The complete machine for one start of a generation."""
     spec = generation.spec
-    kernel, initrd = kernel_paths(state_dir, spec.kernel.key)
+    made = isinstance(spec.kernel.source, NixRunner)
+    kernel, initrd = ("", "") if made else kernel_paths(state_dir, spec.kernel.key)
     return Machine(
         vm=spec.name,
         generation=generation.number,
@@ -61,6 +67,7 @@ def machine_of(
         folder=guest_folder(vm_folder(state_dir, spec.name), slot),
         slot=slot,
         stop_timeout=spec.update.stop_timeout,
+        runner=runner_path(state_dir, spec.kernel.key) if made else "",
     )
 
 

@@ -24,7 +24,7 @@ def missing_images(draft: Draft, spec: VMSpec) -> list[str]:
     """Titles of what is not there yet, for people."""
     titles = [s.title for s in spec.layers if s.key not in draft.observed.layers]
     if spec.kernel.key not in draft.observed.kernels:
-        titles.append(f"kernel {spec.kernel.name}")
+        titles.append(spec.kernel.title)
     return titles
 
 

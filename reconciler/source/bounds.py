@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fnmatch import fnmatchcase
 
 from reconciler.config import PolicyConfig
 from reconciler.model.desired import VMSpec
 from reconciler.model.fields import Fault
+from reconciler.model.image import NixRunner
+from reconciler.model.runners import is_folder
+from reconciler.source.drafts import port_place
 
 MIB_OF_GIB = 1024
 WHO = "the host's policy"
@@ -46,6 +50,23 @@ def policy_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[Fault]:
             )
 
 
+def runner_faults(runner: NixRunner, policy: PolicyConfig) -> Iterator[Fault]:
+    """A build by Nix, and what it makes, run on this host: off unless its owner wants it."""
+    at = ("spec", "runner")
+    if not policy.runners:
+        yield Fault(
+            at, f"runners made by Nix are not allowed by {WHO}",
+            "they are code of the repository that runs on this host: policy.runners = true allows them",
+        )  # fmt: skip
+    elif not is_folder(runner.flake) and not any(
+        fnmatchcase(runner.flake, pattern) for pattern in policy.flakes
+    ):
+        yield Fault(
+            (*at, "flake"), f"{runner.flake} is not allowed by {WHO}",
+            f"policy.flakes allows: {', '.join(policy.flakes) or 'none'}",
+        )  # fmt: skip
+
+
 def _forward_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[Fault]:
     for index, network in spec.user_interfaces:
         for number, forward in enumerate(network.forwards):
@@ -58,7 +79,7 @@ def _forward_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[Fault]:
                 )
             if forward.host < policy.min_forward_port:
                 yield Fault(
-                    (*at, "host"),
+                    port_place(spec, index, number),
                     f"{forward.host} is less than {WHO} allows",
                     f"{policy.min_forward_port} or more",
                 )

@@ -9,7 +9,7 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Forward
 from reconciler.model.names import GroupName, VMName
 from reconciler.source.declared import NAME, Declared, Report, T
-from reconciler.source.drafts import ANY_ADDRESS, GroupDraft
+from reconciler.source.drafts import ANY_ADDRESS, GroupDraft, port_place
 from reconciler.source.explain import did_you_mean
 from reconciler.source.places import Loc
 
@@ -76,7 +76,7 @@ def _judge_shared(vms: VMs, shared: Collection[tuple[str, int]], report: Report)
 def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, Forward]]:
     for index, network in spec.user_interfaces:
         for number, forward in enumerate(network.forwards):
-            yield ("spec", "interfaces", index, "forward", number, "host"), forward
+            yield port_place(spec, index, number), forward
 
 
 def overlap(one: str, other: str) -> bool:

@@ -18,10 +18,12 @@ from reconciler.model.desired import (
 )
 from reconciler.model.groups import Group, Window as WindowFace
 from reconciler.model.health import Check, HttpCheck, ProcessCheck, TcpCheck
-from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
 from reconciler.model.machine import Forward, Tap, UserNetwork
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
+from reconciler.model.runners import Runner, is_folder
+from reconciler.source.places import Loc
 
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, never listened on
 LOOPBACK = "127.0.0.1"
@@ -47,9 +49,11 @@ class VMDraft:
     """Which document of its file."""
     spec: VMSpec
     trees: tuple[str | None, ...]
-    """For each layer the folder as written, or None for the busybox base."""
+    """For each layer the folder as written, or None for the busybox base; of a runner its flake's folder."""
     kernel: HostFiles | None
     """None: the bundle `debian`."""
+    runner: NixRunner | None = None
+    """Instead of a kernel and layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +133,8 @@ def _taps(vm: str, faces: list[interfaces.Interface]) -> Iterator[Tap]:
 
 def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
     meta, spec = face.metadata, face.spec
+    given = spec.runner
+    runner = NixRunner(given.flake, given.attribute) if given else None
     draft = VMSpec(
         name=VMName(meta.name),
         group=GroupName(meta.group or ""),
@@ -136,15 +142,17 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         hypervisor=spec.hypervisor,
         vcpu=spec.vcpu,
         memory_mib=spec.memory,
-        kernel=NO_KERNEL,
-        format=spec.store.format,
+        kernel=NO_KERNEL if runner is None else runner_spec(runner),
+        format=spec.store.format if spec.store else "erofs",
         layers=(),
         volumes=tuple(Volume(v.name, v.mount_point, v.size, v.fs_type) for v in spec.volumes),
         networks=tuple(
             UserNetwork(i.mac or derived_mac(meta.name, n), tuple(map(_forward, i.forward)))
             for n, i in enumerate(spec.interfaces)
             if i.type == "user"
-        ),
+        )
+        if given is None
+        else (_reached(meta.name, given),),
         taps=tuple(_taps(meta.name, spec.interfaces)),
         health=_health(spec),
         update=UpdatePolicy(
@@ -158,7 +166,28 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         moved_from=VMName(meta.moved_from) if meta.moved_from else None,
     )
     kernel = None if spec.kernel == "debian" else HostFiles(spec.kernel.path, spec.kernel.initrd)
-    return VMDraft(document, draft, tuple(layer.tree for layer in spec.store.layers), kernel)
+    if runner is not None:
+        return VMDraft(
+            document, draft, (runner.flake,) if is_folder(runner.flake) else (), None, runner
+        )
+    layers = spec.store.layers if spec.store else ()
+    return VMDraft(document, draft, tuple(layer.tree for layer in layers), kernel)
+
+
+def runner_spec(runner: NixRunner) -> KernelSpec:
+    return KernelSpec.of(f"{runner.flake}#{runner.attribute}", runner)
+
+
+def port_place(spec: VMSpec, network: int, forward: int) -> Loc:
+    """Where a manifest says a port of the host."""
+    if isinstance(spec.kernel.source, NixRunner):
+        return ("spec", "runner", "ports", forward)
+    return ("spec", "interfaces", network, "forward", forward, "host")
+
+
+def _reached(vm: str, runner: Runner) -> UserNetwork:
+    """What is known of a runner's network: it may have one, and these ports lead to it."""
+    return UserNetwork(derived_mac(vm, 0), tuple(Forward(port, port) for port in runner.ports))
 
 
 def _forward(face: interfaces.Forward) -> Forward:
@@ -173,6 +202,7 @@ def _health(spec: manifest.Spec) -> HealthPolicy:
         if forward.protocol == "tcp"
     }
     at = next((i.address for i in spec.interfaces if i.address), "").partition("/")[0]
+    hosts |= dict.fromkeys(spec.runner.ports if spec.runner else (), LOOPBACK)
     health = spec.health
     return HealthPolicy(
         tuple(_check(check, hosts, at) for check in health.checks),

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reconciler.model import manifest
+from reconciler.model.runners import is_folder
 from reconciler.source import yamldoc
 from reconciler.source.builder import Refused
 from reconciler.source.drafts import GroupDraft, VMDraft, draft_of
@@ -103,7 +104,12 @@ def claims_to_be_ours(data: Any) -> bool:
 
 
 def named_trees(data: Any) -> Iterator[str]:
-    """The folders of a document's layers, whatever else is wrong with it."""
+    """The folders of a document's layers and runner, whatever else is wrong with it."""
+    runner = data.get("spec") if isinstance(data, dict) else None
+    runner = runner.get("runner") if isinstance(runner, dict) else None
+    flake = runner.get("flake") if isinstance(runner, dict) else None
+    if isinstance(flake, str) and is_folder(flake):
+        yield flake
     for name in ("spec", "store", "layers"):
         data = data.get(name) if isinstance(data, dict) else None
     for layer in data if isinstance(data, list) else ():

@@ -14,9 +14,9 @@ from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, Laye
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
 from reconciler.source import crosscheck, groupcheck, netcheck
-from reconciler.source.bounds import policy_faults
+from reconciler.source.bounds import policy_faults, runner_faults
 from reconciler.source.declared import Declared, Report
-from reconciler.source.drafts import NO_KERNEL, GroupDraft, VMDraft
+from reconciler.source.drafts import NO_KERNEL, GroupDraft, VMDraft, runner_spec
 from reconciler.source.explain import dotted
 from reconciler.source.hostfiles import HostKernels
 from reconciler.source.parsing import ParsedFile, parse_file
@@ -158,7 +158,10 @@ class Resolver:
         folders = tuple(None if tree is None else folder_at(file, tree) for tree in draft.trees)
         trees = self._trees(unfinished, draft, snapshot, report)
         kernel = self._kernel(unfinished, draft, report)
-        for fault in policy_faults(draft.spec, self._policy):
+        faults = [*policy_faults(draft.spec, self._policy)]
+        if draft.runner is not None:
+            faults += runner_faults(draft.runner, self._policy)
+        for fault in faults:
             report.add(unfinished, fault.at, f"{dotted(fault.at)}: {fault.message}", fault.hint)
         if len(report.problems) > before:
             return unfinished
@@ -175,7 +178,8 @@ class Resolver:
             try:
                 ids.append("" if tree is None else tree_id(vm.file, tree, snapshot))
             except FileRefused as error:
-                at = ("spec", "store", "layers", index, "tree")
+                layer = ("spec", "store", "layers", index, "tree")
+                at = layer if draft.runner is None else ("spec", "runner", "flake")
                 report.add(vm, at, f"{dotted(at)}: {error}", error.hint)
         return tuple(ids)
 
@@ -225,6 +229,10 @@ def group_spec(draft: GroupDraft, members: int) -> GroupSpec:
 
 
 def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSpec:
+    if (runner := draft.runner) is not None:
+        made = replace(runner, tree=trees[0] if trees else "")
+        spec = replace(draft.spec, kernel=runner_spec(made))
+        return replace(spec, digest=spec.compute_digest())
     layers = tuple(
         LayerSpec.of(BusyboxSource() if path is None else TreeSource(tree, path), draft.spec.format)
         for path, tree in zip(draft.trees, trees, strict=True)

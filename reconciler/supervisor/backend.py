@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,6 +28,13 @@ class Backend(Protocol):
         ...
 
     async def signal(self, held: Held, number: int) -> None: ...
+
+    async def press(self, held: Held, folder: Path, button: Sequence[str], seconds: float) -> None:
+        """Have a command ask the guest to end, with no more rights than the guest has.
+
+        Answers when it was told, or after `seconds`. Raises SupervisorError.
+        """
+        ...
 
     async def exit_of(self, held: Held) -> Exit:
         """How a process ended that has ended; its pidfd is still open."""

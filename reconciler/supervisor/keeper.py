@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,6 +113,14 @@ class Keeper:
         guest = self._guests.get(instance)
         if guest is not None and guest.held.pidfd >= 0:
             await self._backend.signal(guest.held, number)
+
+    async def press(self, folder: Path, pid: int, button: Sequence[str], seconds: float) -> None:
+        """Have a command ask the guest with this pid to end. Raises SupervisorError."""
+        alive = (guest for guest in self._guests.values() if guest.process.alive)
+        guest = next((guest for guest in alive if guest.process.pid == pid), None)
+        if guest is None:
+            raise SupervisorError(f"{folder.name}: process {pid} is no guest of ours any more")
+        await self._backend.press(guest.held, folder, button, seconds)
 
     async def wait_gone(self, instance: InstanceId, timeout: float) -> bool:
         guest = self._guests.get(instance)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reconciler.clock import Clock
@@ -16,6 +16,7 @@ from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import console, guestfile
 from reconciler.supervisor.adoption import Adoption, Finding
 from reconciler.supervisor.keeper import Keeper
+from reconciler.supervisor.press import press
 from reconciler.supervisor.spawn import Held, spawn
 from reconciler.supervisor.threads import Threads
 
@@ -40,6 +41,9 @@ class Children:
     async def signal(self, held: Held, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(held.pidfd, number)
+
+    async def press(self, held: Held, folder: Path, button: Sequence[str], seconds: float) -> None:
+        await press(held.process.pid, folder, button, seconds)
 
     async def exit_of(self, held: Held) -> Exit:
         return _reap(held.pidfd)

@@ -46,13 +46,13 @@ def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> Held:
 
 
 def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> Held:
-    with fresh_log(folder / console.VMM_LOG) as log:
+    with fresh_log(folder / console.VMM_LOG) as log, (folder / console.CONSOLE).open("ab") as said:
         child = subprocess.Popen(
             launch.argv,
             cwd=launch.cwd,
             env=_environment(folder, machine, launch),
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=said if launch.prints_console else log,
             stderr=log,
             pass_fds=(descriptor,),
             start_new_session=True,

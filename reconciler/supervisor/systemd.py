@@ -8,7 +8,7 @@ import grp
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reconciler.clock import Clock
@@ -82,6 +82,17 @@ class Units:
     async def signal(self, held: Held, number: int) -> None:
         # PID 1 sends it: we lack the right. A readable pidfd means that the name may be another's.
         await self._manager.kill(unit_name(held.process.vm, held.process.slot), number)
+
+    async def press(
+        self,
+        held: Held,
+        folder: Path,  # noqa: ARG002 - the unit knows it
+        button: Sequence[str],  # noqa: ARG002 - this too
+        seconds: float,  # noqa: ARG002 - it has its own deadline
+    ) -> None:
+        # The unit has the same button as its ExecStop, and presses it in the guest's cage: what a
+        # repository brings along is not run by the daemon.
+        await self._manager.stop(unit_name(held.process.vm, held.process.slot))
 
     async def exit_of(self, held: Held) -> Exit:
         unit = unit_name(held.process.vm, held.process.slot)
@@ -165,7 +176,7 @@ class Units:
         lock.refuse_listeners(folder)
         console.announce(folder, machine.instance, machine.generation)
         fresh_log(folder / console.VMM_LOG).close()
-        lend(folder, group_id())
+        lend(folder, group_id(), makes_own=bool(machine.runner))
         return Place(self._root.parent, flock, program, _group_of(KVM))
 
     async def _started(self, unit: str, folder: Path, machine: Machine, result: str) -> Held:

@@ -70,6 +70,14 @@ class Manager:
             if refused.name not in GONE:
                 raise SupervisorError(f"{unit}: {refused}", kind="systemd") from refused
 
+    async def stop(self, unit: str) -> None:
+        """Tell a unit to stop, and do not wait for it; a no-op when there is none."""
+        try:
+            await self._ask("StopUnit", "ss", [unit, "replace"])
+        except Refused as refused:
+            if refused.name not in GONE:
+                raise SupervisorError(f"{unit}: {refused}", kind="systemd") from refused
+
     async def kill(self, unit: str, number: int) -> None:
         """Send a signal to the main process; a no-op when there is none."""
         try:

@@ -4,11 +4,11 @@
              lock          group    0640   to be opened and locked
              console.log   group    0660   to be appended to
              run/          group    0770   the VMM's sockets
-             volumes/      group    0710
+             volumes/      group    0710   0770 for a runner of Nix, which makes its own
              volumes/*     group    0660
              vmm.log       root     0600   opened by systemd
 
-No file is a guest's own: its user lives as long as the guest, so what it may do comes from a group,
+No file is a guest's own, but for what a runner made: its user lives as long as the guest, so what it may do comes from a group,
 and what it can see from its mount namespace.
 """
 
@@ -37,8 +37,10 @@ def group_id() -> int:
         ) from error
 
 
-def lend(folder: Path, group: int) -> None:
+def lend(folder: Path, group: int, *, makes_own: bool = False) -> None:
     """Set owner and modes; blocks for a moment. Raises OSError.
+
+    `makes_own`: the guest makes its volumes and sockets itself, and they are left as it made them.
 
     Files are opened without following links: a VMM that was taken over must not choose them.
     """
@@ -50,9 +52,9 @@ def lend(folder: Path, group: int) -> None:
         _set(folder / name, group, mode)
     volumes = folder / "volumes"
     if volumes.is_dir():
-        _set(volumes, group, 0o710)
+        _set(volumes, group, 0o770 if makes_own else 0o710)
         for volume in volumes.iterdir():
-            if not volume.is_symlink() and volume.is_file():
+            if not makes_own and not volume.is_symlink() and volume.is_file():
                 _set(volume, group, 0o660)
 
 

@@ -105,7 +105,8 @@ def _process(machine: Machine, launch: Launch, place: Place) -> Iterator[Propert
     }
     yield "Environment", Variant("as", [f"{key}={value}" for key, value in environment.items()])
     log = f"{machine.folder}/{console.VMM_LOG}"
-    yield "StandardOutputFileToAppend", Variant("s", log)
+    said = f"{machine.folder}/{console.CONSOLE}" if launch.prints_console else log
+    yield "StandardOutputFileToAppend", Variant("s", said)
     yield "StandardErrorFileToAppend", Variant("s", log)
     yield from _ending(machine, launch)
 

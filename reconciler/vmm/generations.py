@@ -123,6 +123,9 @@ class GenerationFolders:
             if entry.name not in {VOLUMES, "lock"}:
                 _discard(entry)
         with contextlib.suppress(OSError):
+            for entry in (home / VOLUMES).iterdir():
+                if entry.is_socket():  # a runner's, whose VMM was killed
+                    entry.unlink()
             (home / VOLUMES).rmdir()  # only an empty one goes
         if not (home / VOLUMES).exists():
             _discard(home)

@@ -19,13 +19,14 @@ RUN_SCRIPT = """\
 #!/bin/sh
 # Generation {number} of {vm}. Written by microvm-reconciler; changes are lost.
 # By hand: only while the daemon does not run this VM. flock(1) takes the lock that the daemon
-# takes too, and QEMU inherits it.
+# takes too, and the VMM inherits it.
 set -eu
-cd {cwd}
+cd {folder}
 mkdir -p run
 exec 9>>lock
 flock --exclusive --nonblock 9
-{exports}exec {command}
+{exports}cd {cwd}
+exec {command}
 """
 
 SHUTDOWN_SCRIPT = """\
@@ -34,7 +35,7 @@ SHUTDOWN_SCRIPT = """\
 set -eu
 cd {cwd}
 {command}
-exec flock --exclusive --timeout 10 lock true
+exec flock --exclusive --timeout 10 {folder}/lock true
 """
 
 
@@ -70,17 +71,18 @@ def contents(machine: Machine, launch: Launch, generation: Generation) -> dict[s
         facts = _adapter().dump_json((Description(generation, machine),), indent=2).decode()
     except (PydanticSerializationError, UnicodeError) as error:
         raise DriverError(f"{generation.vm}: not Unicode: {error}", kind="folder") from error
-    cwd = shlex.quote(launch.cwd)
+    cwd, folder = shlex.quote(launch.cwd), shlex.quote(machine.folder)
     return {
         "bin/microvm-run": RUN_SCRIPT.format(
             number=generation.number,
             vm=generation.vm,
             cwd=cwd,
+            folder=folder,
             exports=exports,
             command=shlex.join(launch.argv),
         ),
         "bin/microvm-shutdown": SHUTDOWN_SCRIPT.format(
-            vm=generation.vm, cwd=cwd, command=shlex.join(launch.power_button)
+            vm=generation.vm, cwd=cwd, folder=folder, command=shlex.join(launch.power_button)
         ),
         "share/microvm/hypervisor": f"{generation.spec.hypervisor}\n",
         DESCRIPTION: f"{facts}\n",

@@ -63,7 +63,7 @@ class KeptStage:
     supervisor: Supervisor = field(init=False)
 
     def __post_init__(self) -> None:
-        self._kept = self.supervisor = self._open()
+        self.kept = self.supervisor = self._open()
 
     def _open(self) -> LocalSupervisor | SystemdSupervisor:
         raise NotImplementedError
@@ -72,17 +72,17 @@ class KeptStage:
         self.wakes += 1
 
     async def next_daemon(self) -> Supervisor:
-        await self._kept.close()
-        self._kept = self.supervisor = self._open()
-        await self._kept.adopt()
-        return self._kept
+        await self.kept.close()
+        self.kept = self.supervisor = self._open()
+        await self.kept.adopt()
+        return self.kept
 
     async def close(self) -> None:
         for process in self.supervisor.processes():
             await self.supervisor.signal(process.instance, signal.SIGKILL)
             assert await self.supervisor.wait_gone(process.instance, SOON)
             await self.supervisor.forget(process.instance)
-        await self._kept.close()
+        await self.kept.close()
 
 
 class LocalStage(KeptStage):

@@ -59,7 +59,7 @@ class FakeImages:
         self.faults.after("build", fault)
         return image
 
-    async def build_kernel(self, spec: KernelSpec) -> BuiltImage:
+    async def build_kernel(self, spec: KernelSpec, repository: Path) -> BuiltImage:
         fault = await self._take_time(spec.key)
         image = self._build(spec.key)
         self._kernels.add(spec.key)

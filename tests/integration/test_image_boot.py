@@ -73,7 +73,7 @@ async def build(state: Path, repository: Repository) -> Images:
     await store.open()
     try:
         kernel = KernelSpec.of("debian", DebianKernel())
-        await store.build_kernel(kernel)
+        await store.build_kernel(kernel, Path("/nowhere"))
         layers = {}
         wanted: dict[str, tuple[LayerSource, StoreFormat]] = {
             "base": (BusyboxSource(), "erofs"),

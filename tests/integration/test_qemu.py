@@ -138,7 +138,7 @@ async def host(shelf: Path, tmp_path: Path) -> AsyncIterator[Host]:
     await store.open()
     kernel = KernelSpec.of("debian", DebianKernel())
     base = LayerSpec.of(BusyboxSource(), "erofs")
-    await store.build_kernel(kernel)
+    await store.build_kernel(kernel, shelf)
     await store.build_layer(base, shelf)
     vmlinuz, initrd = store.kernel_paths(kernel.key)
     base_image = store.layer_path(base.key)

@@ -24,6 +24,7 @@ def test_guests_as_units_keep_the_contract_of_all_supervisors(
             "-k",
             "systemd",
             "tests/contract/test_supervisor.py",
+            "tests/contract/test_runners.py",
             "tests/contract/test_systemd_supervisor_faults.py",
         ),
     ).stdout

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import checks, servicechecks
+from reconciler.cli import checks, nixcheck, servicechecks
 from reconciler.config import QemuConfig
 
 NOWHERE = Path("/nowhere")
@@ -79,3 +79,28 @@ def test_a_state_that_belongs_to_somebody_else_is_named(tmp_path: Path) -> None:
     tmp_path.chmod(0o700)
     gone = checks.check_owner(tmp_path / "gone", mine)
     assert gone.remedy == "systemd-tmpfiles --create reconciler.conf"
+
+
+@pytest.mark.parametrize(
+    ("script", "result", "says"),
+    [
+        (None, "failed", "is not installed, and policy.runners allows"),
+        ("echo 'nix (Nix) 2.3.16'", "failed", "2.3.16 has no flakes"),
+        (
+            '[ "$1" = --version ] && echo "nix (Nix) 2.8.0" || { echo "error: cannot connect to socket" >&2; exit 1; }',
+            "failed",
+            "its store cannot be used: error: cannot connect to socket",
+        ),
+        ("echo 'nix (Nix) 2.18.1'", "ok", "2.18.1, its store answers"),
+    ],
+)
+def test_nix_is_looked_at_where_runners_are_allowed(
+    script: str | None, result: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", f"{tmp_path}:/bin" if script else str(NOWHERE))
+    if script:
+        (tmp_path / "nix").write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / "nix").chmod(0o755)
+    found = nixcheck.check_nix()
+    assert (found.result, says in found.detail) == (result, True), found
+    assert found.remedy or result == "ok"

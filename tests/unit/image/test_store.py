@@ -16,6 +16,8 @@ from reconciler.image.store import ImageStore
 from reconciler.model.image import KernelSpec, LayerSpec, PathKernel, TreeSource
 from tests.unit.image.trees import Repository
 
+NOWHERE = Path("/nowhere")
+
 
 def layer(repository: Repository, text: str = "1") -> LayerSpec:
     return LayerSpec.of(TreeSource(repository.tree({"file": text}), "./app"), "erofs")
@@ -180,7 +182,7 @@ async def test_a_kernel_of_the_host_is_copied_into_the_store(
     store: ImageStore, tmp_path: Path
 ) -> None:
     spec = host_kernel(tmp_path)
-    await store.build_kernel(spec)
+    await store.build_kernel(spec, NOWHERE)
     kernel, initrd = store.kernel_paths(spec.key)
     assert (kernel.read_bytes(), initrd.read_bytes()) == (b"kernel", b"initrd")
     assert (await reopened(tmp_path)).kernels() == {spec.key}
@@ -193,7 +195,7 @@ async def test_a_kernel_that_changed_since_it_was_read_is_refused(
     spec = host_kernel(tmp_path)
     (tmp_path / file).write_bytes(b"another")
     with pytest.raises(BuildUnavailable, match="has changed"):
-        await store.build_kernel(spec)
+        await store.build_kernel(spec, NOWHERE)
     assert store.kernels() == frozenset()
 
 
@@ -203,7 +205,7 @@ async def test_a_kernel_that_is_a_pipe_holds_nobody_up(store: ImageStore, tmp_pa
     os.mkfifo(tmp_path / "kernel")
     async with asyncio.timeout(5):
         with pytest.raises(Exception, match="not a file"):
-            await store.build_kernel(spec)
+            await store.build_kernel(spec, NOWHERE)
 
 
 @pytest.mark.parametrize("damage", ["truncated", "replaced", "folder gone"])
@@ -232,7 +234,7 @@ async def test_an_image_that_was_only_touched_is_verified_and_not_made_again(
     image = store.layer_path(spec.key)
     os.utime(image, (1, 1))
     assert await store.look() == {spec.key}
-    await store.build_layer(spec, Path("/nowhere"))
+    await store.build_layer(spec, NOWHERE)
     assert image.stat().st_mtime == 1
     assert await store.look() == frozenset()
 
@@ -242,10 +244,10 @@ async def test_a_kernel_that_vanishes_while_we_run_is_noticed_and_made_again(
     store: ImageStore, tmp_path: Path, file: str
 ) -> None:
     spec = host_kernel(tmp_path)
-    await store.build_kernel(spec)
+    await store.build_kernel(spec, NOWHERE)
     (tmp_path / "state/kernels" / spec.key / file).unlink()
     assert await store.look() == {spec.key}
     assert store.kernels() == frozenset()
-    await store.build_kernel(spec)
+    await store.build_kernel(spec, NOWHERE)
     assert all(path.exists() for path in store.kernel_paths(spec.key))
     assert await store.look() == frozenset()

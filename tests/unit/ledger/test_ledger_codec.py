@@ -14,6 +14,7 @@ from reconciler.model.image import (
     DebianKernel,
     KernelSource,
     LayerSource,
+    NixRunner,
     PathKernel,
     TreeSource,
 )
@@ -69,7 +70,14 @@ def test_checks_keep_their_kind(checks: list[Check]) -> None:
 
 @pytest.mark.parametrize("source", [BusyboxSource(), TreeSource("", ""), TreeSource("t", "./x")])
 @pytest.mark.parametrize(
-    "kernel", [DebianKernel(), DebianKernel("", ""), PathKernel("", "", "", "")]
+    "kernel",
+    [
+        DebianKernel(),
+        DebianKernel("", ""),
+        PathKernel("", "", "", ""),
+        NixRunner("./a", "b"),
+        NixRunner("./a", "b", "c"),
+    ],
 )
 def test_sources_of_layers_and_kernels_keep_their_kind(
     source: LayerSource, kernel: KernelSource

@@ -145,3 +145,14 @@ def test_what_a_unit_receives_and_sends_is_counted_where_the_kernel_can() -> Non
 def test_figures_that_systemd_does_not_have_are_none(lacks: str) -> None:
     assert traffic({**COUNTED, lacks: 2**64 - 1}) is None
     assert traffic({name: count for name, count in COUNTED.items() if name != lacks}) is None
+
+
+def test_the_console_of_a_runner_of_nix_is_what_its_vmm_prints() -> None:
+    machine, launch = a_machine()
+    quiet, printing = told(machine, launch), told(machine, replace(launch, prints_console=True))
+    assert quiet["StandardOutputFileToAppend"].endswith("/web/vmm.log")
+    assert printing["StandardOutputFileToAppend"].endswith("/web/console.log")
+    assert printing["StandardErrorFileToAppend"].endswith("/web/vmm.log")
+    assert {k: v for k, v in quiet.items() if k != "StandardOutputFileToAppend"} == {
+        k: v for k, v in printing.items() if k != "StandardOutputFileToAppend"
+    }, "its cage is that of every guest"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -163,6 +164,26 @@ async def test_removing_a_vm_without_volumes_leaves_nothing(folders: GenerationF
     await folders.remove(WEB)
     assert not home.exists()
     await folders.remove(WEB)
+
+
+async def test_a_socket_that_a_killed_runner_left_keeps_nothing(folders: GenerationFolders) -> None:
+    home = await create(folders, 1)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home / "volumes/web.sock"))
+    await folders.remove(WEB)
+    assert not home.exists()
+
+
+async def test_a_runner_works_beside_its_volumes_under_the_lock_of_its_vm(
+    folders: GenerationFolders,
+) -> None:
+    home = folders.folder(WEB)
+    launch = Launch(
+        ("/bin/sh", "-c", "pwd; ! flock -n ../lock true && echo locked"), f"{home}/volumes"
+    )
+    await folders.create(a_machine(home), launch, a_generation(1))
+    done = run(home / "current/bin/microvm-run")
+    assert done.stdout.split() == [f"{home}/volumes", "locked"], done.stderr
 
 
 async def test_a_disk_that_refuses_is_an_error_with_a_hint(tmp_path: Path) -> None:

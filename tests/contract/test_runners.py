@@ -1,0 +1,156 @@
+"""Runners of microvm.nix's shape under every supervisor: locked, adopted, and ended by what they bring along."""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from collections.abc import AsyncIterator, Iterator
+from os import geteuid
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import DriverError
+from reconciler.model.machine import Machine
+from reconciler.model.names import GenerationNumber, InstanceId, VMName
+from reconciler.model.observed import Process
+from reconciler.supervisor import lock
+from reconciler.vmm.nixrunner import NixRunnerDriver, is_runners
+from tests.contract.test_supervisor import STAGES, KeptStage
+from tests.eventually import eventually
+from tests.microvm_nix import make_runner
+
+SYSTEMD = Path("/run/systemd/system").is_dir() and geteuid() == 0
+SHUTDOWN = 'echo asked >>asked; kill -9 "$(cat pid)"'
+RUN = """\
+echo $$ >pid
+truncate -s 1M data.img
+echo "says the guest"
+exec -a "microvm@web" sleep 1000"""
+
+
+@pytest.fixture
+def runners(tmp_path: Path) -> Iterator[Path]:
+    """In the place of /nix/store: where every guest can read, which /tmp is not under systemd."""
+    if not SYSTEMD:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(prefix="runners-", dir="/var/lib") as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
+@pytest.fixture(params=STAGES)
+async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[KeptStage]:
+    if request.param == "systemd" and not SYSTEMD:
+        pytest.skip("no systemd here; tests/systemd runs this in a container")
+    stage = STAGES[request.param](tmp_path / "vms")
+    assert isinstance(stage, KeptStage)
+    await stage.supervisor.adopt()
+    yield stage
+    await stage.close()
+
+
+def machine_of(stage: KeptStage, runner: Path) -> Machine:
+    return Machine(
+        vm=VMName("web"), generation=GenerationNumber(1), instance=InstanceId(uuid.uuid4().hex),
+        vcpu=1, memory_mib=64, accel="tcg", tsc_khz=None, kernel="", initrd="", cmdline=(),
+        layers=(), volumes=(), mounts=(), networks=(), folder=str(stage.root / "web"),
+        stop_timeout=10, runner=str(runner),
+    )  # fmt: skip
+
+
+async def start(stage: KeptStage, runner: Path) -> Process:
+    driver, machine = NixRunnerDriver(stage.kept.press), machine_of(stage, runner)
+    launch = driver.launch(machine)
+    await driver.prepare(machine)
+    return await stage.supervisor.start(machine, launch)
+
+
+async def runs(process: Process) -> None:
+    """Until the script has become what it starts."""
+    command = Path(f"/proc/{process.pid}/cmdline")
+    await eventually(lambda: command.read_bytes().startswith(b"microvm@web\0"))
+
+
+async def test_a_runner_becomes_its_vmm_and_that_has_the_lock(
+    stage: KeptStage, runners: Path
+) -> None:
+    process = await start(stage, make_runner(runners / "web", RUN))
+    await runs(process)
+    home = stage.root / "web"
+    assert not lock.is_free(home), "also after bash's exec"
+    assert (home / "volumes/data.img").stat().st_size == 1 << 20
+    assert "says the guest" in (home / "console.log").read_text()
+    assert is_runners(home)
+
+
+async def test_the_next_daemon_adopts_it_under_its_other_name(
+    stage: KeptStage, runners: Path
+) -> None:
+    process = await start(stage, make_runner(runners / "web", RUN))
+    await runs(process)
+    (adopted,) = (await stage.next_daemon()).processes()
+    assert (adopted.pid, adopted.instance, adopted.alive) == (process.pid, process.instance, True)
+
+
+async def test_its_own_shutdown_is_the_power_button(stage: KeptStage, runners: Path) -> None:
+    process = await start(stage, make_runner(runners / "web", RUN, SHUTDOWN))
+    await runs(process)
+    driver = NixRunnerDriver(stage.kept.press)
+    await driver.press_power_button(stage.root / "web", process.pid, 5)
+    assert await stage.supervisor.wait_gone(process.instance, 5)
+    assert (stage.root / "web/volumes/asked").read_text() == "asked\n"
+
+
+async def test_a_runner_without_a_way_to_be_asked_says_so_at_once(
+    stage: KeptStage, runners: Path
+) -> None:
+    process = await start(stage, make_runner(runners / "web", RUN))
+    await runs(process)
+    with pytest.raises(DriverError, match="cannot be asked to end"):
+        await NixRunnerDriver(stage.kept.press).press_power_button(
+            stage.root / "web", process.pid, 5
+        )
+
+
+async def test_it_makes_its_files_again_at_the_next_start(stage: KeptStage, runners: Path) -> None:
+    runner = make_runner(runners / "web", "echo start >>starts\n" + RUN, SHUTDOWN)
+    for _ in range(2):
+        process = await start(stage, runner)
+        await runs(process)
+        await NixRunnerDriver(stage.kept.press).press_power_button(
+            stage.root / "web", process.pid, 5
+        )
+        assert await stage.supervisor.wait_gone(process.instance, 5)
+        await stage.supervisor.forget(process.instance)
+    assert (stage.root / "web/volumes/starts").read_text() == "start\nstart\n"
+
+
+async def test_a_shutdown_that_waits_is_not_waited_for(runners: Path, tmp_path: Path) -> None:
+    """Under `local`; systemd runs it beside us, and has its own deadline."""
+    stage = STAGES["local"](tmp_path / "vms")
+    assert isinstance(stage, KeptStage)
+    await stage.supervisor.adopt()
+    process = await start(stage, make_runner(runners / "web", RUN, "echo $$ >asks; sleep 1000"))
+    await runs(process)
+    await NixRunnerDriver(stage.kept.press).press_power_button(stage.root / "web", process.pid, 0.5)
+    asking = (stage.root / "web/volumes/asks").read_text().strip()
+    await eventually(lambda: not Path(f"/proc/{asking}").exists())
+    await stage.close()
+
+
+async def test_whoever_took_the_guests_place_is_not_told(stage: KeptStage, runners: Path) -> None:
+    process = await start(stage, make_runner(runners / "web", RUN, SHUTDOWN))
+    await runs(process)
+    with pytest.raises(DriverError, match="no guest of ours any more"):
+        await NixRunnerDriver(stage.kept.press).press_power_button(stage.root / "web", 1, 5)
+    assert not (stage.root / "web/volumes/asked").exists()
+
+
+def test_a_runner_that_is_gone_is_not_started(tmp_path: Path, runners: Path) -> None:
+    stage = STAGES["local"](tmp_path / "vms")
+    assert isinstance(stage, KeptStage)
+    with pytest.raises(DriverError, match="is no runner any more") as caught:
+        NixRunnerDriver(stage.kept.press).launch(machine_of(stage, runners / "nowhere"))
+    assert caught.value.kind == "runner"
