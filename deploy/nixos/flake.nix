@@ -8,6 +8,7 @@
 
   outputs = { self, nixpkgs }: {
     nixosModules.default = import ./module.nix;
+    lib.manifests = import ./manifests.nix;
     packages.x86_64-linux.default = nixpkgs.legacyPackages.x86_64-linux.callPackage ./package.nix { };
     checks.x86_64-linux.package = self.packages.x86_64-linux.default;
   };

@@ -116,6 +116,13 @@ in
           ]) "auto" "KVM if a guest is proven to run on it, or always the one named.";
 
           policy = {
+            runners = option types.bool false ''
+              Whether a manifest may be a guest of microvm.nix, or another runner that Nix makes of a flake of
+              the repository. Builds and runners are programs of the repository that run on this host.
+            '';
+            flakes = option (types.listOf types.str) [ ] ''
+              Patterns of flakes outside of the repository that may be named too, locked: `github:acme/*`.
+            '';
             max_memory_mib = option types.ints.positive 65536 "The most memory of one VM.";
             max_vcpu = option types.ints.positive 64 "The most CPUs of one VM.";
             max_volume_gib = option types.ints.positive 1024 "The largest volume.";
@@ -155,6 +162,9 @@ in
         config.environment.etc."reconciler/config.toml".source
         apt
       ];
+      # A runner is built by this host's Nix daemon: the cage of ours cannot write to the store.
+      path = lib.optional cfg.settings.policy.runners config.nix.package;
+      environment = lib.optionalAttrs cfg.settings.policy.runners { NIX_REMOTE = "daemon"; };
       serviceConfig.LoadCredential = lib.mapAttrsToList (name: file: "${name}:${file}") cfg.credentials;
     };
   };

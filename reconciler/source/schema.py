@@ -25,12 +25,12 @@ TITLES = {
 
 OPENING = """# Manifests
 
-Generated from `reconciler/model/manifest.py` and `reconciler/model/groups.py` by
+Generated from the models in `reconciler/model/` (`manifest.py`, `groups.py`, `runners.py`) by
 `python -m reconciler.source.schema --write`.
 
 Every `*.yaml` and `*.yml` below the configured folder of the repository is a file of manifests; a
-file may hold several documents. A folder that a layer names belongs to the guest: YAML in it is not
-read. One document that is wrong rejects the whole commit, and nothing changes. Editors check while
+file may hold several documents. A folder that a layer or a runner names belongs to the guest: YAML in
+it is not read. One document that is wrong rejects the whole commit, and nothing changes. Editors check while
 you type with `# yaml-language-server: $schema=schema.json` as the first line.
 
 YAML has the types of its version 1.2: `no` and `12:30` are texts. Tags, merge keys, duplicate keys,

@@ -40,7 +40,7 @@ def group_id() -> int:
 def lend(folder: Path, group: int, *, makes_own: bool = False) -> None:
     """Set owner and modes; blocks for a moment. Raises OSError.
 
-    `makes_own`: the guest makes its volumes and sockets itself, and they are left as it made them.
+    `makes_own`: the guest makes its volumes and sockets itself. What it made is left as it is.
 
     Files are opened without following links: a VMM that was taken over must not choose them.
     """
@@ -54,7 +54,8 @@ def lend(folder: Path, group: int, *, makes_own: bool = False) -> None:
     if volumes.is_dir():
         _set(volumes, group, 0o770 if makes_own else 0o710)
         for volume in volumes.iterdir():
-            if not makes_own and not volume.is_symlink() and volume.is_file():
+            ours = volume.lstat().st_uid == os.geteuid()
+            if ours and not volume.is_symlink() and volume.is_file():
                 _set(volume, group, 0o660)
 
 

@@ -92,7 +92,7 @@ def _process(machine: Machine, launch: Launch, place: Place) -> Iterator[Propert
     yield "RemainAfterExit", Variant("b", True)  # noqa: FBT003  D-Bus's own form
     # flock(1) becomes the VMM, which thus holds the lock until the kernel ends it.
     taking = ("flock", "--nonblock", "--no-fork", "--conflict-exit-code", str(LOCK_TAKEN))
-    argv = [*taking, lock.LOCK, place.program, *launch.argv[1:]]
+    argv = [*taking, f"{machine.folder}/{lock.LOCK}", place.program, *launch.argv[1:]]
     yield "ExecStart", Variant("a(sasb)", [[place.flock, argv, False]])
     yield "WorkingDirectory", Variant("s", launch.cwd)
     environment = {

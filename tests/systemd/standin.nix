@@ -50,6 +50,8 @@ let
       default = false;
       description = "Whether to enable ${what}.";
     };
+    optional = yes: one: if yes then [ one ] else [ ];
+    optionalAttrs = yes: set: if yes then set else { };
     mkIf = yes: content: if yes then content else { };
     literalExpression = text: { inherit text; };
     mapAttrsToList = f: set: map (name: f name set.${name}) (attrNames set);
@@ -135,6 +137,7 @@ in
         config = {
           services.reconciler = values;
           environment.etc = made.config.environment.etc;
+          nix.package = "/nix/store/nix";
         };
       };
       options = made.options.services.reconciler;

@@ -9,6 +9,9 @@ import pytest
 
 from demo.repository import Repository
 from reconciler.config import Config, parse_config
+from reconciler.model.image import NixRunner
+from reconciler.source.drafts import VMDraft
+from reconciler.source.parsing import parse_file
 from tests.systemd.container import Container
 from tests.systemd.host import CHECKOUT, ROOT
 
@@ -100,6 +103,44 @@ def test_units_are_the_shipped_ones_with_the_credentials_of_the_host(nix: Nix) -
     assert service["serviceConfig"] == {"LoadCredential": ["key:/etc/keys/key"]}
     assert service["wantedBy"] == ["multi-user.target"]
     assert config["groups"] == {"microvm": {}, "reconciler": {"members": ["ann"]}}
+
+
+def test_the_hosts_nix_is_there_where_runners_are_allowed_and_only_there(nix: Nix) -> None:
+    wanted = "{ inherit (result.config.systemd.services.reconciler) path environment; }"
+    assert nix.value(wanted) == {"path": [], "environment": {}}
+    allowed = f"{LEAST} settings.policy.runners = true;"
+    assert nix.value(wanted, allowed) == {
+        "path": ["/nix/store/nix"], "environment": {"NIX_REMOTE": "daemon"},
+    }  # fmt: skip
+
+
+def test_a_flakes_guests_become_manifests_that_the_daemon_takes(nix: Nix) -> None:
+    guests = """{
+      web.config.microvm = {
+        mem = 512; vcpu = 2;
+        forwardPorts = [
+          { from = "host"; proto = "tcp"; host.address = ""; host.port = 8080; guest.port = 80; }
+          { from = "host"; proto = "udp"; host.address = ""; host.port = 53; guest.port = 53; }
+          { from = "guest"; proto = "tcp"; host.port = 22; guest.port = 22; }
+        ];
+      };
+      db.config.microvm = { mem = 1024; vcpu = 1; forwardPorts = [ ]; };
+      laptop.config.networking = { };
+    }"""
+    text = nix.value(f"""
+      import {CHECKOUT}/deploy/nixos/manifests.nix {{
+        flake = "./flakes/vms"; guests = {guests};
+        metadata = _: {{ group = "fleet"; }};
+        spec = name: if name == "web"
+          then {{ health.checks = [ {{ http.port = 8080; }} ]; }} else {{ }};
+      }}""")
+    parsed = parse_file(text.encode())
+    assert parsed.faults == ()
+    db, web = [draft.spec for draft in parsed.drafts if isinstance(draft, VMDraft)]
+    assert (web.name, web.group, web.memory_mib, web.vcpu) == ("web", "fleet", 512, 2)
+    assert (web.host_ports, db.host_ports) == ((8080,), ())
+    attribute = "nixosConfigurations.web.config.microvm.declaredRunner"
+    assert web.kernel.source == NixRunner("./flakes/vms", attribute)
 
 
 def test_disabled_it_does_nothing(nix: Nix) -> None:

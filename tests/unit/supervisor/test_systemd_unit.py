@@ -36,7 +36,14 @@ def test_the_vmm_is_started_by_the_lock_that_it_keeps() -> None:
     assert others == []
     assert (path, ignored) == ("/usr/bin/flock", False)
     assert argv == [
-        *("flock", "--nonblock", "--no-fork", "--conflict-exit-code", "75", "lock"),
+        *(
+            "flock",
+            "--nonblock",
+            "--no-fork",
+            "--conflict-exit-code",
+            "75",
+            str(STATE / "vms/web/lock"),
+        ),
         *("/usr/bin/qemu", "-M", "microvm"),
     ]
 
