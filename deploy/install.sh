@@ -10,7 +10,7 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 python=${PYTHON:-python3}
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
 needs="flock kill qemu-system-x86_64 mkfs.erofs mkfs.ext4 lz4 zstd"
-units="reconciler.service reconciler.socket microvms.slice"
+units="reconciler.service reconciler.socket reconciler-front.service reconciler-front.socket microvms.slice"
 umask 022
 
 die() { # MESSAGE HINT

@@ -24,6 +24,8 @@ from reconciler.control.webhook import Webhook
 from reconciler.engine.loop import Engine
 from reconciler.engine.ports import Ports
 from reconciler.errors import ConfigError
+from reconciler.front.client import Front
+from reconciler.front.starting import Starter
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.logs import open_log
@@ -57,6 +59,8 @@ from reconciler.vmm.traffic import traffic
 
 log = logging.getLogger(__name__)
 
+FRONT_FOLDER = Path("/run/reconciler-front")
+"""Where reconciler-front.socket listens."""
 COLLECT_AFTER = (50_000, 50, 100)
 """Allocations, and collections of each generation, before Python looks for garbage in cycles.
 
@@ -179,6 +183,7 @@ async def _ports(
         source=source,
         images=images,
         driver=Drivers(QemuDriver(config.qemu), NixRunnerDriver(supervisor.press)),
+        front=_front(config, wake, stack),
         supervisor=supervisor,
         prober=prober,
         generations=GenerationFolders(config.state / "vms"),
@@ -199,6 +204,19 @@ def _taps(config: Config) -> BridgedTaps | NoTaps:
     kept = config.supervisor == "systemd"
     owner = Owner(gid=group_id()) if kept else Owner(uid=os.geteuid())
     return BridgedTaps(config.state.resolve(), owner)
+
+
+def _front(config: Config, wake: Callable[[], None], stack: contextlib.AsyncExitStack) -> Front:
+    """Where units of systemd keep guests, one keeps the front too, and starts it when it is asked."""
+    if config.supervisor == "systemd":
+        front = Front(FRONT_FOLDER, wake)
+    else:
+        folder = config.state / "front"
+        starter = Starter(folder)
+        stack.callback(starter.close)
+        front = Front(folder, wake, starter)
+    stack.push_async_callback(front.close)
+    return front
 
 
 async def _sampled(engine: Engine, supervisor: Keeper, metrics: Metrics, clock: Clock) -> None:

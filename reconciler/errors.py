@@ -102,6 +102,12 @@ class DriverError(ReconcilerError):
     default_kind = "driver"
 
 
+class FrontError(ReconcilerError):
+    """kind: front (it cannot be asked), or port (somebody else has a port)."""
+
+    default_kind = "front"
+
+
 class SupervisorError(ReconcilerError):
     default_kind = "supervisor"
 

@@ -25,12 +25,28 @@ class Service:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         self.watchdog = _watchdog(environ)
         """Seconds within which systemd wants to hear of us; None when it does not."""
-        self._listeners = _listeners(environ)
+        self._handed = _handed(environ)
         self._status = ""
 
     def listener(self, name: str) -> socket.socket | None:
         """The listening socket of this name (`FileDescriptorName=`), at most once."""
-        return self._listeners.pop(name, None)
+        descriptor = self._handed.pop(name, None)
+        return None if descriptor is None else socket.socket(fileno=descriptor)
+
+    def descriptor(self, name: str) -> int | None:
+        """What was stored under this name, at most once; it is the caller's from then on."""
+        return self._handed.pop(name, None)
+
+    def handed(self) -> tuple[str, ...]:
+        """Names of what was handed over and not taken yet."""
+        return tuple(self._handed)
+
+    def store(self, name: str, descriptor: int) -> None:
+        """Have systemd keep a descriptor, for the process that comes after this one."""
+        self._tell(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", descriptor)
+
+    def drop(self, name: str) -> None:
+        self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
     def ready(self) -> None:
         self._tell("READY=1")
@@ -51,7 +67,7 @@ class Service:
             self._status = words
             self._tell("STATUS=" + " ".join(words.split())[:MOST_STATUS])
 
-    def _tell(self, message: str) -> None:
+    def _tell(self, message: str, *descriptors: int) -> None:
         if not self._address:
             return
         # An abstract socket is written with an @ for its leading NUL.
@@ -61,7 +77,8 @@ class Service:
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out,
         ):
-            out.sendto(message.encode(), address)
+            out.connect(address)
+            socket.send_fds(out, [message.encode()], descriptors)
 
 
 async def keep_told(
@@ -94,7 +111,7 @@ def _watchdog(environ: MutableMapping[str, str]) -> float | None:
     return int(period) / 1_000_000
 
 
-def _listeners(environ: MutableMapping[str, str]) -> dict[str, socket.socket]:
+def _handed(environ: MutableMapping[str, str]) -> dict[str, int]:
     pid, number = environ.pop("LISTEN_PID", ""), environ.pop("LISTEN_FDS", "")
     names = environ.pop("LISTEN_FDNAMES", "").split(":")
     if pid != str(os.getpid()) or not number.isdigit():
@@ -102,5 +119,5 @@ def _listeners(environ: MutableMapping[str, str]) -> dict[str, socket.socket]:
     found = {}
     for index, name in enumerate(names[: int(number)]):
         os.set_inheritable(FIRST_DESCRIPTOR + index, False)  # noqa: FBT003  its only form
-        found[name] = socket.socket(fileno=FIRST_DESCRIPTOR + index)
+        found[name] = FIRST_DESCRIPTOR + index
     return found

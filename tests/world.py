@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Self
@@ -35,6 +36,7 @@ from reconciler.planning.status import Known, explain
 from reconciler.spans import UNTRACED, Tracer
 from tests.fakes import (
     FakeClock,
+    FakeFront,
     FakeHost,
     FakeHypervisor,
     FakeImages,
@@ -59,7 +61,9 @@ def vm(
 ) -> VMSpec:  # fmt: skip
     """A small VM whose layer is named by `content`."""
     layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
-    forwards = (Forward(port or CHECK.port, 80),) if port or handover else ()
+    own = zlib.crc32(name.encode())  # two VMs have the same port, and each an address of its own
+    address = f"127.0.{own % 256}.{own // 256 % 256}" if handover else "127.0.0.1"
+    forwards = (Forward(port or CHECK.port, 80, address=address),) if port or handover else ()
     spec = VMSpec(
         name=VMName(name),
         group=GroupName(group),
@@ -107,8 +111,9 @@ class World:
             state_dir="/state", memory_reserve_mib=0, disk_reserve_mib=0, bridges=("br0",)
         )
         self.faults = Faults(self.clock)
+        self.front = FakeFront(self.clock, self.faults)
         self.taps = FakeTaps(self.faults)
-        self.hypervisor = FakeHypervisor(self.clock, self.faults, self.taps)
+        self.hypervisor = FakeHypervisor(self.clock, self.faults, self.front, self.taps)
         self.taps.used = lambda: {
             tap.name
             for guest in self.hypervisor.guests.values()
@@ -138,7 +143,7 @@ class World:
     def _boot(self) -> None:
         hypervisor = self.hypervisor
         self.ports = Ports(
-            source=self.source, images=self.images, driver=hypervisor, supervisor=hypervisor,
+            source=self.source, images=self.images, driver=hypervisor, front=self.front, supervisor=hypervisor,
             prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), taps=self.taps, host=self.host, ledger=self.durable,
             meter=self.meter, clock=self.clock, tracer=self.tracer,
         )  # fmt: skip

@@ -151,6 +151,11 @@ in
     environment.etc."reconciler/apt.conf".source = apt;
 
     users.groups.microvm = { };
+    users.groups.reconciler-front = { };
+    users.users.reconciler-front = {
+      isSystemUser = true;
+      group = "reconciler-front";
+    };
     users.groups.reconciler.members = cfg.members;
 
     systemd.packages = [ cfg.package ];

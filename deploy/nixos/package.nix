@@ -70,6 +70,8 @@ python3Packages.buildPythonApplication {
       --replace-fail /usr/bin/reconciler $out/bin/reconciler \
       --replace-fail ExecReload=kill ExecReload=${coreutils}/bin/kill \
       --replace-fail /usr/lib/reconciler/apt.conf /etc/reconciler/apt.conf
+    substituteInPlace $out/lib/systemd/system/reconciler-front.service \
+      --replace-fail /usr/bin/reconciler $out/bin/reconciler
     python deploy/words.py manual >reconciler.1
     python deploy/words.py completion >reconciler.bash
     installManPage reconciler.1

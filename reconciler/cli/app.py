@@ -28,6 +28,7 @@ MODULES = {
     "doctor": ("doctor",),
     "notify": ("notify",),
     "run": ("run", "version"),
+    "front": ("front",),
 }
 """The commands of each module, in the order of the help."""
 

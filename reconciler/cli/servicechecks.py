@@ -14,11 +14,12 @@ BOOTED = Path("/run/systemd/system")
 """As sd_booted(3) has it."""
 BUS = Path("/run/dbus/system_bus_socket")
 BUS_SECONDS = 2.0
+FRONT = Path("/run/reconciler-front/front.sock")
 SYSUSERS = "systemd-sysusers reconciler.conf"
 
 
 def check_service() -> list[Finding]:
-    return [check_systemd(), check_bus(), check_group()]
+    return [check_systemd(), check_bus(), check_group(), check_front()]
 
 
 def check_systemd(booted: Path = BOOTED) -> Finding:
@@ -47,6 +48,14 @@ def check_group(name: str = GROUP) -> Finding:
         detail = f"there is no group {name}: guests could not be lent their files"
         return Finding("group", "failed", detail, SYSUSERS)
     return Finding("group", "ok", f"{name}: what guests may use belongs to it")
+
+
+def check_front(control: Path = FRONT) -> Finding:
+    """It is not asked: that would start it where nobody needs it."""
+    if control.exists():
+        return Finding("front", "ok", f"{control}: who hands over finds it")
+    detail = f"there is no {control}: VMs whose update.strategy is handover would lack their ports"
+    return Finding("front", "warning", detail, "systemctl start reconciler-front.socket")
 
 
 def check_membership(control: Path) -> Finding | None:

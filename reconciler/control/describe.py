@@ -27,6 +27,7 @@ from reconciler.model.plan import (
     DropTaps,
     ForgetGuest,
     HandOver,
+    Lead,
     MoveVM,
     Note,
     OpenPorts,
@@ -68,6 +69,7 @@ PLAIN_KINDS = {
     MoveVM: "move-vm",
     PlugTaps: "plug-taps",
     DropTaps: "drop-taps",
+    Lead: "lead",
 }
 
 
@@ -88,10 +90,10 @@ def step(action: Action) -> Step:
         case OpenPorts():
             return Step("open-ports", action.vm, action.why, action.seat.generation)
         case HandOver():
-            return Step("hand-over", action.vm, action.why, action.taker.generation)
+            return Step("hand-over", action.vm, action.why, action.generation)
         case (
             StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM() | MoveVM()
-            | SnapshotVolumes() | RestoreVolumes() | DropSnapshots() | PlugTaps() | DropTaps()
+            | SnapshotVolumes() | RestoreVolumes() | DropSnapshots() | PlugTaps() | DropTaps() | Lead()
         ):  # fmt: skip
             return Step(PLAIN_KINDS[type(action)], action.vm, action.why)
         case Collect():

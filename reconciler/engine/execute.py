@@ -24,6 +24,7 @@ from reconciler.model.plan import (
     DropTaps,
     ForgetGuest,
     HandOver,
+    Lead,
     MoveVM,
     Note,
     OpenPorts,
@@ -44,6 +45,7 @@ Operating = (
     | StartBeside
     | OpenPorts
     | HandOver
+    | Lead
     | StopGuest
     | SnapshotVolumes
     | RestoreVolumes
@@ -59,6 +61,7 @@ KINDS: dict[type[Operating], OperationKind] = {
     StartBeside: "start-beside",
     OpenPorts: "open-ports",
     HandOver: "hand-over",
+    Lead: "lead",
     StopGuest: "stop",
     SnapshotVolumes: "snapshot",
     RestoreVolumes: "restore",
@@ -141,10 +144,8 @@ class Executor:
                 work = self._start(action)
             case StartBeside():
                 work = self._start_beside(action)
-            case OpenPorts():
-                work = ports.driver.open_ports(action.seat)
-            case HandOver():
-                work = self._hand_over(action)
+            case OpenPorts() | HandOver() | Lead():
+                work = self._ports_of(action)
             case StopGuest():
                 work = stop_guest(ports, action)
             case SnapshotVolumes(_, pairs):
@@ -160,6 +161,15 @@ class Executor:
             case _:
                 assert_never(action)
         self._workers.operate(action.vm, KINDS[type(action)], intent, work)
+
+    def _ports_of(self, action: OpenPorts | HandOver | Lead) -> Coroutine[Any, Any, object]:
+        match action:
+            case OpenPorts():
+                return self._ports.driver.open_ports(action.seat)
+            case HandOver():
+                return self._hand_over(action)
+            case Lead():
+                return self._ports.front.lead(action.vm, action.led)
 
     def _taps(self, action: PlugTaps | DropTaps) -> Coroutine[Any, Any, None]:
         if isinstance(action, DropTaps):
@@ -179,9 +189,8 @@ class Executor:
         await ports.generations.set_booted(action.vm, machine.generation)
 
     async def _start_beside(self, action: StartBeside) -> None:
-        await self._describe(action.machine)
-        machine = action.machine.unreachable()
-        await self._ports.supervisor.start(machine, self._ports.driver.launch(machine))
+        launch = await self._describe(action.machine)
+        await self._ports.supervisor.start(action.machine, launch)
 
     async def _describe(self, machine: Machine) -> Launch:
         """See that the generation's folder tells of this start."""
@@ -192,8 +201,10 @@ class Executor:
         return launch
 
     async def _hand_over(self, action: HandOver) -> None:
-        await self._ports.driver.hand_over(action.giver, action.taker, action.drain)
-        await self._ports.generations.set_booted(action.vm, action.taker.generation)
+        front = self._ports.front
+        await front.lead(action.vm, action.led)
+        await front.drained(action.vm, action.giver, action.drain)
+        await self._ports.generations.set_booted(action.vm, action.generation)
 
     def _intent(self, action: Action) -> Intent:
         self._count += 1

@@ -41,6 +41,7 @@ class Observer:
         facts = await self._host(fresh=fresh or changed)
         await self._look_for_images()
         await self._look_at_links()
+        front = await ports.front.look()
         # From here to the end of the snapshot nothing may be awaited: a start that ended in
         # between would be neither among the busy nor among the guests, and be started twice.
         processes = self._processes = ports.supervisor.processes()
@@ -55,6 +56,8 @@ class Observer:
             ending=self._workers.ending(),
             outcomes=self._workers.outcomes(),
             conflicts={c.vm: c for c in ports.supervisor.conflicts()},
+            front=front.led,
+            front_ails=front.ails,
         )
         found = await self._unknown(processes)
         return replace(observed, found=found) if found else observed

@@ -17,7 +17,7 @@ from reconciler.model.commit import Commit
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.health import Health, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
-from reconciler.model.machine import Launch, Machine, Seat, Tap
+from reconciler.model.machine import FrontTable, Launch, Led, Machine, Route, Seat, Tap
 from reconciler.model.names import (
     GenerationNumber,
     InstanceId,
@@ -126,18 +126,10 @@ class Driver(Protocol):
         """
         ...
 
-    async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
-        """Let free loopback ports lead to this guest, one for each of the seat's forwards.
+    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
+        """Let free loopback ports lead to this guest, one for each forward, and none of the forwards' own.
 
-        Returns each forward's own port with the one that stands in for it. Raises DriverError.
-        """
-        ...
-
-    async def hand_over(self, giver: Seat | None, taker: Seat, drain: float) -> None:
-        """Let the taker's forwards lead to it and to nobody else, however far that was before.
-
-        When it returns, at most `drain` seconds later, the giver has no more requests under way.
-        Raises DriverError; the giver then has its forwards again, if it could be told.
+        Raises DriverError. May be done again, however far it came before.
         """
         ...
 
@@ -146,6 +138,25 @@ class Driver(Protocol):
 
         None is ever made smaller. Raises DriverError, of kind `growth` where one cannot grow.
         """
+        ...
+
+
+class Front(Protocol):
+    """Holds ports of the host for guests that hand over to each other, and outlives both and the daemon."""
+
+    async def look(self) -> FrontTable:
+        """Where it leads what. Never raises, and never starts it."""
+        ...
+
+    async def lead(self, vm: VMName, led: Led | None) -> None:
+        """Let new connections to these ports come to this guest, all at once; None: let go of them.
+
+        Raises FrontError, and leads as before then. It is started if it does not run.
+        """
+        ...
+
+    async def drained(self, vm: VMName, instance: InstanceId | None, most: float) -> None:
+        """Return when no connection to this guest is under way, at the latest after so many seconds."""
         ...
 
 
@@ -348,6 +359,7 @@ class Ports:
     source: Source
     images: Images
     driver: Driver
+    front: Front
     supervisor: Supervisor
     prober: Prober
     generations: Generations

@@ -12,6 +12,7 @@ from reconciler.engine.ports import Wake
 from reconciler.errors import BuildFailed, ReconcilerError
 from reconciler.model.change import EndIntent
 from reconciler.model.image import BuiltImage
+from reconciler.model.machine import Route
 from reconciler.model.names import VMName
 from reconciler.model.observed import Operation, OperationKind, Outcome
 
@@ -132,13 +133,13 @@ class Workers:
     ) -> Outcome:
         began = self._clock.now().boot
         error, error_kind, transient, detail = None, "", True, ""
-        ports: tuple[tuple[int, int], ...] = ()
+        routes: tuple[Route, ...] = ()
         try:
             result = await work
             detail = str(result) if isinstance(result, str | int) else ""
             if isinstance(result, BuiltImage):
                 detail = result.differs
-            ports = result if isinstance(result, tuple) else ()
+            routes = result if isinstance(result, tuple) else ()
         except ReconcilerError as failure:
             hint = f" ({failure.hint})" if failure.hint else ""
             error, error_kind = f"{failure}{hint}", failure.kind
@@ -147,5 +148,5 @@ class Workers:
             log.exception("%s %s failed in an unforeseen way", kind, subject)
             error, error_kind = f"unforeseen: {failure!r}", "panic"
         return Outcome(
-            kind, subject, error, error_kind, transient, self._clock.now().boot - began, detail, ports,
+            kind, subject, error, error_kind, transient, self._clock.now().boot - began, detail, routes,
         )  # fmt: skip

@@ -126,6 +126,11 @@ class VMSpec:
         return zip(free, self.networks, strict=False)
 
     @property
+    def handed_over(self) -> bool:
+        """Whether its guests are behind the front, so that one can take over from the other."""
+        return self.update.strategy == "handover" and not self.volumes and not self.taps
+
+    @property
     def host_ports(self) -> tuple[int, ...]:
         """TCP ports of the host that a guest of this VM listens on."""
         return tuple(f.host for n in self.networks for f in n.forwards if f.protocol == "tcp")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
@@ -107,10 +108,6 @@ class Machine:
     runner: str = ""
     """A link to a runner that Nix made; it has its own kernel, disks and network, and none are said here."""
 
-    def unreachable(self) -> Machine:
-        """The same without forwards: what a guest that is not to serve yet is started as."""
-        return replace(self, networks=tuple(replace(n, forwards=()) for n in self.networks))
-
 
 @dataclass(frozen=True, slots=True)
 class Seat:
@@ -121,7 +118,34 @@ class Seat:
     folder: str
     """In which its control socket is."""
     networks: tuple[UserNetwork, ...]
-    """With the forwards that it has while it serves."""
+    """With the forwards of its manifest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A port of the host, and the port of the loopback that leads to one guest."""
+
+    protocol: Protocol
+    address: str
+    port: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class Led:
+    """Whom new connections to a VM's ports come to, by the front."""
+
+    instance: InstanceId
+    routes: tuple[Route, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FrontTable:
+    """What the front answers of itself."""
+
+    led: Mapping[VMName, Led] = field(default_factory=dict)
+    ails: str = ""
+    """Why it could not be asked: then `led` says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

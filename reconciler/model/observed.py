@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from reconciler.model.health import NEVER_ASKED, Health
-from reconciler.model.machine import Accel, Slot
+from reconciler.model.machine import Accel, Led, Route, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.record import Generation
 
@@ -85,7 +85,7 @@ class Conflict:
 
 OperationKind = Literal[
     "create", "start", "stop", "remove", "move", "snapshot", "restore", "start-beside", "open-ports",
-    "hand-over", "plug-taps", "drop-taps",
+    "hand-over", "lead", "plug-taps", "drop-taps",
 ]  # fmt: skip
 
 
@@ -108,7 +108,7 @@ class Outcome:
 
     kind: Literal[
         "create", "start", "stop", "remove", "move", "snapshot", "restore", "start-beside", "open-ports",
-        "hand-over", "plug-taps", "drop-taps",
+        "hand-over", "lead", "plug-taps", "drop-taps",
         "build-layer", "build-kernel", "collect",
     ]  # fmt: skip
     subject: str
@@ -119,8 +119,8 @@ class Outcome:
     detail: str = ""
     """What a success was like: the method of a snapshot, how a build differs from the one before, or
     how many bytes a collection freed."""
-    ports: tuple[tuple[int, int], ...] = ()
-    """Of open-ports: each port of the manifest, and the one that leads to the guest meanwhile."""
+    routes: tuple[Route, ...] = ()
+    """Of open-ports: each port of the manifest, and the one of its own that leads to the guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,5 +175,9 @@ class Observed:
     occupied: frozenset[VMName] = frozenset()
     """Names that a VM is about to take, and under which something lies already."""
     links: Links = Links()
+    front: Mapping[VMName, Led] = field(default_factory=dict)
+    """Where the front leads the ports of which VM; empty where none runs."""
+    front_ails: str = ""
+    """Why the front cannot be asked, so that nobody knows where it leads; empty: it was asked."""
     blind: bool = False
     """Nobody looked for a while before this: the daemon is new, or stood still."""

@@ -9,7 +9,7 @@ from typing import Literal
 from reconciler.model.change import Change
 from reconciler.model.health import ProbePlan
 from reconciler.model.image import KernelSpec, LayerSpec
-from reconciler.model.machine import Machine, Seat, Slot, Tap
+from reconciler.model.machine import Led, Machine, Seat, Slot, Tap
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
 from reconciler.model.record import Generation
 
@@ -74,33 +74,41 @@ class StartGuest:
 
 @dataclass(frozen=True, slots=True)
 class StartBeside:
-    """Start a second guest without forwards, while another of the same VM serves."""
+    """Start a second guest, while another of the same VM serves."""
 
     vm: VMName
     machine: Machine
-    """As it will be once it serves."""
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class OpenPorts:
-    """Let ports that the kernel chooses lead to a guest that does not serve, so that it can be asked."""
+    """Let ports that the kernel chooses lead to a guest, and those of its manifest not by itself."""
 
     vm: VMName
     seat: Seat
-    """With the forwards that are wanted for it under other ports."""
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Move the forwards to `taker`. May be done again at any time, however far it came before."""
+    """Lead the ports to a candidate. May be done again at any time, however far it came before."""
 
     vm: VMName
-    giver: Seat | None
-    taker: Seat
+    generation: GenerationNumber
+    led: Led
+    giver: InstanceId | None
     drain: float
-    """Seconds that requests under way have at most to end, before the giver may be stopped."""
+    """Seconds that connections to the giver have at most to end, before it may be stopped."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Have the front lead a VM's ports to the guest that serves, or let go of them."""
+
+    vm: VMName
+    led: Led | None
     why: str
 
 
@@ -231,6 +239,7 @@ Action = (
     | StartBeside
     | OpenPorts
     | HandOver
+    | Lead
     | StopGuest
     | ForgetGuest
     | DropGenerations

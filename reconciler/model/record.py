@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from reconciler.model.desired import VMSpec
+from reconciler.model.machine import Route
 from reconciler.model.names import (
     Digest,
     GenerationNumber,
@@ -83,6 +84,8 @@ class Start:
     purpose: StartPurpose
     deadline: Deadline
     """Until when it must have passed its checks."""
+    routes: tuple[Route, ...] | None = None
+    """Ports of its own to which the front leads; None: it has those of its manifest itself, or none yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +96,8 @@ class Candidate:
     generation: GenerationNumber
     deadline: Deadline
     """Until when it must have passed its checks."""
-    ports: tuple[tuple[int, int], ...] | None = None
-    """Each port that its checks name, and the one that leads to it meanwhile; None: not opened yet."""
+    routes: tuple[Route, ...] | None = None
+    """Each port of its manifest, and the one of its own that leads to it; None: not opened yet."""
 
 
 StopCause = Literal[
@@ -191,7 +194,7 @@ class VMRecord:
     """Of the guest that serves, or is to."""
     candidate: Candidate | None = None
     taking: InstanceId | None = None
-    """Who is being given the forwards: begun, and not known to be done."""
+    """Who is being given ports: its own, or as a candidate those of the VM. Begun, not known to be done."""
     stop: Stop | None = None
     rollback: Rollback | None = None
     quarantine: Quarantine | None = None

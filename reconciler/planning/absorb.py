@@ -21,7 +21,7 @@ from reconciler.planning.verdicts import condemn, quarantine
 SNAPSHOT_TRIES = 3
 OCCUPIED = "occupied"
 _BUILDS = ("build-layer", "build-kernel")
-_PROMPT = ("open-ports", "hand-over")
+_PROMPT = ("open-ports", "hand-over", "lead")
 """Operations of milliseconds, which somebody may be waiting for."""
 
 

@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from reconciler.model.observed import Guest
 from reconciler.model.plan import Note
-from reconciler.model.record import Candidate, Start, StartPurpose, Suspension
+from reconciler.model.record import Candidate, Start, StartPurpose, Suspension, VMRecord
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.leads import routes_of
+from reconciler.planning.steps import behind_front
 
 TWO_GUESTS = "adopted after the ledger was lost, with two guests"
 NOT_DESIRED = "adopted after the ledger was lost, and not what is desired"
@@ -20,7 +22,8 @@ def adopt(draft: Draft, standing: Standing) -> None:
     what the desired state wants, the VM is suspended: going on is a person's choice. That state
     may come to be known only later, since the lost ledger held its revision.
     """
-    guest, record = standing.guest, standing.record
+    record = standing.record
+    guest = standing.guest
     if record.generations or record.start is not None:
         _recognise(draft, standing)
         if guest is not None and not standing.busy:
@@ -28,6 +31,8 @@ def adopt(draft: Draft, standing: Standing) -> None:
         return
     if guest is None:
         return
+    led = next((g for g in (standing.unknown,) if g is not None and routes_of(draft, g)), None)
+    guest = led or guest
     found = draft.observed.found.get(guest.instance)
     if found is None:
         draft.wait(
@@ -40,18 +45,29 @@ def adopt(draft: Draft, standing: Standing) -> None:
     committed = replace(found, verdict="committed", verdict_wall=draft.now.wall, reason="adopted")
     deadline = draft.deadline(found.spec.health.startup_deadline)
     record = standing.record.with_generation(committed)
-    record = replace(record, start=Start(guest.instance, found.number, "restart", deadline))
+    record = _started(
+        draft, record, Start(guest.instance, found.number, "restart", deadline), guest
+    )
     if standing.spec is None or standing.spec.digest != found.digest:
         record = replace(
             record,
             suspended=Suspension(draft.now.wall, NOT_DESIRED),
         )
     standing.record = record
+    draft.seat(standing)
     draft.actions.append(Note("adopt", standing.name, f"generation {found.number} runs"))
     draft.event(
         "guest-adopted", f"{standing.name}: generation {found.number} adopted", standing, "warning"
     )
     _adopt_candidate(draft, standing)
+
+
+def _started(draft: Draft, record: VMRecord, start: Start, guest: Guest) -> VMRecord:
+    """The record with this start. Behind the front, its ports are those that the front knows, or are asked."""
+    generation, routes = record.generation(start.generation), routes_of(draft, guest)
+    asked = routes is None and generation is not None and behind_front(generation.spec)
+    taking = start.instance if asked else record.taking
+    return replace(record, start=replace(start, routes=routes), taking=taking)
 
 
 def _adopt_candidate(draft: Draft, standing: Standing) -> None:
@@ -96,7 +112,6 @@ def _follow(draft: Draft, standing: Standing, guest: Guest) -> None:
         return
     purpose: StartPurpose = "trial" if generation.verdict == "trial" else "restart"
     deadline = draft.deadline(generation.spec.health.startup_deadline)
-    standing.record = replace(
-        record, start=Start(guest.instance, generation.number, purpose, deadline)
-    )
+    start = Start(guest.instance, generation.number, purpose, deadline)
+    standing.record = _started(draft, record, start, guest)
     draft.actions.append(Note("adopt", standing.name, f"generation {generation.number} runs"))

@@ -19,6 +19,7 @@ from reconciler.model.plan import (
     CreateGeneration,
     DropTaps,
     HandOver,
+    Lead,
     MoveVM,
     OpenPorts,
     Plan,
@@ -36,11 +37,9 @@ from reconciler.now import Now
 from reconciler.planning.health import judge
 
 APART: tuple[OperationKind, ...] = (
-    "create", "start-beside", "open-ports", "hand-over", "plug-taps", "drop-taps",
+    "create", "start-beside", "open-ports", "hand-over", "lead", "plug-taps", "drop-taps",
 )  # fmt: skip
 """What is done to a VM without touching its guest that serves."""
-HANDOVER_TRIES = 3
-"""Failed moves of forwards after which the guest that holds them may be stopped first."""
 
 
 def check(
@@ -70,8 +69,8 @@ class _Linter:
                     yield Violation(1, action.vm, "its volumes are touched while its guest lives")
                 case StartGuest() | StartBeside():
                     yield from self._start(action)
-                case HandOver():
-                    yield from self._hand_over(action)
+                case HandOver() | Lead():
+                    yield from self._led(action)
                 case StopGuest():
                     yield from self._stop(action)
                 case MoveVM():
@@ -90,7 +89,7 @@ class _Linter:
 
     def _one_action_a_vm(self) -> Iterator[Violation]:
         kinds = (
-            StartGuest, StartBeside, OpenPorts, HandOver, StopGuest, RemoveVM, MoveVM, CreateGeneration,
+            StartGuest, StartBeside, OpenPorts, HandOver, Lead, StopGuest, RemoveVM, MoveVM, CreateGeneration,
             SnapshotVolumes, RestoreVolumes, PlugTaps, DropTaps,
         )  # fmt: skip
         counts = Counter(a.vm for a in self.plan.actions if isinstance(a, kinds))
@@ -101,6 +100,8 @@ class _Linter:
     def _start(self, action: StartGuest | StartBeside) -> Iterator[Violation]:
         vm, machine, record = action.vm, action.machine, self.after.get(action.vm)
         yield from self._company(action, record)
+        if vm in self.observed.front and any(n.forwards for n in machine.networks):
+            yield Violation(2, vm, "a guest is to have ports that the front still holds for it")
         meant = record.start if isinstance(action, StartGuest) and record else None
         beside = record.candidate if isinstance(action, StartBeside) and record else None
         intent = meant or beside
@@ -136,14 +137,17 @@ class _Linter:
         if machine.volumes or any(g.process.slot == machine.slot for g in living):
             yield Violation(1, vm, "a second guest that writes, or takes the other's place")
 
+    def _led(self, action: HandOver | Lead) -> Iterator[Violation]:
+        yield from self._lead(action) if isinstance(action, Lead) else self._hand_over(action)
+
     def _hand_over(self, action: HandOver) -> Iterator[Violation]:
         """Only to who passed its trial; what was begun before may be carried on or taken back."""
         vm, before, record = action.vm, self.record.vms.get(action.vm), self.after.get(action.vm)
         taking = record.taking if record is not None else before.taking if before else None
-        if taking != action.taker.instance:
+        if taking != action.led.instance:
             yield Violation(4, vm, "a handover without its durable intent")
         living = {g.instance: g for g in self.observed.guests.get(vm, ()) if g.alive}
-        guest = living.get(action.taker.instance)
+        guest = living.get(action.led.instance)
         if guest is None:
             yield Violation(2, vm, "a handover to a guest that does not live")
         elif before is not None and before.taking is None:
@@ -152,6 +156,20 @@ class _Linter:
                 yield Violation(2, vm, "a handover to a guest that is not healthy")
             elif generation.verdict == "condemned":
                 yield Violation(5, vm, "a handover to a condemned generation")
+
+    def _lead(self, action: Lead) -> Iterator[Violation]:
+        """To the guest that serves, by the ports that are known for its own; taken only from who is gone."""
+        vm, led = action.vm, action.led
+        record = self.after.get(vm) or self.record.vms.get(vm)
+        living = {g.instance for g in self.observed.guests.get(vm, ()) if g.alive}
+        start = record.start if record is not None else None
+        if led is None:
+            if start is not None and start.instance in living and start.routes:
+                yield Violation(2, vm, "the front lets go of the ports of a guest that serves")
+        elif start is None or start.instance != led.instance or start.routes != led.routes:
+            yield Violation(2, vm, "its ports are led to a guest that is not known to serve")
+        elif led.instance not in living:
+            yield Violation(2, vm, "its ports are led to a guest that does not live")
 
     def _stop(self, action: StopGuest) -> Iterator[Violation]:
         vm = action.vm
@@ -168,7 +186,7 @@ class _Linter:
             yield Violation(2, vm, "a stop of a guest whose ports nobody took over")
         if record.stop.cause != "update" or not self._serves(vm):
             return
-        if record.candidate is not None and self._failed_moves(vm) < HANDOVER_TRIES:
+        if record.candidate is not None:
             yield Violation(2, vm, "a stop of who serves before its candidate took over")
         good = record.last_good
         if good is None:
@@ -178,12 +196,6 @@ class _Linter:
         successor = record.generations[-1]
         if record.pin is None and successor.verdict == "trial":
             yield from self._images(vm, successor.spec, law=2)
-
-    def _failed_moves(self, vm: VMName) -> int:
-        """How often its forwards could not be moved, with what was just heard."""
-        known = self.record.builds.get(f"hand-over/{vm}")
-        heard = [o for o in self.observed.outcomes if (o.kind, o.subject) == ("hand-over", vm)]
-        return (known.attempts if known else 0) + sum(o.error is not None for o in heard)
 
     def _images(self, vm: VMName, spec: VMSpec, law: int = 2) -> Iterator[Violation]:
         lacking = [s.title for s in spec.layers if s.key not in self.observed.layers]

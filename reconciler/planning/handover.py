@@ -1,6 +1,6 @@
 """Handover: a second guest boots beside the one that serves, and takes its ports once it may be committed.
 
-create --> beside --> its own ports --> on trial --> forwards moved --> committed, the old one stopped
+create --> beside --> its own ports --> on trial --> the front leads to it --> committed, the old one stopped
                          |  exited, checks failed, deadline, overtaken
                          v
                       stopped: it never served
@@ -11,54 +11,60 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.health import ProcessCheck
-from reconciler.model.machine import Seat, UserNetwork, guest_folder
+from reconciler.model.machine import Led, Route, Seat, guest_folder
 from reconciler.model.names import VMName
 from reconciler.model.observed import Guest
 from reconciler.model.plan import HandOver, OpenPorts, StartBeside
-from reconciler.model.record import Candidate, Generation, Start, Stop
+from reconciler.model.record import Candidate, Generation, Start, Stop, VMRecord
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.gates import at_stake
 from reconciler.planning.machines import instance_id, machine_of, vm_folder
 from reconciler.planning.preflight import claim_memory, preflight
-from reconciler.planning.rollout import Budget
-from reconciler.planning.steps import create, free_slot, in_trouble, stop
+from reconciler.planning.steps import behind_front, create, free_slot, in_trouble, stop
 from reconciler.planning.targets import Target
 from reconciler.planning.verdicts import commit
 
 MOST_DRAIN = 10.0
 """Seconds that requests of the old guest have to end; a client that keeps its connection loses it then."""
 TRIES = 3
-"""Failed attempts to move the forwards, after which the old guest is stopped to free them."""
+"""Failed attempts to take the ports of its manifest from a guest that has them itself; then it is stopped."""
 
 
 def absorb_handovers(draft: Draft) -> None:
-    """What became of ports that were opened or moved."""
+    """What became of ports that were opened or led elsewhere."""
     for outcome in draft.observed.outcomes:
         standing = draft.standings.get(VMName(outcome.subject))
         if standing is None or outcome.error is not None:
             continue
-        candidate = standing.record.candidate
-        if outcome.kind == "open-ports" and candidate is not None:
-            opened = replace(candidate, ports=outcome.ports)
-            standing.record = replace(standing.record, candidate=opened)
+        if outcome.kind == "open-ports":
+            _opened(standing, outcome.routes)
         elif outcome.kind == "hand-over":
             _moved(draft, standing)
 
 
+def _opened(standing: Standing, routes: tuple[Route, ...]) -> None:
+    """A guest has ports of its own: the one that serves, if it was to get them, else its candidate."""
+    record, start, candidate = standing.record, standing.record.start, standing.record.candidate
+    if start is not None and record.taking == start.instance and start.routes is None:
+        standing.record = replace(record, start=replace(start, routes=routes), taking=None)
+    elif candidate is not None and candidate.routes is None:
+        standing.record = replace(record, candidate=replace(candidate, routes=routes))
+
+
 def _moved(draft: Draft, standing: Standing) -> None:
-    """The forwards lead to whom they were meant for; a candidate is committed with that."""
+    """New connections come to the candidate, which is committed with that."""
     record, guest, candidate = standing.record, standing.candidate, standing.record.candidate
     if candidate is None or record.taking != candidate.instance:
-        standing.record = replace(record, taking=None)
         return
     generation = record.generation(candidate.generation)
     if guest is None or generation is None:
-        return  # it died in that moment: `finish` takes them back
+        return  # it died in that moment: whoever served gets the ports back
     old = standing.guest
     standing.record = replace(
         record,
-        start=Start(candidate.instance, candidate.generation, "trial", candidate.deadline),
+        start=Start(
+            candidate.instance, candidate.generation, "trial", candidate.deadline, candidate.routes
+        ),
         candidate=None, taking=None, restart=None,
         stop=Stop(old.instance, "handed-over") if old is not None else None,
     )  # fmt: skip
@@ -73,8 +79,7 @@ def _moved(draft: Draft, standing: Standing) -> None:
 
 def applies(standing: Standing, spec: VMSpec) -> bool:
     """Whether this spec replaces what runs by a handover: a guest that is down has nothing to hand over."""
-    wanted = spec.update.strategy == "handover" and not spec.volumes
-    return wanted and standing.guest is not None and not standing.down
+    return spec.handed_over and standing.guest is not None and not standing.down
 
 
 def begin(draft: Draft, standing: Standing, target: Target, spec: VMSpec) -> bool:
@@ -83,6 +88,8 @@ def begin(draft: Draft, standing: Standing, target: Target, spec: VMSpec) -> boo
         return False
     if not preflight(draft, standing, spec, beside=True):
         return True
+    if (asked := _behind_the_front(draft, standing)) is not None:
+        return asked
     claim_memory(draft, standing, spec, beside=True)
     if standing.record.last_good is not None:
         at_stake(draft).add(standing.name)
@@ -93,11 +100,30 @@ def begin(draft: Draft, standing: Standing, target: Target, spec: VMSpec) -> boo
     return True
 
 
+def _behind_the_front(draft: Draft, standing: Standing) -> bool | None:
+    """Give the one that serves ports of its own first, if it has those of its manifest itself.
+
+    None: it has. False: it does not answer, and can only be stopped to free them.
+    """
+    start, guest = standing.record.start, standing.guest
+    running = standing.record.generation(guest.generation) if guest else None
+    if start is None or guest is None or running is None or start.routes is not None:
+        return None
+    if not any(network.forwards for network in running.spec.networks):
+        return None
+    trouble = draft.trouble(f"open-ports/{standing.name}")
+    if trouble is not None and trouble.attempts >= TRIES:
+        return False
+    standing.record = replace(standing.record, taking=guest.instance)
+    _open_ports(draft, standing, guest, running)
+    return True
+
+
 def _start_beside(draft: Draft, standing: Standing, generation: Generation) -> None:
     instance = instance_id(standing.name, generation, draft.now)
     deadline = draft.deadline(generation.spec.health.startup_deadline)
-    ports = None if _asked(generation.spec) else ()
-    candidate = Candidate(instance, generation.number, deadline, ports)
+    routes = None if behind_front(generation.spec) else ()
+    candidate = Candidate(instance, generation.number, deadline, routes)
     standing.record = count_restart(replace(standing.record, candidate=candidate), "rollout")
     machine = machine_of(
         generation,
@@ -111,18 +137,26 @@ def _start_beside(draft: Draft, standing: Standing, generation: Generation) -> N
     draft.event("guest-starting", f"{standing.name}: {why}", standing, generation=generation.number)
 
 
-def finish(draft: Draft, standing: Standing, budget: Budget) -> bool:
-    """Carry on with forwards that may be half moved, whatever else is so; whether there were any."""
-    record, candidate = standing.record, standing.candidate
-    if record.taking is None or (standing.guest is not None and standing.stopping):
+def finish(draft: Draft, standing: Standing) -> bool:
+    """Carry on with ports that somebody is being given, whatever else is so; whether that is all."""
+    record, guest, candidate = standing.record, standing.guest, standing.candidate
+    if record.taking is None or (guest is not None and standing.stopping):
         return False
     if candidate is not None and record.taking == candidate.instance and _wanted(standing):
-        hand_over(draft, standing, budget)
-    elif standing.guest is not None:
-        _take_back(draft, standing)
-    else:
-        standing.record = replace(record, taking=None)
-    return True
+        _hand_over(draft, standing)
+        return True
+    running = record.generation(guest.generation) if guest is not None else None
+    if guest is not None and running is not None and _without_ports(record, guest):
+        return _open_ports(draft, standing, guest, running)
+    standing.record = replace(record, taking=None)
+    return False
+
+
+def _without_ports(record: VMRecord, guest: Guest) -> bool:
+    """Whether the guest that serves is being given ports of its own."""
+    start = record.start
+    meant = start is not None and start.instance == guest.instance == record.taking
+    return meant and start is not None and start.routes is None
 
 
 def _wanted(standing: Standing) -> bool:
@@ -131,7 +165,7 @@ def _wanted(standing: Standing) -> bool:
     return generation is not None and generation.verdict == "trial"
 
 
-def tend(draft: Draft, standing: Standing, target: Target, budget: Budget) -> bool:
+def tend(draft: Draft, standing: Standing, target: Target) -> bool:
     """See to the guests beside the one that serves; whether that is all for this pass."""
     if standing.leaving is not None:
         _see_off(draft, standing, standing.leaving)
@@ -152,10 +186,11 @@ def tend(draft: Draft, standing: Standing, target: Target, budget: Budget) -> bo
     if target.generation is None or not wanted:
         _dismiss(draft, standing, guest, target)
         return True
-    if candidate.ports is None:
+    if candidate.routes is None:
         return _open_ports(draft, standing, guest, target.generation)
     if standing.ready:
-        return hand_over(draft, standing, budget)
+        _hand_over(draft, standing)
+        return True
     return False
 
 
@@ -177,66 +212,25 @@ def _dismiss(draft: Draft, standing: Standing, guest: Guest, target: Target) -> 
 
 
 def _open_ports(draft: Draft, standing: Standing, guest: Guest, generation: Generation) -> bool:
-    """Nothing else is tried before it can be asked; the one that serves is seen to meanwhile."""
+    """Nothing else is tried before; where it failed lately, all else goes on meanwhile."""
     if in_trouble(draft, standing, "open-ports"):
         return False
-    seat = replace(_seat(draft, guest, generation), networks=_asked(generation.spec))
-    why = f"generation {generation.number} gets ports of its own for its trial"
+    folder = guest_folder(vm_folder(draft.policy.state_dir, guest.process.vm), guest.process.slot)
+    seat = Seat(guest.instance, generation.number, folder, generation.spec.networks)
+    why = f"generation {generation.number} gets ports of its own"
     draft.do(standing, OpenPorts(standing.name, seat, why))
     return True
 
 
-def hand_over(draft: Draft, standing: Standing, budget: Budget) -> bool:
-    """Move the forwards to the candidate; whether something was decided."""
-    record, guest, old = standing.record, standing.candidate, standing.guest
-    generation = record.generation(guest.generation) if guest else None
-    if guest is None or generation is None:
-        return False
-    trouble = draft.trouble(f"hand-over/{standing.name}")
-    if old is not None and trouble is not None and trouble.attempts >= TRIES:
-        if budget.take(standing):
-            why = f"its ports could not be moved {trouble.attempts} times: {trouble.error}"
-            stop(draft, standing, "update", f"{why}; generation {generation.number} is ready")
-            draft.clear_trouble(f"hand-over/{standing.name}")  # who held them is going
-        return True
-    if in_trouble(draft, standing, "hand-over"):
-        return False
-    standing.record = replace(record, taking=guest.instance)
-    running = record.generation(old.generation) if old is not None else None
-    giver = _seat(draft, old, running) if old is not None and running is not None else None
-    drain = min(MOST_DRAIN, running.spec.update.stop_timeout) if running is not None else 0.0
-    why = f"generation {generation.number} takes over, healthy for its minHealthyTime"
-    taker = _seat(draft, guest, generation)
-    draft.do(standing, HandOver(standing.name, giver, taker, drain, why))
-    return True
-
-
-def _take_back(draft: Draft, standing: Standing) -> None:
-    """Whoever was to take over is gone or failed: the one that served gets its ports back."""
-    guest = standing.guest
-    running = standing.record.generation(guest.generation) if guest else None
-    if guest is None or running is None or in_trouble(draft, standing, "hand-over"):
+def _hand_over(draft: Draft, standing: Standing) -> None:
+    """Lead the ports to the candidate."""
+    record, candidate, old = standing.record, standing.record.candidate, standing.guest
+    if candidate is None or candidate.routes is None or in_trouble(draft, standing, "hand-over"):
         return
-    rival, seat = standing.candidate, None
-    other = standing.record.generation(rival.generation) if rival is not None else None
-    if rival is not None and other is not None:
-        seat = _seat(draft, rival, other)
-    standing.record = replace(standing.record, taking=guest.instance)
-    why = f"generation {running.number} keeps its ports"
-    draft.do(standing, HandOver(standing.name, seat, _seat(draft, guest, running), 0.0, why))
-
-
-def _seat(draft: Draft, guest: Guest, generation: Generation) -> Seat:
-    home = vm_folder(draft.policy.state_dir, guest.process.vm)
-    folder = guest_folder(home, guest.process.slot)
-    return Seat(guest.instance, generation.number, folder, generation.spec.networks)
-
-
-def _asked(spec: VMSpec) -> tuple[UserNetwork, ...]:
-    """The networks with only those forwards that the checks ask through; empty where none does."""
-    ports = {check.port for check in spec.health.checks if not isinstance(check, ProcessCheck)}
-    networks = tuple(
-        replace(n, forwards=tuple(f for f in n.forwards if f.protocol == "tcp" and f.host in ports))
-        for n in spec.networks
-    )
-    return networks if any(n.forwards for n in networks) else ()
+    standing.record = replace(record, taking=candidate.instance)
+    running = record.generation(old.generation) if old is not None else None
+    drain = min(MOST_DRAIN, running.spec.update.stop_timeout) if running is not None else 0.0
+    led = Led(candidate.instance, candidate.routes)
+    giver = old.instance if old is not None else None
+    why = f"generation {candidate.generation} takes over, healthy for its minHealthyTime"
+    draft.do(standing, HandOver(standing.name, candidate.generation, led, giver, drain, why))

@@ -8,6 +8,7 @@ from typing import Literal
 
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.health import Check, ProbePlan, ProcessCheck
+from reconciler.model.machine import Route
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.observed import Guest
 from reconciler.now import Now
@@ -42,8 +43,10 @@ def passing_for(guest: Guest, policy: HealthPolicy, now: Now) -> float | None:
     return None if since is None else max(0.0, now.boot - since)
 
 
-def probe_plan(guest: Guest, policy: HealthPolicy, *, soaking: bool) -> ProbePlan | None:
-    """What to ask this guest from now on; None when nothing was asked for."""
+def probe_plan(
+    guest: Guest, policy: HealthPolicy, routes: tuple[Route, ...] = (), *, soaking: bool
+) -> ProbePlan | None:
+    """What to ask this guest from now on, by these routes; None when nothing was asked for."""
     if not policy.checks:
         return None
     period = policy.period
@@ -51,12 +54,12 @@ def probe_plan(guest: Guest, policy: HealthPolicy, *, soaking: bool) -> ProbePla
         period = STARTUP_PROBE_PERIOD
     elif soaking:
         period = min(period, 1.0, max(STARTUP_PROBE_PERIOD, policy.min_healthy_time / 5))
-    return _plan(policy.checks, period, guest.process.vm, guest.generation)
+    return _plan(policy.checks, routes, period, guest.process.vm, guest.generation)
 
 
-def redirected(checks: tuple[Check, ...], ports: tuple[tuple[int, int], ...]) -> tuple[Check, ...]:
-    """The same questions through other ports of this host's loopback."""
-    others = dict(ports)
+def _redirected(checks: tuple[Check, ...], routes: tuple[Route, ...]) -> tuple[Check, ...]:
+    """The same questions through the guest's own ports on this host's loopback."""
+    others = {route.port: route.target for route in routes if route.protocol == "tcp"}
     return tuple(
         check
         if isinstance(check, ProcessCheck) or check.port not in others
@@ -67,6 +70,7 @@ def redirected(checks: tuple[Check, ...], ports: tuple[tuple[int, int], ...]) ->
 
 @lru_cache(maxsize=4096)
 def _plan(
-    checks: tuple[Check, ...], period: float, vm: VMName, generation: GenerationNumber
-) -> ProbePlan:
-    return ProbePlan(checks, period, vm, generation)
+    checks: tuple[Check, ...], routes: tuple[Route, ...], period: float, vm: VMName,
+    generation: GenerationNumber,
+) -> ProbePlan:  # fmt: skip
+    return ProbePlan(_redirected(checks, routes), period, vm, generation)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from reconciler.model.desired import VMSpec
 from reconciler.model.image import NixRunner
-from reconciler.model.machine import Disk, Machine, Mount, Slot, guest_folder
+from reconciler.model.machine import Disk, Machine, Mount, Slot, UserNetwork, guest_folder
 from reconciler.model.names import InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.observed import HostFacts
 from reconciler.model.record import Generation
@@ -62,13 +65,20 @@ def machine_of(
             for v in spec.volumes
         ),
         mounts=tuple(Mount(_serial(v.name), v.mount_point, v.fs_type) for v in spec.volumes),
-        networks=spec.networks,
+        networks=_own(spec),
         taps=spec.taps,
         folder=guest_folder(vm_folder(state_dir, spec.name), slot),
         slot=slot,
         stop_timeout=spec.update.stop_timeout,
         runner=runner_path(state_dir, spec.kernel.key) if made else "",
     )
+
+
+def _own(spec: VMSpec) -> tuple[UserNetwork, ...]:
+    """Behind the front a guest has ports of its own, which the kernel chooses once it runs."""
+    if not spec.handed_over:
+        return spec.networks
+    return tuple(replace(network, forwards=()) for network in spec.networks)
 
 
 def volume_sizes(generation: Generation, state_dir: str) -> dict[str, int]:

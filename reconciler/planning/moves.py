@@ -33,7 +33,7 @@ def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> 
     _explain(draft, standing, target)
     if standing.acted:
         return
-    if tend(draft, standing, target, budget):
+    if tend(draft, standing, target):
         return
     if standing.candidate is not None:
         target = _as_it_is(standing)  # the candidate is seen to: whoever serves, serves on

@@ -11,21 +11,23 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import DesiredState
+from reconciler.model.machine import Route
 from reconciler.model.names import VMName
-from reconciler.model.observed import Observed
+from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import (
     Note,
     Plan,
 )
-from reconciler.model.record import Record
+from reconciler.model.record import Generation, Record
 from reconciler.now import Now
 from reconciler.planning.absorb import absorb_exits, absorb_growth, absorb_outcomes
 from reconciler.planning.adopt import adopt
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.handover import absorb_handovers, finish
-from reconciler.planning.health import probe_plan, redirected
+from reconciler.planning.health import probe_plan
 from reconciler.planning.holds import lift_holds, sent_back, watch_progress
 from reconciler.planning.images import Needs, cancel, collect
+from reconciler.planning.leads import as_wanted, lead, let_go
 from reconciler.planning.moves import move_one
 from reconciler.planning.policy import Policy
 from reconciler.planning.preflight import (
@@ -132,6 +134,7 @@ def _settled(draft: Draft, standing: Standing) -> bool:
         and record.suspended is None
         and not record.removing
         and record.group == spec.group
+        and as_wanted(draft, standing)
         and images_ready(draft, spec)
     )
 
@@ -144,14 +147,15 @@ def _move(draft: Draft, unsettled: set[VMName]) -> None:
         if standing.busy:
             operation = draft.observed.busy[standing.name]
             draft.wait("busy", standing.name, f"{operation.kind} in progress")
+        elif finish(draft, standing) or lead(draft, standing):
+            pass  # ports wait for nothing, a suspension neither
         elif standing.record.moving is not None:
             carry_on(draft, standing)
         elif standing.record.removing:
             remove(draft, standing)
-        elif finish(draft, standing, budget):
-            pass  # half-moved forwards wait for nothing, a suspension neither
         elif not suspended(draft, standing):
             move_one(draft, standing, budget, needs)
+    let_go(draft)
     needs.build()
 
 
@@ -163,26 +167,34 @@ def _watch(draft: Draft) -> None:
         if guest is None:
             continue
         generation = standing.record.generation(guest.generation)
-        if generation is None:
+        if generation is None or _unreachable(draft, standing, guest):
             continue
         soaking = generation.verdict == "trial" or standing.record.rollback is not None
-        question = probe_plan(guest, generation.spec.health, soaking=soaking)
-        if question is not None:
-            draft.probes[guest.instance] = question
+        start = standing.record.start
+        routes = start.routes if start is not None and start.instance == guest.instance else None
+        _ask(draft, guest, generation, routes or (), soaking=soaking)
+
+
+def _unreachable(draft: Draft, standing: Standing, guest: Guest) -> bool:
+    """Whether its ports are about to be opened, and it was never asked: it could not be meant."""
+    waits = standing.record.taking == guest.instance and not guest.health.rounds
+    return waits and draft.trouble(f"open-ports/{standing.name}") is None
 
 
 def _watch_candidate(draft: Draft, standing: Standing) -> None:
-    """It is asked through ports of its own: those of the manifest lead to whoever serves."""
     guest, candidate = standing.candidate, standing.record.candidate
-    if guest is None or candidate is None or candidate.ports is None:
+    if guest is None or candidate is None or candidate.routes is None:
         return
     generation = standing.record.generation(candidate.generation)
-    if generation is None:
-        return
-    policy = replace(
-        generation.spec.health, checks=redirected(generation.spec.health.checks, candidate.ports)
-    )
-    question = probe_plan(guest, policy, soaking=True)
+    if generation is not None:
+        _ask(draft, guest, generation, candidate.routes, soaking=True)
+
+
+def _ask(
+    draft: Draft, guest: Guest, generation: Generation, routes: tuple[Route, ...], *, soaking: bool
+) -> None:
+    """Through ports of its own, if it has any: that the front is away is no guest's illness."""
+    question = probe_plan(guest, generation.spec.health, routes, soaking=soaking)
     if question is not None:
         draft.probes[guest.instance] = question
 

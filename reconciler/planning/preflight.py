@@ -63,7 +63,9 @@ def _hindrance(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind
     conflict = draft.observed.conflicts.get(standing.name)
     if conflict is not None:
         return "conflict", conflict.what
-    if taken := next(_taken_ports(draft, standing, spec), None):
+    known = not (spec.handed_over and draft.observed.front_ails)
+    # Behind the front a guest needs no port of the host, and who holds them cannot be told now.
+    if known and (taken := next(_taken_ports(draft, standing, spec), None)):
         return "port", taken
     missing = obstacle(draft, standing, spec)
     return None if missing is None else ("network", missing)
@@ -120,8 +122,7 @@ def current_spec(standing: Standing) -> VMSpec | None:
 
 
 def _taken_ports(draft: Draft, standing: Standing, spec: VMSpec) -> Iterator[str]:
-    own = current_spec(standing)
-    mine = set(own.host_ports) if own else set()
+    mine = _own_ports(draft, standing, spec)
     for port in spec.host_ports:
         if port in draft.observed.host.listening and port not in mine:
             holder = _port_owner(draft, port, standing.name)
@@ -129,9 +130,24 @@ def _taken_ports(draft: Draft, standing: Standing, spec: VMSpec) -> Iterator[str
             yield f"port {port} of the host is taken: {who}"
 
 
-def _port_owner(draft: Draft, port: int, but: VMName) -> VMName | None:
+def _own_ports(draft: Draft, standing: Standing, spec: VMSpec) -> set[int]:
+    """Ports that this VM has already, itself or by the front, and that are free for this spec."""
+    own, start = current_spec(standing), standing.record.start
+    if own is not None and (start is None or not start.routes):
+        return set(own.host_ports)
+    # What the front holds is only let go of while another guest of the VM lives or is to come.
+    return _fronted(draft, standing.name) if own is not None or spec.handed_over else set()
+
+
+def _fronted(draft: Draft, name: VMName) -> set[int]:
+    led = draft.observed.front.get(name)
+    return {route.port for route in led.routes if route.protocol == "tcp"} if led else set()
+
+
+def _port_owner(draft: Draft, port: int, but: VMName) -> str | None:
     for other in draft.standings.values():
         spec = current_spec(other) if other.name != but else None
         if spec is not None and port in spec.host_ports:
             return other.name
-    return None
+    held = (name for name in sorted(draft.observed.front) if port in _fronted(draft, name))
+    return next((f"the front, for {name}," for name in held), None)

@@ -141,6 +141,7 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
             "start-beside",
             "open-ports",
             "hand-over",
+            "lead",
         )
     }
     if spec is not None:

@@ -49,7 +49,7 @@ def disturbs(operation: Operation | None, record: VMRecord, serving: Guest | Non
     if operation is None:
         return False
     match operation.kind:
-        case "start-beside" | "open-ports" | "hand-over" | "plug-taps" | "drop-taps":
+        case "start-beside" | "open-ports" | "hand-over" | "lead" | "plug-taps" | "drop-taps":
             return serving is None
         case "stop":
             return (

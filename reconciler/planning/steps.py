@@ -73,9 +73,9 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
     claim_memory(draft, standing, generation.spec)
     instance = instance_id(standing.name, generation, now)
     deadline = draft.deadline(generation.spec.health.startup_deadline)
-    record = replace(
-        record, start=Start(instance, generation.number, purpose, deadline), stop=None, restart=None
-    )
+    begun = Start(instance, generation.number, purpose, deadline)
+    taking = instance if behind_front(generation.spec) else None
+    record = replace(record, start=begun, taking=taking, stop=None, restart=None)
     if purpose == "trial" and record.last_good is not None:
         record = count_restart(record, "rollout")
     standing.record = record
@@ -90,6 +90,11 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
     sizes = volume_sizes(generation, draft.policy.state_dir)
     draft.do(standing, StartGuest(standing.name, machine, sizes, why))
     draft.event("guest-starting", f"{standing.name}: {why}", standing, generation=generation.number)
+
+
+def behind_front(spec: VMSpec) -> bool:
+    """Whether its guest is to get ports of its own, to which the front leads."""
+    return spec.handed_over and any(network.forwards for network in spec.networks)
 
 
 def _purpose(standing: Standing, generation: Generation) -> StartPurpose:

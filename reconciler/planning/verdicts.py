@@ -70,7 +70,7 @@ def judge_candidate(draft: Draft, standing: Standing, *, paused: bool) -> None:
     if standing.busy or paused or guest is None or candidate is None or standing.leaving is guest:
         return
     generation = standing.record.generation(candidate.generation)
-    if candidate.ports is None or generation is None or generation.verdict != "trial":
+    if candidate.routes is None or generation is None or generation.verdict != "trial":
         return
     standing.ready = _passed_trial(draft, standing, generation, guest, candidate.deadline)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from reconciler.model.machine import Launch, Machine, Seat
+from reconciler.model.machine import Launch, Machine, Route, Seat
 from reconciler.vmm import nixrunner
 from reconciler.vmm.nixrunner import NixRunnerDriver
 from reconciler.vmm.qemu.driver import QemuDriver
@@ -28,11 +28,8 @@ class Drivers:
         made = nixrunner.is_runners(folder)
         await (self._runners if made else self._qemu).press_power_button(folder, pid, deadline)
 
-    async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
+    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
         return await self._qemu.open_ports(seat)
-
-    async def hand_over(self, giver: Seat | None, taker: Seat, drain: float) -> None:
-        await self._qemu.hand_over(giver, taker, drain)
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         if machine.runner:

@@ -18,7 +18,7 @@ from demo.repository import Repository
 from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.engine.ports import Ports, Wake
-from reconciler.model.machine import Launch, Machine, Seat
+from reconciler.model.machine import Launch, Machine, Route, Seat
 from reconciler.model.observed import Process
 from reconciler.supervisor.local import LocalSupervisor
 from reconciler.vmm.generations import GenerationFolders
@@ -39,11 +39,8 @@ class SleepDriver:
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         pass
 
-    async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
+    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
         raise NotImplementedError(seat)
-
-    async def hand_over(self, giver: Seat | None, taker: Seat, drain: float) -> None:
-        pass
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         pass

@@ -2,6 +2,7 @@
 
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Crash, Faults
+from tests.fakes.front import FakeFront
 from tests.fakes.hypervisor import FakeHypervisor
 from tests.fakes.images import FakeImages
 from tests.fakes.ledger import FakeLedger
@@ -13,6 +14,7 @@ from tests.fakes.volumes import FakeVolumes
 __all__ = [
     "Crash",
     "FakeClock",
+    "FakeFront",
     "FakeHost",
     "FakeHypervisor",
     "FakeImages",

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reconciler.errors import DriverError, GuestConflict
 from reconciler.model.health import Health, ProbePlan, ProbeResult, ProcessCheck, Round
-from reconciler.model.machine import Launch, Machine, Seat
+from reconciler.model.machine import Launch, Led, Machine, Route, Seat
 from reconciler.model.names import (
     GenerationNumber,
     InstanceId,
@@ -21,6 +21,7 @@ from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.record import Generation
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
+from tests.fakes.front import FakeFront
 from tests.fakes.taps import FakeTaps
 
 MOST_ANSWERS = 120
@@ -34,6 +35,7 @@ class FakeGuest:
     process: Process
     machine: Machine
     fate: str
+    front: FakeFront
     ignores_power_button: bool = False
     ports: dict[int, int] = field(default_factory=dict)
     """Ports of the host that lead to it, each with the port of the manifest for which it stands."""
@@ -41,8 +43,15 @@ class FakeGuest:
 
     @property
     def serves(self) -> bool:
-        """Ports of its manifest lead to it, under their own numbers."""
-        return any(port == stands_for for port, stands_for in self.ports.items())
+        """Ports of its manifest lead to it, by themselves or by the front."""
+        return bool(self.reached_at)
+
+    @property
+    def reached_at(self) -> set[int]:
+        """The ports of its manifest at which it is found, and not its own."""
+        direct = {port for port, stands_for in self.ports.items() if port == stands_for}
+        led = self.front.table.get(self.machine.vm)
+        return direct | {r.port for r in led.routes if r.target in self.ports} if led else direct
 
 
 @dataclass
@@ -55,6 +64,7 @@ class FakeHypervisor:
 
     clock: FakeClock
     faults: Faults
+    front: FakeFront
     taps: FakeTaps
     wake: Callable[[], None] = lambda: None
     behaviour: Behaviour = lambda _machine: "good"
@@ -74,13 +84,19 @@ class FakeHypervisor:
     unkillable: set[VMName] = field(default_factory=set)
     deaf: set[InstanceId] = field(default_factory=set)
     """Guests whose VMM answers no question."""
-    lingers: float = 0.0
-    """Seconds for which requests at a guest that gave up its ports go on."""
     free_ports: itertools.count[int] = field(default_factory=lambda: itertools.count(40000))
     broken: list[str] = field(default_factory=list)
     """What may never happen, and did: a worker would take the exception for an error of its own."""
     pids: itertools.count[int] = field(default_factory=lambda: itertools.count(100))
     _processes: tuple[Process, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self.front.told = self._led
+
+    def _led(self, vm: VMName, led: Led | None) -> None:
+        guest = self.guests.get(led.instance) if led is not None else None
+        if guest is not None:
+            self.log.append(("lead", vm, guest.machine.generation))
 
     # Driver
 
@@ -107,36 +123,17 @@ class FakeHypervisor:
             self.sizes[path] = max(size, self.sizes.get(path, 0))
         self.faults.after("volumes", fault)
 
-    async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
+    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
         fault = await self.faults.before("open-ports")
         guest = self._listening(seat)
-        wanted = [f.host for n in seat.networks for f in n.forwards]
-        for port in wanted:
-            if port not in guest.ports.values():
-                guest.ports[next(self.free_ports)] = port
+        wanted = [f for n in seat.networks for f in n.forwards]
+        for forward in wanted:
+            guest.ports.pop(forward.host, None)
+            if forward.host not in guest.ports.values():
+                guest.ports[next(self.free_ports)] = forward.host
         self.faults.after("open-ports", fault)
-        meanwhile = {stands_for: port for port, stands_for in guest.ports.items()}
-        return tuple((port, meanwhile[port]) for port in wanted)
-
-    async def hand_over(self, giver: Seat | None, taker: Seat, drain: float) -> None:
-        fault = await self.faults.before("hand-over")
-        guest = self._listening(taker)
-        old = self._listening(giver) if giver is not None else None
-        kept = dict(old.ports) if old is not None else {}
-        if old is not None:
-            old.ports.clear()
-        try:
-            middle = await self.faults.before("hand-over-middle")  # nobody has them at this moment
-        except Exception:
-            if old is not None:
-                old.ports.update(kept)
-            raise
-        guest.ports |= {f.host: f.host for n in taker.networks for f in n.forwards}
-        if self.lingers:
-            await self.clock.sleep(min(drain, self.lingers))
-        guest.ports = {f.host: f.host for n in taker.networks for f in n.forwards}
-        self.log.append(("hand-over", guest.machine.vm, guest.machine.generation))
-        self.faults.after("hand-over", fault or middle)
+        own = {stands_for: port for port, stands_for in guest.ports.items()}
+        return tuple(Route(f.protocol, f.address, f.host, own[f.host]) for f in wanted)
 
     def _listening(self, seat: Seat) -> FakeGuest:
         guest = self.guests.get(seat.instance)
@@ -185,7 +182,7 @@ class FakeHypervisor:
         for disk in machine.volumes:
             self.disks.setdefault(disk.path, []).append(machine.generation)
         fate = self.behaviour(machine)
-        self.guests[machine.instance] = FakeGuest(process, machine, fate, ports=ports)
+        self.guests[machine.instance] = FakeGuest(process, machine, fate, self.front, ports=ports)
         self.starts[machine.vm] += 1
         self.log.append(("start", machine.vm, machine.generation))
         self._processes = None
@@ -378,7 +375,7 @@ class FakeHypervisor:
 def reached(guest: FakeGuest, question: ProbePlan) -> bool:
     """Whether the question comes to this guest, and not to the other one of its VM."""
     asked = {check.port for check in question.checks if not isinstance(check, ProcessCheck)}
-    return asked <= guest.ports.keys()
+    return asked <= guest.ports.keys() | guest.reached_at
 
 
 def _round(former: Health, fate: str, now: float) -> Health:

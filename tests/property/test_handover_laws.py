@@ -37,13 +37,13 @@ class Watch:
         living = self.world.hypervisor.all_living("web")
         assert len(living) <= 2
         assert len({guest.process.slot for guest in living}) == len(living)
-        served = any(CHECK.port in guest.ports for guest in living)
+        served = any(CHECK.port in guest.reached_at for guest in living)
         self.unserved = 0 if served else self.unserved + 1
         passed = self.world.reconciler.passed
         for action in passed.plan.actions if passed else ():
             if isinstance(action, StopGuest) and len(living) == 2:
                 told = next(g for g in living if g.process.instance == action.instance)
-                assert CHECK.port not in told.ports, f"stopped while it serves: {action.why}"
+                assert CHECK.port not in told.reached_at, f"stopped while it serves: {action.why}"
 
 
 async def first(world: World) -> Watch:

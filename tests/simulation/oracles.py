@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+from reconciler.model.desired import VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Link
 from reconciler.model.plan import StopGuest, Wait
@@ -99,7 +100,15 @@ class Oracles:
         operation = passed.observed.busy.get(name) if passed is not None else None
         if operation is None or len(self.world.hypervisor.all_living(name)) > 1:
             return False
-        apart = ("start-beside", "open-ports", "hand-over", "create", "plug-taps", "drop-taps")
+        apart = (
+            "start-beside",
+            "open-ports",
+            "hand-over",
+            "lead",
+            "create",
+            "plug-taps",
+            "drop-taps",
+        )
         return operation.kind not in apart
 
     def _handed_over_first(self, action: StopGuest) -> None:
@@ -109,14 +118,13 @@ class Oracles:
         if guest is None or stop is None or not guest.process.alive:
             return
         beside = len(self.world.hypervisor.all_living(action.vm)) > 1
-        gave_up = "could not be moved" in action.why or action.why.startswith("carrying on: update")
-        taken = stop.cause == "handed-over" or (stop.cause == "update" and not gave_up)
-        if guest.serves and beside and taken:
+        if guest.serves and beside and stop.cause in ("handed-over", "update"):
             raise Broken(f"law 2: {action.vm} is stopped before its candidate took over")
 
     def look(self) -> None:
         """Raises Broken."""
         self._two_at_most()
+        self._led()
         fresh = self.world.hypervisor.log[self._seen :]
         self._seen = len(self.world.hypervisor.log)
         for kind, vm, number in fresh:
@@ -132,6 +140,18 @@ class Oracles:
                 raise Broken(f"law 1: {len(living)} guests of {name}")
             if sum(guest.serves for guest in living) > 1:
                 raise Broken(f"law 1: two guests of {name} have its ports")
+
+    def _led(self) -> None:
+        """Who was not found good is nobody's guest: the front leads to no candidate on its trial."""
+        for name, led in self.world.front.table.items():
+            record = self.world.ledger.record().vms.get(name)
+            candidate = record.candidate if record is not None else None
+            if record is None or candidate is None or candidate.instance != led.instance:
+                continue
+            generation = record.generation(candidate.generation)
+            begun = record.taking == candidate.instance
+            if not begun and (generation is None or generation.verdict != "committed"):
+                raise Broken(f"law 2: requests to {name} come to a guest on its trial")
 
     def serving(self) -> set[VMName]:
         """VMs whose living guest is well and of a committed generation."""
@@ -218,6 +238,16 @@ class Oracles:
         if taps.links.get("t0-theirs") is not self._theirs:
             raise Broken("a stranger's interface was touched")
 
+    def _found(self, name: VMName, spec: VMSpec) -> None:
+        """Its ports lead to the guest that serves, and to nobody else."""
+        forwards = {f.host for n in spec.networks for f in n.forwards}
+        led = self.world.front.table.get(name)
+        living = self.world.hypervisor.all_living(name)
+        found = living[0].reached_at if len(living) == 1 else set[int]()
+        targets = {route.target for route in led.routes} if led is not None else set[int]()
+        if found != forwards or not targets <= living[0].ports.keys():
+            raise Broken(f"ports: {name} is found at {found}, not at {forwards}; led to {led}")
+
     def forgotten_blocks(self, before: dict[VMName, set[str]]) -> None:
         """Law 5 over a restart: what was condemned is still condemned."""
         for name, digests in before.items():
@@ -238,6 +268,7 @@ class Oracles:
             good = vm.last_good if vm else None
             if good is None or good.digest != spec.digest or running.get(name) != good.number:
                 raise Broken(f"law 13: {name} did not arrive: {self.world.why(name)!r}")
+            self._found(name, spec)
         self._taps()
         open_intents = set(self.world.ledger.intents) - set(self.world.ledger.ends)
         if open_intents:

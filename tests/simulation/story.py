@@ -93,8 +93,10 @@ class Story:
                         self._lose,
                         self._breathless,
                         self._bridge,
+                        self._front_dies,
+                        self._front_hangs,
                     ),
-                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -213,6 +215,7 @@ class Story:
         """The host loses power: guests and daemon are gone, the disk is as it was."""
         self.tale.reboots += 1
         self.world.hypervisor.power_loss()
+        self.world.front.die()
         self.world.clock.reboot()
         await self._crash()
 
@@ -267,6 +270,16 @@ class Story:
             await self._step()
         for guest in well:
             guest.fate = "good"
+
+    async def _front_dies(self) -> None:
+        self.world.front.die()
+
+    async def _front_hangs(self) -> None:
+        """For a while it answers nobody; what it leads, it leads on."""
+        self.world.front.ails = "the front does not answer"
+        for _ in range(self.random.randrange(2, 8)):
+            await self._step()
+        self.world.front.ails = ""
 
     async def _idle(self) -> None:
         self.world.clock.advance(self.random.choice((1.0, 10.0, 60.0)))

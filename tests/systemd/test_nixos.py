@@ -102,7 +102,9 @@ def test_units_are_the_shipped_ones_with_the_credentials_of_the_host(nix: Nix) -
     # Nothing else of the unit is said anew, so all that hardens it is what the package has.
     assert service["serviceConfig"] == {"LoadCredential": ["key:/etc/keys/key"]}
     assert service["wantedBy"] == ["multi-user.target"]
-    assert config["groups"] == {"microvm": {}, "reconciler": {"members": ["ann"]}}
+    assert config["groups"] == {
+        "microvm": {}, "reconciler-front": {}, "reconciler": {"members": ["ann"]},
+    }  # fmt: skip
 
 
 def test_the_hosts_nix_is_there_where_runners_are_allowed_and_only_there(nix: Nix) -> None:

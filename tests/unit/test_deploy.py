@@ -12,7 +12,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.app import MODULES
+from reconciler.cli.servicechecks import FRONT
 from reconciler.config import Config, parse_config
+from reconciler.daemon import FRONT_FOLDER
+from reconciler.front.process import CONTROL
+from reconciler.front.wire import SOCKET
 from reconciler.supervisor.systemd_unit import GROUP, SLICE
 
 DEPLOY = Path(__file__).resolve().parents[2] / "deploy"
@@ -80,6 +84,22 @@ def test_units_and_users_are_those_that_the_code_means() -> None:
     assert "FileDescriptorName=control\n" in socket
 
 
+def test_the_fronts_units_are_those_that_the_code_means() -> None:
+    service = (DEPLOY / "systemd/reconciler-front.service").read_text(encoding="utf-8")
+    socket = (DEPLOY / "systemd/reconciler-front.socket").read_text(encoding="utf-8")
+    daemon = (DEPLOY / "systemd/reconciler.service").read_text(encoding="utf-8")
+    tmpfiles = (DEPLOY / "tmpfiles.d/reconciler.conf").read_text(encoding="utf-8")
+    assert f"ListenStream={FRONT_FOLDER}/{SOCKET}\n" in socket
+    assert FRONT == FRONT_FOLDER / SOCKET
+    assert f"FileDescriptorName={CONTROL}\n" in socket
+    assert f"d {FRONT_FOLDER} 0755 reconciler-front reconciler-front -\n" in tmpfiles
+    assert f"ReadWritePaths={FRONT_FOLDER}\n" in service
+    assert "Wants=" in daemon
+    assert "reconciler-front.socket" in daemon.split("Wants=")[1].split("\n")[0]
+    for named in re.findall(r"^(?:BindsTo|PartOf|Requires)=(.*)$", service, re.MULTILINE):
+        assert named == "reconciler-front.socket", "the daemon's end must not be the front's"
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_scripts_are_sound_shell(script: str) -> None:
     path = str(DEPLOY / script)
@@ -90,10 +110,13 @@ def test_scripts_are_sound_shell(script: str) -> None:
 
 def test_what_the_package_of_nix_replaces_in_units_is_there_to_be_replaced() -> None:
     text = (DEPLOY / "nixos/package.nix").read_text(encoding="utf-8")
-    unit = (DEPLOY / "systemd/reconciler.service").read_text(encoding="utf-8")
-    replaced = re.findall(r"--replace-fail (\S+) ", text)
-    assert len(replaced) == 3
-    assert [word for word in replaced if word not in unit] == []
+    patched = re.findall(r"substituteInPlace \S+/(\S+) \\\n((?: +--replace-fail .*\n)+)", text)
+    assert {name for name, _ in patched} == {"reconciler.service", "reconciler-front.service"}
+    for name, lines in patched:
+        unit = (DEPLOY / "systemd" / name).read_text(encoding="utf-8")
+        replaced = re.findall(r"--replace-fail (\S+) ", lines)
+        assert replaced
+        assert [word for word in replaced if word not in unit] == []
 
 
 def test_the_package_of_nix_has_every_library() -> None:

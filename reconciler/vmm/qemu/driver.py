@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
-from reconciler.model.machine import Launch, Machine, Seat
+from reconciler.model.machine import Launch, Machine, Route, Seat
 from reconciler.vmm.qemu import forwards, growth, press, qmp, volumes
 from reconciler.vmm.qemu.argv import QMP_SOCKET, argv
 
@@ -28,12 +28,9 @@ class QemuDriver:
         """`deadline` is in seconds from now."""
         await qmp.execute(folder, "system_powerdown", deadline, pid)
 
-    async def open_ports(self, seat: Seat) -> tuple[tuple[int, int], ...]:
-        """Each forward's own port with the one that the kernel chose to stand in for it."""
+    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
+        """Each forward's port of the host, with the one that the kernel chose for the guest."""
         return await forwards.open_ports(seat)
-
-    async def hand_over(self, giver: Seat | None, taker: Seat, drain: float) -> None:
-        await forwards.hand_over(giver, taker, drain)
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         """`sizes` is in MiB, by the disk's path."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from reconciler.errors import DriverError
-from reconciler.model.machine import Forward, Seat, UserNetwork
+from reconciler.model.machine import Forward, Route, Seat, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId
-from reconciler.vmm.qemu.forwards import Row, hand_over, open_ports, parse
+from reconciler.vmm.qemu.forwards import Row, open_ports, parse
 from tests.unit.vmm.test_qmp import negotiate, peer, send
 
 WEB = Forward(8080, 80)
@@ -54,10 +54,7 @@ class Vmm:
         self.refuses: tuple[str, ...] = ()
         self.hangs_up_at = ""
         self.silent_at = ""
-        self.on_look: Callable[[], object] = lambda: None
         self.heard: list[str] = []
-        self.busy = 0
-        """Looks for which a request stays under way."""
         self.next_port = 40000
 
     @contextlib.asynccontextmanager
@@ -113,13 +110,9 @@ class Vmm:
         return f"host forwarding rule for {place} removed\r\n"
 
     def _table(self) -> str:
-        self.on_look()
         text = ""
-        self.busy -= 1
         for net in sorted({n for n, _ in self.forwards} | {0}):
             text += f"Hub -1 (net{net}):\r\n"
-            if self.busy >= 0:
-                text += "  TCP[ESTABLISHED]  9  127.0.0.1 8080  10.0.2.15 80  0  0\r\n"
             for n, f in self.forwards:
                 if n == net:
                     at = "*" if f.address == "0.0.0.0" else f.address  # noqa: S104
@@ -129,133 +122,76 @@ class Vmm:
 
 
 @pytest.fixture
-def host() -> list[Vmm]:
-    return []
-
-
-@pytest.fixture
-def old(tmp_path: Path, host: list[Vmm]) -> Vmm:
-    return Vmm(tmp_path / "old", host, (0, WEB), (1, DNS))
-
-
-@pytest.fixture
-def new(tmp_path: Path, host: list[Vmm]) -> Vmm:
-    return Vmm(tmp_path / "new", host, (0, Forward(40001, 80)))
+def vmm(tmp_path: Path) -> Vmm:
+    return Vmm(tmp_path / "vmm", [])
 
 
 NETWORKS = ((WEB,), (DNS,))
+OWN = [(0, Forward(40001, 80)), (1, Forward(40002, 53, "udp"))]
+ROUTES = (Route("tcp", "127.0.0.1", 8080, 40001), Route("udp", DNS.address, 8053, 40002))
 
 
-async def test_each_port_moves_at_once_and_the_ports_of_the_trial_go(old: Vmm, new: Vmm) -> None:
-    async with old.listening(), new.listening():
-        await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 1.0)
-    assert (old.forwards, new.forwards) == ([], [(0, WEB), (1, DNS)])
+async def test_a_guest_gets_ports_of_the_kernels_choice_for_both_protocols(vmm: Vmm) -> None:
+    async with vmm.listening():
+        assert await open_ports(vmm.seat(*NETWORKS)) == ROUTES
+    assert vmm.forwards == OWN
 
 
-async def test_a_move_that_was_done_is_done_again_without_a_change(old: Vmm, new: Vmm) -> None:
-    async with old.listening(), new.listening():
-        for _ in range(2):
-            await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 0.0)
-    assert (old.forwards, new.forwards) == ([], [(0, WEB), (1, DNS)])
-    assert not any(line.startswith("hostfwd_add") for line in new.heard[-3:])
+async def test_a_guest_that_has_them_is_asked_again_without_a_change(vmm: Vmm) -> None:
+    async with vmm.listening():
+        first = await open_ports(vmm.seat(*NETWORKS))
+        assert await open_ports(vmm.seat(*NETWORKS)) == first
+    assert vmm.forwards == OWN
 
 
-async def test_a_move_that_died_in_the_middle_is_carried_on(old: Vmm, new: Vmm) -> None:
-    old.forwards = [(1, DNS)]
-    async with old.listening(), new.listening():
-        await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 0.0)
-    assert (old.forwards, new.forwards) == ([], [(0, WEB), (1, DNS)])
+async def test_ports_of_its_manifest_that_it_has_itself_are_given_up(vmm: Vmm) -> None:
+    vmm.forwards = [(0, WEB), (1, DNS)]
+    async with vmm.listening():
+        assert await open_ports(vmm.seat(*NETWORKS)) == ROUTES
+    assert vmm.forwards == OWN
 
 
-async def test_ports_that_the_new_guest_does_not_have_any_more_are_given_up(
-    old: Vmm, new: Vmm
-) -> None:
-    async with old.listening(), new.listening():
-        await hand_over(old.seat(*NETWORKS), new.seat((WEB,)), 0.0)
-    assert (old.forwards, new.forwards) == ([], [(0, WEB)])
+async def test_two_ports_of_one_service_do_not_stand_in_for_each_other(vmm: Vmm) -> None:
+    both = (WEB, Forward(8081, 80))
+    vmm.forwards = [(0, forward) for forward in both]
+    async with vmm.listening():
+        routes = await open_ports(vmm.seat(both))
+    assert [(route.port, route.target) for route in routes] == [(8080, 40001), (8081, 40001)]
+    assert vmm.forwards == [(0, Forward(40001, 80))]
 
 
-async def test_a_port_that_cannot_be_taken_goes_back_with_all_others(old: Vmm, new: Vmm) -> None:
-    new.refuses = ("hostfwd_add net1",)
-    async with old.listening(), new.listening():
+async def test_a_guest_that_died_in_the_middle_of_it_is_carried_on_with(vmm: Vmm) -> None:
+    vmm.forwards = [(0, Forward(40001, 80)), (1, DNS)]
+    vmm.next_port = 40001
+    async with vmm.listening():
+        assert await open_ports(vmm.seat(*NETWORKS)) == ROUTES
+
+
+async def test_a_port_that_cannot_be_opened_is_told_and_nothing_is_given_up(vmm: Vmm) -> None:
+    vmm.forwards, vmm.refuses = [(0, WEB)], ("hostfwd_add",)
+    async with vmm.listening():
         with pytest.raises(DriverError) as caught:
-            await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 0.0)
+            await open_ports(vmm.seat((WEB,)))
     assert caught.value.kind == "port"
-    assert sorted(old.forwards, key=lambda f: f[0]) == [(0, WEB), (1, DNS)]
-    assert (0, WEB) not in new.forwards
+    assert vmm.forwards == [(0, WEB)]
 
 
-async def test_a_new_guest_that_hangs_up_in_the_middle_costs_the_old_one_nothing(
-    old: Vmm, new: Vmm
-) -> None:
-    new.hangs_up_at = "hostfwd_add net1"
-    async with old.listening(), new.listening():
-        with pytest.raises(DriverError):
-            await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 0.0)
-    assert (1, DNS) in old.forwards
+async def test_a_port_that_is_not_given_up_is_told(vmm: Vmm) -> None:
+    vmm.forwards, vmm.refuses = [(0, WEB)], ("hostfwd_remove",)
+    async with vmm.listening():
+        with pytest.raises(DriverError, match="8080"):
+            await open_ports(vmm.seat((WEB,)))
 
 
-async def test_an_old_guest_that_does_not_answer_is_told_and_nothing_is_touched(
-    old: Vmm, new: Vmm
-) -> None:
-    async with new.listening():
-        with pytest.raises(DriverError) as caught:
-            await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 0.0)
-    assert caught.value.kind == "missing"
-    assert new.heard == []
-
-
-async def test_requests_under_way_at_the_old_guest_are_waited_for(old: Vmm, new: Vmm) -> None:
-    old.busy = 4
-    async with old.listening(), new.listening():
-        await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 5.0)
-    assert old.busy == -1
-
-
-async def test_a_new_guest_can_be_asked_as_on_its_trial_until_the_old_one_is_done(
-    old: Vmm, new: Vmm
-) -> None:
-    old.busy, trial = 4, (0, Forward(40001, 80))
-    seen: list[bool] = []
-    old.on_look = lambda: seen.append(trial in new.forwards)
-    async with old.listening(), new.listening():
-        await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 5.0)
-    assert len(seen) > 4
-    assert all(seen)
-    assert trial not in new.forwards
-
-
-async def test_a_connection_that_is_kept_is_waited_for_no_longer_than_allowed(
-    old: Vmm, new: Vmm
-) -> None:
-    old.busy = 10_000
-    async with old.listening(), new.listening():
-        await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 0.2)
-    assert new.forwards == [(0, WEB), (1, DNS)]
-
-
-async def test_ports_of_a_trial_are_the_kernels_choice_and_stay_when_asked_again(new: Vmm) -> None:
-    new.forwards = []
-    async with new.listening():
-        first = await open_ports(new.seat((WEB,)))
-        assert first == await open_ports(new.seat((WEB,)))
-    assert first == ((8080, 40001),)
-
-
-async def test_a_new_guest_that_falls_silent_costs_its_deadline_and_the_old_one_nothing(
-    old: Vmm, new: Vmm, monkeypatch: pytest.MonkeyPatch
+async def test_a_guest_that_hangs_up_or_falls_silent_costs_its_deadline(
+    vmm: Vmm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("reconciler.vmm.qemu.forwards.DEADLINE", 0.5)
-    new.silent_at = "hostfwd_add net1"
-    async with old.listening(), new.listening():
+    vmm.silent_at = "hostfwd_add"
+    async with vmm.listening():
         with pytest.raises(DriverError) as caught:
-            await hand_over(old.seat(*NETWORKS), new.seat(*NETWORKS), 0.0)
+            await open_ports(vmm.seat((WEB,)))
+        vmm.silent_at, vmm.hangs_up_at = "", "hostfwd_add"
+        with pytest.raises(DriverError):
+            await open_ports(vmm.seat((WEB,)))
     assert caught.value.kind == "timeout"
-    assert sorted(old.forwards, key=lambda f: f[0]) == [(0, WEB), (1, DNS)]
-
-
-async def test_a_trial_whose_guest_has_its_own_ports_already_gets_others_beside(new: Vmm) -> None:
-    new.forwards = [(0, WEB)]
-    async with new.listening():
-        assert await open_ports(new.seat((WEB,))) == ((8080, 40001),)
-    assert (0, WEB) in new.forwards

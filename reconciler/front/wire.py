@@ -1,0 +1,82 @@
+"""What is said on the front's control socket: a line of JSON a question, a line an answer, both bounded."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import AddressValueError, IPv4Address
+from typing import Any
+
+from reconciler.model.machine import Led, Route
+from reconciler.model.names import InstanceId, VMName
+
+SOCKET = "front.sock"
+LOCK = "lock"
+"""Held by the front for its life; it has its pid. Both in the front's folder."""
+MOST_BYTES = 1024 * 1024
+"""Of a line: the whole table of some thousand VMs."""
+MOST_ROUTES = 64
+"""Of one VM."""
+MOST_NAME = 128
+LAST_PORT = 65535
+
+
+class Malformed(ValueError):
+    """What was said is none of what may be said here."""
+
+
+def encode(message: dict[str, Any]) -> bytes:
+    return json.dumps(message, separators=(",", ":")).encode() + b"\n"
+
+
+def decode(line: bytes) -> dict[str, Any]:
+    """Raises Malformed."""
+    try:
+        said = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"not JSON: {error}"[:200]) from error
+    if not isinstance(said, dict):
+        raise Malformed("not an object")
+    return said
+
+
+def pack(led: Led) -> dict[str, Any]:
+    routes = [[r.protocol, r.address, r.port, r.target] for r in led.routes]
+    return {"instance": led.instance, "routes": routes}
+
+
+def unpack(said: dict[str, Any]) -> Led:
+    """Raises Malformed."""
+    rows = said.get("routes")
+    if not isinstance(rows, list) or len(rows) > MOST_ROUTES:
+        raise Malformed(f"routes: at most {MOST_ROUTES} of them")
+    return Led(InstanceId(name(said, "instance")), tuple(_route(row) for row in rows))
+
+
+def unpack_all(said: dict[str, Any]) -> dict[VMName, Led]:
+    """Raises Malformed."""
+    rows = said.get("led")
+    if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
+        raise Malformed("led: not an object of VMs")
+    return {VMName(vm): unpack(row) for vm, row in rows.items()}
+
+
+def name(said: dict[str, Any], key: str) -> str:
+    """Raises Malformed."""
+    value = said.get(key)
+    if not isinstance(value, str) or not 0 < len(value) <= MOST_NAME:
+        raise Malformed(f"{key}: not a name")
+    return value
+
+
+def _route(row: object) -> Route:
+    match row:
+        case ["tcp" | "udp" as protocol, str() as address, int() as port, int() as target]:
+            try:
+                IPv4Address(address)
+            except AddressValueError as error:
+                raise Malformed(f"no address of IPv4: {error}") from error
+            if 0 < port <= LAST_PORT and 0 < target <= LAST_PORT:
+                return Route(protocol, address, port, target)
+        case _:
+            pass
+    raise Malformed("a route is [protocol, address, port, target]")

@@ -1,0 +1,53 @@
+"""The front as a table in memory, which outlives daemon and guests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from reconciler.errors import FrontError
+from reconciler.model.machine import FrontTable, Led
+from reconciler.model.names import InstanceId, VMName
+from tests.fakes.clock import FakeClock
+from tests.fakes.faults import Faults
+
+
+class FakeFront:
+    def __init__(self, clock: FakeClock, faults: Faults) -> None:
+        self._clock = clock
+        self._faults = faults
+        self.table: dict[VMName, Led] = {}
+        self.ails = ""
+        self.strangers: set[int] = set()
+        """Ports on which somebody else listens."""
+        self.lingers = 0.0
+        """Seconds for which connections to a guest go on that gets no new ones."""
+        self.told: Callable[[VMName, Led | None], None] = lambda _vm, _led: None
+
+    async def look(self) -> FrontTable:
+        return FrontTable({}, self.ails) if self.ails else FrontTable(dict(self.table))
+
+    async def lead(self, vm: VMName, led: Led | None) -> None:
+        fault = await self._faults.before("lead")
+        if self.ails:
+            raise FrontError(self.ails)
+        others = [other for name, other in self.table.items() if name != vm]
+        held = {(r.address, r.port) for other in others for r in other.routes}
+        for route in led.routes if led is not None else ():
+            if route.port in self.strangers or (route.address, route.port) in held:
+                raise FrontError(f"port {route.port} of the host is taken", kind="port")
+        if led is None or not led.routes:
+            self.table.pop(vm, None)
+        else:
+            self.table[vm] = led
+        self.told(vm, led)
+        self._faults.after("lead", fault)
+
+    async def drained(self, vm: VMName, instance: InstanceId | None, most: float) -> None:
+        fault = await self._faults.before("drained")
+        if self.lingers and instance is not None:
+            await self._clock.sleep(min(most, self.lingers))
+        self._faults.after("drained", fault)
+
+    def die(self) -> None:
+        """As `kill -9`: the next one knows nothing."""
+        self.table.clear()
