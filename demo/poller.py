@@ -106,8 +106,12 @@ def down_at_once(gaps: Mapping[str, Sequence[Gap]], allowed: int) -> list[Gap]:
 class Poller:
     """Asks `GET path` of each name's port on the loopback, from a thread of its own."""
 
-    def __init__(self, ports: Mapping[str, int], path: str = "/", interval: float = USUAL) -> None:
+    def __init__(
+        self, ports: Mapping[str, int], path: str = "/", interval: float = USUAL,
+        timeout: float = TIMEOUT,
+    ) -> None:  # fmt: skip
         self._path = path
+        self._timeout = timeout
         self._intervals = dict.fromkeys(ports, interval)
         self._ports = dict(ports)
         self._answers: dict[str, list[Answer]] = {name: [] for name in ports}
@@ -125,7 +129,7 @@ class Poller:
         trace: TracebackType | None,
     ) -> None:
         self._stop.set()
-        self._thread.join(timeout=2 * TIMEOUT)
+        self._thread.join(timeout=2 * self._timeout)
 
     def watch_closely(self, names: Iterable[str]) -> None:
         """From now on ask these more often than the others."""
@@ -169,10 +173,10 @@ class Poller:
         begun = time.monotonic()
         ok, text, refused = False, "", False
         try:
-            async with asyncio.timeout(TIMEOUT):
+            async with asyncio.timeout(self._timeout):
                 ok, text = await request(port, self._path)
         except TimeoutError:
-            text = f"no answer within {TIMEOUT:g} s"
+            text = f"no answer within {self._timeout:g} s"
         except OSError as error:
             text, refused = str(error), isinstance(error, ConnectionRefusedError)
         self._answers[name].append(Answer(begun, time.monotonic(), ok, text, refused))

@@ -18,6 +18,8 @@ EVERY = 0.02
 """Seconds between requests: as much as one emulated guest answers while another boots beside it."""
 INSTANT = 2.0
 """Seconds. A boot of another process takes some 0.3 s on an idle machine."""
+PATIENCE = 10.0
+"""Seconds: two emulated guests, one of them booting, now and then drop what comes at once."""
 STRATEGY = {"strategy": "handover"}
 
 
@@ -27,7 +29,7 @@ def web(fleet: Harness) -> Harness:
     before = fleet.fleet()
     after = fleet.settled(fleet.push("hand over from now on"))
     assert other_pids(before, after) == {}, "the strategy is changed in place"
-    with Poller({VM: fleet.ports[VM]}, interval=EVERY) as poller:
+    with Poller({VM: fleet.ports[VM]}, interval=EVERY, timeout=PATIENCE) as poller:
         begun = time.monotonic()
         fleet.pages("behind the front", VM)
         fleet.settled(fleet.push("the first handover takes the port from the guest"))
@@ -48,7 +50,7 @@ def front_of(web: Harness) -> int:
 
 def test_a_push_is_handed_over_and_no_request_gets_lost(web: Harness) -> None:
     before = after = web.fleet()
-    with Poller({VM: web.ports[VM]}, interval=EVERY) as poller:
+    with Poller({VM: web.ports[VM]}, interval=EVERY, timeout=PATIENCE) as poller:
         begun = time.monotonic()
         for text in ("first", "second"):
             web.pages(text, VM)
@@ -68,7 +70,7 @@ def test_a_push_is_handed_over_and_no_request_gets_lost(web: Harness) -> None:
 def test_a_bad_push_is_condemned_beside_the_guest_that_serves_on(web: Harness) -> None:
     before, said = web.fleet(), web.ask(VM)
     web.edit(VM, lambda spec: spec["health"].update({"startupDeadline": "20s"}))
-    with Poller({VM: web.ports[VM]}, interval=EVERY) as poller:
+    with Poller({VM: web.ports[VM]}, interval=EVERY, timeout=PATIENCE) as poller:
         begun = time.monotonic()
         web.repository.remove(health(VM))
         web.pages("bad", VM)
@@ -88,7 +90,7 @@ def test_a_bad_push_is_condemned_beside_the_guest_that_serves_on(web: Harness) -
 
 
 def test_the_daemon_is_killed_while_both_guests_live_and_the_next_hands_over(web: Harness) -> None:
-    with Poller({VM: web.ports[VM]}, interval=EVERY) as poller:
+    with Poller({VM: web.ports[VM]}, interval=EVERY, timeout=PATIENCE) as poller:
         begun = time.monotonic()
         for moment in (0.0, 1.5, 3.0):
             web.pages(f"after {moment}", VM)
@@ -106,13 +108,13 @@ def test_the_daemon_is_killed_while_both_guests_live_and_the_next_hands_over(web
 
 def test_a_front_that_is_killed_comes_back_and_no_guest_is_touched(web: Harness) -> None:
     before, front = web.fleet(), front_of(web)
-    with Poller({VM: web.ports[VM]}, interval=EVERY) as poller:
+    with Poller({VM: web.ports[VM]}, interval=EVERY, timeout=PATIENCE) as poller:
         begun = time.monotonic()
         os.kill(front, signal.SIGKILL)
         web.until("another holds the port", lambda _: front_of(web) != front)
-        answered = wait_until(lambda: poller.answers(VM, time.monotonic()), 10, "it is asked")
+        back = time.monotonic()
+        wait_until(lambda: any(a.ok for a in poller.answers(VM, back)), 10, "it is served again")
         gap = longest(poller.gaps(begun)[VM])
-    assert answered[0].ok
     assert gap < INSTANT
     assert other_pids(before, web.fleet()) == {}
     assert web.daemon.cli("why", VM).stdout.strip() != ""
