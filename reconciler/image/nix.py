@@ -49,7 +49,7 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 SURROUNDINGS = re.compile(
     r"cannot connect to|unable to download|[Cc]ould not resolve|[Nn]o space left|[Pp]ermission denied"
     r"|[Cc]annot allocate memory|[Rr]ead-only file system|database .* is (locked|busy)|timed out"
-    r"|interrupted by the user|unexpected end-of-file|unexpected EOF|[Tt]oo many open files"
+    r"|build-users-group|build-remote|interrupted by the user|unexpected end-of-file|unexpected EOF|[Tt]oo many open files"
 )
 """What Nix says of a host in trouble; all else that it says is about the flake."""
 

@@ -9,10 +9,11 @@ import pytest
 from tests.mutants.beside import BESIDE
 from tests.mutants.change_guards import MUTANTS as CHANGES
 from tests.mutants.guards import MUTANTS as GUARDS, Mutant
+from tests.mutants.nix_guards import MUTANTS as NIX
 from tests.mutants.page_guards import MUTANTS as PAGE
 
 ROOT = Path(__file__).resolve().parents[2]
-MUTANTS = (*GUARDS, *CHANGES, *BESIDE, *PAGE)
+MUTANTS = (*GUARDS, *CHANGES, *BESIDE, *PAGE, *NIX)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))

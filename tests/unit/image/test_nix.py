@@ -119,6 +119,7 @@ async def test_a_flake_that_cannot_be_built_waits_for_another(
         "echo 'error: cannot connect to socket at /nix/var/nix/daemon-socket/socket' >&2; exit 1",
         "echo 'error: unable to download https://example.org: HTTP error 502' >&2; exit 1",
         "echo 'error: writing to file: No space left on device' >&2; exit 1",
+        "echo 'error: the group nixbld specified in build-users-group does not exist' >&2; exit 1",
         "kill -9 $$",
     ],
 )
