@@ -78,7 +78,10 @@ def vm(
         networks=() if bridge else (UserNetwork("52:54:00:00:00:01", forwards),),
         taps=(Tap(tap or f"t0-{name}", bridge, "02:00:00:00:00:01", 0),) if bridge else (),
         health=HealthPolicy(
-            checks=(CHECK,), startup_deadline=30.0, min_healthy_time=min_healthy, period=5.0
+            checks=(replace(CHECK, port=port or CHECK.port),),
+            startup_deadline=30.0,
+            min_healthy_time=min_healthy,
+            period=5.0,
         ),
         update=UpdatePolicy(
             after=tuple(VMName(a) for a in after),
@@ -125,7 +128,7 @@ class World:
         self.durable: Ledger = durable or self.ledger
         """What remembers: the fake, unless a test brings the real one."""
         self.source = FakeSource()
-        self.host = FakeHost()
+        self.host = FakeHost(self.hypervisor.listening)
         self.meter = FakeMeter()
         self.known: Known = {}
         self.lowest: dict[str, int] = {}

@@ -122,12 +122,22 @@ def current_spec(standing: Standing) -> VMSpec | None:
 
 
 def _taken_ports(draft: Draft, standing: Standing, spec: VMSpec) -> Iterator[str]:
-    mine = _own_ports(draft, standing, spec)
+    mine, good = _own_ports(draft, standing, spec), standing.record.last_good
+    proven = set(good.spec.host_ports) if good else set()
     for port in spec.host_ports:
-        if port in draft.observed.host.listening and port not in mine:
+        if port in mine:
+            continue
+        if port in draft.observed.host.listening:
             holder = _port_owner(draft, port, standing.name)
             who = f"{holder} has not released it yet" if holder else "another process listens on it"
+            if _in_a_circle(draft, standing, port):
+                who = f"{holder} has it, and waits for a port of {standing.name}: {SWAP}"
             yield f"port {port} of the host is taken: {who}"
+        elif port not in proven and (other := _needs_back(draft, port, standing.name)):
+            yield f"port {port} of the host is kept for {other}, which may have to go back to it"
+
+
+SWAP = "let one of them take a free port first, in a commit of its own"
 
 
 def _own_ports(draft: Draft, standing: Standing, spec: VMSpec) -> set[int]:
@@ -145,9 +155,44 @@ def _fronted(draft: Draft, name: VMName) -> set[int]:
 
 
 def _port_owner(draft: Draft, port: int, but: VMName) -> str | None:
+    if (owner := _whose(draft, port, but)) is not None:
+        return owner
+    held = (name for name in sorted(draft.observed.front) if port in _fronted(draft, name))
+    return next((f"the front, for {name}," for name in held), None)
+
+
+def _whose(draft: Draft, port: int, but: VMName) -> VMName | None:
+    """The VM whose living guest was made with this port."""
     for other in draft.standings.values():
         spec = current_spec(other) if other.name != but else None
         if spec is not None and port in spec.host_ports:
             return other.name
-    held = (name for name in sorted(draft.observed.front) if port in _fronted(draft, name))
-    return next((f"the front, for {name}," for name in held), None)
+    return None
+
+
+def _needs_back(draft: Draft, port: int, but: VMName) -> VMName | None:
+    """Whose last good generation has the port, whatever runs at this moment (law 6)."""
+    for other in draft.standings.values():
+        good = other.record.last_good if other.name != but else None
+        if good is not None and port in good.spec.host_ports:
+            return other.name
+    return None
+
+
+def _in_a_circle(draft: Draft, standing: Standing, port: int) -> bool:
+    """Whether who has the port waits itself, by way of whomever, for a port of this VM."""
+    seen: set[VMName] = set()
+    following = [_whose(draft, port, standing.name)]
+    while following:
+        at = following.pop()
+        if at == standing.name:
+            return True
+        if at is None or at in seen:
+            continue
+        seen.add(at)
+        other = draft.standings[at]
+        has = current_spec(other)
+        wanted = set(other.spec.host_ports) if other.spec else set()
+        wanted -= set(has.host_ports) if has else set()
+        following.extend(_whose(draft, port, at) for port in sorted(wanted))
+    return False

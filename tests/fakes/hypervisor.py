@@ -22,6 +22,7 @@ from reconciler.model.record import Generation
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 from tests.fakes.front import FakeFront
+from tests.fakes.rounds import next_round
 from tests.fakes.taps import FakeTaps
 
 MOST_ANSWERS = 120
@@ -182,6 +183,8 @@ class FakeHypervisor:
         for disk in machine.volumes:
             self.disks.setdefault(disk.path, []).append(machine.generation)
         fate = self.behaviour(machine)
+        if ports.keys() & self.listening():
+            fate, ports = "exits", {}  # QEMU cannot set up its forwards
         self.guests[machine.instance] = FakeGuest(process, machine, fate, self.front, ports=ports)
         self.starts[machine.vm] += 1
         self.log.append(("start", machine.vm, machine.generation))
@@ -253,6 +256,10 @@ class FakeHypervisor:
         alive = [g for g in self.guests.values() if g.machine.vm == vm and g.process.alive]
         return sorted(alive, key=lambda g: not g.serves)
 
+    def listening(self) -> frozenset[int]:
+        """Ports of the host that lead to a guest."""
+        return frozenset(p for g in self.guests.values() if g.process.alive for p in g.ports)
+
     def running(self) -> dict[VMName, GenerationNumber]:
         alive = [g for g in self.guests.values() if g.process.alive]
         alive.sort(key=lambda g: g.serves)
@@ -278,7 +285,7 @@ class FakeHypervisor:
                 former = self.healths.get(instance, Health())
                 alone = living[guest.machine.vm] < 2
                 fate = guest.fate if alone or reached(guest, self.watched[instance]) else "bad"
-                self.healths[instance] = after = _round(former, fate, now)
+                self.healths[instance] = after = next_round(former, fate, now)
                 result: ProbeResult = "success" if after.passing_since is not None else "failure"
                 machine = guest.machine
                 kept = self.answers.setdefault(machine.vm, deque(maxlen=MOST_ANSWERS))
@@ -376,22 +383,3 @@ def reached(guest: FakeGuest, question: ProbePlan) -> bool:
     """Whether the question comes to this guest, and not to the other one of its VM."""
     asked = {check.port for check in question.checks if not isinstance(check, ProcessCheck)}
     return asked <= guest.ports.keys() | guest.reached_at
-
-
-def _round(former: Health, fate: str, now: float) -> Health:
-    if fate == "unasked":
-        return replace(former, rounds=former.rounds + 1, asked=now, errors=former.errors + 1)
-    good = fate == "good" or (fate == "sick" and former.rounds < 1)
-    if good:
-        return replace(
-            former, rounds=former.rounds + 1, asked=now, ever_passed=True, failures=0, errors=0,
-            failing_since=None, passing_since=former.passing_since if former.passing_since is not None else now,
-        )  # fmt: skip
-    return replace(
-        former,
-        rounds=former.rounds + 1,
-        asked=now,
-        passing_since=None,
-        failures=former.failures + 1,
-        failing_since=now if former.failing_since is None else former.failing_since,
-    )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from reconciler.errors import RevisionRefused
@@ -85,7 +86,9 @@ class FakeSource:
 
 
 class FakeHost:
-    def __init__(self) -> None:
+    def __init__(self, guests_ports: Callable[[], frozenset[int]] = frozenset) -> None:
+        self.guests_ports = guests_ports
+        """Where guests listen, beside who else does by `value`."""
         self.value = HostFacts(
             memory_available_mib=1_000_000, disk_free_mib=1_000_000, accel="tcg", tsc_khz=2_000_000
         )
@@ -93,4 +96,4 @@ class FakeHost:
     async def facts(self) -> HostFacts:
         for _ in range(5):  # as a thread would: others get on meanwhile
             await asyncio.sleep(0)
-        return self.value
+        return replace(self.value, listening=self.value.listening | self.guests_ports())

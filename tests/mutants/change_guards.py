@@ -24,6 +24,12 @@ MUTANTS = (
         "if ill < TOO_MANY or len(proven):",
     ),
     Mutant(
+        "a port that another VM may have to go back to is free for all",
+        "reconciler/planning/preflight.py",
+        "elif port not in proven and (other := _needs_back(draft, port, standing.name)):",
+        "elif port in proven and (other := _needs_back(draft, port, standing.name)):",
+    ),
+    Mutant(
         "a VM that was renamed is removed",
         "reconciler/planning/prune.py",
         "absent = [s for s in absent if s.record.moving is None and s.name not in named]",

@@ -125,6 +125,7 @@ class Oracles:
         """Raises Broken."""
         self._two_at_most()
         self._led()
+        self._ways_back()
         fresh = self.world.hypervisor.log[self._seen :]
         self._seen = len(self.world.hypervisor.log)
         for kind, vm, number in fresh:
@@ -152,6 +153,14 @@ class Oracles:
             begun = record.taking == candidate.instance
             if not begun and (generation is None or generation.verdict != "committed"):
                 raise Broken(f"law 2: requests to {name} come to a guest on its trial")
+    def _ways_back(self) -> None:
+        """Law 6: nobody has a port that another VM's last good generation needs."""
+        has = {p: g.machine.vm for g in self.world.hypervisor.guests.values() for p in g.ports
+               if g.process.alive}  # fmt: skip
+        for name, vm in self.world.ledger.record().vms.items():
+            for port in vm.last_good.spec.host_ports if vm.last_good else ():
+                if has.get(port, name) not in (name, vm.formerly):
+                    raise Broken(f"law 6: {has[port]} has port {port}, to which {name} may go back")
 
     def serving(self) -> set[VMName]:
         """VMs whose living guest is well and of a committed generation."""

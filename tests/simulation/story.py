@@ -70,6 +70,8 @@ class Story:
         self.tale = Tale(seed)
         self.rate = faults
         self.contents = dict.fromkeys(NAMES, "v1")
+        self.ports = {name: 8001 + number for number, name in enumerate(NAMES)}
+        self.moved = False
         self.called, self.formerly = KEEPER, ""
         self.commits = 0
 
@@ -143,6 +145,8 @@ class Story:
                     self.contents[name] = f"{self.random.choice(BAD_CONTENT)}{self.commits}"
                 case _:
                     self.contents[name] = "v1"
+        if self.random.random() < 0.3:
+            self._move_ports()
         if self.random.random() < 0.15:
             others = [name for name in OTHER_NAMES if name != self.called]
             self.called, self.formerly = self.random.choice(others), self.called
@@ -151,6 +155,23 @@ class Story:
         desired = self._state(without=KEEPER if self.random.random() < 0.1 else "")
         self.tale.rollouts += 1
         await self._survive(lambda: self.world.push(desired))
+
+    def _move_ports(self) -> None:
+        """A VM gives its port to another and takes a new one, or the two swap, which none may begin."""
+        self.moved = True
+        giver, taker = self.random.sample(NAMES, 2)
+        swapped = self.random.random() < 0.3
+        free = min(set(range(8001, 8020)) - set(self.ports.values()))
+        self.ports[giver], self.ports[taker] = (
+            self.ports[taker] if swapped else free,
+            self.ports[giver],
+        )
+
+    async def _leave_no_circle(self) -> None:
+        """VMs that wait for each other's ports are given others."""
+        self.ports = {name: 9001 + number for number, name in enumerate(NAMES)}
+        self.commits += 1
+        await self._survive(lambda: self.world.push(self._state()))
 
     def _state(self, without: str = "") -> DesiredState:
         after = {"web-a": ("db",), "web-b": ("db",)}
@@ -161,6 +182,7 @@ class Story:
                 group=GROUPS.get(name, ""),
                 after=after.get(name, ()),
                 min_healthy=1.0,
+                port=self.ports[name],
                 snapshot=name == KEEPER,
                 moved_from=self.formerly if name == KEEPER else "",
                 handover=name in HANDED_OVER,
@@ -294,6 +316,8 @@ class Story:
             with contextlib.suppress(RequestRefused):
                 await self.world.ask(Resume(name))
         await self._survive(self._nothing)
+        if self.moved:
+            await self._leave_no_circle()
         # A slow build may still have a death before it, drawn when it began; and the host's
         # interfaces may have changed since they were looked at.
         for pause in (0.0, 10.0):
