@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -23,7 +24,13 @@ from reconciler.control.webhook import Webhook
 from reconciler.engine.operator import Operator
 from reconciler.errors import ConfigError
 
+log = logging.getLogger(__name__)
+
 MOST_BODY = 64 * 1024
+IDLE_SECONDS = 90.0
+"""For the head of a request, the first one too: who connects and says nothing is not kept for longer."""
+LOOK_SECONDS = 5.0
+"""Between looks whether the control socket is still where people look for it."""
 CLOSING_SECONDS = 2.0
 """What answers under way get to end when a face closes; streams end at once."""
 LINGERING_SECONDS = 1.0
@@ -31,12 +38,45 @@ LINGERING_SECONDS = 1.0
 
 
 class ControlFace:
-    """The open control socket; one that systemd listens on is not ours to remove."""
+    """The open control socket; one that systemd listens on is not ours to remove or to renew."""
 
-    def __init__(self, runner: web.AppRunner, path: Path, *, ours: bool) -> None:
+    def __init__(self, runner: web.AppRunner, path: Path, given: socket.socket | None) -> None:
         self._runner = runner
-        self._identity = identity(path) if ours else None
+        self._given = given
+        self._site: web.SockSite | None = None
+        self._identity: tuple[int, int] | None = None
         self.path = path
+
+    async def open(self) -> None:
+        """Listen, also again. Raises ConfigError."""
+        listener = self._given
+        if listener is None:
+            listener = await asyncio.to_thread(claim, self.path)
+        former, self._site = self._site, web.SockSite(self._runner, listener)
+        self._identity = None if self._given else identity(self.path)
+        await self._site.start()
+        if former is not None:
+            await former.stop()
+
+    async def keep(self, sleep: Callable[[float], Awaitable[None]]) -> None:
+        """Until cancelled: a socket that somebody removed, as cleaners of /run do, is made again."""
+        told = ""
+        while True:
+            await sleep(LOOK_SECONDS)
+            if self._given is not None or identity(self.path) == self._identity:
+                continue
+            fields = {"socket": str(self.path)}
+            try:
+                await self.open()
+            except ConfigError as error:
+                if str(error) != told:
+                    log.warning("the control socket is gone: %s", error, extra={"fields": fields})
+                told = str(error)
+            else:
+                told = ""
+                log.warning(
+                    "the control socket was gone, and is there again", extra={"fields": fields}
+                )
 
     async def close(self) -> None:
         release(self.path, self._identity)
@@ -63,11 +103,15 @@ async def serve_control(
     app = web.Application(middlewares=[answer_failures], client_max_size=MOST_BODY)
     app.add_routes(Api(operator, clock, followers).routes())
     app.on_shutdown.append(ending(followers))
-    listener = given or claim(path)
     runner = _runner(app)
     await runner.setup()
-    await web.SockSite(runner, listener).start()
-    return ControlFace(runner, path, ours=given is None)
+    face = ControlFace(runner, path, given)
+    try:
+        await face.open()
+    except ConfigError:
+        await runner.cleanup()
+        raise
+    return face
 
 
 async def serve_http(
@@ -116,5 +160,6 @@ def ending(followers: Followers) -> Callable[[web.Application], Awaitable[None]]
 def _runner(app: web.Application) -> web.AppRunner:
     # No access log: a scrape every few seconds would bury the log's own story.
     return web.AppRunner(
-        app, access_log=None, shutdown_timeout=CLOSING_SECONDS, lingering_time=LINGERING_SECONDS
-    )
+        app, access_log=None, keepalive_timeout=IDLE_SECONDS,
+        shutdown_timeout=CLOSING_SECONDS, lingering_time=LINGERING_SECONDS,
+    )  # fmt: skip

@@ -1,5 +1,6 @@
 """Sockets and ports: opened once, with the right mode, and left clean."""
 
+import asyncio
 import os
 import socket
 import stat
@@ -9,6 +10,7 @@ import aiohttp
 import pytest
 
 from reconciler.config import Config
+from reconciler.control import serve
 from reconciler.control.listener import identity
 from reconciler.control.serve import ControlFace, serve_control, serve_http
 from reconciler.errors import ConfigError
@@ -149,3 +151,59 @@ async def test_a_folder_that_may_not_be_written_is_a_config_error(
         await serve_control(
             operator, config.model_copy(update={"control_socket": str(path)}), StillClock()
         )
+
+
+async def test_a_socket_that_somebody_removed_is_there_again(face: ControlFace) -> None:
+    face.path.unlink()
+    await looks(face, 1)
+    assert stat.S_IMODE(face.path.stat().st_mode) == 0o660
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(face.path))) as http,
+        http.get("http://daemon/v1/version") as answer,
+    ):
+        assert answer.status == 200
+
+
+async def test_a_socket_that_is_there_is_left_as_it_is(face: ControlFace) -> None:
+    before = identity(face.path)
+    await looks(face, 3)
+    assert identity(face.path) == before
+
+
+async def test_a_removed_socket_with_a_file_in_its_place_is_told_once_and_tried_again(
+    face: ControlFace, caplog: pytest.LogCaptureFixture
+) -> None:
+    face.path.unlink()
+    face.path.write_text("precious")
+    await looks(face, 3)
+    assert face.path.read_text() == "precious"
+    assert caplog.text.count("the control socket is gone") == 1
+    face.path.unlink()
+    await looks(face, 1)
+    assert stat.S_ISSOCK(face.path.stat().st_mode)
+
+
+async def looks(face: ControlFace, many: int) -> None:
+    """It looks so many times whether its socket is there, and then no more."""
+    left = iter(range(many))
+
+    async def sleep(_: float) -> None:
+        if next(left, None) is None:
+            raise asyncio.CancelledError
+
+    with pytest.raises(asyncio.CancelledError):
+        await face.keep(sleep)
+
+
+@pytest.mark.parametrize("head", [b"", b"GET / HTTP/1.1\r\nHost: local"])
+async def test_who_connects_and_does_not_ask_is_not_kept(
+    operator: FakeOperator, monkeypatch: pytest.MonkeyPatch, head: bytes
+) -> None:
+    monkeypatch.setattr(serve, "IDLE_SECONDS", 0.1)
+    face = await serve_http(operator, lambda: b"x 1\n", "127.0.0.1", 0)
+    reader, writer = await asyncio.open_connection("127.0.0.1", face.port)
+    writer.write(head)
+    async with asyncio.timeout(10):
+        assert await reader.read() == b""
+    writer.close()
+    await face.close()
