@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields, replace
 
 from reconciler.model.desired import VMSpec
+from reconciler.model.health import Check
 from reconciler.model.image import LayerSpec, NixRunner
 from reconciler.model.machine import Tap, UserNetwork
 from reconciler.model.plan import Effect, FieldChange
@@ -45,7 +47,8 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
         "restart",
     )
     yield from _networks(_interfaces(old), _interfaces(new))
-    yield from _fields("spec.health", old.health, new.health)
+    yield from _checks(old.health.checks, new.health.checks)
+    yield from _fields("spec.health", old.health, replace(new.health, checks=old.health.checks))
     yield from _fields("spec.update", old.update, new.update)
     yield from _fields("spec.rollback", old.rollback, new.rollback)
 
@@ -114,6 +117,23 @@ def _fields(path: str, old: object, new: object) -> Iterator[FieldChange]:
         )
 
 
+def _checks(old: tuple[Check, ...], new: tuple[Check, ...]) -> Iterator[FieldChange]:
+    for index in range(max(len(old), len(new))):
+        before = _check(old[index]) if index < len(old) else "none"
+        after = _check(new[index]) if index < len(new) else "none"
+        yield from _changed(f"spec.health.checks[{index}]", before, after, "in place")
+
+
+def _check(check: Check) -> str:
+    """Its kind and whatever is not as by default: `http port 8080 path /healthz`."""
+    told = [type(check).__name__.removesuffix("Check").lower()]
+    for each in fields(check):
+        value = getattr(check, each.name)
+        if value != each.default:
+            told.append(f"{_camel(each.name)} {_show(value)}")
+    return " ".join(told)
+
+
 def _camel(name: str) -> str:
     head, *tail = name.split("_")
     return head + "".join(part.capitalize() for part in tail)
@@ -124,5 +144,15 @@ def _mib(value: int) -> str:
 
 
 def _show(value: object) -> str:
-    text = f"{value:g}" if isinstance(value, float) else str(value)
+    match value:
+        case bool():
+            text = str(value).lower()
+        case float():  # all of them are durations
+            text = f"{value:g}s"
+        case dict():
+            text = ", ".join(f"{key}={each}" for key, each in value.items()) or "none"
+        case tuple():
+            text = ", ".join(_show(each) for each in value) or "none"
+        case _:
+            text = "none" if value is None else str(value)
     return text if len(text) <= SHOWN else text[: SHOWN - 3] + "..."
