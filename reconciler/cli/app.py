@@ -6,6 +6,7 @@ import importlib
 import sys
 
 import typer
+import typer.core
 
 from reconciler.cli.client import DaemonError
 from reconciler.cli.exits import ExitCode, complain, report
@@ -14,6 +15,9 @@ from reconciler.errors import ManifestErrors, ReconcilerError
 
 # Typer may carry its own click or use the installed one; either way this is its root of wrong usage.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
+
+# Help is plain text here (`rich_markup_mode`); typer escapes `[default: 1]` for markup all the same.
+typer.core.HAS_RICH = False
 
 MODULES = {
     "status": ("status",),

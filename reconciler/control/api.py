@@ -21,6 +21,7 @@ from reconciler.control.bodies import (
     parse_query,
     to_request,
 )
+from reconciler.control.caller import Callers
 from reconciler.control.console import ConsoleReader
 from reconciler.control.describe import history_answer, plan_answer, vm_answer, why_answer
 from reconciler.control.failures import BadQuestionError, NotFoundError, json_answer
@@ -44,6 +45,7 @@ class Api:
         self._operator = operator
         self._clock = clock
         self._followers = followers
+        self._callers = Callers()
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -125,7 +127,8 @@ class Api:
 
     async def request(self, request: web.Request) -> web.Response:
         body = parse_body(REQUEST, await _read(request))
-        return json_answer(DoneAnswer(await self._operator.request(to_request(body))))
+        words = await self._operator.request(to_request(body), by=await self._callers.of(request))
+        return json_answer(DoneAnswer(words))
 
     def _look(self, request: web.Request) -> tuple[FleetStatus, VMStatus, VMRecord | None]:
         """The fleet, and of the VM that is asked about its status and what is remembered."""

@@ -27,6 +27,16 @@ LONGEST_WAIT = 3600.0
 LONGEST_SUSPENSION = 366 * 86_400.0
 """Seconds; what is to rest for longer, a person wakes."""
 
+NO_NAME = ("that is no name of a VM or group", "`reconciler status` lists them")
+MALFORMED = {
+    "revision": ("that is no revision", "7 or more of its digits, as `reconciler status` shows it"),
+    "ref": (
+        "that is no branch, tag or commit",
+        "as in `--ref main`, `--ref v1.2` or `--ref 1a2b3c4`",
+    ),
+}
+"""What is wrong with a text of another form, by its field, and what to write."""
+
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Number = Annotated[int, Field(ge=1, le=2**31)]
 Reason = Annotated[str, Field(max_length=1000)]
@@ -166,8 +176,15 @@ def _bad(error: ValidationError, where: str) -> BadQuestionError:
     first: Any = error.errors(include_url=False, include_input=False, include_context=False)[0]
     # Keys come from the peer: they are cut, and escaped by JSON on their way back.
     key = ".".join(str(part)[:60] for part in first["loc"])
+    if first["type"] == "string_pattern_mismatch":
+        return _malformed(key.rpartition(".")[2])
     message = str(first["msg"])[:300]
     return BadQuestionError(f"{where}: {key}: {message}" if key else f"{where}: {message}")
+
+
+def _malformed(field: str) -> BadQuestionError:
+    what, hint = MALFORMED.get(field, NO_NAME)
+    return BadQuestionError(what, hint=hint)
 
 
 def to_request(body: AnyRequestBody) -> Request:

@@ -16,6 +16,11 @@ from reconciler.planning.answers import Answer, done
 def promote(name: str, record: Record, desired: DesiredState | None, now: Now) -> Answer:
     """Approve what the members are about to take; later digests wait again."""
     group, members = _members(name, record, desired)
+    if desired is not None and desired.group(group.name).approval != "manual":
+        raise RequestRefused(
+            f"group {name} waits for nobody's approval",
+            hint="`approval: manual` in its manifest makes it wait",
+        )
     approved = tuple((spec.name, spec.digest) for spec in members)
     words = f"group {name} is promoted: its members may take revision {_revision(desired)}"
     put: list[Change] = [PutGroup(replace(group, approved=approved))]

@@ -122,9 +122,8 @@ def _rollback_target(vm: VMRecord, committed: list[Generation], request: Rollbac
 
 
 def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now) -> Answer:
-    changes: list[Change] = [
-        PutVM(replace(vm, blocked=(), quarantine=None, rollback=None, backoff=None))
-    ]
+    lifted = replace(vm, blocked=(), quarantine=None, rollback=None, backoff=None)
+    changes: list[Change] = [PutVM(lifted)] if lifted != vm else []
     group = record.groups.get(vm.group)
     if group is not None and group.hold is not None:
         changes.append(PutGroup(replace(group, hold=None)))
@@ -147,6 +146,11 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
     if spec is not None:
         keys.update(spec.image_keys)
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)
+    if not changes:
+        raise RequestRefused(
+            f"nothing of {vm.name} is condemned, held or given up",
+            hint=f"`reconciler why {vm.name}` says what it waits for, `restart` starts it anew",
+        )
     words = f"{vm.name}: what was condemned or given up is tried once more"
     return done(changes, "retried", words, now, vm)
 
@@ -171,7 +175,8 @@ def _suspension(
     record: Record, desired: DesiredState | None, subject: str | None,
     suspension: Suspension | None, now: Now,
 ) -> Answer:  # fmt: skip
-    verb = kind = "suspended" if suspension else "resumed"
+    kind = "suspended" if suspension else "resumed"
+    verb = f"{kind}: {suspension.reason}" if suspension and suspension.reason else kind
     if subject is None:
         changes = [
             PutSuspension(suspension),

@@ -192,7 +192,8 @@ class Keeper:
         self._set_conflict(folder, finding if isinstance(finding, Conflict) else None)
         match finding:
             case Held():
-                log.info("guest adopted vm=%s pid=%d", finding.process.vm, finding.process.pid)
+                fields = {"vm": finding.process.vm, "pid": finding.process.pid}
+                log.info("guest adopted", extra={"fields": fields})
                 self._keep(folder, finding)
             case Dead(process):
                 self._guests[process.instance] = guest = _Guest(Held(process, -1), folder)
@@ -242,7 +243,8 @@ class Keeper:
         if conflict is None:
             del self._conflicts[folder]
         else:
-            log.warning("conflict vm=%s what=%s", conflict.vm, conflict.what)
+            fields = {"vm": conflict.vm, "what": conflict.what}
+            log.warning("somebody else holds what is a VM's", extra={"fields": fields})
             self._conflicts[folder] = conflict
         self._wake()
 

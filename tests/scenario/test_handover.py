@@ -240,10 +240,10 @@ async def test_requests_that_end_late_at_the_old_guest_do_not_make_the_new_one_l
 async def test_a_handover_uses_nothing_of_the_budget() -> None:
     world = World()
     group = GroupSpec(GroupName("front"), max_unavailable=1)
-    names = ("a", "b", "c")
+    names = {"a": PORT, "b": PORT + 1, "c": PORT + 2}
 
     async def push(content: str) -> None:
-        vms = [vm(n, content, group="front", handover=True) for n in names]
+        vms = [vm(n, content, group="front", handover=True, port=p) for n, p in names.items()]
         await world.push(state(*vms, groups=(group,)))
 
     await push("v1")
@@ -254,7 +254,8 @@ async def test_a_handover_uses_nothing_of_the_budget() -> None:
     def look() -> None:
         nonlocal most
         most = max(most, sum(len(world.hypervisor.all_living(n)) == 2 for n in names))
-        assert all(any(PORT in g.reached_at for g in world.hypervisor.all_living(n)) for n in names)
+        for name, port in names.items():
+            assert any(port in guest.reached_at for guest in world.hypervisor.all_living(name))
 
     world.on_pass = look
     await world.settle()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from reconciler.errors import RequestRefused
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.request import (
@@ -149,3 +152,19 @@ async def test_adopt_holds_over_a_restart() -> None:
         vm(name, "v2").layers for name in "ab"
     }
     assert lost.events("adopted")
+
+
+async def test_what_a_person_asked_without_a_need_is_refused_and_says_so() -> None:
+    world = await settled(fleet("v1"))
+    history = len(world.ledger.history)
+    with pytest.raises(RequestRefused, match="nothing of a is condemned, held or given up"):
+        await world.ask(Retry("a"))
+    with pytest.raises(RequestRefused, match="group g waits for nobody's approval"):
+        await world.ask(Promote("g"))
+    assert len(world.ledger.history) == history, "no event tells of what was not done"
+
+
+async def test_the_event_of_a_suspension_has_its_reason() -> None:
+    world = await settled(fleet("v1"))
+    await world.ask(Suspend("a", "the disk is changed"))
+    assert world.events("suspended") == ["a is suspended: the disk is changed"]

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -133,3 +134,12 @@ def test_a_journal_that_is_away_loses_nothing(
 
 def test_nothing_is_the_journal_where_nothing_says_so() -> None:
     assert not is_journal({})
+
+
+def test_what_a_line_is_about_is_in_its_fields_and_not_in_its_words() -> None:
+    found = [
+        f"{path.name}: {text}"
+        for path in (Path(__file__).resolve().parents[2] / "reconciler").rglob("*.py")
+        for text in re.findall(r"\blog\.\w+\(\s*\"([^\"]*\w=%[^\"]*)", path.read_text())
+    ]
+    assert found == []

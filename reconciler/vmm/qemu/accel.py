@@ -55,7 +55,7 @@ async def choose_accel(config: QemuConfig, boot_id: str, memory: Path) -> Accel:
     if known and (known.boot_id, known.binary, known.cpu) == (boot_id, config.binary, config.cpu):
         return known.accel
     accel: Accel = "kvm" if await kvm_works(config) else "tcg"
-    log.info("accelerator chosen accel=%s", accel)
+    log.info("accelerator chosen", extra={"fields": {"accel": accel}})
     proof = Proof(boot_id=boot_id, binary=config.binary, cpu=config.cpu, accel=accel)
     await asyncio.to_thread(_remember, memory, proof)
     return accel
@@ -117,7 +117,8 @@ def _remember(memory: Path, proof: Proof) -> None:
         temporary.write_text(proof.model_dump_json(), encoding="utf-8")
         temporary.replace(memory)
     except OSError as error:
-        log.warning("accelerator is not remembered file=%s error=%s", memory, error.strerror)
+        fields = {"file": str(memory), "error": error.strerror}
+        log.warning("the accelerator is not remembered", extra={"fields": fields})
 
 
 def tsc_khz(cpuinfo: Path = CPUINFO) -> int | None:

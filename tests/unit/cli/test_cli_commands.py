@@ -277,7 +277,7 @@ async def test_an_odd_name_is_an_error_of_one_line(run: Run) -> None:
         assert (shown.code, len(shown.err.splitlines())) == (1, 2)
         for command in ("retry", "promote", "abort", "confirm", "adopt"):
             shown = await run(command, name)
-            assert (shown.code, len(shown.err.splitlines())) == (1, 1), command
+            assert (shown.code, len(shown.err.splitlines())) == (1, 2), command
 
 
 async def test_a_refused_request_exits_with_one(run: Run, operator: FakeOperator) -> None:

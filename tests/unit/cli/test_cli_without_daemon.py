@@ -189,3 +189,10 @@ def test_an_interrupt_is_quiet_and_exits_with_130(tmp_path: Path) -> None:
             child.send_signal(signal.SIGINT)
             out, err = child.communicate(timeout=50)
     assert (child.returncode, out, err) == (130, "", "")
+
+
+@pytest.mark.parametrize("command", ["status", "rollback", "run"])
+async def test_help_is_plain_text(run: Run, command: str) -> None:
+    shown = await run(command, "--help")
+    assert "\\" not in shown.out
+    assert "[default: text]" in shown.out

@@ -3,6 +3,8 @@
 import asyncio
 import json
 import logging
+import os
+import pwd
 from pathlib import Path
 from typing import Any
 
@@ -340,3 +342,27 @@ async def test_more_streams_than_allowed_are_refused(
     monkeypatch.setattr(streams, "MOST_FOLLOWERS", 1)
     async with http.get("/v1/logs/web?follow=true"):
         assert (await get(http, "events?follow=true", 503))["error"]["kind"] == "busy"
+
+
+async def test_the_event_of_a_request_says_who_asked(
+    http: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    async with http.post("/v1/request", json={"op": "resume"}) as answer:
+        assert answer.status == 200
+    assert operator.askers == [pwd.getpwuid(os.getuid()).pw_name]
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"op": "confirm", "revision": "v1.2"}, "that is no revision"),
+        ({"op": "retry", "vm": "Web"}, "that is no name of a VM or group"),
+    ],
+)
+async def test_a_text_of_the_wrong_form_is_told_in_words_and_with_a_hint(
+    http: aiohttp.ClientSession, body: dict[str, str], words: str
+) -> None:
+    async with http.post("/v1/request", json=body) as answer:
+        error = (await answer.json())["error"]
+    assert (answer.status, error["message"]) == (400, words)
+    assert "reconciler status" in error["hint"]
