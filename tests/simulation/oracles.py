@@ -153,6 +153,7 @@ class Oracles:
             begun = record.taking == candidate.instance
             if not begun and (generation is None or generation.verdict != "committed"):
                 raise Broken(f"law 2: requests to {name} come to a guest on its trial")
+
     def _ways_back(self) -> None:
         """Law 6: nobody has a port that another VM's last good generation needs."""
         has = {p: g.machine.vm for g in self.world.hypervisor.guests.values() for p in g.ports
