@@ -25,6 +25,8 @@ ENVIRONMENT = (
     *("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root"),
     *("LANG=C.UTF-8", "DEBIAN_FRONTEND=noninteractive", "PYTHONDONTWRITEBYTECODE=1"),
 )
+UNIFIED = {"SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"}
+"""As a Debian host has its cgroups; with bpf(2), systemd counts in them what a unit receives and sends."""
 UP = {"running", "degraded"}
 
 
@@ -76,8 +78,14 @@ class Container:
                     *(sys.executable, enter.__file__, *cgroups, "--"),
                     *("systemd-nspawn", "--quiet", "--boot", "-D", str(self.root)),
                     *("--register=no", "--keep-unit", f"--machine={self.name}"),
-                    *("--capability=all", "--console=pipe", *self._binds),
+                    *(
+                        "--capability=all",
+                        "--console=pipe",
+                        "--system-call-filter=bpf",
+                        *self._binds,
+                    ),
                 ],
+                env={**os.environ, **UNIFIED},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
