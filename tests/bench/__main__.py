@@ -15,7 +15,7 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.bench import commits, handover, many, page, passes, pushes, restarts, update
+from tests.bench import commits, handover, many, page, passes, pushes, restarts, scrapes, update
 from tests.bench.figures import Figure, Scale, table_of
 from tests.bench.machine import load, machine
 
@@ -30,6 +30,7 @@ MEASURES: dict[str, Measure] = {
     "commit": commits.measure,
     "fleet": many.measure,
     "page": page.measure,
+    "scrape": scrapes.measure,
 }
 
 
