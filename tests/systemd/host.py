@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import re
 import subprocess
+import tomllib
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -146,7 +147,9 @@ class Host:
 
     def series(self, vm: str) -> dict[str, float]:
         """What /metrics says of a VM, by name."""
-        with urllib.request.urlopen("http://127.0.0.1:9188/metrics", timeout=10) as answer:
+        config = tomllib.loads((self.container.root / CONFIG).read_text(encoding="utf-8"))
+        address = f"http://127.0.0.1:{config['http']['port']}/metrics"
+        with urllib.request.urlopen(address, timeout=10) as answer:
             text = answer.read().decode()
         return {
             sample.name: sample.value
