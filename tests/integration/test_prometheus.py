@@ -6,6 +6,7 @@ Prometheus, Alertmanager, QEMU and its guests are real; the receivers at the far
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -177,6 +178,12 @@ def metrics_tell(server: Prometheus, fleet: Harness, now: Fleet) -> None:
     wait_until(lambda: server.value(ROLLBACKS) == 1, SOON, "the rollback was scraped")
     assert exposed(fleet, "reconciler_rollbacks_total", group=GROUP, result="succeeded") == 1
     assert exposed(fleet, "reconciler_rollbacks_total") == 1
+    assert server.value("sum(reconciler_vm_downtime_seconds_count)") == exposed(
+        fleet, "reconciler_vm_downtime_seconds_count", cause="planned"
+    ), "each gap was somebody's stop"
+    commit = now.observed
+    assert server.value(f'reconciler_source_revision_info{{commit="{commit}"}}') == 1
+    assert exposed(fleet, "reconciler_source_revision_info", commit=commit or "") == 1
     for name, vm in now.vms.items():
         for series, value in (
             ("vm_running_generation", vm.running),
@@ -224,12 +231,18 @@ def page_and_commands_tell(fleet: Harness, good: int, bad: str) -> None:
     assert numbers[WEB[0]] == {"running": good, "desired": good + 1, "last_good": good}
     assert [vm["name"] for vm in page["vms"] if vm["sync"] == "blocked"] == [WEB[0]]
     assert page["revision"]["observed"] == status["revision"]["observed"] == bad
-    assert "condemned" in fleet.http(f"/vm/{WEB[0]}")[1]
+    shown = " ".join(re.sub(r"<[^>]*>", " ", fleet.http(f"/vm/{WEB[0]}")[1]).split())
+    assert f"Runs generation {good} Wants generation {good + 1} Last good {good} " in shown
+    assert "condemned" in shown
     history = json.loads(fleet.daemon.cli("history", WEB[0], "-o", "json").stdout)
     verdicts = {one["number"]: one["verdict"] for one in history["generations"]}
     assert (verdicts[good], verdicts[good + 1]) == ("committed", "condemned")
-    told = fleet.daemon.cli("events", "-o", "json").stdout
-    assert "rolled-back" in told
+    said = fleet.daemon.cli("events", "-n", "1000", "-o", "json").stdout.splitlines()
+    for kind, number in (("generation-condemned", good + 1), ("rolled-back", good)):
+        last = [one for one in map(json.loads, said) if one["kind"] == kind][-1]
+        assert (last["vm"], last["group"], last["generation"]) == (WEB[0], GROUP, number)
+        assert last == events(fleet, kind)[-1], "the command says what the daemon says"
+        assert kind != "generation-condemned" or last["revision"] == bad
     assert fleet.daemon.cli("reconcile", "--wait").returncode == 4
 
 
