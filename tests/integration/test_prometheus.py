@@ -178,9 +178,10 @@ def metrics_tell(server: Prometheus, fleet: Harness, now: Fleet) -> None:
     wait_until(lambda: server.value(ROLLBACKS) == 1, SOON, "the rollback was scraped")
     assert exposed(fleet, "reconciler_rollbacks_total", group=GROUP, result="succeeded") == 1
     assert exposed(fleet, "reconciler_rollbacks_total") == 1
-    assert server.value("sum(reconciler_vm_downtime_seconds_count)") == exposed(
-        fleet, "reconciler_vm_downtime_seconds_count", cause="planned"
-    ), "each gap was somebody's stop"
+    gaps = exposed(fleet, "reconciler_vm_downtime_seconds_count")
+    assert gaps == exposed(fleet, "reconciler_vm_downtime_seconds_count", cause="planned") >= 2
+    scraped = "sum(reconciler_vm_downtime_seconds_count)"
+    wait_until(lambda: server.value(scraped) == gaps, SOON, "the gaps were scraped")
     commit = now.observed
     assert server.value(f'reconciler_source_revision_info{{commit="{commit}"}}') == 1
     assert exposed(fleet, "reconciler_source_revision_info", commit=commit or "") == 1
