@@ -55,10 +55,10 @@ WEBHOOK_RESULTS = (
 )  # fmt: skip
 
 # Upper bounds in seconds, few, as each is a series for each label; each range from the fastest worth telling apart to the longest deadline.
-FETCH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+FETCH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30, 120)
 PASS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 PROBE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1, 5)
-PHASE_BUCKETS = (0.25, 1, 2.5, 5, 10, 30, 60, 300, 900)
+PHASE_BUCKETS = (0.25, 1, 2.5, 5, 10, 30, 120, 600)
 GAP_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
 BUILD_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 STATE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1, 5)
