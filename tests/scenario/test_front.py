@@ -9,7 +9,7 @@ import pytest
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Led, Route
 from reconciler.model.names import InstanceId, VMName
-from reconciler.model.plan import Lead
+from reconciler.model.plan import Lead, Plan
 from reconciler.model.record import Record
 from reconciler.model.request import Suspend
 from reconciler.planning.policy import Policy
@@ -38,6 +38,12 @@ async def some(world: World, passes: int = 12) -> None:
     for _ in range(passes):
         await world.step()
         world.clock.advance(1.0)
+
+
+def planned(world: World) -> Plan:
+    passed = world.reconciler.passed
+    assert passed is not None
+    return passed.plan
 
 
 def led_to(world: World) -> InstanceId | None:
@@ -91,9 +97,14 @@ async def test_a_front_that_does_not_answer_is_told_and_touches_no_guest(world: 
     await serving(world)
     before = len(world.hypervisor.log)
     world.front.ails = "the front does not answer"
+    tried: list[Lead] = []
+    world.on_pass = lambda: tried.extend(
+        action for action in planned(world).actions if isinstance(action, Lead)
+    )
     await some(world)
     assert "the front does not answer" in world.why("web")
     assert len(world.hypervisor.log) == before
+    assert tried == [], "nobody knows where it leads: it is told nothing until it answers"
     world.front.ails = ""
     await world.settle()
     assert world.why("web") == ""

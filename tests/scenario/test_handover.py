@@ -224,6 +224,10 @@ async def test_half_moved_forwards_are_carried_on_though_a_person_suspended_the_
     await world.step()
     assert PORT in world.hypervisor.living("web").reached_at
     assert world.hypervisor.running() == {"web": 2}
+    start = world.record("web").start
+    assert start is not None
+    assert start.instance == world.hypervisor.living("web").process.instance, "it is who serves"
+    assert world.record("web").taking is None, "and nothing is half moved any more"
 
 
 async def test_requests_that_end_late_at_the_old_guest_do_not_make_the_new_one_look_ill(
