@@ -31,7 +31,8 @@ class Observer:
         self._facts: HostFacts | None = None
         self._facts_at = 0.0
         self._links = Links()
-        self._links_at: float | None = None
+        self._links_at = float("-inf")
+        self._plugged: dict[VMName, float] = {}
         self._images_at: float | None = None
 
     async def observe(self, *, fresh: bool) -> Observed:
@@ -51,6 +52,7 @@ class Observer:
             kernels=ports.images.kernels(),
             host=facts,
             links=self._links,
+            plugged=self._plugged,
             busy=self._workers.busy(),
             building=self._workers.building(),
             ending=self._workers.ending(),
@@ -83,10 +85,14 @@ class Observer:
         return self._facts
 
     async def _look_at_links(self) -> None:
-        """What we did ourselves is seen at once."""
+        """What we did ourselves is seen at once, and so is what a guest may not answer for."""
         now = self._ports.clock.now().boot
-        old = self._links_at is None or now - self._links_at > LINKS_LAST
-        if old or self._workers.outcomes():
+        for outcome in self._workers.outcomes():
+            if outcome.kind == "plug-taps" and outcome.error is None:
+                self._plugged[VMName(outcome.subject)] = now
+        at = self._links_at
+        old = now - at > LINKS_LAST or self._workers.outcomes()
+        if old or any(h.failures and h.asked >= at for h in self._ports.prober.health().values()):
             self._links_at = now
             self._links = await self._ports.taps.look()
 

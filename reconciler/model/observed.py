@@ -175,6 +175,8 @@ class Observed:
     occupied: frozenset[VMName] = frozenset()
     """Names that a VM is about to take, and under which something lies already."""
     links: Links = Links()
+    plugged: Mapping[VMName, float] = field(default_factory=dict)
+    """By VM when its taps were last plugged into their bridges again, by the boot clock."""
     front: Mapping[VMName, Led] = field(default_factory=dict)
     """Where the front leads the ports of which VM; empty where none runs."""
     front_ails: str = ""

@@ -22,6 +22,7 @@ from reconciler.model.record import Generation, Record
 from reconciler.now import Now
 from reconciler.planning.absorb import absorb_exits, absorb_growth, absorb_outcomes
 from reconciler.planning.adopt import adopt
+from reconciler.planning.cutoff import excused
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.handover import absorb_handovers, finish
 from reconciler.planning.health import probe_plan
@@ -55,7 +56,7 @@ def plan(
     `desired` is None while no revision was ever valid: then everything stays as it is, and what
     crashes is started again.
     """
-    draft = Draft(desired, observed, record, now, policy)
+    draft = Draft(desired, excused(observed, record, now), record, now, policy)
     draft.memory_left = observed.host.memory_available_mib - policy.memory_reserve_mib
     _stand(draft)
     draft.suspended = record.suspended

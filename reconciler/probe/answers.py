@@ -22,6 +22,7 @@ _OURS = frozenset(
         errno.EACCES,
         errno.EPERM,  # a firewall of this host
         errno.EAFNOSUPPORT,
+        errno.ENETUNREACH,  # no address of ours in the guest's network
     }
 )
 _UNPRINTABLE = re.compile(r"[^ -~\u00a1-\u2027\u2030-\u2065\u2070-\ud7ff]+")

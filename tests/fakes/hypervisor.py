@@ -12,11 +12,7 @@ from pathlib import Path
 from reconciler.errors import DriverError, GuestConflict
 from reconciler.model.health import Health, ProbePlan, ProbeResult, ProcessCheck, Round
 from reconciler.model.machine import Launch, Led, Machine, Route, Seat
-from reconciler.model.names import (
-    GenerationNumber,
-    InstanceId,
-    VMName,
-)
+from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.record import Generation
 from tests.fakes.clock import FakeClock
@@ -284,7 +280,8 @@ class FakeHypervisor:
             if guest is not None and guest.process.alive:
                 former = self.healths.get(instance, Health())
                 alone = living[guest.machine.vm] < 2
-                fate = guest.fate if alone or reached(guest, self.watched[instance]) else "bad"
+                asked = alone or reached(guest, self.watched[instance])
+                fate = guest.fate if asked and self.taps.lead_to(guest.machine) else "bad"
                 self.healths[instance] = after = next_round(former, fate, now)
                 result: ProbeResult = "success" if after.passing_since is not None else "failure"
                 machine = guest.machine

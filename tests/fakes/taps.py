@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.errors import DriverError
-from reconciler.model.machine import Tap
+from reconciler.model.machine import Machine, Tap
 from reconciler.model.names import VMName
 from reconciler.model.observed import Link, Links
 from tests.fakes.faults import Faults
@@ -67,6 +67,12 @@ class FakeTaps:
         for other, link in self.links.items():
             if link.bridge == name:
                 self.links[other] = replace(link, bridge="")
+
+    def lead_to(self, machine: Machine) -> bool:
+        """Whether all taps of a guest are where they are to be."""
+        return all(
+            self.links.get(tap.name) == Link("tap", machine.vm, tap.bridge) for tap in machine.taps
+        )
 
     def ours(self) -> dict[str, VMName]:
         """Taps with our mark, and whose they are."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reconciler.model.observed import Link
@@ -73,6 +75,34 @@ async def test_a_restarted_bridge_gets_its_taps_back_and_no_guest_is_touched(wor
     assert "t0-web had left bridge br0" in told
 
 
+async def test_a_guest_that_was_cut_off_is_neither_condemned_nor_started_again(
+    world: World,
+) -> None:
+    await world.push(state(vm("web", "v2", bridge="br0", min_healthy=20.0)))
+    await some_passes(world, 5)
+    assert world.hypervisor.running() == {"web": 2}
+    trial = world.hypervisor.living("web").process.instance
+    world.taps.restart_bridge("br0")
+    bridge = world.taps.links.pop("br0")
+    await some_passes(world, 20)
+    assert "could not be asked" in waits(world, "web")["probe"]
+    world.taps.links["br0"] = bridge
+    await world.settle()
+    assert world.generation("web", 2).verdict == "committed"
+    assert world.hypervisor.living("web").process.instance == trial
+
+
+async def test_a_guest_that_is_ill_beside_its_loose_tap_is_started_again_once_plugged_in(
+    world: World,
+) -> None:
+    before = world.hypervisor.living("web").process.instance
+    world.hypervisor.living("web").fate = "faint"
+    world.taps.restart_bridge("br0")
+    await some_passes(world, 60)
+    assert world.hypervisor.living("web").process.instance != before
+    assert world.taps.links["t0-web"].bridge == "br0"
+
+
 async def test_a_tap_waits_for_its_bridge_to_come_back(world: World) -> None:
     world.taps.restart_bridge("br0")
     del world.taps.links["br0"]
@@ -132,21 +162,30 @@ async def test_a_strangers_interface_is_a_conflict_and_is_left_alone(world: Worl
     assert world.taps.ours() == {"uplink": "web"}
 
 
-async def test_a_tap_that_somebody_took_away_is_told_and_a_restart_makes_it_anew(
+async def test_a_guest_whose_tap_somebody_took_away_is_started_again_with_a_new_one(
     world: World,
 ) -> None:
+    before = world.hypervisor.living("web").process.instance
+    del world.taps.links["t0-web"]
+    await some_passes(world, 40)
+    assert world.taps.links["t0-web"].bridge == "br0"
+    assert world.hypervisor.living("web").process.instance != before
+
+
+async def test_a_tap_that_was_taken_away_from_a_guest_without_checks_is_told(world: World) -> None:
+    unasked = vm("web", "v2", bridge="br0")
+    unasked = replace(unasked, health=replace(unasked.health, checks=()))
+    await world.push(state(unasked))
+    await world.settle()
     del world.taps.links["t0-web"]
     await some_passes(world, 8)
     assert "`reconciler restart web` makes it anew" in waits(world, "web")["network"]
-    world.hypervisor.kill("web")
-    await world.settle()
-    assert world.taps.links["t0-web"].bridge == "br0"
 
 
 async def test_a_tap_that_became_somebody_elses_is_left_as_it_is(world: World) -> None:
     theirs = world.taps.links["t0-web"] = Link("tap")
-    await some_passes(world, 8)
-    assert "is another's now" in waits(world, "web")["network"]
+    await some_passes(world, 40)
+    assert "t0-web is there, and not ours" in waits(world, "web")["network"]
     assert world.taps.links["t0-web"] is theirs
 
 

@@ -1,0 +1,46 @@
+"""Guests whose checks had no way to them: what they did not answer meanwhile is no fault of theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.names import VMName
+from reconciler.model.observed import Guest, Links, Observed
+from reconciler.model.record import Record
+from reconciler.now import Now
+from reconciler.planning.policy import ERRORS_IN_A_ROW
+
+SETTLING = 5.0
+"""Seconds, beside two of its periods, after which a guest that is plugged in again must answer."""
+
+
+def excused(observed: Observed, record: Record, now: Now) -> Observed:
+    """The same, with guests that are or just were cut off as guests that could not be asked."""
+    found: dict[VMName, tuple[Guest, ...]] = {}
+    for vm in sorted({link.owner for link in observed.links.found.values() if link.owner}):
+        known = record.vms.get(vm)
+        for index, guest in enumerate(observed.guests.get(vm, ())):
+            generation = known.generation(guest.generation) if known else None
+            if generation is None or not guest.alive or not guest.health.failures:
+                continue
+            since = now.boot - observed.plugged.get(vm, float("-inf"))
+            settling = since < SETTLING + 2 * generation.spec.health.period
+            if settling or _is_loose(generation.spec, observed.links):
+                guests = found.get(vm, observed.guests[vm])
+                found[vm] = (*guests[:index], _unasked(guest), *guests[index + 1 :])
+    return replace(observed, guests={**observed.guests, **found}) if found else observed
+
+
+def _is_loose(spec: VMSpec, links: Links) -> bool:
+    """Whether a tap of it is there and leads nowhere; one that is gone takes a new guest."""
+    there = ((tap, links.found.get(tap.name)) for tap in spec.taps)
+    return any(link and not (link.up and link.bridge == tap.bridge) for tap, link in there)
+
+
+def _unasked(guest: Guest) -> Guest:
+    health = replace(
+        guest.health, failures=0, failing_since=None, passing_since=None,
+        errors=max(guest.health.errors, ERRORS_IN_A_ROW),
+    )  # fmt: skip
+    return replace(guest, health=health)
