@@ -29,7 +29,7 @@ _UNPRINTABLE = re.compile(r"[^ -~\u00a1-\u2027\u2030-\u2065\u2070-\ud7ff]+")
 
 
 def is_ours(error: OSError) -> bool:
-    """Whether we could not ask. All else is the guest's: refused, reset, unreachable."""
+    """Whether we could not ask. All else is the guest's: refused, reset, silent."""
     return error.errno in _OURS or isinstance(error, socket.gaierror)
 
 

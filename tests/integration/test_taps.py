@@ -103,7 +103,7 @@ async def make_images(stage: Stage) -> None:
     stage.seed()
     store = ImageStore(stage.state, SystemClock())
     await store.open()
-    await store.build_kernel(KernelSpec.of("debian", DebianKernel()))
+    await store.build_kernel(KernelSpec.of("debian", DebianKernel()), stage.root)
     await store.build_layer(LayerSpec.of(BusyboxSource(), "erofs"), stage.root)
     await store.close()
 

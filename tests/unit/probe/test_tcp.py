@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import struct
 
@@ -10,6 +11,7 @@ import pytest
 
 from reconciler.model.health import TcpCheck
 from reconciler.probe import tcp
+from reconciler.probe.answers import is_ours
 from tests.unit.probe import servers
 from tests.unit.probe.servers import serving
 
@@ -123,3 +125,8 @@ async def test_a_peer_that_babbles_without_end_is_cut_off() -> None:
 async def test_a_peer_that_says_nothing_in_time_is_a_failure() -> None:
     async with serving(servers.never_reads) as port:
         assert (await tcp.ask(TcpCheck(port, expect="x", timeout=0.1)))[0] == "failure"
+
+
+def test_a_guest_in_a_network_to_which_this_host_has_no_way_was_not_asked() -> None:
+    assert is_ours(OSError(errno.ENETUNREACH, "network is unreachable"))
+    assert not is_ours(OSError(errno.EHOSTUNREACH, "no route to host"))
