@@ -9,7 +9,7 @@ import pytest
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.model.machine import Disk, Mount, Tap
-from reconciler.vmm.qemu.argv import argv, kernel_cmdline
+from reconciler.vmm.qemu.argv import BALLOON_DEVICE, MOST_VIRTIO_DEVICES, argv, kernel_cmdline
 from tests.unit.vmm.machines import a_full_machine, a_machine
 
 SMALL = """\
@@ -165,3 +165,15 @@ def test_beside_a_tap_user_networking_is_no_second_way_out() -> None:
     alone = kernel_cmdline(replace(a_machine(), taps=(bare,))).split()
     assert "reconciler.nic=52:54:00:00:00:01,10.0.2.15/24,10.0.2.2,10.0.2.3" in alone
     assert "reconciler.nic=02:00:00:00:00:01,,," in alone
+
+
+def test_a_machine_that_needs_every_place_goes_without_a_balloon() -> None:
+    def of(volumes: int) -> tuple[str, ...]:
+        disks = tuple(Disk(f"/v/{n}", f"vol-{n}", read_only=False) for n in range(volumes))
+        return argv(replace(a_machine(), volumes=disks), QemuConfig())
+
+    places = MOST_VIRTIO_DEVICES - 3  # the random numbers, a layer and a network have one each
+    assert BALLOON_DEVICE in of(places - 1)
+    assert BALLOON_DEVICE not in of(places)
+    with pytest.raises(DriverError, match="devices"):
+        of(places + 1)
