@@ -119,6 +119,11 @@ class World:
         text = MANIFEST.format(attribute=ATTRIBUTE, port=self.port, deadline=deadline)
         self.stage.repository.write("web.yaml", text)
 
+    def idle(self) -> None:
+        """A VM beside it, so that the repository is never empty."""
+        self.stage.repository.write("flakes/idle/flake.nix", IDLE)
+        self.stage.repository.write("idle.yaml", IDLE_MANIFEST)
+
     def page(self) -> str:
         return request(self.port, "/")[1]
 
@@ -171,8 +176,7 @@ def test_the_life_of_a_vm_whose_runner_a_flake_makes(world: World) -> None:
     stage = world.stage
     world.content("one")
     world.manifest()
-    stage.repository.write("flakes/idle/flake.nix", IDLE)
-    stage.repository.write("idle.yaml", IDLE_MANIFEST)
+    world.idle()
     stage.daemon.start()
     first = stage.repository.push("a runner")
     world.healthy(first)
