@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import socket
+import stat
 import struct
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,18 +26,23 @@ GIVE = (
     " && systemctl restart reconciler"
 )
 SIOCGIFADDR = 0x8915
+OTHERS = stat.S_IROTH | stat.S_IWOTH
 
 
 def check_bridges(bridges: Iterable[str], *, kept: bool) -> list[Finding]:
     """`kept`: by systemd, whose unit gives the daemon its rights."""
     right = check_drop_in() if kept else check_capability()
-    return [check_tun(), right, *(check_bridge(bridge) for bridge in bridges)]
+    return [check_tun(shared=kept), right, *(check_bridge(bridge) for bridge in bridges)]
 
 
-def check_tun(tun: Path = TUN) -> Finding:
+def check_tun(tun: Path = TUN, *, shared: bool = False) -> Finding:
+    """`shared`: guests open it as users of their own."""
     if not tun.exists():
         detail = f"there is no {tun}: no tap can be made"
         return Finding("tun", "failed", detail, "modprobe tun")
+    if shared and OTHERS & ~tun.stat().st_mode:
+        detail = f"guests may not open {tun}: they are no root and in no group of its"
+        return Finding("tun", "failed", detail, f"chmod 666 {tun}")
     return Finding("tun", "ok", str(tun))
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from reconciler.model.observed import Link, Links
 TUN = Path("/dev/net/tun")
 STATUS = Path("/proc/thread-self/status")
 NET_ADMIN = 1 << 12
+MEMBERS = stat.S_IRGRP | stat.S_IWGRP
+OTHERS = stat.S_IROTH | stat.S_IWOTH
 HOST_END = "fe"
 """A bridge takes the lowest MAC of its ports for its own: this one is higher than any guest's."""
 
@@ -45,21 +48,34 @@ class Owner:
     gid: int | None = None
 
 
-def hindrance() -> str:
+ANYBODY = Owner()
+
+
+def may_open(tun: Path, group: int | None) -> bool:
+    """Whether guests of this group may open the device; without one they are the daemon's own user."""
+    found = tun.stat()
+    everybody = OTHERS & ~found.st_mode == 0
+    members = MEMBERS & ~found.st_mode == 0
+    return group is None or everybody or (members and found.st_gid == group)
+
+
+def hindrance(owner: Owner = ANYBODY) -> str:
     """Why no tap can be made; empty if nothing is known to stand in the way."""
     try:
         os.close(os.open(TUN, os.O_RDWR | os.O_CLOEXEC))
     except OSError as error:
         return f"{TUN} cannot be used: {error.strerror} (`reconciler doctor` says how to mend it)"
+    if not may_open(TUN, owner.gid):
+        return f"guests may not open {TUN}: chmod 666 {TUN}"
     for line in STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith("CapEff:") and not int(line.split()[1], 16) & NET_ADMIN:
             return "the daemon lacks CAP_NET_ADMIN (see `A bridge for guests` in operations.md)"
     return ""
 
 
-def look(mark: str) -> Links:
+def look(mark: str, owner: Owner) -> Links:
     """Raises OSError."""
-    stands_in_the_way = hindrance()
+    stands_in_the_way = hindrance(owner)
     with _netlink() as netlink:
         found = list(netlink.get_links())
     names = {one["index"]: str(one.get("IFLA_IFNAME")) for one in found}

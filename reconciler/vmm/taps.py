@@ -39,7 +39,9 @@ class BridgedTaps:
 
     async def look(self) -> Links:
         try:
-            return await self._run(lambda: links.look(self._mark), "the host's interfaces")
+            return await self._run(
+                lambda: links.look(self._mark, self._owner), "the host's interfaces"
+            )
         except DriverError as error:
             log.warning("taps", extra={"fields": {"error": str(error)}})
             return Links(hindrance=str(error))

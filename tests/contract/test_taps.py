@@ -277,3 +277,17 @@ async def test_where_no_bridge_is_allowed_nothing_is_looked_at_or_made() -> None
     assert await taps.look() == Links(hindrance="policy.bridges of the config allows no bridge")
     with pytest.raises(DriverError):
         await taps.make(WEB, (TAP,))
+
+
+def test_guests_of_a_group_must_be_let_at_the_device(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    tun = tmp_path / "tun"
+    tun.touch(mode=0o600)
+    monkeypatch.setattr("reconciler.vmm.links.TUN", tun)
+    assert "chmod 666" in hindrance(Owner(gid=12345))
+    assert "chmod" not in hindrance(Owner(uid=0))
+    tun.chmod(0o666)
+    assert "chmod" not in hindrance(Owner(gid=12345))
+    tun.chmod(0o660)
+    assert "chmod" not in hindrance(Owner(gid=tun.stat().st_gid))

@@ -15,6 +15,10 @@ ROOT = Path(__file__).resolve().parents[3]
 def test_a_missing_tun_is_named_with_its_module(tmp_path: Path) -> None:
     found = bridgechecks.check_tun(tmp_path / "tun")
     assert (found.result, found.remedy) == ("failed", "modprobe tun")
+    (tmp_path / "tun").touch(mode=0o600)
+    assert bridgechecks.check_tun(tmp_path / "tun").result == "ok"
+    closed = bridgechecks.check_tun(tmp_path / "tun", shared=True)
+    assert closed.remedy == f"chmod 666 {tmp_path}/tun"
 
 
 def test_a_daemon_without_the_right_is_named_with_the_drop_in_that_gives_it(tmp_path: Path) -> None:
