@@ -140,6 +140,7 @@ async def _daemon(
             own = (
                 *(engine.run(), supervisor.run(), notifier.run()),
                 keep_stock(config.state, clock, metrics.stocked),
+                control.keep(clock.sleep),
             )
             tasks = [
                 asyncio.create_task(part)
