@@ -155,13 +155,20 @@ class Oracles:
                 raise Broken(f"law 2: requests to {name} come to a guest on its trial")
 
     def _ways_back(self) -> None:
-        """Law 6: nobody has a port that another VM's last good generation needs."""
-        has = {p: g.machine.vm for g in self.world.hypervisor.guests.values() for p in g.ports
-               if g.process.alive}  # fmt: skip
+        """Law 6: nobody has a port, of an address, that another VM's last good generation needs."""
+        has = {
+            (f.address, f.host): guest.machine.vm
+            for guest in self.world.hypervisor.guests.values()
+            for network in guest.machine.networks
+            for f in network.forwards
+            if guest.process.alive and f.host in guest.ports
+        }
         for name, vm in self.world.ledger.record().vms.items():
-            for port in vm.last_good.spec.host_ports if vm.last_good else ():
-                if has.get(port, name) not in (name, vm.formerly):
-                    raise Broken(f"law 6: {has[port]} has port {port}, to which {name} may go back")
+            for network in vm.last_good.spec.networks if vm.last_good else ():
+                for f in network.forwards:
+                    holder = has.get((f.address, f.host), name)
+                    if holder not in (name, vm.formerly):
+                        raise Broken(f"law 6: {holder} has port {f.host}, which {name} needs back")
 
     def serving(self) -> set[VMName]:
         """VMs whose living guest is well and of a committed generation."""
