@@ -113,6 +113,7 @@ async def _locked(folder: Path, stack: contextlib.AsyncExitStack) -> None:
         except BlockingIOError:
             await asyncio.sleep(LOCK_PAUSE)
         else:
+            os.fchmod(descriptor, 0o644)  # a daemon that is somebody else looks whether it is held
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             return
