@@ -16,14 +16,17 @@ ATTEMPT_TIMEOUT = 1.0
 MOST_AT_ONCE = 6
 """A small web server that is asked more at once drops connections."""
 FORWARD = re.compile(r"(hostfwd=tcp:127\.0\.0\.1:)\d+")
+NETWORK = re.compile(r"^user,id=net0$")
 
 
 def argv_of(pid: int, port: int) -> list[str]:
     """What a guest was started with, but for the port of the host that leads to it."""
     words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
     moved = [FORWARD.sub(rf"\g<1>{port}", word) for word in words]
+    if moved == words:  # behind the front a guest gets its ports later, by QMP
+        moved = [NETWORK.sub(rf"\g<0>,hostfwd=tcp:127.0.0.1:{port}-:80", word) for word in words]
     if moved == words:
-        raise RuntimeError("the guest's command line has no forward to move")
+        raise RuntimeError("the guest's command line has no network to forward to")
     return moved
 
 

@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import PurePath
 from types import TracebackType
 from typing import Self
 
@@ -17,6 +18,8 @@ from demo.daemon import free_port
 from demo.fleet import page
 from demo.repository import BRANCH
 from demo.stage import Stage
+from reconciler.front.client import Front
+from reconciler.model.names import VMName
 from tests.bench.bare import BareGuest, argv_of
 from tests.bench.figures import Figure, Scale, median, ms, spread_of
 from tests.bench.follow import Follower
@@ -29,6 +32,10 @@ TIMEOUT = 2.0
 AFTER = 1.0
 """Seconds for which the new guest is still asked after the revision was applied."""
 CALM = 1.0
+LARGE = 8 << 20
+LONG = 60.0
+"""Seconds for all of it, from an emulated guest."""
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,7 @@ class Client:
 
 def _ask(port: int) -> tuple[bool, str]:
     try:
-        with socket.create_connection(("127.0.0.1", port), TIMEOUT) as connection:
+        with socket.create_connection((LOOPBACK, port), TIMEOUT) as connection:
             connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
             answer = b""
             while part := connection.recv(4096):
@@ -99,22 +106,59 @@ def _ask(port: int) -> tuple[bool, str]:
 
 def measure(scale: Scale) -> list[Figure]:
     stage = Stage.open()
+    figures = []
     try:
         port = free_port()
         declare(stage, port)
         manifest = yaml.safe_load(stage.repository.read(f"{VM}.yaml"))
         manifest["spec"]["update"]["strategy"] = "handover"
         stage.repository.write(f"{VM}.yaml", yaml.safe_dump(manifest))
+        large = str(PurePath(page(VM)).with_name("large"))
+        stage.repository.write(large, "0" * LARGE)
         first = stage.repository.push("one VM")
         stage.seed()
         stage.daemon.start()
         wait_until(lambda: stage.daemon.fleet().settled(first, VM), FIRST, "the first guest")
-        figure = asyncio.run(_rounds(stage, port, scale.pick(20, 2), scale.pick(5, 1)))
+        figures.append(asyncio.run(_rounds(stage, port, scale.pick(20, 2), scale.pick(5, 1))))
+        figures += asyncio.run(_costs(stage, port, scale.pick(500, 20), scale.pick(10, 1)))
     finally:
         left = stage.close()
     if left:
         raise RuntimeError(f"still running: {left}")
-    return [figure]
+    return figures
+
+
+async def _costs(stage: Stage, port: int, requests: int, loads: int) -> list[Figure]:
+    """The same guest asked by the front and by its own port, which QEMU forwards itself, in turns."""
+    front = Front(stage.state / "front", lambda: None)
+    own = (await front.look()).led[VMName(VM)].routes[0].target
+    await front.close()
+    await asyncio.sleep(CALM)
+    small = await asyncio.to_thread(_in_turns, (port, own), "/", requests)
+    large = await asyncio.to_thread(_in_turns, (port, own), "/large", loads)
+    figures = []
+    for name, (by_front, direct) in (("a request", small), (f"{LARGE >> 20} MiB", large)):
+        figures.append(
+            Figure(
+                f"front, {name}", median(by_front) * 1000, "ms", median(direct) * 1000,
+                "by the guest's own forward", spread=spread_of(ms(by_front), "ms"),
+                note="one connection each, one after the other, by the front and past it in turns",
+                details={"past it, least / median / most": spread_of(ms(direct), "ms")},
+            )
+        )  # fmt: skip
+    return figures
+
+
+def _in_turns(ports: tuple[int, int], path: str, count: int) -> tuple[list[float], list[float]]:
+    taken: tuple[list[float], list[float]] = ([], [])
+    for number in range(2 * count):
+        began = time.monotonic()
+        with socket.create_connection((LOOPBACK, ports[number % 2]), LONG) as connection:
+            connection.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            while connection.recv(1 << 16):
+                pass
+        taken[number % 2].append(time.monotonic() - began)
+    return taken
 
 
 async def _rounds(stage: Stage, port: int, count: int, boots: int) -> Figure:
