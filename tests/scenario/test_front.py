@@ -95,7 +95,7 @@ async def test_the_front_is_led_again_though_a_person_suspended_the_host(world: 
 
 async def test_a_front_that_does_not_answer_is_told_and_touches_no_guest(world: World) -> None:
     await serving(world)
-    before = len(world.hypervisor.log)
+    before, led = len(world.hypervisor.log), world.faults.calls.count("lead")
     world.front.ails = "the front does not answer"
     tried: list[Lead] = []
     world.on_pass = lambda: tried.extend(
@@ -103,6 +103,7 @@ async def test_a_front_that_does_not_answer_is_told_and_touches_no_guest(world: 
     )
     await some(world)
     assert "the front does not answer" in world.why("web")
+    assert world.faults.calls.count("lead") == led, "nobody knows what should change"
     assert len(world.hypervisor.log) == before
     assert tried == [], "nobody knows where it leads: it is told nothing until it answers"
     world.front.ails = ""
