@@ -140,3 +140,21 @@ def test_the_debian_package_has_every_library_and_those_of_traces() -> None:
     assert {re.split(r"[<>=~!\[ ]", one)[0] for one in asked} <= shipped
     assert {"protobuf", "multidict"} <= shipped, "what they need in turn"
     assert {"pytest", "mypy"} & shipped == set()
+
+
+def test_only_a_host_with_bridges_gives_the_daemon_a_right_and_its_cage_stays_closed(
+    tmp_path: Path,
+) -> None:
+    unit = (DEPLOY / "systemd/reconciler.service").read_text(encoding="utf-8")
+    given = (DEPLOY / "systemd/bridges.conf").read_text(encoding="utf-8").split("[Service]\n")[1]
+    assert given == "CapabilityBoundingSet=CAP_NET_ADMIN\nDeviceAllow=/dev/net/tun rw\n"
+    assert "\nCapabilityBoundingSet=\n" in unit
+    if shutil.which("systemd-analyze") is None:
+        pytest.skip("systemd-analyze is not installed")
+    both = tmp_path / "reconciler.service"
+    both.write_text(unit.replace("CapabilityBoundingSet=\n", given), encoding="utf-8")
+    judged = subprocess.run(
+        ["systemd-analyze", "security", "--offline=true", "--threshold=25", "--no-pager", both],
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert judged.returncode == 0, judged.stdout
