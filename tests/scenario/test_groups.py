@@ -45,6 +45,22 @@ async def test_the_canary_moves_first_and_soaks_before_the_others() -> None:
     assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
 
 
+async def test_guests_that_nobody_has_asked_yet_are_not_taken_for_broken() -> None:
+    """A daemon that was just started does not know who serves: decision 0007."""
+    world = await settled_at("v1", group())
+    for guest in world.hypervisor.guests.values():
+        guest.fate = "unasked"
+    await world.restart()
+    await world.push(fleet("v2", group()))
+    await world.run(60)
+    assert world.hypervisor.running() == {"a": 1, "b": 1, "c": 1}
+    assert "maxUnavailable" in world.why("a")
+    for guest in world.hypervisor.guests.values():
+        guest.fate = "good"
+    await world.settle()
+    assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
+
+
 async def test_a_failing_canary_keeps_the_others_from_moving() -> None:
     spec = group(canary=(VMName("b"),))
     world = await settled_at("v1", spec)
