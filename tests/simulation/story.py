@@ -32,7 +32,7 @@ KEEPER = "job"
 """It has a volume, and is called so or otherwise: a rename is a commit like any."""
 OTHER_NAMES = ("job", "task", "chore")
 GROUPS = {"web-a": "front", "web-b": "front", "web-c": "front"}
-ON_A_BRIDGE = frozenset(("web-a", KEEPER))
+ON_A_BRIDGE = frozenset((KEEPER,))
 HANDED_OVER = frozenset(("web-c", "db"))
 BAD_CONTENT = ("bad", "sick", "exits", "panics")
 FAULTS: tuple[Fault, ...] = ("error", "delay", "hang", "crash-before", "crash-after")
