@@ -184,7 +184,7 @@ class Units:
         if state is not None and not state.main_pid and state.status == LOCK_TAKEN:
             await self._manager.clear(unit)
             raise GuestConflict(f"{machine.vm}: somebody else took the lock in this moment")
-        if state is None or result != "done":
+        if state is None or (result != "done" and not state.ran):
             await self._manager.clear(unit)
             why = f"{state.result}, status {state.status}" if state else result
             raise _cannot_start(machine, why)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,8 @@ MANAGER = f"{SYSTEMD}.Manager"
 SERVICE = f"{SYSTEMD}.Service"
 UNCOUNTED = 2**64 - 1
 """systemd's word for a figure that it does not have."""
+FIRST_OF_SYSTEMD = 200
+"""Exit statuses from here on are systemd's own: the program could not be executed (systemd.exec(5))."""
 DEADLINE = 30.0
 """Seconds for one question; a job of PID 1 ends within them too, or counts as failed."""
 GONE = frozenset({f"{SYSTEMD}.NoSuchUnit", f"{SYSTEMD}.NoSuchProcess", f"{SYSTEMD}.UnitNotLoaded"})
@@ -38,6 +41,15 @@ class UnitState:
     status: int
     result: str
     environment: dict[str, str]
+
+    @property
+    def ran(self) -> bool:
+        """Whether it ended by itself, and maybe before PID 1 saw that it had been executed.
+
+        The job that started it has failed then, though nothing kept it from running.
+        """
+        by_itself = self.code != os.CLD_EXITED or self.status < FIRST_OF_SYSTEMD
+        return self.result in ("exit-code", "signal", "core-dump") and by_itself
 
 
 class Refused(Exception):

@@ -73,7 +73,7 @@ def test_who_knows_the_token_suspends_a_real_host_and_the_event_says_where(
     assert stage.daemon.control.get("/v1/status")["suspended"] is True
     events = stage.daemon.control.get("/v1/events")["events"]
     assert [e["message"] for e in events if e["kind"] == "suspended"] == [
-        "this host is suspended (by page)"
+        "this host is suspended: a disk (by page)"
     ]
     assert KNOWN not in stage.daemon.log.read_text(encoding="utf-8")
 
