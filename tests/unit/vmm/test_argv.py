@@ -136,7 +136,7 @@ def test_a_command_line_that_linux_would_cut_is_refused() -> None:
 
 def test_more_devices_than_the_board_has_places_are_refused() -> None:
     layers = tuple(Disk(f"/l/{n}", f"layer{n}", read_only=True) for n in range(23))
-    with pytest.raises(DriverError, match="more than 22 devices"):
+    with pytest.raises(DriverError, match="more than 23 devices"):
         argv(replace(a_machine(), layers=layers), QemuConfig())
 
 
