@@ -10,7 +10,7 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 python=${PYTHON:-python3}
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
 needs="flock kill qemu-system-x86_64 mkfs.erofs mkfs.ext4 lz4 zstd"
-units="reconciler.service reconciler.socket reconciler-front.service reconciler-front.socket microvms.slice"
+units="reconciler.service reconciler.socket reconciler-http.socket reconciler-front.service reconciler-front.socket microvms.slice"
 umask 022
 
 die() { # MESSAGE HINT
@@ -92,7 +92,7 @@ go() {
 
 remove() {
     [ "$(id -u)" = 0 ] || die "this takes root" "sudo deploy/install.sh --remove"
-    systemctl disable --quiet --now reconciler.socket reconciler.service || true
+    systemctl disable --quiet --now reconciler-http.socket reconciler.socket reconciler.service || true
     local unit
     for unit in $units; do rm -f "/usr/lib/systemd/system/$unit"; done
     rm -rf /usr/lib/reconciler /usr/share/doc/reconciler /usr/share/reconciler

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -22,11 +23,10 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
 MOST_EXPOSED = 2.2
 MOST_EXPOSED_GUEST = 1.5
-HTTP_SOCKET = """\
+OTHER_PORT = """\
 [Socket]
+ListenStream=
 ListenStream=127.0.0.1:%d
-FileDescriptorName=http
-Service=reconciler.service
 """
 PRESSED = "power button: shutting down"
 UNITS = ("reconciler.service", "reconciler.socket", "microvms.slice")
@@ -323,15 +323,17 @@ def test_a_command_wakes_a_daemon_that_was_stopped(host: Host) -> None:
 
 
 def test_the_read_only_face_may_be_a_socket_that_outlives_the_daemon(host: Host) -> None:
-    port, unit = free_port(), host.container.live / "run/systemd/system/reconciler-http.socket"
-    unit.write_text(HTTP_SOCKET % port)
+    port, unit = free_port(), host.container.live / "run/systemd/system/reconciler-http.socket.d"
+    assert "disabled" in host.systemctl("is-enabled", "reconciler-http.socket", check=False).stdout
+    unit.mkdir(parents=True)
+    (unit / "port.conf").write_text(OTHER_PORT % port)
     host.systemctl("daemon-reload")
     host.systemctl("stop", "reconciler.service")
     host.systemctl("start", "reconciler-http.socket")
     # Nobody serves it yet: who comes now wakes the daemon, and is not refused meanwhile.
     wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "the daemon is ready")
     host.systemctl("stop", "reconciler.service", "reconciler-http.socket")
-    unit.unlink()
+    shutil.rmtree(unit)
     host.systemctl("daemon-reload")
     host.systemctl("start", "reconciler.service")
     host.settled()

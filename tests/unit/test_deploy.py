@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.cli.app import MODULES
 from reconciler.cli.servicechecks import FRONT
-from reconciler.config import Config, parse_config
+from reconciler.config import Config, HttpConfig, parse_config
 from reconciler.daemon import FRONT_FOLDER
 from reconciler.front.process import CONTROL
 from reconciler.front.wire import SOCKET
@@ -82,6 +82,14 @@ def test_units_and_users_are_those_that_the_code_means() -> None:
     default = Config.model_fields["control_socket"].default
     assert f"ListenStream={default}\n" in socket
     assert "FileDescriptorName=control\n" in socket
+
+
+def test_the_socket_of_the_tcp_face_is_where_the_daemon_listens_by_default() -> None:
+    socket = (DEPLOY / "systemd/reconciler-http.socket").read_text(encoding="utf-8")
+    default = HttpConfig()
+    assert f"ListenStream={default.address}:{default.port}\n" in socket
+    assert "FileDescriptorName=http\n" in socket
+    assert "Service=reconciler.service\n" in socket
 
 
 def test_the_fronts_units_are_those_that_the_code_means() -> None:
