@@ -77,6 +77,7 @@ async def run(folder: Path, service: Service, idle: float = IDLE) -> None:
     async with contextlib.AsyncExitStack() as stack:
         await _locked(folder, stack)
         sock = service.listener(CONTROL) or _bound(folder)
+        stack.callback(sock.close)  # also where the end comes before anybody serves it
         kept = Kept(service)
         stack.callback(kept.close)
         table = Table(kept, service.listener)

@@ -203,9 +203,10 @@ def test_row_04_what_a_daemon_was_about_to_do_hits_nobody_who_came_meanwhile(hos
     host.stand_still()
     assert end([guest]) == []
     runner = host.stage.state / "vms" / VM / "booted/bin/microvm-run"
+    socket = host.stage.state / "vms" / VM / "run/qmp.sock"
+    socket.unlink(missing_ok=True)  # the dead guest's
     by_hand = subprocess.Popen([runner], stdin=subprocess.DEVNULL, start_new_session=True)
     try:
-        socket = host.stage.state / "vms" / VM / "run/qmp.sock"
         wait_until(socket.exists, SOON, "a person's own guest is up")
         host.go_on()
         host.until("the stranger is told", lambda now: f"process {by_hand.pid}" in now.vms[VM].why)
