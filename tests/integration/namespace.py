@@ -22,7 +22,7 @@ class Namespace:
             ["unshare", "--net", "--mount", "--kill-child", "sleep", "900"]
         )
         self.within = (
-            "nsenter", "--target", str(self._holder.pid), "--net", "--mount",
+            "nsenter", "--target", str(self._holder.pid), "--net", "--mount", "--root",
             f"--wd={Path.cwd()}", "--",
         )  # fmt: skip
         try:

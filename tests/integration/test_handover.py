@@ -75,7 +75,10 @@ def test_a_bad_push_is_condemned_beside_the_guest_that_serves_on(web: Harness) -
         web.repository.remove(health(VM))
         web.pages("bad", VM)
         web.push("no health page")
-        on_trial = web.until("a candidate is on trial", lambda _: len(web.guests(VM)) == 2)
+        on_trial = web.until(
+            "a candidate of the new generation is on trial",
+            lambda now: len(web.guests(VM)) == 2 and now.vms[VM].desired != before.vms[VM].desired,
+        )
         assert on_trial.vms[VM].instance == before.vms[VM].instance
         told = web.daemon.cli("why", VM).stdout
         web.until("it is condemned", lambda now: now.vms[VM].blocked > before.vms[VM].blocked)
