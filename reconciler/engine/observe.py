@@ -95,6 +95,8 @@ class Observer:
         if old or any(h.failures and h.asked >= at for h in self._ports.prober.health().values()):
             self._links_at = now
             self._links = await self._ports.taps.look()
+            known = self._ports.ledger.record().vms
+            self._plugged = {vm: at for vm, at in self._plugged.items() if vm in known}
 
     async def _look_for_images(self) -> None:
         now = self._ports.clock.now().boot

@@ -68,6 +68,8 @@ RUNNING_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 1800, 7200)
 PREFIX = "reconciler_"
 END = b"# EOF\n"
 MADE = ("built", "differs")
+MOST_ROLLBACKS = 10_000
+"""Groups, causes and ends that are counted; the one that was met first is forgotten first."""
 
 
 def exemplar_of(revision: str) -> dict[str, str] | None:
@@ -310,6 +312,8 @@ class Metrics:
 
     def rollback_ended(self, group: str, reason: str, result: str) -> None:
         self._rollbacks[group, reason, result] += 1
+        if len(self._rollbacks) > MOST_ROLLBACKS:  # of groups that have gone, most likely
+            del self._rollbacks[next(iter(self._rollbacks))]
 
     def phase_ended(self, phase: str, seconds: float, revision: str = "") -> None:
         self._phase_seconds.labels(phase).observe(seconds, exemplar_of(revision))

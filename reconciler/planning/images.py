@@ -116,12 +116,12 @@ def cancel(draft: Draft) -> None:
     running = observed.building - observed.ending - {STORE}
     if draft.desired is None or not running:
         return
-    for key in sorted(running - _named(draft, draft.desired)):
+    for key in sorted(running - named(draft, draft.desired)):
         draft.actions.append(CancelBuild(key, "nobody wants it any more"))
         draft.event("build-cancelled", f"the build of {key[:12]} ends: nobody wants it any more")
 
 
-def _named(draft: Draft, desired: DesiredState) -> set[str]:
+def named(draft: Draft, desired: DesiredState) -> set[str]:
     """Images that a generation or a desired VM names."""
     found: set[str] = set()
     specs = [g.spec for standing in draft.standings.values() for g in standing.record.generations]
@@ -139,7 +139,7 @@ def collect(draft: Draft) -> None:
     awaited = STORE in observed.building if draft.disk_full else bool(observed.building)
     if awaited or draft.desired is None or draft.trouble(f"collect/{STORE}") is not None:
         return
-    pinned = _named(draft, draft.desired)
+    pinned = named(draft, draft.desired)
     garbage = (observed.layers | observed.kernels) - pinned
     if garbage:
         draft.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nobody pins"))

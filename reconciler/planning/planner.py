@@ -24,6 +24,7 @@ from reconciler.planning.absorb import absorb_exits, absorb_growth, absorb_outco
 from reconciler.planning.adopt import adopt
 from reconciler.planning.cutoff import excused
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.forgotten import forget
 from reconciler.planning.handover import absorb_handovers, finish
 from reconciler.planning.health import probe_plan
 from reconciler.planning.holds import lift_holds, sent_back, watch_progress
@@ -85,6 +86,7 @@ def plan(
     _applied(draft)
     cancel(draft)
     collect(draft)
+    forget(draft)
     return draft.finish()
 
 

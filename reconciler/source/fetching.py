@@ -74,15 +74,19 @@ def look(request: Request) -> Answer:
     if not moved:
         return Answer(revision)
     if used_bytes(path) > request.repository_bytes:
-        return _clone(path, request)  # perhaps most of it was left behind by rewritten branches
+        # perhaps most of it was left behind by rewritten branches
+        return _clone(path, request, broken=False)
     if len(list(path.glob("objects/pack/*.pack"))) > MOST_PACKS:
         with contextlib.suppress(SourceError):  # upkeep, which can wait
-            return _clone(path, request)
+            return _clone(path, request, broken=False)
     return Answer(revision)
 
 
-def _clone(path: Path, request: Request) -> Answer:
-    """Make a whole new mirror beside the old one, and only then change places."""
+def _clone(path: Path, request: Request, *, broken: bool = True) -> Answer:
+    """Make a whole new mirror beside the old one, and only then change places.
+
+    A broken one is kept aside, the newest alone, for people to look at.
+    """
     fresh, aside = path.with_name(path.name + NEW), path.with_name(path.name + BROKEN)
     shutil.rmtree(fresh, ignore_errors=True)
     try:
@@ -97,6 +101,8 @@ def _clone(path: Path, request: Request) -> Answer:
         shutil.rmtree(aside, ignore_errors=True)
         path.rename(aside)
     fresh.rename(path)
+    if not broken:
+        shutil.rmtree(aside, ignore_errors=True)
     return Answer(revision, cloned=True)
 
 

@@ -99,6 +99,11 @@ class GitSource:
         return self._resolver.parsed_files
 
     @property
+    def remembered_entries(self) -> int:
+        """Of folders of the newest revisions, kept to read only what a push changed."""
+        return self._mirror.entries
+
+    @property
     def child_pid(self) -> int | None:
         """The fetching child's, while it lives."""
         return self._child.pid

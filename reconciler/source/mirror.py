@@ -27,7 +27,9 @@ MOST_ENTRIES = 1_000_000
 MOST_LINK_BYTES = 4096
 MOST_TREE_BYTES = 64 * 1024 * 1024
 REMEMBERED = 100_000
-"""Folders whose listing or completeness is remembered."""
+"""Folders whose completeness is remembered."""
+SPARE_ENTRIES = 10_000
+"""By how much the entries of remembered folders may outgrow twice those of the newest revision."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +46,19 @@ class Mirror:
         self.limits = limits
         self.folder = posixpath.normpath(folder).strip("/") if folder.strip("./") else ""
         self.listings: dict[bytes, Listing] = {}
+        self.entries = 0
+        """Of all remembered listings."""
         self.complete: set[bytes] = set()
         """Trees known to be whole, with all below them."""
+
+    def forget(self, used: dict[bytes, Listing]) -> None:
+        """Drop listings that only older revisions had, once that is worth a walk.
+
+        Each commit to a folder of a thousand files brings another list of a thousand.
+        """
+        present = sum(listing.entries for listing in used.values())
+        if self.entries > 2 * present + SPARE_ENTRIES:
+            self.listings, self.entries = dict(used), present
 
     @contextmanager
     def open(self, revision: Revision) -> Iterator[Commit]:
@@ -81,7 +94,9 @@ class Commit:
         self.oddities: list[Oddity] = []
         self._trees: dict[str, str] = {}
         self._folders: dict[bytes, dict[str, bytes]] = {}
+        self._used: dict[bytes, Listing] = {}
         self._walk()
+        mirror.forget(self._used)
 
     def _root_of(self, revision: Revision) -> bytes:
         oid = pygit2.Oid(hex=revision) if REVISION.fullmatch(revision) else None
@@ -150,12 +165,13 @@ class Commit:
         return content
 
     def _listing(self, oid: bytes) -> Listing:
-        known = self._mirror.listings
-        if oid not in known:
-            if len(known) >= REMEMBERED:
-                known.clear()
-            known[oid] = gittree.listing_of(self._raw_tree(oid))
-        return known[oid]
+        mirror = self._mirror
+        found = mirror.listings.get(oid)
+        if found is None:
+            found = mirror.listings[oid] = gittree.listing_of(self._raw_tree(oid))
+            mirror.entries += found.entries
+        self._used[oid] = found
+        return found
 
     # Walking
 

@@ -14,7 +14,9 @@ from pygit2.enums import ObjectType
 from reconciler.errors import ManifestErrors, SourceError
 from reconciler.model.desired import DesiredState, Fetched
 from reconciler.model.names import Revision
+from reconciler.source import fetching, mirror
 from reconciler.source.gitsource import GitSource
+from reconciler.source.request import Request
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.repositories import Link, Repository, Submodule, vm
 
@@ -280,3 +282,33 @@ async def test_a_local_repository_that_is_not_there_yet_is_said_with_how_to_make
         await source.fetch()
     assert caught.value.kind == "missing"
     assert f"git init --bare {nowhere}" in caught.value.hint
+
+
+async def test_what_is_remembered_of_folders_does_not_grow_with_the_pushes(
+    repository: Repository, make_source: MakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "SPARE_ENTRIES", 20)
+    source = make_source()
+    files = {f"{n}.yaml": vm(f"vm-{n}") for n in range(10)}
+    for commit in range(12):
+        repository.commit(files | {"0.yaml": vm("vm-0", spec=f"vcpu: {commit + 1}")})
+        await state_of(source)
+        assert source.remembered_entries <= 3 * 10 + 20
+
+
+async def test_many_fetches_end_in_one_pack_and_leave_nothing_aside(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetching, "MOST_PACKS", 4)
+    mirrored = tmp_path / "git" / "main"
+    request = Request(
+        mirror=str(mirrored), url=str(repository.path), want="branch", name="main",
+        ref="refs/reconciler/target", deadline=30.0, repository_bytes=1 << 30, ssh_key="",
+    )  # fmt: skip
+    packs = []
+    for commit in range(12):
+        revision = repository.commit({"a.yaml": vm("a", spec=f"vcpu: {commit + 1}")})
+        assert fetching.look(request).revision == revision
+        packs.append(len(list(mirrored.glob("objects/pack/*.pack"))))
+    assert max(packs) <= 4
+    assert [path.name for path in mirrored.parent.iterdir()] == ["main"]
