@@ -26,7 +26,7 @@ from reconciler.control.console import ConsoleReader
 from reconciler.control.describe import history_answer, plan_answer, vm_answer, why_answer
 from reconciler.control.failures import BadQuestionError, NotFoundError, json_answer
 from reconciler.control.reports import DiffAnswer, EventsAnswer, ProbesAnswer
-from reconciler.control.streams import Followers, console_pieces, event_lines, newest_events
+from reconciler.control.streams import Followers, console_pieces, event_lines
 from reconciler.control.version import version
 from reconciler.engine.operator import Operator
 from reconciler.errors import RequestRefused
@@ -101,7 +101,7 @@ class Api:
     async def events(self, request: web.Request) -> web.StreamResponse:
         query = _query(request, EventsQuery)
         if query.after is None:
-            found = await newest_events(self._operator, query.limit)
+            found = await self._operator.latest_events(query.limit)
         else:
             found = await self._operator.events(query.after, query.limit)
         if not query.follow:

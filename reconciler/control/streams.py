@@ -91,16 +91,6 @@ def _gone(request: web.Request) -> bool:
     return request.transport is None or request.transport.is_closing()
 
 
-async def newest_events(operator: Operator, limit: int) -> list[Event]:
-    """The last `limit` events, oldest first."""
-    kept: list[Event] = []
-    after = 0
-    while page := await operator.events(after, PAGE):
-        kept = [*kept, *page][-limit:]
-        after = page[-1].sequence
-    return kept
-
-
 async def event_lines(
     operator: Operator, first: list[Event], after: int, followers: Followers
 ) -> AsyncGenerator[bytes, None]:

@@ -242,6 +242,9 @@ class Engine:
     async def events(self, after: int, limit: int) -> list[Event]:
         return await self._ports.ledger.events(after, limit)
 
+    async def latest_events(self, limit: int) -> list[Event]:
+        return await self._ports.ledger.latest_events(limit)
+
     async def wait_event(self, after: int, timeout: float) -> None:  # a bound of the question
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout), self._news:

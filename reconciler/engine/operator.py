@@ -68,6 +68,10 @@ class Operator(Protocol):
 
     async def events(self, after: int, limit: int) -> list[Event]: ...
 
+    async def latest_events(self, limit: int) -> list[Event]:
+        """The newest, oldest first."""
+        ...
+
     async def wait_event(self, after: int, timeout: float) -> None:
         """Returns when there is an event newer than `after`, or after `timeout` seconds."""
         ...

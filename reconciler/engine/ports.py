@@ -293,6 +293,10 @@ class Ledger(Protocol):
 
     async def events(self, after: int, limit: int) -> list[Event]: ...
 
+    async def latest_events(self, limit: int) -> list[Event]:
+        """The newest, oldest first."""
+        ...
+
     async def intents_open(self) -> list[Intent]:
         """Side effects that were begun and have no end, oldest first."""
         ...

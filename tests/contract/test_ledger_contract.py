@@ -114,6 +114,8 @@ async def test_events_are_numbered_from_one_and_read_in_order(ledger: Ledger) ->
     ]
     assert [each.sequence for each in await ledger.events(1, 1)] == [2]
     assert await ledger.events(3, 100) == []
+    assert await ledger.latest_events(2) == found[-2:]
+    assert await ledger.latest_events(100) == found
 
 
 async def test_a_subscriber_hears_of_each_event_in_order_until_it_ends(ledger: Ledger) -> None:

@@ -67,6 +67,9 @@ class FakeLedger:
     async def events(self, after: int, limit: int) -> list[Event]:
         return [e for e in self.history if e.sequence > after][:limit]
 
+    async def latest_events(self, limit: int) -> list[Event]:
+        return self.history[-limit:]
+
     async def intents_open(self) -> list[Intent]:
         return [i for key, i in self.intents.items() if key not in self.ends]
 

@@ -225,6 +225,10 @@ class FakeOperator:
         self._perhaps_fail()
         return [event for event in self.happened if event.sequence > after][:limit]
 
+    async def latest_events(self, limit: int) -> list[Event]:
+        self._perhaps_fail()
+        return list(self.happened)[-limit:]
+
     async def wait_event(self, after: int, timeout: float) -> None:
         if any(event.sequence > after for event in self.happened):
             return
