@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import get_args, get_type_hints
+from typing import get_args
 
 from reconciler.engine.execute import describe
 from reconciler.engine.gaps import Gaps
 from reconciler.engine.ports import Ports
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
-from reconciler.model.observed import Guest, Observed, Outcome
+from reconciler.model.observed import Guest, Observed, Outcome, OutcomeKind
 from reconciler.model.plan import Note, Plan
 from reconciler.model.record import Record
 
@@ -23,7 +23,7 @@ PHASES = {
     "restore": "restore",
 }
 """Operations of a VM as phases of its rollout."""
-SLOW = frozenset(get_args(get_type_hints(Outcome)["kind"]))
+SLOW: frozenset[str] = frozenset(get_args(OutcomeKind))
 
 
 class Measures:

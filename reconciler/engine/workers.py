@@ -14,7 +14,7 @@ from reconciler.model.change import EndIntent
 from reconciler.model.image import BuiltImage
 from reconciler.model.machine import Route
 from reconciler.model.names import VMName
-from reconciler.model.observed import Operation, OperationKind, Outcome
+from reconciler.model.observed import Operation, OperationKind, Outcome, OutcomeKind
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,9 @@ class Workers:
 
         self._track(asyncio.create_task(run()))
 
-    def build(self, kind: str, key: str, intent: str, work: Coroutine[Any, Any, object]) -> None:
+    def build(
+        self, kind: OutcomeKind, key: str, intent: str, work: Coroutine[Any, Any, object]
+    ) -> None:
         """Run a build, or the collection of the store."""
 
         async def run() -> None:

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import get_args, get_type_hints
+from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -24,7 +24,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 
 from reconciler.metrics import fleet
 from reconciler.metrics.stock import KINDS
-from reconciler.model.observed import Outcome
+from reconciler.model.observed import OutcomeKind
 from reconciler.model.status import FleetStatus, VMStatus
 from reconciler.model.usage import GuestFigures
 from reconciler.spans import trace_of
@@ -35,7 +35,7 @@ SOURCE_REASONS = (
     "auth", "network", "timeout", "verify", "ancestry", "corrupt", "limit", "missing", "empty", "parse",
 )  # fmt: skip
 PASS_RESULTS = ("noop", "changed", "error", "blocked", "suspended")
-ACTIONS = get_args(get_type_hints(Outcome)["kind"])
+ACTIONS = get_args(OutcomeKind)
 GAP_CAUSES = ("planned", "unplanned")
 DRIFTS = ("guest", "image")
 COLLECT_RESULTS = ("succeeded", "failed")

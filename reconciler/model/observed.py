@@ -87,6 +87,9 @@ OperationKind = Literal[
     "create", "start", "stop", "remove", "move", "snapshot", "restore", "start-beside", "open-ports",
     "hand-over", "lead", "plug-taps", "drop-taps",
 ]  # fmt: skip
+"""Slow actions of one VM."""
+OutcomeKind = Literal[OperationKind, "build-layer", "build-kernel", "collect"]
+"""All slow actions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,11 +109,7 @@ class Outcome:
     `transient` says that trying again may help.
     """
 
-    kind: Literal[
-        "create", "start", "stop", "remove", "move", "snapshot", "restore", "start-beside", "open-ports",
-        "hand-over", "lead", "plug-taps", "drop-taps",
-        "build-layer", "build-kernel", "collect",
-    ]  # fmt: skip
+    kind: OutcomeKind
     subject: str
     error: str | None = None
     error_kind: str = ""

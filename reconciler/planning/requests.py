@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import assert_never
+from typing import assert_never, get_args
 
 from reconciler.errors import RequestRefused
 from reconciler.model.change import (
@@ -18,6 +18,7 @@ from reconciler.model.change import (
 )
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import GroupName, VMName
+from reconciler.model.observed import OperationKind
 from reconciler.model.record import (
     Deadline,
     Generation,
@@ -128,21 +129,7 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
     if group is not None and group.hold is not None:
         changes.append(PutGroup(replace(group, hold=None)))
     spec = desired.vms.get(vm.name) if desired else None
-    keys = {
-        f"{kind}/{vm.name}"
-        for kind in (
-            "create",
-            "start",
-            "stop",
-            "remove",
-            "snapshot",
-            "restore",
-            "start-beside",
-            "open-ports",
-            "hand-over",
-            "lead",
-        )
-    }
+    keys = {f"{kind}/{vm.name}" for kind in get_args(OperationKind)}
     if spec is not None:
         keys.update(spec.image_keys)
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)

@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from reconciler.model.change import PutBuild
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName, VMName
+from reconciler.model.record import BuildTrouble, Deadline
 from reconciler.model.request import Retry
 from reconciler.planning.policy import Policy
 from reconciler.planning.requests import answer
@@ -251,3 +253,19 @@ async def test_a_vm_that_is_being_handed_over_is_renamed_when_that_is_settled(st
     assert set(world.hypervisor.running()) == {"shop"}
     assert world.last_good("shop").spec.layers == vm("shop", "v2").layers
     assert set(world.hypervisor.folders) == {"shop"}
+
+
+async def test_a_move_that_was_refused_is_tried_again_when_a_person_says_so() -> None:
+    world = await settled(state(web()))
+    refused = BuildTrouble(
+        "move/web", "move", 1, "vms/shop is there and not empty", definitive=True,
+        retry=Deadline(0.0, "boot"),
+    )  # fmt: skip
+    await world.durable.write([PutBuild(refused)])
+    await world.push(state(shop()))
+    await world.run(30.0)
+    assert world.hypervisor.running() == {"web": 1}
+    assert "mend it and `retry`" in world.why("web")
+    await world.ask(Retry("web"))
+    await world.settle()
+    assert world.hypervisor.running() == {"shop": 2}
