@@ -17,10 +17,12 @@ from reconciler.supervisor.spawn import Held
 class Backend(Protocol):
     """What keeps the processes. `folder` is that of one VM, `root` that of all."""
 
-    async def find_all(self, root: Path) -> list[tuple[Path, Finding]]: ...
+    async def find_all(self, root: Path) -> list[tuple[Path, Finding]]:
+        """The same of all folders. Raises SupervisorError when nobody can be asked."""
+        ...
 
     async def find(self, folder: Path) -> Finding:
-        """Whose guest runs in a folder, or did last."""
+        """Whose guest runs in a folder, or did last. Raises SupervisorError as above."""
         ...
 
     async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:

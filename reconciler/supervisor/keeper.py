@@ -258,7 +258,11 @@ class Keeper:
         for folder in tuple(self._conflicts):
             if folder in self._starting:
                 continue
-            finding = await self._backend.find(folder)
+            try:
+                finding = await self._backend.find(folder)
+            except SupervisorError as error:  # it cannot be asked now: the next round asks again
+                log.warning("a conflict cannot be looked at: %s", error)
+                return
             if folder in self._starting or folder not in self._conflicts:
                 if isinstance(finding, Held):
                     os.close(finding.pidfd)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,28 +76,19 @@ class Manager:
 
     async def clear(self, unit: str) -> None:
         """Stop a unit and drop what is known of it; a no-op when there is none."""
-        try:
+        with _unless_gone(unit):
             await self._job(unit, "StopUnit", "ss", [unit, "replace"])
             await self._ask("ResetFailedUnit", "s", [unit])
-        except Refused as refused:
-            if refused.name not in GONE:
-                raise SupervisorError(f"{unit}: {refused}", kind="systemd") from refused
 
     async def stop(self, unit: str) -> None:
         """Tell a unit to stop, and do not wait for it; a no-op when there is none."""
-        try:
+        with _unless_gone(unit):
             await self._ask("StopUnit", "ss", [unit, "replace"])
-        except Refused as refused:
-            if refused.name not in GONE:
-                raise SupervisorError(f"{unit}: {refused}", kind="systemd") from refused
 
     async def kill(self, unit: str, number: int) -> None:
         """Send a signal to the main process; a no-op when there is none."""
-        try:
+        with _unless_gone(unit):
             await self._ask("KillUnit", "ssi", [unit, "main", number])
-        except Refused as refused:
-            if refused.name not in GONE:
-                raise SupervisorError(f"{unit}: {refused}", kind="systemd") from refused
 
     async def units(self, pattern: str) -> frozenset[str]:
         """The loaded units with such names, alive or dead."""
@@ -109,8 +101,7 @@ class Manager:
     async def state(self, unit: str) -> UnitState | None:
         """None when PID 1 has no such unit."""
         try:
-            (path,) = await self._ask("GetUnit", "s", [unit])
-            (raw,) = await self._ask("GetAll", "s", [SERVICE], path)
+            raw = await self._properties(unit)
         except Refused as refused:
             if refused.name in GONE or refused.name.endswith(".UnknownObject"):
                 return None
@@ -127,11 +118,17 @@ class Manager:
     async def traffic(self, unit: str) -> NetworkTraffic | None:
         """What a service received and sent; None where the kernel does not count it."""
         try:
-            (path,) = await self._ask("GetUnit", "s", [unit])
-            (raw,) = await self._ask("GetAll", "s", [SERVICE], path)
+            raw = await self._properties(unit)
         except Refused:
             return None
         return traffic({name: value.value for name, value in raw.items()})
+
+    async def _properties(self, unit: str) -> dict[str, Any]:
+        """Raises Refused."""
+        (path,) = await self._ask("GetUnit", "s", [unit])
+        (found,) = await self._ask("GetAll", "s", [SERVICE], path)
+        properties: dict[str, Any] = found
+        return properties
 
     async def close(self) -> None:
         bus, self._bus = self._bus, None
@@ -179,8 +176,12 @@ class Manager:
             ) from error
         bus.add_message_handler(self._on_message)
         dbus = "org.freedesktop.DBus"
-        await _call(bus, dbus, "/org/freedesktop/DBus", dbus, "AddMatch", "s", [JOB_REMOVED])
-        await _call(bus, SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe", "", [])
+        try:
+            await _call(bus, dbus, "/org/freedesktop/DBus", dbus, "AddMatch", "s", [JOB_REMOVED])
+            await _call(bus, SYSTEMD, MANAGER_PATH, MANAGER, "Subscribe", "", [])
+        except BaseException:
+            bus.disconnect()
+            raise
         return bus
 
     def _on_message(self, message: Message) -> None:
@@ -188,6 +189,16 @@ class Manager:
             _, job, unit, result = message.body
             if (waiting := self._jobs.get(unit)) is not None:
                 waiting.put_nowait((job, result))
+
+
+@contextlib.contextmanager
+def _unless_gone(unit: str) -> Iterator[None]:
+    """A unit that is not there is as good as one that was told. Raises SupervisorError for all else."""
+    try:
+        yield
+    except Refused as refused:
+        if refused.name not in GONE:
+            raise SupervisorError(f"{unit}: {refused}", kind="systemd") from refused
 
 
 def traffic(properties: Mapping[str, Any]) -> NetworkTraffic | None:
