@@ -87,11 +87,10 @@ class Child:
         return Ended(status, output)
 
     async def end(self) -> None:
-        """Kill what is left of the group."""
-        if self.alive:
-            with contextlib.suppress(ProcessLookupError):  # it ended in this moment
-                os.killpg(self._process.pid, signal.SIGKILL)
-            await self._process.wait()
+        """Kill what is left of the group, also where the program itself has ended."""
+        with contextlib.suppress(ProcessLookupError):  # nothing is
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
 
     async def _feed(self, given: bytes) -> None:
         if self._process.stdin is None:

@@ -31,6 +31,15 @@ async def test_a_program_past_its_deadline_is_ended_with_what_it_started(tmp_pat
     await eventually(gone)
 
 
+async def test_what_a_program_left_behind_is_ended_too(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    argv = ("sh", "-c", f"sleep 600 & echo $! > {pid_file}")
+    with pytest.raises(BuildUnavailable, match="sh: was not done"):
+        await children.run(argv, seconds=0.5)
+    left = Path("/proc", pid_file.read_text().strip(), "stat")
+    await eventually(lambda: not left.exists() or ") Z " in left.read_text())
+
+
 async def test_the_end_of_an_endless_output_is_kept() -> None:
     ended = await children.run(("sh", "-c", "seq 1 500000; echo last"), seconds=20)
     assert len(ended.output) == children.MOST_OUTPUT_BYTES
