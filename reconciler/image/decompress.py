@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import io
 import lzma
 import subprocess
 import threading
@@ -24,9 +25,9 @@ def decompress(packed: bytes, scratch: Path) -> bytes:
     """
     try:
         if packed.startswith(GZIP):
-            return gzip.decompress(packed)
+            return _whole(gzip.GzipFile(fileobj=io.BytesIO(packed)))
         if packed.startswith(XZ):
-            return lzma.decompress(packed)
+            return _whole(lzma.LZMAFile(io.BytesIO(packed)))
     except (OSError, EOFError, lzma.LZMAError) as error:
         raise BuildUnavailable(f"packed data is broken: {error}") from error
     program = PROGRAMS.get(packed[:4])
@@ -35,6 +36,13 @@ def decompress(packed: bytes, scratch: Path) -> bytes:
     file = scratch / "packed"
     file.write_bytes(packed)
     return _by_program(program, file)
+
+
+def _whole(unpacking: gzip.GzipFile | lzma.LZMAFile) -> bytes:
+    content = unpacking.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise BuildUnavailable(f"unpacked it is larger than {MOST_BYTES >> 20} MiB")
+    return content
 
 
 def _by_program(program: str, file: Path) -> bytes:

@@ -6,11 +6,13 @@ import gzip
 import lzma
 import struct
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.image import decompress as decompress_module
 from reconciler.image.busybox import GUEST, write_base
 from reconciler.image.decompress import decompress
 from reconciler.image.initrd import initrd
@@ -131,6 +133,16 @@ def test_a_kernel_with_the_entry_note_boots_directly() -> None:
 def test_broken_packed_data_is_said_so(tmp_path: Path) -> None:
     with pytest.raises(BuildUnavailable, match="broken"):
         decompress(gzip.compress(b"data" * 100)[:20], tmp_path)
+
+
+@pytest.mark.parametrize("pack", [gzip.compress, lzma.compress], ids=["gzip", "xz"])
+def test_packed_data_that_is_too_much_is_not_unpacked_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pack: Callable[[bytes], bytes]
+) -> None:
+    monkeypatch.setattr(decompress_module, "MOST_BYTES", 1000)
+    assert decompress(pack(bytes(1000)), tmp_path) == bytes(1000)
+    with pytest.raises(BuildUnavailable, match="larger than"):
+        decompress(pack(bytes(1001)), tmp_path)
 
 
 def test_the_base_links_all_applets_and_holds_no_other_names(tmp_path: Path) -> None:
