@@ -48,9 +48,7 @@ async def ask(
         return "failure", f"{what}no answer within {check.timeout:g} s"
     except aiohttp.ClientConnectorDNSError as error:
         return "error", f"{what}{brief(error)}"
-    except aiohttp.ClientOSError as error:
-        return "error" if is_ours(error) else "failure", f"{what}{brief(error)}"
-    except OSError as error:
+    except OSError as error:  # aiohttp's own among them
         return "error" if is_ours(error) else "failure", f"{what}{brief(error)}"
     except aiohttp.ClientError as error:
         return "failure", f"{what}{brief(error)}"
