@@ -16,6 +16,7 @@ from reconciler.model.names import (
     Revision,
     VMName,
 )
+from reconciler.now import Now
 
 Verdict = Literal["trial", "committed", "condemned"]
 
@@ -27,8 +28,8 @@ class Deadline:
     boot: float
     boot_id: str
 
-    def passed(self, boot: float, boot_id: str) -> bool:
-        return self.boot_id != boot_id or boot >= self.boot
+    def passed(self, now: Now) -> bool:
+        return self.boot_id != now.boot_id or now.boot >= self.boot
 
 
 @dataclass(frozen=True, slots=True)

@@ -242,6 +242,11 @@ class Draft:
     def trouble(self, key: str) -> BuildTrouble | None:
         return self.troubles[key] if key in self.troubles else self.record.builds.get(key)
 
+    def pausing(self, key: str) -> BuildTrouble | None:
+        """What failed lately and is not tried again yet."""
+        trouble = self.trouble(key)
+        return trouble if trouble is not None and not trouble.retry.passed(self.now) else None
+
     def clear_trouble(self, key: str) -> None:
         if self.trouble(key) is not None:
             self.troubles[key] = None

@@ -135,7 +135,7 @@ def watch_progress(draft: Draft) -> None:
             progress = draft.deadline(spec.progress_deadline)
             draft.groups[name] = replace(record, progress=progress)
             draft.wake_at(progress.boot)
-        elif record.progress.passed(draft.now.boot, draft.now.boot_id):
+        elif record.progress.passed(draft.now):
             _stuck(draft, name, spec.progress_deadline)
         else:
             draft.wake_at(record.progress.boot)

@@ -64,9 +64,9 @@ class Needs:
                 key, f"{title} cannot be built: {trouble.error}; push a fix or `retry`", "broken"
             )
             return room
-        if trouble is not None and not trouble.retry.passed(draft.now.boot, draft.now.boot_id):
-            self._wait(key, f"building {title} failed, again soon: {trouble.error}", "build")
-            draft.wake_at(trouble.retry.boot)
+        if (pausing := draft.pausing(key)) is not None:
+            self._wait(key, f"building {title} failed, again soon: {pausing.error}", "build")
+            draft.wake_at(pausing.retry.boot)
             return room
         free, reserve = draft.observed.host.disk_free_mib, draft.policy.disk_reserve_mib
         if free < reserve:

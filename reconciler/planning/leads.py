@@ -54,9 +54,7 @@ def _handing_over(standing: Standing) -> bool:
 def let_go(draft: Draft) -> None:
     """Ports that the front holds for VMs of which nobody knows any more."""
     for name in sorted(draft.observed.front.keys() - draft.standings.keys()):
-        trouble = draft.trouble(f"lead/{name}")
-        waits = trouble is not None and not trouble.retry.passed(draft.now.boot, draft.now.boot_id)
-        if name not in draft.observed.busy and not waits:
+        if name not in draft.observed.busy and draft.pausing(f"lead/{name}") is None:
             draft.actions.append(Lead(name, None, "its ports: there is no such VM"))
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import DesiredState
-from reconciler.model.plan import Note, RemoveVM, StopGuest, StopLadder
-from reconciler.model.record import Record, Stop
+from reconciler.model.plan import Note, RemoveVM
+from reconciler.model.record import Record
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.steps import in_trouble, stop
 
 
 def refuse(state: DesiredState, record: Record) -> str | None:
@@ -76,25 +77,9 @@ def remove(draft: Draft, standing: Standing) -> None:
         return
     guest = standing.leaving or standing.candidate or standing.guest or standing.unknown
     if guest is not None:
-        stop_timeout = 60.0
-        generation = standing.record.generation(guest.generation)
-        if generation is not None:
-            stop_timeout = generation.spec.update.stop_timeout
-        standing.record = replace(standing.record, stop=Stop(guest.instance, "removed"))
-        why = "left the repository"
-        ladder = StopLadder(stop_timeout)
-        draft.do(
-            standing, StopGuest(standing.name, guest.instance, ladder, why, guest.process.slot)
-        )
-        return
-    key = f"remove/{standing.name}"
-    trouble = draft.trouble(key)
-    if trouble is not None and not trouble.retry.passed(draft.now.boot, draft.now.boot_id):
-        draft.wait(
-            "build", standing.name, f"could not be removed: {trouble.error}", trouble.retry.boot
-        )
-        return
-    draft.do(standing, RemoveVM(standing.name, "its guest is gone"))
+        stop(draft, standing, "removed", "left the repository", guest)
+    elif not in_trouble(draft, standing, "remove"):
+        draft.do(standing, RemoveVM(standing.name, "its guest is gone"))
 
 
 def _removed(draft: Draft, standing: Standing) -> bool:

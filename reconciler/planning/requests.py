@@ -46,7 +46,7 @@ from reconciler.planning.adopt import NOT_DESIRED
 from reconciler.planning.answers import SHORTEST_PREFIX, Answer, done
 from reconciler.planning.approval import abort, promote
 from reconciler.planning.lineage import accept_rewrite
-from reconciler.planning.suspension import restart_clocks
+from reconciler.planning.standstill import restart_clocks
 
 
 def answer(request: Request, record: Record, desired: DesiredState | None, now: Now) -> Answer:

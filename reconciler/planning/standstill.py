@@ -1,11 +1,15 @@
-"""After a time in which nobody looked: what ran out meanwhile gets its whole time again."""
+"""After a time in which nobody looked or acted: deadlines that ran out meanwhile begin anew."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.model.record import VMRecord
+from reconciler.model.record import Candidate, Deadline, Start, VMRecord
+from reconciler.now import Now
 from reconciler.planning.draft import Draft
+
+Due = Callable[[Deadline], bool]
 
 
 def restart_what_ran_out(draft: Draft) -> None:
@@ -15,35 +19,36 @@ def restart_what_ran_out(draft: Draft) -> None:
     """
     if not draft.observed.blind:
         return
+    now = draft.now
     for standing in draft.standings.values():
-        standing.record = _restart(draft, standing.record)
+        standing.record = restart_clocks(standing.record, now, lambda d: d.passed(now))
     for name, spec in draft.desired.groups.items() if draft.desired else ():
         group = draft.group_record(name)
-        late = group.progress is not None and group.progress.passed(
-            draft.now.boot, draft.now.boot_id
-        )
+        late = group.progress is not None and group.progress.passed(now)
         if late and spec.progress_deadline is not None:
             draft.groups[name] = replace(group, progress=draft.deadline(spec.progress_deadline))
 
 
-def _restart(draft: Draft, record: VMRecord) -> VMRecord:
-    now, start, rollback = draft.now, record.start, record.rollback
-    # A start of another boot stays as it is: it tells that the host went down, and not the guest.
-    if start is not None and start.deadline.boot_id == now.boot_id:
-        tried = record.generation(start.generation)
-        open_ = tried is not None and (tried.verdict == "trial" or rollback is not None)
-        if tried is not None and open_ and start.deadline.passed(now.boot, now.boot_id):
-            fresh = draft.deadline(tried.spec.health.startup_deadline)
-            record = replace(record, start=replace(start, deadline=fresh))
-    candidate = record.candidate
-    if candidate is not None and candidate.deadline.boot_id == now.boot_id:
-        tried = record.generation(candidate.generation)
-        if tried is not None and candidate.deadline.passed(now.boot, now.boot_id):
-            fresh = draft.deadline(tried.spec.health.startup_deadline)
-            record = replace(record, candidate=replace(candidate, deadline=fresh))
-    if rollback is not None and rollback.deadline.passed(now.boot, now.boot_id):
-        back = record.generation(rollback.target)
-        if back is not None:
-            seconds = back.spec.health.startup_deadline + back.spec.health.min_healthy_time
-            record = replace(record, rollback=replace(rollback, deadline=draft.deadline(seconds)))
+def restart_clocks(record: VMRecord, now: Now, due: Due = lambda _: True) -> VMRecord:
+    """The record with its whole time again wherever a verdict may follow from a deadline that is `due`."""
+    start, candidate, rollback = record.start, record.candidate, record.rollback
+    if start is not None and (whole := _whole_trial(record, start, now, due)) is not None:
+        record = replace(record, start=replace(start, deadline=whole))
+    if candidate is not None and (whole := _whole_trial(record, candidate, now, due)) is not None:
+        record = replace(record, candidate=replace(candidate, deadline=whole))
+    back = record.generation(rollback.target) if rollback is not None else None
+    if rollback is not None and back is not None and due(rollback.deadline):
+        health = back.spec.health
+        whole = Deadline(now.boot + health.startup_deadline + health.min_healthy_time, now.boot_id)
+        record = replace(record, rollback=replace(rollback, deadline=whole))
     return record
+
+
+def _whole_trial(record: VMRecord, begun: Start | Candidate, now: Now, due: Due) -> Deadline | None:
+    """None: it stays as it is. One of another boot tells that the host went down, and not the guest."""
+    tried = record.generation(begun.generation)
+    if tried is None or begun.deadline.boot_id != now.boot_id or not due(begun.deadline):
+        return None
+    if tried.verdict != "trial" and record.rollback is None:
+        return None
+    return Deadline(now.boot + tried.spec.health.startup_deadline, now.boot_id)

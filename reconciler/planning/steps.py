@@ -56,7 +56,7 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
     record, now = standing.record, draft.now
     backoff = record.backoff
     committed = generation.verdict == "committed" and record.rollback is None
-    if committed and backoff is not None and not backoff.until.passed(now.boot, now.boot_id):
+    if committed and backoff is not None and not backoff.until.passed(now):
         draft.wait(
             "backoff", standing.name, f"crashed {backoff.crashes} times, again soon: {backoff.reason}",
             backoff.until.boot,
@@ -141,9 +141,9 @@ def in_trouble(draft: Draft, standing: Standing, kind: str) -> bool:
         why = f"{kind} failed {trouble.attempts} times: {trouble.error}; mend it and `retry`"
         draft.wait("broken", standing.name, why)
         return True
-    if trouble is None or trouble.retry.passed(draft.now.boot, draft.now.boot_id):
+    if (pausing := draft.pausing(f"{kind}/{standing.name}")) is None:
         return False
     draft.wait(
-        "build", standing.name, f"{kind} failed, again soon: {trouble.error}", trouble.retry.boot
+        "build", standing.name, f"{kind} failed, again soon: {pausing.error}", pausing.retry.boot
     )
     return True

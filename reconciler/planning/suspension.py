@@ -7,9 +7,9 @@ from dataclasses import replace
 
 from reconciler.model.change import PutSuspension
 from reconciler.model.plan import Note
-from reconciler.model.record import Deadline, Suspension, VMRecord
-from reconciler.now import Now
+from reconciler.model.record import Suspension
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.standstill import restart_clocks
 
 
 def scopes(draft: Draft, standing: Standing) -> Iterator[tuple[str, Suspension]]:
@@ -74,22 +74,3 @@ def _restart_group(draft: Draft, name: str) -> None:
 def _tell(draft: Draft, subject: str) -> None:
     draft.actions.append(Note("resumed", subject, "the time it was suspended for is over"))
     draft.event("resumed", f"{subject} goes on: the time it was suspended for is over")
-
-
-def restart_clocks(record: VMRecord, now: Now) -> VMRecord:
-    """What ran out while the VM was suspended gets its whole time again."""
-    start, rollback = record.start, record.rollback
-    if start is not None and (generation := record.generation(start.generation)) is not None:
-        fresh = Deadline(now.boot + generation.spec.health.startup_deadline, now.boot_id)
-        record = replace(record, start=replace(start, deadline=fresh))
-    candidate = record.candidate
-    if candidate and (generation := record.generation(candidate.generation)) is not None:
-        fresh = Deadline(now.boot + generation.spec.health.startup_deadline, now.boot_id)
-        record = replace(record, candidate=replace(candidate, deadline=fresh))
-    if rollback is not None and (back := record.generation(rollback.target)) is not None:
-        health = back.spec.health
-        seconds = health.startup_deadline + health.min_healthy_time
-        record = replace(
-            record, rollback=replace(rollback, deadline=Deadline(now.boot + seconds, now.boot_id))
-        )
-    return record

@@ -74,8 +74,7 @@ def _collect(draft: Draft) -> None:
         if name not in claimed and not _untouchable(draft, owner):
             left[owner].append(name)
     for vm, names in left.items():
-        trouble = draft.trouble(f"drop-taps/{vm}")
-        if trouble is not None and not trouble.retry.passed(draft.now.boot, draft.now.boot_id):
+        if (trouble := draft.pausing(f"drop-taps/{vm}")) is not None:
             draft.wake_at(trouble.retry.boot)
             continue
         action = DropTaps(vm, tuple(names), f"{', '.join(names)}: no guest of {vm} has it")

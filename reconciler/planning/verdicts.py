@@ -80,7 +80,7 @@ def _judge_absence(draft: Draft, standing: Standing) -> None:
     rollback = standing.record.rollback
     if rollback is None:
         return
-    if rollback.deadline.passed(draft.now.boot, draft.now.boot_id):
+    if rollback.deadline.passed(draft.now):
         quarantine(draft, standing, f"rolling back failed: not started in time: {rollback.reason}")
     else:
         draft.wake_at(rollback.deadline.boot)
@@ -146,7 +146,7 @@ def _asked_since(draft: Draft, guest: Guest, deadline: Deadline) -> bool:
 
     A daemon that was away or stood still looks before it condemns.
     """
-    if not deadline.passed(draft.now.boot, draft.now.boot_id):
+    if not deadline.passed(draft.now):
         return False
     if guest.health.asked >= deadline.boot:
         return True

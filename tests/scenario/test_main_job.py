@@ -290,6 +290,21 @@ async def test_a_removed_vm_is_stopped_and_leaves_the_inventory_when_it_is_gone(
     assert VMName("web") not in world.ledger.record().vms
 
 
+async def test_a_removal_whose_stop_fails_is_tried_again_after_pauses() -> None:
+    world = World(Policy("/state", prune=True, memory_reserve_mib=0))
+    await world.push(state(vm("db"), vm("web")))
+    await world.settle()
+    world.faults.chooser = lambda _n, call: "error" if call == "power-button" else None
+    await world.push(state(vm("db")))
+    before = len(world.faults.calls)
+    await world.run(30.0)
+    assert world.faults.calls[before:].count("power-button") <= 4
+    assert "stop failed, again soon" in world.why("web")
+    world.faults.chooser = lambda _n, _call: None
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+
+
 async def test_more_removals_than_allowed_remove_nothing() -> None:
     world = World(Policy("/state", prune=True, max_delete=1, memory_reserve_mib=0))
     await world.push(state(vm("a"), vm("b"), vm("c")))

@@ -8,7 +8,7 @@ from dataclasses import replace
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName
 from reconciler.model.observed import HostFacts
-from reconciler.model.request import Restart
+from reconciler.model.request import Restart, Resume, Suspend
 from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.world import World, state, vm
@@ -70,6 +70,24 @@ async def test_a_reboot_of_the_host_condemns_nothing_and_brings_back_the_last_go
     assert world.record("web").blocked == ()
     assert dict(world.record("web").restarts).get("crash", 0) == 0
     assert world.hypervisor.running() == {"web": 2}
+
+
+async def test_a_vm_that_was_suspended_over_a_reboot_goes_on_with_the_last_good_first() -> None:
+    world = await World.settled(state(vm("web")))
+    await world.push(state(vm("web", "v2", min_healthy=60.0)))
+    while world.hypervisor.running() != {"web": 2}:
+        await world.step()
+        world.clock.advance(0.5)
+    await world.ask(Suspend("web"))
+    world.hypervisor.power_loss()
+    world.clock.reboot()
+    await world.restart()
+    await world.run(5.0)
+    starts = len(world.hypervisor.log)
+    await world.ask(Resume("web"))
+    await world.settle()
+    fresh = [number for kind, _, number in world.hypervisor.log[starts:] if kind == "start"]
+    assert fresh == [1, 2]
 
 
 async def test_a_rollback_that_cannot_even_start_ends_in_quarantine_in_time() -> None:
