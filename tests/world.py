@@ -24,7 +24,7 @@ from reconciler.model.desired import (
 )
 from reconciler.model.health import HttpCheck
 from reconciler.model.image import DebianKernel, KernelSpec, LayerSpec, TreeSource
-from reconciler.model.machine import Forward, Tap, UserNetwork
+from reconciler.model.machine import ANY_ADDRESS, Forward, HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
 from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.model.request import Request
@@ -57,13 +57,15 @@ def vm(
     memory: int = 128, port: int = 0, min_healthy: float = 2.0, epoch: int = 1,
     mode: str = "auto", labels: dict[str, str] | None = None, snapshot: bool = False,
     handover: bool = False, short_of_memory: ShortOfMemory = "wait",
-    moved_from: str = "", bridge: str = "", tap: str = "",
+    moved_from: str = "", bridge: str = "", tap: str = "", address: str = "",
 ) -> VMSpec:  # fmt: skip
     """A small VM whose layer is named by `content`."""
     layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
     own = zlib.crc32(name.encode())  # two VMs have the same port, and each an address of its own
-    address = f"127.0.{own % 256}.{own // 256 % 256}" if handover else "127.0.0.1"
-    forwards = (Forward(port or CHECK.port, 80, address=address),) if port or handover else ()
+    apart = f"127.0.{own % 256}.{own // 256 % 256}" if handover else "127.0.0.1"
+    forwards = (
+        (Forward(port or CHECK.port, 80, address=address or apart),) if port or handover else ()
+    )
     spec = VMSpec(
         name=VMName(name),
         group=GroupName(group),
@@ -102,6 +104,11 @@ def state(*vms: VMSpec, groups: tuple[GroupSpec, ...] = (), revision: str = "") 
     return DesiredState(
         Revision(named), {v.name: v for v in vms}, {group.name: group for group in groups}
     )
+
+
+def listeners(*ports: int, address: str = ANY_ADDRESS) -> frozenset[HostPort]:
+    """For the host's facts: somebody listens there."""
+    return frozenset(HostPort(address, port) for port in ports)
 
 
 class World:

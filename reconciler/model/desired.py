@@ -9,7 +9,7 @@ from typing import Literal
 
 from reconciler.model.health import Check
 from reconciler.model.image import KernelSpec, LayerSpec, StoreFormat
-from reconciler.model.machine import Tap, UserNetwork
+from reconciler.model.machine import HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
 
 OnFailure = Literal["halt", "rollbackGroup", "continue"]
@@ -131,9 +131,15 @@ class VMSpec:
         return self.update.strategy == "handover" and not self.volumes and not self.taps
 
     @property
+    def listens(self) -> tuple[HostPort, ...]:
+        """Where on the host a guest of this VM listens by TCP."""
+        forwards = (f for n in self.networks for f in n.forwards if f.protocol == "tcp")
+        return tuple(HostPort(f.address, f.host) for f in forwards)
+
+    @property
     def host_ports(self) -> tuple[int, ...]:
-        """TCP ports of the host that a guest of this VM listens on."""
-        return tuple(f.host for n in self.networks for f in n.forwards if f.protocol == "tcp")
+        """The same without their addresses, for people."""
+        return tuple(one.port for one in self.listens)
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 
@@ -13,6 +13,7 @@ Protocol = Literal["tcp", "udp"]
 Slot = Literal[1, 2]
 """A VM has two places for a guest, each with a lock, sockets and a console of its own. Who writes to
 volumes is only ever in the first, so that its lock keeps out a second writer."""
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, never listened on
 SECOND = ".2"
 """What the name of the second slot's folder has after the VM's: no VM has a dot in its name."""
 
@@ -34,6 +35,23 @@ class Forward:
     guest: int
     protocol: Protocol = "tcp"
     address: str = "127.0.0.1"
+
+
+class HostPort(NamedTuple):
+    """A TCP port of the host, on one of its addresses or on all."""
+
+    address: str
+    port: int
+
+
+def overlap(one: HostPort, other: HostPort) -> bool:
+    """Whether only one of them can be listened on."""
+    return one.port == other.port and share(one.address, other.address)
+
+
+def share(one: str, other: str) -> bool:
+    """Whether a port of the one address is a port of the other, too."""
+    return one == other or ANY_ADDRESS in (one, other)
 
 
 @dataclass(frozen=True, slots=True)

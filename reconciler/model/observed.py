@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from reconciler.model.health import NEVER_ASKED, Health
-from reconciler.model.machine import Accel, Led, Route, Slot
+from reconciler.model.machine import Accel, HostPort, Led, Route, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.record import Generation
 
@@ -130,8 +130,8 @@ class HostFacts:
     disk_free_mib: int
     accel: Accel
     tsc_khz: int | None
-    listening: frozenset[int] = frozenset()
-    """TCP ports on which anybody on this host listens."""
+    listening: frozenset[HostPort] = frozenset()
+    """TCP ports on which anybody on this host listens, each with its IPv4 address."""
 
 
 @dataclass(frozen=True, slots=True)

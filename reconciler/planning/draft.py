@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from reconciler.model.change import (
     AddEvent,
@@ -38,6 +38,7 @@ from reconciler.planning.policy import Policy
 from reconciler.planning.seats import disturbs, seats
 
 Severity = Literal["info", "warning", "error"]
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -162,6 +163,14 @@ class Draft:
     sent_back: frozenset[VMName] = frozenset()
     """VMs that a hold sends back, though they serve what is desired."""
     _failures: list[float] | None = None
+    _made: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, name: str, make: Callable[[Draft], T]) -> T:
+        """What is worked out when it is first asked for, and stays so for this pass."""
+        if name not in self._made:
+            self._made[name] = make(self)
+        found: T = self._made[name]
+        return found
 
     def stand(self, name: VMName, spec: VMSpec | None, record: VMRecord | None = None) -> Standing:
         record = record or self.record.vms.get(name)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from reconciler.model.desired import VMSpec
-from reconciler.model.names import VMName
 from reconciler.model.plan import WaitKind
 from reconciler.planning.bridges import obstacle
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.ports import current_spec, taken_ports
 
 LOOK_AGAIN = 5.0
 """Seconds until an obstacle outside our sight is looked at again."""
@@ -65,7 +63,7 @@ def _hindrance(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind
         return "conflict", conflict.what
     known = not (spec.handed_over and draft.observed.front_ails)
     # Behind the front a guest needs no port of the host, and who holds them cannot be told now.
-    if known and (taken := next(_taken_ports(draft, standing, spec), None)):
+    if known and (taken := next(taken_ports(draft, standing, spec), None)):
         return "port", taken
     missing = obstacle(draft, standing, spec)
     return None if missing is None else ("network", missing)
@@ -111,88 +109,3 @@ def _extra_memory(standing: Standing, spec: VMSpec, *, beside: bool) -> int:
     """MiB that this spec takes beyond what the guest that it replaces gives back."""
     freed = None if beside else current_spec(standing)
     return spec.memory_mib - (freed.memory_mib if freed else 0)
-
-
-def current_spec(standing: Standing) -> VMSpec | None:
-    """What the VM's living guest was made of."""
-    if standing.guest is None:
-        return None
-    generation = standing.record.generation(standing.guest.generation)
-    return generation.spec if generation else None
-
-
-def _taken_ports(draft: Draft, standing: Standing, spec: VMSpec) -> Iterator[str]:
-    mine, good = _own_ports(draft, standing, spec), standing.record.last_good
-    proven = set(good.spec.host_ports) if good else set()
-    for port in spec.host_ports:
-        if port in mine:
-            continue
-        if port in draft.observed.host.listening:
-            holder = _port_owner(draft, port, standing.name)
-            who = f"{holder} has not released it yet" if holder else "another process listens on it"
-            if _in_a_circle(draft, standing, port):
-                who = f"{holder} has it, and waits for a port of {standing.name}: {SWAP}"
-            yield f"port {port} of the host is taken: {who}"
-        elif port not in proven and (other := _needs_back(draft, port, standing.name)):
-            yield f"port {port} of the host is kept for {other}, which may have to go back to it"
-
-
-SWAP = "let one of them take a free port first, in a commit of its own"
-
-
-def _own_ports(draft: Draft, standing: Standing, spec: VMSpec) -> set[int]:
-    """Ports that this VM has already, itself or by the front, and that are free for this spec."""
-    own, start = current_spec(standing), standing.record.start
-    if own is not None and (start is None or not start.routes):
-        return set(own.host_ports)
-    # What the front holds is only let go of while another guest of the VM lives or is to come.
-    return _fronted(draft, standing.name) if own is not None or spec.handed_over else set()
-
-
-def _fronted(draft: Draft, name: VMName) -> set[int]:
-    led = draft.observed.front.get(name)
-    return {route.port for route in led.routes if route.protocol == "tcp"} if led else set()
-
-
-def _port_owner(draft: Draft, port: int, but: VMName) -> str | None:
-    if (owner := _whose(draft, port, but)) is not None:
-        return owner
-    held = (name for name in sorted(draft.observed.front) if port in _fronted(draft, name))
-    return next((f"the front, for {name}," for name in held), None)
-
-
-def _whose(draft: Draft, port: int, but: VMName) -> VMName | None:
-    """The VM whose living guest was made with this port."""
-    for other in draft.standings.values():
-        spec = current_spec(other) if other.name != but else None
-        if spec is not None and port in spec.host_ports:
-            return other.name
-    return None
-
-
-def _needs_back(draft: Draft, port: int, but: VMName) -> VMName | None:
-    """Whose last good generation has the port, whatever runs at this moment (law 6)."""
-    for other in draft.standings.values():
-        good = other.record.last_good if other.name != but else None
-        if good is not None and port in good.spec.host_ports:
-            return other.name
-    return None
-
-
-def _in_a_circle(draft: Draft, standing: Standing, port: int) -> bool:
-    """Whether who has the port waits itself, by way of whomever, for a port of this VM."""
-    seen: set[VMName] = set()
-    following = [_whose(draft, port, standing.name)]
-    while following:
-        at = following.pop()
-        if at == standing.name:
-            return True
-        if at is None or at in seen:
-            continue
-        seen.add(at)
-        other = draft.standings[at]
-        has = current_spec(other)
-        wanted = set(other.spec.host_ports) if other.spec else set()
-        wanted -= set(has.host_ports) if has else set()
-        following.extend(_whose(draft, port, at) for port in sorted(wanted))
-    return False

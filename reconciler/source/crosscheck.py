@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.machine import Forward
+from reconciler.model.machine import Forward, share
 from reconciler.model.names import GroupName, VMName
 from reconciler.source.declared import NAME, Declared, Report, T
-from reconciler.source.drafts import ANY_ADDRESS, GroupDraft, port_place
+from reconciler.source.drafts import GroupDraft, port_place
 from reconciler.source.explain import did_you_mean
 from reconciler.source.places import Loc
 
@@ -63,7 +63,7 @@ def _judge_shared(vms: VMs, shared: Collection[tuple[str, int]], report: Report)
             if key not in shared:
                 continue
             for other, other_loc, address in taken[key]:
-                if overlap(forward.address, address):
+                if share(forward.address, address):
                     whose = "" if other is vm else f" by {other.what.name}"
                     report.add(
                         vm, loc, f"{forward.protocol} port {forward.host} of the host is taken{whose}",
@@ -77,10 +77,6 @@ def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, Forward]]:
     for index, network in spec.user_interfaces:
         for number, forward in enumerate(network.forwards):
             yield port_place(spec, index, number), forward
-
-
-def overlap(one: str, other: str) -> bool:
-    return one == other or ANY_ADDRESS in (one, other)
 
 
 def check_order(vms: VMs, report: Report) -> None:

@@ -19,13 +19,12 @@ from reconciler.model.desired import (
 from reconciler.model.groups import Group, Window as WindowFace
 from reconciler.model.health import Check, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
-from reconciler.model.machine import Forward, Tap, UserNetwork
+from reconciler.model.machine import ANY_ADDRESS, Forward, Tap, UserNetwork
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
 from reconciler.model.runners import Runner, is_folder
 from reconciler.source.places import Loc
 
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, never listened on
 LOOPBACK = "127.0.0.1"
 MAC_PREFIX = "52:54:00"
 TAP_MAC_PREFIX = "02"

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
+import struct
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from reconciler.clock import Clock
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
-from reconciler.model.machine import Accel
+from reconciler.model.machine import ANY_ADDRESS, Accel, HostPort
 from reconciler.model.observed import HostFacts
 from reconciler.vmm.qemu.accel import choose_accel, tsc_khz
 
 ACCEL_FILE = "accel.json"
 PROC = Path("/proc")
 MIB = 1024 * 1024
+IPV4_BYTES = 4
+MAPPED = bytes(10) + b"\xff\xff"
+"""How an address of IPv4 begins that is written as one of IPv6."""
 LISTEN = b"0A"
 """TCP_LISTEN, as /proc/net/tcp writes it."""
 
@@ -66,9 +72,9 @@ def memory_available_mib(meminfo: Path) -> int:
     raise ValueError(f"no MemAvailable in {meminfo}")
 
 
-def listening_ports(tables: Iterable[Path]) -> frozenset[int]:
+def listening_ports(tables: Iterable[Path]) -> frozenset[HostPort]:
     """Ports in state LISTEN; a kernel without IPv6 has no second table."""
-    ports: set[int] = set()
+    ports: set[HostPort] = set()
     for table in tables:
         try:
             lines = table.read_bytes().splitlines()
@@ -80,5 +86,22 @@ def listening_ports(tables: Iterable[Path]) -> frozenset[int]:
                 continue
             fields = line.split(maxsplit=4)
             if fields[3] == LISTEN:
-                ports.add(int(fields[1].rpartition(b":")[2], 16))
+                address, _, port = fields[1].rpartition(b":")
+                if (ours := ipv4_of(address)) is not None:
+                    ports.add(HostPort(ours, int(port, 16)))
     return frozenset(ports)
+
+
+@lru_cache(maxsize=1024)
+def ipv4_of(words: bytes) -> str | None:
+    """An address as /proc writes it: words of 32 bits in the host's order.
+
+    Who listens on all addresses of IPv6 has those of IPv4 too, as far as can be told from here;
+    who listens on another one of IPv6 is in nobody's way.
+    """
+    raw = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
+    if not any(raw):
+        return ANY_ADDRESS
+    if len(raw) > IPV4_BYTES and not raw.startswith(MAPPED):
+        return None
+    return socket.inet_ntoa(raw[-IPV4_BYTES:])

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from reconciler.errors import DriverError, GuestConflict
 from reconciler.model.health import Health, ProbePlan, ProbeResult, ProcessCheck, Round
-from reconciler.model.machine import Launch, Led, Machine, Route, Seat
+from reconciler.model.machine import Forward, HostPort, Launch, Led, Machine, Route, Seat, overlap
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.record import Generation
@@ -179,7 +179,8 @@ class FakeHypervisor:
         for disk in machine.volumes:
             self.disks.setdefault(disk.path, []).append(machine.generation)
         fate = self.behaviour(machine)
-        if ports.keys() & self.listening():
+        wanted = [HostPort(f.address, f.host) for f in forwards_of(machine)]
+        if any(overlap(one, other) for one in wanted for other in self.listening()):
             fate, ports = "exits", {}  # QEMU cannot set up its forwards
         self.guests[machine.instance] = FakeGuest(process, machine, fate, self.front, ports=ports)
         self.starts[machine.vm] += 1
@@ -252,9 +253,15 @@ class FakeHypervisor:
         alive = [g for g in self.guests.values() if g.machine.vm == vm and g.process.alive]
         return sorted(alive, key=lambda g: not g.serves)
 
-    def listening(self) -> frozenset[int]:
-        """Ports of the host that lead to a guest."""
-        return frozenset(p for g in self.guests.values() if g.process.alive for p in g.ports)
+    def listening(self) -> frozenset[HostPort]:
+        """Ports of the host that lead to a guest; those of its own are on the loopback."""
+        return frozenset(
+            HostPort(addresses.get(port, "127.0.0.1"), port)
+            for guest in self.guests.values()
+            if guest.process.alive
+            for addresses in [{f.host: f.address for f in forwards_of(guest.machine)}]
+            for port in guest.ports
+        )
 
     def running(self) -> dict[VMName, GenerationNumber]:
         alive = [g for g in self.guests.values() if g.process.alive]
@@ -374,6 +381,10 @@ class FakeHypervisor:
 
     async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
         return self.folders.get(vm, {}).get(number)
+
+
+def forwards_of(machine: Machine) -> list[Forward]:
+    return [forward for network in machine.networks for forward in network.forwards]
 
 
 def reached(guest: FakeGuest, question: ProbePlan) -> bool:

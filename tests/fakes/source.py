@@ -10,6 +10,7 @@ from pathlib import Path
 from reconciler.errors import RevisionRefused
 from reconciler.model.commit import Commit
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
+from reconciler.model.machine import HostPort
 from reconciler.model.names import (
     Revision,
 )
@@ -86,7 +87,7 @@ class FakeSource:
 
 
 class FakeHost:
-    def __init__(self, guests_ports: Callable[[], frozenset[int]] = frozenset) -> None:
+    def __init__(self, guests_ports: Callable[[], frozenset[HostPort]] = frozenset) -> None:
         self.guests_ports = guests_ports
         """Where guests listen, beside who else does by `value`."""
         self.value = HostFacts(

@@ -13,7 +13,7 @@ from reconciler.errors import DriverError, ManifestErrors
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.status import VMStatus
 from reconciler.source.folder import load_folder
-from tests.world import World, state, vm
+from tests.world import World, listeners, state, vm
 
 MANIFEST = """\
 apiVersion: reconciler/v1
@@ -232,12 +232,12 @@ async def test_row_15_a_port_that_an_unrelated_process_took_is_noticed_before_an
     world = World()
     await world.push(state(vm("web", port=8080)))
     await world.settle()
-    world.host.value = replace(world.host.value, listening=frozenset({8080, 9090}))
+    world.host.value = replace(world.host.value, listening=listeners(8080, 9090))
     await world.push(state(vm("web", port=9090)))
     await world.run(30.0)
     assert world.hypervisor.stops["web"] == 0
     assert "port 9090 of the host is taken: another process listens on it" in world.why("web")
-    world.host.value = replace(world.host.value, listening=frozenset({8080}))
+    world.host.value = replace(world.host.value, listening=listeners(8080))
     await world.run(10.0)
     await world.settle()
     assert world.hypervisor.running() == {"web": 2}, "and goes on by itself once it is free"

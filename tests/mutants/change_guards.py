@@ -25,9 +25,9 @@ MUTANTS = (
     ),
     Mutant(
         "a port that another VM may have to go back to is free for all",
-        "reconciler/planning/preflight.py",
-        "elif port not in proven and (other := _needs_back(draft, port, standing.name)):",
-        "elif port in proven and (other := _needs_back(draft, port, standing.name)):",
+        "reconciler/planning/ports.py",
+        "elif wanted not in proven and (other := book.needs_back(wanted, standing.name)):",
+        "elif wanted in proven and (other := book.needs_back(wanted, standing.name)):",
     ),
     Mutant(
         "a VM that was renamed is removed",

@@ -13,7 +13,7 @@ from reconciler.model.plan import Lead, Plan
 from reconciler.model.record import Record
 from reconciler.model.request import Suspend
 from reconciler.planning.policy import Policy
-from tests.world import CHECK, World, state, vm
+from tests.world import CHECK, World, listeners, state, vm
 
 WEB = VMName("web")
 
@@ -192,7 +192,7 @@ async def test_what_the_front_holds_for_a_vm_that_nobody_knows_is_let_go(world: 
 
 
 async def test_a_stranger_on_its_port_is_told_and_tried_again(world: World) -> None:
-    world.host.value = replace(world.host.value, listening=frozenset({CHECK.port}))
+    world.host.value = replace(world.host.value, listening=listeners(CHECK.port))
     world.front.strangers.add(CHECK.port)
     await world.push(state(vm("web", handover=True)))
     await some(world)
@@ -209,7 +209,7 @@ async def test_a_stranger_on_its_port_is_told_and_tried_again(world: World) -> N
 async def test_the_front_is_no_stranger_on_the_ports_that_it_holds(world: World) -> None:
     def listening() -> None:
         ports = {route.port for led in world.front.table.values() for route in led.routes}
-        world.host.value = replace(world.host.value, listening=frozenset(ports))
+        world.host.value = replace(world.host.value, listening=listeners(*ports))
 
     world.on_pass = listening
     await serving(world)

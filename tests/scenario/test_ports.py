@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from reconciler.model.machine import Machine
-from tests.world import World, state, vm
+from dataclasses import replace
+
+import pytest
+
+from reconciler.model.machine import ANY_ADDRESS, Machine
+from tests.world import World, listeners, state, vm
 
 
 async def run_for(world: World, seconds: float) -> None:
@@ -75,3 +79,34 @@ async def test_a_guest_that_crashed_keeps_its_port_from_others_until_it_is_back(
     await run_for(world, 60.0)
     assert world.hypervisor.living("web").ports == {8002: 8002}
     assert world.hypervisor.living("api").ports == {8001: 8001}
+
+
+async def test_a_port_of_another_address_is_another_port() -> None:
+    here, there = "127.0.0.1", "10.0.0.1"
+    world = World()
+    world.host.value = replace(world.host.value, listening=listeners(8080, address="10.0.0.9"))
+    desired = state(vm("api", port=8080, address=here), vm("web", port=8080, address=there))
+    await world.push(desired)
+    await world.settle()
+    assert world.hypervisor.running() == {"api": 1, "web": 1}
+    world.hypervisor.kill("web")
+    await world.settle()
+    assert world.hypervisor.running() == {"api": 1, "web": 1}
+
+
+@pytest.mark.parametrize("address", ["10.0.0.1", ANY_ADDRESS])
+async def test_a_port_of_all_addresses_is_that_of_each(address: str) -> None:
+    world = World()
+    all_of_them = listeners(8080, address=ANY_ADDRESS if address != ANY_ADDRESS else "10.0.0.9")
+    world.host.value = replace(world.host.value, listening=all_of_them)
+    await world.push(state(vm("web", port=8080, address=address)))
+    await run_for(world, 20.0)
+    assert world.hypervisor.running() == {}
+    assert "port 8080 of the host is taken: another process listens on it" in world.why("web")
+
+
+async def test_a_port_that_is_opened_to_all_addresses_is_its_own_still() -> None:
+    world = await World.settled(state(vm("web", port=8080)))
+    await world.push(state(vm("web", "v2", port=8080, address=ANY_ADDRESS)))
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2}

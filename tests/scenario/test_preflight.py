@@ -10,7 +10,7 @@ import pytest
 from reconciler.model.names import VMName
 from reconciler.model.request import Retry
 from reconciler.planning.policy import Policy
-from tests.world import World, state, vm
+from tests.world import World, listeners, state, vm
 
 NEW = vm("web", "v2", memory=512, port=9090, snapshot=True)
 
@@ -39,7 +39,7 @@ LACKS = {
     ),
     "a port": Lack(
         "port",
-        lambda world: facts(world, listening=frozenset({9090})),
+        lambda world: facts(world, listening=listeners(9090)),
         lambda world: facts(world, listening=frozenset()),
     ),
     "the VM's lock": Lack(

@@ -11,7 +11,7 @@ from reconciler.model.observed import HostFacts
 from reconciler.model.request import Restart, Resume, Suspend
 from reconciler.planning.policy import Policy
 from tests.fakes import Crash
-from tests.world import World, state, vm
+from tests.world import World, listeners, state, vm
 
 FRONT = GroupSpec(GroupName("front"), max_unavailable=1)
 
@@ -97,7 +97,7 @@ async def test_a_rollback_that_cannot_even_start_ends_in_quarantine_in_time() ->
     world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
     await world.push(state(vm("web", "v2", port=9090)))
     world.on_pass = lambda: setattr(
-        world.host, "value", replace(world.host.value, listening=frozenset({8080}))
+        world.host, "value", replace(world.host.value, listening=listeners(8080))
     )
     await world.settle()
     assert world.record("web").quarantine is not None
@@ -147,7 +147,7 @@ async def test_a_port_that_somebody_else_holds_stops_nothing() -> None:
     world = World()
     await world.push(state(vm("web", port=8080)))
     await world.settle()
-    world.host.value = replace(world.host.value, listening=frozenset({8080, 9090}))
+    world.host.value = replace(world.host.value, listening=listeners(8080, 9090))
     await world.push(state(vm("web", port=9090)))
     for _ in range(6):
         await world.step()

@@ -16,7 +16,7 @@ from pathlib import Path
 from qemu.qmp import QMPClient
 
 from reconciler.errors import DriverError
-from reconciler.model.machine import Forward, Route, Seat
+from reconciler.model.machine import ANY_ADDRESS, Forward, Route, Seat
 from reconciler.vmm.qemu import qmp
 
 DEADLINE = 5.0
@@ -24,7 +24,6 @@ DEADLINE = 5.0
 LISTENS_PAUSE = 0.02
 """Seconds between tries to reach a VMM that was just started."""
 LOOPBACK = "127.0.0.1"
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, never listened on
 
 _HUB = re.compile(r"\S.*\(net(\d+)\):$")
 _ROW = re.compile(r"\s*(TCP|UDP)\[(\w+)\]\s+-?\d+\s+(\S+)\s+(\d+)\s+(\S+)\s+(\d+)\b")

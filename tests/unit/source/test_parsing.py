@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.desired import GroupSpec, Window
+from reconciler.model.machine import ANY_ADDRESS
 from reconciler.model.names import GroupName, VMName
-from reconciler.source.drafts import ANY_ADDRESS, GroupDraft, VMDraft, derived_mac
+from reconciler.source.drafts import GroupDraft, VMDraft, derived_mac
 from reconciler.source.parsing import parse_file
 from tests.unit.source.repositories import forwarded, group, vm
 

@@ -11,7 +11,7 @@ from reconciler.config import PolicyConfig
 from reconciler.errors import ManifestErrors
 from reconciler.model.desired import DesiredState
 from reconciler.model.image import TreeSource
-from reconciler.source.drafts import ANY_ADDRESS
+from reconciler.model.machine import ANY_ADDRESS
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.repositories import Link, Repository, Submodule, forwarded, group, vm
 

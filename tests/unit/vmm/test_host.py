@@ -10,6 +10,7 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
+from reconciler.model.machine import ANY_ADDRESS
 from reconciler.vmm.host import LocalHost, listening_ports, memory_available_mib
 from reconciler.vmm.qemu.accel import choose_accel, tsc_khz
 
@@ -22,6 +23,8 @@ TABLE = """\
 TABLE6 = """\
   sl  local_address                         remote_address                        st
    0: 00000000000000000000000000000000:0050 00000000000000000000000000000000:0000 0A 0 0
+   1: 0000000000000000FFFF00000100000A:0051 00000000000000000000000000000000:0000 0A 0 0
+   2: 00000000000000000000000001000000:0052 00000000000000000000000000000000:0000 0A 0 0
 """
 
 
@@ -48,7 +51,9 @@ def calls(program: str) -> int:
 def test_only_listeners_count_as_listening(tmp_path: Path) -> None:
     (tmp_path / "tcp").write_text(TABLE)
     (tmp_path / "tcp6").write_text(TABLE6)
-    assert listening_ports(tmp_path / name for name in ("tcp", "tcp6", "absent")) == {8080, 22, 80}
+    assert listening_ports(tmp_path / name for name in ("tcp", "tcp6", "absent")) == {
+        ("127.0.0.1", 8080), (ANY_ADDRESS, 22), (ANY_ADDRESS, 80), ("10.0.0.1", 81),
+    }  # fmt: skip
 
 
 def test_memory_is_what_the_kernel_calls_available(tmp_path: Path) -> None:
@@ -78,8 +83,8 @@ async def test_the_host_of_this_test_says_what_it_has(tmp_path: Path) -> None:
     assert facts.accel == "tcg"
     assert facts.memory_available_mib > 0
     assert facts.disk_free_mib > 0
-    assert port in facts.listening
-    assert port not in (await host.facts()).listening
+    assert ("127.0.0.1", port) in facts.listening
+    assert ("127.0.0.1", port) not in (await host.facts()).listening
 
 
 async def test_a_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
