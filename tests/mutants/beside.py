@@ -53,7 +53,7 @@ BESIDE = (
     ),
     Mutant(
         "ports that the front holds are a stranger's",
-        "reconciler/planning/preflight.py",
+        "reconciler/planning/ports.py",
         "    return _fronted(draft, standing.name) if own is not None or spec.handed_over else set()",
         "    return set()",
         FRONT,

@@ -57,7 +57,7 @@ MUTANTS = (
     Mutant(
         "a build that others want is cancelled",
         "reconciler/planning/images.py",
-        "for key in sorted(running - _named(draft, draft.desired)):",
+        "for key in sorted(running - named(draft, draft.desired)):",
         "for key in sorted(running):",
     ),
     Mutant(
