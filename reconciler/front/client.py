@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
-import os
 import socket
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, cast
 
+from reconciler.endpoints import dial, is_held
 from reconciler.errors import FrontError
 from reconciler.front import wire
 from reconciler.model.machine import FrontTable, Led
@@ -72,7 +71,7 @@ class Front:
 
     async def _asked(self) -> dict[str, Any] | None:
         """What it answers; None: none runs, or one that is just being started, and leads nothing yet."""
-        while _held(self._folder / wire.LOCK):
+        while self._runs():
             try:
                 line = await self._connected(start=False)
                 return await line.ask({"do": "table", "unless": self._version})
@@ -84,7 +83,7 @@ class Front:
     async def lead(self, vm: VMName, led: Led | None) -> None:
         """See the engine's port `Front`."""
         wanted = led if led is not None and led.routes else None
-        if wanted is None and not _held(self._folder / wire.LOCK):
+        if wanted is None and not self._runs():
             return
         answer = await self._ask(
             {"do": "lead", "vm": vm, **(wire.pack(wanted) if wanted is not None else {})}
@@ -128,14 +127,14 @@ class Front:
     async def _connected(self, *, start: bool) -> _Line:
         async with self._dialling:
             if self._line is None:
-                if start and self._start is not None and not _held(self._folder / wire.LOCK):
+                if start and self._start is not None and not self._runs():
                     await self._start()
                 self._line = await self._dial(patient=start)
             return self._line
 
     async def _dial(self, *, patient: bool) -> _Line:
         loop = asyncio.get_running_loop()
-        sock = await self._patiently() if patient else _dialled(self._folder)
+        sock = await self._patiently() if patient else dial(self._folder / wire.SOCKET)
         _, line = await loop.create_unix_connection(lambda: _Line(self._ended), sock=sock)
         return line
 
@@ -143,9 +142,16 @@ class Front:
         """Of one that was just started, and may not listen yet."""
         while True:
             try:
-                return _dialled(self._folder)
+                return dial(self._folder / wire.SOCKET)
             except OSError:
                 await asyncio.sleep(DIAL_PAUSE)
+
+    def _runs(self) -> bool:
+        """Whether a front does; one that we may not look for does not, for us."""
+        try:
+            return is_held(self._folder / wire.LOCK)
+        except OSError:
+            return False
 
     def _leave(self) -> None:
         if not self._asking:
@@ -211,32 +217,3 @@ class _Line(asyncio.Protocol):
                 answer.set_exception(ConnectionResetError("the front hung up"))
         self._waiting.clear()
         self._ended(self)
-
-
-def _held(lock: Path) -> bool:
-    """Whether a front runs. Takes a shared lock for a moment to find out."""
-    try:
-        descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    finally:
-        os.close(descriptor)
-    return False
-
-
-def _dialled(folder: Path) -> socket.socket:
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-        try:
-            sock.connect(f"/proc/self/fd/{directory}/{wire.SOCKET}")  # sun_path holds 107 bytes
-        finally:
-            os.close(directory)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.endpoints import short_address
 from reconciler.errors import StateDirLocked
 from reconciler.front import wire
 from reconciler.front.control import Control
@@ -125,13 +126,14 @@ def _bound(folder: Path) -> socket.socket:
     path = folder / wire.SOCKET
     path.unlink(missing_ok=True)  # the lock is ours: nobody listens on it
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
     try:
         os.fchmod(sock.fileno(), 0o600)  # before it is bound: nobody else opens it in between
-        sock.bind(f"/proc/self/fd/{directory}/{wire.SOCKET}")  # sun_path holds 107 bytes
+        with short_address(path) as address:
+            sock.bind(address)
         sock.listen()
-    finally:
-        os.close(directory)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

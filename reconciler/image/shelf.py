@@ -18,6 +18,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reconciler.durable import sync
 from reconciler.image import made
 from reconciler.model.image import BuiltImage
 from reconciler.model.names import digest_of
@@ -147,10 +148,10 @@ class Shelf:
             )
             _write_synced(entry / META, meta.model_dump_json().encode())
             entry.chmod(0o755)
-            _sync(entry)
+            sync(entry)
             self.remove(key)
             entry.rename(self._root / key)
-            _sync(self._root)
+            sync(self._root)
         except BaseException:
             _remove_tree(entry)
             raise
@@ -221,14 +222,6 @@ def _write_synced(path: Path, content: bytes) -> None:
         file.flush()
         os.fsync(file.fileno())
     new.replace(path)
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _remove_tree(folder: Path) -> None:

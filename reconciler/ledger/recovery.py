@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Sequence
 from pathlib import Path
 
+from reconciler.durable import sync
 from reconciler.errors import LedgerError, LedgerUnwritable
 from reconciler.ledger import schema
 from reconciler.ledger.reading import Damaged
@@ -132,11 +133,7 @@ def begin(path: Path, migrations: Sequence[schema.Migration]) -> Path | None:
     schema.create(fresh, migrations)
     aside = _move_aside(path)
     fresh.rename(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    sync(path.parent)
     return aside
 
 

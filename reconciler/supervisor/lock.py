@@ -9,10 +9,10 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.endpoints import dial, is_held
 from reconciler.errors import GuestConflict
 
 LOCK = "lock"
@@ -30,29 +30,22 @@ def locked(folder: Path) -> Iterator[int]:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise GuestConflict(
-                f"somebody else holds {folder / LOCK}",
-                hint="find the process with `fuser lock`; it is not ours to kill",
-            ) from error
+            raise taken(folder) from error
         yield descriptor
     finally:
         os.close(descriptor)
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nobody holds the lock. Takes a shared lock for a moment to find out."""
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_NOFOLLOW)
-    except FileNotFoundError:
-        return True
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    else:
-        return True
-    finally:
-        os.close(descriptor)
+    """Whether nobody holds the lock. Raises OSError."""
+    return not is_held(folder / LOCK)
+
+
+def taken(folder: Path) -> GuestConflict:
+    return GuestConflict(
+        f"somebody else holds {folder / LOCK}",
+        hint="find the process with `fuser lock`; it is not ours to kill",
+    )
 
 
 def refuse_listeners(folder: Path) -> None:
@@ -69,16 +62,10 @@ def refuse_listeners(folder: Path) -> None:
 
 
 def _listens(path: Path) -> bool:
-    directory = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
     try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as probe:
-            # Through /proc, as sun_path holds 107 bytes.
-            probe.connect(f"/proc/self/fd/{directory}/{path.name}")
+        dial(path).close()
     except BlockingIOError:
         return True  # its backlog is full
     except OSError:
         return False
-    else:
-        return True
-    finally:
-        os.close(directory)
+    return True

@@ -162,10 +162,7 @@ class Units:
         if state is not None:
             await self._manager.clear(unit)
         if not await self._threads.run(lock.is_free, folder):
-            raise GuestConflict(
-                f"somebody else holds {folder / lock.LOCK}",
-                hint="find the process with `fuser lock`; it is not ours to kill",
-            )
+            raise lock.taken(folder)
 
     def _prepare(self, folder: Path, machine: Machine, launch: Launch) -> Place:
         program = shutil.which(launch.argv[0])

@@ -21,6 +21,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from reconciler.durable import sync
 from reconciler.errors import DriverError
 from reconciler.model.machine import Launch, Machine, guest_folder
 from reconciler.model.names import GenerationNumber, VMName
@@ -111,7 +112,7 @@ class GenerationFolders:
                 )  # fmt: skip
             source.rename(target)
         _discard(Path(guest_folder(str(source), 2)))
-        _sync(self._root)
+        sync(self._root)
 
     def _remove(self, vm: VMName) -> None:
         home = self.folder(vm)
@@ -136,14 +137,6 @@ def _holds(folder: Path) -> bool:
         return any(folder.iterdir())
     except FileNotFoundError:
         return False
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _read_bounded(path: Path) -> bytes:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from reconciler.durable import sync
 from reconciler.errors import DriverError
 
 FICLONE = 0x40049409
@@ -65,8 +66,7 @@ def _copy(source: Path, target: Path) -> str:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    with _opened(target.parent, os.O_RDONLY | os.O_DIRECTORY) as folder:
-        os.fsync(folder)
+    sync(target.parent)
     return method
 
 

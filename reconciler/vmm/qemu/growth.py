@@ -16,6 +16,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from reconciler.durable import sync
 from reconciler.errors import DriverError
 from reconciler.vmm.qemu.programs import run
 
@@ -68,7 +69,7 @@ async def _grow(path: Path, size: int) -> None:
 def _stretch(path: Path, size: int) -> None:
     mark = _mark(path)
     mark.touch()
-    _sync(mark.parent)
+    sync(mark.parent)
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         os.ftruncate(descriptor, max(size, os.fstat(descriptor).st_size))
@@ -78,21 +79,13 @@ def _stretch(path: Path, size: int) -> None:
 
 
 def _done(path: Path) -> None:
-    _sync(path)
+    sync(path)
     _mark(path).unlink(missing_ok=True)
-    _sync(path.parent)
+    sync(path.parent)
 
 
 def _mark(path: Path) -> Path:
     return path.with_name(f".{path.name}.growing")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -13,6 +12,7 @@ from pathlib import Path
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
 
+from reconciler.endpoints import dial
 from reconciler.errors import DriverError
 from reconciler.vmm.qemu.argv import QMP_SOCKET
 
@@ -61,7 +61,7 @@ async def session(
 
 @contextlib.asynccontextmanager
 async def _connected(folder: Path, pid: int | None) -> AsyncIterator[QMPClient]:
-    with _dial(folder) as sock:
+    with dial(folder / QMP_SOCKET) as sock:
         if pid not in (None, answering := _listener(sock)):
             raise DriverError(
                 f"process {answering} answers at {folder / QMP_SOCKET}, and {pid} is meant",
@@ -84,19 +84,3 @@ async def _connected(folder: Path, pid: int | None) -> AsyncIterator[QMPClient]:
 def _listener(sock: socket.socket) -> int:
     """The pid of whoever listens at the other end, as the kernel has it."""
     return int(PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[0])
-
-
-def _dial(folder: Path) -> socket.socket:
-    """A connected socket, however long the folder's path is: sun_path holds 107 bytes."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-    try:
-        directory = os.open(folder, os.O_PATH | os.O_DIRECTORY)
-        try:
-            # A peer that is stopped still accepts; a full backlog is EAGAIN at once.
-            sock.connect(f"/proc/self/fd/{directory}/{QMP_SOCKET}")
-        finally:
-            os.close(directory)
-    except BaseException:
-        sock.close()
-        raise
-    return sock

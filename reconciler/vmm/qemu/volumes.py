@@ -8,6 +8,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from reconciler.durable import sync
 from reconciler.errors import DriverError
 from reconciler.vmm.qemu.programs import run
 
@@ -67,18 +68,10 @@ async def _format(path: Path) -> None:
 
 def _publish(temporary: Path, path: Path) -> None:
     """Durable before it has its name; link() rather than rename(): it cannot replace a volume."""
-    _sync(temporary)
+    sync(temporary)
     with contextlib.suppress(FileExistsError):  # somebody was faster; theirs is kept
         os.link(temporary, path)
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(path.parent)
 
 
 def _discard(temporary: Path) -> None:
