@@ -21,11 +21,12 @@ log = logging.getLogger(__name__)
 
 
 class Looking:
-    """One look at a time. `lock` is held for every write; `tick` tells that looks go on."""
+    """One look at a time. `lock` is held for every write; `tick` tells that looks go on, `looks` of one that begins."""
 
     def __init__(
         self, ports: Ports, reconciler: Reconciler, lock: asyncio.Lock, wake: Callable[[], None],
         first_pass: Callable[[], Awaitable[None]], tick: Callable[[str, float], None],
+        looks: Callable[[float], None],
     ) -> None:  # fmt: skip
         self._ports = ports
         self._reconciler = reconciler
@@ -33,6 +34,7 @@ class Looking:
         self._wake = wake
         self._first_pass = first_pass
         self._tick = tick
+        self._looks = looks
         self._asked = asyncio.Event()
         self._fetching = asyncio.Lock()
         self._failures = 0
@@ -67,6 +69,7 @@ class Looking:
         async with self._fetching:
             if self._ports.ledger.record().source.revision is None:
                 await self._first_pass()  # a lost ledger learns from what runs what was followed
+            self._looks(self._ports.source.longest_look())
             await self._accept_pending()
             await self._fetch()
 

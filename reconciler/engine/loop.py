@@ -63,8 +63,9 @@ class Engine:
         self._workers = Workers(ports.clock, self.wake)
         self._reconciler = Reconciler(ports, policy, self._workers)
         self._looking = Looking(
-            ports, self._reconciler, self._lock, self.wake, self._first_pass, self._tick
-        )
+            ports, self._reconciler, self._lock, self.wake, self._first_pass,
+            self._tick, self._looks,
+        )  # fmt: skip
         self._promised: dict[str, float] = {}
         """By when each part must tick again, or counts as hung."""
         self._known: Known = {}
@@ -137,6 +138,11 @@ class Engine:
         now = self._ports.clock.now()
         self._promised[component] = now.boot + sleep + STALLED
         self._ports.meter.component_ticked(component, now.wall)
+
+    def _looks(self, longest: float) -> None:
+        """A look takes its time, though its part had promised to be back before."""
+        by = self._ports.clock.now().boot + longest + STALLED
+        self._promised["source"] = max(by, self._promised.get("source", by))
 
     def _on_event(self, event: Event) -> None:
         self._sequence = max(self._sequence, event.sequence)

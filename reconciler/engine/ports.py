@@ -75,6 +75,10 @@ class Source(Protocol):
         """Seconds until the next look, after so many failed ones in a row; jitter included."""
         ...
 
+    def longest_look(self) -> float:
+        """Seconds after which a look has ended, well or not."""
+        ...
+
     def status(self) -> SourceStatus: ...
 
     def watch(self, callback: Wake) -> None:

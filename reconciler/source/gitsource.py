@@ -36,6 +36,8 @@ ATTEMPTS = 2
 """At once, for a connection that broke; whatever lasts longer is the loop's to wait for."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.2
 MOST_REF = 200
+LOOK_STEPS = 2
+"""What a look asks a child to do, each within source.fetch_timeout: fetch, and judge what came."""
 LOOK_BACK = 5.0
 """Seconds for reading some commits of the mirror for people."""
 
@@ -118,6 +120,9 @@ class GitSource:
             local=self._local is not None,
             draw=random.random(),  # noqa: S311 - spreads load, hides nothing
         )
+
+    def longest_look(self) -> float:
+        return LOOK_STEPS * self._config.fetch_timeout
 
     async def fetch(self, lineage: Lineage = ANY) -> Fetched:
         """Look now. Whatever goes wrong, what was read before stays as it was."""

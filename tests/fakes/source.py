@@ -79,6 +79,9 @@ class FakeSource:
     def next_delay(self, failures: int) -> float:
         return 60.0
 
+    def longest_look(self) -> float:
+        return 300.0
+
     def watch(self, callback: Callable[[], None]) -> None:
         pass
 
