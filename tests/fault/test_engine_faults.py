@@ -11,7 +11,9 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.engine import loop
 from reconciler.engine.loop import Engine
+from reconciler.engine.observe import IMAGES_LAST
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage, VMSpec
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import Digest
@@ -138,6 +140,22 @@ async def test_row_55_a_part_that_ends_by_a_fault_of_ours_is_counted_and_goes_on
         await eventually(lambda: world.meter.counts["panic"] == 2)
         assert (await engine.reconcile(wait=True, timeout=20)).result == "converged"
         assert engine.live()
+
+
+async def test_row_47_an_image_that_vanished_is_noticed_by_a_daemon_that_nothing_wakes(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert loop.LONGEST_SLEEP + IMAGES_LAST <= 40, "as docs/operations.md promises"
+    monkeypatch.setattr(loop, "LONGEST_SLEEP", 0.05)
+    world = World()
+    world.source.push(plain("v1"))
+    async with running(world) as engine:
+        assert (await engine.reconcile(wait=True, timeout=20)).result == "converged"
+        key = vm("web", "v1").layers[0].key
+        world.images.lose(key)
+        world.clock.advance(IMAGES_LAST + 0.1)
+        await eventually(lambda: world.events("image-lost") and key in world.images.on_disk())
+        assert world.hypervisor.starts == {"web": 1}
 
 
 async def test_row_55_a_worker_that_ends_by_a_fault_of_ours_is_an_outcome_and_tried_again() -> None:

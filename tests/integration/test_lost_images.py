@@ -14,7 +14,7 @@ from tests.wait import wait_until
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 NOTICED = 90.0
-"""Seconds: 30 until an idle daemon looks, and the time of the builds."""
+"""Seconds. Of a push it is seen at once; that an idle daemon looks too is shown in tests/fault, without waiting."""
 
 
 def take_all_layers(fleet: Harness) -> list[Path]:
@@ -28,14 +28,9 @@ def take_all_layers(fleet: Harness) -> list[Path]:
     return used
 
 
-def test_layers_that_vanish_are_built_again_and_no_guest_is_stopped(fleet: Harness) -> None:
-    before = fleet.fleet()
-    taken = take_all_layers(fleet)
-    wait_until(lambda: all(image.exists() for image in taken), NOTICED, "the layers are back")
-    assert other_pids(before, fleet.settled(fleet.good)) == {}
-
-
-def test_a_way_back_that_vanished_is_there_again_before_anything_stops(fleet: Harness) -> None:
+def test_layers_that_vanished_are_there_again_before_anything_stops_and_no_other_guest_is_touched(
+    fleet: Harness,
+) -> None:
     before, served = fleet.fleet(), fleet.ask(WEB[0])
     taken = take_all_layers(fleet)
     script = f"{POWER_OFF}# a digest that no other test has condemned on this fleet\n"

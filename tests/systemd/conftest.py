@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from demo.daemon import free_port
 from demo.repository import Repository
 from tests.systemd.container import Container, missing
 from tests.systemd.fresh import unpack
@@ -59,4 +60,14 @@ def host(container: tuple[Container, Repository], package: Path) -> Host:
     """The package is installed, and nothing was pushed yet."""
     host = Host(*container)
     host.install(package)
+    return host
+
+
+@pytest.fixture
+def peopled(host: Host) -> Host:
+    """With the fleet of the chapters before, or one of its own."""
+    if not host.good:
+        host.configure(port=f"port = {free_port()}")
+        host.systemctl("restart", "reconciler.service")
+        host.push("version 1\n")
     return host

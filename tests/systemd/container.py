@@ -70,7 +70,8 @@ class Container:
         layers = f"lowerdir={self._below},upperdir={self.folder}/written,workdir={self.folder}/work"
         _mount("-t", "overlay", "-o", layers, "overlay", str(self.root))
 
-    def boot(self) -> None:
+    def boot(self, *options: str) -> None:
+        """`options` are systemd-nspawn's, for this time."""
         cgroups = [str(hierarchy / f"rc-{self.name}") for hierarchy in _hierarchies()]
         with (self.folder / "boot.log").open("ab") as log:
             self._process = subprocess.Popen(
@@ -82,7 +83,7 @@ class Container:
                         "--capability=all",
                         "--console=pipe",
                         "--system-call-filter=bpf",
-                        *self._binds,
+                        *(*self._binds, *options),
                     ),
                 ],
                 env={**os.environ, **UNIFIED},

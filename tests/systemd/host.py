@@ -10,6 +10,7 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from demo.client import ControlClient, DaemonAway, Fleet
@@ -31,29 +32,35 @@ kind: Group
 metadata: {name: pair}
 spec: {maxUnavailable: 1}
 """
-MANIFEST = """\
-apiVersion: reconciler/v1
-kind: MicroVM
-metadata: {name: %(name)s, group: pair}
-spec:
-  vcpu: 1
-  memory: 160MiB
-  kernel: debian
-  store:
-    format: erofs
-    layers: [{busybox: {}}, {tree: ./web}]
-  volumes: [{name: data, mountPoint: /var/lib/app, size: 16MiB, fsType: ext4}]
-  interfaces: [{type: user, forward: [{host: %(port)d, guest: 80}]}]
-  health:
-    startupDeadline: 90s
-    minHealthyTime: 1s
-    period: 1s
-    checks: [{http: {port: %(port)d, path: /healthz}}]
-  update: {stopTimeout: 10s}
-"""
+DATA = {"name": "data", "mountPoint": "/var/lib/app", "size": "16MiB", "fsType": "ext4"}
+HTTPD = "#!/bin/sh\nexec httpd -p 80 -h /www\n"
 LOCAL = "#!/bin/sh\nset -e\ndate >>/var/lib/app/starts\nexec httpd -p 80 -h /www\n"
 TELL = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\ncat %s\n"
 TOLD = {"boot": "/proc/sys/kernel/random/boot_id", "uptime": "/proc/uptime"}
+
+
+def manifest(name: str, tree: str, path: str, port: int, *, group: str = "", **spec: object) -> str:
+    """A VM that serves a tree's pages, and is asked for one of them at this port."""
+    metadata = {"name": name} | ({"group": group} if group else {})
+    health = {
+        "startupDeadline": "90s", "minHealthyTime": "1s", "period": "1s",
+        "checks": [{"http": {"port": port, "path": path}}],
+    }  # fmt: skip
+    common = {
+        "vcpu": 1,
+        "memory": "160MiB",
+        "kernel": "debian",
+        "store": {"format": "erofs", "layers": [{"busybox": {}}, {"tree": f"./{tree}"}]},
+        "health": health,
+        "update": {"stopTimeout": "10s"},
+    }
+    head = {"apiVersion": "reconciler/v1", "kind": "MicroVM", "metadata": metadata}
+    return yaml.safe_dump(head | {"spec": common | spec})
+
+
+def forwarded(port: int) -> list[dict[str, object]]:
+    """Interfaces with a port of the host that leads to the guest's web server."""
+    return [{"type": "user", "forward": [{"host": port, "guest": 80}]}]
 
 
 class Host:
@@ -92,7 +99,11 @@ class Host:
     def write_fleet(self, page: str, healthz: str = "ok\n") -> None:
         self.repository.write("pair.yaml", GROUP)
         for name in NAMES:
-            text = MANIFEST % {"name": name, "port": self.ports[name]}
+            port = self.ports[name]
+            text = manifest(
+                name, "web", "/healthz", port,
+                group="pair", interfaces=forwarded(port), volumes=[DATA],
+            )  # fmt: skip
             self.repository.write(f"{name}.yaml", text)
         self.repository.write("web/etc/rc.local", LOCAL, 0o755)
         for name, path in TOLD.items():
@@ -110,8 +121,20 @@ class Host:
         self.settled(FIRST)
         return self.good
 
-    def settled(self, deadline: float = ROLL) -> Fleet:
-        return self.until("settled", lambda fleet: fleet.settled(self.good, *NAMES), deadline)
+    def leave(self, name: str) -> None:
+        """A VM of its own leaves the repository, and is removed."""
+        path = self.container.root / CONFIG
+        text = path.read_text(encoding="utf-8")
+        if "#prune = false" in text:
+            path.write_text(text.replace("#prune = false", "prune = true"), encoding="utf-8")
+            self.systemctl("restart", "reconciler.service")
+        self.repository.remove(f"{name}.yaml")
+        self.good = self.repository.push(f"without {name}")
+        self.settled(FIRST)
+
+    def settled(self, deadline: float = ROLL, *others: str) -> Fleet:
+        names = (*NAMES, *others)
+        return self.until("settled", lambda fleet: fleet.settled(self.good, *names), deadline)
 
     def fleet(self) -> Fleet:
         live = self.container.live

@@ -2,51 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from demo.daemon import free_port
 from demo.poller import Poller
-from tests.systemd.host import CONFIG, FIRST, NAMES, Host
+from tests.systemd.host import FIRST, HTTPD, Host, forwarded, manifest
 from tests.systemd.test_life import assert_caged
 from tests.wait import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(400),
+    pytest.mark.usefixtures("peopled"),
+]
 
 VM, FRONT = "swift", "reconciler-front.service"
 MOST_EXPOSED = 1.5
 PATIENCE = 10.0
 EVERY = 0.05
 """Seconds between requests: as much as one emulated guest answers while another boots beside it."""
-MANIFEST = """\
-apiVersion: reconciler/v1
-kind: MicroVM
-metadata: {name: swift}
-spec:
-  vcpu: 1
-  memory: 160MiB
-  kernel: debian
-  store:
-    format: erofs
-    layers: [{busybox: {}}, {tree: ./swift}]
-  interfaces: [{type: user, forward: [{host: %d, guest: 80}]}]
-  health:
-    startupDeadline: 90s
-    minHealthyTime: 1s
-    period: 1s
-    checks: [{http: {port: %d, path: /index.html}}]
-  update: {stopTimeout: 10s, strategy: handover}
-"""
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _has_a_fleet(host: Host) -> None:
-    """That of the chapters before, or one of its own."""
-    if not host.good:
-        host.configure(port=f"port = {free_port()}")
-        host.systemctl("restart", "reconciler.service")
-        host.push("version 1\n")
 
 
 def main_pid(host: Host) -> int:
@@ -58,25 +32,24 @@ def push(host: Host, page: str) -> str:
     return host.repository.push(page.strip())
 
 
-def settle(host: Host, revision: str, *names: str) -> None:
-    host.until("settled", lambda fleet: fleet.settled(revision, *names), FIRST)
-
-
 def test_handovers_lose_no_request_though_the_daemon_is_restarted_and_then_the_vm_goes(
     host: Host,
 ) -> None:
     assert main_pid(host) == 0, "nobody needed it yet"
     port = free_port()
-    host.repository.write("swift.yaml", MANIFEST % (port, port))
-    host.repository.write("swift/etc/rc.local", "#!/bin/sh\nexec httpd -p 80 -h /www\n", 0o755)
-    settle(host, push(host, "zero\n"), *NAMES, VM)
+    update = {"stopTimeout": "10s", "strategy": "handover"}
+    text = manifest(VM, VM, "/index.html", port, interfaces=forwarded(port), update=update)
+    host.repository.write("swift.yaml", text)
+    host.repository.write("swift/etc/rc.local", HTTPD, 0o755)
+    host.good = push(host, "zero\n")
+    host.settled(FIRST, VM)
     front = main_pid(host)
     assert_caged(host, FRONT, MOST_EXPOSED, "The front's cage")
     with Poller({VM: port}, interval=EVERY, timeout=PATIENCE) as poller:
         for page in ("one\n", "two\n"):
-            revision = push(host, page)
+            host.good = push(host, page)
             host.systemctl("restart", "reconciler.service")
-            settle(host, revision, *NAMES, VM)
+            host.settled(FIRST, VM)
         wait_until(lambda: poller.answers(VM, 0)[-1].text == "two", 30, "the new guest answers")
         assert [one for one in poller.answers(VM, 0) if not one.ok] == []
         assert main_pid(host) == front, "neither a handover nor the daemon touches it"
@@ -88,12 +61,7 @@ def test_handovers_lose_no_request_though_the_daemon_is_restarted_and_then_the_v
 
 def _go(host: Host) -> None:
     """The VM leaves the repository, and with it its port the front."""
-    config: Path = host.container.root / CONFIG
-    config.write_text(config.read_text().replace("#prune = false", "prune = true"))
-    host.systemctl("restart", "reconciler.service")
-    host.repository.remove("swift.yaml")
-    host.good = host.repository.push("without swift")
-    host.settled(FIRST)
+    host.leave(VM)
     said = host.systemctl("status", FRONT, check=False).stdout
     assert "leads the ports of 1 VMs" not in said or wait_until(
         lambda: "of 0 VMs" in host.systemctl("status", FRONT, check=False).stdout, 30, "it let go"

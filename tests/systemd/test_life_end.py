@@ -6,21 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from demo.daemon import free_port
 from tests.systemd.host import NAMES, Host
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(400),
+    pytest.mark.usefixtures("peopled"),
+]
 
 QUESTION = "Remove all microVMs of this host, with their volumes? [yes/no] "
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _has_a_fleet(host: Host) -> None:
-    """That of the chapters before, or one of its own."""
-    if not host.good:
-        host.configure(port=f"port = {free_port()}")
-        host.systemctl("restart", "reconciler.service")
-        host.push("version 1\n")
 
 
 def test_removal_keeps_guests_and_data(host: Host) -> None:
