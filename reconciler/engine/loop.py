@@ -200,6 +200,10 @@ class Engine:
 
     async def reconcile(self, *, wait: bool, timeout: float) -> ReconcileReport:
         await self._looking.fetch()
+        refused = self._ports.ledger.record().source.rejection
+        if refused is not None:  # what was desired before may be well: that is not what was asked
+            why = f"it is refused, what was desired before stays: {refused.problems[0]}"
+            return ReconcileReport("failed", refused.revision, why)
         if wait:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):

@@ -8,7 +8,7 @@ from reconciler.errors import RequestRefused, RevisionRefused
 from reconciler.model.request import AcceptRewrite
 from tests.eventually import eventually
 from tests.fault.test_engine_faults import plain, running
-from tests.world import World
+from tests.world import World, state
 
 
 async def refused(world: World) -> None:
@@ -104,3 +104,16 @@ async def test_a_refused_rewrite_is_no_reason_to_write_again_and_again() -> None
     written = world.ledger.writes
     await refused(world)
     assert world.ledger.writes == written
+
+
+async def test_a_refused_revision_is_never_told_as_done_though_what_runs_is_well() -> None:
+    world = World()
+    world.source.push(plain("v1"))
+    await converged(world)
+    world.source.push(state())
+    async with running(world) as engine:
+        for wait in (True, False, True):
+            report = await engine.reconcile(wait=wait, timeout=20)
+            assert (report.result, report.revision) == ("failed", state().revision)
+            assert "an emptied repository stops nothing" in report.why
+    assert world.hypervisor.running() == {"web": 1}
