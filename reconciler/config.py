@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from reconciler.errors import ConfigError
 
@@ -195,6 +197,12 @@ class EmailConfig(SinkConfig):
 
 
 NotificationConfig = WebhookConfig | SlackConfig | AlertmanagerConfig | EmailConfig
+SINKS: dict[str, type[SinkConfig]] = {
+    "webhook": WebhookConfig,
+    "slack": SlackConfig,
+    "alertmanager": AlertmanagerConfig,
+    "email": EmailConfig,
+}
 
 
 class Config(Section):
@@ -249,11 +257,10 @@ def parse_config(raw: dict[str, object], origin: str) -> Config:
     try:
         config = Config.model_validate(raw)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(
-            f"{origin}: {key}: {first['msg']}", hint=f"correct or remove the key {key}"
-        ) from error
+        found = error.errors(include_url=False, include_input=False)
+        (key, words, hint), *others = map(_explained, found)
+        more = f" (wrong too: {', '.join(other[0] for other in others)})" if others else ""
+        raise ConfigError(f"{origin}: {key}: {words}{more}", hint=hint) from error
     if sum(map(bool, (config.source.branch, config.source.tag, config.source.commit))) > 1:
         raise ConfigError(
             f"{origin}: source: branch, tag and commit exclude each other", hint="keep one of them"
@@ -270,3 +277,40 @@ def parse_config(raw: dict[str, object], origin: str) -> Config:
             f"{origin}: notifications: two have one name", hint="give each a name of its own"
         )
     return config
+
+
+def _explained(detail: ErrorDetails) -> tuple[str, str, str]:
+    """The key, what is wrong with it, and what to do."""
+    *place, last = detail["loc"]
+    if place[:1] == ["notifications"]:
+        place[1:] = place[1:2]  # without the type, which is no key
+    key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in (*place, last))
+    key = key.removeprefix(".")
+    match detail["type"]:
+        case "extra_forbidden":
+            return key, "unknown key", _nearest(str(last), _keys_beside(detail["loc"]))
+        case "missing" if key == "source":
+            return "source.url", "is missing", 'write [source] and below it url = "..."'
+        case "missing":
+            return key, "is missing", "add it: it has no default"
+        case _:
+            words = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
+            return key, words, f"correct {key}, or remove it"
+
+
+def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
+    """What the table that holds a key may have."""
+    model: type[BaseModel] = Config
+    if loc[0] == "notifications":
+        model = SINKS.get(str(loc[2]), SinkConfig)
+        loc = ()
+    for part in loc[:-1]:
+        inner = model.model_fields[str(part)].annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            model = inner
+    return list(model.model_fields)
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name[:64], known, n=1)
+    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"

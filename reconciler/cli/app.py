@@ -10,7 +10,7 @@ import typer.core
 
 from reconciler.cli.client import DaemonError
 from reconciler.cli.exits import ExitCode, complain, report
-from reconciler.cli.terminal import clean
+from reconciler.cli.terminal import clean, count
 from reconciler.errors import ManifestErrors, ReconcilerError
 
 # Typer may carry its own click or use the installed one; either way this is its root of wrong usage.
@@ -67,8 +67,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = build(given)(given, prog_name="reconciler", standalone_mode=False)
     except ReconcilerError as error:
-        _list_problems(error)
-        report(error)
+        if not _list_problems(error):
+            report(error)
         return ExitCode.ERROR
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
@@ -76,20 +76,35 @@ def main(arguments: list[str] | None = None) -> int:
         if not isinstance(error, USAGE_ERROR):
             raise
         # Not click's 2, which scripts would take for `plan`'s "there are changes".
-        complain(
-            _usage_message(error),
-            "`reconciler --help` lists commands, `reconciler COMMAND --help` options",
-        )
+        complain(_usage_message(error), _where_help_is(given))
         return ExitCode.ERROR
     return result if isinstance(result, int) else ExitCode.OK
 
 
 def _usage_message(error: Exception) -> str:
     describe = getattr(error, "format_message", None)
-    return str(describe()) if describe else str(error)
+    words = str(describe()) if describe else str(error)
+    # Typer's own words for an option without a variable, and for a bounded number.
+    return words.replace(" (env var: 'None')", "").replace("a valid integer range", "a number")
 
 
-def _list_problems(error: ReconcilerError) -> None:
-    if isinstance(error, ManifestErrors | DaemonError):
-        for problem in error.problems:
-            typer.echo(clean(str(problem)), err=True)
+def _where_help_is(given: list[str]) -> str:
+    if any(given[:1] == [name] for commands in MODULES.values() for name in commands):
+        return f"`reconciler {given[0]} --help` has its arguments and options"
+    return "`reconciler --help` lists commands, `reconciler version` tells the version"
+
+
+def _list_problems(error: ReconcilerError) -> bool:
+    """Each on a line of its own, and how many they are; False: it has none but itself."""
+    if (
+        not isinstance(error, ManifestErrors | DaemonError)
+        or error.kind != ManifestErrors.default_kind
+    ):
+        return False
+    for problem in error.problems:
+        typer.echo(clean(str(problem)), err=True)
+    complain(
+        f"the revision is refused for {count(len(error.problems), 'error')}; what runs stays as it is",
+        "push a mended one; `reconciler validate FOLDER` finds all before a push",
+    )
+    return True

@@ -179,9 +179,10 @@ def _named_failures(path: Path) -> Iterator[None]:
         yield
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise DaemonError(
-            f"no daemon listens on {path}",
+            f"no daemon listens on {path}: guests run on, and nobody looks after them",
             kind="not-running",
-            hint="start it with `reconciler run`, or name its socket with --socket",
+            hint="`systemctl start reconciler`, or `reconciler run` by hand; else name its socket"
+            " with --socket",
         ) from error
     except PermissionError as error:
         raise DaemonError(

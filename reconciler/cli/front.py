@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def front(folder: Folder = Path("/run/reconciler-front")) -> None:
-    """Run the front: it holds ports of the host for VMs that hand over.
+    """Hold ports for VMs that hand over.
 
     The daemon, or systemd, starts it where a VM needs it; nobody else has to.
     """

@@ -32,8 +32,8 @@ def validate(
 ) -> None:
     """Check a folder of manifests.
 
-    Names every error at once as `file:line:col: message`, and the host's policy counts if its
-    config is there. Exit 1: there are errors.
+    Names errors as `file:line:col: message`; documents that are well formed are compared with each
+    other too. The host's policy counts if its config is there. Exit 1: there are errors.
     """
     try:
         desired = _load(path, _settings(config))

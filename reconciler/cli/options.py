@@ -22,6 +22,7 @@ SocketOption = Annotated[
     typer.Option(
         "--socket",
         envvar="RECONCILER_SOCKET",
+        readable=False,  # whoever may not open it is told why by us
         help="The daemon's control socket; by default the one its config names.",
         show_default=False,
     ),
@@ -32,6 +33,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         envvar="RECONCILER_CONFIG",
+        readable=False,
         help="The daemon's settings; by default /etc/reconciler/config.toml.",
         show_default=False,
     ),

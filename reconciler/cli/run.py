@@ -10,6 +10,7 @@ from reconciler.cli.client import DaemonError
 from reconciler.cli.exits import ExitCode, report
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 from reconciler.cli.sockets import find_daemon
+from reconciler.cli.terminal import clean
 from reconciler.control.answers import VersionAnswer
 from reconciler.control.serial import encode
 from reconciler.control.version import version as own_version
@@ -52,9 +53,11 @@ def version(
     """The versions of command and daemon."""
     try:
         running = find_daemon(socket, config).get(VersionAnswer, "version").version
-    except (DaemonError, ConfigError):
+        words = running
+    except (DaemonError, ConfigError) as error:
         running = None
+        words = "not running" if error.kind == "not-running" else f"not asked: {clean(str(error))}"
     if output is Output.json:
         typer.echo(encode({"version": own_version(), "daemon": running}, indent=2))
         return
-    typer.echo(f"reconciler {own_version()}, daemon {running or 'not running'}")
+    typer.echo(f"reconciler {own_version()}, daemon {words}")

@@ -29,8 +29,9 @@ def _configured(config: Path | None) -> Path | None:
     except (OSError, ValueError) as error:
         if not named:
             return None
+        words = error.strerror if isinstance(error, OSError) else f"not TOML: {error}"
         raise ConfigError(
-            f"{path}: {error}", hint="mend it, or name the socket with --socket"
+            f"{path}: {words}", hint="mend it, or name the socket with --socket"
         ) from error
     socket = settings.get("control_socket")
     return Path(socket) if isinstance(socket, str) else None

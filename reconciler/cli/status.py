@@ -34,7 +34,7 @@ def status(
 ) -> None:
     """What runs, how healthy it is, and why.
 
-    Exit 0: all is well, 3: something is unhealthy, 6: something is blocked, 1: error.
+    Exit 0: all are healthy, 3: something is unhealthy, 6: something is blocked, 1: error.
     """
     daemon = find_daemon(socket, config)
     if watch:

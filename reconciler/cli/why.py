@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from reconciler.cli.advice import advice
 from reconciler.cli.evidence import show_condemned
 from reconciler.cli.moments import since, until
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
@@ -52,14 +53,19 @@ def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
     out.print(Text(_standing(answer, now), "bold"), soft_wrap=True)
     for line in _surroundings(answer, now):
         out.print(Text(line, "red"), soft_wrap=True)
-    for wait in answer.vm.waits:
+    for at, wait in enumerate(answer.vm.waits):
         style = "red" if wait.kind in LOUD else "yellow"
         words = Text("  ").append(clean(wait.kind), style).append(f": {clean(wait.why)}")
         out.print(words.append(_times(wait, now), "dim"), soft_wrap=True)
+        if wait.kind not in {later.kind for later in answer.vm.waits[at + 1 :]}:
+            told = advice(wait.kind, clean(answer.vm.name), clean(answer.vm.group or ""))
+            out.print(Text(f"    {told}", "dim"), soft_wrap=True)
     if not answer.vm.waits:
         out.print(f"  {_without_waits(answer.vm)}", soft_wrap=True)
     for blocked in answer.condemned:
         out.print()
+        if blocked.digest != answer.vm.digest:
+            out.print("not what is wanted now, and remembered:", style="dim")
         show_condemned(blocked, out, now, lines=CONSOLE_LINES)
 
 

@@ -80,7 +80,8 @@ class Reconciler:
                 rejection=None,
                 rewritten=None,
             )
-            message = f"revision {state.revision[:8]} is desired: {len(state.vms)} VMs"
+            vms = "1 VM" if len(state.vms) == 1 else f"{len(state.vms)} VMs"
+            message = f"revision {state.revision[:8]} is desired: {vms}"
             event = Event("revision-accepted", message, now.wall, revision=state.revision)
             await self._ports.ledger.write([PutSource(source), AddEvent(event)])
         self.desired = state

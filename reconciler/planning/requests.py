@@ -48,6 +48,9 @@ from reconciler.planning.approval import abort, promote
 from reconciler.planning.lineage import accept_rewrite
 from reconciler.planning.standstill import restart_clocks
 
+MOST_NAMED = 8
+"""Members of a group that a hint names."""
+
 
 def answer(request: Request, record: Record, desired: DesiredState | None, now: Now) -> Answer:
     """What the request changes. Raises RequestRefused with what to do instead."""
@@ -82,12 +85,18 @@ def find_vm(record: Record, name: str) -> VMRecord:
     """The VM of that name. Raises RequestRefused, naming the nearest."""
     found = record.vms.get(VMName(name))
     if found is None:
-        near = difflib.get_close_matches(name, record.vms, n=3)
-        hint = (
-            f"did you mean {' or '.join(near)}?" if near else "see `reconciler status` for all VMs"
-        )
+        members = sorted(vm.name for vm in record.vms.values() if vm.group == name)
+        if members:
+            hint = f"that is a group; its members: {', '.join(members[:MOST_NAMED])}"
+        else:
+            hint = nearest(name, record.vms)
         raise RequestRefused(f"there is no VM {name!r} on this host", kind="unknown", hint=hint)
     return found
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=3)
+    return f"did you mean {' or '.join(near)}?" if near else "see `reconciler status` for all names"
 
 
 def _rollback(request: RollbackTo, vm: VMRecord, desired: DesiredState | None, now: Now) -> Answer:
@@ -183,8 +192,12 @@ def _suspension(
         put = PutGroup(replace(group, suspended=suspension))
         words = f"group {subject} is {verb}"
         return done([put, *_clocks(record, members, suspension, now)], kind, words, now, None)
-    find_vm(record, subject)  # raises, naming the nearest
-    raise AssertionError(subject)
+    groups = _groups(desired) if desired is not None else set()
+    raise RequestRefused(
+        f"there is no VM and no group {subject!r} on this host",
+        kind="unknown",
+        hint=nearest(subject, [*record.vms, *groups]),
+    )
 
 
 def _clocks(

@@ -141,8 +141,8 @@ async def test_a_plan_that_cannot_be_made_lists_every_problem(
     assert shown.err.splitlines() == [
         "a.yaml:1:2: bad",
         "b.yaml:3:4: worse",
-        "reconciler: a.yaml:1:2: bad (and 1 more)",
-        "hint: run `reconciler validate` to see all of them",
+        "reconciler: the revision is refused for 2 errors; what runs stays as it is",
+        "hint: push a mended one; `reconciler validate FOLDER` finds all before a push",
     ]
 
 

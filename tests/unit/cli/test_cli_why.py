@@ -1,12 +1,15 @@
 """`why`: waits and verdicts in words, and moments as people give and read them."""
 
 import json
+from typing import get_args
 
 import pytest
 
 from reconciler.cli import why
+from reconciler.cli.advice import ADVICE
 from reconciler.cli.moments import seconds_until, since, until
 from reconciler.errors import RequestRefused
+from reconciler.model.plan import WaitKind
 from reconciler.model.status import GroupStatus, RevisionStatus, SourceStatus, WaitStatus
 from tests.unit.cli.conftest import Run
 from tests.unit.control.fake_operator import NEW, OLD, WALL, FakeOperator, fleet, number, vm
@@ -43,6 +46,29 @@ async def test_waits_tell_since_when_and_until_when(run: Run, operator: FakeOper
     assert ", 4 min ago)" in shown
     assert "  window: outside of window '0 2 * * *' UTC (until " in shown
     assert ", in 5 h)" in shown
+
+
+async def test_each_wait_says_what_ends_it_once_for_all_of_its_kind(
+    run: Run, operator: FakeOperator
+) -> None:
+    waits = tuple(
+        WaitStatus("memory", why) for why in ("needs 64MiB more", "and 1MiB for the other")
+    )
+    operator.fleet = fleet(vm("web", waits=(*waits, BLOCKED, WaitStatus("of-tomorrow", "news"))))
+    lines = (await run("why", "web")).out.splitlines()
+    assert lines[1:8] == [
+        "  memory: needs 64MiB more",
+        "  memory: and 1MiB for the other",
+        "    looked at every 5 s: free memory of the host, or push a smaller spec.memory",
+        lines[4],
+        "    waits for you: push a fix, or `reconciler retry web` if the cause lay elsewhere",
+        "  of-tomorrow: news",
+        lines[7],
+    ]
+
+
+def test_what_ends_a_wait_is_known_of_every_kind() -> None:
+    assert set(ADVICE) == set(get_args(WaitKind))
 
 
 async def test_what_was_condemned_comes_with_its_evidence(run: Run) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from reconciler import config as settings
 from reconciler.cli import sockets
+from reconciler.cli.app import main
+from reconciler.cli.client import Daemon
 from reconciler.cli.terminal import age, clean, clean_line
 from tests.unit.cli.conftest import Run
 
@@ -34,8 +36,8 @@ async def test_no_daemon_is_said_with_its_socket_and_how_to_start_it(
         assert shown.code == 1
         assert shown.out == ""
         assert shown.err.splitlines() == [
-            f"reconciler: no daemon listens on {path}",
-            "hint: start it with `reconciler run`, or name its socket with --socket",
+            f"reconciler: no daemon listens on {path}: guests run on, and nobody looks after them",
+            "hint: `systemctl start reconciler`, or `reconciler run` by hand; else name its socket with --socket",
         ]
 
 
@@ -47,6 +49,40 @@ async def test_wrong_usage_is_never_taken_for_changes(run: Run, arguments: list[
     assert shown.code == 1
     assert shown.err.startswith("reconciler: ")
     assert len(shown.err.splitlines()) == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "words", "hint"),
+    [
+        ("", "source.url: is missing", 'write [source] and below it url = "..."'),
+        ("poll_intervall = 3", "source.poll_intervall: unknown key", "did you mean poll_interval?"),
+        (
+            "[polcy]\n[http]\nport = 99999",
+            "http.port: should be less than or equal to 65535 (wrong too: polcy)",
+            "correct http.port, or remove it",
+        ),
+        (
+            "[[notifications]]\nname = 'a'\ntype = 'slack'\nurl = 'b'\nurl_file = 'c'",
+            "notifications[0].url: unknown key",
+            "known here: name, severity, groups, repeat, type, url_file",
+        ),
+        (
+            "[[notifications]]\nname = 'a'\ntype = 'slack'",
+            "notifications[0].url_file: is missing",
+            "add it: it has no default",
+        ),
+        ("[policy]\nzzz = 1", "policy.zzz: unknown key", "known here: hypervisors, host_paths,"),
+    ],
+)
+async def test_a_config_that_is_wrong_is_told_with_its_key_and_the_nearest(
+    run: Run, tmp_path: Path, text: str, words: str, hint: str
+) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text(f"[source]\nurl = 'file:///x'\n{text}\n" if text else "")
+    shown = await run("run", "--config", str(file))
+    first, second = shown.err.splitlines()
+    assert (shown.code, first) == (78, f"reconciler: {file}: {words}")
+    assert second.startswith(f"hint: {hint}")
 
 
 async def test_a_bad_config_ends_the_daemon_with_78(run: Run, tmp_path: Path) -> None:
@@ -73,6 +109,17 @@ def test_what_the_light_lookup_assumes_is_what_the_config_says() -> None:
     assert sockets.CONFIG_ENVIRONMENT == settings.ENVIRONMENT
     assert sockets.DEFAULT_CONFIG == settings.DEFAULT_PATH
     assert str(sockets.DEFAULT_SOCKET) == settings.Config.model_fields["control_socket"].default
+
+
+def test_a_daemon_that_hangs_is_not_called_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Daemon.get, "__kwdefaults__", {"timeout": 0.1})
+    with unix_socket(AF_UNIX) as silent:
+        silent.bind(str(tmp_path / "silent"))
+        silent.listen()
+        assert main(["version", "--socket", str(tmp_path / "silent")]) == 0
+    assert "did not answer in time" in capsys.readouterr().out
 
 
 @pytest.fixture
