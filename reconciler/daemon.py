@@ -9,10 +9,9 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from reconciler import statedir
 from reconciler.clock import Clock, SystemClock
@@ -292,7 +291,7 @@ def _words(fleet: FleetStatus) -> str:
 
 
 @contextlib.contextmanager
-def _signals(engine: Engine, service: Service) -> Any:
+def _signals(engine: Engine, service: Service) -> Iterator[None]:
     def look() -> None:
         engine.look()
         if engine.ready():

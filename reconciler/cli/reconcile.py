@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -16,9 +16,6 @@ from reconciler.cli.sockets import find_daemon
 from reconciler.cli.terminal import clean, short
 from reconciler.control.serial import encode
 from reconciler.engine.operator import ReconcileReport
-
-if TYPE_CHECKING:
-    pass
 
 FETCH_SECONDS = 120.0
 """What reading the source may take, beside the wait that was asked for."""

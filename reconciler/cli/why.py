@@ -16,14 +16,13 @@ from reconciler.cli.terminal import age, clean, console, short, wall
 from reconciler.control.reports import WhyAnswer
 from reconciler.control.serial import encode
 from reconciler.model.status import VMStatus, WaitStatus
+from reconciler.planning.waiting import LOUD
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 CONSOLE_LINES = 20
 """As many as the evidence keeps."""
-LOUD = frozenset(("quarantine", "blocked", "broken", "hold", "conflict", "build"))
-"""Waits that something failed for."""
 
 
 def register(app: typer.Typer) -> None:

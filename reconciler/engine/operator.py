@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from reconciler.model.commit import Commit
 from reconciler.model.names import GenerationNumber, VMName
@@ -13,8 +13,7 @@ from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import Request
 from reconciler.model.status import FleetStatus, ProbeStatus
-
-ReconcileResult = Literal["converged", "working", "failed", "rolled-back", "rollback-failed"]
+from reconciler.planning.settle import Conclusion
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +25,7 @@ class ReconcileReport:
     or a VM failed with nothing to roll back to. rolled-back, rollback-failed: as they say.
     """
 
-    result: ReconcileResult
+    result: Conclusion
     revision: str | None
     why: str
 
@@ -37,7 +36,7 @@ class Operator(Protocol):
     async def plan(self, ref: str | None) -> Plan:
         """What would happen now, or if `ref` (branch, tag or commit) were the revision.
 
-        Raises SourceError or ManifestErrors.
+        Raises SourceError, ManifestErrors, or RequestRefused before the first pass.
         """
         ...
 
@@ -52,7 +51,7 @@ class Operator(Protocol):
     async def reconcile(self, *, wait: bool, timeout: float) -> ReconcileReport:
         """Fetch and act now; with `wait`, until nothing is left to do or `timeout` seconds passed.
 
-        Raises SourceError or ManifestErrors.
+        Raises SourceError, ManifestErrors or LedgerUnwritable.
         """
         ...
 

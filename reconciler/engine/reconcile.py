@@ -113,12 +113,9 @@ class Reconciler:
         except LedgerError as error:
             return self._unwritable(error, began)
         last = self.passed
-        fresh = last is None or not last.plan.idle or bool(last.plan.waits)
-        observed = await self._observer.observe(
-            fresh=fresh or bool(self._workers.outcomes()) or last.desired is not self.desired
-            if last is not None
-            else True
-        )
+        quiet = last is not None and last.plan.idle and not last.plan.waits
+        same = last is not None and last.desired is self.desired and not self._workers.outcomes()
+        observed = await self._observer.observe(fresh=not (quiet and same))
         now = ports.clock.now()
         if last is None or began.boot - last.now.boot > STANDSTILL:
             observed = replace(observed, blind=True)

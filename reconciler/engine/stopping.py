@@ -49,9 +49,7 @@ async def _ask(ports: Ports, action: StopGuest) -> bool:
                 await ports.driver.press_power_button(folder, pid, PRESS_DEADLINE)
                 told = True
             except DriverError:
-                if (
-                    not told
-                ):  # nobody listens: it is going already, or hangs and wants the next rung
+                if not told:  # it is going already, or hangs and wants the next rung
                     await _pause(ports, gone)
                     return gone.done() and gone.result()
             await _pause(ports, gone)

@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from cronsim import CronSim, CronSimError
 from pydantic import AfterValidator, Field, model_validator
 
+from reconciler.model.desired import OnFailure
 from reconciler.model.fields import (
     EXACTLY_ONE,
     Face,
@@ -91,7 +92,7 @@ class GroupPolicy(Face):
     canary_soak: DurationOrNone = Field(
         default=0.0, description="How long canaries stay healthy before the others move."
     )
-    on_failure: Literal["halt", "rollbackGroup", "continue"] = Field(
+    on_failure: OnFailure = Field(
         default="halt",
         description="halt: a failed member holds the group; rollbackGroup: those that took the same"
         " revision go back too; continue: the others move on.",

@@ -18,9 +18,7 @@ from reconciler.model.fields import (
     Port,
     refuse,
 )
-
-HOST_END = "fe:"
-"""How the MAC of a tap's own end begins, on the host: so high that no bridge takes it for its own."""
+from reconciler.model.machine import HOST_END
 
 
 class Forward(Face):

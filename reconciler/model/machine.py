@@ -16,6 +16,9 @@ volumes is only ever in the first, so that its lock keeps out a second writer.""
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, never listened on
 SECOND = ".2"
 """What the name of the second slot's folder has after the VM's: no VM has a dot in its name."""
+HOST_END = "fe:"
+"""How the MAC of a tap's own end begins, on the host: a bridge takes the lowest MAC of its ports for its
+own, and this one is higher than any guest's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from reconciler.model.desired import ShortOfMemory, Strategy
 from reconciler.model.fields import (
     EXACTLY_ONE,
     Face,
@@ -192,12 +193,12 @@ class Update(Face):
     stop_timeout: Duration = Field(
         default=60.0, description="From the power button to SIGTERM, then SIGKILL."
     )
-    strategy: Literal["restart", "handover"] = Field(
+    strategy: Strategy = Field(
         default="restart",
         description="restart: stop, then start. handover: the new guest boots beside the old one and"
         " takes its ports over once it has stayed healthy; for VMs without volumes.",
     )
-    short_of_memory: Literal["wait", "restart"] = Field(
+    short_of_memory: ShortOfMemory = Field(
         default="wait",
         description="What a handover does while the host has no memory for both guests: restart"
         " stops the old one first.",
@@ -321,16 +322,12 @@ class Spec(Face):
                     )
 
     def _gateway_faults(self) -> Iterator[Fault]:
-        first = None
-        for index, interface in enumerate(self.interfaces):
-            if interface.gateway is None:
-                continue
-            if first is not None:
-                yield Fault(
-                    ("interfaces", index, "gateway"), f"interfaces[{first}] has one already",
-                    "keep one: a guest has one way out",
-                )  # fmt: skip
-            first = index if first is None else first
+        given = [n for n, interface in enumerate(self.interfaces) if interface.gateway is not None]
+        for index in given[1:]:
+            yield Fault(
+                ("interfaces", index, "gateway"), f"interfaces[{given[0]}] has one already",
+                "keep one: a guest has one way out",
+            )  # fmt: skip
 
 
 class MicroVM(Face):

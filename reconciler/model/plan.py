@@ -14,6 +14,8 @@ from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMNa
 from reconciler.model.record import Generation
 
 Effect = Literal["rebuild", "restart", "in place"]
+STORE = "store"
+"""Whom a collection is about, among what is being built."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +197,6 @@ class DropTaps:
     vm: VMName
     names: tuple[str, ...]
     why: str
-
-
-STORE = "store"
-"""Whom a collection is about, among what is being built."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from reconciler.model.names import (
 from reconciler.now import Now
 
 Verdict = Literal["trial", "committed", "condemned"]
+Severity = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -334,7 +335,7 @@ class Event:
     group: GroupName | None = None
     generation: GenerationNumber | None = None
     revision: str | None = None
-    severity: Literal["info", "warning", "error"] = "info"
+    severity: Severity = "info"
     sequence: int = 0
     """Given by the ledger; counts up."""
 

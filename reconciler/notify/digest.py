@@ -15,12 +15,11 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 from reconciler.model.observed import OperationKind
-from reconciler.model.record import Event
+from reconciler.model.record import Event, Severity
 from reconciler.notify.message import (
     LONGEST_LINE,
     SEVERITIES,
     Message,
-    Severity,
     Status,
     for_so_long,
     id_of,

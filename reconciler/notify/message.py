@@ -7,10 +7,9 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from reconciler.model.record import Event
+from reconciler.model.record import Event, Severity
 
 Status = Literal["firing", "resolved", "notice"]
-Severity = Literal["info", "warning", "error"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")
 
 LONGEST_TEXT = 2000

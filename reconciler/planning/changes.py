@@ -10,6 +10,7 @@ from reconciler.model.health import Check
 from reconciler.model.image import LayerSpec, NixRunner
 from reconciler.model.machine import Tap, UserNetwork
 from reconciler.model.plan import Effect, FieldChange
+from reconciler.model.quantity import format_size
 
 SHOWN = 80
 """Longest value shown, in characters."""
@@ -33,7 +34,9 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
         "metadata.movedFrom", old.moved_from or "none", new.moved_from or "none", "in place"
     )
     yield from _changed("metadata.labels", dict(old.labels), dict(new.labels), "in place")
-    yield from _changed("spec.memory", _mib(old.memory_mib), _mib(new.memory_mib), "restart")
+    yield from _changed(
+        "spec.memory", format_size(old.memory_mib), format_size(new.memory_mib), "restart"
+    )
     if old.kernel.key != new.kernel.key:
         yield FieldChange(
             _booted(old, new), f"{old.kernel.name} {old.kernel.key[:8]}",
@@ -42,8 +45,8 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
     yield from _layers(old.layers, new.layers)
     yield from _named(
         "spec.volumes",
-        {v.name: f"{_mib(v.size_mib)} on {v.mount_point}" for v in old.volumes},
-        {v.name: f"{_mib(v.size_mib)} on {v.mount_point}" for v in new.volumes},
+        {v.name: f"{format_size(v.size_mib)} on {v.mount_point}" for v in old.volumes},
+        {v.name: f"{format_size(v.size_mib)} on {v.mount_point}" for v in new.volumes},
         "restart",
     )
     yield from _networks(_interfaces(old), _interfaces(new))
@@ -137,10 +140,6 @@ def _check(check: Check) -> str:
 def _camel(name: str) -> str:
     head, *tail = name.split("_")
     return head + "".join(part.capitalize() for part in tail)
-
-
-def _mib(value: int) -> str:
-    return f"{value // 1024}GiB" if value % 1024 == 0 else f"{value}MiB"
 
 
 def _show(value: object) -> str:

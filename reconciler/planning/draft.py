@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from reconciler.model.change import (
     AddEvent,
@@ -28,6 +28,7 @@ from reconciler.model.record import (
     Event,
     GroupRecord,
     Record,
+    Severity,
     SourceRecord,
     Suspension,
     VMRecord,
@@ -37,7 +38,6 @@ from reconciler.planning.health import Judgement, judge
 from reconciler.planning.policy import Policy
 from reconciler.planning.seats import disturbs, seats
 
-Severity = Literal["info", "warning", "error"]
 T = TypeVar("T")
 
 

@@ -46,14 +46,14 @@ def preflight(
 
     Every obstacle becomes a wait, and is looked at again soon: no event tells that it went away.
     """
-    obstacle = _hindrance(draft, standing, spec)
-    if obstacle is None and not repair:
-        obstacle = _shortage(draft, standing, spec, beside=beside)
-    if obstacle is not None:
-        kind, why = obstacle
+    found = _hindrance(draft, standing, spec)
+    if found is None and not repair:
+        found = _shortage(draft, standing, spec, beside=beside)
+    if found is not None:
+        kind, why = found
         draft.wait(kind, standing.name, why)
         draft.wake_at(draft.now.boot + LOOK_AGAIN)
-    return obstacle is None
+    return found is None
 
 
 def _hindrance(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind, str] | None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.names import Digest
 from reconciler.model.plan import Note, WaitKind
 from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.planning.changes import differences
@@ -25,12 +24,6 @@ class Target:
     spec: VMSpec | None = None
     kind: WaitKind | None = None
     why: str = ""
-
-    @property
-    def digest(self) -> Digest | None:
-        if self.generation is not None:
-            return self.generation.digest
-        return self.spec.digest if self.spec else None
 
     @property
     def wanted(self) -> VMSpec | None:
@@ -129,7 +122,6 @@ def take_in_place(draft: Draft, standing: Standing) -> None:
 
 
 def _replace_spec(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec) -> None:
-
     changed = differences(generation.spec, spec)
     standing.record = standing.record.with_generation(replace(generation, spec=spec))
     words = ", ".join(str(change) for change in changed) or "nothing visible"

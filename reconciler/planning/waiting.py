@@ -14,7 +14,7 @@ from reconciler.model.status import WaitStatus
 from reconciler.now import Now
 
 LOUD: tuple[str, ...] = ("quarantine", "blocked", "broken", "hold", "conflict", "build")
-"""Kinds of waits that come before all others."""
+"""Kinds of waits that something failed for; they come before all others."""
 
 
 @dataclass(frozen=True, slots=True)

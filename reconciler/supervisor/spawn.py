@@ -50,7 +50,7 @@ def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> H
         child = subprocess.Popen(
             launch.argv,
             cwd=launch.cwd,
-            env=_environment(folder, machine, launch),
+            env=environment(machine, launch, folder, os.environ.get("PATH", DEFAULT_PATH)),
             stdin=subprocess.DEVNULL,
             stdout=said if launch.prints_console else log,
             stderr=log,
@@ -87,10 +87,10 @@ def fresh_log(path: Path) -> BinaryIO:
     return path.open("ab")
 
 
-def _environment(folder: Path, machine: Machine, launch: Launch) -> dict[str, str]:
+def environment(machine: Machine, launch: Launch, folder: Path, path: str) -> dict[str, str]:
     """Little, and the markers by which a later daemon knows the process for its own."""
     return {
-        "PATH": os.environ.get("PATH", DEFAULT_PATH),
+        "PATH": path,
         "LC_ALL": "C",
         **dict(launch.env),
         procfs.INSTANCE: machine.instance,

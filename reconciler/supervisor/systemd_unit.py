@@ -11,8 +11,8 @@ from dbus_fast import Variant
 
 from reconciler.model.machine import Launch, Machine, Slot
 from reconciler.model.names import VMName
-from reconciler.supervisor import console, lock, procfs
-from reconciler.supervisor.spawn import DEFAULT_PATH
+from reconciler.supervisor import console, lock
+from reconciler.supervisor.spawn import DEFAULT_PATH, environment
 
 SLICE = "microvms.slice"
 PATTERN = "microvm-*.service"
@@ -95,15 +95,8 @@ def _process(machine: Machine, launch: Launch, place: Place) -> Iterator[Propert
     argv = [*taking, f"{machine.folder}/{lock.LOCK}", place.program, *launch.argv[1:]]
     yield "ExecStart", Variant("a(sasb)", [[place.flock, argv, False]])
     yield "WorkingDirectory", Variant("s", launch.cwd)
-    environment = {
-        "PATH": DEFAULT_PATH,
-        "LC_ALL": "C",
-        **dict(launch.env),
-        procfs.INSTANCE: machine.instance,
-        procfs.GENERATION: str(machine.generation),
-        procfs.FOLDER: machine.folder,
-    }
-    yield "Environment", Variant("as", [f"{key}={value}" for key, value in environment.items()])
+    given = environment(machine, launch, Path(machine.folder), DEFAULT_PATH)
+    yield "Environment", Variant("as", [f"{key}={value}" for key, value in given.items()])
     log = f"{machine.folder}/{console.VMM_LOG}"
     said = f"{machine.folder}/{console.CONSOLE}" if launch.prints_console else log
     yield "StandardOutputFileToAppend", Variant("s", said)

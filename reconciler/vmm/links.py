@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from reconciler.errors import DriverError
-from reconciler.model.machine import Tap
+from reconciler.model.machine import HOST_END, Tap
 from reconciler.model.names import VMName
 from reconciler.model.observed import Link, Links
 
@@ -28,8 +28,6 @@ STATUS = Path("/proc/thread-self/status")
 NET_ADMIN = 1 << 12
 MEMBERS = stat.S_IRGRP | stat.S_IWGRP
 OTHERS = stat.S_IROTH | stat.S_IWOTH
-HOST_END = "fe"
-"""A bridge takes the lowest MAC of its ports for its own: this one is higher than any guest's."""
 
 TUNSETIFF, TUNGETIFF = 0x400454CA, 0x800454D2
 TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP = 0x400454CB, 0x400454CC, 0x400454CE
@@ -97,7 +95,7 @@ def make(mark: str, vm: VMName, tap: Tap, owner: Owner) -> None:
                 raise stranger(tap)  # it came in this moment
             index = _index(netlink, tap.name)
             netlink.link(
-                "set", index=index, ifalias=f"{mark}{vm}", address=f"{HOST_END}{tap.mac[2:]}"
+                "set", index=index, ifalias=f"{mark}{vm}", address=f"{HOST_END}{tap.mac[3:]}"
             )
             if owner.uid is not None:
                 fcntl.ioctl(descriptor, TUNSETOWNER, owner.uid)

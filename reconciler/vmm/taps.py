@@ -7,6 +7,7 @@ import hashlib
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -39,24 +40,22 @@ class BridgedTaps:
 
     async def look(self) -> Links:
         try:
-            return await self._run(
-                lambda: links.look(self._mark, self._owner), "the host's interfaces"
-            )
+            return await self._run(partial(links.look, self._mark, self._owner), "the interfaces")
         except DriverError as error:
             log.warning("taps", extra={"fields": {"error": str(error)}})
             return Links(hindrance=str(error))
 
     async def make(self, vm: VMName, taps: Sequence[Tap]) -> None:
         for tap in taps:
-            await self._run(lambda t=tap: links.make(self._mark, vm, t, self._owner), tap.name)  # type: ignore[misc]
+            await self._run(partial(links.make, self._mark, vm, tap, self._owner), tap.name)
 
     async def plug(self, vm: VMName, taps: Sequence[Tap]) -> None:
         for tap in taps:
-            await self._run(lambda t=tap: links.plug(self._mark, vm, t), tap.name)  # type: ignore[misc]
+            await self._run(partial(links.plug, self._mark, vm, tap), tap.name)
 
     async def drop(self, names: Sequence[str]) -> None:
         for name in names:
-            await self._run(lambda n=name: links.drop(self._mark, n), name)  # type: ignore[misc]
+            await self._run(partial(links.drop, self._mark, name), name)
 
     async def close(self) -> None:
         self._executor.shutdown(wait=False, cancel_futures=True)

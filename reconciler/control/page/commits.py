@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from urllib.parse import quote
 
 from reconciler.control.page.badges import BAD, BUSY, CALM, GOOD, badge
+from reconciler.control.page.fleet import vm_link
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.html import Html, h, join, moment, short
 from reconciler.control.page.lanes import Row, lanes
@@ -127,7 +127,7 @@ def _reasons(story: Story) -> list[Html]:
     if story.back:
         told.append(h("p", "Rolled back: ", _vms(story.back), class_="why"))
     for vm, why in sorted(story.failed.items())[:MOST_NAMED]:
-        told.append(h("p", _vm(vm), ": ", why.removeprefix(f"{vm}: "), class_="why bad"))
+        told.append(h("p", vm_link(vm), ": ", why.removeprefix(f"{vm}: "), class_="why bad"))
     if len(story.failed) > MOST_NAMED:
         more = f"and {len(story.failed) - MOST_NAMED} more failed"
         told.append(h("p", more, class_="why bad"))
@@ -139,8 +139,4 @@ def _reasons(story: Story) -> list[Html]:
 def _vms(names: Collection[str]) -> Html:
     shown: Sequence[str] = sorted(names)[:MOST_NAMED]
     more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return join([join([_vm(name) for name in shown], ", "), more])
-
-
-def _vm(name: str) -> Html:
-    return h("a", name, href=f"/vm/{quote(name)}")
+    return join([join([vm_link(name) for name in shown], ", "), more])

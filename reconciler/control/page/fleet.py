@@ -12,7 +12,7 @@ from urllib.parse import quote, urlencode
 from reconciler.control.page.badges import BAD, BUSY, CALM, GOOD, badge, health
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.html import Html, h, join, moment, short
-from reconciler.model.names import GenerationNumber, VMName
+from reconciler.model.names import GenerationNumber
 from reconciler.model.record import Event
 from reconciler.model.status import FleetStatus, GroupStatus, VMStatus, WaitStatus
 
@@ -228,7 +228,7 @@ def group_state(group: GroupStatus) -> str:
     return "rolling out" if group.state == "running" else group.state
 
 
-def vm_link(name: VMName) -> Html:
+def vm_link(name: str) -> Html:
     return h("a", name, href=f"/vm/{quote(name)}")
 
 

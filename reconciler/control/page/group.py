@@ -8,7 +8,6 @@ from reconciler.control.page.badges import badge, health
 from reconciler.control.page.fleet import group_state, vm_link, waiting
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.html import Html, h, join, moment
-from reconciler.model.names import VMName
 from reconciler.model.status import GroupStatus, VMStatus
 
 MOST_NAMED = 50
@@ -73,4 +72,4 @@ def _member(name: str, vm: VMStatus) -> Html:
         return h("li", vm_link(vm.name), " ", health(vm))
     waits = [waiting(wait) for wait in vm.waits]
     why = h("span", join(waits, "; "), class_="why")
-    return h("li", vm_link(VMName(vm.name)), " ", badge(vm.state), " ", health(vm), " ", why)
+    return h("li", vm_link(vm.name), " ", badge(vm.state), " ", health(vm), " ", why)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Awaitable, Callable
 from functools import lru_cache
 
 from aiohttp import web
 
-from reconciler.control.failures import json_answer
+from reconciler.control.failures import Handler, json_answer
 from reconciler.control.page.acting import Acting
 from reconciler.control.page.frame import ASSETS, STAMPS, Pieces, asset, document
 from reconciler.control.page.live import View, updates
@@ -28,8 +27,6 @@ RULES = {
     "Cross-Origin-Resource-Policy": "same-origin",
 }
 FOR_EVER = "public, max-age=31536000, immutable"
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 class PageRoutes:
