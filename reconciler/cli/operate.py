@@ -15,7 +15,11 @@ from reconciler.control.serial import encode
 
 SubjectArgument = Annotated[
     str | None,
-    typer.Argument(metavar="VM|GROUP", help="All of this host if left out.", show_default=False),
+    typer.Argument(
+        metavar="VM|GROUP",
+        help="All of this host if left out; vm/NAME or group/NAME where both have the name.",
+        show_default=False,
+    ),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Shown in status.", show_default=False)]
 

@@ -38,6 +38,8 @@ MALFORMED = {
 """What is wrong with a text of another form, by its field, and what to write."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Subject = Annotated[str, Field(pattern=r"^((vm|group)/)?" + NAME_PATTERN.removeprefix("^"))]
+"""A VM or a group; a name that is of both says which."""
 Number = Annotated[int, Field(ge=1, le=2**31)]
 Reason = Annotated[str, Field(max_length=1000)]
 Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
@@ -70,14 +72,14 @@ class RestartBody(Body):
 
 class SuspendBody(Body):
     op: Literal["suspend"]
-    subject: Name | None = None
+    subject: Subject | None = None
     reason: Reason = ""
     seconds: float | None = Field(default=None, gt=0, le=LONGEST_SUSPENSION, allow_inf_nan=False)
 
 
 class ResumeBody(Body):
     op: Literal["resume"]
-    subject: Name | None = None
+    subject: Subject | None = None
 
 
 class PromoteBody(Body):

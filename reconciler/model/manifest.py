@@ -47,7 +47,7 @@ UNION_TAGS = frozenset({"<name>", "<files>"})
 class Metadata(Face):
     name: Name = Field(description="Unique among the VMs of a repository.")
     group: Name | None = Field(
-        default=None, description="The group whose policy rolls it out; none: by itself."
+        default=None, description="The declared group whose policy rolls it out; none: by itself."
     )
     labels: Labels = Field(default={}, description="Free text for people and queries.")
     moved_from: Name | None = Field(

@@ -24,7 +24,10 @@ class Retry:
 
 @dataclass(frozen=True, slots=True)
 class Suspend:
-    """No side effects for this VM or group (None: the whole host) until `resume`."""
+    """No side effects for this VM or group (None: the whole host) until `resume`.
+
+    `vm/NAME` or `group/NAME` where the name is of both.
+    """
 
     subject: str | None = None
     reason: str = ""

@@ -50,6 +50,8 @@ from reconciler.planning.standstill import restart_clocks
 
 MOST_NAMED = 8
 """Members of a group that a hint names."""
+MOST_COMPARED = 2_000
+"""Names among which a likely one is searched for: it takes time that others wait for."""
 
 
 def answer(request: Request, record: Record, desired: DesiredState | None, now: Now) -> Answer:
@@ -95,7 +97,7 @@ def find_vm(record: Record, name: str) -> VMRecord:
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, list(known), n=3)
+    near = difflib.get_close_matches(name, sorted(known)[:MOST_COMPARED], n=3)
     return f"did you mean {' or '.join(near)}?" if near else "see `reconciler status` for all names"
 
 
@@ -179,25 +181,40 @@ def _suspension(
             *_clocks(record, record.vms.values(), suspension, now),
         ]
         return done(changes, kind, f"this host is {verb}", now, None)
-    vm = record.vms.get(VMName(subject))
+    vm, name = _subject(record, desired, subject)
     if vm is not None:
         pin = vm.pin if suspension else None
         resumed = vm if suspension else restart_clocks(vm, now)
         changed = replace(resumed, suspended=suspension, pin=pin)
-        return done([PutVM(changed)], kind, f"{subject} is {verb}", now, vm)
-    name = GroupName(subject)
-    if name in record.groups or (desired is not None and name in _groups(desired)):
-        group = record.groups.get(name) or GroupRecord(name)
-        members = [v for v in record.vms.values() if v.group == name]
-        put = PutGroup(replace(group, suspended=suspension))
-        words = f"group {subject} is {verb}"
-        return done([put, *_clocks(record, members, suspension, now)], kind, words, now, None)
-    groups = _groups(desired) if desired is not None else set()
-    raise RequestRefused(
-        f"there is no VM and no group {subject!r} on this host",
-        kind="unknown",
-        hint=nearest(subject, [*record.vms, *groups]),
-    )
+        return done([PutVM(changed)], kind, f"{vm.name} is {verb}", now, vm)
+    group = record.groups.get(name) or GroupRecord(name)
+    members = [v for v in record.vms.values() if v.group == name]
+    put = PutGroup(replace(group, suspended=suspension))
+    words = f"group {name} is {verb}"
+    return done([put, *_clocks(record, members, suspension, now)], kind, words, now, None)
+
+
+def _subject(
+    record: Record, desired: DesiredState | None, subject: str
+) -> tuple[VMRecord | None, GroupName]:
+    """The VM, or else the group, of this name. A guess would leave alone what is to be at rest."""
+    kind, _, name = subject.rpartition("/")
+    vm = record.vms.get(VMName(name)) if kind != "group" else None
+    known = set(record.groups) | (_groups(desired) if desired is not None else set())
+    group = GroupName(name) in known and kind != "vm"
+    if vm is not None and group:
+        raise RequestRefused(
+            f"{name} is a VM and a group: say which is meant",
+            hint=f"write vm/{name} or group/{name}",
+        )
+    if vm is None and not group:
+        what = {"vm": "VM", "group": "group"}.get(kind, "VM and no group")
+        raise RequestRefused(
+            f"there is no {what} {name!r} on this host",
+            kind="unknown",
+            hint=nearest(name, {*known, *record.vms}),
+        )
+    return vm, GroupName(name)
 
 
 def _clocks(

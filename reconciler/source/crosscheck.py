@@ -15,6 +15,7 @@ from reconciler.source.places import Loc
 
 VMs = Mapping[VMName, Declared[VMSpec]]
 Groups = Mapping[GroupName, Declared[GroupDraft]]
+VM, GROUP = "MicroVM", "Group"
 AFTER: Loc = ("spec", "update", "after")
 MOVED: Loc = ("metadata", "movedFrom")
 MOST_SHOWN = 8
@@ -83,7 +84,7 @@ def check_order(vms: VMs, report: Report) -> None:
     """Every `after` names a VM, and following them never leads back."""
     for vm in vms.values():
         for index, name in enumerate(vm.what.update.after):
-            if name not in vms:
+            if report.lacks(VM, name, vms):
                 hint = did_you_mean(name, list(vms)) if len(vms) <= MOST_SUGGESTED else ""
                 report.add(vm, (*AFTER, index), f"no VM is named {name}", hint or "declare it")
     for cycle in cycles({name: vm.what.update.after for name, vm in vms.items()}):
@@ -144,7 +145,7 @@ def check_canaries(vms: VMs, groups: Groups, report: Report) -> None:
     for name, group in groups.items():
         for index, canary in enumerate(group.what.spec.canary):
             vm = vms.get(canary)
-            if vm is None:
+            if vm is None and report.lacks(VM, canary, vms):
                 hint = did_you_mean(canary, list(vms)) if len(vms) <= MOST_SUGGESTED else ""
                 report.add(
                     group,
@@ -152,7 +153,7 @@ def check_canaries(vms: VMs, groups: Groups, report: Report) -> None:
                     f"no VM is named {canary}",
                     hint or "declare it",
                 )
-            elif vm.what.group != name:
+            elif vm is not None and vm.what.group != name:
                 report.add(
                     group,
                     ("spec", "canary", index),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -33,8 +34,16 @@ class Report:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.problems: list[Problem] = []
+        self.claimed: set[tuple[str, str]] = set()
+        """Kind and name of what is declared by documents that have faults."""
+        self.legible = True
+        """Whether all that is declared is known by name."""
         self._snapshot = snapshot
         self._readings: dict[bytes, Reading] = {}
+
+    def lacks(self, kind: str, name: str, known: Container[str]) -> bool:
+        """Whether it can be told that nobody declares this."""
+        return self.legible and name not in known and (kind, name) not in self.claimed
 
     def add(self, at: Declared[T], loc: Loc, message: str, hint: str = "") -> None:
         line, col = self.place(at, loc)

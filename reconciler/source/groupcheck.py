@@ -8,12 +8,23 @@ from zoneinfo import ZoneInfo, available_timezones
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName
 from reconciler.model.quantity import format_duration
-from reconciler.source.crosscheck import Groups, VMs
+from reconciler.source.crosscheck import GROUP, MOST_SUGGESTED, Groups, VMs
 from reconciler.source.declared import Declared, Report
 from reconciler.source.explain import did_you_mean, dotted
 from reconciler.source.places import Loc
 
+MEMBER: Loc = ("metadata", "group")
 PROGRESS: Loc = ("spec", "progressDeadline")
+
+
+def check_membership(vms: VMs, groups: Groups, report: Report) -> None:
+    """A mistyped group would escape its windows, its approval and its budget."""
+    for vm in vms.values():
+        name = vm.what.group
+        if name and report.lacks(GROUP, name, groups):
+            hint = did_you_mean(name, list(groups)) if len(groups) <= MOST_SUGGESTED else ""
+            hint = hint if hint.startswith("did") else "declare it, as kind: Group"
+            report.add(vm, MEMBER, f"no group is named {name}", hint)
 
 
 def check_deadlines(vms: VMs, groups: Groups, report: Report) -> None:

@@ -25,10 +25,14 @@ class ParsedFile:
 
     size: int
     drafts: tuple[VMDraft | GroupDraft, ...] = ()
-    """Empty when there is a fault."""
+    """Of documents without a fault."""
     faults: tuple[Fault, ...] = ()
     trees: tuple[str, ...] = ()
     """Every folder that a layer names, also those of documents with faults."""
+    claimed: frozenset[tuple[str, str]] = frozenset()
+    """Kind and name of documents with faults: they are declared, though nobody knows as what."""
+    legible: bool = True
+    """Whether all that it declares is known by name."""
     is_manifest: bool = True
     """Whether a document claims our apiVersion; a guest's own YAML in its layer does not."""
 
@@ -57,15 +61,34 @@ def _draft(index: int, data: Any) -> VMDraft | GroupDraft:
 def _failed(content: bytes, size: int) -> ParsedFile:
     reading = yamldoc.examine(content)
     faults = [*reading.faults]
-    for document in reading.documents:
-        faults.extend(_faults(document))
+    drafts, claimed = list[VMDraft | GroupDraft](), set[tuple[str, str]]()
+    for index, document in enumerate(reading.documents):
+        found = list(_faults(document))
+        faults.extend(found)
+        if found:
+            claimed.update(_claims(document.data))
+        elif not reading.faults:
+            drafts.append(_draft(index, document.data))
     trees = tuple(tree for document in reading.documents for tree in named_trees(document.data))
     return ParsedFile(
         size,
-        faults=tuple(faults),
-        trees=trees,
+        tuple(drafts),
+        tuple(faults),
+        trees,
+        frozenset(claimed),
+        legible=not reading.faults,
         is_manifest=any(claims_to_be_ours(document.data) for document in reading.documents),
     )
+
+
+def _claims(data: Any) -> Iterator[tuple[str, str]]:
+    """What a document with faults means to declare; of an unknown kind, whatever may be meant."""
+    metadata = data.get("metadata") if isinstance(data, dict) else None
+    name = metadata.get("name") if isinstance(metadata, dict) else None
+    if isinstance(name, str):
+        kind = data.get("kind")
+        known = isinstance(kind, str) and kind in manifest.KINDS
+        yield from ((one, name) for one in ([kind] if known else manifest.KINDS))
 
 
 def _faults(document: Document) -> Iterator[Fault]:

@@ -89,7 +89,8 @@ class Resolver:
             self.parsed_files += 1
             parsed = parse_file(content)
         except FileRefused as error:
-            parsed = ParsedFile(0, faults=(Fault(1, 1, str(error), error.hint),))
+            fault = Fault(1, 1, str(error), error.hint)
+            parsed = ParsedFile(0, faults=(fault,), legible=False)
         inside = (folder_at(file, tree) for tree in parsed.trees)
         folders = frozenset(folder for folder in inside if folder is not None)
         self._placed[file] = placed = PlacedFile(file, parsed, folders)
@@ -124,6 +125,8 @@ class Resolver:
         vms: list[Declared[VMSpec]] = []
         groups: list[Declared[GroupDraft]] = []
         for one in manifests:
+            report.claimed |= one.parsed.claimed
+            report.legible &= one.parsed.legible
             for fault in one.parsed.faults:
                 report.problems.append(
                     Problem(one.file.path, fault.line, fault.col, fault.message, fault.hint)
@@ -212,6 +215,7 @@ def assemble(
     crosscheck.check_order(named, report)
     crosscheck.check_moves(named, report)
     crosscheck.check_canaries(named, policies, report)
+    groupcheck.check_membership(named, policies, report)
     groupcheck.check_deadlines(named, policies, report)
     groupcheck.check_time_zones(policies, report)
     members = Counter(vm.what.group for vm in named.values())

@@ -168,3 +168,24 @@ async def test_the_event_of_a_suspension_has_its_reason() -> None:
     world = await settled(fleet("v1"))
     await world.ask(Suspend("a", "the disk is changed"))
     assert world.events("suspended") == ["a is suspended: the disk is changed"]
+
+
+async def test_a_name_of_a_vm_and_a_group_is_suspended_only_once_it_is_said_which() -> None:
+    world = await World.settled(state(vm("web"), vm("a", group="web")))
+    for request in (Suspend("web"), Resume("web")):
+        with pytest.raises(RequestRefused, match="web is a VM and a group") as refused:
+            await world.ask(request)
+        assert refused.value.hint == "write vm/web or group/web"
+    assert await world.ask(Suspend("group/web")) == "group web is suspended"
+    await world.push(state(vm("web", "v2"), vm("a", "v2", group="web")))
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2, "a": 1}
+    assert await world.ask(Suspend("vm/web")) == "web is suspended"
+    await world.ask(Resume("group/web"))
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2, "a": 2}
+    with pytest.raises(RequestRefused, match="no group 'a' on this host"):
+        await world.ask(Suspend("group/a"))
+    with pytest.raises(RequestRefused, match="no VM and no group 'wep'") as refused:
+        await world.ask(Suspend("wep"))
+    assert refused.value.hint == "did you mean web?"

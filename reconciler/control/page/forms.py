@@ -44,7 +44,7 @@ def actions(session: Session, query: Mapping[str, str], record: VMRecord | None)
         case "group":
             forms = [
                 _form(session, "Promote", {"op": "promote", "group": name}),
-                *_suspension(session, f"group {name}", {"subject": name}),
+                *_suspension(session, f"group {name}", {"subject": f"group/{name}"}),
             ]
         case _:
             forms = _suspension(session, "this host", {})
@@ -70,7 +70,7 @@ def _of_vm(session: Session, name: str, record: VMRecord | None) -> list[Html]:
         options = [h("option", f"generation {n}", value=str(n)) for n in reversed(good[:-1])]
         choice = h("label", "to ", h("select", *options, name="to"))
         forms.append(_form(session, "Roll back", {"op": "rollback", "vm": name}, choice))
-    return [*forms, *_suspension(session, name, {"subject": name})]
+    return [*forms, *_suspension(session, name, {"subject": f"vm/{name}"})]
 
 
 def _suspension(session: Session, what: str, subject: Mapping[str, str]) -> list[Html]:
@@ -97,4 +97,5 @@ def back_to(fields: Mapping[str, str], groups: frozenset[str]) -> str:
     subject = fields.get("group") or fields.get("subject")
     if not subject:
         return "/"
-    return f"/{'group' if subject in groups else 'vm'}/{quote(subject, safe='')}"
+    kind, _, name = subject.rpartition("/")
+    return f"/{kind or ('group' if name in groups else 'vm')}/{quote(name, safe='')}"

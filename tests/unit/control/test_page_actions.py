@@ -151,6 +151,12 @@ async def test_by_a_foreign_name_nobody_acts(acting: Page, operator: FakeOperato
         ({"op": "suspend", "subject": "web", "reason": "disk"}, Suspend("web", "disk"), "/vm/web"),
         ({"op": "suspend"}, Suspend(), "/"),
         ({"op": "resume", "subject": "frontend"}, Resume("frontend"), "/group/frontend"),
+        ({"op": "suspend", "subject": "vm/web"}, Suspend("vm/web"), "/vm/web"),
+        (
+            {"op": "resume", "subject": "group/frontend"},
+            Resume("group/frontend"),
+            "/group/frontend",
+        ),
     ],
 )
 async def test_each_action_is_asked_by_the_page_and_its_words_are_shown_once(

@@ -142,9 +142,44 @@ async def test_unknown_names_get_a_suggestion(resolve: Any) -> None:
     ]
 
 
-async def test_a_group_that_nobody_declares_has_the_defaults(resolve: Any) -> None:
-    state = await resolve({"a.yaml": vm("a", group="g")})
-    assert (state.groups, state.group("g").max_unavailable) == ({}, 1)
+async def test_a_group_that_nobody_declares_is_refused_with_the_nearest_name(resolve: Any) -> None:
+    problems = await problems_of(
+        resolve,
+        {"a.yaml": vm("a", group="fronted"), "g.yaml": group("frontend", "{}")},
+    )
+    assert problems == [
+        "a.yaml:3:28: no group is named fronted (did you mean frontend?)",
+    ]
+    (problem,) = await problems_of(resolve, {"a.yaml": vm("a", group="back"), "g.yaml": vm("b")})
+    assert problem == "a.yaml:3:28: no group is named back (declare it, as kind: Group)"
+
+
+async def test_what_documents_get_wrong_together_is_told_beside_what_each_does(
+    resolve: Any,
+) -> None:
+    """And nothing is called missing that a document with faults of its own declares."""
+    order = "update: {after: [db, nobody]}\n" + forwarded(8080)
+    files = {
+        "a.yaml": vm("a", group="g", spec=order) + "---\n" + vm("b", spec=forwarded(8080)),
+        "db.yaml": vm("db", spec="memry: 1GiB") + "---\n" + group("g", "{canary: [a, wob]}"),
+    }
+    assert await problems_of(resolve, files) == [
+        "a.yaml:6:24: no VM is named nobody (known: a, b)",
+        "a.yaml:14:46: tcp port 8080 of the host is taken by a (first declared at a.yaml:7:46)",
+        "db.yaml:6:3: spec.memry: unknown field (did you mean memory?)",
+        "db.yaml:11:20: no VM is named wob (known: a, b)",
+    ]
+
+
+async def test_nothing_is_called_missing_while_a_file_cannot_be_read(resolve: Any) -> None:
+    files = {
+        "a.yaml": vm("a", group="g", spec="update: {after: [db]}"),
+        "b.yaml": "kind: [",
+        "c.yaml": vm("a"),
+    }
+    first, second = await problems_of(resolve, files)
+    assert first.startswith("b.yaml:")
+    assert second == "c.yaml:3:18: VM a is declared twice (first declared at a.yaml:3:18)"
 
 
 async def test_a_percentage_is_of_the_members(resolve: Any) -> None:
