@@ -25,7 +25,7 @@ FEWEST_ROWS = 3
 
 
 def watch_status(daemon: Daemon, vm: str | None, *, json_lines: bool) -> None:
-    """Until interrupted; a daemon that goes away is waited for."""
+    """Until interrupted. On a terminal a daemon that goes away is waited for; a script is told."""
     fleet = ask(daemon, vm)
     if json_lines or not sys.stdout.isatty():
         _print_changes(daemon, vm, fleet, encode if json_lines else _as_text)

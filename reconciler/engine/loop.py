@@ -234,7 +234,7 @@ class Engine:
                 await self._news.wait()
 
     def vm_record(self, vm: VMName) -> VMRecord:
-        return find_vm(self._ports.ledger.record(), vm)
+        return find_vm(self._ports.ledger.record(), vm, self._reconciler.desired)
 
     def difference(
         self, vm: VMName, a: GenerationNumber, b: GenerationNumber

@@ -58,9 +58,9 @@ def answer(request: Request, record: Record, desired: DesiredState | None, now: 
     """What the request changes. Raises RequestRefused with what to do instead."""
     match request:
         case RollbackTo(vm):
-            return _rollback(request, find_vm(record, vm), desired, now)
+            return _rollback(request, find_vm(record, vm, desired), desired, now)
         case Retry(vm):
-            return _retry(find_vm(record, vm), record, desired, now)
+            return _retry(find_vm(record, vm, desired), record, desired, now)
         case Suspend(subject, reason, seconds):
             until = None if seconds is None else now.wall + seconds
             given = Suspension(now.wall, reason, until)
@@ -68,7 +68,7 @@ def answer(request: Request, record: Record, desired: DesiredState | None, now: 
         case Resume(subject):
             return _suspension(record, desired, subject, None, now)
         case Restart(vm):
-            return _restart(find_vm(record, vm), now)
+            return _restart(find_vm(record, vm, desired), now)
         case Promote(group):
             return promote(group, record, desired, now)
         case Abort(group, reason):
@@ -76,24 +76,35 @@ def answer(request: Request, record: Record, desired: DesiredState | None, now: 
         case Confirm(revision):
             return _confirm(revision, record, now)
         case Adopt(vm):
-            return _adopt(find_vm(record, vm), now)
+            return _adopt(find_vm(record, vm, desired), now)
         case AcceptRewrite(revision):
             return accept_rewrite(revision, record, now)
         case _:
             assert_never(request)
 
 
-def find_vm(record: Record, name: str) -> VMRecord:
+def find_vm(record: Record, name: str, desired: DesiredState | None = None) -> VMRecord:
     """The VM of that name. Raises RequestRefused, naming the nearest."""
     found = record.vms.get(VMName(name))
-    if found is None:
-        members = sorted(vm.name for vm in record.vms.values() if vm.group == name)
-        if members:
-            hint = f"that is a group; its members: {', '.join(members[:MOST_NAMED])}"
-        else:
-            hint = nearest(name, record.vms)
-        raise RequestRefused(f"there is no VM {name!r} on this host", kind="unknown", hint=hint)
-    return found
+    if found is not None:
+        return found
+    find_declared(desired, name)
+    groups = {vm.name: vm.group for vm in record.vms.values()}
+    groups |= {spec.name: spec.group for spec in desired.vms.values()} if desired else {}
+    members = [vm for vm, group in groups.items() if group == name]
+    hint = nearest(name, groups)
+    if members:
+        hint = f"that is a group; its members: {', '.join(sorted(members)[:MOST_NAMED])}"
+    raise RequestRefused(f"there is no VM {name!r} on this host", kind="unknown", hint=hint)
+
+
+def find_declared(desired: DesiredState | None, name: str) -> None:
+    """Raises RequestRefused for a VM of which there is nothing yet to ask for."""
+    if desired is not None and name in desired.vms:
+        raise RequestRefused(
+            f"{name} is declared and was never started: it has no generation yet",
+            hint=f"`reconciler why {name}` says what it waits for; its group or the host can be suspended",
+        )
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
@@ -207,12 +218,14 @@ def _subject(
             f"{name} is a VM and a group: say which is meant",
             hint=f"write vm/{name} or group/{name}",
         )
+    if vm is None and not group and kind != "group":
+        find_declared(desired, name)
     if vm is None and not group:
         what = {"vm": "VM", "group": "group"}.get(kind, "VM and no group")
         raise RequestRefused(
             f"there is no {what} {name!r} on this host",
             kind="unknown",
-            hint=nearest(name, {*known, *record.vms}),
+            hint=nearest(name, {*known, *record.vms, *(desired.vms if desired else ())}),
         )
     return vm, GroupName(name)
 

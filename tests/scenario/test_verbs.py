@@ -189,3 +189,20 @@ async def test_a_name_of_a_vm_and_a_group_is_suspended_only_once_it_is_said_whic
     with pytest.raises(RequestRefused, match="no VM and no group 'wep'") as refused:
         await world.ask(Suspend("wep"))
     assert refused.value.hint == "did you mean web?"
+
+
+async def test_a_wrong_name_is_told_with_the_nearest_and_what_it_is() -> None:
+    world = await settled(fleet("v1"))
+    await world.push(fleet("v1", "a", "b", "young"))
+    for request, hint in (
+        (Retry(VMName("g")), "that is a group; its members: a, b, young"),
+        (Restart(VMName("youn")), "did you mean young?"),
+        (Suspend("yung", ""), "did you mean young?"),
+        (Suspend("nothing-like-it", ""), "see `reconciler status` for all names"),
+    ):
+        with pytest.raises(RequestRefused, match="there is no VM") as refused:
+            await world.ask(request)
+        assert refused.value.hint.startswith(hint)
+    for asked_for in (Retry(VMName("young")), Suspend("young", "")):
+        with pytest.raises(RequestRefused, match="young is declared and was never started"):
+            await world.ask(asked_for)
