@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+T = TypeVar("T", Step, Waiting)
 FETCH_SECONDS = 120.0
 """A `--ref` may have to be fetched first."""
 EFFECT_STYLES = {"rebuild": "yellow", "restart": "yellow", "in place": "green"}
@@ -58,6 +61,7 @@ def show_plan(answer: PlanAnswer, out: Console) -> None:
     from rich.text import Text  # noqa: PLC0415 - only text output pays for it
 
     out.print(_summary(answer), style="bold")
+    steps, waits = _by_subject(answer.actions), _by_subject(answer.waits)
     for subject in _subjects(answer):
         out.print()
         # A VM without a group is its own group, which the planner writes with a tilde.
@@ -65,8 +69,8 @@ def show_plan(answer: PlanAnswer, out: Console) -> None:
         out.print(
             _block(
                 answer.differences.get(VMName(subject), ()),
-                [step for step in answer.actions if step.subject == subject],
-                [wait for wait in answer.waits if wait.subject == subject],
+                steps[subject],
+                waits[subject],
             )
         )
 
@@ -87,6 +91,13 @@ def _subjects(answer: PlanAnswer) -> list[str]:
     """VMs that change, by name; then builds and the rest as the plan has them."""
     others = [step.subject for step in answer.actions] + [wait.subject for wait in answer.waits]
     return list(dict.fromkeys([*sorted(answer.differences), *others]))
+
+
+def _by_subject(told: Iterable[T]) -> dict[str, list[T]]:
+    found: dict[str, list[T]] = defaultdict(list)
+    for one in told:
+        found[one.subject].append(one)
+    return found
 
 
 def _block(changes: tuple[FieldChange, ...], actions: list[Step], waits: list[Waiting]) -> Table:

@@ -33,6 +33,8 @@ LOOK_SECONDS = 5.0
 """Between looks whether the control socket is still where people look for it."""
 CLOSING_SECONDS = 2.0
 """What answers under way get to end when a face closes; streams end at once."""
+UNREAD_SECONDS = 30.0
+"""For a browser that follows a page and reads nothing: it comes back by itself."""
 LINGERING_SECONDS = 1.0
 """For the rest of a body that was answered before it had come whole."""
 
@@ -127,7 +129,7 @@ async def serve_http(
     posted = [*(PATHS if acting else ()), *([webhook.path] if webhook else ())]
     guard = only_reading(posted)
     app = web.Application(middlewares=[answer_failures, guard], client_max_size=MOST_BODY)
-    followers = Followers()
+    followers = Followers(UNREAD_SECONDS)
     app.add_routes(public_routes(operator, render_metrics))
     app.add_routes(PageRoutes(operator, followers, acting).routes())
     if webhook is not None:

@@ -31,7 +31,12 @@ CONSOLE_PERIOD = 0.2
 class Followers:
     """Counts streams, and ends them all when the face closes."""
 
-    def __init__(self) -> None:
+    def __init__(self, patience: float = 3600.0) -> None:
+        """`patience`: how long a peer may read nothing before its place is given to others.
+
+        An hour for people at a terminal, who may have stopped their pager.
+        """
+        self._patience = patience
         self.closing = asyncio.Event()
         self._count = 0
 
@@ -78,8 +83,12 @@ class Followers:
                         if self.closing.is_set() or _gone(request):
                             break
                         if piece:
-                            await response.write(piece)
+                            async with asyncio.timeout(self._patience):
+                                await response.write(piece)
                 await response.write_eof()
+            except TimeoutError:
+                if request.transport is not None:
+                    request.transport.abort()  # closing would wait for what is not read
             except (ConnectionError, StoppingError):
                 pass
             except Exception:

@@ -237,14 +237,16 @@ class Draft:
         return changed or self.record.groups.get(name) or GroupRecord(name)
 
     def recent_failures(self, seconds: float) -> list[float]:
-        """Wall times at which generations were condemned lately, of the whole host."""
+        """Wall times at which generations were condemned lately, of the whole host.
+
+        A clock that was set back makes times of the future; those far ahead are no news either.
+        """
         if self._failures is None:
-            since = self.now.wall - seconds
             self._failures = [
                 block.last_wall
                 for standing in self.standings.values()
                 for block in standing.record.blocked
-                if block.last_wall > since
+                if abs(self.now.wall - block.last_wall) < seconds
             ]
         return self._failures
 

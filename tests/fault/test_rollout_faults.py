@@ -118,6 +118,24 @@ async def test_row_44_after_many_failures_within_the_hour_nothing_that_serves_is
     assert world.hypervisor.running()[VMName("vm-5")] == 2, "and goes on when the hour is over"
 
 
+@pytest.mark.parametrize(("days", "runs"), [(-400.0, 2), (-1 / 48, 1)])
+async def test_row_44_failures_of_a_clock_that_was_far_ahead_hold_nobody_for_long(
+    days: float, runs: int
+) -> None:
+    policy = Policy("/s", memory_reserve_mib=0, disk_reserve_mib=0, max_rollbacks_per_hour=1)
+    world = await World.settled(state(vm("web"), vm("db")), policy)
+    world.hypervisor.behaviour = lambda m: (
+        "exits" if m.vm == "web" and m.generation == 2 else "good"
+    )
+    await world.push(state(vm("web", "v2"), vm("db")))
+    await world.settle()
+    assert len(world.events("rolled-back")) == 1
+    world.clock.step_wall(days * 86_400.0)
+    await world.push(state(vm("web", "v2"), vm("db", "v2")))
+    await world.run(60.0)
+    assert world.hypervisor.running()[VMName("db")] == runs
+
+
 async def test_row_44_a_host_out_of_breath_has_no_more_guests_started_again_than_it_bears() -> None:
     groups = tuple(GroupSpec(GroupName(f"g{n}")) for n in range(10))
     members = [vm(f"vm-{n:02}", group=f"g{n % 10}", min_healthy=1.0) for n in range(50)]

@@ -4,15 +4,18 @@ import asyncio
 import os
 import socket
 import stat
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 
 from reconciler.config import Config
-from reconciler.control import serve
+from reconciler.control import serve, streams
 from reconciler.control.listener import identity
 from reconciler.control.serve import ControlFace, serve_control, serve_http
+from reconciler.control.streams import Followers
 from reconciler.errors import ConfigError
 from tests.unit.control.fake_operator import FakeOperator, StillClock
 
@@ -207,3 +210,38 @@ async def test_who_connects_and_does_not_ask_is_not_kept(
         assert await reader.read() == b""
     writer.close()
     await face.close()
+
+
+async def test_who_follows_and_reads_nothing_loses_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(streams, "MOST_FOLLOWERS", 1)
+    followers = Followers(patience=0.2)
+    ended = asyncio.Event()
+
+    async def for_ever() -> AsyncGenerator[bytes, None]:
+        try:
+            while True:
+                yield bytes(1 << 20)
+        finally:
+            ended.set()
+
+    async def follow(request: web.Request) -> web.StreamResponse:
+        return await followers.stream(request, "text/plain", for_ever())
+
+    app = web.Application()
+    app.add_routes([web.get("/", follow)])
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    _, deaf = await asyncio.open_connection(host, port, limit=1024)
+    try:
+        deaf.write(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        async with asyncio.timeout(20.0):
+            await ended.wait()
+        with followers.one_more():  # raises, were the place not free
+            pass
+    finally:
+        deaf.transport.abort()
+        await runner.cleanup()
