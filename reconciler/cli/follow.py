@@ -34,13 +34,20 @@ def logs(
     lines: Annotated[
         int, typer.Option("--lines", "-n", min=0, max=10_000, help="How many of the last lines.")
     ] = 100,
+    candidate: Annotated[
+        bool,
+        typer.Option(
+            "--candidate",
+            help="Of the guest beside the one that serves: on trial, or the last one there.",
+        ),
+    ] = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
     """A guest's console. Terminal sequences in it are removed."""
-    asked = "true" if follow else None
-    for raw in find_daemon(socket, config).stream("logs", vm, lines=lines, follow=asked):
+    asked = {"follow": "true" if follow else None, "candidate": "true" if candidate else None}
+    for raw in find_daemon(socket, config).stream("logs", vm, lines=lines, **asked):
         line = clean_line(raw)
         typer.echo(encode({"vm": vm, "line": line}) if output is Output.json else line)
 

@@ -113,7 +113,11 @@ class Api:
         query = _query(request, LogsQuery)
         name = _vm_name(request)
         self._record(name)
-        reader = ConsoleReader(self._operator.console(name))
+        path = self._operator.console(name, beside=query.candidate)
+        if query.candidate and not path.exists():
+            why = f"{name} has no candidate, and had none"
+            raise NotFoundError(why, hint="only `update.strategy: handover` has candidates")
+        reader = ConsoleReader(path)
         if not query.follow:
             tail = reader.tail(query.lines)
             return web.Response(body=tail, content_type="application/octet-stream")

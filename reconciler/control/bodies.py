@@ -132,6 +132,7 @@ class EventsQuery(Body):
 class LogsQuery(Body):
     lines: int = Field(default=100, ge=0, le=10_000)
     follow: bool = False
+    candidate: bool = False
 
 
 class PlanQuery(Body):

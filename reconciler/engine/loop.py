@@ -26,7 +26,7 @@ from reconciler.errors import (
     RequestRefused,
 )
 from reconciler.model.commit import Commit
-from reconciler.model.machine import guest_folder
+from reconciler.model.machine import Slot, guest_folder, other
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
@@ -260,12 +260,16 @@ class Engine:
             async with asyncio.timeout(timeout), self._news:
                 await self._news.wait_for(lambda: self._sequence > after)
 
-    def console(self, vm: VMName) -> Path:
-        """Of the guest that serves; of a candidate's, its evidence tells."""
-        start = self.vm_record(vm).start
+    def console(self, vm: VMName, *, beside: bool = False) -> Path:
+        record, home = self.vm_record(vm), str(self._ports.generations.folder(vm))
         slots = {p.instance: p.slot for p in self._ports.supervisor.processes() if p.vm == vm}
-        home = str(self._ports.generations.folder(vm))
-        slot = slots.get(start.instance, 1) if start is not None else 1
+        serving, candidate = record.start, record.candidate
+        slot: Slot = 1
+        if serving is not None and serving.instance in slots:
+            slot = slots[serving.instance]
+        elif candidate is not None and candidate.instance in slots:
+            slot = other(slots[candidate.instance])
+        slot = other(slot) if beside else slot
         return Path(guest_folder(home, slot)) / "console.log"
 
     def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:

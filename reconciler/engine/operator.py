@@ -75,8 +75,11 @@ class Operator(Protocol):
         """Returns when there is an event newer than `after`, or after `timeout` seconds."""
         ...
 
-    def console(self, vm: VMName) -> Path:
-        """The VM's console log (an older part is beside it as `console.log.1`)."""
+    def console(self, vm: VMName, *, beside: bool = False) -> Path:
+        """The console log of the guest that serves (an older part is beside it as `console.log.1`).
+
+        `beside`: of the other one, a candidate that lives or whoever was there last.
+        """
         ...
 
     def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:

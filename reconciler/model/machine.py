@@ -21,6 +21,10 @@ HOST_END = "fe:"
 own, and this one is higher than any guest's."""
 
 
+def other(slot: Slot) -> Slot:
+    return 2 if slot == 1 else 1
+
+
 @dataclass(frozen=True, slots=True)
 class Disk:
     """A virtio block device; the guest finds it by `serial` (at most 20 bytes), never by position."""

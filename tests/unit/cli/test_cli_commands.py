@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.engine.operator import ReconcileReport
 from reconciler.errors import ManifestErrors, Problem, RequestRefused, SourceError
-from reconciler.model.names import GenerationNumber
+from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.request import (
     Abort,
     Adopt,
@@ -242,6 +242,8 @@ async def test_events_and_logs_as_json_are_one_object_a_line(
     assert [json.loads(line)["sequence"] for line in lines] == [2, 3]
     lines = (await run("logs", "web", "-n", "1", "-o", "json")).out.splitlines()
     assert [json.loads(line) for line in lines] == [{"line": "two", "vm": "web"}]
+    operator.console(VMName("web"), beside=True).write_bytes(b"three\r\n")
+    assert (await run("logs", "web", "--candidate")).out == "three\n"
 
 
 async def test_followed_events_are_shown_as_they_happen(

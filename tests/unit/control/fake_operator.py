@@ -244,9 +244,9 @@ class FakeOperator:
         self.happened.append(Event(kind, message, WALL, VMName("web"), sequence=sequence))
         self.news.set()
 
-    def console(self, vm: VMName) -> Path:
+    def console(self, vm: VMName, *, beside: bool = False) -> Path:
         self.vm_record(vm)
-        return self.console_path
+        return self.console_path.with_name("beside.log") if beside else self.console_path
 
     def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
         return self.asked.get(vm, ())

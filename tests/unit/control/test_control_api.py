@@ -326,6 +326,19 @@ async def test_a_console_is_followed_across_rotation_and_truncation(
         assert await stream.content.readexactly(8) == b"three\n4\n"
 
 
+async def test_the_console_beside_is_that_of_the_other_guest(
+    http: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    answer = await get(http, "logs/web?candidate=true", 404)
+    assert answer["error"]["message"] == "web has no candidate, and had none"
+    operator.console_path.write_bytes(b"serving\n")
+    operator.console(VMName("web"), beside=True).write_bytes(b"no such page\n")
+    async with http.get("/v1/logs/web?candidate=true") as found:
+        assert await found.read() == b"no such page\n"
+    async with http.get("/v1/logs/web") as found:
+        assert await found.read() == b"serving\n"
+
+
 async def test_a_console_that_is_a_link_is_not_followed(
     http: aiohttp.ClientSession, operator: FakeOperator, tmp_path: Path
 ) -> None:
