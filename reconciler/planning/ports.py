@@ -55,11 +55,14 @@ def taken_ports(draft: Draft, standing: Standing, spec: VMSpec) -> Iterator[str]
     book: Book = draft.once("ports", Book)
     mine, good = _own_ports(draft, standing, spec), standing.record.last_good
     proven = set(good.spec.listens) if good else set()
+    # Behind the front a guest needs no port of the host. Who holds them cannot be told while it does not
+    # answer; whose they are to be is known all the same, and it would be asked for them as soon as it does.
+    listening = {} if spec.handed_over and draft.observed.front_ails else book.listening
     for wanted in spec.listens:
         if wanted in mine:
             continue
         port = wanted.port
-        if any(overlap(one, wanted) and one not in mine for one in book.listening.get(port, ())):
+        if any(overlap(one, wanted) and one not in mine for one in listening.get(port, ())):
             holder = _owner(draft, book, wanted, standing.name)
             who = f"{holder} has not released it yet" if holder else "another process listens on it"
             if _in_a_circle(draft, book, standing, wanted):

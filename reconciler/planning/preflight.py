@@ -61,9 +61,7 @@ def _hindrance(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind
     conflict = draft.observed.conflicts.get(standing.name)
     if conflict is not None:
         return "conflict", conflict.what
-    known = not (spec.handed_over and draft.observed.front_ails)
-    # Behind the front a guest needs no port of the host, and who holds them cannot be told now.
-    if known and (taken := next(taken_ports(draft, standing, spec), None)):
+    if taken := next(taken_ports(draft, standing, spec), None):
         return "port", taken
     missing = obstacle(draft, standing, spec)
     return None if missing is None else ("network", missing)

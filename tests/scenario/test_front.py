@@ -273,3 +273,37 @@ async def test_a_host_that_hands_nothing_over_has_nothing_to_do_with_the_front(
     assert passed is not None
     assert not any(isinstance(action, Lead) for action in passed.plan.actions)
     assert "lead" not in world.faults.calls
+
+
+def at_one_address(name: str, content: str, port: int) -> VMSpec:
+    """Handed over like any, at the address that plain VMs have, too."""
+    spec = vm(name, content, handover=True, port=port)
+    forward = replace(spec.networks[0].forwards[0], address="127.0.0.1")
+    networks = (replace(spec.networks[0], forwards=(forward,)),)
+    return replace(spec, networks=networks)
+
+
+@pytest.mark.parametrize("taker", ["api", "plain"])
+async def test_while_the_front_does_not_answer_nobody_takes_a_port_that_another_may_need_back(
+    world: World, taker: str
+) -> None:
+    before = {"api": 8001, "plain": 8002, "web": CHECK.port}
+
+    def wanted(content: str, ports: dict[str, int]) -> list[VMSpec]:
+        fronted = [at_one_address(name, content, ports[name]) for name in ("api", "web")]
+        return [*fronted, vm("plain", content, port=ports["plain"])]
+
+    await world.push(state(*wanted("v1", before)))
+    await world.settle()
+    world.hypervisor.behaviour = lambda m: "bad" if (m.vm, m.generation) == ("web", 2) else "good"
+    world.front.ails = "the front does not answer"
+    world.host.value = replace(world.host.value, listening=frozenset())
+    await world.push(state(*wanted("v2", before | {taker: CHECK.port, "web": 8003})))
+    await some(world, 60)
+    assert f"port {CHECK.port} of the host is kept for web" in world.why(taker)
+    assert world.hypervisor.running()[VMName(taker)] == 1
+    world.front.die()
+    world.front.ails = ""
+    await some(world, 60)
+    assert serves(world), "it went back, and its port is there for it"
+    assert world.hypervisor.running()[WEB] == 1
