@@ -91,7 +91,10 @@ def restart(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Stop a guest and start the same generation."""
+    """Start a guest of the same generation anew.
+
+    The one that runs is stopped first, or, with strategy handover, when the new one has taken over.
+    """
     send(socket, config, output, {"op": "restart", "vm": vm})
 
 

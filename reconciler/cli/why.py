@@ -74,7 +74,8 @@ def _standing(answer: WhyAnswer, now: float) -> str:
     health = "healthy" if vm.healthy else "not asked yet" if vm.unasked else "not healthy"
     runs = "nothing runs" if numbers.running is None else f"generation {numbers.running} runs"
     if vm.candidate is not None:
-        runs += f", {vm.candidate} on trial beside it"
+        anew = vm.candidate == numbers.running
+        runs += f", {'a new guest of it' if anew else vm.candidate} on trial beside it"
     line = f"{clean(vm.name)} is {clean(vm.state)}, {health} and {clean(vm.sync)}: {runs}"
     if numbers.desired not in (None, numbers.running, vm.candidate):
         line += f", {numbers.desired} is desired"

@@ -90,7 +90,7 @@ def step(action: Action) -> Step:
         case OpenPorts():
             return Step("open-ports", action.vm, action.why, action.seat.generation)
         case HandOver():
-            return Step("hand-over", action.vm, action.why, action.generation)
+            return Step("hand-over", action.vm, action.why, action.machine.generation)
         case (
             StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM() | MoveVM()
             | SnapshotVolumes() | RestoreVolumes() | DropSnapshots() | PlugTaps() | DropTaps() | Lead()

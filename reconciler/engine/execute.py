@@ -182,29 +182,30 @@ class Executor:
 
     async def _start(self, action: StartGuest) -> None:
         ports, machine = self._ports, action.machine
-        launch = await self._describe(machine)
+        launch = await self._describe(machine, current=True)
         await ports.driver.volumes(machine, action.volume_sizes)
         await ports.taps.make(machine.vm, machine.taps)
         await ports.supervisor.start(machine, launch)
         await ports.generations.set_booted(action.vm, machine.generation)
 
     async def _start_beside(self, action: StartBeside) -> None:
-        launch = await self._describe(action.machine)
+        launch = await self._describe(action.machine, current=False)
         await self._ports.supervisor.start(action.machine, launch)
 
-    async def _describe(self, machine: Machine) -> Launch:
+    async def _describe(self, machine: Machine, *, current: bool) -> Launch:
         """See that the generation's folder tells of this start."""
         ports, launch = self._ports, self._ports.driver.launch(machine)
         generation = ports.ledger.record().vms[machine.vm].generation(machine.generation)
         if generation is not None:
-            await ports.generations.create(machine, launch, generation)
+            await ports.generations.create(machine, launch, generation, current=current)
         return launch
 
     async def _hand_over(self, action: HandOver) -> None:
         front = self._ports.front
         await front.lead(action.vm, action.led)
         await front.drained(action.vm, action.giver, action.drain)
-        await self._ports.generations.set_booted(action.vm, action.generation)
+        await self._describe(action.machine, current=True)
+        await self._ports.generations.set_booted(action.vm, action.machine.generation)
 
     def _intent(self, action: Action) -> Intent:
         self._count += 1

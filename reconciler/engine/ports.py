@@ -209,11 +209,15 @@ class Prober(Protocol):
 class Generations(Protocol):
     """The folders of generations: runners in the form that microvm.nix knows."""
 
-    async def create(self, machine: Machine, launch: Launch, generation: Generation) -> None:
-        """Write `vms/NAME/generations/N/` whole or not at all, and point `current` at it."""
+    async def create(
+        self, machine: Machine, launch: Launch, generation: Generation, *, current: bool = False
+    ) -> None:
+        """Write `vms/NAME/generations/N/` whole or not at all; if it is to serve now, point `current` at it."""
         ...
 
-    async def set_booted(self, vm: VMName, number: GenerationNumber) -> None: ...
+    async def set_booted(self, vm: VMName, number: GenerationNumber) -> None:
+        """It runs and serves: point `current` and `booted` at it."""
+        ...
 
     async def drop(self, vm: VMName, numbers: Sequence[GenerationNumber]) -> None: ...
 

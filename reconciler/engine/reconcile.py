@@ -19,7 +19,7 @@ from reconciler.model.change import AddEvent, PutSource
 from reconciler.model.desired import DesiredState
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan, Violation
-from reconciler.model.record import Event, Rejection
+from reconciler.model.record import Event, Record, Rejection
 from reconciler.now import Now
 from reconciler.planning.checks import check
 from reconciler.planning.images import stood_on
@@ -60,6 +60,8 @@ class Reconciler:
         self.passed: Passed | None = None
         self.alerts: tuple[str, ...] = ()
         """What a person should look at now."""
+        self._left: Record | None = None
+        """The record as the last pass left it."""
 
     async def accept(self, state: DesiredState) -> bool:
         """Make a valid state the desired one, unless the planner's rules refuse it whole."""
@@ -115,7 +117,8 @@ class Reconciler:
         last = self.passed
         quiet = last is not None and last.plan.idle and not last.plan.waits
         same = last is not None and last.desired is self.desired and not self._workers.outcomes()
-        observed = await self._observer.observe(fresh=not (quiet and same))
+        unasked = ports.ledger.record() is self._left  # else somebody asked something meanwhile
+        observed = await self._observer.observe(fresh=not (quiet and same and unasked))
         now = ports.clock.now()
         if last is None or began.boot - last.now.boot > STANDSTILL:
             observed = replace(observed, blind=True)
@@ -135,7 +138,7 @@ class Reconciler:
             await self._executor.execute(decided, observed.outcomes)
         except LedgerError as error:
             return self._unwritable(error, began)
-        self.alerts = ()
+        self.alerts, self._left = (), ports.ledger.record()
         self.passed = Passed(self.desired, observed, decided, now)
         seconds = ports.clock.now().boot - began.boot
         self._measures.passed(record, decided, observed, self.desired, seconds)

@@ -97,7 +97,8 @@ class HandOver:
     """Lead the ports to a candidate. May be done again at any time, however far it came before."""
 
     vm: VMName
-    generation: GenerationNumber
+    machine: Machine
+    """The candidate's, of which its generation's folder is to tell."""
     led: Led
     giver: InstanceId | None
     drain: float

@@ -42,7 +42,7 @@ class Resume:
 
 @dataclass(frozen=True, slots=True)
 class Restart:
-    """Stop the guest of this VM and start the same generation again."""
+    """Replace the guest of this VM by a new one of the same generation."""
 
     vm: str
 

@@ -34,6 +34,7 @@ OPENS = {
     "revision-rejected": "revision",
     "source-unreachable": "source",
     **{f"{kind}-failed": "operation" for kind in get_args(OperationKind)},
+    "candidate-failed": "operation",
     "build-layer-failed": "build",
     "build-kernel-failed": "build",
     "collect-failed": "collect",
@@ -41,6 +42,7 @@ OPENS = {
 ENDS = {
     "rolled-back": ("update", "operation"),
     "generation-committed": ("update", "quarantine", "crash", "operation"),
+    "handed-over": ("operation",),
     "guest-recovered": ("crash", "operation"),
     "hold-lifted": ("held",),
     "revision-accepted": ("revision",),

@@ -16,7 +16,7 @@ from reconciler.planning.policy import (
     TROUBLE_BACKOFF,
     doubling,
 )
-from reconciler.planning.verdicts import condemn, quarantine
+from reconciler.planning.verdicts import condemn, failed, quarantine
 
 SNAPSHOT_TRIES = 3
 OCCUPIED = "occupied"
@@ -137,8 +137,8 @@ def _candidate_ended(draft: Draft, standing: Standing, guest: Guest) -> None:
     record, candidate = standing.record, standing.record.candidate
     generation = record.generation(guest.generation)
     lost = candidate is not None and candidate.deadline.boot_id != draft.now.boot_id
-    if generation is not None and generation.verdict == "trial" and not lost:
-        condemn(
+    if generation is not None and generation.verdict != "condemned" and not lost:
+        failed(
             draft, standing, generation, f"the guest ended: {guest.process.exit}", _evidence(guest)
         )
     standing.record = replace(standing.record, candidate=None)

@@ -77,7 +77,9 @@ def _adopt_candidate(draft: Draft, standing: Standing) -> None:
     if guest is None or found is None:
         return
     deadline = draft.deadline(found.spec.health.startup_deadline)
-    record = standing.record.with_generation(replace(found, verdict="trial", evidence=None))
+    record, known = standing.record, standing.record.generation(found.number)
+    if known is None or known.verdict != "committed":  # else a second guest of what serves
+        record = record.with_generation(replace(found, verdict="trial", evidence=None))
     suspended = standing.record.suspended or Suspension(draft.now.wall, TWO_GUESTS)
     candidate = Candidate(guest.instance, found.number, deadline)
     standing.record = replace(record, candidate=candidate, suspended=suspended)

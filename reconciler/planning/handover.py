@@ -4,6 +4,9 @@ create --> beside --> its own ports --> on trial --> the front leads to it --> c
                          |  exited, checks failed, deadline, overtaken
                          v
                       stopped: it never served
+
+A restart, and a way back to a committed generation, go the same way. What fails then is the try, and not the
+generation, which was proven before: it stays committed, and whoever serves serves on.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from reconciler.model.record import Candidate, Generation, Start, Stop, VMRecord
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.gates import at_stake
 from reconciler.planning.machines import instance_id, machine_of, vm_folder
-from reconciler.planning.preflight import claim_memory, preflight
+from reconciler.planning.preflight import claim_memory, preflight, ready
 from reconciler.planning.steps import behind_front, create, free_slot, in_trouble, stop
 from reconciler.planning.targets import Target
 from reconciler.planning.verdicts import commit
@@ -69,8 +72,12 @@ def _moved(draft: Draft, standing: Standing) -> None:
         stop=Stop(old.instance, "handed-over") if old is not None else None,
     )  # fmt: skip
     draft.seat(standing)
-    commit(draft, standing, generation)
+    draft.clear_trouble(f"candidate/{standing.name}")
+    if generation.verdict == "trial":
+        commit(draft, standing, generation)
     before = f" from generation {old.generation}" if old is not None else ""
+    if old is not None and old.generation == generation.number:
+        before = " from its former guest"
     draft.event(
         "handed-over", f"{standing.name}: generation {generation.number} took over{before}",
         standing, generation=generation.number,
@@ -84,6 +91,11 @@ def applies(standing: Standing, spec: VMSpec) -> bool:
 
 def begin(draft: Draft, standing: Standing, target: Target, spec: VMSpec) -> bool:
     """The next step towards a candidate. False: there is no room, and a restart is allowed instead."""
+    made = target.generation
+    proven = made is not None and made.verdict == "committed"
+    back = proven and made is not None and made.number != standing.running
+    if back and in_trouble(draft, standing, "candidate"):
+        return True
     if spec.memory_mib > draft.memory_left and spec.update.short_of_memory == "restart":
         return False
     if not preflight(draft, standing, spec, beside=True):
@@ -91,13 +103,44 @@ def begin(draft: Draft, standing: Standing, target: Target, spec: VMSpec) -> boo
     if (asked := _behind_the_front(draft, standing)) is not None:
         return asked
     claim_memory(draft, standing, spec, beside=True)
-    if standing.record.last_good is not None:
+    if not proven and standing.record.last_good is not None:
         at_stake(draft).add(standing.name)
-    if target.generation is None:
+    if made is None:
         create(draft, standing, spec)
     elif not any(in_trouble(draft, standing, kind) for kind in ("create", "start-beside")):
-        _start_beside(draft, standing, target.generation)
+        _start_beside(draft, standing, made)
     return True
+
+
+def replace_anew(draft: Draft, standing: Standing, generation: Generation) -> bool:
+    """A restart that a person asked for, by a second guest of what runs. False: it takes a stop."""
+    if not applies(standing, generation.spec):
+        return False
+    if standing.candidate is not None or not ready(draft, standing, generation.spec):
+        return True  # another one's trial comes first, and may spare the restart
+    return begin(draft, standing, Target(generation), generation.spec)
+
+
+def succeed(draft: Draft, standing: Standing) -> None:
+    """Who served is gone: a candidate of a proven generation is in its place at once, as a start of it would be."""
+    record, candidate = standing.record, standing.record.candidate
+    if standing.guest is not None or standing.candidate is None or candidate is None:
+        return
+    generation = record.generation(candidate.generation)
+    held = record.rollback is not None or record.quarantine is not None or record.removing
+    if standing.busy or standing.leaving is not None or held:
+        return
+    if generation is None or generation.verdict != "committed":
+        return
+    number, routes = generation.number, candidate.routes
+    begun = Start(candidate.instance, number, "restart", candidate.deadline, routes)
+    taking = candidate.instance if routes is None else None
+    standing.record = replace(record, start=begun, candidate=None, taking=taking, restart=None)
+    draft.seat(standing)
+    words = (
+        f"{standing.name}: the second guest of generation {number} serves, since the first ended"
+    )
+    draft.event("handed-over", words, standing, generation=number)
 
 
 def _behind_the_front(draft: Draft, standing: Standing) -> bool | None:
@@ -124,7 +167,7 @@ def _start_beside(draft: Draft, standing: Standing, generation: Generation) -> N
     deadline = draft.deadline(generation.spec.health.startup_deadline)
     routes = None if behind_front(generation.spec) else ()
     candidate = Candidate(instance, generation.number, deadline, routes)
-    standing.record = count_restart(replace(standing.record, candidate=candidate), "rollout")
+    standing.record = _counted(replace(standing.record, candidate=candidate), generation)
     machine = machine_of(
         generation,
         instance,
@@ -132,9 +175,17 @@ def _start_beside(draft: Draft, standing: Standing, generation: Generation) -> N
         draft.policy.state_dir,
         free_slot(draft, standing),
     )
-    why = f"generation {generation.number}: trial beside generation {standing.running}"
+    what = "trial" if generation.verdict == "trial" else "a new guest"
+    why = f"generation {generation.number}: {what} beside generation {standing.running}"
     draft.do(standing, StartBeside(standing.name, machine, why))
     draft.event("guest-starting", f"{standing.name}: {why}", standing, generation=generation.number)
+
+
+def _counted(record: VMRecord, generation: Generation) -> VMRecord:
+    if generation.verdict == "trial":
+        return count_restart(record, "rollout")
+    again = record.start is not None and record.start.generation == generation.number
+    return count_restart(record, "manual") if again else record
 
 
 def finish(draft: Draft, standing: Standing) -> bool:
@@ -162,7 +213,7 @@ def _without_ports(record: VMRecord, guest: Guest) -> bool:
 def _wanted(standing: Standing) -> bool:
     candidate = standing.record.candidate
     generation = standing.record.generation(candidate.generation) if candidate else None
-    return generation is not None and generation.verdict == "trial"
+    return generation is not None and generation.verdict != "condemned"
 
 
 def tend(draft: Draft, standing: Standing, target: Target) -> bool:
@@ -180,10 +231,9 @@ def tend(draft: Draft, standing: Standing, target: Target) -> bool:
         return False
     if standing.guest is not None and standing.stopping:
         return False
-    wanted = target.generation is not None and target.generation.number == candidate.generation
-    if draft.desired is None:
-        return False  # nobody knows what is wanted: everything stays as it is
-    if target.generation is None or not wanted:
+    if target.generation is None or not _sought(draft, standing, target.generation):
+        if draft.desired is None:
+            return False  # nobody knows what is wanted: everything stays as it is
         _dismiss(draft, standing, guest, target)
         return True
     if candidate.routes is None:
@@ -192,6 +242,19 @@ def tend(draft: Draft, standing: Standing, target: Target) -> bool:
         _hand_over(draft, standing)
         return True
     return False
+
+
+def _sought(draft: Draft, standing: Standing, wanted: Generation) -> bool:
+    """Whether its candidate is still what should serve next."""
+    record, guest, candidate = standing.record, standing.guest, standing.record.candidate
+    if candidate is None or candidate.generation != wanted.number:
+        return False
+    if wanted.verdict == "trial":
+        return True
+    if guest is not None and guest.generation == wanted.number:
+        return record.restart == guest.instance
+    trouble = draft.trouble(f"candidate/{standing.name}")
+    return trouble is None or trouble.retry.passed(draft.now)
 
 
 def _see_off(draft: Draft, standing: Standing, guest: Guest) -> None:
@@ -208,7 +271,7 @@ def _dismiss(draft: Draft, standing: Standing, guest: Guest, target: Target) -> 
     if generation is not None and generation.verdict == "condemned":
         stop(draft, standing, "condemned", generation.reason, guest)
     else:
-        stop(draft, standing, "overtaken", target.why or "something newer is wanted", guest)
+        stop(draft, standing, "overtaken", target.why or "it is not wanted any more", guest)
 
 
 def _open_ports(draft: Draft, standing: Standing, guest: Guest, generation: Generation) -> bool:
@@ -225,7 +288,10 @@ def _open_ports(draft: Draft, standing: Standing, guest: Guest, generation: Gene
 def _hand_over(draft: Draft, standing: Standing) -> None:
     """Lead the ports to the candidate."""
     record, candidate, old = standing.record, standing.record.candidate, standing.guest
-    if candidate is None or candidate.routes is None or in_trouble(draft, standing, "hand-over"):
+    generation = record.generation(candidate.generation) if candidate else None
+    if candidate is None or candidate.routes is None or generation is None:
+        return
+    if in_trouble(draft, standing, "hand-over"):
         return
     standing.record = replace(record, taking=candidate.instance)
     running = record.generation(old.generation) if old is not None else None
@@ -233,4 +299,8 @@ def _hand_over(draft: Draft, standing: Standing) -> None:
     led = Led(candidate.instance, candidate.routes)
     giver = old.instance if old is not None else None
     why = f"generation {candidate.generation} takes over, healthy for its minHealthyTime"
-    draft.do(standing, HandOver(standing.name, candidate.generation, led, giver, drain, why))
+    slot = standing.candidate.process.slot if standing.candidate is not None else 1
+    machine = machine_of(
+        generation, candidate.instance, draft.observed.host, draft.policy.state_dir, slot
+    )
+    draft.do(standing, HandOver(standing.name, machine, led, giver, drain, why))

@@ -9,7 +9,7 @@ from reconciler.planning.absorb import crashed
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.gates import at_stake, may_begin
-from reconciler.planning.handover import applies, begin, tend
+from reconciler.planning.handover import applies, begin, replace_anew, tend
 from reconciler.planning.images import Needs
 from reconciler.planning.preflight import (
     claim_memory,
@@ -98,12 +98,16 @@ def _keep(draft: Draft, standing: Standing, target: Target, budget: Budget) -> N
         if target.kind == "blocked" and running is not None and running.verdict == "condemned":
             stop(draft, standing, "condemned", running.reason)  # and there is no way back
         return
-    if record.restart is not None:
-        if record.restart == guest.instance:
-            if budget.take(standing):
-                stop(draft, standing, "requested", "a person asked for a restart")
-        else:
-            standing.record = replace(record, restart=None)
+    if record.restart is None:
+        return
+    if record.restart != guest.instance:
+        standing.record = replace(record, restart=None)
+    elif replace_anew(draft, standing, target.generation):
+        pass
+    elif (standing.down or ready(draft, standing, target.generation.spec)) and budget.take(
+        standing
+    ):
+        stop(draft, standing, "requested", "a person asked for a restart")
 
 
 def _repair(draft: Draft, standing: Standing, budget: Budget) -> None:
@@ -136,7 +140,7 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
     fresh = target.generation is None or target.generation.verdict == "trial"
     if fresh and target.kind is None and not may_begin(draft, standing):
         return
-    if fresh and applies(standing, spec) and begin(draft, standing, target, spec):
+    if applies(standing, spec) and begin(draft, standing, target, spec):
         return
     if not preflight(draft, standing, spec) or not budget.take(standing):
         return

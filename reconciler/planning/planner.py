@@ -25,7 +25,7 @@ from reconciler.planning.adopt import adopt
 from reconciler.planning.cutoff import excused
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.forgotten import forget
-from reconciler.planning.handover import absorb_handovers, finish
+from reconciler.planning.handover import absorb_handovers, finish, succeed
 from reconciler.planning.health import probe_plan
 from reconciler.planning.holds import lift_holds, sent_back, watch_progress
 from reconciler.planning.images import Needs, cancel, collect
@@ -72,6 +72,7 @@ def plan(
     for standing in unsettled:
         adopt(draft, standing)
         absorb_exits(draft, standing)
+        succeed(draft, standing)
         lift_outdated(draft, standing)
         take_in_place(draft, standing)
         paused = any(scopes(draft, standing))

@@ -58,7 +58,7 @@ def answer(request: Request, record: Record, desired: DesiredState | None, now: 
     """What the request changes. Raises RequestRefused with what to do instead."""
     match request:
         case RollbackTo(vm):
-            return _rollback(request, find_vm(record, vm, desired), desired, now)
+            return _rollback(request, find_vm(record, vm, desired), record, desired, now)
         case Retry(vm):
             return _retry(find_vm(record, vm, desired), record, desired, now)
         case Suspend(subject, reason, seconds):
@@ -112,7 +112,9 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"did you mean {' or '.join(near)}?" if near else "see `reconciler status` for all names"
 
 
-def _rollback(request: RollbackTo, vm: VMRecord, desired: DesiredState | None, now: Now) -> Answer:
+def _rollback(
+    request: RollbackTo, vm: VMRecord, record: Record, desired: DesiredState | None, now: Now
+) -> Answer:
     committed = [g for g in vm.generations if g.verdict == "committed"]
     target = _rollback_target(vm, committed, request)
     spec = desired.vms.get(vm.name) if desired else None
@@ -121,7 +123,14 @@ def _rollback(request: RollbackTo, vm: VMRecord, desired: DesiredState | None, n
         vm, pin=Pin(target.number, digest, now.wall), rollback=None, quarantine=None, backoff=None
     )
     words = f"{vm.name}: kept at generation {target.number} until a new digest or `resume`"
-    return done([PutVM(changed)], "pinned", words, now, vm)
+    changes = [PutVM(changed), *_tried_at_once(vm.name, record)]
+    return done(changes, "pinned", words, now, vm)
+
+
+def _tried_at_once(vm: VMName, record: Record) -> list[Change]:
+    """No pause after an earlier way back that did not come up."""
+    key = f"candidate/{vm}"
+    return [DropBuild(key)] if key in record.builds else []
 
 
 def _rollback_target(vm: VMRecord, committed: list[Generation], request: RollbackTo) -> Generation:
@@ -151,7 +160,7 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
     if group is not None and group.hold is not None:
         changes.append(PutGroup(replace(group, hold=None)))
     spec = desired.vms.get(vm.name) if desired else None
-    keys = {f"{kind}/{vm.name}" for kind in get_args(OperationKind)}
+    keys = {f"{kind}/{vm.name}" for kind in (*get_args(OperationKind), "candidate")}
     if spec is not None:
         keys.update(spec.image_keys)
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)

@@ -28,6 +28,8 @@ FOR_PEOPLE: frozenset[WaitKind] = frozenset(
 """Waits that neither time nor work of ours will end."""
 BEHIND: frozenset[WaitKind] = frozenset(("dependency", "budget", "rename"))
 """Waits for another VM, which may be one of those."""
+UNDER_WAY: frozenset[WaitKind] = frozenset(("starting", "soak"))
+"""Waits that end by themselves soon, whatever else a person is waited for, as those for a candidate."""
 
 
 def settled(observed: Observed, plan: Plan) -> bool:
@@ -38,7 +40,7 @@ def settled(observed: Observed, plan: Plan) -> bool:
     return all(
         wait.kind in FOR_PEOPLE or (stuck and wait.kind in BEHIND)
         for wait in plan.waits
-        if wait.subject not in stuck
+        if wait.subject not in stuck or wait.kind in UNDER_WAY
     )
 
 

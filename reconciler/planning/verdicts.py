@@ -19,6 +19,7 @@ from reconciler.model.observed import Guest
 from reconciler.model.plan import DropGenerations, Note
 from reconciler.model.record import (
     Blocked,
+    BuildTrouble,
     Deadline,
     Evidence,
     Generation,
@@ -29,7 +30,7 @@ from reconciler.model.record import (
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.health import judge, passing_for
 from reconciler.planning.holds import hold_after_failure
-from reconciler.planning.policy import SOAKED_RESET
+from reconciler.planning.policy import SOAKED_RESET, TROUBLE_BACKOFF, doubling
 from reconciler.planning.snapshots import drop_snapshot, taken_for
 
 STOP_GRACE = 20.0
@@ -70,7 +71,7 @@ def judge_candidate(draft: Draft, standing: Standing, *, paused: bool) -> None:
     if standing.busy or paused or guest is None or candidate is None or standing.leaving is guest:
         return
     generation = standing.record.generation(candidate.generation)
-    if candidate.routes is None or generation is None or generation.verdict != "trial":
+    if candidate.routes is None or generation is None or generation.verdict == "condemned":
         return
     standing.ready = _passed_trial(draft, standing, generation, guest, candidate.deadline)
 
@@ -112,7 +113,8 @@ def _passed_trial(
 def _on_trial(standing: Standing, generation: Generation) -> str:
     beside = _is_candidate(standing.record, generation) and standing.running is not None
     words = f" beside {standing.running}" if beside else ""
-    return f"generation {generation.number} on trial{words}"
+    what = "on trial" if generation.verdict == "trial" else "started anew"
+    return f"generation {generation.number} {what}{words}"
 
 
 def _is_candidate(record: VMRecord, generation: Generation) -> bool:
@@ -126,10 +128,10 @@ def _not_passing(
     detail = guest.health.detail
     if judge(guest, health, draft.now) == "unhealthy" and guest.health.ever_passed:
         evidence = Evidence("probe-failed", probe=detail)
-        condemn(draft, standing, generation, f"its health check failed: {detail}", evidence)
+        failed(draft, standing, generation, f"its health check failed: {detail}", evidence)
     elif _asked_since(draft, guest, deadline):
         evidence = Evidence("startup-timeout", probe=detail)
-        condemn(
+        failed(
             draft, standing, generation,
             f"not healthy within startupDeadline {health.startup_deadline:g}s: {detail}", evidence,
         )  # fmt: skip
@@ -139,6 +141,44 @@ def _not_passing(
             f"{_on_trial(standing, generation)}: waiting for its checks ({detail})",
             deadline.boot,
         )  # fmt: skip
+
+
+def failed(
+    draft: Draft, standing: Standing, generation: Generation, why: str, evidence: Evidence
+) -> None:
+    """A guest on its trial: what it was made of is condemned, unless that was proven before."""
+    if generation.verdict == "trial":
+        condemn(draft, standing, generation, why, evidence)
+    else:
+        _give_up(draft, standing, generation, why)
+
+
+def _give_up(draft: Draft, standing: Standing, generation: Generation, why: str) -> None:
+    """The candidate of a restart or of a way back: who serves serves on, and a person is told.
+
+    A restart was asked for once, and failed. A way back is still wanted, and tried again after a pause.
+    """
+    record, beside = standing.record, f"beside generation {standing.running}"
+    number = generation.number
+    words = f"{standing.name}: a new guest of generation {number} did not come up {beside}: {why}"
+    if record.restart is not None and generation.number == standing.running:
+        standing.record = replace(record, restart=None)
+        words += "; the former one serves on, and the restart is given up"
+        draft.event("restart-given-up", words, standing, "warning", number)
+    else:
+        key = f"candidate/{standing.name}"
+        former = draft.trouble(key)
+        attempts = (former.attempts if former else 0) + 1
+        draft.troubles[key] = BuildTrouble(
+            key=key,
+            title="candidate",
+            attempts=attempts,
+            error=why,
+            definitive=False,
+            retry=draft.deadline(doubling(TROUBLE_BACKOFF, attempts)),
+        )
+        words += "; that one serves on, and the way back is tried again"
+        draft.event("candidate-failed", words, standing, "warning", number)
 
 
 def _asked_since(draft: Draft, guest: Guest, deadline: Deadline) -> bool:

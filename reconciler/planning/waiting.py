@@ -93,6 +93,8 @@ def _unproven(waiter: Waiter) -> bool:
         return False
     generation = waiter.vm.generation(waiter.guest.generation)
     on_trial = generation is not None and generation.verdict == "trial"
+    beside = waiter.vm.candidate
+    on_trial = on_trial or (beside is not None and beside.instance == waiter.guest.instance)
     return on_trial or waiter.vm.rollback is not None
 
 

@@ -4,7 +4,7 @@
                            bin/microvm-shutdown     the power button, for people without the daemon
                            share/microvm/hypervisor
                            share/microvm/generation.json
-    vms/NAME/current -> generations/N               what is started next
+    vms/NAME/current -> generations/N               what runs, or is being started to serve
     vms/NAME/booted  -> generations/N               what runs
     vms/NAME/volumes/                               outlive all of it
 
@@ -42,8 +42,10 @@ class GenerationFolders:
     def folder(self, vm: VMName) -> Path:
         return self._root / vm
 
-    async def create(self, machine: Machine, launch: Launch, generation: Generation) -> None:
-        await self._blocking(lambda: self._create(machine, launch, generation))
+    async def create(
+        self, machine: Machine, launch: Launch, generation: Generation, *, current: bool = False
+    ) -> None:
+        await self._blocking(lambda: self._create(machine, launch, generation, current=current))
 
     async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
         """As its folder describes it; None when it does not, or not readably."""
@@ -55,7 +57,11 @@ class GenerationFolders:
         return found if found and (found.vm, found.number) == (vm, number) else None
 
     async def set_booted(self, vm: VMName, number: GenerationNumber) -> None:
-        await self._blocking(lambda: _point(self.folder(vm) / "booted", _name(number)))
+        def point() -> None:
+            for link in ("current", "booted"):
+                _point(self.folder(vm) / link, _name(number))
+
+        await self._blocking(point)
 
     async def drop(self, vm: VMName, numbers: Sequence[GenerationNumber]) -> None:
         await self._blocking(lambda: self._drop(vm, numbers))
@@ -82,7 +88,9 @@ class GenerationFolders:
                 hint="look for space and permissions in the state directory",
             ) from error
 
-    def _create(self, machine: Machine, launch: Launch, generation: Generation) -> None:
+    def _create(
+        self, machine: Machine, launch: Launch, generation: Generation, *, current: bool
+    ) -> None:
         home = self.folder(generation.vm)
         for name in ("generations", VOLUMES, "run"):
             (home / name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -91,11 +99,14 @@ class GenerationFolders:
         target = home / _name(generation.number)
         files = contents(machine, launch, generation)
         if target.is_dir():
-            # What differs from start to start, as the instance and the host's ports and clock do.
-            _refresh(target, files)
+            # What differs from start to start, as the instance and the host's ports and clock do. Of
+            # what serves it tells on, while a second guest of it is on trial: by it people stop a guest.
+            if current or not _same(home / "booted", target):
+                _refresh(target, files)
         else:
             _write_whole(target, files)
-        _point(home / "current", _name(generation.number))
+        if current:
+            _point(home / "current", _name(generation.number))
 
     def _drop(self, vm: VMName, numbers: Sequence[GenerationNumber]) -> None:
         home = self.folder(vm)
@@ -130,6 +141,13 @@ class GenerationFolders:
             (home / VOLUMES).rmdir()  # only an empty one goes
         if not (home / VOLUMES).exists():
             _discard(home)
+
+
+def _same(link: Path, target: Path) -> bool:
+    try:
+        return link.samefile(target)
+    except OSError:
+        return False
 
 
 def _holds(folder: Path) -> bool:

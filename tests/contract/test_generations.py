@@ -35,7 +35,7 @@ async def made(keeper: Generations, generation: Generation) -> None:
     world = World()
     instance = instance_id(generation.vm, generation, world.clock.now())
     machine = machine_of(generation, instance, world.host.value, "/state")
-    await keeper.create(machine, Launch(("true",), "/"), generation)
+    await keeper.create(machine, Launch(("true",), "/"), generation, current=True)
 
 
 async def test_a_moved_folder_is_under_its_new_name_and_no_more_under_the_old(

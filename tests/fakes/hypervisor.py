@@ -67,6 +67,7 @@ class FakeHypervisor:
     behaviour: Behaviour = lambda _machine: "good"
     guests: dict[InstanceId, FakeGuest] = field(default_factory=dict)
     folders: dict[VMName, dict[GenerationNumber, Generation]] = field(default_factory=dict)
+    current: dict[VMName, GenerationNumber] = field(default_factory=dict)
     disks: dict[str, list[int]] = field(default_factory=dict)
     watched: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
     healths: dict[InstanceId, Health] = field(default_factory=dict)
@@ -337,13 +338,19 @@ class FakeHypervisor:
 
     # Generations
 
-    async def create(self, machine: Machine, launch: Launch, generation: Generation) -> None:
+    async def create(
+        self, machine: Machine, launch: Launch, generation: Generation, *, current: bool = False
+    ) -> None:
         fault = await self.faults.before("create")
         self.folders.setdefault(generation.vm, {})[generation.number] = generation
+        if current:
+            self.current[generation.vm] = generation.number
         self.faults.after("create", fault)
 
     async def set_booted(self, vm: VMName, number: GenerationNumber) -> None:
-        self.faults.after("booted", await self.faults.before("booted"))
+        fault = await self.faults.before("booted")
+        self.current[vm] = number
+        self.faults.after("booted", fault)
 
     async def drop(self, vm: VMName, numbers: Sequence[GenerationNumber]) -> None:
         fault = await self.faults.before("drop")

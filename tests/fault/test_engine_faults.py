@@ -162,10 +162,12 @@ async def test_row_55_a_worker_that_ends_by_a_fault_of_ours_is_an_outcome_and_tr
     world = World()
     errors, create = raising_once(RuntimeError("a bug")), world.hypervisor.create
 
-    async def failing(machine: Machine, launch: Launch, generation: Generation) -> None:
+    async def failing(
+        machine: Machine, launch: Launch, generation: Generation, *, current: bool = False
+    ) -> None:
         if (error := next(errors)) is not None:
             raise error
-        await create(machine, launch, generation)
+        await create(machine, launch, generation, current=current)
 
     world.hypervisor.create = failing  # type: ignore[method-assign]
     await world.push(state(vm("web")))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from reconciler.model.names import VMName
-from reconciler.model.request import Retry
+from reconciler.model.request import Restart, Retry
 from reconciler.planning.policy import Policy
 from tests.world import World, listeners, state, vm
 
@@ -81,3 +81,17 @@ async def test_an_update_that_lacks_something_stops_nothing_until_it_is_there(la
     await world.settle()
     assert world.hypervisor.running() == {"web": world.last_good("web").number}
     assert world.last_good("web").digest == NEW.digest
+
+
+async def test_a_restart_waits_for_its_images_whatever_the_strategy() -> None:
+    world = World()
+    await world.push(state(vm("web", handover=True), vm("plain")))
+    await world.settle()
+    stopped = dict(world.hypervisor.stops)
+    for name in ("web", "plain"):
+        for layer in world.last_good(name).spec.layers:
+            world.images.lose(layer.key)
+            world.images.bad.add(layer.key)
+        await world.ask(Restart(name))
+    await world.run(30.0)
+    assert world.hypervisor.stops == stopped, "a healthy guest is not stopped for nothing"

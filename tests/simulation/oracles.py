@@ -9,6 +9,7 @@ from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Link
 from reconciler.model.plan import StopGuest, Wait
 from reconciler.model.record import Generation, VMRecord
+from tests.fakes.hypervisor import FakeGuest
 from tests.world import World
 
 
@@ -39,6 +40,7 @@ class Oracles:
             for action in passed.plan.actions:
                 if isinstance(action, StopGuest):
                     self._handed_over_first(action)
+                    self._without_a_gap(action)
         if passed is None or passed.desired is None:
             return
         serving, taken = self.serving() - self._stopping, Counter[GroupName]()
@@ -121,6 +123,23 @@ class Oracles:
         if guest.serves and beside and stop.cause in ("handed-over", "update"):
             raise Broken(f"law 2: {action.vm} is stopped before its candidate took over")
 
+    def _without_a_gap(self, action: StopGuest) -> None:
+        """Who hands over and serves well is not stopped for an update, a restart or a way back."""
+        record, guest = (
+            self.world.record(action.vm),
+            self.world.hypervisor.guests.get(action.instance),
+        )
+        if guest is None or record.stop is None or action.why.startswith("carrying on"):
+            return
+        generation = record.generation(guest.machine.generation)
+        spec = generation.spec if generation is not None else None
+        if spec is None or not spec.handed_over or spec.update.short_of_memory == "restart":
+            return
+        if record.stop.cause in ("update", "requested") and self._well(guest):
+            raise Broken(
+                f"law 2: {action.vm} is stopped ({record.stop.cause}) with nobody after it"
+            )
+
     def look(self) -> None:
         """Raises Broken."""
         self._two_at_most()
@@ -172,18 +191,16 @@ class Oracles:
 
     def serving(self) -> set[VMName]:
         """VMs whose living guest is well and of a committed generation."""
-        found = set()
-        for guest in self.world.hypervisor.guests.values():
-            record = self.world.ledger.record().vms.get(guest.machine.vm)
-            answers = self.world.hypervisor.healths.get(guest.process.instance)
-            failed, ever = (answers.failures, answers.ever_passed) if answers else (0, False)
-            ill = guest.fate == "bad" or failed >= 3 or (failed > 0 and not ever)
-            if record is None or not guest.process.alive or ill:
-                continue
-            generation = record.generation(guest.machine.generation)
-            if generation is not None and generation.verdict == "committed":
-                found.add(guest.machine.vm)
-        return found
+        return {g.machine.vm for g in self.world.hypervisor.guests.values() if self._well(g)}
+
+    def _well(self, guest: FakeGuest) -> bool:
+        record = self.world.ledger.record().vms.get(guest.machine.vm)
+        answers = self.world.hypervisor.healths.get(guest.process.instance)
+        failed, ever = (answers.failures, answers.ever_passed) if answers else (0, False)
+        ill = guest.fate == "bad" or failed >= 3 or (failed > 0 and not ever)
+        generation = record.generation(guest.machine.generation) if record else None
+        proven = generation is not None and generation.verdict == "committed"
+        return guest.process.alive and proven and not ill
 
     def _started(self, record: VMRecord, number: int) -> None:
         generation = next((g for g in record.generations if g.number == number), None)

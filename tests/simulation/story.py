@@ -63,7 +63,7 @@ class Story:
         self.random = random.Random(seed)  # noqa: S311  # a story, not a secret
         self.world = World(POLICY)
         self.world.faults.chooser = self._choose
-        self.world.hypervisor.behaviour = fate_of
+        self.world.hypervisor.behaviour = self._fate
         hurried = self.random.random() < 0.5
         self.world.images.slow = lambda key: 0.0 if hurried else int(key[:2], 16) / 32
         self.oracles = Oracles(self.world)
@@ -97,8 +97,9 @@ class Story:
                         self._bridge,
                         self._front_dies,
                         self._front_hangs,
+                        self._ask_anew,
                     ),
-                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -106,6 +107,15 @@ class Story:
         except AssertionError as error:
             raise Broken(f"seed {self.tale.seed}: {error}") from error
         return self._counted()
+
+    def _fate(self, machine: Machine) -> str:
+        """Of a second guest of what was good before, too, not each one comes up."""
+        fate = fate_of(machine)
+        beside = self.world.hypervisor.all_living(machine.vm)
+        anew = any(other.machine.generation >= machine.generation for other in beside)
+        if fate == "good" and anew and self.random.random() < 0.2:
+            return self.random.choice(BAD_CONTENT)
+        return fate
 
     def _choose(self, _number: int, call: str) -> Fault | None:
         if self.random.random() >= self.rate:
@@ -225,6 +235,22 @@ class Story:
         )
         with contextlib.suppress(RequestRefused):
             await self._survive(lambda: self.world.ask(request))
+
+    async def _ask_anew(self) -> None:
+        """Restarts and ways back of VMs that hand over, most of the time while they serve."""
+        name = self.random.choice(sorted(HANDED_OVER))
+        requests: tuple[Request, ...] = (
+            Restart(name),
+            Restart(name),
+            RollbackTo(name),
+            Resume(name),
+        )
+        for _ in range(self.random.randrange(1, 4)):
+            for _ in range(self.random.randrange(12)):
+                await self._step()
+            request = self.random.choice(requests)
+            with contextlib.suppress(RequestRefused):
+                await self._survive(lambda asked=request: self.world.ask(asked))  # type: ignore[misc]
 
     async def _crash(self) -> None:
         self.world.faults.crashed = True

@@ -38,7 +38,7 @@ def folders(tmp_path: Path) -> GenerationFolders:
     return GenerationFolders(tmp_path / "vms")
 
 
-async def create(folders: GenerationFolders, value: int, *argv: str) -> Path:
+async def create(folders: GenerationFolders, value: int, *argv: str, current: bool = True) -> Path:
     home = folders.folder(WEB)
     launch = Launch(
         argv=argv or ("/bin/echo", "hello"),
@@ -46,7 +46,7 @@ async def create(folders: GenerationFolders, value: int, *argv: str) -> Path:
         env=(("KEY", "it's"),),
         power_button=BUTTON,
     )
-    await folders.create(a_machine(home), launch, a_generation(value))
+    await folders.create(a_machine(home), launch, a_generation(value), current=current)
     return home
 
 
@@ -130,10 +130,30 @@ async def test_half_a_generation_of_a_daemon_that_died_is_cleared_away(
     assert names_in(home / "generations") == ["1", "3"]
 
 
+async def test_a_generation_that_is_only_written_is_not_what_is_started_next(
+    folders: GenerationFolders,
+) -> None:
+    await create(folders, 1)
+    home = await create(folders, 2, current=False)
+    assert str((home / "current").readlink()) == "generations/1"
+
+
+async def test_the_runner_of_what_serves_is_not_that_of_a_second_guest_before_it_serves(
+    folders: GenerationFolders,
+) -> None:
+    home = await create(folders, 1, "first")
+    await folders.set_booted(WEB, number(1))
+    await create(folders, 1, "second", current=False)
+    assert "first" in (home / "booted/bin/microvm-run").read_text()
+    await create(folders, 1, "second")
+    assert "second" in (home / "booted/bin/microvm-run").read_text()
+
+
 async def test_current_and_booted_move_without_a_gap(folders: GenerationFolders) -> None:
     await create(folders, 1)
     home = await create(folders, 2)
     await folders.set_booted(WEB, number(1))
+    assert str((home / "current").readlink()) == "generations/1"
     await folders.set_booted(WEB, number(2))
     assert str((home / "booted").readlink()) == "generations/2"
     assert str((home / "current").readlink()) == "generations/2"
@@ -181,7 +201,7 @@ async def test_a_runner_works_beside_its_volumes_under_the_lock_of_its_vm(
     launch = Launch(
         ("/bin/sh", "-c", "pwd; ! flock -n ../lock true && echo locked"), f"{home}/volumes"
     )
-    await folders.create(a_machine(home), launch, a_generation(1))
+    await folders.create(a_machine(home), launch, a_generation(1), current=True)
     done = run(home / "current/bin/microvm-run")
     assert done.stdout.split() == [f"{home}/volumes", "locked"], done.stderr
 
