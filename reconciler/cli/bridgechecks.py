@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fcntl
+import grp
 import os
 import socket
-import stat
 import struct
 from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.cli.findings import Finding, asker
+from reconciler.supervisor.systemd_unit import GROUP
+from reconciler.vmm.links import NET_ADMIN, may_open
 
 TUN = Path("/dev/net/tun")
 INTERFACES = Path("/sys/class/net")
@@ -19,29 +21,41 @@ UNIT = "reconciler.service"
 DROP_INS = tuple(
     Path(root) / "systemd/system" / f"{UNIT}.d" for root in ("/etc", "/run", "/usr/lib", "/lib")
 )
-CAPABILITY, NET_ADMIN = "CAP_NET_ADMIN", 1 << 12
+CAPABILITY = "CAP_NET_ADMIN"
 GIVE = (
     "install -Dm644 /usr/share/reconciler/bridges.conf"
     f" /etc/systemd/system/{UNIT}.d/bridges.conf && systemctl daemon-reload"
     " && systemctl restart reconciler"
 )
 SIOCGIFADDR = 0x8915
-OTHERS = stat.S_IROTH | stat.S_IWOTH
+NO_GROUP = -1
 
 
 def check_bridges(bridges: Iterable[str], *, kept: bool) -> list[Finding]:
     """`kept`: by systemd, whose unit gives the daemon its rights."""
     right = check_drop_in() if kept else check_capability()
-    return [check_tun(shared=kept), right, *(check_bridge(bridge) for bridge in bridges)]
+    return [
+        check_tun(group=guests_group() if kept else None),
+        right,
+        *(check_bridge(bridge) for bridge in bridges),
+    ]
 
 
-def check_tun(tun: Path = TUN, *, shared: bool = False) -> Finding:
-    """`shared`: guests open it as users of their own."""
+def guests_group() -> int:
+    """Of guests that are users of their own; nobody's where the host lacks it."""
+    try:
+        return grp.getgrnam(GROUP).gr_gid
+    except KeyError:
+        return NO_GROUP
+
+
+def check_tun(tun: Path = TUN, *, group: int | None = None) -> Finding:
+    """`group`: that of the guests; None: they are the daemon's own user."""
     if not tun.exists():
         detail = f"there is no {tun}: no tap can be made"
         return Finding("tun", "failed", detail, "modprobe tun")
-    if shared and OTHERS & ~tun.stat().st_mode:
-        detail = f"guests may not open {tun}: they are no root and in no group of its"
+    if not may_open(tun, group):
+        detail = f"guests may not open {tun}: it is neither for everybody nor for their group"
         return Finding("tun", "failed", detail, f"chmod 666 {tun}")
     return Finding("tun", "ok", str(tun))
 

@@ -100,6 +100,15 @@ def test_no_module_has_a_name_that_says_nothing() -> None:
     assert shapeless == []
 
 
+def test_the_tree_of_errors_names_each_of_them() -> None:
+    tree = ast.parse((ROOT / "reconciler/errors.py").read_text())
+    classes = {node.name for node in tree.body if isinstance(node, ast.ClassDef)}
+    drawn = set(
+        re.findall(r"^(?:[│├└─ ]*)([A-Z]\w+)  ", ast.get_docstring(tree) or "", re.MULTILINE)
+    )
+    assert drawn == classes - {"Problem"}
+
+
 def test_no_child_is_started_through_a_shell() -> None:
     through_a_shell = [
         f"{relative(path)}:{node.lineno}"

@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.cli import bridgechecks
 from reconciler.cli.findings import Finding
+from reconciler.vmm.links import may_open
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -17,8 +18,19 @@ def test_a_missing_tun_is_named_with_its_module(tmp_path: Path) -> None:
     assert (found.result, found.remedy) == ("failed", "modprobe tun")
     (tmp_path / "tun").touch(mode=0o600)
     assert bridgechecks.check_tun(tmp_path / "tun").result == "ok"
-    closed = bridgechecks.check_tun(tmp_path / "tun", shared=True)
+    stranger = (tmp_path / "tun").stat().st_gid + 1
+    closed = bridgechecks.check_tun(tmp_path / "tun", group=stranger)
     assert closed.remedy == f"chmod 666 {tmp_path}/tun"
+
+
+def test_a_tun_that_the_guests_group_may_open_is_well_as_for_the_daemon(tmp_path: Path) -> None:
+    tun = tmp_path / "tun"
+    tun.touch()
+    tun.chmod(0o660)
+    group = tun.stat().st_gid
+    assert may_open(tun, group)
+    assert bridgechecks.check_tun(tun, group=group).result == "ok"
+    assert bridgechecks.check_tun(tun, group=bridgechecks.NO_GROUP).result == "failed"
 
 
 def test_a_daemon_without_the_right_is_named_with_the_drop_in_that_gives_it(tmp_path: Path) -> None:
