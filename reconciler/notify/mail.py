@@ -7,6 +7,7 @@ import contextlib
 import smtplib
 import socket
 import ssl
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -66,20 +67,33 @@ class MailSink:
 
     def _connect(self) -> smtplib.SMTP:
         config = self._config
-        if config.tls == "tls":
-            server: smtplib.SMTP = smtplib.SMTP_SSL(
-                config.server, config.port, timeout=STEP, context=ssl.create_default_context()
-            )
-        else:
-            server = smtplib.SMTP(config.server, config.port, timeout=STEP)
+        dial = DialTls if config.tls == "tls" else Dial
+        return dial(config.server, config.port, self._hold)
+
+    def _hold(self, server: smtplib.SMTP) -> None:
         self._server = server
-        return server
 
     def _hang_up(self) -> None:
         held = self._server.sock if self._server is not None else None
         if held is not None:
             with contextlib.suppress(OSError):
                 held.shutdown(socket.SHUT_RDWR)
+
+
+Hold = Callable[[smtplib.SMTP], None]
+"""Gets to know a server before it is waited for: its greeting, too, may never end."""
+
+
+class Dial(smtplib.SMTP):
+    def __init__(self, host: str, port: int, hold: Hold) -> None:
+        hold(self)
+        super().__init__(host, port, timeout=STEP)
+
+
+class DialTls(smtplib.SMTP_SSL):
+    def __init__(self, host: str, port: int, hold: Hold) -> None:
+        hold(self)
+        super().__init__(host, port, timeout=STEP, context=ssl.create_default_context())
 
 
 def failure(code: int, words: bytes | str) -> DeliveryError:

@@ -13,7 +13,10 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
+from reconciler.config import EmailConfig
 from reconciler.errors import DeliveryError
+from reconciler.notify.mail import MailSink
+from tests.eventually import eventually
 from tests.unit.notify.test_sinks import a_story, certificate, deliver, mail
 
 __all__ = ["certificate"]  # a fixture
@@ -105,3 +108,34 @@ async def test_a_server_that_wants_tls_is_not_spoken_to_in_clear(
         with pytest.raises(DeliveryError, match="530"):
             await deliver(mail(port, tls="none"), a_story()[0])
     assert box.letters == []
+
+
+async def test_a_server_whose_greeting_never_ends_keeps_nobody() -> None:
+    left = asyncio.Event()
+
+    async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(b"2")
+                await writer.drain()
+                await asyncio.sleep(0.01)
+        writer.close()
+        left.set()
+
+    def is_waited_for() -> bool:
+        return sink._server is not None and sink._server.sock is not None
+
+    server = await asyncio.start_server(drip, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        config = mail(port, tls="none")
+        assert isinstance(config, EmailConfig)
+        sink = MailSink(config)
+        sending = asyncio.create_task(sink.send(a_story()[0]))
+        await eventually(is_waited_for)
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        async with asyncio.timeout(10):
+            await sink.close()
+            await left.wait()
