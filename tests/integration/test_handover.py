@@ -48,7 +48,7 @@ def front_of(web: Harness) -> int:
     return int((web.stage.state / "front" / "lock").read_text())
 
 
-def test_a_push_is_handed_over_and_no_request_gets_lost(web: Harness) -> None:
+def test_pushes_and_a_restart_are_handed_over_and_no_request_gets_lost(web: Harness) -> None:
     before = after = web.fleet()
     with Poller({VM: web.ports[VM]}, interval=EVERY, timeout=PATIENCE) as poller:
         begun = time.monotonic()
@@ -57,13 +57,19 @@ def test_a_push_is_handed_over_and_no_request_gets_lost(web: Harness) -> None:
             after = web.settled(web.push(text))
             web.until("one guest is left", lambda _: len(web.guests(VM)) == 1)
             assert web.ask(VM) == f"{VM}: {text}"
+        assert web.daemon.cli("restart", VM).returncode == 0
+        again = web.until("another one serves", lambda now: other_pids(after, now))
+        web.until("one guest is left", lambda _: len(web.guests(VM)) == 1)
         asked = poller.answers(VM, begun)
         failed = lost(poller, begun)
     assert failed == []
     assert len(asked) > 100
     texts = [answer.text for answer in asked if answer.ok]
     assert texts.index(f"{VM}: first") < texts.index(f"{VM}: second")
-    assert set(other_pids(before, after)) == {VM}
+    assert set(other_pids(before, after)) == set(other_pids(after, again)) == {VM}
+    assert again.vms[VM].running == after.vms[VM].running, "a restart is of the same generation"
+    console = web.daemon.cli("logs", VM, "--candidate").stdout
+    assert "start of instance" in console, "the former guest's is kept"
     assert web.verdicts(VM)[max(web.verdicts(VM))] == "committed"
 
 

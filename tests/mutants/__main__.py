@@ -15,11 +15,12 @@ from tests.mutants.change_guards import MUTANTS as CHANGES
 from tests.mutants.guards import MUTANTS as GUARDS, Mutant
 from tests.mutants.nix_guards import MUTANTS as NIX
 from tests.mutants.page_guards import MUTANTS as PAGE
+from tests.mutants.tap_guards import MUTANTS as TAPS
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = ("reconciler", "tests", "demo", "manifests", "pyproject.toml", "README.md")
 MOST_SECONDS = 300
-MUTANTS = (*GUARDS, *CHANGES, *BESIDE, *PAGE, *NIX)
+MUTANTS = (*GUARDS, *CHANGES, *BESIDE, *PAGE, *NIX, *TAPS)
 
 
 def survives(mutant: Mutant) -> bool:

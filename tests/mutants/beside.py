@@ -6,6 +6,8 @@ from tests.mutants.guards import Mutant
 
 HANDOVER = ("tests/scenario/test_handover.py", "tests/property/test_handover_laws.py")
 
+AGAIN = ("tests/scenario/test_again.py",)
+
 FRONT = ("tests/scenario/test_front.py", "tests/scenario/test_handover.py")
 
 BESIDE = (
@@ -93,5 +95,75 @@ BESIDE = (
         "if machine.volumes and machine.slot != 1:",
         "if machine.volumes and machine.slot > 2:",
         ("tests/contract/test_supervisor.py",),
+    ),
+    Mutant(
+        "a restart stops who serves",
+        "reconciler/planning/moves.py",
+        "    elif replace_anew(draft, standing, target.generation):\n",
+        "    elif standing.down and replace_anew(draft, standing, target.generation):\n",
+        AGAIN,
+    ),
+    Mutant(
+        "a way back stops who serves",
+        "reconciler/planning/moves.py",
+        "    if applies(standing, spec) and begin(draft, standing, target, spec):\n",
+        "    if fresh and applies(standing, spec) and begin(draft, standing, target, spec):\n",
+        AGAIN,
+    ),
+    Mutant(
+        "who does not serve waits for a guest beside it",
+        "reconciler/planning/handover.py",
+        "    return spec.handed_over and standing.guest is not None and not standing.down\n",
+        "    return spec.handed_over and standing.guest is not None\n",
+        AGAIN,
+    ),
+    Mutant(
+        "a restart that does not come up condemns what serves",
+        "reconciler/planning/verdicts.py",
+        '    if generation.verdict == "trial":\n        condemn(',
+        "    if generation is not None:\n        condemn(",
+        AGAIN,
+    ),
+    Mutant(
+        "a way back that failed is tried again without a pause",
+        "reconciler/planning/handover.py",
+        '    if back and in_trouble(draft, standing, "candidate"):\n',
+        "    if back and made is None:\n",
+        AGAIN,
+    ),
+    Mutant(
+        "who served is gone, and its second guest is not in its place",
+        "reconciler/planning/planner.py",
+        "        succeed(draft, standing)\n",
+        "",
+        AGAIN,
+    ),
+    Mutant(
+        "a second guest that is adopted puts what serves on trial",
+        "reconciler/planning/adopt.py",
+        '    if known is None or known.verdict != "committed":',
+        "    if known is None or known.verdict:",
+        AGAIN,
+    ),
+    Mutant(
+        "a candidate is what is started next",
+        "reconciler/engine/execute.py",
+        "self._describe(action.machine, current=False)",
+        "self._describe(action.machine, current=True)",
+        AGAIN,
+    ),
+    Mutant(
+        "a guest that serves is stopped by the runner of the one beside it",
+        "reconciler/vmm/generations.py",
+        '            if current or not _same(home / "booted", target):\n',
+        "            if target:\n",
+        ("tests/unit/vmm/test_generations.py",),
+    ),
+    Mutant(
+        "nobody's ports are kept while the front does not answer",
+        "reconciler/planning/ports.py",
+        "    for wanted in spec.listens:\n        if wanted in mine:\n",
+        "    for wanted in spec.listens:\n        if wanted in mine or not listening:\n",
+        FRONT,
     ),
 )

@@ -11,9 +11,10 @@ from tests.mutants.change_guards import MUTANTS as CHANGES
 from tests.mutants.guards import MUTANTS as GUARDS, Mutant
 from tests.mutants.nix_guards import MUTANTS as NIX
 from tests.mutants.page_guards import MUTANTS as PAGE
+from tests.mutants.tap_guards import MUTANTS as TAPS
 
 ROOT = Path(__file__).resolve().parents[2]
-MUTANTS = (*GUARDS, *CHANGES, *BESIDE, *PAGE, *NIX)
+MUTANTS = (*GUARDS, *CHANGES, *BESIDE, *PAGE, *NIX, *TAPS)
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
