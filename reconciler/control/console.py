@@ -38,12 +38,12 @@ class ConsoleReader:
         self._older = path.with_name(path.name + ".1")
         self._offset = 0
 
-    def tail(self, lines: int) -> bytes:
-        """The last `lines` lines; reading goes on after them."""
-        text, size = _read(self._path, -MOST_TAIL_BYTES, MOST_TAIL_BYTES)
+    def tail(self, lines: int, most: int = MOST_TAIL_BYTES) -> bytes:
+        """The last `lines` lines, of at most so many bytes; reading goes on after them."""
+        text, size = _read(self._path, -most, most)
         self._offset = size
-        if text.count(b"\n") < lines and len(text) < MOST_TAIL_BYTES:
-            room = MOST_TAIL_BYTES - len(text)
+        if text.count(b"\n") < lines and len(text) < most:
+            room = most - len(text)
             text = _read(self._older, -room, room)[0] + text
         return b"".join(text.splitlines(keepends=True)[-lines:]) if lines else b""
 

@@ -20,6 +20,8 @@ from reconciler.model.plan import FieldChange
 from reconciler.model.record import VMRecord
 
 CONSOLE_LINES = 100
+CONSOLE_BYTES = 32 * 1024
+"""Of these lines, which a guest may make as long and as odd as it likes: each look cleans them anew."""
 MOST_COMMITS = 50
 MOST_TIPS = 50
 """Revisions from which the history is read: what was refused may have left the branch."""
@@ -125,7 +127,7 @@ class Views:
             return None
 
     def _console(self, name: VMName) -> str:
-        tail = ConsoleReader(self._operator.console(name)).tail(CONSOLE_LINES)
+        tail = ConsoleReader(self._operator.console(name)).tail(CONSOLE_LINES, CONSOLE_BYTES)
         return "\n".join(map(_console_line, tail.split(b"\n"))).strip("\n")
 
     def _differ(self, name: VMName) -> Differ:

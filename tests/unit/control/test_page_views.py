@@ -261,3 +261,13 @@ async def test_only_the_page_that_somebody_sees_is_sent(
         changed = [replace(one, why="odd") for one in many]
         operator.fleet = fleet(*changed)
         assert set(await next_change(answer)) == {f"vm-{one.name}" for one in many[PAGE:]}
+
+
+async def test_a_console_without_line_ends_makes_no_page_of_megabytes(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    operator.console_path.write_bytes(b"\0" * (4 << 20) + b"the end")
+    text = await get(page, "/vm/web")
+    assert "the end" in text
+    assert len(text) < 250_000
+    assert "\0" not in text
