@@ -25,6 +25,11 @@ MUTANTS = (*GUARDS, *CHANGES, *BESIDE, *PAGE, *NIX, *TAPS)
 
 def survives(mutant: Mutant) -> bool:
     """Whether the tests pass without the guard."""
+    return tests_without(mutant).returncode == 0
+
+
+def tests_without(mutant: Mutant) -> subprocess.CompletedProcess[str]:
+    """What its tests, ended at the first that fails, say without the guard."""
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
         tree = Path(folder)
         for part in PARTS:
@@ -39,11 +44,10 @@ def survives(mutant: Mutant) -> bool:
             raise SystemExit(f"{mutant.name}: its guard is not once in {mutant.file}")
         target.write_text(text.replace(mutant.guard, mutant.gone), encoding="utf-8")
         command = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
-        done = subprocess.run(
+        return subprocess.run(
             (*command, *mutant.tests), cwd=tree, env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin"},
-            capture_output=True, check=False, timeout=MOST_SECONDS,
+            capture_output=True, text=True, errors="replace", check=False, timeout=MOST_SECONDS,
         )  # fmt: skip
-        return done.returncode == 0
 
 
 CONTROL = Mutant("nothing is changed", "README.md", "#", "#", ())
@@ -51,7 +55,9 @@ CONTROL = Mutant("nothing is changed", "README.md", "#", "#", ())
 
 def main() -> int:
     every = tuple(sorted({folder for mutant in MUTANTS for folder in mutant.tests}))
-    if not survives(replace(CONTROL, tests=every)):
+    unchanged = tests_without(replace(CONTROL, tests=every))
+    if unchanged.returncode:
+        sys.stdout.write(unchanged.stdout)
         sys.stdout.write("the tests fail on the tree as it is: nothing is proven\n")
         return 1
     with ThreadPoolExecutor(max_workers=2) as pool:
