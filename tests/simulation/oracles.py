@@ -163,6 +163,8 @@ class Oracles:
 
     def _led(self) -> None:
         """Who was not found good is nobody's guest: the front leads to no candidate on its trial."""
+        if self.world.reconciler.passed is None:
+            return  # the daemon died before it could lead back; the next one does, in its first pass
         for name, led in self.world.front.table.items():
             record = self.world.ledger.record().vms.get(name)
             candidate = record.candidate if record is not None else None
