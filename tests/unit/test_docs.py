@@ -292,6 +292,61 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     assert dead == []
 
 
+def anchors(page: Path) -> set[str]:
+    """Of the headings, as GitHub makes them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    headings = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", one).strip().lower().replace(" ", "-") for one in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_to_a_heading_find_it(page: Path) -> None:
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    dead = []
+    for target in LINK.findall(text):
+        path, _, anchor = target.partition("#")
+        at = (page.parent / path).resolve() if path else page
+        if anchor and "://" not in target and anchor not in anchors(at):
+            dead.append(target)
+    assert dead == []
+
+
+def test_the_first_table_of_the_operations_leads_to_every_chapter() -> None:
+    begin = OPERATIONS.partition("\n## ")[0]
+    told = set(re.findall(r"\(#([^)]+)\)", begin))
+    chapters = re.findall(
+        r"^## (.+)$", re.sub(r"```.*?```", "", OPERATIONS, flags=re.DOTALL), re.MULTILINE
+    )
+    missing = [
+        one
+        for one in chapters
+        if re.sub(r"[^\w\- ]", "", one).lower().replace(" ", "-") not in told
+    ]
+    assert missing == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_rows_of_a_table_have_as_many_cells_as_its_head(page: Path) -> None:
+    """A bare `|`, also between backticks, is the end of a cell."""
+    cells, odd = 0, []
+    for line in re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.DOTALL).splitlines():
+        found = len(re.findall(r"(?<!\\)\|", line)) if line.startswith("|") else 0
+        if found and cells and found != cells:
+            odd.append(line)
+        cells = found and (cells or found)
+    assert odd == []
+
+
+def test_commands_that_the_documents_name_are_there() -> None:
+    commands = {command for group in MODULES.values() for command in group}
+    named = {
+        name
+        for page in PAGES
+        for name in re.findall(r"`reconciler ([a-z][a-z-]*)", page.read_text("utf-8"))
+    }
+    assert named - commands == set()
+
+
 def test_pictures_are_small_and_shown_somewhere() -> None:
     pictures = sorted((ROOT / "docs/images").iterdir())
     text = "".join(page.read_text(encoding="utf-8") for page in PAGES)
