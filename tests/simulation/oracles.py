@@ -43,7 +43,10 @@ class Oracles:
                     self._without_a_gap(action)
         if passed is None or passed.desired is None:
             return
-        serving, taken = self.serving() - self._stopping, Counter[GroupName]()
+        # A stop that is over by now was another guest's: the second one is in its place.
+        vms = self.world.ledger.record().vms
+        still = {n for n in self._stopping if (r := vms.get(n)) and (r.stop or r.start is None)}
+        serving, taken = self.serving() - still, Counter[GroupName]()
         for action in passed.plan.actions:
             # A stop that was begun before a crash is no new decision: the guest may be going.
             begun = isinstance(action, StopGuest) and action.why.startswith("carrying on")
