@@ -38,13 +38,19 @@ async def qemu_of(state: Path, port: int) -> str:
     await store.build_kernel(kernel, state)
     await store.build_layer(base, state)
     vmlinuz, initrd = store.kernel_paths(kernel.key)
-    layers = (str(store.layer_path(base.key)), "@out@/store.erofs")
+    layer = store.layer_path(base.key)
     await store.close()
     images.save(state)
+    return await command_of(state, port, vmlinuz, initrd, layer)
+
+
+async def command_of(state: Path, port: int, kernel: Path, initrd: Path, base: Path) -> str:
+    """Of a guest that boots these, with what the flake packs on top."""
+    layers = (str(base), "@out@/store.erofs")
     facts = await LocalHost(state, QemuConfig(), SystemClock()).facts()
     machine = Machine(
         vm=VMName("web"), generation=GenerationNumber(0), instance=InstanceId("none"), vcpu=1,
-        memory_mib=256, accel=facts.accel, tsc_khz=facts.tsc_khz, kernel=str(vmlinuz),
+        memory_mib=256, accel=facts.accel, tsc_khz=facts.tsc_khz, kernel=str(kernel),
         initrd=str(initrd), cmdline=(), volumes=(), mounts=(), folder="",
         layers=tuple(Disk(path, f"layer{n}", read_only=True) for n, path in enumerate(layers)),
         networks=(UserNetwork("52:54:00:12:34:56", (Forward(port, 80),)),),

@@ -123,10 +123,8 @@ class Host:
 
     def leave(self, name: str) -> None:
         """A VM of its own leaves the repository, and is removed."""
-        path = self.container.root / CONFIG
-        text = path.read_text(encoding="utf-8")
-        if "#prune = false" in text:
-            path.write_text(text.replace("#prune = false", "prune = true"), encoding="utf-8")
+        if "#prune = false" in (self.container.root / CONFIG).read_text(encoding="utf-8"):
+            self.configure(prune="prune = true")
             self.systemctl("restart", "reconciler.service")
         self.repository.remove(f"{name}.yaml")
         self.good = self.repository.push(f"without {name}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 import re
 import shutil
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from demo.daemon import free_port
-from tests.systemd.host import NAMES, ROOT, Host
+from tests.systemd.host import CONFIG, NAMES, ROOT, Host
 from tests.wait import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
@@ -28,6 +30,8 @@ OTHER_PORT = """\
 ListenStream=
 ListenStream=127.0.0.1:%d
 """
+CREDENTIALS = "/run/credentials/reconciler.service"
+SECRET = b"0123456789abcdef"
 PRESSED = "power button: shutting down"
 UNITS = ("reconciler.service", "reconciler.socket", "microvms.slice")
 
@@ -71,7 +75,7 @@ def test_man_page_and_completion_are_there(host: Host) -> None:
 
 
 def test_a_bad_config_is_named_and_not_tried_again(host: Host) -> None:
-    config = host.container.root / "etc/reconciler/config.toml"
+    config = host.container.root / CONFIG
     good = config.read_text()
     config.write_text(good.replace("[http]", "[http]\nprot = 1"))
     host.systemctl("restart", "reconciler.service", check=False)
@@ -119,6 +123,7 @@ def test_a_guest_has_limits_a_user_and_a_cage(host: Host) -> None:
         "microvm-left.service",
         *("Slice", "MemoryMax", "TasksMax", "CPUWeight", "IOWeight", "CPUQuotaPerSecUSec"),
         *("User", "DynamicUser", "NoNewPrivileges", "ProtectSystem", "CapabilityBoundingSet"),
+        *("DevicePolicy", "DeviceAllow", "PrivateDevices", "PrivateTmp"),
     )
     assert shown == {
         "Slice": "microvms.slice",
@@ -132,6 +137,10 @@ def test_a_guest_has_limits_a_user_and_a_cage(host: Host) -> None:
         "NoNewPrivileges": "yes",
         "ProtectSystem": "strict",
         "CapabilityBoundingSet": "",
+        "DevicePolicy": "closed",
+        "DeviceAllow": "char-rtc r",  # by ProtectClock=; there is none in its /dev
+        "PrivateDevices": "yes",
+        "PrivateTmp": "yes",
     }
     assert_caged(host, "microvm-left.service", MOST_EXPOSED_GUEST, "A guest's cage")
 
@@ -162,6 +171,10 @@ def test_guests_are_different_users_and_see_nothing_of_each_other(host: Host) ->
         owners.add(re.search(r"^Uid:\s+(\d+)", status, re.MULTILINE)[1])  # type: ignore[index]
         assert re.search(r"^CapBnd:\s+0+$", status, re.MULTILINE)
         assert re.search(r"^Seccomp:\s+2$", status, re.MULTILINE)  # filtered
+        argv = (host.container.live / f"proc/{pid}/cmdline").read_bytes().split(b"\0")
+        assert argv[argv.index(b"-sandbox") + 1].startswith(b"on,")
+        said = host.container.run("journalctl", "-q", "-u", f"microvm-{name}.service").stdout
+        assert f"Started microvm-{name}.service - microVM {name}, generation 1." in said
         seen = host.container.live / f"proc/{pid}/root/var/lib/reconciler"
         assert sorted(path.name for path in (seen / "vms").iterdir()) == [name]
         assert not (seen / "ledger.db").exists()
@@ -322,8 +335,13 @@ def test_a_command_wakes_a_daemon_that_was_stopped(host: Host) -> None:
     host.settled()
 
 
-def test_the_read_only_face_may_be_a_socket_that_outlives_the_daemon(host: Host) -> None:
+def test_the_tcp_face_with_its_webhook_may_be_a_socket_that_outlives_the_daemon(host: Host) -> None:
     port, unit = free_port(), host.container.live / "run/systemd/system/reconciler-http.socket.d"
+    secret = host.container.root / "etc/reconciler/credentials/webhook"
+    secret.write_bytes(SECRET)
+    config = host.container.root / CONFIG
+    before = config.read_text()
+    host.configure(secret_file=f'secret_file = "{CREDENTIALS}/git_webhook"')
     assert "disabled" in host.systemctl("is-enabled", "reconciler-http.socket", check=False).stdout
     unit.mkdir(parents=True)
     (unit / "port.conf").write_text(OTHER_PORT % port)
@@ -331,12 +349,25 @@ def test_the_read_only_face_may_be_a_socket_that_outlives_the_daemon(host: Host)
     host.systemctl("stop", "reconciler.service")
     host.systemctl("start", "reconciler-http.socket")
     # Nobody serves it yet: who comes now wakes the daemon, and is not refused meanwhile.
+    assert hook(port) == 202
     wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "the daemon is ready")
     host.systemctl("stop", "reconciler.service", "reconciler-http.socket")
     shutil.rmtree(unit)
+    secret.unlink()
+    config.write_text(before)
     host.systemctl("daemon-reload")
     host.systemctl("start", "reconciler.service")
     host.settled()
+
+
+def hook(port: int) -> int:
+    """As a git server tells of a push."""
+    body = b'{"ref": "refs/heads/main"}'
+    signature = hmac.new(SECRET, body, hashlib.sha256).hexdigest()
+    headers = {"X-Gitea-Event": "push", "X-Gitea-Signature": signature}
+    url = f"http://127.0.0.1:{port}/webhook"
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=60) as answer:
+        return int(answer.status)
 
 
 def answers(url: str) -> bool:
