@@ -32,9 +32,10 @@ def restart_what_ran_out(draft: Draft) -> None:
 def restart_clocks(record: VMRecord, now: Now, due: Due = lambda _: True) -> VMRecord:
     """The record with its whole time again wherever a verdict may follow from a deadline that is `due`."""
     start, candidate, rollback = record.start, record.candidate, record.rollback
-    if start is not None and (whole := _whole_trial(record, start, now, due)) is not None:
-        record = replace(record, start=replace(start, deadline=whole))
-    if candidate is not None and (whole := _whole_trial(record, candidate, now, due)) is not None:
+    if start is not None and _is_judged(record, start):
+        record = replace(record, start=replace(start, deadline=_whole(record, start, now, due)))
+    if candidate is not None:
+        whole = _whole(record, candidate, now, due)
         record = replace(record, candidate=replace(candidate, deadline=whole))
     back = record.generation(rollback.target) if rollback is not None else None
     if rollback is not None and back is not None and due(rollback.deadline):
@@ -44,11 +45,15 @@ def restart_clocks(record: VMRecord, now: Now, due: Due = lambda _: True) -> VMR
     return record
 
 
-def _whole_trial(record: VMRecord, begun: Start | Candidate, now: Now, due: Due) -> Deadline | None:
-    """None: it stays as it is. One of another boot tells that the host went down, and not the guest."""
+def _is_judged(record: VMRecord, start: Start) -> bool:
+    """Of a proven generation that serves nothing follows from the time it takes."""
+    tried = record.generation(start.generation)
+    return tried is not None and (tried.verdict == "trial" or record.rollback is not None)
+
+
+def _whole(record: VMRecord, begun: Start | Candidate, now: Now, due: Due) -> Deadline:
+    """One of another boot stays as it is: it tells that the host went down, and not the guest."""
     tried = record.generation(begun.generation)
     if tried is None or begun.deadline.boot_id != now.boot_id or not due(begun.deadline):
-        return None
-    if tried.verdict != "trial" and record.rollback is None:
-        return None
+        return begun.deadline
     return Deadline(now.boot + tried.spec.health.startup_deadline, now.boot_id)

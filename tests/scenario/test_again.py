@@ -345,6 +345,29 @@ async def test_a_suspended_vm_keeps_both_guests_of_a_restart_and_goes_on_later(
     assert now_serves(world) != first
 
 
+@pytest.mark.parametrize("stood", [True, False], ids=["stood-still", "suspended"])
+async def test_a_restart_gets_its_whole_time_again_after_one_in_which_nobody_looked(
+    world: World, *, stood: bool
+) -> None:
+    await serving(world)
+    first = now_serves(world)
+    world.hypervisor.behaviour = new_guests("bad", world)
+    await world.ask(Restart("web"))
+    await until(world, lambda: on_trial(world))
+    if stood:
+        world.clock.advance(600.0)
+    else:
+        await world.ask(Suspend("web"))
+        await world.run(600.0)
+        await world.ask(Resume("web"))
+    await world.step()
+    for guest in world.hypervisor.all_living("web"):
+        guest.fate = "good"  # it comes up within its time
+    await world.settle()
+    assert now_serves(world) != first
+    assert not world.events("restart-given-up")
+
+
 async def test_the_ledger_is_lost_between_two_guests_of_one_generation_and_nothing_is_condemned(
     world: World,
 ) -> None:
