@@ -102,6 +102,8 @@ def _keep(draft: Draft, standing: Standing, target: Target, budget: Budget) -> N
         return
     if record.restart != guest.instance:
         standing.record = replace(record, restart=None)
+    elif record.rollback is not None:
+        return  # the way back ends first, within its deadline
     elif replace_anew(draft, standing, target.generation):
         pass
     elif (standing.down or ready(draft, standing, target.generation.spec)) and budget.take(

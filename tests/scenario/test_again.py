@@ -375,3 +375,22 @@ async def test_a_second_guest_that_ended_with_the_first_is_no_reason_to_wait(wor
     await world.settle()
     assert len(world.hypervisor.all_living("web")) == 1
     now_serves(world)
+
+
+async def test_a_restart_waits_until_a_way_back_is_over(world: World) -> None:
+    world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
+    await world.push(state(vm("web", "v1")))
+    await world.settle()
+    await world.push(state(vm("web", "v2")))
+    await until(
+        world, lambda: bool(world.record("web").rollback) and world.hypervisor.running() == {WEB: 1}
+    )
+    back = world.hypervisor.living("web").process.instance
+    stops = set[bool]()
+    world.on_pass = lambda: stops.add(
+        world.record("web").stop is not None and world.record("web").rollback is not None
+    )
+    await world.ask(Restart("web"))
+    await world.settle()
+    assert stops == {False}
+    assert world.hypervisor.living("web").process.instance != back
