@@ -100,7 +100,12 @@ class Browser:
             self.ask("Input.dispatchKeyEvent", type=kind, key=key, **text, **code)
 
     def write(self, text: str) -> None:
-        """Into what has the focus, as from a keyboard."""
+        """Into the field that has the focus, as from a keyboard; a page gives it a moment after it was loaded."""
+        wait_until(
+            lambda: self.value("document.activeElement?.matches('input, textarea')"),
+            ANSWER,
+            "focus",
+        )
         self.ask("Input.insertText", text=text)
 
     def focused(self) -> str:
