@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.integration import evidence
+from tests.integration.evidence import FAILED
 from tests.integration.harness import Harness
-
-RESULTS = Path(__file__).resolve().parents[2] / "results"
-FAILED = pytest.StashKey[bool]()
 
 
 @pytest.hookimpl(tryfirst=True)  # before tests are chosen by their marks
@@ -30,10 +28,6 @@ def pytest_runtest_makereport(
     report = yield
     item.stash[FAILED] = item.stash.get(FAILED, False) or report.failed
     return report
-
-
-def evidence_folder(node: pytest.Item) -> Path:
-    return RESULTS / re.sub(r"[^A-Za-z0-9_.-]+", "-", node.name)[:120]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -56,7 +50,8 @@ class Worlds:
             try:
                 self._harness.tidy()
             except Exception:  # noqa: BLE001 - whatever it is, a new fleet is the answer
-                self._harness.save_evidence(evidence_folder(node).with_suffix(".before"))
+                before = evidence.folder_of(node).with_suffix(".before")
+                evidence.save(self._harness.stage, before)
                 self.discard()
             else:
                 return self._harness
@@ -64,7 +59,7 @@ class Worlds:
         try:
             harness.open()
         except BaseException:
-            harness.save_evidence(evidence_folder(node))
+            evidence.save(harness.stage, evidence.folder_of(node))
             self.discard()
             raise
         return harness
@@ -92,7 +87,8 @@ def worlds() -> Iterator[Worlds]:
 def fleet(request: pytest.FixtureRequest, worlds: Worlds) -> Iterator[Harness]:
     """db, and after it web-a and web-b in the group frontend, all settled."""
     node: pytest.Item = request.node
-    yield (harness := worlds.enter(node))
+    harness = worlds.enter(node)
+    with evidence.kept_of(harness.stage, node):
+        yield harness
     if node.stash.get(FAILED, False):
-        harness.save_evidence(evidence_folder(node))
         worlds.discard()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import json
-import shutil
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import yaml
@@ -155,26 +151,6 @@ class Harness:
 
     def guests(self, vm: str) -> list[Found]:
         return [guest for guest in guests_under(self.stage.root) if guest.vm == vm]
-
-    # --- when a test failed
-
-    def save_evidence(self, folder: Path) -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        state = self.stage.state
-        files = [self.daemon.log, self.daemon.config, *state.glob("ledger.db*")]
-        for path in files:
-            with suppress(OSError):
-                shutil.copy2(path, folder)
-        for log in state.glob("vms/*/*.log*"):
-            with suppress(OSError):
-                shutil.copy2(log, folder / f"{log.parent.name}-{log.name}")
-        for question in ("status", "plan", "events"):
-            with suppress(DaemonAway, RuntimeError):
-                answer = self.daemon.control.get(f"/v1/{question}")
-                (folder / f"{question}.json").write_text(json.dumps(answer, indent=2))
-        with suppress(RuntimeError):
-            (folder / "git.log").write_text(self.repository.git("log", "--stat", "-n", "20"))
 
 
 def request(port: int, path: str, body: str | None = None) -> tuple[int, str]:

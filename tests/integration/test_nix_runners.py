@@ -19,7 +19,7 @@ from demo.processes import guests_under
 from demo.stage import Stage
 from reconciler.vmm.qemu import press
 from tests import private_nix
-from tests.integration import standin_vmm
+from tests.integration import evidence, standin_vmm
 from tests.integration.harness import request
 from tests.wait import wait_until
 
@@ -150,7 +150,9 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
+def world(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
     nix = private_nix.settings(tmp_path / "nix")
     for name, value in nix.items():
         monkeypatch.setenv(name, value)
@@ -167,7 +169,8 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         # microvm.nix's own speaks QMP to the same socket, and waits too.
         button = shlex.join(["/usr/bin/python3", "-IS", press.__file__, "web.sock", "60"])
         stage.repository.write("flakes/web/microvm-shutdown", SHUTDOWN.format(command=button))
-        yield world
+        with evidence.kept_of(stage, request.node):
+            yield world
     finally:
         assert stage.close() == []
 

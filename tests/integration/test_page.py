@@ -7,7 +7,7 @@ import pytest
 
 from demo.fleet import NAMES, WEB
 from tests.integration.browser import PROGRAM, Browser, chromium
-from tests.integration.conftest import RESULTS
+from tests.integration.evidence import RESULTS
 from tests.integration.harness import Harness
 from tests.wait import wait_until
 

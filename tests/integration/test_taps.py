@@ -18,7 +18,7 @@ from reconciler.clock import SystemClock
 from reconciler.image.store import ImageStore
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
 from reconciler.vmm.links import TUN
-from tests.integration.conftest import FAILED, evidence_folder
+from tests.integration import evidence
 from tests.integration.namespace import Namespace
 from tests.wait import wait_until
 
@@ -121,12 +121,8 @@ def bridged(request: pytest.FixtureRequest) -> Iterator[Bridged]:
         stage = Stage.open()
         try:
             asyncio.run(make_images(stage))
-            yield Bridged(stage, net)
-            if request.node.stash.get(FAILED, False):
-                folder = evidence_folder(request.node)
-                shutil.rmtree(folder, ignore_errors=True)
-                ignored = shutil.ignore_patterns("layers", "kernels", "*.sock", "volumes")
-                shutil.copytree(stage.root, folder, ignore=ignored, dirs_exist_ok=True)
+            with evidence.kept_of(stage, request.node):
+                yield Bridged(stage, net)
         finally:
             assert stage.close() == []
     finally:
