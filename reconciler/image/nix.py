@@ -28,6 +28,7 @@ from reconciler.model.image import BuiltImage, NixRunner, TreeSource
 
 BUILD_SECONDS = 3600.0
 """A NixOS of a cold cache takes its time; what Nix has finished by then need not be done again."""
+OPENING_SECONDS = 60.0
 RUN = "bin/microvm-run"
 HELPERS = {
     "bin/tap-up": "tap interfaces", "bin/macvtap-up": "macvtap interfaces",
@@ -49,7 +50,8 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 SURROUNDINGS = re.compile(
     r"cannot connect to|unable to download|[Cc]ould not resolve|[Nn]o space left|[Pp]ermission denied"
     r"|[Cc]annot allocate memory|[Rr]ead-only file system|database .* is (locked|busy)|timed out"
-    r"|build-users-group|build-remote|interrupted by the user|unexpected end-of-file|unexpected EOF|[Tt]oo many open files"
+    r"|is corrupt|creating (symlink|directory)|build-users-group|build-remote|interrupted by the user"
+    r"|unexpected end-of-file|unexpected EOF|[Tt]oo many open files"
 )
 """What Nix says of a host in trouble; all else that it says is about the flake."""
 
@@ -60,6 +62,8 @@ class NixRunners:
     def __init__(self, root: Path, seconds: float = BUILD_SECONDS) -> None:
         self._root = root
         self._seconds = seconds
+        self._opening = asyncio.Lock()
+        self._store_is_open = False
 
     def scan(self) -> dict[str, BuiltImage]:
         """What is there and whole. Blocks; raises OSError."""
@@ -96,6 +100,7 @@ class NixRunners:
                 tree = TreeSource(source.tree, source.flake)
                 staged = str(await tree_builder.stage(tree, repository, workspace))
                 flake = f"path:{quote(staged)}"
+            await self._open_store(title)
             ended = await self._run(key, f"{flake}#{source.attribute}")
             _judge(ended, title, (staged or flake, source.flake))
         finally:
@@ -106,6 +111,22 @@ class NixRunners:
         image = _image(self._root / key)
         differs = made.note(self._root, key, title, image.sha256)
         return BuiltImage(key, image.size_bytes, image.sha256, image.seconds, differs)
+
+    async def _open_store(self, title: str) -> None:
+        """Open Nix's store alone, once. Raises BuildUnavailable.
+
+        The first who opens a new store makes it, and of two at once one fails: Nix holds only a shared
+        lock meanwhile (2.8, `LocalStore`; seen as "schema is corrupt" and "creating symlink: File exists").
+        """
+        async with self._opening:
+            if self._store_is_open:
+                return
+            ended = await children.run(
+                ("nix", "store", "ping"), seconds=OPENING_SECONDS, env=self._environment()
+            )
+            if ended.status != 0:
+                raise _unavailable(title, "nix store ping", _said(ended))
+            self._store_is_open = True
 
     async def _run(self, key: str, installable: str) -> children.Ended:
         argv = (
@@ -135,15 +156,23 @@ def _judge(ended: children.Ended, title: str, called: tuple[str, str]) -> None:
     """`called`: what Nix calls the flake, and what people do. Raises BuildFailed or BuildUnavailable."""
     if ended.status == 0:
         return
-    said = COLOUR.sub("", ended.tail).replace(*called) or f"status {ended.status}"
+    said = _said(ended).replace(*called)
     # What a builder printed is indented, and says nothing of this host.
     own = "\n".join(line for line in said.splitlines() if not line.startswith(" "))
     if ended.status < 0 or SURROUNDINGS.search(own):
-        raise BuildUnavailable(
-            f"{title}: nix build: {said}", kind="nix",
-            hint="is the Nix daemon running, the network up, space left? it is tried again",
-        )  # fmt: skip
+        raise _unavailable(title, "nix build", said)
     raise BuildFailed(f"{title}: nix build: {said}", hint="mend the flake and push")
+
+
+def _said(ended: children.Ended) -> str:
+    return COLOUR.sub("", ended.tail) or f"status {ended.status}"
+
+
+def _unavailable(title: str, command: str, said: str) -> BuildUnavailable:
+    return BuildUnavailable(
+        f"{title}: {command}: {said}", kind="nix",
+        hint="is the Nix daemon running, the network up, space left? it is tried again",
+    )  # fmt: skip
 
 
 def _image(link: Path) -> BuiltImage:
