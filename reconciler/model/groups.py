@@ -103,7 +103,7 @@ class GroupPolicy(Face):
     )  # fmt: skip
     progress_deadline: Duration | None = Field(
         default=None,
-        description="A rollout in which no member becomes healthy for so long is held.",
+        description="A rollout in which a member is on its way and none becomes healthy for so long is held. Time in which all wait, as for a build, memory, a window or a person, does not count.",
     )
     windows: list[Window] = Field(
         default=[],

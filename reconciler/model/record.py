@@ -249,6 +249,9 @@ class VMRecord:
         )
 
 
+HoldCause = Literal["failure", "progress", "person"]
+
+
 @dataclass(frozen=True, slots=True)
 class Hold:
     """A group that stopped after a failure.
@@ -264,6 +267,15 @@ class Hold:
     held: tuple[tuple[VMName, Digest], ...]
     back: tuple[tuple[VMName, GenerationNumber], ...] = ()
     """Members that had taken the change already, and the generation to which they go back."""
+    cause: HoldCause = "failure"
+    """A member failed, no member moved in time, or a person aborted the rollout."""
+    revision: Revision | None = None
+    """The revision that is held; None: the ledger is from before this was remembered."""
+
+    @property
+    def words(self) -> str:
+        """Why the group is held, for people."""
+        return f"{self.vm} failed: {self.reason}" if self.cause == "failure" else self.reason
 
 
 @dataclass(frozen=True, slots=True)

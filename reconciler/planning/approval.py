@@ -37,7 +37,10 @@ def abort(name: str, reason: str, record: Record, desired: DesiredState | None, 
         )
     held = tuple((spec.name, spec.digest) for spec in pending)
     why = f"aborted by a person{': ' + reason if reason else ''}"
-    hold = Hold(pending[0].name, pending[0].digest, why, now.wall, held)
+    hold = Hold(
+        pending[0].name, pending[0].digest, why, now.wall, held,
+        cause="person", revision=desired.revision if desired else None,
+    )  # fmt: skip
     words = f"group {name}: rollout aborted; push something else or `retry {pending[0].name}`"
     put: list[Change] = [PutGroup(replace(group, hold=hold, progress=None))]
     return done(put, "aborted", words, now, group=GroupName(name))

@@ -1,4 +1,4 @@
-"""A group that stops: after a failure, without progress, or at a person's word; and how it goes on."""
+"""A group that stops after a failure, and how it goes on; `progress` stops one that does not move."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ from reconciler.model.names import Digest, GenerationNumber, GroupName, VMName
 from reconciler.model.plan import Note
 from reconciler.model.record import Generation, Hold, Record
 from reconciler.planning.draft import Draft, Standing
-
-NOT_TICKING = frozenset(
-    ("suspended", "hold", "blocked", "broken", "window", "approval", "pinned", "soak", "breaker")
-)
-"""Waits during which the progress deadline stands still: nobody is expected to move."""
 
 
 def hold_after_failure(draft: Draft, standing: Standing, generation: Generation, why: str) -> None:
@@ -31,11 +26,13 @@ def hold_after_failure(draft: Draft, standing: Standing, generation: Generation,
     hold = Hold(
         standing.name, generation.digest, why, draft.now.wall,
         tuple(_waiting(draft, group.name, standing.name)), tuple(back),
+        revision=generation.revision,
     )  # fmt: skip
-    put_hold(draft, group.name, hold, f"{standing.name} failed: {why}")
+    put_hold(draft, group.name, hold)
 
 
-def put_hold(draft: Draft, group: GroupName, hold: Hold, why: str) -> None:
+def put_hold(draft: Draft, group: GroupName, hold: Hold) -> None:
+    why = hold.words
     draft.groups[group] = replace(draft.group_record(group), hold=hold, progress=None)
     draft.actions.append(Note("hold", group, why))
     draft.event("group-held", f"group {group} is held: {why}", severity="error", group=group)
@@ -118,48 +115,3 @@ def lift_holds(draft: Draft) -> None:
             draft.event(
                 "hold-lifted", f"group {name} goes on: {hold.vm} has a new digest", group=name
             )
-
-
-def watch_progress(draft: Draft) -> None:
-    """Groups with a progress deadline: set it, move it on with each success, hold when it passes."""
-    if draft.desired is None:
-        return
-    for name, spec in draft.desired.groups.items():
-        if spec.progress_deadline is None:
-            continue
-        record = draft.group_record(name)
-        if record.hold is not None or not _moving(draft, name):
-            if record.progress is not None:
-                draft.groups[name] = replace(record, progress=None)
-        elif record.progress is None or _succeeded(draft, name):
-            progress = draft.deadline(spec.progress_deadline)
-            draft.groups[name] = replace(record, progress=progress)
-            draft.wake_at(progress.boot)
-        elif record.progress.passed(draft.now):
-            _stuck(draft, name, spec.progress_deadline)
-        else:
-            draft.wake_at(record.progress.boot)
-
-
-def _moving(draft: Draft, group: GroupName) -> bool:
-    """Whether a member is on its way and nothing but work of ours is in the way."""
-    behind = {s.name for s in members(draft, group) if not s.synced}
-    still = {w.subject for w in draft.waits if w.kind in NOT_TICKING}
-    return bool(behind - still)
-
-
-def _succeeded(draft: Draft, group: GroupName) -> bool:
-    names = {s.name for s in members(draft, group)}
-    return any(
-        isinstance(a, Note) and a.kind == "commit" and a.subject in names for a in draft.actions
-    )
-
-
-def _stuck(draft: Draft, group: GroupName, seconds: float) -> None:
-    behind = [s for s in members(draft, group) if not s.synced and s.spec is not None]
-    first = behind[0]
-    if first.spec is None:
-        return
-    why = f"no member became healthy within progressDeadline {seconds:g}s"
-    held = tuple((s.name, s.spec.digest) for s in behind if s.spec is not None)
-    put_hold(draft, group, Hold(first.name, first.spec.digest, why, draft.now.wall, held), why)

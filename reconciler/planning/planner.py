@@ -27,7 +27,7 @@ from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.forgotten import forget
 from reconciler.planning.handover import absorb_handovers, finish, succeed
 from reconciler.planning.health import probe_plan
-from reconciler.planning.holds import lift_holds, sent_back, watch_progress
+from reconciler.planning.holds import lift_holds, sent_back
 from reconciler.planning.images import Needs, cancel, collect
 from reconciler.planning.leads import as_wanted, lead, let_go
 from reconciler.planning.moves import move_one
@@ -35,6 +35,7 @@ from reconciler.planning.policy import Policy
 from reconciler.planning.preflight import (
     images_ready,
 )
+from reconciler.planning.progress import watch_progress
 from reconciler.planning.prune import mark_removals, remove
 from reconciler.planning.renames import carry_on, successors, take_over, taking_over
 from reconciler.planning.rollout import Budget, in_order

@@ -227,7 +227,7 @@ def _groups(
             unavailable=sum(not vm.healthy for vm in group),
             max_unavailable=desired.group(name).max_unavailable if desired else 1,
             pending=pending,
-            hold=f"{hold.vm} failed: {hold.reason}" if hold else "",
+            hold=hold.words if hold else "",
             moving=turn.moving,
             line=turn.line,
             held=turn.held,

@@ -48,14 +48,14 @@ def choose(draft: Draft, standing: Standing) -> Target:
         return Target(good)
     hold = hold_of(draft, standing)
     if hold is not None and (back := _sent_back(hold, record)) is not None:
-        why = f"group {spec.group} goes back since {hold.vm} failed: {hold.reason}"
+        why = f"group {spec.group} goes back: {hold.words}"
         return Target(back, kind="hold", why=why)
     if good is not None and good.digest == spec.digest:
         return Target(good)
     if (refused := _refused(record, good, spec)) is not None:
         return refused
     if hold is not None and (standing.name, spec.digest) in hold.held:
-        why = f"group {spec.group} is held since {hold.vm} failed: {hold.reason}"
+        why = f"group {spec.group} is held: {hold.words}"
         return Target(good, kind="hold", why=why)
     newest = record.generations[-1] if record.generations else None
     if newest is not None and newest.verdict == "trial" and newest.digest == spec.digest:

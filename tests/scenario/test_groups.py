@@ -78,7 +78,7 @@ async def test_a_failure_sends_the_whole_group_back_if_asked_to() -> None:
     await world.push(fleet("v2", spec))
     await world.settle()
     assert world.hypervisor.running() == {"a": 1, "b": 1, "c": 1}
-    assert "goes back since c failed" in world.why("a")
+    assert "goes back: c failed" in world.why("a")
     await world.push(fleet("v3", spec))
     await world.settle()
     assert set(world.hypervisor.running().values()) == {3}
