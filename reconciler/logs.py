@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from reconciler.plaintext import clean_lines, is_plain
+
 JOURNAL = Path("/run/systemd/journal/socket")
 JOURNAL_STREAM = "JOURNAL_STREAM"
 """Device and inode of the stream that systemd connected to the journal; systemd.exec(5)."""
@@ -114,10 +116,10 @@ def _name(key: str) -> str:
 
 def _field(key: str, value: str) -> bytes:
     """With its length before it, so that no line of a value can pass for another field."""
-    raw = value.encode("utf-8", "replace")[:LONGEST_VALUE]
+    raw = clean_lines(value).encode("utf-8", "replace")[:LONGEST_VALUE]
     return key.encode() + b"\n" + len(raw).to_bytes(8, "little") + raw + b"\n"
 
 
 def _quoted(value: str) -> str:
-    plain = value.isprintable() and not set(value) & set(' "=')
+    plain = value.isprintable() and is_plain(value) and not set(value) & set(' "=')
     return value if plain and value else json.dumps(value)

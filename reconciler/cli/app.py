@@ -10,8 +10,9 @@ import typer.core
 
 from reconciler.cli.client import DaemonError
 from reconciler.cli.exits import ExitCode, complain, report
-from reconciler.cli.terminal import clean, count
+from reconciler.cli.terminal import count
 from reconciler.errors import ManifestErrors, ReconcilerError
+from reconciler.plaintext import clean
 
 # Typer may carry its own click or use the installed one; either way this is its root of wrong usage.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]

@@ -8,8 +8,9 @@ import typer
 
 from reconciler.cli.exits import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.terminal import clean, console, count
+from reconciler.cli.terminal import console, count
 from reconciler.control.serial import encode
+from reconciler.plaintext import clean
 
 if TYPE_CHECKING:
     from reconciler.cli.findings import Finding

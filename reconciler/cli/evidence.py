@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.cli.terminal import age, clean, count, short
+from reconciler.cli.terminal import age, count, short
 from reconciler.control.reports import BlockedBrief
 from reconciler.model.record import Evidence
+from reconciler.plaintext import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,8 +6,8 @@ from enum import IntEnum
 
 import typer
 
-from reconciler.cli.terminal import clean
 from reconciler.errors import ReconcilerError
+from reconciler.plaintext import clean
 
 
 class ExitCode(IntEnum):

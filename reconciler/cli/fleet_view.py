@@ -8,10 +8,11 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from reconciler.cli.terminal import age, clean, count, short
+from reconciler.cli.terminal import age, count, short
 from reconciler.control.reports import VMAnswer
 from reconciler.model.names import GenerationNumber
 from reconciler.model.status import FleetStatus, GroupStatus, SourceStatus, SyncState, VMStatus
+from reconciler.plaintext import clean
 
 GAP = 2
 ROOM_FOR_WHY = 40

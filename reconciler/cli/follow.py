@@ -11,10 +11,10 @@ import typer
 from reconciler.cli.client import Daemon, DaemonError
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import clean, clean_line
 from reconciler.control.reports import EventsAnswer
 from reconciler.control.serial import encode
 from reconciler.model.record import Event
+from reconciler.plaintext import clean, clean_console_line
 
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more comes.")]
 KIND_WIDTH = 20
@@ -48,7 +48,7 @@ def logs(
     """A guest's console. Terminal sequences in it are removed."""
     asked = {"follow": "true" if follow else None, "candidate": "true" if candidate else None}
     for raw in find_daemon(socket, config).stream("logs", vm, lines=lines, **asked):
-        line = clean_line(raw)
+        line = clean_console_line(raw)
         typer.echo(encode({"vm": vm, "line": line}) if output is Output.json else line)
 
 

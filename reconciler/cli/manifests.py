@@ -9,9 +9,10 @@ import typer
 
 from reconciler.cli.exits import ExitCode, complain
 from reconciler.cli.options import ConfigOption, Output, OutputOption
-from reconciler.cli.terminal import clean, count
+from reconciler.cli.terminal import count
 from reconciler.control.serial import encode
 from reconciler.errors import ManifestErrors, Problem
+from reconciler.plaintext import clean
 
 if TYPE_CHECKING:
     from reconciler.config import Config

@@ -8,8 +8,8 @@ import typer
 
 from reconciler.cli.exits import ExitCode, complain
 from reconciler.cli.options import ConfigOption, Output, OutputOption
-from reconciler.cli.terminal import clean
 from reconciler.control.serial import encode
+from reconciler.plaintext import clean
 
 SinkArgument = Annotated[
     str, typer.Argument(metavar="SINK", help="A `name` of [[notifications]]; without one: all.")

@@ -9,9 +9,10 @@ import typer
 
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import clean, wall
+from reconciler.cli.terminal import wall
 from reconciler.control.answers import DoneAnswer
 from reconciler.control.serial import encode
+from reconciler.plaintext import clean
 
 SubjectArgument = Annotated[
     str | None,

@@ -11,11 +11,12 @@ import typer
 from reconciler.cli.exits import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import age, clean, console, count
+from reconciler.cli.terminal import age, console, count
 from reconciler.control.reports import PlanAnswer, Step, Waiting
 from reconciler.control.serial import encode
 from reconciler.model.names import VMName
 from reconciler.model.plan import FieldChange
+from reconciler.plaintext import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -11,8 +11,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from reconciler.cli.client import Daemon, DaemonError
-from reconciler.cli.terminal import clean, console, count
+from reconciler.cli.terminal import console, count
 from reconciler.model.status import FleetStatus, VMStatus
+from reconciler.plaintext import clean
 
 PERIOD = 0.5
 """Seconds between looks."""

@@ -13,9 +13,10 @@ from reconciler.cli.client import Daemon
 from reconciler.cli.exits import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import clean, short
+from reconciler.cli.terminal import short
 from reconciler.control.serial import encode
 from reconciler.engine.operator import ReconcileReport
+from reconciler.plaintext import clean
 
 FETCH_SECONDS = 120.0
 """What reading the source may take, beside the wait that was asked for."""

@@ -10,11 +10,11 @@ from reconciler.cli.client import DaemonError
 from reconciler.cli.exits import ExitCode, report
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import clean
 from reconciler.control.answers import VersionAnswer
 from reconciler.control.serial import encode
 from reconciler.control.version import version as own_version
 from reconciler.errors import ConfigError
+from reconciler.plaintext import clean
 
 
 def register(app: typer.Typer) -> None:

@@ -3,38 +3,13 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from typing import TYPE_CHECKING
 
+from reconciler.plaintext import clean
+
 if TYPE_CHECKING:
     from rich.console import Console
-
-# CSI (colours, cursor), OSC, DCS, PM, APC and SOS (titles, links, clipboard), then two-byte ones.
-SEQUENCES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b[ -/]*[0-~]"
-)
-# Other controls, direction overrides that reorder what is read, and halves of surrogate pairs.
-UNSAFE = re.compile(
-    r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]"
-)
-
-
-def clean(text: str) -> str:
-    """One line: no terminal sequence, no control character but the tab, nothing invisible that acts."""
-    return UNSAFE.sub(_escaped, SEQUENCES.sub("", text))
-
-
-def _escaped(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
-
-
-def clean_line(raw: bytes) -> str:
-    """A line of a console; serial consoles end lines with CR LF, and redraw them with CR."""
-    text = raw.decode("utf-8", errors="replace").rstrip("\r\n")
-    return clean(text.rsplit("\r", 1)[-1])
 
 
 def console(*, stderr: bool = False) -> Console:

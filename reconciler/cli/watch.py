@@ -14,9 +14,10 @@ from rich.text import Text
 from reconciler.cli.client import Daemon, DaemonError
 from reconciler.cli.fleet_view import BAD, DIM, Fleet, header, rows
 from reconciler.cli.status import ask
-from reconciler.cli.terminal import clean, console, wall
+from reconciler.cli.terminal import console, wall
 from reconciler.control.serial import encode
 from reconciler.model.status import VMStatus
+from reconciler.plaintext import clean
 
 PERIOD = 1.0
 """Seconds between looks."""

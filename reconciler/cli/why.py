@@ -12,10 +12,11 @@ from reconciler.cli.evidence import show_condemned
 from reconciler.cli.moments import since, until
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import age, clean, console, short, wall
+from reconciler.cli.terminal import age, console, short, wall
 from reconciler.control.reports import WhyAnswer
 from reconciler.control.serial import encode
 from reconciler.model.status import VMStatus, WaitStatus
+from reconciler.plaintext import clean
 from reconciler.planning.waiting import LOUD
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import BuildUnavailable
+from reconciler.plaintext import clean_lines
 
 MOST_OUTPUT_BYTES = 1024 * 1024
 """What a child prints beyond this is dropped, the beginning first: errors come last."""
@@ -27,7 +28,9 @@ class Ended:
 
     @property
     def tail(self) -> str:
-        return self.output.decode(errors="replace").strip()[-SHOWN_CHARACTERS:]
+        """The end of what it printed, which may be the words of foreign inputs."""
+        raw = self.output[-4 * SHOWN_CHARACTERS :]  # characters have up to four bytes
+        return clean_lines(raw.decode(errors="replace").strip())[-SHOWN_CHARACTERS:]
 
 
 class Child:

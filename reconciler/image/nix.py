@@ -46,7 +46,6 @@ KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "NIX_REMOTE", "NIX_CONF_DIR", "NIX_
                   "NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_LOG_DIR", "NIX_CONFIG")  # fmt: skip
 """What Nix sees of the daemon's environment, which may hold secrets."""
 
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 SURROUNDINGS = re.compile(
     r"cannot connect to|unable to download|[Cc]ould not resolve|[Nn]o space left|[Pp]ermission denied"
     r"|[Cc]annot allocate memory|[Rr]ead-only file system|database .* is (locked|busy)|timed out"
@@ -165,7 +164,7 @@ def _judge(ended: children.Ended, title: str, called: tuple[str, str]) -> None:
 
 
 def _said(ended: children.Ended) -> str:
-    return COLOUR.sub("", ended.tail) or f"status {ended.status}"
+    return ended.tail or f"status {ended.status}"
 
 
 def _unavailable(title: str, command: str, said: str) -> BuildUnavailable:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.model.record import Event, Severity
+from reconciler.plaintext import SEQUENCES, clean
 
 Status = Literal["firing", "resolved", "notice"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")
@@ -15,9 +15,6 @@ SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")
 LONGEST_TEXT = 2000
 LONGEST_LINE = 200
 MINUTE, HOUR, DAY = 60, 3600, 86_400
-
-# Commits and consoles write into events: no control character, nothing that reorders what is read.
-UNSAFE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +50,7 @@ def id_of(event: Event, host: str) -> str:
 
 def plain(text: str, longest: int = LONGEST_TEXT) -> str:
     """One line that drives nobody's screen, cut to a length."""
-    line = " ".join(UNSAFE.sub(" ", text).split())
+    line = clean(" ".join(SEQUENCES.sub("", text[: 4 * longest]).split()))
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
 

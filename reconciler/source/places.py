@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from reconciler.plaintext import clean
+
 MOST_SHOWN = 40
 """Characters of a foreign text that an error shows."""
 
@@ -54,5 +56,5 @@ class Reading:
 
 def shortened(value: str) -> str:
     """A foreign text as an error may show it: printable, and never long."""
-    shown = "".join(c if c.isprintable() else "?" for c in value[: MOST_SHOWN + 1])
+    shown = clean(value[: MOST_SHOWN + 1])
     return shown if len(shown) <= MOST_SHOWN else shown[: MOST_SHOWN - 3] + "..."

@@ -8,6 +8,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.plaintext import clean
+
 CONSOLE = "console.log"
 VMM_LOG = "vmm.log"
 """What the VMM itself said, beside what its guest did."""
@@ -23,8 +25,6 @@ MOST_LINE_CHARACTERS = 200
 _PANIC = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?Kernel panic - not syncing")
 # What a guest says of itself before it ends, through the kernel or straight to the console.
 _REPORT = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?reconciler-failed: (.*\S)")
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[ -/]*[0-~])")
-_CONTROLS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,7 @@ def _tail(path: Path) -> str:
 
 def _clean(text: str) -> tuple[str, ...]:
     """Lines fit for a terminal and a log: a guest's output is not to be trusted."""
-    lines = (
-        _CONTROLS.sub("", _ESCAPES.sub("", line)).expandtabs(4).rstrip()
-        for line in re.split(r"[\r\n]+", text)
-    )
+    lines = (clean(line).expandtabs(4).rstrip() for line in re.split(r"[\r\n]+", text))
     return tuple(line[:MOST_LINE_CHARACTERS] for line in lines if line)
 
 

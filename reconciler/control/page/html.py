@@ -3,21 +3,12 @@
 from __future__ import annotations
 
 import html
-import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import lru_cache
 
-SEQUENCES = re.compile(
-    r"(?:\x1b\[|\x9b)[0-?]*[ -/]*[@-~]"
-    r"|(?:\x1b[\]P^_X]|[\x9d\x90\x9e\x9f\x98])[^\x07\x1b\x9c\n]*(?:\x07|\x1b\\|\x9c)?"
-    r"|\x1b[ -/]*[0-~]"
-)
-"""What a console sends to move a cursor or to colour."""
-UNSAFE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
-)
-"""Control characters, and invisible ones that turn text around."""
+from reconciler.plaintext import clean_lines
+
 VOID = frozenset({"br", "hr", "input", "link", "meta"})
 
 
@@ -31,22 +22,13 @@ Child = str | int | None
 """A plain text is escaped, `Html` is taken as it is, None is nothing."""
 
 
-def clean(text: str) -> str:
-    """Without terminal sequences, and with whatever acts unseen shown as an escape."""
-    return UNSAFE.sub(_shown, SEQUENCES.sub("", text))
-
-
-def _shown(match: re.Match[str]) -> str:
-    return match[0].encode("unicode_escape").decode("ascii")
-
-
 def escape(child: Child) -> str:
     if isinstance(child, Html):
         return child
     if child is None:
         return ""
     text = str(child)
-    return text if text.isalnum() else html.escape(clean(text))
+    return text if text.isascii() and text.isalnum() else html.escape(clean_lines(text))
 
 
 def h(tag: str, *children: Child, **attributes: str | bool | None) -> Html:

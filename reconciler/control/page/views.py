@@ -10,7 +10,7 @@ from reconciler.control.page.fleet import Asked, fleet_page
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.generations import Differ, Pair
 from reconciler.control.page.group import group_page
-from reconciler.control.page.html import Html, clean, h, join
+from reconciler.control.page.html import Html, h, join
 from reconciler.control.page.live import Recent
 from reconciler.control.page.vm import Seen, vm_page
 from reconciler.engine.operator import Operator
@@ -18,6 +18,7 @@ from reconciler.errors import ReconcilerError, RequestRefused
 from reconciler.model.names import NAME_RE, GenerationNumber, VMName
 from reconciler.model.plan import FieldChange
 from reconciler.model.record import VMRecord
+from reconciler.plaintext import clean_console_line
 
 CONSOLE_LINES = 100
 CONSOLE_BYTES = 32 * 1024
@@ -128,7 +129,7 @@ class Views:
 
     def _console(self, name: VMName) -> str:
         tail = ConsoleReader(self._operator.console(name)).tail(CONSOLE_LINES, CONSOLE_BYTES)
-        return "\n".join(map(_console_line, tail.split(b"\n"))).strip("\n")
+        return "\n".join(map(clean_console_line, tail.split(b"\n"))).strip("\n")
 
     def _differ(self, name: VMName) -> Differ:
         def differ(a: GenerationNumber, b: GenerationNumber) -> tuple[FieldChange, ...]:
@@ -150,8 +151,3 @@ def _number(text: str | None) -> int | None:
     if text is None or not text.isascii() or not text.isdecimal() or len(text) > LONGEST_NUMBER:
         return None
     return int(text)
-
-
-def _console_line(raw: bytes) -> str:
-    """Serial consoles end lines with CR LF, and redraw them with CR."""
-    return clean(raw.decode("utf-8", "replace").rstrip("\r\n").rsplit("\r", 1)[-1])

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 
 from reconciler.errors import DriverError
+from reconciler.plaintext import clean_lines
 
 MOST_BYTES = 2000
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -26,7 +27,7 @@ async def run(argv: tuple[str, ...], seconds: float) -> tuple[int, str]:
             said = b""
             while chunk := await process.stdout.read(65536):
                 said = (said + chunk)[:MOST_BYTES]
-            return await process.wait(), said.decode("utf-8", "replace").strip()
+            return await process.wait(), clean_lines(said.decode("utf-8", "replace").strip())
     except TimeoutError as error:
         raise DriverError(
             f"{argv[0]} did not end within {seconds:g} s", kind="volume",

@@ -15,7 +15,8 @@ from reconciler import config as settings
 from reconciler.cli import sockets
 from reconciler.cli.app import main
 from reconciler.cli.client import Daemon
-from reconciler.cli.terminal import age, clean, clean_line
+from reconciler.cli.terminal import age
+from reconciler.plaintext import clean, clean_console_line
 from tests.unit.cli.conftest import Run
 
 CLI = [sys.executable, "-m", "reconciler"]
@@ -191,8 +192,8 @@ def test_text_is_safe_to_show(raw: str, safe: str) -> None:
 
 
 def test_a_console_line_shows_what_the_last_carriage_return_left() -> None:
-    assert clean_line(b"10%\r50%\r100%\r\n") == "100%"
-    assert clean_line(b"\xff\xfe\x9b31m") == "\ufffd\ufffd\ufffd31m"
+    assert clean_console_line(b"10%\r50%\r100%\r\n") == "100%"
+    assert clean_console_line(b"\xff\xfe\x9b31m") == "\ufffd\ufffd\ufffd31m"
 
 
 def test_ages_are_one_figure() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.control.page.fleet import fleet_page
 from reconciler.control.page.frame import changes
-from reconciler.control.page.html import clean, h
+from reconciler.control.page.html import h
 from reconciler.control.serve import HttpFace, serve_http
 from reconciler.model.commit import Commit
 from reconciler.model.names import GroupName
@@ -21,6 +21,7 @@ from reconciler.model.status import (
     SourceStatus,
     WaitStatus,
 )
+from reconciler.plaintext import clean
 from tests.unit.control.fake_operator import NEW, OLD, FakeOperator, fleet, vm
 from tests.unit.control.pages import ALLOWED_TAGS, HOSTILE, Read, events_of, get, next_change
 

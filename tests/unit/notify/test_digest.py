@@ -119,7 +119,7 @@ def test_a_refused_revision_is_over_with_the_next_good_one() -> None:
 def test_strangers_text_is_one_harmless_line_of_bounded_length() -> None:
     assert (
         plain("a\r\nBcc: all@example.org\x1b[2J\u202eevil\udcff")
-        == "a Bcc: all@example.org [2J evil"
+        == "a Bcc: all@example.org\\u202eevil\\udcff"
     )
     assert len(plain("x" * 1_000_000)) == 2000
 
