@@ -9,7 +9,6 @@ ReconcilerError              has a `kind` (a metric label) and a `hint` (what th
 │   ├── BuildFailed          the input is bad: building again gives the same
 │   └── BuildUnavailable     the surroundings are bad: building again may help
 ├── DriverError              a VMM refused, or did not answer in time
-├── FrontError               the front cannot be asked, or somebody else has a port
 ├── FrontError               the front cannot be asked, or a port is somebody else's
 ├── SupervisorError          a process could not be started or found
 │   └── GuestConflict        somebody else holds our lock or socket; never ours to kill
@@ -61,16 +60,21 @@ class Problem:
 
 
 class ManifestErrors(ReconcilerError):
-    """Every problem of one commit; the commit is rejected whole."""
+    """The problems of one commit, which is rejected whole.
+
+    A reader names a bounded number of them; `more` counts the others, at least.
+    """
 
     default_kind = "parse"
 
-    def __init__(self, problems: list[Problem], *, revision: str = "") -> None:
+    def __init__(self, problems: list[Problem], *, revision: str = "", more: int = 0) -> None:
         self.problems = tuple(sorted(problems))
         self.revision = revision
+        self.more = more
         first = str(self.problems[0]) if self.problems else "no problem was named"
-        more = f" (and {len(self.problems) - 1} more)" if len(self.problems) > 1 else ""
-        super().__init__(first + more, hint="run `reconciler validate` to see all of them")
+        others = len(self.problems) + more - 1
+        beside = f" (and {others} more)" if others > 0 else ""
+        super().__init__(first + beside, hint="run `reconciler validate` to see all of them")
 
 
 class SourceError(ReconcilerError):
@@ -80,7 +84,14 @@ class SourceError(ReconcilerError):
 
 
 class RevisionRefused(SourceError):
-    """kind: ancestry (it does not continue what was followed) or verify (its signature)."""
+    """A commit that was fetched and is not followed.
+
+    kind: ancestry (it does not continue what was followed), verify (its signature), limit (it is too
+    large to be read) or timeout (reading it took too long).
+    """
+
+    more = 0
+    """Problems beside those that are named; a refusal has one."""
 
     def __init__(self, message: str, *, kind: str, revision: str, hint: str) -> None:
         super().__init__(message, kind=kind, hint=hint)

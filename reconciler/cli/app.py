@@ -104,8 +104,11 @@ def _list_problems(error: ReconcilerError) -> bool:
         return False
     for problem in error.problems:
         typer.echo(clean(str(problem)), err=True)
+    if error.more:
+        typer.echo(f"... and {error.more} more", err=True)
     complain(
-        f"the revision is refused for {count(len(error.problems), 'error')}; what runs stays as it is",
+        f"the revision is refused for {count(len(error.problems) + error.more, 'error')};"
+        " what runs stays as it is",
         "push a mended one; `reconciler validate FOLDER` finds all before a push",
     )
     return True

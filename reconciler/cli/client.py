@@ -39,9 +39,11 @@ class DaemonError(ReconcilerError):
         kind: str | None = None,
         hint: str = "",
         problems: tuple[str, ...] = (),
+        more: int = 0,
     ) -> None:
         super().__init__(message, kind=kind, hint=hint)
         self.problems = problems
+        self.more = more
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -163,7 +165,9 @@ def _refusal(response: http.client.HTTPResponse) -> DaemonError:
         error = revive(FailureAnswer, json.loads(raw)).error
     except ValueError:
         return DaemonError(f"the daemon answered {response.status} and gave no reason")
-    return DaemonError(error.message, kind=error.kind, hint=error.hint, problems=error.problems)
+    return DaemonError(
+        error.message, kind=error.kind, hint=error.hint, problems=error.problems, more=error.more
+    )
 
 
 def _target(where: tuple[str, ...], query: Query) -> str:

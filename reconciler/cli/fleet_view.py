@@ -52,7 +52,7 @@ def header(fleet: Fleet, width: int, now: float) -> list[Text]:
     if fleet.suspended:
         lines.append(Text("this host is suspended: nothing is done until `resume`", BUSY))
     if revision.rejected:
-        problems = count(len(revision.problems), "problem")
+        problems = count(revision.problem_count, "problem")
         text = f"revision {short(revision.rejected)} is rejected: {problems}; the one before stays"
         lines.append(Text(text, BAD))
         lines += [Text(f"{INDENT}{clean(problem)}", "red") for problem in revision.problems[:3]]

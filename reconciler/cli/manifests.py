@@ -39,12 +39,13 @@ def validate(
     try:
         desired = _load(path, _settings(config))
     except ManifestErrors as error:
-        _show_problems(error.problems, output)
+        _show_problems(error.problems, error.more, output)
         raise typer.Exit(ExitCode.ERROR) from error
     if output is Output.json:
         answer = {
             "valid": True,
             "problems": [],
+            "more": 0,
             "vms": list(desired.vms),
             "groups": list(desired.groups),
         }
@@ -69,16 +70,18 @@ def _load(path: Path, settings: Config | None) -> DesiredState:
     return load_folder(path, settings.policy, settings.kernels, settings.source)
 
 
-def _show_problems(problems: tuple[Problem, ...], output: Output) -> None:
+def _show_problems(problems: tuple[Problem, ...], more: int, output: Output) -> None:
     if output is Output.json:
-        typer.echo(
-            encode({"valid": False, "problems": problems, "vms": [], "groups": []}, indent=2)
-        )
+        answer = {"valid": False, "problems": problems, "more": more, "vms": [], "groups": []}
+        typer.echo(encode(answer, indent=2))
         return
     for problem in problems:
         typer.echo(clean(str(problem)))
+    if more:
+        typer.echo(f"... and {more} more")
     files = len({problem.file for problem in problems})
-    complain(f"{count(len(problems), 'error')} in {count(files, 'file')}")
+    least = "at least " if more else ""
+    complain(f"{count(len(problems) + more, 'error')} in {least}{count(files, 'file')}")
 
 
 def schema(output: OutputOption = Output.text) -> None:

@@ -22,6 +22,8 @@ class Failure:
     message: str
     hint: str = ""
     problems: tuple[str, ...] = ()
+    more: int = 0
+    """Problems beside those, at least."""
 
 
 @dataclass(frozen=True, slots=True)

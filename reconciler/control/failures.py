@@ -76,8 +76,11 @@ async def answer_failures(request: web.Request, handler: Handler) -> web.StreamR
     try:
         return await handler(request)
     except ReconcilerError as error:
-        problems = error.problems if isinstance(error, ManifestErrors) else ()
-        failure = Failure(error.kind, str(error), error.hint, tuple(str(p) for p in problems))
+        problems, more = (
+            (error.problems, error.more) if isinstance(error, ManifestErrors) else ((), 0)
+        )
+        named = tuple(str(problem) for problem in problems)
+        failure = Failure(error.kind, str(error), error.hint, named, more)
         return failure_answer(failure, status_of(error))
     except web.HTTPException as error:
         answer = failure_answer(_http_failure(error), error.status)

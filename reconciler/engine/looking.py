@@ -99,7 +99,7 @@ class Looking:
             await self._answered()
             async with self._lock:
                 problems = tuple(str(problem) for problem in error.problems)
-                await self._reconciler.reject(error.revision, problems, error.kind)
+                await self._reconciler.reject(error.revision, problems, error.kind, error.more)
             raise
         except SourceError as error:
             reason = error.kind

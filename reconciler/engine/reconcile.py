@@ -89,7 +89,9 @@ class Reconciler:
         self.desired = state
         return True
 
-    async def reject(self, revision: str, problems: tuple[str, ...], kind: str = "parse") -> None:
+    async def reject(
+        self, revision: str, problems: tuple[str, ...], kind: str = "parse", more: int = 0
+    ) -> None:
         """Remember that a revision was refused; what was desired stays so (law 7)."""
         now = self._ports.clock.now()
         source = self._ports.ledger.record().source
@@ -97,9 +99,9 @@ class Reconciler:
             (source.rejection.revision, source.rejection.problems) == (revision, problems)
         ):
             return
-        rejection = Rejection(revision, problems, now.wall, kind)
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        message = f"revision {revision[:8]} is refused: {problems[0]}{more}"
+        rejection = Rejection(revision, problems, now.wall, kind, more)
+        others = f" (and {rejection.count - 1} more)" if rejection.count > 1 else ""
+        message = f"revision {revision[:8]} is refused: {problems[0]}{others}"
         event = Event("revision-rejected", message, now.wall, revision=revision, severity="error")
         await self._ports.ledger.write(
             [PutSource(replace(source, rejection=rejection)), AddEvent(event)]

@@ -90,7 +90,7 @@ def _host(status: FleetStatus) -> Iterator[str]:
         "manifest_errors",
         "gauge",
         "Problems of the newest revision, which was refused for them.",
-        [f" {len(status.revision.problems)}"],
+        [f" {status.revision.problem_count}"],
     )
 
 

@@ -289,6 +289,10 @@ class GroupRecord:
     """By when the next member must be healthy, while a rollout is under way."""
 
 
+MOST_PROBLEMS = 100
+"""Of one revision, that are kept and shown; the others are counted."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rejection:
     """A revision that was read and refused; the one before stays in force."""
@@ -297,7 +301,14 @@ class Rejection:
     problems: tuple[str, ...]
     since_wall: float
     kind: str = "parse"
-    """parse (its manifests), ancestry (it continues nothing that was followed) or verify."""
+    """parse (its manifests), ancestry (it continues nothing that was followed), verify, limit (it is too
+    large to be read) or timeout (reading it took too long)."""
+    more: int = 0
+    """Problems beside those that are kept, at least."""
+
+    @property
+    def count(self) -> int:
+        return len(self.problems) + self.more
 
 
 @dataclass(frozen=True, slots=True)

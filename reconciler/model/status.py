@@ -30,6 +30,12 @@ class RevisionStatus:
     seen_wall: float | None = None
     """When the observed one was first seen."""
     rejected_wall: float | None = None
+    more_problems: int = 0
+    """Of the rejected revision, beside those listed, at least."""
+
+    @property
+    def problem_count(self) -> int:
+        return len(self.problems) + self.more_problems
 
 
 @dataclass(frozen=True, slots=True)

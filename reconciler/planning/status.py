@@ -9,7 +9,7 @@ from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Plan, Wait
-from reconciler.model.record import Deadline, Record, VMRecord
+from reconciler.model.record import MOST_PROBLEMS, Deadline, Record, VMRecord
 from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,
@@ -51,8 +51,9 @@ def explain(
     return FleetStatus(
         revision=RevisionStatus(
             desired.revision if desired else source.revision, source.applied, rejection.revision if rejection else None,
-            rejection.problems if rejection else (), source.first_seen_wall or None,
+            rejection.problems[:MOST_PROBLEMS] if rejection else (), source.first_seen_wall or None,
             rejection.since_wall if rejection else None,
+            max(0, rejection.count - MOST_PROBLEMS) if rejection else 0,
         ),
         vms=vms,
         groups=tuple(_groups(desired, record, vms, now)),

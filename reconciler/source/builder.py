@@ -52,6 +52,11 @@ class Builder:
         self._places = Places()
         self._root: Any = None
 
+    @property
+    def whole_documents(self) -> tuple[Any, ...]:
+        """The data of those that ended, empty ones left out."""
+        return tuple(document.data for document in self.documents if document.data is not None)
+
     def run(self, content: bytes) -> None:
         on = {
             yaml.ScalarEvent: self._scalar,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.machine import Forward, share
+from reconciler.model.machine import ANY_ADDRESS, Forward
 from reconciler.model.names import GroupName, VMName
 from reconciler.source.declared import NAME, Declared, Report, T
 from reconciler.source.drafts import GroupDraft, port_place
-from reconciler.source.explain import did_you_mean
 from reconciler.source.places import Loc
 
 VMs = Mapping[VMName, Declared[VMSpec]]
@@ -18,10 +18,12 @@ Groups = Mapping[GroupName, Declared[GroupDraft]]
 VM, GROUP = "MicroVM", "Group"
 AFTER: Loc = ("spec", "update", "after")
 MOVED: Loc = ("metadata", "movedFrom")
+MEMBER: Loc = ("metadata", "group")
+CANARY: Loc = ("spec", "canary")
+CANARIES = "~"
+"""Before a group's name: its canaries, as what a member waits for. No name has this character."""
 MOST_SHOWN = 8
 """Members of a cycle that an error names."""
-MOST_SUGGESTED = 1_000
-"""Names among which a likely one is searched for: it costs time for each error."""
 
 
 def unique(kind: str, declared: Iterable[Declared[T]], report: Report) -> dict[str, Declared[T]]:
@@ -39,39 +41,45 @@ def unique(kind: str, declared: Iterable[Declared[T]], report: Report) -> dict[s
     return named
 
 
+Taker = tuple[int, Declared[VMSpec], Loc]
+"""A forward by its place in the order of all, with the VM whose it is."""
+
+
+@dataclass(slots=True)
+class Takers:
+    """Who takes one port of the host: the first of all, and the first of each address."""
+
+    first: Taker
+    addresses: dict[str, Taker] = field(default_factory=dict)
+
+    def before(self, address: str) -> Taker | None:
+        """The first that keeps the port of this address from others.
+
+        Equal ports of different addresses are well.
+        """
+        if address == ANY_ADDRESS:
+            return self.first
+        found = [self.addresses[a] for a in (address, ANY_ADDRESS) if a in self.addresses]
+        return min(found, key=lambda taker: taker[0], default=None)
+
+
 def check_ports(vms: VMs, report: Report) -> None:
     """No two guests listen on the same port of the host."""
-    users: dict[tuple[str, int], Declared[VMSpec]] = {}
-    shared: dict[tuple[str, int], None] = {}
-    for vm in vms.values():
-        for network in vm.what.networks:
-            for forward in network.forwards:
-                key = (forward.protocol, forward.host)
-                if key in users:
-                    shared[key] = None
-                users[key] = vm
-    if shared:
-        _judge_shared(vms, shared, report)
-
-
-def _judge_shared(vms: VMs, shared: Collection[tuple[str, int]], report: Report) -> None:
-    """Equal ports are well as long as they are of different addresses."""
-    taken: defaultdict[tuple[str, int], list[tuple[Declared[VMSpec], Loc, str]]]
-    taken = defaultdict(list)
+    taken: dict[tuple[str, int], Takers] = {}
+    count = 0
     for vm in vms.values():
         for loc, forward in forwards_of(vm.what):
-            key = (forward.protocol, forward.host)
-            if key not in shared:
-                continue
-            for other, other_loc, address in taken[key]:
-                if share(forward.address, address):
-                    whose = "" if other is vm else f" by {other.what.name}"
-                    report.add(
-                        vm, loc, f"{forward.protocol} port {forward.host} of the host is taken{whose}",
-                        f"first declared at {report.where(other, other_loc)}",
-                    )  # fmt: skip
-                    break
-            taken[key].append((vm, loc, forward.address))
+            count += 1
+            taker = (count, vm, loc)
+            takers = taken.setdefault((forward.protocol, forward.host), Takers(taker))
+            if takers.addresses and (first := takers.before(forward.address)) is not None:
+                _, other, other_loc = first
+                whose = "" if other is vm else f" by {other.what.name}"
+                report.add(
+                    vm, loc, f"{forward.protocol} port {forward.host} of the host is taken{whose}",
+                    f"first declared at {report.where(other, other_loc)}",
+                )  # fmt: skip
+            takers.addresses.setdefault(forward.address, taker)
 
 
 def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, Forward]]:
@@ -80,30 +88,60 @@ def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, Forward]]:
             yield port_place(spec, index, number), forward
 
 
-def check_order(vms: VMs, report: Report) -> None:
-    """Every `after` names a VM, and following them never leads back."""
+def check_order(vms: VMs, groups: Groups, report: Report) -> None:
+    """Every `after` names a VM, and no VM waits for itself by way of others or of a canary."""
     for vm in vms.values():
         for index, name in enumerate(vm.what.update.after):
             if report.lacks(VM, name, vms):
-                hint = did_you_mean(name, list(vms)) if len(vms) <= MOST_SUGGESTED else ""
-                report.add(vm, (*AFTER, index), f"no VM is named {name}", hint or "declare it")
-    for cycle in cycles({name: vm.what.update.after for name, vm in vms.items()}):
-        first, second = vms[cycle[0]], cycle[1 % len(cycle)]
-        others = [f"{name} at {report.where(vms[name], AFTER)}" for name in cycle[1:MOST_SHOWN]]
+                hint = report.suggestion(name, vms) or "declare it"
+                report.add(vm, (*AFTER, index), f"no VM is named {name}", hint)
+    for cycle in itertools.islice(cycles(awaited(vms, groups)), report.room + 1):
+        first, second = vms[VMName(cycle[0])], VMName(cycle[1 % len(cycle)])
+        links = zip(cycle[1:MOST_SHOWN], [*cycle[2:], cycle[0]], strict=False)
+        others = [_link(node, following, vms, groups, report) for node, following in links]
+        shown = " -> ".join(map(_node_in_words, [*cycle[:MOST_SHOWN], cycle[0]]))
         report.add(
-            first,
-            (*AFTER, first.what.update.after.index(second)),
-            f"a cycle: {' -> '.join([*cycle[:MOST_SHOWN], cycle[0]])}",
+            first, (*AFTER, first.what.update.after.index(second)), f"a cycle: {shown}",
             f"remove one of them ({', '.join(others)})",
-        )
+        )  # fmt: skip
 
 
-def cycles(after: Mapping[VMName, tuple[VMName, ...]]) -> Iterator[list[VMName]]:
-    """One cycle for each way back, beginning with its first name; each VM is walked once."""
-    done: set[VMName] = set()
+def awaited(vms: VMs, groups: Groups) -> dict[str, tuple[str, ...]]:
+    """For each VM what must be healthy before it moves: what it comes after, and its group's canaries.
+
+    The canaries of a group are a node of their own, so that edges are no more than VMs.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, group in groups.items():
+        members = [c for c in group.what.spec.canary if c in vms and vms[c].what.group == name]
+        found[CANARIES + name] = tuple(members)
+    for vm in vms.values():
+        canaries = CANARIES + vm.what.group
+        waits = canaries in found and vm.what.name not in found[canaries]
+        after: tuple[str, ...] = vm.what.update.after
+        found[vm.what.name] = (*after, canaries) if waits else after
+    return found
+
+
+def _node_in_words(node: str) -> str:
+    return f"canary of {node.removeprefix(CANARIES)}" if node.startswith(CANARIES) else node
+
+
+def _link(node: str, following: str, vms: VMs, groups: Groups, report: Report) -> str:
+    """Where it is said that one of a cycle waits for the next."""
+    if node.startswith(CANARIES):
+        group = groups[GroupName(node.removeprefix(CANARIES))]
+        return f"spec.canary at {report.where(group, CANARY)}"
+    at = MEMBER if following.startswith(CANARIES) else AFTER
+    return f"{node} at {report.where(vms[VMName(node)], at)}"
+
+
+def cycles(after: Mapping[str, tuple[str, ...]]) -> Iterator[list[str]]:
+    """One cycle for each way back, beginning with a VM that comes after another; each is walked once."""
+    done: set[str] = set()
     for root in sorted(name for name, names in after.items() if names):
-        path: dict[VMName, Iterator[VMName]] = {}
-        at: VMName | None = root if root not in done else None
+        path: dict[str, Iterator[str]] = {}
+        at: str | None = root if root not in done else None
         while at is not None:
             if at not in path:
                 path[at] = iter(after.get(at, ()))
@@ -115,11 +153,18 @@ def cycles(after: Mapping[VMName, tuple[VMName, ...]]) -> Iterator[list[VMName]]
             elif following in path:
                 names = list(path)
                 cycle = names[names.index(following) :]
-                pivot = cycle.index(min(cycle))
                 if len(cycle) > 1:  # a VM after itself was refused with its document
-                    yield cycle[pivot:] + cycle[:pivot]
+                    yield _turned(cycle)
             elif following not in done:
                 at = following
+
+
+def _turned(cycle: list[str]) -> list[str]:
+    """Beginning with the first name of those that say `after`; a canary's way out is always one."""
+    followed = zip(cycle, [*cycle[1:], cycle[0]], strict=True)
+    first = min(one for one, other in followed if not (one + other).count(CANARIES))
+    pivot = cycle.index(first)
+    return cycle[pivot:] + cycle[:pivot]
 
 
 def check_moves(vms: VMs, report: Report) -> None:
@@ -146,17 +191,10 @@ def check_canaries(vms: VMs, groups: Groups, report: Report) -> None:
         for index, canary in enumerate(group.what.spec.canary):
             vm = vms.get(canary)
             if vm is None and report.lacks(VM, canary, vms):
-                hint = did_you_mean(canary, list(vms)) if len(vms) <= MOST_SUGGESTED else ""
-                report.add(
-                    group,
-                    ("spec", "canary", index),
-                    f"no VM is named {canary}",
-                    hint or "declare it",
-                )
+                hint = report.suggestion(canary, vms) or "declare it"
+                report.add(group, (*CANARY, index), f"no VM is named {canary}", hint)
             elif vm is not None and vm.what.group != name:
                 report.add(
-                    group,
-                    ("spec", "canary", index),
-                    f"{canary} is not a member of {name}",
+                    group, (*CANARY, index), f"{canary} is not a member of {name}",
                     f"it is declared at {report.where(vm, ('metadata', 'group'))}",
-                )
+                )  # fmt: skip

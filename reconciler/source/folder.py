@@ -18,6 +18,8 @@ from reconciler.source.snapshot import FileRefused, ManifestFile, Oddity
 
 NO_REVISION = Revision("")
 DEFAULTS = SourceConfig(url="unused")
+MOST_LISTED = 1_000
+"""Problems that are put into words for who asks for all of them."""
 
 
 def load_folder(
@@ -32,7 +34,8 @@ def load_folder(
     Layers may lie anywhere in the git work tree that holds the folder, as in a commit.
     """
     snapshot = Folder(path, source.max_files, source.max_file_kib * 1024)
-    return Resolver(policy or PolicyConfig(), kernels or KernelsConfig()).resolve(snapshot)
+    resolver = Resolver(policy or PolicyConfig(), kernels or KernelsConfig(), MOST_LISTED)
+    return resolver.resolve(snapshot)
 
 
 class Folder:

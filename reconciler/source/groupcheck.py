@@ -8,12 +8,11 @@ from zoneinfo import ZoneInfo, available_timezones
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName
 from reconciler.model.quantity import format_duration
-from reconciler.source.crosscheck import GROUP, MOST_SUGGESTED, Groups, VMs
+from reconciler.source.crosscheck import GROUP, MEMBER, Groups, VMs
 from reconciler.source.declared import Declared, Report
-from reconciler.source.explain import did_you_mean, dotted
+from reconciler.source.explain import dotted
 from reconciler.source.places import Loc
 
-MEMBER: Loc = ("metadata", "group")
 PROGRESS: Loc = ("spec", "progressDeadline")
 
 
@@ -22,7 +21,7 @@ def check_membership(vms: VMs, groups: Groups, report: Report) -> None:
     for vm in vms.values():
         name = vm.what.group
         if name and report.lacks(GROUP, name, groups):
-            hint = did_you_mean(name, list(groups)) if len(groups) <= MOST_SUGGESTED else ""
+            hint = report.suggestion(name, groups)
             hint = hint if hint.startswith("did") else "declare it, as kind: Group"
             report.add(vm, MEMBER, f"no group is named {name}", hint)
 
@@ -68,11 +67,17 @@ def check_time_zones(groups: Groups, report: Report) -> None:
         for index, window in enumerate(group.what.spec.windows):
             if not is_known(window.time_zone):
                 at = ("spec", "windows", index, "allow" if window.allow else "deny", "timeZone")
-                hint = did_you_mean(window.time_zone, sorted(available_timezones()))
+                hint = report.suggestion(window.time_zone, zones()) if report.room > 0 else ""
                 report.add(
                     group, at, f"{dotted(at)}: this host knows no zone {window.time_zone}",
                     hint if hint.startswith("did") else "is the package tzdata installed?",
                 )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def zones() -> tuple[str, ...]:
+    """Names of all zones of the host; to find them, many folders are read."""
+    return tuple(sorted(available_timezones()))
 
 
 @lru_cache(maxsize=1024)

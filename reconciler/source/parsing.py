@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,12 +13,16 @@ from pydantic import ValidationError
 from reconciler.model import manifest
 from reconciler.model.runners import is_folder
 from reconciler.source import yamldoc
-from reconciler.source.builder import Refused
+from reconciler.source.builder import Builder, Refused
 from reconciler.source.drafts import GroupDraft, VMDraft, draft_of
 from reconciler.source.explain import did_you_mean, explain, shown
 from reconciler.source.places import Document, Fault, Places
 
 API_PREFIX = manifest.API_VERSION.split("/", maxsplit=1)[0] + "/"
+MOST_FAULTS = 100
+"""Of one file, that are put into words."""
+LIKELY_TREE = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
+MOST_LIKELY = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +32,14 @@ class ParsedFile:
     size: int
     drafts: tuple[VMDraft | GroupDraft, ...] = ()
     """Of documents without a fault."""
+    faulty: bool = False
+    """Whether it has any fault; `faults_of` puts them into words."""
     faults: tuple[Fault, ...] = ()
+    """Those that are known already."""
     trees: tuple[str, ...] = ()
     """Every folder that a layer names, also those of documents with faults."""
+    likely_trees: tuple[str, ...] = ()
+    """Where YAML ends before the document does: what looks like a layer's folder."""
     claimed: frozenset[tuple[str, str]] = frozenset()
     """Kind and name of documents with faults: they are declared, though nobody knows as what."""
     legible: bool = True
@@ -38,17 +49,62 @@ class ParsedFile:
 
 
 def parse_file(content: bytes) -> ParsedFile:
-    """Fast when all is well; reads again, with positions, what is not."""
+    """What a file declares, with its faults in words."""
+    parsed = parse_quickly(content)
+    return replace(parsed, faults=tuple(faults_of(content))) if parsed.faulty else parsed
+
+
+def parse_quickly(content: bytes) -> ParsedFile:
+    """What a file declares, and whether it has faults: positions cost many times as much time."""
     size = len(content)
+    if yamldoc.faults_of_bytes(content):
+        return _illegible(content, ())
+    builder = Builder(careful=False)
     try:
-        documents = yamldoc.read(content)
-        drafts = tuple(_draft(index, data) for index, data in enumerate(documents))
-    except (Refused, ValidationError):
-        return _failed(content, size)
-    trees = tuple(
+        builder.run(content)
+    except Refused:
+        return _illegible(content, builder.whole_documents)
+    documents = builder.whole_documents
+    drafts, claimed = list[VMDraft | GroupDraft](), set[tuple[str, str]]()
+    faulty = False
+    for index, data in enumerate(documents):
+        try:
+            drafts.append(_draft(index, data))
+        except (Refused, ValidationError):
+            faulty = True
+            claimed.update(_claims(data))
+    return ParsedFile(
+        size,
+        tuple(drafts),
+        faulty,
+        trees=_trees_of(documents) if faulty else _trees_of_drafts(drafts),
+        claimed=frozenset(claimed),
+        is_manifest=any(map(claims_to_be_ours, documents)) if faulty else bool(drafts),
+    )
+
+
+def _illegible(content: bytes, documents: Sequence[Any]) -> ParsedFile:
+    """A file that is no YAML to its end; nothing that it declares is taken."""
+    likely = itertools.islice(LIKELY_TREE.finditer(content), MOST_LIKELY)
+    return ParsedFile(
+        len(content),
+        faulty=True,
+        trees=_trees_of(documents),
+        likely_trees=tuple(found[1].decode("utf-8", "replace") for found in likely),
+        claimed=frozenset(claim for data in documents for claim in _claims(data)),
+        legible=False,
+        is_manifest=any(map(claims_to_be_ours, documents)),
+    )
+
+
+def _trees_of(documents: Sequence[Any]) -> tuple[str, ...]:
+    return tuple(tree for data in documents for tree in named_trees(data))
+
+
+def _trees_of_drafts(drafts: list[VMDraft | GroupDraft]) -> tuple[str, ...]:
+    return tuple(
         tree for d in drafts if isinstance(d, VMDraft) for tree in d.trees if tree is not None
     )
-    return ParsedFile(size, drafts, trees=trees, is_manifest=bool(drafts))
 
 
 def _draft(index: int, data: Any) -> VMDraft | GroupDraft:
@@ -58,27 +114,11 @@ def _draft(index: int, data: Any) -> VMDraft | GroupDraft:
     return draft_of(index, manifest.parse(kind, data))
 
 
-def _failed(content: bytes, size: int) -> ParsedFile:
+def faults_of(content: bytes, most: int = MOST_FAULTS) -> list[Fault]:
+    """The first faults of a file, in words, each with its line and column."""
     reading = yamldoc.examine(content)
-    faults = [*reading.faults]
-    drafts, claimed = list[VMDraft | GroupDraft](), set[tuple[str, str]]()
-    for index, document in enumerate(reading.documents):
-        found = list(_faults(document))
-        faults.extend(found)
-        if found:
-            claimed.update(_claims(document.data))
-        elif not reading.faults:
-            drafts.append(_draft(index, document.data))
-    trees = tuple(tree for document in reading.documents for tree in named_trees(document.data))
-    return ParsedFile(
-        size,
-        tuple(drafts),
-        tuple(faults),
-        trees,
-        frozenset(claimed),
-        legible=not reading.faults,
-        is_manifest=any(claims_to_be_ours(document.data) for document in reading.documents),
-    )
+    of_documents = itertools.chain.from_iterable(map(_faults, reading.documents))
+    return list(itertools.islice(itertools.chain(reading.faults, of_documents), most))
 
 
 def _claims(data: Any) -> Iterator[tuple[str, str]]:

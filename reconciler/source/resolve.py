@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from reconciler.config import KernelsConfig, PolicyConfig
-from reconciler.errors import ManifestErrors, Problem, SourceError
+from reconciler.errors import ManifestErrors, SourceError
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
+from reconciler.model.record import MOST_PROBLEMS
 from reconciler.source import crosscheck, groupcheck, netcheck
 from reconciler.source.bounds import policy_faults, runner_faults
+from reconciler.source.caps import within_caps
 from reconciler.source.declared import Declared, Report
 from reconciler.source.drafts import NO_KERNEL, GroupDraft, VMDraft, runner_spec
 from reconciler.source.explain import dotted
 from reconciler.source.hostfiles import HostKernels
-from reconciler.source.parsing import ParsedFile, parse_file
+from reconciler.source.parsing import MOST_FAULTS, ParsedFile, faults_of, parse_quickly
 from reconciler.source.places import Fault
 from reconciler.source.snapshot import FileRefused, ManifestFile, Snapshot
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of all manifests of a revision together."""
+IN_A_LAYER = Fault(1, 1, "a manifest inside the folder of a layer", "move it out of that folder")
 SPARE_ENTRIES = 1_000
 """By how much the cache may outgrow twice the files of a revision."""
 
@@ -37,6 +40,8 @@ class PlacedFile:
     parsed: ParsedFile
     folders: frozenset[str]
     """What its layers name, from the root of the repository."""
+    likely: frozenset[str] = frozenset()
+    """What its layers may name, where it cannot be read to its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +59,11 @@ class Resolved:
 class Resolver:
     """Remembers by content, so that a commit costs what it changed."""
 
-    def __init__(self, policy: PolicyConfig, kernels: KernelsConfig) -> None:
+    def __init__(
+        self, policy: PolicyConfig, kernels: KernelsConfig, most_problems: int = MOST_PROBLEMS
+    ) -> None:
         self._policy = policy
+        self._most = most_problems
         self._debian = KernelSpec.of(
             "debian", DebianKernel(kernels.debian.package, kernels.debian.version)
         )
@@ -66,8 +74,8 @@ class Resolver:
         """Files that were parsed, ever; those known by their content are not parsed again."""
 
     def resolve(self, snapshot: Snapshot) -> DesiredState:
-        """Raises ManifestErrors with all problems, or SourceError."""
-        report = Report(snapshot)
+        """Raises ManifestErrors, or SourceError."""
+        report = Report(snapshot, self._most)
         placed = [self._placed.get(file) or self._place(file, snapshot) for file in snapshot.files]
         if sum(one.parsed.size for one in placed) > MOST_BYTES:
             raise SourceError(
@@ -80,44 +88,47 @@ class Resolver:
         state = assemble(snapshot, vms, groups, report)
         self._forget(snapshot, placed)
         if report.problems:
-            raise ManifestErrors(list(set(report.problems)), revision=snapshot.revision)
+            raise ManifestErrors(
+                list(report.problems), revision=snapshot.revision, more=report.more
+            )
         return state
 
     def _place(self, file: ManifestFile, snapshot: Snapshot) -> PlacedFile:
         try:
             content = snapshot.read(file)
             self.parsed_files += 1
-            parsed = parse_file(content)
+            parsed = parse_quickly(content)
         except FileRefused as error:
             fault = Fault(1, 1, str(error), error.hint)
-            parsed = ParsedFile(0, faults=(fault,), legible=False)
-        inside = (folder_at(file, tree) for tree in parsed.trees)
-        folders = frozenset(folder for folder in inside if folder is not None)
-        self._placed[file] = placed = PlacedFile(file, parsed, folders)
+            parsed = ParsedFile(0, faulty=True, faults=(fault,), legible=False)
+        placed = PlacedFile(
+            file, parsed, folders_at(file, parsed.trees), folders_at(file, parsed.likely_trees)
+        )
+        self._placed[file] = placed
         return placed
 
     def _outside_layers(
         self, placed: list[PlacedFile], snapshot: Snapshot, report: Report
     ) -> Iterator[PlacedFile]:
-        """Files in a layer's folder are the guest's own; a manifest there is a mistake."""
+        """Files in a layer's folder are the guest's own; a manifest there is a mistake.
+
+        What lies where an illegible manifest may have a layer is not judged before that is mended.
+        """
         layers = set[str]().union(*(one.folders for one in placed))
-        inside: dict[str, bool] = {}
+        likely = set[str]().union(*(one.likely for one in placed))
+        inside: dict[str, tuple[bool, bool]] = {}
         for one in placed:
             folder = posixpath.dirname(one.file.path)
             if folder not in inside:
-                inside[folder] = is_inside(folder, layers)
-            if not inside[folder]:
+                inside[folder] = is_inside(folder, layers), is_inside(folder, likely)
+            within, perhaps = inside[folder]
+            if within and one.parsed.is_manifest:
+                report.put(one.file.path, IN_A_LAYER)
+            elif not within and (not perhaps or one.likely or one.parsed.is_manifest):
                 yield one
-            elif one.parsed.is_manifest:
-                report.problems.append(
-                    Problem(
-                        one.file.path, 1, 1,
-                        "a manifest inside the folder of a layer", "move it out of that folder",
-                    )
-                )  # fmt: skip
         for odd in snapshot.oddities:
-            if not is_inside(posixpath.dirname(odd.path), layers):
-                report.problems.append(Problem(odd.path, 1, 1, odd.message, odd.hint))
+            if not is_inside(posixpath.dirname(odd.path), layers | likely):
+                report.put(odd.path, Fault(1, 1, odd.message, odd.hint))
 
     def _declared(
         self, manifests: list[PlacedFile], snapshot: Snapshot, report: Report
@@ -127,10 +138,8 @@ class Resolver:
         for one in manifests:
             report.claimed |= one.parsed.claimed
             report.legible &= one.parsed.legible
-            for fault in one.parsed.faults:
-                report.problems.append(
-                    Problem(one.file.path, fault.line, fault.col, fault.message, fault.hint)
-                )
+            if one.parsed.faulty:
+                self._tell(one, snapshot, report)
             for draft in one.parsed.drafts:
                 if isinstance(draft, VMDraft):
                     known = self._resolved.get((one.file, draft.document))
@@ -141,6 +150,15 @@ class Resolver:
                 else:
                     groups.append(Declared(one.file, draft.document, draft))
         return vms, groups
+
+    def _tell(self, one: PlacedFile, snapshot: Snapshot, report: Report) -> None:
+        """Put a file's faults into words, as long as anybody would read them."""
+        if report.room <= 0:
+            report.more += 1
+            return
+        faults = one.parsed.faults or faults_of(snapshot.read(one.file), MOST_FAULTS)
+        for fault in faults:
+            report.put(one.file.path, fault)
 
     def _holds(self, known: Resolved, draft: VMDraft, snapshot: Snapshot) -> bool:
         """Whether the repository and the host still give a VM what they gave it before."""
@@ -156,7 +174,7 @@ class Resolver:
         self, file: ManifestFile, draft: VMDraft, snapshot: Snapshot, report: Report
     ) -> Declared[VMSpec]:
         """The resolved VM; when it has problems, the draft, so that cross checks still see it."""
-        before = len(report.problems)
+        before = report.count
         unfinished = Declared(file, draft.document, draft.spec)
         folders = tuple(None if tree is None else folder_at(file, tree) for tree in draft.trees)
         trees = self._trees(unfinished, draft, snapshot, report)
@@ -166,7 +184,7 @@ class Resolver:
             faults += runner_faults(draft.runner, self._policy)
         for fault in faults:
             report.add(unfinished, fault.at, f"{dotted(fault.at)}: {fault.message}", fault.hint)
-        if len(report.problems) > before:
+        if report.count > before:
             return unfinished
         done = Declared(file, draft.document, finished(draft, trees, kernel))
         self._resolved[file, draft.document] = Resolved(folders, trees, kernel, done)
@@ -208,11 +226,12 @@ def assemble(
     groups: list[Declared[GroupDraft]],
     report: Report,
 ) -> DesiredState:
+    vms, groups = within_caps(vms, groups, report)
     named = {VMName(n): vm for n, vm in crosscheck.unique("VM", vms, report).items()}
     policies = {GroupName(n): g for n, g in crosscheck.unique("group", groups, report).items()}
     crosscheck.check_ports(named, report)
     netcheck.check_networks(named, report)
-    crosscheck.check_order(named, report)
+    crosscheck.check_order(named, policies, report)
     crosscheck.check_moves(named, report)
     crosscheck.check_canaries(named, policies, report)
     groupcheck.check_membership(named, policies, report)
@@ -250,6 +269,12 @@ def folder_at(file: ManifestFile, tree: str) -> str | None:
     joined = posixpath.normpath(posixpath.join(posixpath.dirname(file.path), tree))
     outside = joined.startswith(("../", "/")) or joined == ".."
     return None if outside else "" if joined == "." else joined
+
+
+def folders_at(file: ManifestFile, trees: Iterable[str]) -> frozenset[str]:
+    """Those that lie in the repository."""
+    inside = (folder_at(file, tree) for tree in trees)
+    return frozenset(folder for folder in inside if folder is not None)
 
 
 def tree_id(file: ManifestFile, tree: str, snapshot: Snapshot) -> str:

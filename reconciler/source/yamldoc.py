@@ -25,7 +25,7 @@ def read(content: bytes) -> list[Any]:
         raise Refused
     builder = Builder(careful=False)
     builder.run(content)
-    return [document.data for document in builder.documents if document.data is not None]
+    return list(builder.whole_documents)
 
 
 def examine(content: bytes) -> Reading:

@@ -153,7 +153,7 @@ def _notices(status: FleetStatus) -> Html:
         told.append(h("p", "This host is suspended: nothing is done until it is resumed.", class_="notice busy"))  # fmt: skip
     if revision.rejected:
         problems = [h("li", problem) for problem in revision.problems[:MOST_PROBLEMS]]
-        more = len(revision.problems) - len(problems)
+        more = revision.problem_count - len(problems)
         told.append(
             h(
                 "div",

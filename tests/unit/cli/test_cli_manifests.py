@@ -38,7 +38,7 @@ async def test_a_valid_folder_is_counted(run: Run, folder: Path) -> None:
     shown = await run("validate", str(folder))
     assert (shown.code, shown.out) == (0, "valid: 1 VM, 0 groups\n")
     answer = json.loads((await run("validate", str(folder), "-o", "json")).out)
-    assert answer == {"valid": True, "problems": [], "vms": ["web"], "groups": []}
+    assert answer == {"valid": True, "problems": [], "more": 0, "vms": ["web"], "groups": []}
 
 
 async def test_every_error_has_its_place(run: Run, folder: Path) -> None:

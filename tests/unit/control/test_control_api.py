@@ -218,7 +218,7 @@ async def test_a_wrong_question_gets_its_status_and_one_line(
     http: aiohttp.ClientSession, path: str, status: int
 ) -> None:
     answer = await get(http, path, status)
-    assert set(answer["error"]) == {"kind", "message", "hint", "problems"}
+    assert set(answer["error"]) == {"kind", "message", "hint", "problems", "more"}
     assert "\n" not in answer["error"]["message"]
 
 
