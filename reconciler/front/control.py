@@ -29,9 +29,9 @@ class Control:
         return len(self._clients)
 
     async def open(self, sock: socket.socket) -> None:
-        self._server = await asyncio.start_unix_server(
-            self._serve, sock=sock, limit=wire.MOST_BYTES
-        )
+        # Not start_unix_server: since Python 3.13 that asks after the path that the socket was bound by,
+        # which may be gone, and removes it at the end, though it is systemd's.
+        self._server = await asyncio.start_server(self._serve, sock=sock, limit=wire.MOST_BYTES)
 
     async def close(self) -> None:
         if self._server is not None:
