@@ -26,8 +26,8 @@ REAP_SECONDS = 5.0
 class FetchChild:
     """One process for many fetches: a fresh interpreter would cost more than a look."""
 
-    def __init__(self, repository_mib: int, seconds: float, known_hosts: str, home: Path) -> None:
-        self._arguments = (str(repository_mib), str(seconds), known_hosts, str(home))
+    def __init__(self, repository_mib: int, seconds: float) -> None:
+        self._arguments = (str(repository_mib), str(seconds))
         self._process: Process | None = None
 
     @property

@@ -26,7 +26,7 @@ WORDS = {
         "authentication", "credential", "401", "403", "permission denied", "private key",
         "publickey", "userauth", "access denied", "passphrase",
     ),
-    "verify": ("certificate", "hostkey", "host key", "ssl", "tls"),
+    "verify": ("certificate", "hostkey", "host key", "ssl", "tls", "exchange encryption keys"),
     "missing": (
         "404", "not found", "unsupported url protocol", "does not appear to be", "does not exist",
         "no such file", "repository not exported", "invalid argument: 'port'",

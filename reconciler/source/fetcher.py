@@ -1,4 +1,4 @@
-"""The child that fetches, and looks whom a commit is from: `python -m reconciler.source.fetcher MIB SECONDS KNOWN_HOSTS HOME`.
+"""The child that fetches, and looks whom a commit is from: `python -m reconciler.source.fetcher MIB SECONDS`.
 
 It reads tasks from standard input and answers on standard output, a JSON line each. It is
 killed when it is late, so it holds nothing that matters; it ends when its parent does.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import queue
 import resource
-import shutil
 import signal
 import sys
 import threading
@@ -36,13 +35,6 @@ def main(arguments: list[str]) -> None:
     settings.owner_validation = False  # root may read a repository of another user
     settings.server_connect_timeout = int(min(CONNECT_SECONDS, seconds) * 1000)
     settings.server_timeout = int(seconds * 1000)
-    trouble: Answer | None = None
-    if known_hosts := arguments[2]:
-        try:
-            settings.homedir = home_with(Path(known_hosts), Path(arguments[3]))
-        except OSError as error:
-            hint = "correct source.known_hosts"
-            trouble = Answer(kind="verify", message=f"{known_hosts}: {error.strerror}", hint=hint)
     tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(tasks,), daemon=True).start()
     swept = set[str]()
@@ -52,7 +44,7 @@ def main(arguments: list[str]) -> None:
             sweep(Path(task.mirror))
             swept.add(task.mirror)
         signal.alarm(int(task.deadline) + GRACE)
-        answer = trouble or answer_to(task)
+        answer = answer_to(task)
         signal.alarm(0)
         sys.stdout.buffer.write(answer.line())
         sys.stdout.buffer.flush()
@@ -66,14 +58,6 @@ def limit(repository_mib: int) -> None:
     memory = MEMORY + 2 * largest
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-
-
-def home_with(known_hosts: Path, home: Path) -> str:
-    """A home that holds just the known hosts: libgit2 takes them from nowhere else."""
-    folder = home / ".ssh"
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    shutil.copyfile(known_hosts, folder / "known_hosts")
-    return str(home)
 
 
 def listen(tasks: queue.SimpleQueue[Task]) -> None:

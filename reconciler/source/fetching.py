@@ -13,13 +13,14 @@ import pygit2
 from pygit2.enums import CredentialType, ObjectType
 
 from reconciler.errors import SourceError
+from reconciler.source import knownhosts
 from reconciler.source.address import host_of
 from reconciler.source.failures import LimitPassed, failure, sorted_failure
 from reconciler.source.request import Answer, Request
 
 HEX = re.compile(r"[0-9a-f]{4,40}")
 WHOLE_HEX = re.compile(r"[0-9a-f]{40}")
-BROKEN, NEW = ".broken", ".new"
+BROKEN, NEW, HOME = ".broken", ".new", ".home"
 PARTIAL = ("pack_", "tmp_")
 MOST_PACKS = 500
 """Every fetch that finds something leaves one; libgit2 never joins them."""
@@ -37,6 +38,11 @@ class Callbacks(pygit2.RemoteCallbacks):
         super().__init__()
         self._request = request
         self._offered = False
+
+    def certificate_check(self, certificate: None, valid: bool, host: bytes) -> bool:  # noqa: FBT001
+        """Hand on what libgit2 found: the base class would answer that every ssh host is right."""
+        del certificate, host
+        return valid
 
     def credentials(
         self, url: str, username_from_url: str | None, allowed_types: CredentialType
@@ -62,6 +68,28 @@ def look(request: Request) -> Answer:
     """Bring the mirror up to date. Raises SourceError; the mirror is then as good as before."""
     path = Path(request.mirror)
     path.parent.mkdir(parents=True, exist_ok=True)
+    trusted = _trusted(path, request)
+    try:
+        return _look(path, request)
+    except SourceError as error:
+        if trusted is not None and error.kind == "verify":
+            raise trusted.refusal(str(error)) from error
+        raise
+
+
+def _trusted(path: Path, request: Request) -> knownhosts.Trust | None:
+    """For ssh, the keys that the server may show; libgit2 takes them from a home of their own."""
+    server = knownhosts.server_of(request.url)
+    if server is None:
+        return None
+    home = path.with_name(path.name + HOME)
+    found = knownhosts.trust(server, request.known_hosts)
+    knownhosts.write_home(found, home)
+    pygit2.settings.homedir = str(home)
+    return found
+
+
+def _look(path: Path, request: Request) -> Answer:
     if request.anew or not path.exists():
         return _clone(path, request)
     try:

@@ -81,10 +81,7 @@ class GitSource:
         limits = Limits(config.max_files, config.max_file_kib * 1024)
         self._mirror = Mirror(self._path, config.path, limits)
         self._resolver = Resolver(policy, kernels)
-        home = git_dir / f"{config.name}.home"
-        self._child = FetchChild(
-            config.max_repository_mib, config.fetch_timeout, config.known_hosts, home
-        )
+        self._child = FetchChild(config.max_repository_mib, config.fetch_timeout)
         self._lock = asyncio.Lock()
         self._given: Revision | None = None
         self._rejected: Rejected | None = None
@@ -239,6 +236,7 @@ class GitSource:
             deadline=self._config.fetch_timeout,
             repository_bytes=self._config.max_repository_mib * MIB,
             ssh_key=self._config.ssh_key,
+            known_hosts=self._config.known_hosts,
         )
 
     async def _ask(self, request: Request) -> Answer:

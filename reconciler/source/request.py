@@ -26,6 +26,8 @@ class Request:
     """Seconds; past them the child ends itself, should nobody else."""
     repository_bytes: int
     ssh_key: str = ""
+    known_hosts: str = ""
+    """Path of the file with the keys of ssh servers; empty for those that ssh itself takes."""
     anew: bool = False
     """Clone again even though the mirror looks well."""
 

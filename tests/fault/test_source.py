@@ -20,6 +20,7 @@ from reconciler.source.gitsource import TARGET, GitSource
 from tests.unit.source.repositories import Repository, source_of, vm
 
 MIB = 1024 * 1024
+HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -336,9 +337,12 @@ async def test_a_missing_key_is_told_without_a_storm(
 ) -> None:
     async with server(silence) as port:
         pass
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text(f"127.0.0.1 {HOST_KEY}\n", encoding="utf-8")
     source = make_source(
-        f"ssh://git@127.0.0.1:{port}/x", ssh_key=str(tmp_path / key) if key else ""
-    )
+        f"ssh://git@127.0.0.1:{port}/x", ssh_key=str(tmp_path / key) if key else "",
+        known_hosts=str(known_hosts),
+    )  # fmt: skip
     assert await kind_of(source) == "network"
     assert source.next_delay(1) >= 5
 

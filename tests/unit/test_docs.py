@@ -45,9 +45,9 @@ PAGES += sorted((ROOT / "docs").rglob("*.md"))
 MOST_LINES = {
     "README.md": 120,
     "CONTRIBUTING.md": 60,
-    "docs/design.md": 210,
-    "docs/limits.md": 80,
-    "docs/testing.md": 80,
+    "docs/design.md": 230,
+    "docs/limits.md": 100,
+    "docs/testing.md": 90,
 }
 MOST_DECISION_LINES = 60
 MOST_PICTURE_BYTES = 150 * 1024
