@@ -9,6 +9,7 @@ import os
 import socket
 import sys
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ JOURNAL_STREAM = "JOURNAL_STREAM"
 """Device and inode of the stream that systemd connected to the journal; systemd.exec(5)."""
 MOST_DATAGRAM = 64 * 1024
 LONGEST_VALUE = 8 * 1024
+FOREIGN = ("reconciler.control",)
+"""Loggers of ours whose lines strangers can cause."""
+MOST_ALIKE, PERIOD = 5, 60.0
+"""Records of one kind that strangers or libraries cause, in so many seconds."""
+MOST_KINDS, LONGEST_KIND = 256, 200
 PRIORITIES = (
     (logging.CRITICAL, 2),
     (logging.ERROR, 3),
@@ -31,14 +37,62 @@ PRIORITIES = (
 
 def open_log(form: str, environ: Mapping[str, str] = os.environ) -> None:
     """`form`: logfmt or json. The journal takes fields as they are, and needs neither."""
-    lines = logging.StreamHandler()
-    lines.setFormatter(Lines(as_json=form == "json"))
-    handler = Journal(JOURNAL, lines) if form != "json" and is_journal(environ) else lines
+    ours, others = _handler(form, environ), _handler(form, environ)
+    ours.addFilter(Sparing(FOREIGN))
     for name, level in (("reconciler", logging.INFO), ("opentelemetry", logging.ERROR)):
         logger = logging.getLogger(name)
-        logger.handlers[:] = [handler]
+        logger.handlers[:] = [ours]
         logger.setLevel(level)
         logger.propagate = False
+    # What libraries say of themselves, which nobody gave a handler.
+    others.setLevel(logging.WARNING)
+    others.addFilter(Sparing())
+    logging.lastResort = others
+
+
+def _handler(form: str, environ: Mapping[str, str]) -> logging.Handler:
+    lines = logging.StreamHandler()
+    lines.setFormatter(Lines(as_json=form == "json"))
+    return Journal(JOURNAL, lines) if form != "json" and is_journal(environ) else lines
+
+
+class Sparing(logging.Filter):
+    """At most a few records of one kind a minute; the next one then says how many were left out.
+
+    A kind is a logger, a level and a message before its arguments. Only loggers that begin with one of
+    these names are counted; by default all are.
+    """
+
+    def __init__(self, names: tuple[str, ...] = ("",), most: int = MOST_ALIKE) -> None:
+        super().__init__()
+        self._names = names
+        self._most = most
+        self._kinds: dict[tuple[str, int, str], _Kind] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(self._names):
+            return True
+        key = (record.name, record.levelno, str(record.msg)[:LONGEST_KIND])
+        if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
+            key = ("", 0, "")
+        kind = self._kinds.setdefault(key, _Kind(record.created))
+        if not 0 <= record.created - kind.since < PERIOD:  # the wall clock may be set back
+            kind.since, kind.told = record.created, 0
+        if kind.told >= self._most:
+            kind.left_out += 1
+            return False
+        kind.told += 1
+        if kind.left_out:
+            record.fields = {**getattr(record, "fields", {}), "left_out": kind.left_out}
+            kind.left_out = 0
+        return True
+
+
+@dataclass(slots=True)
+class _Kind:
+    since: float
+    told: int = 0
+    left_out: int = 0
 
 
 def is_journal(environ: Mapping[str, str]) -> bool:

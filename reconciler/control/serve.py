@@ -7,12 +7,14 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 from aiohttp import web
 
 from reconciler.clock import Clock
 from reconciler.config import Config
 from reconciler.control.api import Api
+from reconciler.control.connections import SERVER, BoundedSite, Connections, listeners_on
 from reconciler.control.failures import answer_failures
 from reconciler.control.listener import claim, identity, release
 from reconciler.control.page.acting import PATHS, Acting
@@ -44,8 +46,9 @@ class ControlFace:
 
     def __init__(self, runner: web.AppRunner, path: Path, given: socket.socket | None) -> None:
         self._runner = runner
+        self._connections = Connections()
         self._given = given
-        self._site: web.SockSite | None = None
+        self._site: BoundedSite | None = None
         self._identity: tuple[int, int] | None = None
         self.path = path
 
@@ -54,7 +57,8 @@ class ControlFace:
         listener = self._given
         if listener is None:
             listener = await asyncio.to_thread(claim, self.path)
-        former, self._site = self._site, web.SockSite(self._runner, listener)
+        site = BoundedSite(self._runner, self._connections, [listener], _options())
+        former, self._site = self._site, site
         self._identity = None if self._given else identity(self.path)
         await self._site.start()
         if former is not None:
@@ -139,7 +143,8 @@ async def serve_http(
     runner = _runner(app)
     await runner.setup()
     try:
-        site = web.SockSite(runner, given) if given else web.TCPSite(runner, address, port)
+        listeners = [given] if given else await listeners_on(address, port)
+        site = BoundedSite(runner, Connections(), listeners, _options())
         await site.start()
     except OSError as error:
         await runner.cleanup()
@@ -147,7 +152,7 @@ async def serve_http(
             f"http: cannot listen on {address}:{port}: {error.strerror}",
             hint="set http.address and http.port to what is free on this host",
         ) from error
-    return HttpFace(runner, runner.addresses[0][1])
+    return HttpFace(runner, site.port)
 
 
 def ending(followers: Followers) -> Callable[[web.Application], Awaitable[None]]:
@@ -160,8 +165,16 @@ def ending(followers: Followers) -> Callable[[web.Application], Awaitable[None]]
 
 
 def _runner(app: web.Application) -> web.AppRunner:
+    app.on_response_prepare.append(unsigned)
+    return web.AppRunner(app, shutdown_timeout=CLOSING_SECONDS)
+
+
+def _options() -> dict[str, Any]:
     # No access log: a scrape every few seconds would bury the log's own story.
-    return web.AppRunner(
-        app, access_log=None, keepalive_timeout=IDLE_SECONDS,
-        shutdown_timeout=CLOSING_SECONDS, lingering_time=LINGERING_SECONDS,
-    )  # fmt: skip
+    return {
+        "access_log": None, "keepalive_timeout": IDLE_SECONDS, "lingering_time": LINGERING_SECONDS,
+    }  # fmt: skip
+
+
+async def unsigned(_: web.Request, answer: web.StreamResponse) -> None:
+    answer.headers["Server"] = SERVER

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import resource
 import socket
 import struct
 from collections import Counter
@@ -21,6 +22,9 @@ MOST_AT_ONCE = 64
 """Connections taken from one listener before others have their turn."""
 OUT_OF_FILES = 0.5
 """Seconds until a listener is asked again after the process ran out of descriptors."""
+RESERVED = 64
+"""Descriptors that strangers never get: for those who say where ports lead, and for what is open already.
+Of a small limit it is a quarter."""
 RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: the end of a connection is told as a reset, and not as the end of the data."""
 
@@ -45,6 +49,12 @@ class Line:
         waiting, self.on_room = self.on_room, []
         for tell in waiting:
             tell()
+
+
+def highest_descriptor() -> int:
+    """A descriptor from this one on is for others: the kernel hands out the lowest that is free."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return soft - min(RESERVED, soft // 4)
 
 
 class TcpListener:
@@ -80,10 +90,17 @@ class TcpListener:
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError:
-                self._loop.remove_reader(self.sock)
-                self._loop.call_later(OUT_OF_FILES, self._watch)
+                self._pause()
+                return
+            if client.fileno() >= highest_descriptor():
+                client.close()
+                self._pause()
                 return
             self._take(client)
+
+    def _pause(self) -> None:
+        self._loop.remove_reader(self.sock)
+        self._loop.call_later(OUT_OF_FILES, self._watch)
 
     def _take(self, client: socket.socket) -> None:
         # Counted from here on, so that a guest that is waited for is not thought to be done.

@@ -1,0 +1,247 @@
+"""Connections of a face: bounded before they are accepted, so that strangers never take what the daemon needs.
+
+At the bound a new connection takes the place of the one that has been idle for longest; while all are
+busy, it waits in the kernel's backlog. asyncio's own servers accept whatever comes, and out of descriptors
+try again many times a second with a traceback each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+import socket
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any
+
+from aiohttp import web
+
+log = logging.getLogger(__name__)
+
+FEWEST, MOST = 8, 256
+"""Connections of one face."""
+SHARE = 4
+"""Of the descriptors that this process may have, one part in so many: two faces leave half of them for
+guests, probes, builds and the ledger."""
+BACKLOG = 128
+PAUSE = 1.0
+"""Seconds before accepting is tried again on a host without descriptors or memory."""
+SERVER = "reconciler"
+"""What answers say of the program: neither library nor version."""
+
+
+def most_connections() -> int:
+    """By the limit of descriptors as it is now."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(FEWEST, min(MOST, soft // SHARE))
+
+
+class Peer(web.RequestHandler):
+    """One connection; what is no HTTP is answered shortly, and told of in one line."""
+
+    __slots__ = ("_connections",)
+
+    def __init__(self, connections: Connections, server: web.Server, **options: Any) -> None:
+        super().__init__(server, **options)
+        self._connections = connections
+
+    @property
+    def idle(self) -> bool:
+        """No request of it is being answered; the head of one may be under way."""
+        return not self._request_in_progress
+
+    def abort(self) -> None:
+        """Hang up now; what was not sent yet is dropped."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self._connections.lost(self)
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        finished = await super().finish_response(request, resp, start_time)
+        self._connections.answered(self)
+        return finished
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,  # noqa: ARG002  it quotes the request
+    ) -> web.StreamResponse:
+        """In place of the library's, which logs a traceback for each, and says its version."""
+        ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        why = "" if exc is None else f"{type(exc).__name__}: {exc}"
+        fields = {"from": request.remote, "why": why[:200]}
+        log.log(
+            logging.ERROR if ours else logging.WARNING,
+            "a request could not be answered" if ours else "a request was malformed",
+            exc_info=exc if ours else None, extra={"fields": fields},
+        )  # fmt: skip
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun already")
+        answer = web.Response(
+            status=status, text=f"{HTTPStatus(status).phrase}\n", headers={"Server": SERVER}
+        )
+        answer.force_close()
+        return answer
+
+
+class Connections:
+    """Those of one face, the one that was idle for longest first."""
+
+    def __init__(self, most: int | None = None) -> None:
+        self._most = most_connections() if most is None else most
+        self._peers: dict[Peer, None] = {}
+        self._coming = 0
+        self._waiting: list[Callable[[], None]] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    @property
+    def count(self) -> int:
+        return len(self._peers) + self._coming
+
+    def has_room(self, when_there_is: Callable[[], None]) -> bool:
+        """Whether one more may be accepted; if not, the idlest is ended, and the callback comes once."""
+        if self.count < self._most:
+            return True
+        self._waiting.append(when_there_is)
+        idlest = next((peer for peer in self._peers if peer.idle), None)
+        if idlest is not None:
+            idlest.abort()
+        return False
+
+    def take(self, accepted: socket.socket, server: web.Server, options: dict[str, Any]) -> None:
+        """Serve an accepted connection."""
+        accepted.settimeout(0)
+        self._coming += 1
+        task = asyncio.get_running_loop().create_task(self._serve(accepted, server, options))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _serve(
+        self, accepted: socket.socket, server: web.Server, options: dict[str, Any]
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        peer = Peer(self, server, loop=loop, **options)
+        try:
+            await loop.connect_accepted_socket(lambda: peer, accepted)
+        except OSError:
+            accepted.close()
+            loop.call_soon(self._go_on)
+        finally:
+            self._coming -= 1
+        if peer.transport is not None:  # else it has left already
+            self._peers[peer] = None
+
+    def answered(self, peer: Peer) -> None:
+        if self._peers.pop(peer, peer) is None:
+            self._peers[peer] = None
+
+    def lost(self, peer: Peer) -> None:
+        self._peers.pop(peer, None)
+        # The transport closes its descriptor after this call.
+        asyncio.get_running_loop().call_soon(self._go_on)
+
+    def _go_on(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        for call in waiting:
+            call()
+
+
+class BoundedSite(web.BaseSite):
+    """Listening sockets whose connections are counted."""
+
+    def __init__(
+        self,
+        runner: web.AppRunner,
+        connections: Connections,
+        listeners: list[socket.socket],
+        options: dict[str, Any],
+    ) -> None:
+        """`options` are those of aiohttp's RequestHandler."""
+        super().__init__(runner)
+        self._connections = connections
+        self._listeners = listeners
+        self._options = options
+
+    @property
+    def name(self) -> str:
+        return str([listener.getsockname() for listener in self._listeners])
+
+    @property
+    def port(self) -> int:
+        return int(self._listeners[0].getsockname()[1])
+
+    async def start(self) -> None:
+        """Raises OSError, and then nothing listens."""
+        await super().start()
+        for listener in self._listeners:
+            listener.settimeout(0)
+            listener.listen(BACKLOG)
+        for listener in self._listeners:
+            self._watch(listener)
+
+    async def stop(self) -> None:
+        self.close()
+        await super().stop()
+
+    def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        for listener in self._listeners:
+            loop.remove_reader(listener)
+            listener.close()
+        self._listeners = []
+
+    def _watch(self, listener: socket.socket) -> None:
+        if listener in self._listeners:  # it may have been closed meanwhile
+            asyncio.get_running_loop().add_reader(listener, self._accept, listener)
+
+    def _accept(self, listener: socket.socket) -> None:
+        """One connection a call, so that the bound is asked before each."""
+        loop = asyncio.get_running_loop()
+        if not self._connections.has_room(lambda: self._watch(listener)):
+            loop.remove_reader(listener)
+            return
+        try:
+            accepted, _ = listener.accept()
+        except (BlockingIOError, InterruptedError, ConnectionError):
+            return
+        except OSError as error:
+            fields = {"why": error.strerror, "connections": self._connections.count}
+            log.error("no connection can be accepted", extra={"fields": fields})
+            loop.remove_reader(listener)
+            loop.call_later(PAUSE, self._watch, listener)
+            return
+        server = self._runner.server
+        if server is None:
+            accepted.close()
+            return
+        self._connections.take(accepted, server, self._options)
+
+
+async def listeners_on(address: str, port: int) -> list[socket.socket]:
+    """Bound sockets of every address that a name has. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    found = await loop.getaddrinfo(
+        address or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )
+    made: list[socket.socket] = []
+    try:
+        for family, _, _, _, place in dict.fromkeys(found):
+            listener = socket.socket(family, socket.SOCK_STREAM)
+            made.append(listener)
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listener.bind(place)
+    except OSError:
+        for listener in made:
+            listener.close()
+        raise
+    return made
