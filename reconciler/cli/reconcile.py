@@ -13,7 +13,7 @@ from reconciler.cli.client import Daemon
 from reconciler.cli.exits import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import short
+from reconciler.cli.terminal import count, short
 from reconciler.control.serial import encode
 from reconciler.engine.operator import ReconcileReport
 from reconciler.plaintext import clean
@@ -21,20 +21,27 @@ from reconciler.plaintext import clean
 FETCH_SECONDS = 120.0
 """What reading the source may take, beside the wait that was asked for."""
 WORDS = {
-    "converged": "all is as declared",
+    "converged": "applied, and healthy",
+    "unchanged": "changes no VM",
     "working": "still at work",
+    "waiting": "waits for a person",
     "failed": "failed",
-    "rolled-back": "rolled back: the change failed, the last good generation runs",
+    "rolled-back": "rolled back: the change failed, the last good generation is kept",
     "rollback-failed": "rolling back failed too: a person is needed",
+    "superseded": "superseded by newer revisions",
 }
 EXITS = {
     "converged": ExitCode.OK,
+    "unchanged": ExitCode.OK,
     "failed": ExitCode.ERROR,
     "rolled-back": ExitCode.ROLLED_BACK,
     "rollback-failed": ExitCode.ROLLBACK_FAILED,
 }
+GOOD = ("converged", "unchanged")
 HINTS = {
     "working": "`reconciler status --watch` shows how it goes on",
+    "waiting": "`reconciler why VM` says what ends it",
+    "superseded": "`reconciler reconcile --wait` again judges the newest revision",
     "failed": "`reconciler status` and `reconciler events` say more",
     "rolled-back": "`reconciler history VM` has the evidence; push a fix, or `reconciler retry VM`",
     "rollback-failed": "`reconciler logs VM` and `reconciler history VM` have the evidence",
@@ -46,9 +53,17 @@ def register(app: typer.Typer) -> None:
 
 
 def reconcile(
+    subject: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[VM|GROUP]",
+            help="With --wait: judge this one, whatever changed it; else all that the revision changed.",
+            show_default=False,
+        ),
+    ] = None,
     *,
     wait: Annotated[
-        bool, typer.Option("--wait", "-w", help="Until nothing is left to do.")
+        bool, typer.Option("--wait", "-w", help="Until what was changed is healthy, or failed.")
     ] = False,
     timeout: Annotated[
         float, typer.Option("--timeout", min=0.1, max=3600, help="Seconds that --wait waits.")
@@ -57,12 +72,18 @@ def reconcile(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Fetch and act now; with --wait, until it is done.
+    """Fetch and act now; with --wait, until what the revision changed is healthy or failed.
 
-    Exit 0: done (or begun), 4: rolled back, 5: the rollback failed, 1: failed or not done in time.
+    Exit 0: applied (or begun), 4: rolled back, 5: the rollback failed, 1: failed or not done in time.
     """
+    if subject is not None and not wait:
+        raise typer.BadParameter(
+            "a VM or group is judged with --wait only", param_hint="[VM|GROUP]"
+        )
     daemon = find_daemon(socket, config)
     body: dict[str, object] = {"wait": wait, "timeout": timeout}
+    if subject is not None:
+        body["subject"] = subject
     with _progress(daemon, shown=wait and output is Output.text) as look:
         report = daemon.post_while(
             ReconcileReport, "reconcile", body, look, FETCH_SECONDS + (timeout if wait else 0.0)
@@ -71,21 +92,26 @@ def reconcile(
         typer.echo(encode(report, indent=2))
     else:
         typer.echo(sentence(report))
+        for trouble in report.beside:
+            typer.echo(f"not caused by it: {clean(trouble)}")
         if (wait or report.result != "working") and (hint := HINTS.get(report.result)):
             typer.echo(f"hint: {hint}", err=True)
     raise typer.Exit(exit_code(report, wait=wait))
 
 
 def exit_code(report: ReconcileReport, *, wait: bool) -> ExitCode:
-    if report.result == "working":
+    if report.result in ("working", "waiting"):
         return ExitCode.ERROR if wait else ExitCode.OK
     return EXITS.get(report.result, ExitCode.ERROR)
 
 
 def sentence(report: ReconcileReport) -> str:
     where = f"revision {short(report.revision)}: " if report.revision else ""
-    why = f" ({clean(report.why)})" if report.why and report.result != "converged" else ""
-    return f"{where}{WORDS.get(report.result, clean(report.result))}{why}"
+    why = f" ({clean(report.why)})" if report.why and report.result not in GOOD else ""
+    seen = ""
+    if report.changed:
+        seen = f", {report.healthy} of {count(report.changed, 'changed VM')} healthy"
+    return f"{where}{WORDS.get(report.result, clean(report.result))}{seen}{why}"
 
 
 def _progress(daemon: Daemon, *, shown: bool) -> AbstractContextManager[Callable[[], float]]:

@@ -126,7 +126,7 @@ class Api:
 
     async def reconcile(self, request: web.Request) -> web.Response:
         body = parse_body(RECONCILE, await _read(request))
-        work = self._operator.reconcile(wait=body.wait, timeout=body.timeout)
+        work = self._operator.reconcile(wait=body.wait, timeout=body.timeout, subject=body.subject)
         return json_answer(await self._followers.unless_closing(work))
 
     async def request(self, request: web.Request) -> web.Response:

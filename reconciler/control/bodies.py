@@ -52,6 +52,7 @@ class Body(BaseModel):
 class ReconcileBody(Body):
     wait: bool = False
     timeout: float = Field(default=600.0, gt=0, le=LONGEST_WAIT)
+    subject: Subject | None = None
 
 
 class RollbackBody(Body):

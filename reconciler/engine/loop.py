@@ -27,17 +27,18 @@ from reconciler.errors import (
 )
 from reconciler.model.commit import Commit
 from reconciler.model.machine import Slot, guest_folder, other
-from reconciler.model.names import GenerationNumber, VMName
+from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import AcceptRewrite, Request
+from reconciler.model.result import RevisionResult
 from reconciler.model.status import FleetStatus, ProbeStatus
 from reconciler.planning.answers import signed
 from reconciler.planning.changes import differences
 from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy
 from reconciler.planning.requests import answer, find_vm
-from reconciler.planning.settle import conclude, settled
+from reconciler.planning.results import beside, entry_of, fleet_of, judge_revision, judge_subject
 from reconciler.planning.status import Known, explain
 
 log = logging.getLogger(__name__)
@@ -198,35 +199,52 @@ class Engine:
             self.look()
         return answered.words
 
-    async def reconcile(self, *, wait: bool, timeout: float) -> ReconcileReport:
+    async def reconcile(
+        self, *, wait: bool, timeout: float, subject: str | None = None
+    ) -> ReconcileReport:
         await self._looking.fetch()
         refused = self._ports.ledger.record().source.rejection
         if refused is not None:  # what was desired before may be well: that is not what was asked
             why = f"it is refused, what was desired before stays: {refused.problems[0]}"
             return ReconcileReport("failed", refused.revision, why)
+        asked = self._ports.ledger.record().source.revision
         if wait:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
-                    await self._converge()
-        passed, record = self._reconciler.passed, self._ports.ledger.record()
-        result, why = conclude(
-            self._reconciler.desired, passed.observed if passed else None, record,
-            passed.plan if passed else Plan(),
-        )  # fmt: skip
-        return ReconcileReport(result, record.source.revision, why)
+                    await self._ended(asked, subject)
+        found, beside = self._judge(asked, subject)
+        return ReconcileReport(
+            found.result, found.revision, found.why, found.vms, found.changed, found.healthy, beside
+        )
 
-    async def _converge(self) -> None:
-        """Until a pass over the present desired state leaves nothing that time or work will end."""
+    def _judge(
+        self, asked: Revision | None, subject: str | None
+    ) -> tuple[RevisionResult, tuple[str, ...]]:
+        """The result of the revision that was asked about, and trouble that it did not cause."""
+        passed, desired = self._reconciler.passed, self._reconciler.desired
+        if passed is None or desired is None:
+            return RevisionResult(asked, "working", "no revision was loaded yet"), ()
+        record = self._ports.ledger.record()
+        fleet = fleet_of(desired, passed.observed, record, passed.plan, self._ports.clock.now())
+        entry = entry_of(record.source, desired, asked)
+        seen = passed.desired is desired
+        if subject is None:
+            found = judge_revision(fleet, entry)
+        else:
+            found = judge_subject(fleet, subject, record.source)
+        if not seen and found.result not in ("unchanged", "superseded"):
+            found = replace(found, result="working", why="it was not looked at yet", ended=False)
+        return found, beside(fleet, entry, record.source) if seen and subject is None else ()
+
+    async def _ended(self, asked: Revision | None, subject: str | None) -> None:
+        """Until a pass over the present desired state finds that nothing asked about moves any more."""
         async with self._news:
             while True:
                 passed = self._reconciler.passed
-                if (
-                    passed is not None
-                    and passed.desired is self._reconciler.desired
-                    and not self._awake.is_set()
-                    and settled(passed.observed, passed.plan)
-                ):
-                    return
+                if passed is not None and not self._awake.is_set():
+                    found, _ = self._judge(asked, subject)
+                    if found.ended:
+                        return
                 if passed is not None and not passed.plan.idle:
                     # Only a pass that finds nothing to do says that all is done, and if this one
                     # wrote but started nothing, then nobody else asks for another.

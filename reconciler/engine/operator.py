@@ -12,22 +12,27 @@ from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import Request
+from reconciler.model.result import Conclusion, VMResult
 from reconciler.model.status import FleetStatus, ProbeStatus
-from reconciler.planning.settle import Conclusion
 
 
 @dataclass(frozen=True, slots=True)
 class ReconcileReport:
-    """How a `reconcile` went.
+    """How a `reconcile` went: the result of a revision, or of the VMs that were asked about.
 
-    converged: every VM is at its desired generation, or waits for a person by design.
-    working: the deadline of the question passed before that. failed: the source could not be read,
-    or a VM failed with nothing to roll back to. rolled-back, rollback-failed: as they say.
+    A refused revision has `failed`. See `model.result` for the other words.
     """
 
     result: Conclusion
     revision: str | None
     why: str
+    vms: tuple[VMResult, ...] = ()
+    """VMs that it changed and that are not converged, the worst first; a bounded number."""
+    changed: int = 0
+    healthy: int = 0
+    """How many of the changed ones run what is desired and were seen healthy."""
+    beside: tuple[str, ...] = ()
+    """Trouble that this revision did not cause, each with the one that did."""
 
 
 class Operator(Protocol):
@@ -48,10 +53,13 @@ class Operator(Protocol):
         """
         ...
 
-    async def reconcile(self, *, wait: bool, timeout: float) -> ReconcileReport:
-        """Fetch and act now; with `wait`, until nothing is left to do or `timeout` seconds passed.
+    async def reconcile(
+        self, *, wait: bool, timeout: float, subject: str | None = None
+    ) -> ReconcileReport:
+        """Fetch and act now; with `wait`, until what the revision changed ended, or `timeout` seconds passed.
 
-        Raises SourceError, ManifestErrors or LedgerUnwritable.
+        `subject`: judge this VM or group instead, whatever changed it.
+        Raises SourceError, ManifestErrors, LedgerUnwritable, or RequestRefused for an unknown subject.
         """
         ...
 

@@ -27,6 +27,7 @@ from reconciler.planning.planner import plan
 from reconciler.planning.policy import Policy
 from reconciler.planning.prune import refuse
 from reconciler.planning.renames import successors
+from reconciler.planning.results import opened
 
 log = logging.getLogger(__name__)
 
@@ -82,8 +83,12 @@ class Reconciler:
                 rejection=None,
                 rewritten=None,
             )
+            if former != state.revision:
+                source = replace(source, revisions=opened(self.desired, state, record, now.wall))
             vms = "1 VM" if len(state.vms) == 1 else f"{len(state.vms)} VMs"
             message = f"revision {state.revision[:8]} is desired: {vms}"
+            if former != state.revision:
+                message += f", {source.revisions[-1].changed} changed"
             event = Event("revision-accepted", message, now.wall, revision=state.revision)
             await self._ports.ledger.write([PutSource(source), AddEvent(event)])
         self.desired = state

@@ -255,7 +255,7 @@ Action = (
 
 WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
-    "port", "memory", "disk", "conflict", "quarantine", "prune", "starting", "soak", "probe",
+    "port", "memory", "disk", "conflict", "quarantine", "prune", "kept", "starting", "soak", "probe",
     "rollback", "pinned", "window", "approval", "breaker", "repair", "rename", "network",
 ]  # fmt: skip
 

@@ -16,6 +16,7 @@ from reconciler.model.names import (
     Revision,
     VMName,
 )
+from reconciler.model.result import RevisionRecord
 from reconciler.now import Now
 
 Verdict = Literal["trial", "committed", "condemned"]
@@ -72,6 +73,8 @@ class Blocked:
     attempts: int
     first_wall: float
     last_wall: float
+    revision: Revision | None = None
+    """Of which the condemned generation was made; None: from before this was remembered."""
 
 
 StartPurpose = Literal["trial", "rollback", "restart"]
@@ -332,6 +335,8 @@ class SourceRecord:
     rewritten: Revision | None = None
     """The revision that a person allowed to follow though it continues nothing; until it is desired."""
     unreachable: Unreachable | None = None
+    revisions: tuple[RevisionRecord, ...] = ()
+    """The newest valid ones and their results, the newest last; a bounded number."""
 
 
 @dataclass(frozen=True, slots=True)

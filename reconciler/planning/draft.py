@@ -19,7 +19,7 @@ from reconciler.model.change import (
 )
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.health import ProbePlan
-from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
+from reconciler.model.names import GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Action, FieldChange, Plan, Wait, WaitKind
 from reconciler.model.record import (
@@ -214,8 +214,9 @@ class Draft:
     def event(
         self, kind: str, message: str, standing: Standing | None = None,
         severity: Severity = "info", generation: GenerationNumber | None = None,
-        group: GroupName | None = None,
+        group: GroupName | None = None, revision: Revision | None = None,
     ) -> None:  # fmt: skip
+        """Tell what happened. Its revision is the one that it comes from: that of the generation."""
         self.events.append(
             Event(
                 kind=kind,
@@ -224,10 +225,18 @@ class Draft:
                 vm=standing.name if standing else None,
                 group=group or ((standing.record.group or None) if standing else None),
                 generation=generation,
-                revision=self.desired.revision if self.desired else None,
+                revision=revision or self._origin(standing, generation),
                 severity=severity,
             )
         )
+
+    def _origin(
+        self, standing: Standing | None, number: GenerationNumber | None
+    ) -> Revision | None:
+        made = standing.record.generation(number) if standing and number is not None else None
+        if made is not None:
+            return made.revision
+        return self.desired.revision if self.desired else None
 
     def deadline(self, seconds: float) -> Deadline:
         return Deadline(self.now.boot + seconds, self.now.boot_id)

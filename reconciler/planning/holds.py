@@ -35,7 +35,8 @@ def put_hold(draft: Draft, group: GroupName, hold: Hold) -> None:
     why = hold.words
     draft.groups[group] = replace(draft.group_record(group), hold=hold, progress=None)
     draft.actions.append(Note("hold", group, why))
-    draft.event("group-held", f"group {group} is held: {why}", severity="error", group=group)
+    words = f"group {group} is held: {why}"
+    draft.event("group-held", words, severity="error", group=group, revision=hold.revision)
 
 
 def _too_many(draft: Draft, group: GroupSpec) -> bool:

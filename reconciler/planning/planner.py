@@ -38,6 +38,7 @@ from reconciler.planning.preflight import (
 from reconciler.planning.progress import watch_progress
 from reconciler.planning.prune import mark_removals, remove
 from reconciler.planning.renames import carry_on, successors, take_over, taking_over
+from reconciler.planning.results import record_results
 from reconciler.planning.rollout import Budget, in_order
 from reconciler.planning.snapshots import absorb_volumes
 from reconciler.planning.standstill import restart_what_ran_out
@@ -86,6 +87,7 @@ def plan(
     _watch(draft)
     watch_progress(draft)
     _applied(draft)
+    record_results(draft)
     cancel(draft)
     collect(draft)
     forget(draft)

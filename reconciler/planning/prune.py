@@ -43,7 +43,7 @@ def mark_removals(draft: Draft) -> None:
         return
     if not draft.policy.prune:
         for standing in fresh:
-            draft.wait("prune", standing.name, "not in the repository; kept, since prune is off")
+            draft.wait("kept", standing.name, "not in the repository; kept, since prune is off")
     elif len(fresh) > draft.policy.max_delete and not _confirmed(draft):
         for standing in fresh:
             draft.wait(

@@ -244,6 +244,7 @@ def condemn(
         attempts=(former.attempts if former else 0) + 1,
         first_wall=former.first_wall if former else now,
         last_wall=now,
+        revision=generation.revision,
     )
     others = [b for b in record.blocked if b.digest != generation.digest]
     record = replace(record, blocked=tuple([*others, block][-BLOCKED_KEPT:]))
@@ -285,6 +286,7 @@ def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) ->
     guest, rollback = standing.guest, standing.record.rollback
     if guest is None or rollback is None:
         return
+    bad = standing.record.generation(rollback.bad)
     health = generation.spec.health
     passing = passing_for(guest, health, draft.now)
     if guest.health.errors:
@@ -297,7 +299,7 @@ def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) ->
         draft.event(
             "rolled-back",
             f"{standing.name}: back on generation {generation.number} after {rollback.reason}",
-            standing, "warning", generation.number,
+            standing, "warning", generation.number, revision=bad.revision if bad else None,
         )  # fmt: skip
     elif passing is None and _asked_since(draft, guest, rollback.deadline):
         quarantine(

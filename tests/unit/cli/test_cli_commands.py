@@ -149,7 +149,10 @@ async def test_a_plan_that_cannot_be_made_lists_every_problem(
 @pytest.mark.parametrize(
     ("result", "code", "words"),
     [
-        ("converged", 0, "all is as declared"),
+        ("converged", 0, "applied, and healthy"),
+        ("unchanged", 0, "changes no VM"),
+        ("waiting", 1, "waits for a person"),
+        ("superseded", 1, "superseded by newer revisions"),
         ("working", 1, "still at work"),
         ("failed", 1, "failed"),
         ("rolled-back", 4, "rolled back"),
@@ -163,7 +166,7 @@ async def test_reconcile_says_how_it_went(
     shown = await run("reconcile", "--wait", "--timeout", "7")
     assert shown.code == code
     assert words in shown.out
-    assert ("web: because" in shown.out) is (result != "converged")
+    assert ("web: because" in shown.out) is (result not in ("converged", "unchanged"))
     assert operator.reconciles == [(True, 7.0)]
     asked = await run("reconcile", "--wait", "-o", "json")
     assert (asked.code, json.loads(asked.out)["result"]) == (code, result)

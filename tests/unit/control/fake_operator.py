@@ -166,6 +166,7 @@ class FakeOperator:
     requests: list[Request] = field(default_factory=list)
     askers: list[str] = field(default_factory=list)
     reconciles: list[tuple[bool, float]] = field(default_factory=list)
+    subjects: list[str | None] = field(default_factory=list)
     refs: list[str | None] = field(default_factory=list)
     happened: list[Event] = field(default_factory=list)
     failure: Exception | None = None
@@ -197,9 +198,12 @@ class FakeOperator:
         self.requests.append(request)
         return f"{type(request).__name__.lower()} is noted"
 
-    async def reconcile(self, *, wait: bool, timeout: float) -> ReconcileReport:
+    async def reconcile(
+        self, *, wait: bool, timeout: float, subject: str | None = None
+    ) -> ReconcileReport:
         self._perhaps_fail()
         self.reconciles.append((wait, timeout))
+        self.subjects.append(subject)
         self.asked_to_reconcile.set()
         if self.hang:
             await asyncio.Event().wait()

@@ -1,0 +1,284 @@
+"""A result is of a revision: judged by what it changed, with the true cause, and healthy only when seen so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reconciler.model.change import PutSource
+from reconciler.model.desired import DesiredState, GroupSpec
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.request import Abort, Retry, Suspend
+from reconciler.model.result import RevisionRecord, RevisionResult
+from reconciler.planning.policy import Policy
+from reconciler.planning.results import (
+    beside,
+    entry_of,
+    fleet_of,
+    judge_revision,
+    judge_subject,
+)
+from tests.world import World, state, vm
+
+GROUP = GroupSpec(GroupName("g"))
+
+
+def result(world: World) -> RevisionResult:
+    passed = world.reconciler.passed
+    assert passed is not None
+    assert passed.desired is not None
+    record, now = world.durable.record(), world.clock.now()
+    fleet = fleet_of(passed.desired, passed.observed, record, passed.plan, now)
+    entry = entry_of(record.source, passed.desired)
+    return replace(judge_revision(fleet, entry), beside=beside(fleet, entry, record.source))
+
+
+def of(world: World, subject: str) -> RevisionResult:
+    passed = world.reconciler.passed
+    assert passed is not None
+    assert passed.desired is not None
+    record, now = world.durable.record(), world.clock.now()
+    fleet = fleet_of(passed.desired, passed.observed, record, passed.plan, now)
+    return judge_subject(fleet, subject, record.source)
+
+
+def remembered(world: World, desired: DesiredState) -> RevisionRecord:
+    found = world.durable.record().source.revisions
+    return next(one for one in found if one.revision == desired.revision)
+
+
+def bad(world: World, *layers: str) -> None:
+    """Guests whose topmost layer is one of these never become healthy."""
+    world.hypervisor.behaviour = lambda m: (
+        "bad" if any(layer in m.layers[-1].path for layer in layers) else "good"
+    )
+
+
+def layer(name: str, content: str) -> str:
+    return vm(name, content).layers[-1].key
+
+
+async def test_a_commit_that_changes_nothing_is_not_blamed_for_an_older_failure() -> None:
+    world = await World.settled(state(vm("web"), vm("db")))
+    bad(world, layer("web", "v2"))
+    broken = state(vm("web", "v2"), vm("db"))
+    await world.push(broken)
+    await world.settle()
+    assert result(world).result == "rolled-back"
+    await world.push(state(vm("web", "v2"), vm("db"), revision="d" * 40))
+    await world.settle()
+    found = result(world)
+    assert (found.result, found.vms) == ("unchanged", ())
+    assert len(found.beside) == 1
+    assert "web: generation 2 failed" in found.beside[0]
+    assert broken.revision[:8] in found.beside[0], "the revision that caused it is named"
+    assert remembered(world, broken).result == "rolled-back"
+
+
+async def test_a_revision_is_judged_by_the_vms_that_it_changed() -> None:
+    world = await World.settled(state(vm("web"), vm("db")))
+    bad(world, layer("web", "v2"))
+    await world.push(state(vm("web", "v2"), vm("db")))
+    await world.settle()
+    second = state(vm("web", "v2"), vm("db", "v2"))
+    await world.push(second)
+    await world.settle()
+    found = result(world)
+    assert (found.result, found.changed, found.healthy) == ("converged", 1, 1)
+    assert found.beside
+    assert remembered(world, second).result == "converged"
+    assert world.durable.record().source.applied != second.revision, "the host is not as declared"
+    assert any(second.revision[:8] in words for words in world.events("revision-ended"))
+
+
+async def test_after_a_restart_nothing_is_called_healthy_before_it_answered() -> None:
+    fleet = state(*(vm(name) for name in "abcd"))
+    world = await World.settled(fleet)
+    await world.restart()
+    await world.reconciler.run_pass()
+    found = result(world)
+    assert (found.result, found.healthy, found.ended) == ("working", 0, False)
+    assert "have not answered" in found.why
+    await world.settle()
+    assert (result(world).result, result(world).healthy) == ("converged", 4)
+
+
+async def test_a_vm_that_fell_ill_later_is_not_healthy_though_its_revision_was_applied() -> None:
+    desired = state(vm("web"))
+    world = await World.settled(desired)
+    for guest in world.hypervisor.guests.values():
+        guest.fate = "bad"
+    world.hypervisor.behaviour = lambda _: "bad"
+    await world.run(60.0)
+    assert result(world).result == "working"
+    assert remembered(world, desired).result == "converged", "what it changed was healthy once"
+
+
+async def test_the_whole_group_shares_the_result_of_the_member_that_failed_and_names_it() -> None:
+    names = ("a", "b", "c")
+    world = await World.settled(state(*(vm(n, group="g") for n in names), groups=(GROUP,)))
+    bad(world, layer("b", "v2"))
+    group = replace(GROUP, canary=(VMName("b"),))
+    await world.push(state(*(vm(n, "v2", group="g") for n in names), groups=(group,)))
+    await world.settle()
+    found = result(world)
+    assert found.result == "rolled-back"
+    assert found.why.startswith("b: generation 2 failed"), "not a, which is only held"
+    assert of(world, "g").result == "rolled-back"
+    assert "held: b failed" in of(world, "a").why
+
+
+async def test_an_aborted_rollout_failed_and_nobody_is_said_to_have_failed() -> None:
+    names = ("a", "b")
+    world = await World.settled(state(*(vm(n, group="g") for n in names), groups=(GROUP,)))
+    await world.push(state(*(vm(n, "v2", group="g") for n in names), groups=(GROUP,)))
+    await world.run(1.0)
+    await world.ask(Abort("g", "not today"))
+    await world.settle()
+    found = result(world)
+    assert found.result == "failed"
+    assert "aborted by a person: not today" in found.why
+
+
+async def test_a_vm_belongs_to_the_newest_revision_that_changed_it() -> None:
+    world = await World.settled(state(vm("web"), vm("db")))
+    bad(world, layer("web", "v2"), layer("db", "v2"))
+    first = state(vm("web", "v2"), vm("db", "v2"))
+    await world.push(first)
+    await world.run(1.0)
+    second = state(vm("web", "v3"), vm("db", "v2"))
+    await world.push(second)
+    await world.settle()
+    assert result(world).result == "converged", "web of the second revision is healthy"
+    old = remembered(world, first)
+    assert (old.result, old.blamed) == ("rolled-back", (VMName("db"),))
+
+
+async def test_a_revision_all_of_whose_vms_were_changed_again_is_superseded() -> None:
+    world = await World.settled(state(vm("web")))
+    first, second = state(vm("web", "v2")), state(vm("web", "v3"))
+    await world.push(first)
+    await world.run(0.5)
+    await world.push(second)
+    await world.settle()
+    assert remembered(world, first).result == "superseded"
+    assert result(world).result == "converged"
+
+
+async def test_a_retry_that_succeeds_mends_the_result_of_the_revision_that_failed() -> None:
+    world = await World.settled(state(vm("web")))
+    bad(world, layer("web", "v2"))
+    broken = state(vm("web", "v2"))
+    await world.push(broken)
+    await world.settle()
+    world.hypervisor.behaviour = lambda _: "good"
+    await world.ask(Retry("web"))
+    await world.settle()
+    assert remembered(world, broken).result == "converged"
+
+
+async def test_a_digest_that_was_condemned_before_names_the_revision_that_condemned_it() -> None:
+    world = await World.settled(state(vm("web")))
+    bad(world, layer("web", "v2"))
+    broken = state(vm("web", "v2"))
+    await world.push(broken)
+    await world.settle()
+    await world.push(state(vm("web"), revision="b" * 40))
+    await world.settle()
+    assert result(world).result == "converged", "taken back, and the last good one was seen healthy"
+    await world.push(state(vm("web", "v2"), revision="c" * 40))
+    await world.settle()
+    found = result(world)
+    assert found.result == "rolled-back"
+    assert f"(revision {broken.revision[:8]})" in found.why
+
+
+async def test_what_waits_for_a_vm_that_a_person_must_mend_names_that_one() -> None:
+    world = await World.settled(
+        state(vm("db"), vm("app", after=("db",)), vm("web", after=("app",)))
+    )
+    bad(world, layer("db", "v2"))
+    await world.push(state(vm("db", "v2"), vm("app", after=("db",)), vm("web", after=("app",))))
+    await world.settle()
+    await world.push(
+        state(vm("db", "v2"), vm("app", "v2", after=("db",)), vm("web", "v2", after=("app",)))
+    )
+    await world.settle()
+    found = result(world)
+    assert (found.result, found.ended) == ("waiting", True)
+    assert "db: generation 2 failed" in found.why
+    assert "db" in of(world, "web").why
+
+
+async def test_a_suspended_vm_waits_for_a_person_and_is_not_called_applied() -> None:
+    world = await World.settled(state(vm("web")))
+    await world.ask(Suspend("web"))
+    await world.push(state(vm("web", "v2")))
+    await world.settle()
+    assert (result(world).result, result(world).ended) == ("waiting", True)
+
+
+async def test_a_layer_that_cannot_be_built_fails_the_revision_that_names_it() -> None:
+    world = await World.settled(state(vm("web"), vm("db")))
+    world.images.bad.add(layer("web", "v2"))
+    await world.push(state(vm("web", "v2"), vm("db")))
+    await world.settle()
+    assert result(world).result == "failed"
+    assert "cannot be built" in result(world).why
+
+
+@pytest.mark.parametrize("prune", [True, False])
+async def test_a_removal_is_part_of_the_result_as_far_as_the_host_allows_it(*, prune: bool) -> None:
+    world = World(Policy("/state", prune=prune, memory_reserve_mib=0, disk_reserve_mib=0))
+    await world.push(state(vm("web"), vm("db")))
+    await world.settle()
+    await world.push(state(vm("db")))
+    await world.settle()
+    found = result(world)
+    assert (found.result, found.changed) == ("converged", 1)
+    assert bool(found.beside) is not prune, "what was kept is told beside it"
+
+
+async def test_a_change_of_labels_alone_changes_no_vm() -> None:
+    world = await World.settled(state(vm("web")))
+    await world.push(state(vm("web", labels={"tier": "front"})))
+    await world.settle()
+    assert result(world).result == "unchanged"
+
+
+async def test_events_carry_the_revision_that_caused_them_and_not_the_one_that_is_desired() -> None:
+    world = await World.settled(state(vm("web"), vm("db")))
+    bad(world, layer("web", "v2"))
+    broken = state(vm("web", "v2"), vm("db"))
+    await world.push(broken)
+    await world.run(5.0)
+    assert world.hypervisor.running()[VMName("web")] == 2
+    await world.push(state(vm("web", "v2"), vm("db"), revision="d" * 40))
+    await world.settle()
+    told = {
+        event.kind: event.revision
+        for event in world.ledger.history
+        if event.kind in ("generation-condemned", "rolled-back", "revision-ended")
+    }
+    assert told == dict.fromkeys(told, broken.revision)
+    assert len(told) == 3
+
+
+async def test_the_revisions_that_are_remembered_are_bounded_and_name_each_vm_once() -> None:
+    world = await World.settled(state(*(vm(f"vm{n}") for n in range(5))))
+    for commit in range(80):
+        vms = (vm(f"vm{n}", f"v{commit if n == commit % 5 else 0}") for n in range(5))
+        await world.push(state(*vms))
+    kept = world.durable.record().source.revisions
+    names = [name for one in kept for name in one.vms]
+    assert len(kept) == 50
+    assert len(names) == len(set(names)) <= 5
+
+
+async def test_a_ledger_from_before_results_were_kept_judges_all_vms() -> None:
+    world = await World.settled(state(vm("web"), vm("db")))
+    before = replace(world.durable.record().source, revisions=())
+    await world.durable.write([PutSource(before)])
+    found = result(world)
+    assert (found.result, found.changed) == ("converged", 2)
