@@ -32,6 +32,7 @@ ADVICE: dict[str, str] = {
     "breaker": f"{BY_ITSELF} within the hour: many changes failed, so look at the host",
     "repair": f"{BY_ITSELF}, one VM after the other: many fail at once, so look at the host",
     "rename": f"{BY_ITSELF} when its images are ready and its turn has come",
+    "moved-from": f"{YOU}: push the name that the VM really had, or remove metadata.movedFrom",
     "network": "looked at every 5 s: mend what is named; nothing is stopped meanwhile",
 }
 

@@ -52,7 +52,8 @@ class Metadata(Face):
     labels: Labels = Field(default={}, description="Free text for people and queries.")
     moved_from: Name | None = Field(
         default=None,
-        description="The VM's former name: it goes on under this one, with generations and volumes.",
+        description="The VM's former name: it goes on under this one, with generations and volumes. A new"
+        " VM whose former name the host does not know waits.",
     )
 
 

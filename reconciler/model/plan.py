@@ -256,7 +256,7 @@ Action = (
 WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "kept", "starting", "soak", "probe",
-    "rollback", "pinned", "window", "approval", "breaker", "repair", "rename", "network",
+    "rollback", "pinned", "window", "approval", "breaker", "repair", "rename", "moved-from", "network",
 ]  # fmt: skip
 
 

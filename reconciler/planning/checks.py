@@ -85,6 +85,7 @@ class _Linter:
                     yield from self._collect(action)
                 case _:
                     pass
+        yield from self._begun_empty()
         yield from self._budget()
 
     def _one_action_a_vm(self) -> Iterator[Violation]:
@@ -212,6 +213,17 @@ class _Linter:
         )
         if self.desired is None or action.vm in self.desired.vms or claimed:
             yield Violation(7, action.vm, "removed though it is not known to be unwanted")
+
+    def _begun_empty(self) -> Iterator[Violation]:
+        """A VM that says that it was another starts with that one's volumes, or not at all."""
+        for action in self.plan.actions:
+            if not isinstance(action, CreateGeneration) or action.generation.number != 1:
+                continue
+            old, known = action.generation.spec.moved_from, self.record.vms.get(action.vm)
+            former = self.record.vms.get(old) if old is not None else None
+            fresh = known is None or not known.generations
+            if fresh and old is not None and (former is None or former.generations):
+                yield Violation(7, action.vm, f"made anew though it says that it was {old}")
 
     def _move(self, action: MoveVM) -> Iterator[Violation]:
         for name in (action.vm, action.to):

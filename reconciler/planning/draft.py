@@ -140,6 +140,8 @@ class Draft:
     standings: dict[VMName, Standing] = field(default_factory=dict)
     forerunners: dict[VMName, VMName] = field(default_factory=dict)
     """By desired name the VM that is about to take that name."""
+    unfounded: dict[VMName, str] = field(default_factory=dict)
+    """VMs whose `movedFrom` names what cannot be taken over, with why."""
     groups: dict[GroupName, GroupRecord | None] = field(default_factory=dict)
     """Changed group records; None: dropped."""
     troubles: dict[str, BuildTrouble | None] = field(default_factory=dict)

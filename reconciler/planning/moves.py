@@ -50,7 +50,9 @@ def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> 
 
 
 def _without_guest(draft: Draft, standing: Standing, target: Target) -> None:
-    if standing.successor is None:
+    if (why := draft.unfounded.get(standing.name)) is not None:
+        draft.wait("moved-from", standing.name, why)
+    elif standing.successor is None:
         _bring_up(draft, standing, target)
     elif not move_folder(draft, standing):
         # It cannot move yet, and serves where it is.

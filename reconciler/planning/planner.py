@@ -37,7 +37,7 @@ from reconciler.planning.preflight import (
 )
 from reconciler.planning.progress import watch_progress
 from reconciler.planning.prune import mark_removals, remove
-from reconciler.planning.renames import carry_on, successors, take_over, taking_over
+from reconciler.planning.renames import carry_on, successors, take_over, taking_over, unfounded
 from reconciler.planning.results import record_results
 from reconciler.planning.rollout import Budget, in_order
 from reconciler.planning.snapshots import absorb_volumes
@@ -99,6 +99,7 @@ def _stand(draft: Draft) -> None:
     desired, record = draft.desired, draft.record
     specs = desired.vms if desired is not None else {}
     renamed = successors(desired, record)
+    draft.unfounded = unfounded(desired, record, renamed)
     taken_over = take_over(draft, renamed)
     names = record.vms.keys() | specs.keys() | draft.observed.guests.keys()
     for name in sorted(map(VMName, names | taken_over.keys())):

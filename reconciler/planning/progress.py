@@ -21,7 +21,7 @@ IN_MOTION: frozenset[WaitKind] = frozenset(("starting", "rollback", "busy"))
 STANDING_STILL: frozenset[WaitKind] = frozenset(
     (
         "suspended", "hold", "blocked", "broken", "quarantine", "window", "approval", "pinned", "soak", "breaker",
-        "image", "build", "memory", "disk", "port", "network", "conflict", "probe",
+        "image", "build", "memory", "disk", "port", "network", "conflict", "moved-from", "probe",
         "dependency", "budget", "repair", "rename",
     )
 )  # fmt: skip

@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import DesiredState
-from reconciler.model.plan import Note, RemoveVM
+from reconciler.model.plan import Note, RemoveVM, WaitKind
 from reconciler.model.record import Record
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.steps import in_trouble, stop
+
+MOST_NAMED = 3
 
 
 def refuse(state: DesiredState, record: Record) -> str | None:
@@ -41,17 +43,9 @@ def mark_removals(draft: Draft) -> None:
     fresh = [s for s in absent if not s.record.removing]
     if not fresh:
         return
-    if not draft.policy.prune:
+    if (why := _why_kept(draft, draft.desired, len(fresh))) is not None:
         for standing in fresh:
-            draft.wait("kept", standing.name, "not in the repository; kept, since prune is off")
-    elif len(fresh) > draft.policy.max_delete and not _confirmed(draft):
-        for standing in fresh:
-            draft.wait(
-                "prune", standing.name,
-                f"not in the repository; kept, since removing {len(fresh)} VMs at once exceeds"
-                f" max_delete {draft.policy.max_delete}: `reconciler confirm"
-                f" {draft.desired.revision[:8]}` allows it",
-            )  # fmt: skip
+            draft.wait(why[0], standing.name, f"not in the repository; kept, since {why[1]}")
     else:
         for standing in fresh:
             standing.record = replace(
@@ -59,6 +53,24 @@ def mark_removals(draft: Draft) -> None:
             )
             draft.actions.append(Note("remove", standing.name, "left the repository"))
             draft.event("vm-removing", f"{standing.name} left the repository", standing)
+
+
+def _why_kept(draft: Draft, desired: DesiredState, removals: int) -> tuple[WaitKind, str] | None:
+    """Why VMs that left the repository are not removed; None when they are."""
+    policy = draft.policy
+    if draft.unfounded:
+        heirs = ", ".join(sorted(draft.unfounded)[:MOST_NAMED])
+        return "moved-from", (
+            f"metadata.movedFrom of {heirs} names a VM that is not known here, and may mean this one"
+        )
+    if not policy.prune:
+        return "kept", "prune is off"
+    if removals > policy.max_delete and not _confirmed(draft):
+        return "prune", (
+            f"removing {removals} VMs at once exceeds max_delete {policy.max_delete}: `reconciler"
+            f" confirm {desired.revision[:8]}` allows it"
+        )
+    return None
 
 
 def _confirmed(draft: Draft) -> bool:

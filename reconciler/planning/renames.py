@@ -22,6 +22,8 @@ from reconciler.planning.rollout import Budget
 from reconciler.planning.steps import in_trouble, stop
 from reconciler.planning.targets import Target
 
+MOST_NAMED = 3
+
 
 def successors(desired: DesiredState | None, record: Record) -> dict[VMName, VMName]:
     """VMs of the record that go on under another name, with that name.
@@ -43,6 +45,58 @@ def successors(desired: DesiredState | None, record: Record) -> dict[VMName, VMN
         if old is not None and old not in found and old not in desired.vms:
             found[old] = name
     return found
+
+
+def unfounded(
+    desired: DesiredState | None, record: Record, renamed: Mapping[VMName, VMName]
+) -> dict[VMName, str]:
+    """New VMs that say they are another one's, of which nothing is known here; with why, in words.
+
+    Each would start with empty volumes, and the one that was meant, left without a name, might be
+    removed.
+    """
+    if desired is None:
+        return {}
+    taken = {new: old for old, new in renamed.items()}
+    claimed = [s for s in desired.vms.values() if s.moved_from is not None and s.name not in taken]
+    fresh = [spec for spec in claimed if not _known(record, spec.name)]
+    return {
+        spec.name: _what_is_wrong(spec.name, spec.moved_from, desired, record, renamed)
+        for spec in fresh
+        if spec.moved_from is not None and not _never_began(spec.moved_from, desired, record)
+    }
+
+
+def _never_began(old: VMName, desired: DesiredState, record: Record) -> bool:
+    """Whether it is remembered, was never created, and is not wanted: there is nothing to take over."""
+    vm = record.vms.get(old)
+    return vm is not None and not vm.generations and old not in desired.vms
+
+
+def _what_is_wrong(
+    new: VMName,
+    old: VMName,
+    desired: DesiredState,
+    record: Record,
+    renamed: Mapping[VMName, VMName],
+) -> str:
+    heir = renamed.get(old) or next(
+        (v.name for v in record.vms.values() if v.formerly == old), None
+    )
+    left = sorted(name for name in record.vms if name not in desired.vms and name not in renamed)
+    if old in desired.vms:
+        why = f"{old} is still declared"
+    elif heir is not None:
+        why = f"{old} goes on as {heir}"
+    else:
+        perhaps = (
+            f"; without a name in the repository: {', '.join(left[:MOST_NAMED])}" if left else ""
+        )
+        why = f"this host knows no VM {old}{perhaps}"
+    return (
+        f"metadata.movedFrom: {why}: it does not start, for it would start empty. Name the VM that it"
+        f" was, or remove movedFrom if {new} is to be a new one"
+    )
 
 
 def _known(record: Record, name: VMName) -> bool:

@@ -217,7 +217,7 @@ def _troubles(
         yield f"{name}: {one.why}{of}"
     for name in sorted(fleet.vms.keys() - fleet.desired.vms.keys()):
         for wait in fleet.waits.get(name, ()):
-            if wait.kind in ("kept", "prune", "conflict"):
+            if wait.kind in ("kept", "prune", "moved-from", "conflict"):
                 yield f"{name}: {wait.why}"
 
 

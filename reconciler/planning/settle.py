@@ -17,6 +17,7 @@ FOR_PEOPLE: frozenset[WaitKind] = frozenset(
         "kept",
         "pinned",
         "conflict",
+        "moved-from",
     )
 )
 """Waits that neither time nor work of ours will end."""

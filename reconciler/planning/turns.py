@@ -11,7 +11,9 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.status import VMStatus
 
-HELD = frozenset(("hold", "blocked", "broken", "quarantine", "pinned", "suspended", "conflict"))
+HELD = frozenset(
+    ("hold", "blocked", "broken", "quarantine", "pinned", "suspended", "conflict", "moved-from")
+)
 """Waits of a member that the rollout passes over until a person does something."""
 
 

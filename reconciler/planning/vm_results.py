@@ -94,8 +94,9 @@ def removal_result(fleet: Fleet, name: VMName) -> VMResult:
         return VMResult(name, "converged")
     if record.removing:
         return VMResult(name, "working", "it is being removed")
-    if (refused := _wait(fleet, name, "prune")) is not None:
-        return VMResult(name, "waiting", refused.why)
+    for kind in ("prune", "moved-from"):
+        if (refused := _wait(fleet, name, kind)) is not None:
+            return VMResult(name, "waiting", refused.why)
     if _wait(fleet, name, "kept") is not None:
         return VMResult(name, "converged")  # the host's policy: pruning is off
     return VMResult(name, "working", "it is about to be removed")

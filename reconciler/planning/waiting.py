@@ -13,7 +13,15 @@ from reconciler.model.record import Hold, Record, VMRecord
 from reconciler.model.status import WaitStatus
 from reconciler.now import Now
 
-LOUD: tuple[str, ...] = ("quarantine", "blocked", "broken", "hold", "conflict", "build")
+LOUD: tuple[str, ...] = (
+    "quarantine",
+    "blocked",
+    "broken",
+    "hold",
+    "conflict",
+    "moved-from",
+    "build",
+)
 """Kinds of waits that something failed for; they come before all others."""
 
 

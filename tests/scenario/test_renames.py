@@ -269,3 +269,83 @@ async def test_a_move_that_was_refused_is_tried_again_when_a_person_says_so() ->
     await world.ask(Retry("web"))
     await world.settle()
     assert world.hypervisor.running() == {"shop": 2}
+
+
+SLIPS = {
+    "a slip of the pen": (state(web(), vm("other")), state(shop(old="wbe"), vm("other"))),
+    "a slip while the old one is still declared": (
+        state(web(), vm("other")), state(web(), shop(old="wbe"), vm("other")),
+    ),
+    "a VM that is still declared": (
+        state(web(), vm("other")), state(web(), shop(), vm("other")),
+    ),
+    "another VM, that is declared": (
+        state(web(), vm("other")), state(shop(old="other"), vm("other")),
+    ),
+    "the second of two renames, the first unseen": (
+        state(web(), vm("other")), state(shop(old="middle"), vm("other")),
+    ),
+    "two heirs of one": (
+        state(web(), vm("other")),
+        state(shop(), vm("twin", snapshot=True, moved_from="web"), vm("other")),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SLIPS)
+async def test_a_former_name_that_cannot_be_taken_over_starts_and_removes_nothing(
+    case: str,
+) -> None:
+    before, after = SLIPS[case]
+    world = World(replace(PRUNING, max_delete=5))
+    await world.push(before)
+    await world.settle()
+    await world.push(after)
+    await world.run(60.0)
+    assert not world.events("vm-removing")
+    volumes = {p: w for p, w in world.hypervisor.disks.items() if "/volumes/" in p}
+    assert len(volumes) == 1, "no second volume, and so no empty one"
+    (written,) = volumes.values()
+    assert written[0] == 1
+    heir = "twin" if case.startswith("two") else "shop"
+    assert "metadata.movedFrom" in world.why(heir)
+    assert heir not in world.hypervisor.running()
+
+
+async def test_the_right_name_ends_the_wait_for_a_wrong_one() -> None:
+    world = World(replace(PRUNING, max_delete=5))
+    await world.push(state(web(), vm("other")))
+    await world.settle()
+    await world.push(state(shop(old="wbe"), vm("other")))
+    await world.run(60.0)
+    assert set(world.hypervisor.running()) == {"web", "other"}
+    assert "without a name in the repository: web" in world.why("shop")
+    assert "may mean this one" in world.why("web")
+    await world.push(state(shop(), vm("other")))
+    await world.settle()
+    assert set(world.hypervisor.running()) == {"shop", "other"}
+    assert world.hypervisor.disks[NEW_DISK][0] == 1
+
+
+async def test_without_the_field_the_vm_is_new_and_the_other_is_removed() -> None:
+    world = World(replace(PRUNING, max_delete=5))
+    await world.push(state(web(), vm("other")))
+    await world.settle()
+    await world.push(state(shop(old="wbe"), vm("other")))
+    await world.run(60.0)
+    await world.push(state(shop(old=""), vm("other")))
+    await world.settle()
+    assert world.hypervisor.running() == {"shop": 1, "other": 1}
+    assert world.events("vm-removed")
+
+
+async def test_who_is_removed_already_is_not_replaced_by_an_empty_one() -> None:
+    world = World(replace(PRUNING, max_delete=5))
+    await world.push(state(web(), vm("other")))
+    await world.settle()
+    await world.push(state(vm("other")))
+    await world.settle()
+    await world.push(state(shop(), vm("other")))
+    await world.run(60.0)
+    assert set(world.hypervisor.running()) == {"other"}
+    assert "this host knows no VM web" in world.why("shop")

@@ -30,6 +30,10 @@ class Oracles:
         self._untouched: dict[tuple[VMName, int], int] = {}
         """How often a generation of this number, of an earlier VM, had written before its first start."""
         self._numbers: dict[VMName, int] = {}
+        self._written: set[VMName] = set()
+        """VMs that ever wrote to a volume, by each of their names."""
+        self._remembered: set[VMName] = set()
+        """Names that the record ever had."""
         world.on_pass = self.decided
         self._theirs = world.taps.links["t0-theirs"] = Link("tap")
 
@@ -150,10 +154,13 @@ class Oracles:
         self._ways_back()
         fresh = self.world.hypervisor.log[self._seen :]
         self._seen = len(self.world.hypervisor.log)
+        written = {VMName(p.split("/")[3]) for p, w in self.world.hypervisor.disks.items() if w}
         for kind, vm, number in fresh:
             record = self.world.ledger.record().vms.get(vm)
             if kind == "start" and record is not None:
                 self._started(record, number)
+        self._written |= written
+        self._remembered |= self.world.ledger.record().vms.keys()
         self._ledger()
 
     def _two_at_most(self) -> None:
@@ -216,9 +223,21 @@ class Oracles:
             self._untouched.setdefault((record.name, number), self._writes(record.name, number) - 1)
         self._undone(record, number)
         self._kept(record, generation)
+        self._continued(record, generation)
         lacking = {s.key for s in spec.layers} - self.world.images.on_disk()
         if lacking:
             raise Broken(f"laws 2, 8: {record.name} was started without its layers")
+
+    def _continued(self, record: VMRecord, generation: Generation) -> None:
+        """Data: a VM that says that it was another has that one's volumes when it first starts."""
+        old = generation.spec.moved_from
+        first = generation.number == 1 and self._writes(record.name, 1) == 1
+        if old is None or not first or not generation.spec.volumes:
+            return
+        if old in self._written:
+            raise Broken(f"data: {record.name} was {old}, and began with empty volumes")
+        if old not in self._remembered:
+            raise Broken(f"data: {record.name} was started as {old}, which never was")
 
     def _kept(self, record: VMRecord, generation: Generation) -> None:
         """Data: what a committed generation wrote is on the volumes of all that come after it."""

@@ -24,13 +24,11 @@ from reconciler.model.request import (
 from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
+from tests.simulation.naming import KEEPER, OTHER_NAMES, Naming
 from tests.simulation.oracles import Broken, Oracles
 from tests.world import World, state, vm
 
 NAMES = ("db", "web-a", "web-b", "web-c", "job")
-KEEPER = "job"
-"""It has a volume, and is called so or otherwise: a rename is a commit like any."""
-OTHER_NAMES = ("job", "task", "chore")
 GROUPS = {"web-a": "front", "web-b": "front", "web-c": "front"}
 ON_A_BRIDGE = frozenset((KEEPER,))
 HANDED_OVER = frozenset(("web-c", "db"))
@@ -72,7 +70,7 @@ class Story:
         self.contents = dict.fromkeys(NAMES, "v1")
         self.ports = {name: 8001 + number for number, name in enumerate(NAMES)}
         self.moved = False
-        self.called, self.formerly = KEEPER, ""
+        self.naming = Naming()
         self.commits = 0
 
     async def live(self, chapters: int = 12) -> Tale:
@@ -157,11 +155,7 @@ class Story:
                     self.contents[name] = "v1"
         if self.random.random() < 0.3:
             self._move_ports()
-        if self.random.random() < 0.15:
-            others = [name for name in OTHER_NAMES if name != self.called]
-            self.called, self.formerly = self.random.choice(others), self.called
-        elif self.random.random() < 0.3:
-            self.formerly = ""  # the field has done its work, or was forgotten
+        self.naming.change(self.random)
         desired = self._state(without=KEEPER if self.random.random() < 0.1 else "")
         self.tale.rollouts += 1
         await self._survive(lambda: self.world.push(desired))
@@ -187,14 +181,14 @@ class Story:
         after = {"web-a": ("db",), "web-b": ("db",)}
         vms = [
             vm(
-                self.called if name == KEEPER else name,
+                self.naming.called if name == KEEPER else name,
                 content,
                 group=GROUPS.get(name, ""),
                 after=after.get(name, ()),
                 min_healthy=1.0,
                 port=self.ports[name],
                 snapshot=name == KEEPER,
-                moved_from=self.formerly if name == KEEPER else "",
+                moved_from=self.naming.formerly if name == KEEPER else "",
                 handover=name in HANDED_OVER,
                 short_of_memory="restart" if name == "db" else "wait",
                 bridge="br0" if name in ON_A_BRIDGE else "",
@@ -218,7 +212,7 @@ class Story:
             self.world.hypervisor.kill(victim)
 
     async def _ask(self) -> None:
-        name = self.random.choice((*NAMES, self.called))
+        name = self.random.choice((*NAMES, self.naming.called))
         request: Request = self.random.choice(
             (
                 Retry(name),
@@ -342,7 +336,8 @@ class Story:
             with contextlib.suppress(RequestRefused):
                 await self.world.ask(Resume(name))
         await self._survive(self._nothing)
-        if self.moved:
+        lost = self.naming.give_up(self.world.ledger.record().vms)
+        if self.moved or lost:
             await self._leave_no_circle()
         # A slow build may still have a death before it, drawn when it began; and the host's
         # interfaces may have changed since they were looked at.
