@@ -6,10 +6,12 @@ from dataclasses import replace
 
 from reconciler.engine.ports import Ports
 from reconciler.engine.workers import Workers
+from reconciler.model.desired import DesiredState
 from reconciler.model.health import NEVER_ASKED
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.observed import Guest, HostFacts, Links, Observed, Process
 from reconciler.model.record import Generation
+from reconciler.planning.ports import to_ask_for
 
 FACTS_LAST = 10.0
 """Seconds for which the host's facts may be used again while nothing else changed."""
@@ -35,11 +37,11 @@ class Observer:
         self._plugged: dict[VMName, float] = {}
         self._images_at: float | None = None
 
-    async def observe(self, *, fresh: bool) -> Observed:
-        """`fresh` asks the host anew; else its facts may be some seconds old."""
+    async def observe(self, desired: DesiredState | None = None, *, fresh: bool) -> Observed:
+        """`fresh` asks the host again, also for ports that `desired` wants; else its facts may be old."""
         ports = self._ports
         changed = ports.supervisor.processes() is not self._processes
-        facts = await self._host(fresh=fresh or changed)
+        facts = await self._host(desired, fresh=fresh or changed)
         await self._look_for_images()
         await self._look_at_links()
         front = await ports.front.look()
@@ -77,10 +79,13 @@ class Observer:
             grouped[process.vm] = (*grouped.get(process.vm, ()), guest)
         return grouped
 
-    async def _host(self, *, fresh: bool) -> HostFacts:
+    async def _host(self, desired: DesiredState | None, *, fresh: bool) -> HostFacts:
         now = self._ports.clock.now().boot
         if self._facts is None or fresh or now - self._facts_at > FACTS_LAST:
-            self._facts = await self._ports.host.facts()
+            guests = self._group(self._ports.supervisor.processes())
+            record, busy = self._ports.ledger.record(), self._workers.busy()
+            wanted = to_ask_for(desired, record, guests, busy)
+            self._facts = await self._ports.host.facts(wanted)
             self._facts_at = now
         return self._facts
 

@@ -17,7 +17,7 @@ from reconciler.model.commit import Commit
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.health import Health, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
-from reconciler.model.machine import FrontTable, Launch, Led, Machine, Route, Seat, Tap
+from reconciler.model.machine import FrontTable, HostPort, Launch, Led, Machine, Route, Seat, Tap
 from reconciler.model.names import (
     GenerationNumber,
     InstanceId,
@@ -285,7 +285,12 @@ class Taps(Protocol):
 
 
 class Host(Protocol):
-    async def facts(self) -> HostFacts: ...
+    async def facts(self, wanted: frozenset[HostPort] = frozenset()) -> HostFacts:
+        """What the host has now, and which of the wanted ports cannot be bound.
+
+        Raises DriverError if the state directory or /proc cannot be read.
+        """
+        ...
 
 
 class Ledger(Protocol):

@@ -125,7 +125,9 @@ class Reconciler:
         quiet = last is not None and last.plan.idle and not last.plan.waits
         same = last is not None and last.desired is self.desired and not self._workers.outcomes()
         unasked = ports.ledger.record() is self._left  # else somebody asked something meanwhile
-        observed = await self._observer.observe(fresh=not (quiet and same and unasked))
+        observed = await self._observer.observe(
+            self.desired, fresh=not (quiet and same and unasked)
+        )
         now = ports.clock.now()
         if last is None or began.boot - last.now.boot > STANDSTILL:
             observed = replace(observed, blind=True)

@@ -132,14 +132,14 @@ class VMSpec:
 
     @property
     def listens(self) -> tuple[HostPort, ...]:
-        """Where on the host a guest of this VM listens by TCP."""
-        forwards = (f for n in self.networks for f in n.forwards if f.protocol == "tcp")
-        return tuple(HostPort(f.address, f.host) for f in forwards)
+        """Where on the host a guest of this VM listens."""
+        forwards = (f for n in self.networks for f in n.forwards)
+        return tuple(HostPort(f.address, f.host, f.protocol) for f in forwards)
 
     @property
     def host_ports(self) -> tuple[int, ...]:
-        """The same without their addresses, for people."""
-        return tuple(one.port for one in self.listens)
+        """Those of TCP without their addresses, for people."""
+        return tuple(one.port for one in self.listens if one.protocol == "tcp")
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,15 +45,17 @@ class Forward:
 
 
 class HostPort(NamedTuple):
-    """A TCP port of the host, on one of its addresses or on all."""
+    """A port of the host, on one of its addresses or on all."""
 
     address: str
     port: int
+    protocol: Protocol = "tcp"
 
 
 def overlap(one: HostPort, other: HostPort) -> bool:
     """Whether only one of them can be listened on."""
-    return one.port == other.port and share(one.address, other.address)
+    same = (one.port, one.protocol) == (other.port, other.protocol)
+    return same and share(one.address, other.address)
 
 
 def share(one: str, other: str) -> bool:

@@ -24,12 +24,16 @@ class Exit:
     """The last console lines, at most 20, cleaned of control characters."""
     reported: str = ""
     """Why the guest failed, by its own words on the console: `reconciler-failed: WHY`."""
+    host_fault: str = ""
+    """What the host lacked, by the VMM's own words: then its end says nothing of the guest."""
 
     def __str__(self) -> str:
         if self.reported:
             return f"it reported failure: {self.reported}"
         if self.panicked:
             return "kernel panic"
+        if self.host_fault:
+            return f"the host lacks what its VMM needs: {self.host_fault}"
         if self.signal is not None:
             return f"killed by signal {self.signal}"
         return "exit status unknown" if self.status is None else f"exit status {self.status}"
@@ -132,6 +136,8 @@ class HostFacts:
     tsc_khz: int | None
     listening: frozenset[HostPort] = frozenset()
     """TCP ports on which anybody on this host listens, each with its IPv4 address."""
+    refused: Mapping[HostPort, str] = field(default_factory=dict)
+    """Of the ports that were asked for: those that cannot be bound, each with the reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from reconciler.planning.policy import (
     TROUBLE_BACKOFF,
     doubling,
 )
+from reconciler.planning.start_trouble import absorb_start, start_failed
 from reconciler.planning.verdicts import condemn, failed, quarantine
 
 SNAPSHOT_TRIES = 3
@@ -36,6 +37,9 @@ def absorb_outcomes(draft: Draft) -> None:
             elif outcome.kind in _BUILDS and outcome.detail:
                 draft.event("image-differs", outcome.detail, severity="warning")
             continue
+        standing = draft.standings.get(VMName(outcome.subject))
+        if standing is not None and absorb_start(draft, standing, outcome):
+            continue
         former = draft.trouble(key)
         attempts = (former.attempts if former else 0) + 1
         # Each try of a snapshot stops a guest that serves: a few are enough.
@@ -54,7 +58,7 @@ def absorb_outcomes(draft: Draft) -> None:
         )
         draft.event(
             f"{outcome.kind}-failed", f"{outcome.kind} {outcome.subject[:12]}: {outcome.error}",
-            draft.standings.get(VMName(outcome.subject)),
+            standing,
             "error" if definitive else "warning",
         )  # fmt: skip
 
@@ -118,7 +122,9 @@ def _absorb_exit(draft: Draft, standing: Standing, guest: Guest) -> None:
     if generation is None:
         return
     why = f"the guest ended: {guest.process.exit}"
-    if generation.verdict == "trial":
+    if _by_the_host(guest) and (generation.verdict == "trial" or not guest.health.ever_passed):
+        start_failed(draft, standing, generation, str(guest.process.exit))
+    elif generation.verdict == "trial":
         condemn(draft, standing, generation, why, _evidence(guest))
     elif record.rollback is not None:
         quarantine(draft, standing, f"rolling back failed: {why}")
@@ -137,11 +143,18 @@ def _candidate_ended(draft: Draft, standing: Standing, guest: Guest) -> None:
     record, candidate = standing.record, standing.record.candidate
     generation = record.generation(guest.generation)
     lost = candidate is not None and candidate.deadline.boot_id != draft.now.boot_id
-    if generation is not None and generation.verdict != "condemned" and not lost:
+    if generation is not None and _by_the_host(guest) and not lost:
+        start_failed(draft, standing, generation, str(guest.process.exit), beside=True)
+    elif generation is not None and generation.verdict != "condemned" and not lost:
         failed(
             draft, standing, generation, f"the guest ended: {guest.process.exit}", _evidence(guest)
         )
     standing.record = replace(standing.record, candidate=None)
+
+
+def _by_the_host(guest: Guest) -> bool:
+    end = guest.process.exit
+    return end is not None and bool(end.host_fault)
 
 
 def _evidence(guest: Guest) -> Evidence:

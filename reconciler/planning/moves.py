@@ -144,6 +144,8 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
     fresh = target.generation is None or target.generation.verdict == "trial"
     if fresh and target.kind is None and not may_begin(draft, standing):
         return
+    if target.generation is not None and fresh and in_trouble(draft, standing, "trial"):
+        return
     if applies(standing, spec) and begin(draft, standing, target, spec):
         return
     if not preflight(draft, standing, spec) or not budget.take(standing):
@@ -177,7 +179,9 @@ def _bring_up(draft: Draft, standing: Standing, target: Target) -> None:
     rebooted = record.start is not None and record.start.deadline.boot_id != now.boot_id
     allowed = spec is not None and images_ready(draft, spec) and not (rebooted and fresh and back)
     if allowed and fresh:
-        allowed = may_begin(draft, standing) and not in_trouble(draft, standing, "snapshot")
+        allowed = may_begin(draft, standing) and not any(
+            in_trouble(draft, standing, kind) for kind in ("snapshot", "trial")
+        )
     if not allowed and back is not None and images_ready(draft, back.spec):
         start(draft, standing, back)
     elif not allowed:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator, Mapping
 
-from reconciler.model.desired import VMSpec
+from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.machine import HostPort, overlap
 from reconciler.model.names import VMName
+from reconciler.model.observed import Guest
+from reconciler.model.record import Record
 from reconciler.planning.draft import Draft, Standing
 
 SWAP = "let one of them take a free port first, in a commit of its own"
@@ -55,21 +57,59 @@ def taken_ports(draft: Draft, standing: Standing, spec: VMSpec) -> Iterator[str]
     book: Book = draft.once("ports", Book)
     mine, good = _own_ports(draft, standing, spec), standing.record.last_good
     proven = set(good.spec.listens) if good else set()
-    # Behind the front a guest needs no port of the host. Who holds them cannot be told while it does not
-    # answer; whose they are to be is known all the same, and it would be asked for them as soon as it does.
-    listening = {} if spec.handed_over and draft.observed.front_ails else book.listening
     for wanted in spec.listens:
         if wanted in mine:
             continue
-        port = wanted.port
-        if any(overlap(one, wanted) and one not in mine for one in listening.get(port, ())):
+        if why := _in_the_way(draft, book, spec, wanted, mine):
             holder = _owner(draft, book, wanted, standing.name)
-            who = f"{holder} has not released it yet" if holder else "another process listens on it"
+            who = f"{holder} has not released it yet" if holder else why
             if _in_a_circle(draft, book, standing, wanted):
                 who = f"{holder} has it, and waits for a port of {standing.name}: {SWAP}"
-            yield f"port {port} of the host is taken: {who}"
+            yield f"{_named(wanted)} of the host is taken: {who}"
         elif wanted not in proven and (other := book.needs_back(wanted, standing.name)):
-            yield f"port {port} of the host is kept for {other}, which may have to go back to it"
+            yield f"{_named(wanted)} of the host is kept for {other}, which may have to go back to it"
+
+
+def _named(port: HostPort) -> str:
+    return f"port {port.port}" if port.protocol == "tcp" else f"{port.protocol} port {port.port}"
+
+
+def _in_the_way(
+    draft: Draft, book: Book, spec: VMSpec, wanted: HostPort, mine: set[HostPort]
+) -> str:
+    """Why no guest of this spec can have the port now, in words; empty if it can."""
+    # Behind the front a guest needs no port of the host. Who holds them cannot be told while it does not
+    # answer; whose they are to be is known all the same, and it would be asked for them as soon as it does.
+    if spec.handed_over and draft.observed.front_ails:
+        return ""
+    there = book.listening.get(wanted.port, ())
+    if any(overlap(one, wanted) and one not in mine for one in there):
+        return "another process listens on it"
+    if any(overlap(one, wanted) for one in mine):
+        return ""  # what keeps it is, or may be, the guest that goes
+    return draft.observed.host.refused.get(wanted, "")
+
+
+def to_ask_for(
+    desired: DesiredState | None, record: Record, guests: Mapping[VMName, tuple[Guest, ...]],
+    busy: Container[VMName],
+) -> frozenset[HostPort]:  # fmt: skip
+    """Ports that a guest may soon be started on, and that none of its VM has already.
+
+    A VM that runs what is desired asks for none, and neither does one whose start is under way.
+    """
+    specs = desired.vms if desired is not None else {}
+    found: set[HostPort] = set()
+    for name in record.vms.keys() | specs.keys():
+        known, spec = record.vms.get(name), specs.get(name)
+        living = next((guest for guest in guests.get(name, ()) if guest.alive), None)
+        running = known.generation(living.generation) if known and living else None
+        if name in busy or (running and spec and running.digest == spec.digest):
+            continue
+        made = tuple(one.spec for one in known.generations) if known else ()
+        listens = {port for one in (*made, spec) if one for port in one.listens}
+        found |= listens.difference(running.spec.listens if running else ())
+    return frozenset(found)
 
 
 def current_spec(standing: Standing) -> VMSpec | None:
@@ -92,7 +132,7 @@ def _own_ports(draft: Draft, standing: Standing, spec: VMSpec) -> set[HostPort]:
 def _fronted(draft: Draft, name: VMName) -> set[HostPort]:
     led = draft.observed.front.get(name)
     routes = led.routes if led else ()
-    return {HostPort(route.address, route.port) for route in routes if route.protocol == "tcp"}
+    return {HostPort(route.address, route.port, route.protocol) for route in routes}
 
 
 def _owner(draft: Draft, book: Book, wanted: HostPort, but: VMName) -> str | None:

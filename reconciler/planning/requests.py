@@ -160,7 +160,7 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
     if group is not None and group.hold is not None:
         changes.append(PutGroup(replace(group, hold=None)))
     spec = desired.vms.get(vm.name) if desired else None
-    keys = {f"{kind}/{vm.name}" for kind in (*get_args(OperationKind), "candidate")}
+    keys = {f"{kind}/{vm.name}" for kind in (*get_args(OperationKind), "candidate", "trial")}
     if spec is not None:
         keys.update(spec.image_keys)
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)

@@ -33,6 +33,7 @@ def create(draft: Draft, standing: Standing, spec: VMSpec) -> None:
     )
     standing.record = record.with_generation(generation)
     draft.clear_trouble(f"snapshot/{standing.name}")
+    draft.clear_trouble(f"trial/{standing.name}")
     why = write(draft, standing, generation)
     draft.event(
         "generation-created", f"{standing.name}: {why}", standing, generation=generation.number
@@ -138,12 +139,16 @@ def in_trouble(draft: Draft, standing: Standing, kind: str) -> bool:
     """An operation of ours failed lately; it is tried again after a pause."""
     trouble = draft.trouble(f"{kind}/{standing.name}")
     if trouble is not None and trouble.definitive:
-        why = f"{kind} failed {trouble.attempts} times: {trouble.error}; mend it and `retry`"
+        times = f"{trouble.attempts} times" if trouble.attempts > 1 else "once"
+        why = f"{trouble.title} failed {times}: {trouble.error}; mend it and `retry`"
         draft.wait("broken", standing.name, why)
         return True
     if (pausing := draft.pausing(f"{kind}/{standing.name}")) is None:
         return False
     draft.wait(
-        "build", standing.name, f"{kind} failed, again soon: {pausing.error}", pausing.retry.boot
+        "build",
+        standing.name,
+        f"{pausing.title} failed, again soon: {pausing.error}",
+        pausing.retry.boot,
     )
     return True

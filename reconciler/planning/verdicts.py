@@ -205,6 +205,7 @@ def commit(draft: Draft, standing: Standing, generation: Generation) -> None:
         blocked=tuple(b for b in record.blocked if b.digest != generation.digest),
     )  # fmt: skip
     standing.record, dropped = _trim(record, draft.policy.generations_kept, generation.number)
+    draft.clear_trouble(f"trial/{standing.name}")
     drop_snapshot(draft, standing, "its generation is committed")
     draft.actions.append(
         Note("commit", standing.name, f"generation {generation.number} is healthy")

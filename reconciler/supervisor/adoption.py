@@ -16,11 +16,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import signal
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.errors import GuestConflict
+from reconciler.model.hostfault import host_fault
 from reconciler.model.names import VMName
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.supervisor import console, guestfile, lock, procfs
@@ -38,6 +40,9 @@ class Dead:
 
     process: Process
 
+
+TOLD = (signal.SIGTERM, signal.SIGKILL)
+"""Signals by which somebody ends a VMM: what it had said before is not why it ended."""
 
 Finding = Held | Dead | Conflict | None
 
@@ -139,7 +144,9 @@ def _markers(pid: int) -> dict[str, str]:
 def ended(process: Process, folder: Path, how: Exit) -> Process:
     """The same guest, dead, with its last words."""
     words = console.last_words(folder, process.instance)
-    end = Exit(how.status, how.signal, words.panicked, words.lines, words.reported)
+    by_itself = how.status != 0 and how.signal not in TOLD and not words.panicked
+    fault = host_fault(words.vmm) if by_itself and not words.reported else ""
+    end = Exit(how.status, how.signal, words.panicked, words.lines, words.reported, fault)
     return replace(process, exit=end)
 
 

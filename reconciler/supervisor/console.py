@@ -35,6 +35,8 @@ class LastWords:
     panicked: bool
     reported: str = ""
     """Why the guest failed, by its own words."""
+    vmm: tuple[str, ...] = ()
+    """What the VMM itself said last."""
 
 
 def announce(folder: Path, instance: str, generation: int) -> None:
@@ -51,7 +53,8 @@ def last_words(folder: Path, instance: str) -> LastWords:
         text = text[marker:].partition("\n")[2]
     lines = _clean(text)
     panicked = any(_PANIC.match(line) for line in lines)
-    vmm = tuple(f"vmm: {line}" for line in _clean(_tail(folder / VMM_LOG))[-MOST_VMM_LINES:])
+    said = _clean(_tail(folder / VMM_LOG))[-MOST_VMM_LINES:]
+    vmm = tuple(f"vmm: {line}" for line in said)
     reports = [found[1] for line in lines if (found := _REPORT.match(line))]
     shown = lines
     if panicked:
@@ -59,7 +62,7 @@ def last_words(folder: Path, instance: str) -> LastWords:
         first = next(n for n, line in enumerate(lines) if _PANIC.match(line))
         shown = lines[: first + MOST_LINES // 2]
     last = (*shown[-(MOST_LINES - len(vmm)) :], *vmm)
-    return LastWords(last, panicked, reports[-1] if reports else "")
+    return LastWords(last, panicked, reports[-1] if reports else "", said)
 
 
 def bound(folder: Path, most: int = MOST_BYTES) -> None:

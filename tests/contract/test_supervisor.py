@@ -26,6 +26,7 @@ from tests.contract.vmms import (
     FAILS_AT_ONCE,
     IGNORES_SIGTERM,
     IS_NOT_THERE,
+    LACKS_A_PORT,
     LIVES,
     PANICS,
     a_guest,
@@ -209,6 +210,20 @@ async def test_what_the_vmm_said_before_it_failed_is_kept(stage: Stage) -> None:
     end = only(stage).exit
     assert end is not None
     assert end.console == ("vmm: cannot bind port 8080",)
+
+
+async def test_what_the_host_lacked_is_told_apart_from_what_the_guest_did(stage: Stage) -> None:
+    process = await start(stage, LACKS_A_PORT)
+    assert await stage.supervisor.wait_gone(process.instance, SOON)
+    end = only(stage).exit
+    assert end is not None
+    assert "Could not set up host forwarding rule" in end.host_fault
+    await stage.supervisor.forget(process.instance)
+    process = await start(stage, FAILS_AT_ONCE)
+    assert await stage.supervisor.wait_gone(process.instance, SOON)
+    end = only(stage).exit
+    assert end is not None
+    assert end.host_fault == ""
 
 
 async def test_a_guest_that_ignores_sigterm_is_still_there_after_the_wait(stage: Stage) -> None:

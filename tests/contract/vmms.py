@@ -20,6 +20,11 @@ PANICS = (
     ),
 )
 FAILS_AT_ONCE = ("/bin/sh", "-c", "echo 'cannot bind port 8080' >&2; exit 1")
+LACKS_A_PORT = (
+    "/bin/sh",
+    "-c",
+    "echo \"qemu-system-x86_64: Could not set up host forwarding rule 'tcp::80-:80'\" >&2; exit 1",
+)
 IGNORES_SIGTERM = (
     sys.executable,
     "-SEc",

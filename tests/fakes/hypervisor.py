@@ -11,44 +11,18 @@ from pathlib import Path
 
 from reconciler.errors import DriverError, GuestConflict
 from reconciler.model.health import Health, ProbePlan, ProbeResult, ProcessCheck, Round
-from reconciler.model.machine import Forward, HostPort, Launch, Led, Machine, Route, Seat, overlap
+from reconciler.model.machine import HostPort, Launch, Led, Machine, Route, Seat, overlap
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.record import Generation
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 from tests.fakes.front import FakeFront
+from tests.fakes.guest import ENDS, Behaviour, FakeGuest, forwards_of
 from tests.fakes.rounds import next_round
 from tests.fakes.taps import FakeTaps
 
 MOST_ANSWERS = 120
-Behaviour = Callable[[Machine], str]
-"""How a guest of this machine fares: good, bad (never passes), sick (passes, then fails),
-faint (fails now, and nobody knows it but who asks), unasked (the prober is broken), exits, panics."""
-
-
-@dataclass
-class FakeGuest:
-    process: Process
-    machine: Machine
-    fate: str
-    front: FakeFront
-    ignores_power_button: bool = False
-    ports: dict[int, int] = field(default_factory=dict)
-    """Ports of the host that lead to it, each with the port of the manifest for which it stands."""
-    gone: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def serves(self) -> bool:
-        """Ports of its manifest lead to it, by themselves or by the front."""
-        return bool(self.reached_at)
-
-    @property
-    def reached_at(self) -> set[int]:
-        """The ports of its manifest at which it is found, and not its own."""
-        direct = {port for port, stands_for in self.ports.items() if port == stands_for}
-        led = self.front.table.get(self.machine.vm)
-        return direct | {r.port for r in led.routes if r.target in self.ports} if led else direct
 
 
 @dataclass
@@ -180,19 +154,15 @@ class FakeHypervisor:
         for disk in machine.volumes:
             self.disks.setdefault(disk.path, []).append(machine.generation)
         fate = self.behaviour(machine)
-        wanted = [HostPort(f.address, f.host) for f in forwards_of(machine)]
+        wanted = [HostPort(f.address, f.host, f.protocol) for f in forwards_of(machine)]
         if any(overlap(one, other) for one in wanted for other in self.listening()):
-            fate, ports = "exits", {}  # QEMU cannot set up its forwards
+            fate, ports = "lacks", {}  # QEMU cannot set up its forwards
         self.guests[machine.instance] = FakeGuest(process, machine, fate, self.front, ports=ports)
         self.starts[machine.vm] += 1
         self.log.append(("start", machine.vm, machine.generation))
         self._processes = None
-        if fate == "exits":
-            self.end(machine.instance, Exit(status=1))
-        elif fate == "reports":
-            self.end(machine.instance, Exit(status=0, reported="no schema"))
-        elif fate == "panics":
-            self.end(machine.instance, Exit(status=1, panicked=True, console=("Kernel panic",)))
+        if fate in ENDS:
+            self.end(machine.instance, ENDS[fate])
         self.faults.after("start", fault)
         return process
 
@@ -388,10 +358,6 @@ class FakeHypervisor:
 
     async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
         return self.folders.get(vm, {}).get(number)
-
-
-def forwards_of(machine: Machine) -> list[Forward]:
-    return [forward for network in machine.networks for forward in network.forwards]
 
 
 def reached(guest: FakeGuest, question: ProbePlan) -> bool:

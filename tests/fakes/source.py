@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.errors import RevisionRefused
 from reconciler.model.commit import Commit
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
-from reconciler.model.machine import HostPort
+from reconciler.model.machine import HostPort, overlap
 from reconciler.model.names import (
     Revision,
 )
@@ -97,7 +97,13 @@ class FakeHost:
             memory_available_mib=1_000_000, disk_free_mib=1_000_000, accel="tcg", tsc_khz=2_000_000
         )
 
-    async def facts(self) -> HostFacts:
+        self.bound: frozenset[HostPort] = frozenset()
+        """Ports that somebody has without listening, as an outgoing connection does."""
+
+    async def facts(self, wanted: frozenset[HostPort] = frozenset()) -> HostFacts:
         for _ in range(5):  # as a thread would: others get on meanwhile
             await asyncio.sleep(0)
-        return replace(self.value, listening=self.value.listening | self.guests_ports())
+        there = self.value.listening | self.guests_ports()
+        taken = self.bound | there
+        refused = {w: "taken" for w in wanted if any(overlap(w, one) for one in taken)}
+        return replace(self.value, listening=there, refused={**self.value.refused, **refused})

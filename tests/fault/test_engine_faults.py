@@ -15,7 +15,7 @@ from reconciler.engine import loop
 from reconciler.engine.loop import Engine
 from reconciler.engine.observe import IMAGES_LAST
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage, VMSpec
-from reconciler.model.machine import Launch, Machine
+from reconciler.model.machine import HostPort, Launch, Machine
 from reconciler.model.names import Digest
 from reconciler.model.observed import HostFacts
 from reconciler.model.record import Generation
@@ -125,10 +125,10 @@ async def test_row_55_a_part_that_ends_by_a_fault_of_ours_is_counted_and_goes_on
     errors = {"facts": raising_once(RuntimeError("a bug")), "fetch": raising_once(KeyError("x"))}
     facts, fetch = world.host.facts, world.source.fetch
 
-    async def failing_facts() -> HostFacts:
+    async def failing_facts(wanted: frozenset[HostPort] = frozenset()) -> HostFacts:
         if (error := next(errors["facts"])) is not None:
             raise error
-        return await facts()
+        return await facts(wanted)
 
     async def failing_fetch(lineage: Lineage = ANY) -> Fetched:
         if (error := next(errors["fetch"])) is not None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from reconciler.model.desired import ShortOfMemory
 from reconciler.model.machine import Machine
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
-from tests.fakes.hypervisor import Behaviour
+from tests.fakes.guest import Behaviour
 from tests.world import CHECK, World, state, vm
 
 WEB = VMName("web")

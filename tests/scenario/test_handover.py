@@ -16,7 +16,7 @@ from reconciler.model.request import Restart, RollbackTo, Suspend
 from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
-from tests.fakes.hypervisor import Behaviour
+from tests.fakes.guest import Behaviour
 from tests.world import World, state, vm
 
 PORT = 8080

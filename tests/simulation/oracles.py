@@ -9,8 +9,11 @@ from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Link
 from reconciler.model.plan import StopGuest, Wait
 from reconciler.model.record import Generation, VMRecord
-from tests.fakes.hypervisor import FakeGuest
+from tests.fakes.guest import FakeGuest
 from tests.world import World
+
+LACKING = "the host lacks"
+"""How the end of a guest reads whose VMM could not have what it needs of the host."""
 
 
 class Broken(AssertionError):
@@ -266,6 +269,9 @@ class Oracles:
     def _ledger(self) -> None:
         record = self.world.ledger.record()
         for name, vm in record.vms.items():
+            for generation in vm.generations:
+                if generation.evidence and LACKING in generation.evidence.exit:
+                    raise Broken(f"{name} was condemned for what the host lacked")
             numbers = [g.number for g in vm.generations]
             if numbers != sorted(set(numbers)):
                 raise Broken(f"law 13: {name} has generations {numbers}")

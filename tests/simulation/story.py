@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.errors import LedgerUnwritable, RequestRefused
 from reconciler.model.desired import DesiredState, GroupSpec
-from reconciler.model.machine import Machine
+from reconciler.model.machine import ANY_ADDRESS, HostPort, Machine
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.request import (
     Abort,
@@ -34,6 +34,8 @@ ON_A_BRIDGE = frozenset((KEEPER,))
 HANDED_OVER = frozenset(("web-c", "db"))
 BAD_CONTENT = ("bad", "sick", "exits", "panics")
 FAULTS: tuple[Fault, ...] = ("error", "delay", "hang", "crash-before", "crash-after")
+HOST_TROUBLE = 0.05
+"""The share of starts that fail for what the host lacks in that moment."""
 AT_ONCE: tuple[Fault, ...] = ("error", "crash-before", "crash-after")
 """A write is waited for by the pass itself: it fails, or it is done."""
 
@@ -96,8 +98,9 @@ class Story:
                         self._front_dies,
                         self._front_hangs,
                         self._ask_anew,
+                        self._ports_taken,
                     ),
-                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4, 2),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -111,6 +114,8 @@ class Story:
         fate = fate_of(machine)
         beside = self.world.hypervisor.all_living(machine.vm)
         anew = any(other.machine.generation >= machine.generation for other in beside)
+        if self.rate and self.random.random() < HOST_TROUBLE:
+            return "lacks"  # somebody took a port since the preflight, or memory, or a descriptor
         if fate == "good" and anew and self.random.random() < 0.2:
             return self.random.choice(BAD_CONTENT)
         return fate
@@ -285,6 +290,14 @@ class Story:
         for _ in range(5):
             await self._step()
         self.world.host.value = plenty
+
+    async def _ports_taken(self) -> None:
+        """Connections of the host have ports that VMs want next, and listen on none of them."""
+        names = self.random.sample(NAMES, 2)
+        self.world.host.bound = frozenset(HostPort(ANY_ADDRESS, self.ports[n]) for n in names)
+        for _ in range(self.random.randrange(2, 8)):
+            await self._step()
+        self.world.host.bound = frozenset()
 
     async def _lose(self) -> None:
         """Somebody removes an image from the store, and tells nobody."""

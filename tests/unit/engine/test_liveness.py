@@ -8,6 +8,7 @@ import pytest
 
 from reconciler.engine.loop import STALLED, Engine
 from reconciler.model.desired import ANY, Fetched, Lineage
+from reconciler.model.machine import HostPort
 from reconciler.model.observed import HostFacts
 from tests.eventually import eventually
 from tests.world import World, state
@@ -33,7 +34,7 @@ class Host:
         self.world.source.fetch = fetch  # type: ignore[method-assign]
 
     def hang_planning(self) -> None:
-        async def facts() -> HostFacts:
+        async def facts(wanted: frozenset[HostPort] = frozenset()) -> HostFacts:  # noqa: ARG001 - the port's shape
             self.passes += 1
             await self.never.wait()
             raise AssertionError

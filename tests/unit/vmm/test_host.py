@@ -10,8 +10,14 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
-from reconciler.model.machine import ANY_ADDRESS
-from reconciler.vmm.host import LocalHost, listening_ports, memory_available_mib
+from reconciler.model.machine import ANY_ADDRESS, HostPort, Protocol
+from reconciler.vmm.host import LocalHost, memory_available_mib
+from reconciler.vmm.host_ports import (
+    ephemeral_ports,
+    listening_ports,
+    refused_ports,
+    reserved_ports,
+)
 from reconciler.vmm.qemu.accel import choose_accel, tsc_khz
 
 TABLE = """\
@@ -52,7 +58,8 @@ def test_only_listeners_count_as_listening(tmp_path: Path) -> None:
     (tmp_path / "tcp").write_text(TABLE)
     (tmp_path / "tcp6").write_text(TABLE6)
     assert listening_ports(tmp_path / name for name in ("tcp", "tcp6", "absent")) == {
-        ("127.0.0.1", 8080), (ANY_ADDRESS, 22), (ANY_ADDRESS, 80), ("10.0.0.1", 81),
+        HostPort("127.0.0.1", 8080), HostPort(ANY_ADDRESS, 22), HostPort(ANY_ADDRESS, 80),
+        HostPort("10.0.0.1", 81),
     }  # fmt: skip
 
 
@@ -83,8 +90,8 @@ async def test_the_host_of_this_test_says_what_it_has(tmp_path: Path) -> None:
     assert facts.accel == "tcg"
     assert facts.memory_available_mib > 0
     assert facts.disk_free_mib > 0
-    assert ("127.0.0.1", port) in facts.listening
-    assert ("127.0.0.1", port) not in (await host.facts()).listening
+    assert HostPort("127.0.0.1", port) in facts.listening
+    assert HostPort("127.0.0.1", port) not in (await host.facts()).listening
 
 
 async def test_a_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
@@ -146,3 +153,53 @@ async def test_a_host_without_the_device_starts_nothing_to_find_out(
     config = QemuConfig(binary=a_program(tmp_path / "qemu", "exit 85"))
     assert await choose_accel(config, "boot-1", tmp_path / "accel.json") == "tcg"
     assert calls(config.binary) == 0
+
+
+@pytest.mark.parametrize("kind", ["connected", "bound", "listening", "datagrams"])
+async def test_a_port_that_cannot_be_bound_is_refused_whoever_has_it(
+    tmp_path: Path, kind: str
+) -> None:
+    protocol: Protocol = "udp" if kind == "datagrams" else "tcp"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.socket(
+            type=socket.SOCK_DGRAM if kind == "datagrams" else socket.SOCK_STREAM
+        ) as taker,
+    ):
+        taker.bind(("127.0.0.1", 0))
+        if kind == "connected":
+            taker.connect(server.getsockname())
+        elif kind == "listening":
+            taker.listen()
+        there = HostPort("127.0.0.1", taker.getsockname()[1], protocol)
+        everywhere = there._replace(address=ANY_ADDRESS)
+        host = LocalHost(tmp_path, QemuConfig(accel="tcg"), SystemClock())
+        facts = await host.facts(frozenset({there, everywhere}))
+        assert facts.refused.keys() == {there, everywhere}
+        assert f"sport = :{there.port}" in facts.refused[there]
+    assert (await host.facts(frozenset({there}))).refused == {}
+
+
+async def test_connections_that_just_ended_hold_no_port(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        accepted, _ = server.accept()
+        port = HostPort("127.0.0.1", server.getsockname()[1])
+        accepted.close()  # first, so that TIME_WAIT is at the server's end
+        client.close()
+    host = LocalHost(tmp_path, QemuConfig(accel="tcg"), SystemClock())
+    assert (await host.facts(frozenset({port}))).refused == {}
+
+
+def test_an_address_that_this_host_lacks_is_said_to_be_lacking() -> None:
+    port = HostPort("192.0.2.1", 8080)
+    assert refused_ports([port]) == {port: "this host has no address 192.0.2.1"}
+
+
+def test_ports_of_outgoing_connections_are_what_the_kernel_says(tmp_path: Path) -> None:
+    (tmp_path / "range").write_text("32768\t60999\n")
+    (tmp_path / "reserved").write_text("8080,40000-40002\n")
+    assert ephemeral_ports(tmp_path / "range") == range(32768, 61000)
+    assert reserved_ports(tmp_path / "reserved") == {8080, 40000, 40001, 40002}
+    assert ephemeral_ports(tmp_path / "absent") == range(0)
+    assert reserved_ports(tmp_path / "absent") == frozenset()
