@@ -35,8 +35,9 @@ libraries() { # the locked wheels, and our code beside them
     install -d "$site/microvm_reconciler-$version.dist-info"
     printf 'Metadata-Version: 2.1\nName: microvm-reconciler\nVersion: %s\n' "$version" \
         >"$site/microvm_reconciler-$version.dist-info/METADATA"
-    # By content: modification times differ from build to build.
-    "$python" -m compileall -q -j 0 --invalidation-mode unchecked-hash -s "$root" "$site"
+    # By content: modification times differ from build to build. In one process and one order: which constants a
+    # .pyc file shares depends on what the process compiled before.
+    PYTHONHASHSEED=0 "$python" -m compileall -q --invalidation-mode unchecked-hash -s "$root" "$site"
 }
 
 words() { # WHAT: from the command line as it was just installed
