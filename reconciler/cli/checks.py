@@ -16,6 +16,7 @@ from reconciler.cli.sockets import find_daemon
 from reconciler.config import Config, NotificationConfig, QemuConfig, config_path, load_config
 from reconciler.control.answers import VersionAnswer
 from reconciler.errors import ConfigError
+from reconciler.model.status import FleetStatus
 
 OLDEST_PYTHON = (3, 11)
 LEAST_MEMORY_MIB = 512
@@ -64,6 +65,7 @@ def examine(config: Path | None, socket: Path | None) -> list[Finding]:
         *(_check_configured(settings) if settings else ()),
         *(check_sink(sink) for sink in (settings.notifications if settings else ())),
         check_daemon(socket, config),
+        *check_source(socket, config),
     ]
 
 
@@ -239,6 +241,29 @@ def check_daemon(socket: Path | None, config: Path | None) -> Finding:
     except (DaemonError, ConfigError) as error:
         return Finding("daemon", "warning", str(error), error.hint)
     return Finding("daemon", "ok", f"version {answer.version} answers on {daemon.path}")
+
+
+def check_source(socket: Path | None, config: Path | None) -> list[Finding]:
+    """What the daemon found when it read the repository last; nothing where no daemon answers."""
+    try:
+        status = find_daemon(socket, config).get(FleetStatus, "status")
+    except (DaemonError, ConfigError):
+        return []
+    found = []
+    for source in status.sources:
+        name = f"source {source.name}"
+        if source.error:
+            words = f"cannot be read: {source.error}"
+            found.append(Finding(name, "failed", words, "reconciler reconcile"))
+        elif source.last_success_wall is None:
+            found.append(Finding(name, "warning", "it was not read yet"))
+        else:
+            found.append(Finding(name, "ok", f"{source.url} was read"))
+    rejected = status.revision.rejected
+    if rejected:
+        words = f"revision {rejected[:8]} is refused: {'; '.join(status.revision.problems[:1])}"
+        found.append(Finding("revision", "failed", words, "reconciler validate FOLDER"))
+    return found
 
 
 def _nearest(path: Path) -> Path:

@@ -26,6 +26,14 @@ SYNC_STYLES = {"synced": GOOD, "blocked": BAD, "out-of-sync": BUSY, "suspended":
 
 NOTABLE_SYNCS: tuple[SyncState, ...] = ("out-of-sync", "blocked", "suspended")
 
+FAILED = {
+    "rolled-back": "was rolled back",
+    "rollback-failed": "failed, and so did going back",
+    "failed": "failed",
+    "waiting": "waits",
+}
+"""Results of a revision that its line says; of the others the rows say enough."""
+
 Fleet = FleetStatus | VMAnswer
 
 
@@ -47,6 +55,9 @@ def fleet_lines(fleet: Fleet, width: int, now: float) -> list[Text]:
 def header(fleet: Fleet, width: int, now: float) -> list[Text]:
     revision = fleet.revision
     lines = [Text(f"revision {_revision(revision.observed, revision.applied)}")]
+    if revision.result in FAILED:
+        words = f"{short(revision.observed)} {FAILED[revision.result]}: {clean(revision.why)}"
+        lines.append(Text(words, BAD))
     if len(fleet.vms) > 1:
         lines.append(_summary(fleet.vms))
     if fleet.suspended:

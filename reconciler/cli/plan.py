@@ -62,6 +62,8 @@ def show_plan(answer: PlanAnswer, out: Console) -> None:
     from rich.text import Text  # noqa: PLC0415 - only text output pays for it
 
     out.print(_summary(answer), style="bold")
+    if answer.unseen:
+        out.print(Text(clean(answer.unseen), "bold red"), soft_wrap=True)
     steps, waits = _by_subject(answer.actions), _by_subject(answer.waits)
     for subject in _subjects(answer):
         out.print()
@@ -78,7 +80,9 @@ def show_plan(answer: PlanAnswer, out: Console) -> None:
 
 def _summary(answer: PlanAnswer) -> str:
     if not (answer.changed or answer.waits):
-        return "nothing to do: all is as declared"
+        known = "of what was read last" if answer.unseen else "of what is declared"
+        seen = f"{answer.healthy} of {count(answer.vms, 'VM')} healthy"
+        return f"nothing to do, {known}: {seen}"
     parts = [count(len(answer.differences), "VM") + " to change"] if answer.differences else []
     parts.append(count(len(answer.actions), "action") + " now" if answer.actions else "nothing now")
     if answer.waits:

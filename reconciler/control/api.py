@@ -80,7 +80,11 @@ class Api:
     async def plan(self, request: web.Request) -> web.Response:
         query = _query(request, PlanQuery)
         plan = await self._followers.unless_closing(self._operator.plan(query.ref))
-        return json_answer(plan_answer(plan, self._clock.now()))
+        return json_answer(
+            plan_answer(
+                plan, self._clock.now(), self._operator.status(), preview=query.ref is not None
+            )
+        )
 
     async def history(self, request: web.Request) -> web.Response:
         _query(request, NoQuery)

@@ -47,7 +47,8 @@ from reconciler.now import Now
 from reconciler.planning.settle import FOR_PEOPLE
 
 
-def plan_answer(plan: Plan, now: Now) -> PlanAnswer:
+def plan_answer(plan: Plan, now: Now, status: FleetStatus, *, preview: bool = False) -> PlanAnswer:
+    """`preview`: of a revision that was just read, so that what the source says is known."""
     differences = {vm: changes for vm, changes in sorted(plan.differences.items()) if changes}
     return PlanAnswer(
         changed=not plan.idle or bool(differences) or any(_under_way(wait) for wait in plan.waits),
@@ -55,7 +56,18 @@ def plan_answer(plan: Plan, now: Now) -> PlanAnswer:
         waits=tuple(waiting(wait, now) for wait in plan.waits),
         differences=differences,
         wake_in=_seconds_until(plan.wake_at, now),
+        vms=len(status.vms),
+        healthy=sum(vm.healthy for vm in status.vms),
+        unseen="" if preview else _unseen(status),
     )
+
+
+def _unseen(status: FleetStatus) -> str:
+    for source in status.sources:
+        if source.error:
+            return f"source {source.name} cannot be read: {source.error}"
+    rejected = status.revision.rejected
+    return f"revision {rejected[:8]} is refused; see `reconciler status`" if rejected else ""
 
 
 PLAIN_KINDS = {

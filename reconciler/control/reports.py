@@ -40,6 +40,10 @@ class PlanAnswer:
     differences: Mapping[VMName, tuple[FieldChange, ...]]
     wake_in: float | None = None
     """Seconds until the next deadline; None: only an event can change anything."""
+    vms: int = 0
+    healthy: int = 0
+    unseen: str = ""
+    """Why what is desired may not be the newest: the source cannot be read, or its revision is refused."""
 
 
 @dataclass(frozen=True, slots=True)

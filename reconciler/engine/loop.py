@@ -31,7 +31,7 @@ from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import AcceptRewrite, Request
-from reconciler.model.result import RevisionResult
+from reconciler.model.result import RevisionRecord, RevisionResult
 from reconciler.model.status import FleetStatus, ProbeStatus
 from reconciler.planning.answers import signed
 from reconciler.planning.changes import differences
@@ -299,6 +299,9 @@ class Engine:
 
     async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
         return await self._ports.source.commits(tips, most)
+
+    def results(self) -> tuple[RevisionRecord, ...]:
+        return self._ports.ledger.record().source.revisions
 
     def live(self) -> bool:
         now = self._ports.clock.now().boot

@@ -26,6 +26,9 @@ PHASES = {
 SLOW: frozenset[str] = frozenset(get_args(OutcomeKind))
 
 
+VERDICTS = ("commit", "condemn", "rolled-back", "quarantine")
+
+
 class Measures:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
@@ -54,7 +57,16 @@ class Measures:
             self._outcome(outcome, revision)
         for action in decided.actions:
             if isinstance(action, Note):
-                self._note(record, action, observed, revision)
+                self._note(record, action, observed, self._of(action, revision))
+
+    def _of(self, note: Note, desired: str) -> str:
+        """The revision that a verdict is about: of the generation that was judged."""
+        vm = self._ports.ledger.record().vms.get(VMName(note.subject))
+        if vm is None or note.kind not in VERDICTS:
+            return desired
+        wanted = "committed" if note.kind == "commit" else "condemned"
+        judged = [g for g in vm.generations if g.verdict == wanted]
+        return judged[-1].revision if judged else desired
 
     def _operations(self, observed: Observed) -> None:
         now = self._ports.clock.now()
@@ -124,7 +136,14 @@ class Measures:
                 break
         self._ports.meter.rollback_ended(group, reason, result)
         outcome = "rolled back" if result == "succeeded" else "quarantined"
-        self._ports.tracer.commit_ended(revision, record.source.first_seen_wall, outcome)
+        self._ports.tracer.commit_ended(revision, self._seen(record, revision), outcome)
+
+    def _seen(self, record: Record, revision: str) -> float:
+        """When that revision was first seen."""
+        for one in record.source.revisions:
+            if one.revision == revision:
+                return one.accepted_wall
+        return record.source.first_seen_wall
 
 
 def newest(guests: tuple[Guest, ...]) -> Guest | None:

@@ -12,7 +12,7 @@ from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import Request
-from reconciler.model.result import Conclusion, VMResult
+from reconciler.model.result import Conclusion, RevisionRecord, VMResult
 from reconciler.model.status import FleetStatus, ProbeStatus
 
 
@@ -96,6 +96,10 @@ class Operator(Protocol):
 
     async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
         """The newest commits that lead to these, children first. Raises SourceError."""
+        ...
+
+    def results(self) -> tuple[RevisionRecord, ...]:
+        """The newest revisions with what became of them, the newest last; a bounded number."""
         ...
 
     def live(self) -> bool:

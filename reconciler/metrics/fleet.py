@@ -13,9 +13,11 @@ from reconciler.metrics.guest_lines import guest_lines
 from reconciler.metrics.text import family, quoted
 from reconciler.model.plan import WaitKind
 from reconciler.model.record import Evidence
+from reconciler.model.result import Conclusion
 from reconciler.model.status import (
     FleetStatus,
     GroupStatus,
+    RevisionStatus,
     RolloutState,
     SourceStatus,
     SyncState,
@@ -32,6 +34,7 @@ ROLLOUT_STATES: tuple[str, ...] = get_args(RolloutState)
 ROLLBACK_REASONS = (*get_args(get_type_hints(Evidence)["kind"]), "requested")
 ROLLBACK_RESULTS = ("succeeded", "failed")
 ROLLBACKS = tuple((reason, result) for reason in ROLLBACK_REASONS for result in ROLLBACK_RESULTS)
+RESULTS: tuple[str, ...] = get_args(Conclusion)
 RESTART_REASONS = ("crash", "rollout", "rollback", "manual")
 """Present for every VM from the start; another reason that the record names is added to them."""
 
@@ -49,6 +52,7 @@ def render(
         *_host(status),
         *_source_lines(status),
         *_revision_lines(status, applied_seen),
+        *_result_lines(status.revision),
         *_wait_lines(status.vms),
         *_group_lines(status.groups, _blocked_by_group(status.vms)),
         *_rollback_lines(status.groups, rollbacks),
@@ -136,6 +140,15 @@ def _revision_lines(status: FleetStatus, applied_seen: float) -> Iterator[str]:
             for source in status.sources
             for stage, wall in stages.items()
         ],
+    )
+
+
+def _result_lines(revision: RevisionStatus) -> Iterator[str]:
+    yield from family(
+        "revision_result",
+        "gauge",
+        "1 for what became of the newest revision, by what it changed.",
+        [f'{{result="{result}"}} {int(revision.result == result)}' for result in RESULTS],
     )
 
 

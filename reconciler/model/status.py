@@ -30,6 +30,15 @@ class RevisionStatus:
     seen_wall: float | None = None
     """When the observed one was first seen."""
     rejected_wall: float | None = None
+    result: str = ""
+    """What became of the observed one: see `model.result`. Empty: none was observed."""
+    why: str = ""
+    changed: int = 0
+    """VMs that it changed and that no newer one has changed since."""
+    healthy: int = 0
+    """How many of those run what it says and were seen healthy."""
+    beside: tuple[str, ...] = ()
+    """Trouble that it did not cause, each with the revision that did."""
     more_problems: int = 0
     """Of the rejected revision, beside those listed, at least."""
 

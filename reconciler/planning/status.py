@@ -9,12 +9,11 @@ from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Plan, Wait
-from reconciler.model.record import MOST_PROBLEMS, Deadline, Record, VMRecord
+from reconciler.model.record import Deadline, Record, VMRecord
 from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,
     GroupStatus,
-    RevisionStatus,
     RolloutState,
     SyncState,
     VMState,
@@ -22,6 +21,7 @@ from reconciler.model.status import (
 )
 from reconciler.now import Now
 from reconciler.planning.health import judge
+from reconciler.planning.revision_status import revision_status
 from reconciler.planning.seats import disturbs, seats
 from reconciler.planning.turns import turns
 from reconciler.planning.waiting import Waiter, loudest_first, told
@@ -47,19 +47,13 @@ def explain(
         _recall(known, VMName(n), specs.get(VMName(n)), observed, record, waits.get(n, []), now)
         for n in names
     )
-    source, rejection = record.source, record.source.rejection
     return FleetStatus(
-        revision=RevisionStatus(
-            desired.revision if desired else source.revision, source.applied, rejection.revision if rejection else None,
-            rejection.problems[:MOST_PROBLEMS] if rejection else (), source.first_seen_wall or None,
-            rejection.since_wall if rejection else None,
-            max(0, rejection.count - MOST_PROBLEMS) if rejection else 0,
-        ),
+        revision=revision_status(desired, observed, record, plan, now),
         vms=vms,
         groups=tuple(_groups(desired, record, vms, now)),
         suspended=record.suspended is not None,
         waits=tuple(f"{w.subject}: {w.why}" for w in plan.waits),
-    )  # fmt: skip
+    )
 
 
 def _recall(

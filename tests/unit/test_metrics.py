@@ -16,6 +16,7 @@ from reconciler.metrics.fleet import ROLLBACKS
 from reconciler.metrics.meter import ACTIONS, SOURCE_REASONS
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.plan import WaitKind
+from reconciler.model.result import Conclusion
 from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,
@@ -42,6 +43,7 @@ NAMES = {
     "webhook_requests_total",
     "source_last_success_timestamp_seconds",
     "source_consecutive_failures",
+    "revision_result",
     "source_revision_info",
     "manifest_errors",
     "reconcile_total",
@@ -174,6 +176,7 @@ def test_every_counter_of_a_closed_label_set_begins_at_zero(host: Host) -> None:
         "reconcile_panics_total": 1,
         "actions_total": len(ACTIONS),
         "drift_total": 2,
+        "revision_result": len(get_args(Conclusion)),
         "waiting_vms": len(get_args(WaitKind)),
         "webhook_requests_total": 4 * 6 + 1,
         "image_collections_total": 2,

@@ -21,11 +21,20 @@ MIDDLE = 27
 MOST_NAMED = 5
 """VMs of one verdict; the rest is counted."""
 LEGEND = (
-    ("applied", GOOD, "every VM ran it"),
+    ("applied", GOOD, "every VM that it changed ran it and was healthy"),
     ("desired", BUSY, "what the host is to be now"),
     ("refused", BAD, "read, and not taken"),
     ("rolled back", BAD, "a VM failed with it, and went back"),
 )
+ENDED = {
+    "unchanged": ("changes no VM", CALM),
+    "rolled-back": ("rolled back", BAD),
+    "rollback-failed": ("rollback failed", BAD),
+    "failed": ("failed", BAD),
+    "superseded": ("overtaken", CALM),
+}
+"""Badges of results; one that converged is `applied`."""
+CAUSED = ("rolled-back", "rollback-failed", "failed")
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +114,11 @@ def _verdicts(name: str, story: Story, revision: RevisionStatus) -> list[Html]:
         told.append(badge("refused", BAD))
     if name == revision.observed:
         told.append(badge("desired", BUSY if revision.applied != name else GOOD))
-    if story.applied:
+    if story.applied or story.result == "converged":
         told.append(badge("applied", GOOD))
-    if story.back:
+    if story.result is not None and story.result in ENDED:
+        told.append(badge(*ENDED[story.result]))
+    elif story.back:
         told.append(badge("rolled back", BAD))
     elif story.failed:
         told.append(badge("failed", BAD))
@@ -124,6 +135,8 @@ def _reasons(story: Story) -> list[Html]:
     told = []
     if story.refused:
         told.append(h("p", story.refused, class_="why bad"))
+    if story.result in CAUSED and not story.failed:
+        told.append(h("p", story.why, class_="why bad"))
     if story.back:
         told.append(h("p", "Rolled back: ", _vms(story.back), class_="why"))
     for vm, why in sorted(story.failed.items())[:MOST_NAMED]:

@@ -14,7 +14,7 @@ from reconciler.control.page.frame import Pieces
 from reconciler.control.page.html import Html, h, join, moment, short
 from reconciler.model.names import GenerationNumber
 from reconciler.model.record import Event
-from reconciler.model.status import FleetStatus, GroupStatus, VMStatus, WaitStatus
+from reconciler.model.status import FleetStatus, GroupStatus, RevisionStatus, VMStatus, WaitStatus
 
 COLUMNS = (
     "VM",
@@ -38,6 +38,13 @@ OTHER_TITLES = {
     "Since": "When the guest was started",
 }
 MOST_PROBLEMS = 20
+UNWELL = {
+    "rolled-back": "was rolled back",
+    "rollback-failed": "failed, and so did going back",
+    "failed": "failed",
+    "waiting": "waits",
+}
+"""Results of the newest revision that a person should read."""
 PAGE = 100
 """VMs of one page: as many as a browser replaces without a stutter."""
 
@@ -142,8 +149,15 @@ def _summary(status: FleetStatus) -> Html:
         h("h1", "Fleet", class_="hidden"),
         h("ul", *numbers, class_="numbers"),
         h("p", "Revision ", short(revision.observed), ", ", applied, "."),
+        _result(revision),
         id="summary", aria_label="Summary",
     )  # fmt: skip
+
+
+def _result(revision: RevisionStatus) -> Html | None:
+    """What became of the newest revision, and why, where that is not well."""
+    words = UNWELL.get(revision.result)
+    return h("p", f"It {words}: {revision.why}", class_="why bad") if words else None
 
 
 def _notices(status: FleetStatus) -> Html:

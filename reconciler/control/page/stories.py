@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.record import Event, VMRecord
+from reconciler.model.result import Conclusion, RevisionRecord
 from reconciler.model.status import FleetStatus
 
 MOST_STORIES = 400
@@ -26,6 +27,9 @@ class Story:
     """VMs that run the generation before again."""
     committed: set[str] = field(default_factory=set)
     trial: set[str] = field(default_factory=set)
+    result: Conclusion | None = None
+    """As it was judged, by what it changed; None: nothing is remembered of it."""
+    why: str = ""
 
 
 class Stories:
@@ -71,8 +75,11 @@ class Stories:
         """The newest revisions that were told of."""
         return list(self._stories)[-most:]
 
-    def told(self, status: FleetStatus, records: Iterable[VMRecord]) -> dict[str, Story]:
-        """By revision: what events told, and what VMs run and remember now."""
+    def told(
+        self, status: FleetStatus, records: Iterable[VMRecord],
+        results: Iterable[RevisionRecord] = (),
+    ) -> dict[str, Story]:  # fmt: skip
+        """By revision: what events told, how it was judged, and what VMs run and remember now."""
         told = {
             revision: Story(
                 s.accepted, s.applied, s.refused, dict(s.failed), set(s.back), set(s.committed)
@@ -89,6 +96,9 @@ class Stories:
                         story.failed.setdefault(one.vm, one.reason[:MOST_REASON])
                     case "trial":
                         story.trial.add(one.vm)
+        for ended in results:
+            story = told.setdefault(ended.revision, Story())
+            story.accepted, story.result, story.why = True, ended.result, ended.why[:MOST_REASON]
         revision = status.revision
         if revision.applied:
             told.setdefault(revision.applied, Story()).applied = True

@@ -111,7 +111,9 @@ class Views:
         if self._past is None or self._past[0] != named or self._past[1].error:
             self._past = (named, await self._read(named))
         records = [record for vm in status.vms if (record := self._record(vm.name))]
-        pieces = commits_page(self._past[1], stories.told(status, records), status.revision)
+        pieces = commits_page(
+            self._past[1], stories.told(status, records, self._operator.results()), status.revision
+        )
         self._shown = None if self._past[1].error else ((status, events), pieces)
         return pieces
 

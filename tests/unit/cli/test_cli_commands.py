@@ -3,6 +3,7 @@
 import asyncio
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,9 @@ from reconciler.model.request import (
     RollbackTo,
     Suspend,
 )
-from reconciler.model.status import RevisionStatus, WaitStatus
+from reconciler.model.status import RevisionStatus, SourceStatus, WaitStatus
 from tests.unit.cli.conftest import Run
-from tests.unit.control.fake_operator import NEW, OLD, FakeOperator, busy_plan, fleet, vm
+from tests.unit.control.fake_operator import NEW, OLD, WALL, FakeOperator, busy_plan, fleet, vm
 
 pytestmark = pytest.mark.usefixtures("socket")
 
@@ -118,8 +119,69 @@ async def test_a_plan_of_nothing_says_so_and_exits_with_zero(
     run: Run, operator: FakeOperator
 ) -> None:
     shown = await run("plan", "--ref", "v1.2")
-    assert (shown.code, shown.out) == (0, "nothing to do: all is as declared\n")
+    words = "nothing to do, of what is declared: 2 of 2 VMs healthy\n"
+    assert (shown.code, shown.out) == (0, words)
     assert operator.refs == ["v1.2"]
+
+
+async def test_a_plan_never_says_that_all_is_well_while_guests_are_not_healthy(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.fleet = fleet(*(vm(name, healthy=False) for name in ("a", "b", "c", "d")))
+    assert "0 of 4 VMs healthy" in (await run("plan")).out
+
+
+async def test_a_plan_of_what_was_read_last_says_why_the_source_cannot_be_read(
+    run: Run, operator: FakeOperator
+) -> None:
+    broken = SourceStatus("main", "https://git.example/f.git", WALL - 3, 4, "no route to git")
+    operator.fleet = replace(fleet(vm("web")), sources=(broken,))
+    shown = await run("plan")
+    assert "source main cannot be read: no route to git" in shown.out
+    assert "of what was read last" in shown.out
+    answer = json.loads((await run("plan", "-o", "json")).out)
+    assert answer["unseen"] == "source main cannot be read: no route to git"
+    assert "no route" not in (await run("plan", "--ref", "main")).out, "that was just read"
+
+
+async def test_doctor_says_why_the_source_cannot_be_read(run: Run, operator: FakeOperator) -> None:
+    broken = SourceStatus("main", "https://git.example/f.git", WALL - 3, 4, "no route to git")
+    operator.fleet = replace(fleet(vm("web")), sources=(broken,))
+    shown = await run("doctor")
+    assert shown.code == 1
+    assert "source main cannot be read: no route to git" in " ".join(shown.out.split())
+
+
+async def test_reconcile_judges_the_vm_or_group_that_is_named(
+    run: Run, operator: FakeOperator
+) -> None:
+    assert (await run("reconcile", "--wait", "web")).code == 0
+    assert (await run("reconcile", "group/frontend", "--wait")).code == 0
+    assert operator.subjects == ["web", "group/frontend"]
+    assert (await run("reconcile", "web")).code == 1, "without --wait nothing is judged"
+
+
+async def test_reconcile_lists_old_trouble_beside_the_result(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.report = ReconcileReport(
+        "converged", NEW, "", (), 2, 2, ("web: generation 2 failed: it exited (revision 0ddba11)",)
+    )
+    shown = await run("reconcile", "--wait")
+    assert shown.code == 0
+    assert "applied, and healthy, 2 of 2 changed VMs healthy" in shown.out
+    assert "not caused by it: web: generation 2 failed" in shown.out
+
+
+async def test_status_says_what_became_of_the_newest_revision(
+    run: Run, operator: FakeOperator
+) -> None:
+    revision = RevisionStatus(
+        NEW, OLD, result="rolled-back", why="web: generation 4 failed: it exited"
+    )
+    operator.fleet = fleet(vm("web"), revision=revision)
+    shown = " ".join((await run("status")).out.split())
+    assert "was rolled back: web: generation 4 failed: it exited" in shown
 
 
 async def test_a_plan_reads_as_reasons(run: Run, operator: FakeOperator) -> None:

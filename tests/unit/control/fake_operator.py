@@ -23,6 +23,7 @@ from reconciler.model.record import (
     VMRecord,
 )
 from reconciler.model.request import Request
+from reconciler.model.result import RevisionRecord
 from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,
@@ -173,6 +174,7 @@ class FakeOperator:
     asked: dict[VMName, tuple[ProbeStatus, ...]] = field(default_factory=dict)
     history: tuple[Commit, ...] = ()
     tips: list[tuple[str, ...]] = field(default_factory=list)
+    ended: tuple[RevisionRecord, ...] = ()
     alive: bool = True
     is_ready: bool = True
     hang: bool = False
@@ -259,6 +261,9 @@ class FakeOperator:
         self._perhaps_fail()
         self.tips.append(tuple(tips))
         return self.history[:most]
+
+    def results(self) -> tuple[RevisionRecord, ...]:
+        return self.ended
 
     def live(self) -> bool:
         return self.alive

@@ -18,7 +18,7 @@ def test_a_fleet_survives_the_way_to_json_and_back() -> None:
 
 
 def test_a_plan_and_a_history_survive_it_too() -> None:
-    plan = plan_answer(busy_plan(), StillClock().now())
+    plan = plan_answer(busy_plan(), StillClock().now(), fleet(vm("web")))
     history = history_answer(record("web"))
     assert revive(PlanAnswer, json.loads(encode(plan))) == plan
     assert revive(HistoryAnswer, json.loads(encode(history))) == history

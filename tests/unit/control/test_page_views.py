@@ -16,6 +16,7 @@ from reconciler.model.commit import Commit
 from reconciler.model.names import GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event
+from reconciler.model.result import RevisionRecord
 from reconciler.model.status import (
     GenerationNumbers,
     GroupStatus,
@@ -184,6 +185,37 @@ async def test_each_commit_says_what_became_of_it(
     assert "overtaken" in rows[lost]
     assert "not taken by itself" in rows[GOOD_BEFORE]
     assert set(operator.tips[0]) == {NEW, OLD, refused, lost}
+
+
+async def test_a_commit_has_the_result_that_the_revision_was_judged_to_have(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    """By what each changed: a commit of documents after a failure has not failed."""
+    documents = Revision("c" * 40)
+    operator.history = (
+        Commit(documents, (NEW,), "documents", WALL),
+        Commit(NEW, (OLD,), "it breaks", WALL),
+        Commit(OLD, (), "good", WALL),
+    )
+    why = "web: generation 30 failed: it exited"
+    operator.ended = (
+        RevisionRecord(OLD, WALL, changed=1, result="converged"),
+        RevisionRecord(NEW, WALL, (WEB,), (), 1, "rolled-back", why, (WEB,)),
+        RevisionRecord(documents, WALL, result="unchanged", why="it changes no VM"),
+    )
+    revision = RevisionStatus(documents, OLD, result="unchanged", why="it changes no VM")
+    operator.fleet = fleet(vm("web"), revision=revision)
+    text = await get(page, "/commits")
+    rows = {
+        found[1]: Read(found[0]).text
+        for found in re.finditer(r'<li id="commit-(\w+)"[^>]*>.*?</li>', text)
+    }
+    assert "applied" in rows[OLD]
+    assert "rolled back" in rows[NEW]
+    assert "changes no VM" in rows[documents]
+    assert "failed" not in rows[documents]
+    operator.fleet = fleet(vm("web"), revision=replace(revision, result="rolled-back", why=why))
+    assert f"It was rolled back: {why}" in Read(await get(page, "/")).text
 
 
 async def test_a_new_commit_and_its_verdict_come_live(
