@@ -58,6 +58,7 @@ def vm(
     mode: str = "auto", labels: dict[str, str] | None = None, snapshot: bool = False,
     handover: bool = False, short_of_memory: ShortOfMemory = "wait",
     moved_from: str = "", bridge: str = "", tap: str = "", address: str = "",
+    path: str = CHECK.path,
 ) -> VMSpec:  # fmt: skip
     """A small VM whose layer is named by `content`."""
     layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
@@ -80,7 +81,7 @@ def vm(
         networks=() if bridge else (UserNetwork("52:54:00:00:00:01", forwards),),
         taps=(Tap(tap or f"t0-{name}", bridge, "02:00:00:00:00:01", 0),) if bridge else (),
         health=HealthPolicy(
-            checks=(replace(CHECK, port=port or CHECK.port),),
+            checks=(replace(CHECK, port=port or CHECK.port, path=path),),
             startup_deadline=30.0,
             min_healthy_time=min_healthy,
             period=5.0,
@@ -100,7 +101,7 @@ def vm(
 
 def state(*vms: VMSpec, groups: tuple[GroupSpec, ...] = (), revision: str = "") -> DesiredState:
     """A revision; its id is made of its content unless given."""
-    named = revision or digest_of([[v.name, v.digest, list(v.labels)] for v in vms])[:40]
+    named = revision or digest_of([[v.name, v.rollout_key, list(v.labels)] for v in vms])[:40]
     return DesiredState(
         Revision(named), {v.name: v for v in vms}, {group.name: group for group in groups}
     )
@@ -123,7 +124,9 @@ class World:
         self.faults = Faults(self.clock)
         self.front = FakeFront(self.clock, self.faults)
         self.taps = FakeTaps(self.faults)
-        self.hypervisor = FakeHypervisor(self.clock, self.faults, self.front, self.taps)
+        self.hypervisor = FakeHypervisor(
+            clock=self.clock, faults=self.faults, front=self.front, taps=self.taps
+        )
         self.taps.used = lambda: {
             tap.name
             for guest in self.hypervisor.guests.values()
@@ -163,7 +166,7 @@ class World:
     async def restart(self) -> None:
         """As after `kill -9` of the daemon and a fresh start."""
         await self.workers.close()
-        self.hypervisor.healths.clear()
+        self.hypervisor.forget_answers()
         self._boot()
         await end_interrupted(self.ports)
         await self.hypervisor.adopt()

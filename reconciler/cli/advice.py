@@ -24,6 +24,7 @@ ADVICE: dict[str, str] = {
     "kept": f"{YOU}: it runs on; `reconciler remove {{vm}}` removes it alone, source.prune all that leave",
     "starting": f"{BY_ITSELF}: its checks pass, or at the deadline it goes back to the last good one",
     "soak": f"{BY_ITSELF}: it stays healthy for so long, or goes back to the last good one",
+    "checks": f"{BY_ITSELF}: changed checks replace the present ones, or are refused; no guest is stopped",
     "probe": f"{BY_ITSELF} when its checks can be asked; nothing is concluded meanwhile",
     "rollback": f"{BY_ITSELF}: the last good generation is healthy, or it waits for a person (quarantine)",
     "pinned": f"{YOU}: `reconciler resume {{vm}}`, or push a change",

@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 T = TypeVar("T", Step, Waiting)
 FETCH_SECONDS = 120.0
 """A `--ref` may have to be fetched first."""
-EFFECT_STYLES = {"rebuild": "yellow", "restart": "yellow", "in place": "green"}
+EFFECT_STYLES = {
+    "rebuild": "yellow", "restart": "yellow", "checks on trial": "green", "in place": "green",
+}  # fmt: skip
 MOST_VALUE = 60
 """Characters of a value; whole documents belong to `git diff`."""
 

@@ -104,7 +104,7 @@ class Executor:
             self._doubtful, self._unbegun = set(), ()
             self._ports.meter.state_written(self._ports.clock.now().boot - began)
         self._workers.seen(outcomes, ended)
-        self._ports.prober.watch(plan.probes)
+        self._ports.prober.watch(plan.probes, plan.trial_probes)
         waiting = iter(intents)
         for action in plan.actions:
             if not isinstance(action, Note):

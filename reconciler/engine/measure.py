@@ -102,6 +102,8 @@ class Measures:
                 self._watched(note, observed, revision)
             case "quarantine":
                 self._went_back(record, note, "failed", revision)
+            case "checks-accepted" | "checks-condemned":
+                meter.check_trial_ended("succeeded" if note.kind == "checks-accepted" else "failed")
             case "applied":
                 seen = record.source.first_seen_wall
                 seconds = max(0.0, self._ports.clock.now().wall - seen)

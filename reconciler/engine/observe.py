@@ -67,14 +67,17 @@ class Observer:
         return replace(observed, found=found) if found else observed
 
     def _group(self, processes: tuple[Process, ...]) -> dict[VMName, tuple[Guest, ...]]:
-        health = self._ports.prober.health()
+        health, trials = self._ports.prober.health(), self._ports.prober.trials()
         former, self._guests = self._guests, {}
         grouped: dict[VMName, tuple[Guest, ...]] = {}
         for process in processes:
             answer = health.get(process.instance, NEVER_ASKED)
+            trial = trials.get(process.instance, NEVER_ASKED)
             guest = former.get(process.instance)
-            if guest is None or guest.process is not process or guest.health is not answer:
-                guest = Guest(process, answer)
+            if guest is None or not (
+                guest.process is process and guest.health is answer and guest.trial is trial
+            ):
+                guest = Guest(process, answer, trial)
             self._guests[process.instance] = guest
             grouped[process.vm] = (*grouped.get(process.vm, ()), guest)
         return grouped

@@ -192,14 +192,24 @@ class Supervisor(Protocol):
         ...
 
 
+ProbePlans = Mapping[InstanceId, ProbePlan]
+
+
 class Prober(Protocol):
     """Asks guests how they are, for life."""
 
-    def watch(self, plans: Mapping[InstanceId, ProbePlan]) -> None:
-        """From now on ask exactly these. Cheap when nothing changed."""
+    def watch(self, plans: ProbePlans, trials: ProbePlans | None = None) -> None:
+        """From now on ask exactly these, and beside them changed checks. Cheap when nothing changed.
+
+        Answers are counted by guest and question, in whichever of the two it stands.
+        """
         ...
 
     def health(self) -> Mapping[InstanceId, Health]: ...
+
+    def trials(self) -> Mapping[InstanceId, Health]:
+        """How guests answer changed checks."""
+        ...
 
     def rounds(self, vm: VMName) -> tuple[Round, ...]:
         """The newest answers of a VM's checks, oldest first; at most some hundred."""
@@ -353,6 +363,8 @@ class Meter(Protocol):
     def rollback_ended(self, group: str, reason: str, result: str) -> None: ...
 
     def rollout_ended(self, result: str) -> None: ...
+
+    def check_trial_ended(self, result: str) -> None: ...
 
     def phase_ended(self, phase: str, seconds: float, revision: str = "") -> None:
         """`revision`, here as elsewhere: the commit for which it was done, an example for people."""

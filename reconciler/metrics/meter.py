@@ -196,6 +196,11 @@ class Metrics:
             "New generations of VMs that were committed or condemned.",
             result=ROLLOUT_RESULTS,
         )
+        self._check_trials = self._counter(
+            "check_trials_total",
+            "Changed checks of VMs that were taken or refused, at no guest's cost.",
+            result=ROLLOUT_RESULTS,
+        )
         self._gaps = self._histogram(
             "vm_downtime_seconds",
             "How long a VM did not serve; planned: for a stop. Those under way do not count yet.",
@@ -309,6 +314,9 @@ class Metrics:
 
     def rollout_ended(self, result: str) -> None:
         self._rollouts.labels(result).inc()
+
+    def check_trial_ended(self, result: str) -> None:
+        self._check_trials.labels(result).inc()
 
     def rollback_ended(self, group: str, reason: str, result: str) -> None:
         self._rollbacks[group, reason, result] += 1

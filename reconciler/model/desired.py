@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from functools import lru_cache
 from typing import Literal
 
 from reconciler.model.health import Check
@@ -36,6 +37,28 @@ class HealthPolicy:
     min_healthy_time: float = 10.0
     period: float = 10.0
     failure_threshold: int = 3
+
+
+@lru_cache(maxsize=4096)
+def checks_key(policy: HealthPolicy) -> Digest:
+    """A name for the policy. Defaults are left out: a field that a later version adds changes no key."""
+    return Digest(digest_of(_without_defaults(policy)))
+
+
+@lru_cache(maxsize=4096)
+def rollout_key(digest: Digest, policy: HealthPolicy) -> Digest:
+    """A name for a digest and the checks by which it is judged."""
+    return Digest(digest_of([digest, checks_key(policy)]))
+
+
+def _without_defaults(value: object) -> object:
+    if isinstance(value, tuple):
+        return [_without_defaults(each) for each in value]
+    if not is_dataclass(value):
+        return value
+    given = {each.name: getattr(value, each.name) for each in fields(value)}
+    told = {f.name: given[f.name] for f in fields(value) if given[f.name] != f.default}
+    return [type(value).__name__, {name: _without_defaults(each) for name, each in told.items()}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +130,11 @@ class VMSpec:
 
     def compute_digest(self) -> Digest:
         return Digest(digest_of(self.restart_inputs()))
+
+    @property
+    def rollout_key(self) -> Digest:
+        """What a rollout takes the VM to: its digest and its checks."""
+        return rollout_key(self.digest, self.health)
 
     @property
     def rollout_group(self) -> GroupName:

@@ -53,6 +53,10 @@ class ProbePlan:
     vm: VMName = VMName("")
     """Whose answers they are: those of a VM are kept together, over its guests."""
     generation: GenerationNumber = GenerationNumber(0)
+    question: str = ""
+    """Names what is asked, by whatever way: answers to another question are counted apart."""
+    beside: bool = False
+    """Changed checks on trial: the guest is up, so it is asked calmly, and no metric counts the answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,6 +65,8 @@ class Guest:
 
     process: Process
     health: Health = NEVER_ASKED
+    trial: Health = NEVER_ASKED
+    """How it answers changed checks that are on trial."""
 
     @property
     def alive(self) -> bool:

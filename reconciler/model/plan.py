@@ -13,7 +13,7 @@ from reconciler.model.machine import Led, Machine, Seat, Slot, Tap
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
 from reconciler.model.record import Generation
 
-Effect = Literal["rebuild", "restart", "in place"]
+Effect = Literal["rebuild", "restart", "checks on trial", "in place"]
 STORE = "store"
 """Whom a collection is about, among what is being built."""
 
@@ -224,6 +224,7 @@ class Note:
     kind: Literal[
         "commit", "condemn", "rolled-back", "quarantine", "in-place", "hold", "lift-hold",
         "applied", "crash", "progress", "resumed", "block-lifted", "build-failed", "remove", "adopt", "close",
+        "checks-tried", "checks-accepted", "checks-condemned", "checks-withdrawn",
     ]  # fmt: skip
     subject: str
     why: str
@@ -256,7 +257,7 @@ Action = (
 WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "kept", "starting", "soak", "probe",
-    "rollback", "pinned", "window", "approval", "breaker", "repair", "rename", "moved-from", "network",
+    "rollback", "pinned", "window", "approval", "breaker", "repair", "rename", "moved-from", "network", "checks",
 ]  # fmt: skip
 
 
@@ -280,6 +281,8 @@ class Plan:
     wake_at: float | None = None
     """Boot-clock moment of the next deadline; None: only an event can change anything."""
     probes: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
+    trial_probes: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
+    """Changed checks on trial, asked of the same guests beside their present ones."""
     differences: Mapping[VMName, tuple[FieldChange, ...]] = field(default_factory=dict)
     """What the next generation of a VM changes, for `plan` and people."""
 

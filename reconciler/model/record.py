@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from reconciler.model.checktrial import BlockedChecks, CheckChange, CheckTrial
+from reconciler.model.deadline import Deadline
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Route
 from reconciler.model.names import (
@@ -17,21 +19,10 @@ from reconciler.model.names import (
     VMName,
 )
 from reconciler.model.result import RevisionRecord
-from reconciler.now import Now
+from reconciler.model.setbacks import Backoff, Quarantine, Rollback
 
 Verdict = Literal["trial", "committed", "condemned"]
 Severity = Literal["info", "warning", "error"]
-
-
-@dataclass(frozen=True, slots=True)
-class Deadline:
-    """A moment on the boot clock of one boot; void after a reboot, as the guests are."""
-
-    boot: float
-    boot_id: str
-
-    def passed(self, now: Now) -> bool:
-        return self.boot_id != now.boot_id or now.boot >= self.boot
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +33,10 @@ class Evidence:
     probe: str = ""
     exit: str = ""
     console: tuple[str, ...] = ()
+
+
+OF_CHECKS = frozenset(("probe-failed", "startup-timeout"))
+"""Evidence that its checks gave: with other checks the same digest may be good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +56,8 @@ class Generation:
     verdict_wall: float = 0.0
     reason: str = ""
     evidence: Evidence | None = None
+    checks: CheckChange | None = None
+    """How its checks were changed last, without a restart."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +72,8 @@ class Blocked:
     last_wall: float
     revision: Revision | None = None
     """Of which the condemned generation was made; None: from before this was remembered."""
+    key: Digest = Digest("")
+    """The rollout key that failed, where its checks alone say so: other checks lift the block."""
 
 
 StartPurpose = Literal["trial", "rollback", "restart"]
@@ -126,37 +125,6 @@ class Stop:
 
 
 @dataclass(frozen=True, slots=True)
-class Rollback:
-    """A VM on its way back to its last good generation."""
-
-    bad: GenerationNumber
-    target: GenerationNumber
-    deadline: Deadline
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Quarantine:
-    """Rolling back failed too; nothing is done until a new digest or a person lifts it."""
-
-    reason: str
-    digest: Digest
-    """The desired digest at that time."""
-    since_wall: float
-
-
-@dataclass(frozen=True, slots=True)
-class Backoff:
-    """Crashes of a committed generation in a row, and when it may be started again."""
-
-    crashes: int
-    until: Deadline
-    reason: str
-    ill: bool = False
-    """It lived and failed its checks, and was stopped for that; else it ended by itself."""
-
-
-@dataclass(frozen=True, slots=True)
 class Pin:
     """A person's `rollback`: this generation, until a new digest or `resume`."""
 
@@ -195,6 +163,8 @@ class VMRecord:
     """Ascending by number; old ones are dropped, the last good one never."""
     next_number: GenerationNumber = GenerationNumber(1)
     blocked: tuple[Blocked, ...] = ()
+    blocked_checks: tuple[BlockedChecks, ...] = ()
+    check_trial: CheckTrial | None = None
     start: Start | None = None
     """Of the guest that serves, or is to."""
     candidate: Candidate | None = None
@@ -239,8 +209,19 @@ class VMRecord:
                 return generation
         return None
 
-    def block_of(self, digest: Digest) -> Blocked | None:
-        return next((b for b in self.blocked if b.digest == digest), None)
+    def block_of(self, spec: VMSpec) -> Blocked | None:
+        """What keeps this spec from being started, if anything was condemned that it repeats."""
+        return next((b for b in self.blocked if self._repeats(spec, b)), None)
+
+    def _repeats(self, spec: VMSpec, block: Blocked) -> bool:
+        key, failed = block.key, self.generation(block.generation)
+        if not key and failed is not None and failed.evidence is not None:  # of an older ledger
+            key = failed.spec.rollout_key if failed.evidence.kind in OF_CHECKS else key
+        return block.digest == spec.digest and key in ("", spec.rollout_key)
+
+    def checks_blocked(self, key: Digest) -> BlockedChecks | None:
+        """The trial of these checks that failed, by their rollout key."""
+        return next((b for b in self.blocked_checks if b.key == key), None)
 
     def with_generation(self, changed: Generation) -> VMRecord:
         """The same record with one generation replaced, or added as the newest."""
@@ -274,6 +255,10 @@ class Hold:
     """A member failed, no member moved in time, or a person aborted the rollout."""
     revision: Revision | None = None
     """The revision that is held; None: the ledger is from before this was remembered."""
+    key: Digest = Digest("")
+    """The failed VM's rollout key, where its checks failed: other checks lift the hold, too."""
+    back_checks: tuple[VMName, ...] = ()
+    """Members that had taken changed checks already, and go back to those before."""
 
     @property
     def words(self) -> str:

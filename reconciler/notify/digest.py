@@ -28,6 +28,7 @@ from reconciler.notify.message import (
 
 OPENS = {
     "generation-condemned": "update",
+    "checks-condemned": "checks",
     "quarantined": "quarantine",
     "guest-crashed": "crash",
     "group-held": "held",
@@ -41,19 +42,22 @@ OPENS = {
 }
 ENDS = {
     "rolled-back": ("update", "operation"),
-    "generation-committed": ("update", "quarantine", "crash", "operation"),
+    "generation-committed": ("update", "quarantine", "crash", "operation", "checks"),
+    "checks-accepted": ("checks",),
+    "checks-withdrawn": ("checks",),
     "handed-over": ("operation",),
     "guest-recovered": ("crash", "operation"),
     "hold-lifted": ("held",),
     "revision-accepted": ("revision",),
     "source-reachable": ("source",),
     "revision-applied": ("build", "collect"),
-    "vm-removed": ("update", "quarantine", "crash", "operation"),
+    "vm-removed": ("update", "quarantine", "crash", "operation", "checks"),
 }
 OF_THE_HOST = {"revision", "source", "build", "collect"}
 """Conditions that end for all of their subjects at once."""
 HINTS = {
     "update": "`reconciler history {vm}` has the evidence; push a fix",
+    "checks": "the guest serves on, by its former checks; `reconciler why {vm}`; push a fix",
     "quarantine": "`reconciler why {vm}`; `reconciler rollback {vm} --to N`, or push a fix",
     "crash": "`reconciler logs {vm}` shows its last words",
     "held": "`reconciler status` names who failed; push a fix, or `reconciler retry VM`",
@@ -126,7 +130,7 @@ class Digest:
     def _resolved(self, event: Event, ended: tuple[Message, ...]) -> Message:
         lasted = for_so_long(event.wall - min(message.wall for message in ended))
         words = f"over after {lasted}: {event.message}"
-        if event.vm and event.generation:
+        if event.vm and event.generation and event.kind != "checks-accepted":
             words = f"{event.vm} serves generation {event.generation} again after {lasted}"
             words += f": {event.message}" if event.kind == "rolled-back" else ""
         message = self._message(event, "resolved", ended[0].condition)

@@ -8,7 +8,8 @@ from typing import Literal
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.observed import Exit, Guest, Outcome
 from reconciler.model.plan import ForgetGuest, Note
-from reconciler.model.record import Backoff, BuildTrouble, Evidence, VMRecord
+from reconciler.model.record import BuildTrouble, Evidence, VMRecord
+from reconciler.model.setbacks import Backoff
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.policy import (
     CRASH_BACKOFF,

@@ -7,10 +7,11 @@ from dataclasses import replace
 from reconciler.errors import RequestRefused
 from reconciler.model.change import Change, PutGroup
 from reconciler.model.desired import DesiredState, VMSpec
-from reconciler.model.names import GroupName
-from reconciler.model.record import GroupRecord, Hold, Record
+from reconciler.model.names import Digest, GroupName
+from reconciler.model.record import Generation, GroupRecord, Hold, Record
 from reconciler.now import Now
 from reconciler.planning.answers import Answer, done
+from reconciler.planning.health import has_other_checks
 
 
 def promote(name: str, record: Record, desired: DesiredState | None, now: Now) -> Answer:
@@ -21,7 +22,7 @@ def promote(name: str, record: Record, desired: DesiredState | None, now: Now) -
             f"group {name} waits for nobody's approval",
             hint="`approval: manual` in its manifest makes it wait",
         )
-    approved = tuple((spec.name, spec.digest) for spec in members)
+    approved = tuple((spec.name, spec.rollout_key) for spec in members)
     words = f"group {name} is promoted: its members may take revision {_revision(desired)}"
     put: list[Change] = [PutGroup(replace(group, approved=approved))]
     return done(put, "promoted", words, now, group=GroupName(name))
@@ -35,11 +36,12 @@ def abort(name: str, reason: str, record: Record, desired: DesiredState | None, 
         raise RequestRefused(
             f"group {name} has nothing under way", hint="see `reconciler status` for its members"
         )
-    held = tuple((spec.name, spec.digest) for spec in pending)
+    held = tuple((spec.name, _change(record, spec)) for spec in pending)
     why = f"aborted by a person{': ' + reason if reason else ''}"
     hold = Hold(
         pending[0].name, pending[0].digest, why, now.wall, held,
         cause="person", revision=desired.revision if desired else None,
+        key=held[0][1] if held[0][1] != pending[0].digest else Digest(""),
     )  # fmt: skip
     words = f"group {name}: rollout aborted; push something else or `retry {pending[0].name}`"
     put: list[Change] = [PutGroup(replace(group, hold=hold, progress=None))]
@@ -47,9 +49,19 @@ def abort(name: str, reason: str, record: Record, desired: DesiredState | None, 
 
 
 def _arrived(record: Record, spec: VMSpec) -> bool:
+    good = _good_of(record, spec)
+    return good is not None and good.digest == spec.digest and not has_other_checks(good, spec)
+
+
+def _change(record: Record, spec: VMSpec) -> Digest:
+    """What it has still to take: its digest, or its checks alone."""
+    good = _good_of(record, spec)
+    return spec.rollout_key if good is not None and good.digest == spec.digest else spec.digest
+
+
+def _good_of(record: Record, spec: VMSpec) -> Generation | None:
     vm = record.vms.get(spec.name)
-    good = vm.last_good if vm else None
-    return good is not None and good.digest == spec.digest
+    return vm.last_good if vm else None
 
 
 def _members(

@@ -50,10 +50,13 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
         "restart",
     )
     yield from _networks(_interfaces(old), _interfaces(new))
-    yield from _checks(old.health.checks, new.health.checks)
-    yield from _fields("spec.health", old.health, replace(new.health, checks=old.health.checks))
-    yield from _fields("spec.update", old.update, new.update)
-    yield from _fields("spec.rollback", old.rollback, new.rollback)
+    # A new generation is judged by its own checks from its first start.
+    tried: Effect = "checks on trial" if old.digest == new.digest else "restart"
+    yield from _checks(old.health.checks, new.health.checks, tried)
+    asked = replace(new.health, checks=old.health.checks)
+    yield from _fields("spec.health", old.health, asked, tried)
+    yield from _fields("spec.update", old.update, new.update, "in place")
+    yield from _fields("spec.rollback", old.rollback, new.rollback, "in place")
 
 
 def _booted(old: VMSpec, new: VMSpec) -> str:
@@ -110,21 +113,23 @@ def _named(
         yield from _changed(f"{path}[{name}]", old.get(name, "none"), new.get(name, "none"), effect)
 
 
-def _fields(path: str, old: object, new: object) -> Iterator[FieldChange]:
-    """Policies act in place; their fields are compared one by one."""
+def _fields(path: str, old: object, new: object, effect: Effect) -> Iterator[FieldChange]:
+    """Fields of a policy are compared one by one."""
     if old == new:
         return
     for name in type(old).__dataclass_fields__:  # type: ignore[attr-defined]  # both are dataclasses
         yield from _changed(
-            f"{path}.{_camel(name)}", getattr(old, name), getattr(new, name), "in place"
+            f"{path}.{_camel(name)}", getattr(old, name), getattr(new, name), effect
         )
 
 
-def _checks(old: tuple[Check, ...], new: tuple[Check, ...]) -> Iterator[FieldChange]:
+def _checks(
+    old: tuple[Check, ...], new: tuple[Check, ...], effect: Effect
+) -> Iterator[FieldChange]:
     for index in range(max(len(old), len(new))):
         before = _check(old[index]) if index < len(old) else "none"
         after = _check(new[index]) if index < len(new) else "none"
-        yield from _changed(f"spec.health.checks[{index}]", before, after, "in place")
+        yield from _changed(f"spec.health.checks[{index}]", before, after, effect)
 
 
 def _check(check: Check) -> str:

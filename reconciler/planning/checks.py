@@ -34,6 +34,7 @@ from reconciler.model.plan import (
 )
 from reconciler.model.record import Generation, Record, VMRecord
 from reconciler.now import Now
+from reconciler.planning.checklaw import broken_by
 from reconciler.planning.health import judge
 
 APART: tuple[OperationKind, ...] = (
@@ -46,7 +47,8 @@ def check(
     plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
 ) -> tuple[Violation, ...]:
     """Every law of the design that this plan would break; empty for a sound one."""
-    return tuple(_Linter(plan, desired, observed, record, now).violations())
+    laws = _Linter(plan, desired, observed, record, now).violations()
+    return *laws, *broken_by(plan, desired, observed, record, now)
 
 
 class _Linter:
@@ -114,7 +116,7 @@ class _Linter:
             yield Violation(4, vm, f"a start of generation {machine.generation}, which is unknown")
             return
         if generation.verdict == "condemned" or (
-            generation.verdict == "trial" and record.block_of(generation.digest)
+            generation.verdict == "trial" and record.block_of(generation.spec)
         ):
             yield Violation(5, vm, "a start of a condemned digest")
         if record.rollback is not None and (

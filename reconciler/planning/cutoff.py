@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import VMSpec
+from reconciler.model.health import Health
 from reconciler.model.names import VMName
 from reconciler.model.observed import Guest, Links, Observed
 from reconciler.model.record import Record
@@ -22,7 +23,8 @@ def excused(observed: Observed, record: Record, now: Now) -> Observed:
         known = record.vms.get(vm)
         for index, guest in enumerate(observed.guests.get(vm, ())):
             generation = known.generation(guest.generation) if known else None
-            if generation is None or not guest.alive or not guest.health.failures:
+            failures = guest.health.failures or guest.trial.failures
+            if generation is None or not guest.alive or not failures:
                 continue
             since = now.boot - observed.plugged.get(vm, float("-inf"))
             settling = since < SETTLING + 2 * generation.spec.health.period
@@ -39,8 +41,11 @@ def _is_loose(spec: VMSpec, links: Links) -> bool:
 
 
 def _unasked(guest: Guest) -> Guest:
-    health = replace(
-        guest.health, failures=0, failing_since=None, passing_since=None,
-        errors=max(guest.health.errors, ERRORS_IN_A_ROW),
+    return replace(guest, health=_doubtful(guest.health), trial=_doubtful(guest.trial))
+
+
+def _doubtful(health: Health) -> Health:
+    return replace(
+        health, failures=0, failing_since=None, passing_since=None,
+        errors=max(health.errors, ERRORS_IN_A_ROW),
     )  # fmt: skip
-    return replace(guest, health=health)

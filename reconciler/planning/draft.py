@@ -17,6 +17,7 @@ from reconciler.model.change import (
     PutSource,
     PutVM,
 )
+from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.health import ProbePlan
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, Revision, VMName
@@ -24,7 +25,6 @@ from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Action, FieldChange, Plan, Wait, WaitKind
 from reconciler.model.record import (
     BuildTrouble,
-    Deadline,
     Event,
     GroupRecord,
     Record,
@@ -34,7 +34,7 @@ from reconciler.model.record import (
     VMRecord,
 )
 from reconciler.now import Now
-from reconciler.planning.health import Judgement, judge
+from reconciler.planning.health import Judgement, has_other_checks, judge
 from reconciler.planning.policy import Policy
 from reconciler.planning.seats import disturbs, seats
 
@@ -126,6 +126,7 @@ class Standing:
             and good is not None
             and good.digest == self.spec.digest
             and good.number == self.running
+            and not has_other_checks(good, self.spec)
             and self.available
         )
 
@@ -154,6 +155,7 @@ class Draft:
     dropped: list[VMName] = field(default_factory=list)
     wake: float | None = None
     probes: dict[InstanceId, ProbePlan] = field(default_factory=dict)
+    trial_probes: dict[InstanceId, ProbePlan] = field(default_factory=dict)
     differences: dict[VMName, tuple[FieldChange, ...]] = field(default_factory=dict)
     at_stake: set[VMName] | None = None
     memory_left: int = 0
@@ -280,6 +282,7 @@ class Draft:
             changes=tuple(self._changes()),
             wake_at=self.wake,
             probes=self.probes,
+            trial_probes=self.trial_probes,
             differences=self.differences,
         )
 

@@ -2,31 +2,47 @@
 
 from __future__ import annotations
 
-from reconciler.model.desired import GroupSpec
+from reconciler.model.desired import GroupSpec, HealthPolicy
 from reconciler.model.names import VMName
 from reconciler.planning.draft import Draft, Standing
-from reconciler.planning.health import passing_for
+from reconciler.planning.health import has_other_checks, passing_for
 from reconciler.planning.windows import opening
 
 ROLLBACKS_COUNT = 3600.0
 """Seconds for which a failure counts towards the host's breaker."""
 
 
-def may_begin(draft: Draft, standing: Standing) -> bool:
-    """Whether nothing stands before this VM's next generation; each refusal becomes a wait."""
+def may_begin(draft: Draft, standing: Standing, checks: HealthPolicy | None = None) -> bool:
+    """Whether nothing stands before this VM's next generation; each refusal becomes a wait.
+
+    `checks`: before a trial of these, which are to be those of the generation that runs.
+    """
     if standing.spec is None:
         return True
     if not _dependencies(draft, standing) or not _breaker(draft, standing):
         return False
     if not standing.spec.group or draft.desired is None:
         return True
-    if standing.record.proven(standing.spec.digest) is not None:
-        return True  # it served here before: a way back waits for no canary, person or window
+    if _served_before(standing, checks):
+        return True  # a way back waits for no canary, person or window
     group = draft.desired.group(standing.spec.group)
     return (
         _canaries(draft, standing, group)
-        and _approved(draft, standing, group)
+        and _approved(draft, standing, group, digest_alone=checks is None)
         and _window(draft, standing, group)
+    )
+
+
+def _served_before(standing: Standing, checks: HealthPolicy | None) -> bool:
+    """Whether this digest served here before, judged by these very checks."""
+    spec, good = standing.spec, standing.record.last_good
+    if checks is not None:
+        return good is not None and good.checks is not None and good.checks.before == checks
+    return spec is not None and any(
+        generation.verdict == "committed"
+        and generation.digest == spec.digest
+        and not has_other_checks(generation, spec)
+        for generation in standing.record.generations
     )
 
 
@@ -114,11 +130,14 @@ def _soak_left(draft: Draft, canary: Standing, soak: float) -> float:
     return soak - (passing or 0.0)
 
 
-def _approved(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
+def _approved(draft: Draft, standing: Standing, group: GroupSpec, *, digest_alone: bool) -> bool:
     spec, first = standing.spec, standing.record.last_good is None
     if group.approval == "auto" or first or spec is None or standing.called in group.canary:
         return True
-    if (standing.called, spec.digest) in draft.group_record(group.name).approved:
+    approved = draft.group_record(group.name).approved
+    if (standing.called, spec.rollout_key) in approved:
+        return True
+    if digest_alone and (standing.called, spec.digest) in approved:  # by an older version
         return True
     why = f"waits for a person: `reconciler promote {group.name}`"
     draft.wait("approval", standing.name, why)

@@ -6,15 +6,19 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
-from reconciler.model.desired import HealthPolicy
+from reconciler.model.checktrial import BlockedChecks
+from reconciler.model.desired import HealthPolicy, VMSpec, checks_key, rollout_key
 from reconciler.model.health import Check, ProbePlan, ProcessCheck
 from reconciler.model.machine import Route
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.observed import Guest
+from reconciler.model.record import Generation, VMRecord
 from reconciler.now import Now
 from reconciler.planning.policy import ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
 
 LOOPBACK = "127.0.0.1"
+SHORTEST_TRIAL_PERIOD = 0.5
+"""Seconds from one round of changed checks to the next, unless the manifest itself asks more often."""
 Judgement = Literal["starting", "healthy", "unhealthy", "unknown"]
 """starting: it may still come. unknown: it could not be asked; nothing follows from that."""
 
@@ -54,7 +58,44 @@ def probe_plan(
         period = STARTUP_PROBE_PERIOD
     elif soaking:
         period = min(period, 1.0, max(STARTUP_PROBE_PERIOD, policy.min_healthy_time / 5))
-    return _plan(policy.checks, routes, period, guest.process.vm, guest.generation)
+    return _plan(policy, routes, period, guest.process.vm, guest.generation)
+
+
+def trial_plan(
+    guest: Guest, policy: HealthPolicy, routes: tuple[Route, ...] = ()
+) -> ProbePlan | None:
+    """What to ask a guest that runs beside its present checks, never faster than it bears."""
+    if not policy.checks:
+        return None
+    period = min(policy.period, max(SHORTEST_TRIAL_PERIOD, min(1.0, policy.min_healthy_time / 5)))
+    return _plan(policy, routes, period, guest.process.vm, guest.generation, beside=True)
+
+
+def effective_checks(present: HealthPolicy, wanted: HealthPolicy) -> HealthPolicy:
+    """What a generation that runs can take of `wanted`: a shorter startupDeadline is of the next one.
+
+    Only a boot shows whether a guest makes it, and the next boot may be one after a crash.
+    """
+    if wanted.startup_deadline >= present.startup_deadline:
+        return wanted
+    return replace(wanted, startup_deadline=present.startup_deadline)
+
+
+def has_other_checks(generation: Generation, spec: VMSpec) -> bool:
+    """Whether a generation of this spec's digest is to be judged by other checks than it is."""
+    present = generation.spec.health
+    return effective_checks(present, spec.health) != present
+
+
+def refused_checks(record: VMRecord | None, spec: VMSpec) -> BlockedChecks | None:
+    """The changed checks of this spec, if what runs has its digest and did not pass them."""
+    good = record.last_good if record is not None else None
+    if record is None or good is None or good.digest != spec.digest:
+        return None
+    if not has_other_checks(good, spec):
+        return None
+    wanted = effective_checks(good.spec.health, spec.health)
+    return record.checks_blocked(rollout_key(spec.digest, wanted))
 
 
 def _redirected(checks: tuple[Check, ...], routes: tuple[Route, ...]) -> tuple[Check, ...]:
@@ -70,7 +111,8 @@ def _redirected(checks: tuple[Check, ...], routes: tuple[Route, ...]) -> tuple[C
 
 @lru_cache(maxsize=4096)
 def _plan(
-    checks: tuple[Check, ...], routes: tuple[Route, ...], period: float, vm: VMName,
-    generation: GenerationNumber,
+    policy: HealthPolicy, routes: tuple[Route, ...], period: float, vm: VMName,
+    generation: GenerationNumber, *, beside: bool = False,
 ) -> ProbePlan:  # fmt: skip
-    return ProbePlan(_redirected(checks, routes), period, vm, generation)
+    checks = _redirected(policy.checks, routes)
+    return ProbePlan(checks, period, vm, generation, checks_key(policy), beside)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.record import StopCause
+from reconciler.planning import checktrial
 from reconciler.planning.absorb import crashed
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
@@ -47,6 +48,8 @@ def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> 
         _with_guest(draft, standing, target, budget)
         if not standing.acted:
             _repair(draft, standing, budget)  # what runs must be well, whatever else it waits for
+        if not standing.acted:
+            checktrial.begin(draft, standing)
 
 
 def _without_guest(draft: Draft, standing: Standing, target: Target) -> None:
@@ -124,7 +127,7 @@ def _repair(draft: Draft, standing: Standing, budget: Budget) -> None:
         return  # going back has a deadline of its own, in `verdicts`
     if record.quarantine is not None or in_trouble(draft, standing, "stop"):
         return
-    if not budget.repairs.take(standing):
+    if checktrial.spared(draft, standing) or not budget.repairs.take(standing):
         return
     why = f"its health check failed: {guest.health.detail}"
     crashed(draft, standing, why, ill=True)

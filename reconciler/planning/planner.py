@@ -20,6 +20,7 @@ from reconciler.model.plan import (
 )
 from reconciler.model.record import Generation, Record
 from reconciler.now import Now
+from reconciler.planning import checktrial
 from reconciler.planning.absorb import absorb_exits, absorb_growth, absorb_outcomes
 from reconciler.planning.adopt import adopt
 from reconciler.planning.cutoff import excused
@@ -80,6 +81,7 @@ def plan(
         paused = any(scopes(draft, standing))
         judge_guest(draft, standing, paused=paused)
         judge_candidate(draft, standing, paused=paused)
+        checktrial.follow(draft, standing, paused=paused)
     mark_removals(draft)
     lift_holds(draft)
     _move(draft, {s.name for s in unsettled})
@@ -138,6 +140,8 @@ def _settled(draft: Draft, standing: Standing) -> bool:
         and record.backoff is None
         and record.restart is None
         and record.candidate is None
+        and record.check_trial is None
+        and all(block.withdrawn for block in record.blocked_checks)
         and record.taking is None
         and record.suspended is None
         and not record.removing
@@ -181,6 +185,7 @@ def _watch(draft: Draft) -> None:
         start = standing.record.start
         routes = start.routes if start is not None and start.instance == guest.instance else None
         _ask(draft, guest, generation, routes or (), soaking=soaking)
+        checktrial.ask(draft, standing, routes or ())
 
 
 def _unreachable(draft: Draft, standing: Standing, guest: Guest) -> bool:

@@ -14,7 +14,7 @@ from reconciler.model.names import GroupName
 from reconciler.model.plan import Note, WaitKind
 from reconciler.model.record import Hold
 from reconciler.planning.draft import Draft, Standing
-from reconciler.planning.holds import members, put_hold
+from reconciler.planning.holds import members, put_hold, still_to_take
 
 IN_MOTION: frozenset[WaitKind] = frozenset(("starting", "rollback", "busy"))
 """The member itself is on its way, whatever else is waited for."""
@@ -22,7 +22,7 @@ STANDING_STILL: frozenset[WaitKind] = frozenset(
     (
         "suspended", "hold", "blocked", "broken", "quarantine", "window", "approval", "pinned", "soak", "breaker",
         "image", "build", "memory", "disk", "port", "network", "conflict", "moved-from", "probe",
-        "dependency", "budget", "repair", "rename",
+        "dependency", "budget", "repair", "rename", "checks",
     )
 )  # fmt: skip
 """A person, the clock, the host or another VM is waited for: this member is not expected to move."""
@@ -70,7 +70,8 @@ def _waits_by_subject(draft: Draft) -> dict[str, set[WaitKind]]:
 def _succeeded(draft: Draft, group: GroupName) -> bool:
     names = {s.name for s in members(draft, group)}
     return any(
-        isinstance(a, Note) and a.kind == "commit" and a.subject in names for a in draft.actions
+        isinstance(a, Note) and a.kind in ("commit", "checks-accepted") and a.subject in names
+        for a in draft.actions
     )
 
 
@@ -80,7 +81,7 @@ def _hold(draft: Draft, group: GroupName, stuck: Standing, seconds: float) -> No
         return
     why = f"{stuck.name} did not become healthy, nor any other member, within progressDeadline {seconds:g}s"
     held = tuple(
-        (s.name, s.spec.digest)
+        (s.name, still_to_take(s) or s.spec.digest)
         for s in members(draft, group)
         if s.spec is not None and not s.synced
     )

@@ -133,7 +133,7 @@ def _renamed(vm: VMRecord, new: VMName) -> VMRecord:
     generations = tuple(replace(g, vm=new, spec=replace(g.spec, name=new)) for g in vm.generations)
     return replace(
         vm, name=new, generations=generations, formerly=vm.name, moving=None, start=None, stop=None,
-        candidate=None, taking=None, restart=None, removing=False,
+        candidate=None, taking=None, restart=None, removing=False, check_trial=None,
     )  # fmt: skip
 
 
@@ -146,6 +146,7 @@ def _with_name(group: GroupRecord, old: VMName, new: VMName) -> GroupRecord:
         hold = replace(
             hold, vm=now(hold.vm), held=tuple((now(n), d) for n, d in hold.held),
             back=tuple((now(n), g) for n, g in hold.back),
+            back_checks=tuple(now(n) for n in hold.back_checks),
         )  # fmt: skip
     return replace(group, hold=hold, approved=tuple((now(n), d) for n, d in group.approved))
 

@@ -16,11 +16,11 @@ from reconciler.model.change import (
     PutSuspension,
     PutVM,
 )
+from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import OperationKind
 from reconciler.model.record import (
-    Deadline,
     Generation,
     GroupRecord,
     Pin,
@@ -154,7 +154,9 @@ def _rollback_target(vm: VMRecord, committed: list[Generation], request: Rollbac
 
 
 def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now) -> Answer:
-    lifted = replace(vm, blocked=(), quarantine=None, rollback=None, backoff=None)
+    lifted = replace(
+        vm, blocked=(), blocked_checks=(), quarantine=None, rollback=None, backoff=None
+    )
     changes: list[Change] = [PutVM(lifted)] if lifted != vm else []
     group = record.groups.get(vm.group)
     if group is not None and group.hold is not None:

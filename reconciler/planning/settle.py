@@ -23,7 +23,7 @@ FOR_PEOPLE: frozenset[WaitKind] = frozenset(
 """Waits that neither time nor work of ours will end."""
 BEHIND: frozenset[WaitKind] = frozenset(("dependency", "budget", "rename"))
 """Waits for another VM, which may be one of those."""
-UNDER_WAY: frozenset[WaitKind] = frozenset(("starting", "soak"))
+UNDER_WAY: frozenset[WaitKind] = frozenset(("starting", "soak", "checks"))
 """Waits that end by themselves soon, whatever else a person is waited for, as those for a candidate."""
 
 

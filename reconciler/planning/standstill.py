@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.model.record import Candidate, Deadline, Start, VMRecord
+from reconciler.model.deadline import Deadline
+from reconciler.model.record import Candidate, Start, VMRecord
 from reconciler.now import Now
 from reconciler.planning.draft import Draft
 
@@ -37,6 +38,9 @@ def restart_clocks(record: VMRecord, now: Now, due: Due = lambda _: True) -> VMR
     if candidate is not None:
         whole = _whole(record, candidate, now, due)
         record = replace(record, candidate=replace(candidate, deadline=whole))
+    if (trial := record.check_trial) is not None and due(trial.deadline):
+        whole = Deadline(now.boot + trial.health.startup_deadline, now.boot_id)
+        record = replace(record, check_trial=replace(trial, deadline=whole))
     back = record.generation(rollback.target) if rollback is not None else None
     if rollback is not None and back is not None and due(rollback.deadline):
         health = back.spec.health

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Plan, Wait
-from reconciler.model.record import Deadline, Record, VMRecord
+from reconciler.model.record import Record, VMRecord
 from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,
@@ -20,7 +21,7 @@ from reconciler.model.status import (
     VMStatus,
 )
 from reconciler.now import Now
-from reconciler.planning.health import judge
+from reconciler.planning.health import has_other_checks, judge, refused_checks
 from reconciler.planning.revision_status import revision_status
 from reconciler.planning.seats import disturbs, seats
 from reconciler.planning.turns import turns
@@ -186,12 +187,15 @@ def _sync(
         return "suspended"
     if spec is None:
         return "unknown" if not vm.removing else "out-of-sync"
-    if broken or vm.quarantine is not None or vm.block_of(spec.digest) is not None:
+    if broken or vm.quarantine is not None:
         return "blocked"
     good = vm.last_good
-    if guest is not None and good is not None and good.digest == spec.digest:
-        return "synced" if guest.generation in (good.number, desired) else "out-of-sync"
-    return "out-of-sync"
+    if good is None or good.digest != spec.digest:
+        return "blocked" if vm.block_of(spec) is not None else "out-of-sync"
+    if has_other_checks(good, spec):
+        return "blocked" if refused_checks(vm, spec) is not None else "out-of-sync"
+    runs = guest is not None and guest.generation in (good.number, desired)
+    return "synced" if runs else "out-of-sync"
 
 
 def _why(waits: Iterable[Wait]) -> str:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reconciler.model.desired import VMSpec
+from reconciler.model.health import NEVER_ASKED
+from reconciler.model.names import GenerationNumber
+from reconciler.model.observed import Guest
 from reconciler.model.plan import Note, WaitKind
 from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.health import judge
 from reconciler.planning.holds import hold_of
 
 
@@ -65,7 +69,7 @@ def choose(draft: Draft, standing: Standing) -> Target:
 
 def _refused(record: VMRecord, good: Generation | None, spec: VMSpec) -> Target | None:
     """What was condemned, or would have to make a volume smaller, is no target."""
-    if (block := record.block_of(spec.digest)) is not None:
+    if (block := record.block_of(spec)) is not None:
         why = f"generation {block.generation} failed: {block.reason}; push a fix or `retry`"
         return Target(good, kind="blocked", why=why)
     if good is not None and (shrunken := _shrunken(good.spec, spec)):
@@ -93,18 +97,24 @@ def _sent_back(hold: Hold, record: VMRecord) -> Generation | None:
 
 
 def lift_outdated(draft: Draft, standing: Standing) -> None:
-    """A new digest ends a quarantine and a pin."""
+    """A new digest ends a quarantine and a pin; other checks a quarantine that came of the checks."""
     spec, record = standing.spec, standing.record
     if spec is None:
         return
-    if record.quarantine is not None and record.quarantine.digest != spec.digest:
+    if record.quarantine is not None and (what := _ends_quarantine(record, spec)):
         standing.record = record = replace(record, quarantine=None)
-        draft.actions.append(
-            Note("block-lifted", standing.name, "a new digest ends the quarantine")
-        )
+        draft.actions.append(Note("block-lifted", standing.name, f"{what} end the quarantine"))
     if record.pin is not None and record.pin.digest != spec.digest:
         standing.record = replace(record, pin=None)
         draft.actions.append(Note("block-lifted", standing.name, "a new digest ends the pin"))
+
+
+def _ends_quarantine(record: VMRecord, spec: VMSpec) -> str:
+    """What is desired now and was not tried, in words; empty where all was."""
+    if record.quarantine is not None and record.quarantine.digest != spec.digest:
+        return "changes that need a restart"
+    refused = any(block.digest == spec.digest for block in record.blocked)
+    return "other checks" if refused and record.block_of(spec) is None else ""
 
 
 def take_in_place(draft: Draft, standing: Standing) -> None:
@@ -117,8 +127,47 @@ def take_in_place(draft: Draft, standing: Standing) -> None:
     for generation in reversed(record.generations):
         if generation.digest == spec.digest and generation.verdict != "condemned":
             if generation.spec is not spec and generation.spec != spec:
-                _replace_spec(draft, standing, generation, spec)
+                _take(draft, standing, generation, spec)
             return
+
+
+def _take(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec) -> None:
+    """All but the checks of a generation that somebody runs well: these are tried first, see `checktrial`."""
+    present = generation.spec.health
+    if present != spec.health and not _takes_checks(draft, standing, generation):
+        spec = replace(spec, health=present)
+    if generation.spec != spec:
+        _replace_spec(draft, standing, generation, spec)
+    if generation.spec.health != spec.health:
+        _ask_anew(draft, standing, generation.number, spec)
+
+
+def _takes_checks(draft: Draft, standing: Standing, generation: Generation) -> bool:
+    """Whether it is on trial and not healthy, so that the newer commit overtakes at once."""
+    if generation.verdict != "trial":
+        return False
+    guest = _guest_of(standing, generation.number)
+    return guest is None or judge(guest, generation.spec.health, draft.now) != "healthy"
+
+
+def _guest_of(standing: Standing, number: GenerationNumber) -> Guest | None:
+    return next(
+        (g for g in (standing.guest, standing.candidate) if g and g.generation == number), None
+    )
+
+
+def _ask_anew(draft: Draft, standing: Standing, number: GenerationNumber, spec: VMSpec) -> None:
+    """What the guest on trial answered to other questions does not count, nor the time that took."""
+    record, deadline = standing.record, draft.deadline(spec.health.startup_deadline)
+    guest, candidate = standing.guest, standing.candidate
+    if guest is not None and guest.generation == number:
+        standing.guest = guest = replace(guest, health=NEVER_ASKED)
+        standing.judgement = judge(guest, spec.health, draft.now)
+        if record.start is not None and record.start.instance == guest.instance:
+            standing.record = replace(record, start=replace(record.start, deadline=deadline))
+    elif candidate is not None and candidate.generation == number and record.candidate is not None:
+        standing.candidate = replace(candidate, health=NEVER_ASKED)
+        standing.record = replace(record, candidate=replace(record.candidate, deadline=deadline))
 
 
 def _replace_spec(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec) -> None:

@@ -42,13 +42,15 @@ def turns(group: GroupName, members: Sequence[VMStatus], desired: DesiredState |
 
 
 def _moves(vm: VMStatus) -> bool:
-    """A guest comes or goes, or the newest generation is on trial."""
+    """A guest comes or goes, or the newest generation or changed checks are on trial."""
     if vm.candidate is not None or vm.state in ("starting", "stopping"):
         return True
-    if any(wait.kind == "rollback" for wait in vm.waits):
+    if any(wait.kind in ("rollback", "checks") for wait in vm.waits):
         return True
-    running = vm.generation.running
-    return vm.sync == "out-of-sync" and running is not None and running == vm.generation.desired
+    running, good = vm.generation.running, vm.generation.last_good
+    return vm.sync == "out-of-sync" and running not in (None, good) and (
+        running == vm.generation.desired
+    )  # fmt: skip
 
 
 def _line(

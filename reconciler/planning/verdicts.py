@@ -14,19 +14,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.names import GenerationNumber
+from reconciler.model.deadline import Deadline
+from reconciler.model.names import Digest, GenerationNumber
 from reconciler.model.observed import Guest
 from reconciler.model.plan import DropGenerations, Note
-from reconciler.model.record import (
-    Blocked,
-    BuildTrouble,
-    Deadline,
-    Evidence,
-    Generation,
-    Quarantine,
-    Rollback,
-    VMRecord,
-)
+from reconciler.model.record import OF_CHECKS, Blocked, BuildTrouble, Evidence, Generation, VMRecord
+from reconciler.model.setbacks import Quarantine, Rollback
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.health import judge, passing_for
 from reconciler.planning.holds import hold_after_failure
@@ -237,9 +230,13 @@ def condemn(
     record = standing.record.with_generation(
         replace(generation, verdict="condemned", verdict_wall=now, reason=why, evidence=evidence)
     )
-    former = record.block_of(generation.digest)
+    key = generation.spec.rollout_key if evidence.kind in OF_CHECKS else Digest("")
+    former = next(
+        (b for b in record.blocked if (b.digest, b.key) == (generation.digest, key)), None
+    )
     block = Blocked(
         digest=generation.digest,
+        key=key,
         generation=generation.number,
         reason=why,
         attempts=(former.attempts if former else 0) + 1,
@@ -247,7 +244,7 @@ def condemn(
         last_wall=now,
         revision=generation.revision,
     )
-    others = [b for b in record.blocked if b.digest != generation.digest]
+    others = [b for b in record.blocked if b is not former]
     record = replace(record, blocked=tuple([*others, block][-BLOCKED_KEPT:]))
     record, dropped = _trim(record, draft.policy.generations_kept, generation.number)
     if dropped:
@@ -259,7 +256,7 @@ def condemn(
     )  # fmt: skip
     standing.record = record
     _way_back(draft, standing, generation, why)
-    hold_after_failure(draft, standing, generation, why)
+    hold_after_failure(draft, standing, generation, why, evidence)
 
 
 def _way_back(draft: Draft, standing: Standing, bad: Generation, why: str) -> None:

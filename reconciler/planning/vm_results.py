@@ -9,6 +9,7 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from reconciler.model.checktrial import BlockedChecks
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GroupName, Revision, VMName
 from reconciler.model.observed import Guest, Operation
@@ -16,7 +17,7 @@ from reconciler.model.plan import Wait, WaitKind
 from reconciler.model.record import Blocked, GroupRecord, Hold, VMRecord
 from reconciler.model.result import Conclusion, VMResult
 from reconciler.now import Now
-from reconciler.planning.health import judge
+from reconciler.planning.health import has_other_checks, judge, refused_checks
 from reconciler.planning.seats import seats
 from reconciler.planning.settle import BEHIND, FOR_PEOPLE, UNDER_WAY
 from reconciler.planning.waiting import loudest_first
@@ -77,9 +78,11 @@ def vm_result(fleet: Fleet, name: VMName) -> VMResult:
     if record is not None and record.quarantine is not None:
         # A new digest ends a quarantine, so this one is of what is desired now.
         return VMResult(name, "rollback-failed", record.quarantine.reason)
-    block = record.block_of(spec.digest) if record else None
+    block = record.block_of(spec) if record else None
     if record is not None and block is not None:
         return _condemned(name, record, block)
+    if (refused := refused_checks(record, spec)) is not None:
+        return VMResult(name, "rolled-back", _refused_words(refused), refused.revision)
     if (broken := _wait(fleet, name, "broken")) is not None:
         return VMResult(name, "failed", broken.why)
     if (hold := _hold(fleet, name, spec)) is not None:
@@ -107,7 +110,7 @@ def _serves(fleet: Fleet, name: VMName, spec: VMSpec) -> bool:
     good = record.last_good if record else None
     if record is None or guest is None or good is None or good.digest != spec.digest:
         return False
-    if guest.generation != good.number or good.spec.health != spec.health:
+    if guest.generation != good.number or has_other_checks(good, spec):
         return False
     leaves = record.stop is not None and record.stop.instance == guest.instance
     return not leaves and judge(guest, good.spec.health, fleet.now) == "healthy"
@@ -120,6 +123,10 @@ def _condemned(name: VMName, record: VMRecord, block: Blocked) -> VMResult:
     why = f"generation {block.generation} failed: {block.reason}"
     result: Conclusion = "rolled-back" if record.last_good is not None else "failed"
     return VMResult(name, result, why, block.revision)
+
+
+def _refused_words(refused: BlockedChecks) -> str:
+    return f"its changed checks are refused, and the former ones stay: {refused.reason}"
 
 
 def _hold(fleet: Fleet, name: VMName, spec: VMSpec) -> Hold | None:
@@ -139,9 +146,11 @@ def _held(fleet: Fleet, name: VMName, hold: Hold) -> VMResult:
     if hold.cause == "failure" and failed is not None and record is not None and hold.vm != name:
         if record.quarantine is not None:
             return VMResult(name, "rollback-failed", why, hold.revision)
-        if (block := record.block_of(failed.digest)) is not None:
+        if (block := record.block_of(failed)) is not None:
             found = _condemned(hold.vm, record, block)
             return VMResult(name, found.result, why, hold.revision)
+        if refused_checks(record, failed) is not None:
+            return VMResult(name, "rolled-back", why, hold.revision)
     return VMResult(name, "failed", why, hold.revision)
 
 

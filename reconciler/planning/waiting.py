@@ -62,8 +62,7 @@ def _since(wait: Wait, waiter: Waiter, record: Record, now: Now) -> float | None
         case "pinned":
             return vm.pin.since_wall if vm.pin else None
         case "blocked":
-            block = vm.block_of(waiter.spec.digest) if waiter.spec else None
-            return block.last_wall if block else None
+            return _blocked_since(vm, waiter.spec) if waiter.spec else None
         case "hold":
             hold = _hold(waiter, record)
             return hold.since_wall if hold else None
@@ -76,6 +75,11 @@ def _since(wait: Wait, waiter: Waiter, record: Record, now: Now) -> float | None
             return _wall(waiter.guest.process.started_boot, now) if waiter.guest else None
         case _:
             return None
+
+
+def _blocked_since(vm: VMRecord, spec: VMSpec) -> float | None:
+    block = vm.block_of(spec) or next((b for b in vm.blocked_checks if not b.withdrawn), None)
+    return block.last_wall if block is not None else None
 
 
 def _suspended_since(waiter: Waiter, record: Record) -> float | None:

@@ -10,6 +10,9 @@ next one waits for it.
 
 When a guest that has never passed answers *no* quickly, its network is up and its service is about
 to be: for a while it is asked again at once, so that its first yes is heard early.
+
+Changed checks on trial are asked of the same guest by a second task, with counts of their own, one
+round after the other and never eagerly: that guest serves.
 """
 
 from __future__ import annotations
@@ -56,6 +59,11 @@ MOST_EAGER = 100
 """Rounds of that kind for one guest, over its life: a service that takes long is not pestered."""
 LONG_PERIOD = 1.0
 """Seconds from which on the rounds of many guests are spread over the period."""
+
+
+_Key = tuple[InstanceId, str]
+"""Whom, and by the plan's question what: what was answered to another question does not count."""
+Plans = Mapping[InstanceId, ProbePlan]
 
 
 @dataclass(slots=True, eq=False)
@@ -111,7 +119,13 @@ class _Guest:
 
     @property
     def answers_quickly(self) -> bool:
-        return not self.health.ever_passed and self.heard == self.asked and self.eager > 0
+        eager = self.eager > 0 and not self.plan.beside
+        return eager and not self.health.ever_passed and self.heard == self.asked
+
+    @property
+    def boots(self) -> bool:
+        """It may not be up yet, and let connections hang."""
+        return not self.health.ever_passed and not self.plan.beside
 
 
 class GuestProber:
@@ -126,33 +140,40 @@ class GuestProber:
         self._clock = clock
         self._wake = wake
         self._on_answer = on_answer
-        self._plans: Mapping[InstanceId, ProbePlan] = {}
-        self._guests: dict[InstanceId, _Guest] = {}
-        self._tasks: dict[InstanceId, asyncio.Task[None]] = {}
+        self._plans: Plans = {}
+        self._trials: Plans = {}
+        self._guests: dict[_Key, _Guest] = {}
+        self._tasks: dict[_Key, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._trails = Trails()
         self._slots = asyncio.Semaphore(MOST_ROUNDS)
         self._session: aiohttp.ClientSession | None = None
 
-    def watch(self, plans: Mapping[InstanceId, ProbePlan]) -> None:
-        """From now on ask exactly these; a plan that changed keeps the guest's counters.
+    def watch(self, plans: Plans, trials: Plans | None = None) -> None:
+        """From now on ask exactly these; where the question is as before the counters go on.
 
-        Call it from the loop's thread.
+        So changed checks that were on trial keep theirs when they become the present ones. Call it
+        from the loop's thread.
         """
-        if plans == self._plans:
+        trials = trials or {}
+        if plans == self._plans and trials == self._trials:
             return
-        for instance in self._plans.keys() - plans.keys():
-            self._end(instance)
-        for instance, plan in plans.items():
-            guest = self._guests.get(instance)
+        wanted = _by_question(trials) | _by_question(plans)
+        for key in self._guests.keys() - wanted.keys():
+            self._end(key)
+        for key, plan in wanted.items():
+            guest = self._guests.get(key)
             if guest is None:
-                self._begin(_Guest(instance, plan))
+                self._begin(key, _Guest(key[0], plan))
             elif plan != guest.plan:
                 guest.replan(plan)
-        self._plans = dict(plans)
+        self._plans, self._trials = dict(plans), dict(trials)
 
     def health(self) -> Mapping[InstanceId, Health]:
-        return {instance: guest.health for instance, guest in self._guests.items()}
+        return {key[0]: self._guests[key].health for key in _by_question(self._plans)}
+
+    def trials(self) -> Mapping[InstanceId, Health]:
+        return {key[0]: self._guests[key].health for key in _by_question(self._trials)}
 
     def rounds(self, vm: VMName) -> tuple[Round, ...]:
         """The newest answers of a VM's checks, oldest first."""
@@ -167,13 +188,13 @@ class GuestProber:
             await self._session.close()
             self._session = None
 
-    def _begin(self, guest: _Guest) -> None:
-        self._guests[guest.instance] = guest
-        self._tasks[guest.instance] = asyncio.create_task(self._keep_asking(guest))
+    def _begin(self, key: _Key, guest: _Guest) -> None:
+        self._guests[key] = guest
+        self._tasks[key] = asyncio.create_task(self._keep_asking(guest))
 
-    def _end(self, instance: InstanceId) -> None:
-        del self._guests[instance]
-        task = self._tasks.pop(instance)
+    def _end(self, key: _Key) -> None:
+        del self._guests[key]
+        task = self._tasks.pop(key)
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         task.cancel()
@@ -184,13 +205,13 @@ class GuestProber:
             while True:
                 started = loop.time()
                 await self._slots.acquire()
-                if guest.health.ever_passed:
+                if guest.boots:
+                    self._overlap(guest)
+                else:
                     try:
                         await self._round(guest, guest.next_round())
                     finally:
                         self._slots.release()
-                else:
-                    self._overlap(guest)
                 await _pause(guest, started)
         finally:
             for asking in guest.pending:
@@ -213,9 +234,9 @@ class GuestProber:
         """Ask all checks at once, and count the answers."""
         match guest.plan.checks or (ProcessCheck(),):
             case (check,):  # the common case needs no further task
-                answers = [await self._answer(check, guest.instance)]
+                answers = [await self._answer(check, guest)]
             case checks:
-                answers = await asyncio.gather(*(self._answer(c, guest.instance) for c in checks))
+                answers = await asyncio.gather(*(self._answer(c, guest) for c in checks))
         if number > guest.heard:
             guest.heard = number
             guest.stirred.set()
@@ -229,7 +250,8 @@ class GuestProber:
         now = self._clock.now().boot
         guest.health = after_round(before, answers, now)
         took = max(answer.seconds for answer in answers)
-        self._trails.add(guest.plan, verdict(answers), took, now)
+        if not guest.plan.beside:
+            self._trails.add(guest.plan, verdict(answers), took, now)
         if guest.health.ever_passed and not before.ever_passed:
             for other in guest.pending:
                 if other is not asyncio.current_task():
@@ -237,12 +259,13 @@ class GuestProber:
         if matters(before, guest.health):
             self._wake()
 
-    async def _answer(self, check: Check, instance: InstanceId) -> CheckAnswer:
+    async def _answer(self, check: Check, guest: _Guest) -> CheckAnswer:
         began = asyncio.get_running_loop().time()
-        kind, result, text = await self._ask(check, instance)
+        kind, result, text = await self._ask(check, guest.instance)
         took = asyncio.get_running_loop().time() - began
         answer = CheckAnswer(kind, result, detail(text), took)
-        self._on_answer(answer)
+        if not guest.plan.beside:
+            self._on_answer(answer)
         return answer
 
     async def _ask(self, check: Check, instance: InstanceId) -> tuple[Kind, ProbeResult, str]:
@@ -255,6 +278,10 @@ class GuestProber:
                 return ("tcp", *await _guarded(tcp.ask(check)))
             case ProcessCheck():
                 return "process", "success", "the process lives"
+
+
+def _by_question(plans: Plans) -> dict[_Key, ProbePlan]:
+    return {(instance, plan.question): plan for instance, plan in plans.items()}
 
 
 async def _guarded(asking: Awaitable[tuple[ProbeResult, str]]) -> tuple[ProbeResult, str]:

@@ -14,13 +14,13 @@ from pathlib import Path
 from demo.repository import Repository
 from reconciler.clock import SystemClock
 from reconciler.daemon import COLLECT_AFTER
+from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState
 from reconciler.model.health import Health
 from reconciler.model.names import GenerationNumber, InstanceId, Revision
 from reconciler.model.observed import Guest, HostFacts, Observed, Process
 from reconciler.model.plan import Plan
 from reconciler.model.record import (
-    Deadline,
     Generation,
     Record,
     SourceRecord,

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from reconciler.model.health import ProbePlan, ProcessCheck
 from reconciler.model.machine import Forward, Machine
 from reconciler.model.observed import Exit, Process
 from tests.fakes.front import FakeFront
@@ -49,3 +50,9 @@ class FakeGuest:
 
 def forwards_of(machine: Machine) -> list[Forward]:
     return [forward for network in machine.networks for forward in network.forwards]
+
+
+def reached(guest: FakeGuest, question: ProbePlan) -> bool:
+    """Whether the question comes to this guest, and not to the other one of its VM."""
+    asked = {check.port for check in question.checks if not isinstance(check, ProcessCheck)}
+    return asked <= guest.ports.keys() | guest.reached_at

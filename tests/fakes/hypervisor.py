@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.errors import DriverError, GuestConflict
-from reconciler.model.health import Health, ProbePlan, ProbeResult, ProcessCheck, Round
 from reconciler.model.machine import HostPort, Launch, Led, Machine, Route, Seat, overlap
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Conflict, Exit, Process
@@ -19,14 +18,12 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 from tests.fakes.front import FakeFront
 from tests.fakes.guest import ENDS, Behaviour, FakeGuest, forwards_of
-from tests.fakes.rounds import next_round
+from tests.fakes.prober import FakeProber
 from tests.fakes.taps import FakeTaps
-
-MOST_ANSWERS = 120
 
 
 @dataclass
-class FakeHypervisor:
+class FakeHypervisor(FakeProber):
     """Driver, supervisor, prober and folders of generations over one dict of guests.
 
     It survives the engine, as real guests do, and it watches law 1: two living guests of one VM
@@ -39,13 +36,9 @@ class FakeHypervisor:
     taps: FakeTaps
     wake: Callable[[], None] = lambda: None
     behaviour: Behaviour = lambda _machine: "good"
-    guests: dict[InstanceId, FakeGuest] = field(default_factory=dict)
     folders: dict[VMName, dict[GenerationNumber, Generation]] = field(default_factory=dict)
     current: dict[VMName, GenerationNumber] = field(default_factory=dict)
     disks: dict[str, list[int]] = field(default_factory=dict)
-    watched: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
-    healths: dict[InstanceId, Health] = field(default_factory=dict)
-    answers: dict[VMName, deque[Round]] = field(default_factory=dict)
     foreign: dict[VMName, str] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
@@ -239,36 +232,6 @@ class FakeHypervisor:
         alive.sort(key=lambda g: g.serves)
         return {g.machine.vm: g.machine.generation for g in alive}
 
-    # Prober
-
-    def watch(self, plans: Mapping[InstanceId, ProbePlan]) -> None:
-        self.watched = plans
-
-    def health(self) -> Mapping[InstanceId, Health]:
-        return self.healths
-
-    def probe(self) -> None:
-        """One round for every guest that is watched."""
-        now = self.clock.now().boot
-        for instance in [i for i in self.healths if i not in self.watched]:
-            del self.healths[instance]
-        living = Counter(g.machine.vm for g in self.guests.values() if g.process.alive)
-        for instance in self.watched:
-            guest = self.guests.get(instance)
-            if guest is not None and guest.process.alive:
-                former = self.healths.get(instance, Health())
-                alone = living[guest.machine.vm] < 2
-                asked = alone or reached(guest, self.watched[instance])
-                fate = guest.fate if asked and self.taps.lead_to(guest.machine) else "bad"
-                self.healths[instance] = after = next_round(former, fate, now)
-                result: ProbeResult = "success" if after.passing_since is not None else "failure"
-                machine = guest.machine
-                kept = self.answers.setdefault(machine.vm, deque(maxlen=MOST_ANSWERS))
-                kept.append(Round(now, result, 0.0, machine.generation))
-
-    def rounds(self, vm: VMName) -> tuple[Round, ...]:
-        return tuple(self.answers.get(vm, ()))
-
     # Volumes: each is the list of the generations that wrote to it
 
     async def snapshot(self, pairs: Sequence[tuple[str, str]]) -> str:
@@ -358,9 +321,3 @@ class FakeHypervisor:
 
     async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
         return self.folders.get(vm, {}).get(number)
-
-
-def reached(guest: FakeGuest, question: ProbePlan) -> bool:
-    """Whether the question comes to this guest, and not to the other one of its VM."""
-    asked = {check.port for check in question.checks if not isinstance(check, ProcessCheck)}
-    return asked <= guest.ports.keys() | guest.reached_at

@@ -42,6 +42,9 @@ class FakeMeter:
     def rollout_ended(self, result: str) -> None:
         self.counts[f"rollout {result}"] += 1
 
+    def check_trial_ended(self, result: str) -> None:
+        self.counts[f"check trial {result}"] += 1
+
     def phase_ended(self, phase: str, seconds: float, revision: str = "") -> None:
         pass
 

@@ -85,7 +85,7 @@ async def test_row_04_a_controller_that_stood_still_for_long_looks_again_before_
     for guest in world.hypervisor.guests.values():
         guest.fate = "good"  # it came up while nobody looked
     if not asked:
-        world.hypervisor.healths.clear()
+        world.hypervisor.forget_answers()
     world.clock.advance(600.0)
     if restarted:
         await world.restart()

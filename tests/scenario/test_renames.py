@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from reconciler.model.change import PutBuild
+from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName, VMName
-from reconciler.model.record import BuildTrouble, Deadline
+from reconciler.model.record import BuildTrouble
 from reconciler.model.request import Retry
 from reconciler.planning.policy import Policy
 from reconciler.planning.requests import answer

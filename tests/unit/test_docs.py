@@ -45,7 +45,7 @@ PAGES += sorted((ROOT / "docs").rglob("*.md"))
 MOST_LINES = {
     "README.md": 120,
     "CONTRIBUTING.md": 60,
-    "docs/design.md": 230,
+    "docs/design.md": 240,
     "docs/limits.md": 100,
     "docs/testing.md": 90,
 }
@@ -249,7 +249,7 @@ def test_the_design_has_all_laws() -> None:
     found = re.findall(r"^\| ([0-9]+) \|", section(DESIGN, "## Laws"), re.MULTILINE)
     laws = [int(number) for number in found]
     assert laws == sorted(set(laws))
-    assert {*range(1, 14), 15} <= set(laws)
+    assert {*range(1, 16)} <= set(laws)
 
 
 def test_tests_that_the_documents_name_are_there() -> None:

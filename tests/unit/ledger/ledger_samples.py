@@ -13,6 +13,7 @@ from reconciler.model.change import (
     PutSuspension,
     PutVM,
 )
+from reconciler.model.deadline import Deadline
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, Volume
 from reconciler.model.health import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import (
@@ -27,7 +28,6 @@ from reconciler.model.machine import Forward, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.record import (
     BuildTrouble,
-    Deadline,
     Event,
     Evidence,
     Generation,
