@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.engine.ports import Meter
+from reconciler.engine.metering import Meter
 from reconciler.metrics import Metrics
 from reconciler.metrics.fleet import ROLLBACKS
 from reconciler.metrics.meter import ACTIONS, SOURCE_REASONS
