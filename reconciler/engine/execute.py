@@ -178,6 +178,8 @@ class Executor:
 
     async def _create(self, action: CreateGeneration) -> None:
         launch = self._ports.driver.launch(action.machine)
+        # Before anything is stopped for it: what no start could do is found out now.
+        await self._ports.driver.can_grow(action.machine, action.volume_sizes)
         await self._ports.generations.create(action.machine, launch, action.generation)
 
     async def _start(self, action: StartGuest) -> None:

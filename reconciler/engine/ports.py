@@ -145,6 +145,13 @@ class Driver(Protocol):
         """
         ...
 
+    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        """See, while a guest may have them, whether the volumes could have these sizes.
+
+        Raises DriverError, of kind `growth` where one cannot.
+        """
+        ...
+
 
 class Front(Protocol):
     """Holds ports of the host for guests that hand over to each other, and outlives both and the daemon."""

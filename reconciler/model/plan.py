@@ -63,6 +63,8 @@ class CreateGeneration:
     generation: Generation
     machine: Machine
     why: str
+    volume_sizes: Mapping[str, int] = field(default_factory=dict)
+    """MiB by disk path: what the volumes that exist will have to grow to."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from reconciler.planning.verdicts import condemn, failed, quarantine
 SNAPSHOT_TRIES = 3
 OCCUPIED = "occupied"
 _BUILDS = ("build-layer", "build-kernel")
+_GROWING = ("create", "start")
+"""Operations that may find that a volume cannot have its size: better the first than the second."""
 _PROMPT = ("open-ports", "hand-over", "lead")
 """Operations of milliseconds, which somebody may be waiting for."""
 
@@ -68,14 +70,17 @@ def absorb_growth(draft: Draft) -> None:
     """A volume that cannot grow: its generation never ran, and the one before serves without that."""
     for outcome in draft.observed.outcomes:
         standing = draft.standings.get(VMName(outcome.subject))
-        if outcome.kind != "start" or outcome.error_kind != "growth" or standing is None:
+        if outcome.kind not in _GROWING or outcome.error_kind != "growth" or standing is None:
             continue
         record = standing.record
         begun = record.generation(record.start.generation) if record.start else None
+        if outcome.kind == "create":  # whoever serves serves on
+            begun = record.generations[-1] if record.generations else None
         if begun is None or begun.verdict != "trial" or record.last_good is None:
             continue
-        standing.record = replace(record, start=None)
-        draft.clear_trouble(f"start/{standing.name}")
+        if outcome.kind == "start":
+            standing.record = replace(record, start=None)
+        draft.clear_trouble(trouble_key(outcome))
         condemn(draft, standing, begun, outcome.error or "", Evidence("volumes"))
 
 

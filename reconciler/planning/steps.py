@@ -49,7 +49,8 @@ def write(draft: Draft, standing: Standing, generation: Generation) -> str:
     earlier = standing.record.proven(generation.digest)
     as_before = f", as generation {earlier.number} was" if earlier is not None else ""
     why = f"generation {generation.number} of revision {generation.revision[:8]}{as_before}"
-    draft.do(standing, CreateGeneration(standing.name, generation, machine, why))
+    sizes = volume_sizes(generation, draft.policy.state_dir)
+    draft.do(standing, CreateGeneration(standing.name, generation, machine, why, sizes))
     return why
 
 

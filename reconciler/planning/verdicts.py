@@ -261,7 +261,7 @@ def condemn(
 
 def _way_back(draft: Draft, standing: Standing, bad: Generation, why: str) -> None:
     good = standing.record.last_good
-    if good is None or _is_candidate(standing.record, bad):
+    if good is None or _is_candidate(standing.record, bad) or standing.running == good.number:
         return  # nothing to go back to; or it never served, and there is nothing to go back from
     if bad.spec.rollback.mode == "manual":
         command = f"reconciler rollback {standing.name}"

@@ -37,3 +37,7 @@ class Drivers:
             return
         nixrunner.forget(Path(machine.folder))
         await self._qemu.volumes(machine, sizes)
+
+    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        if not machine.runner:  # a runner sees to its own volumes
+            await self._qemu.can_grow(machine, sizes)

@@ -42,6 +42,9 @@ class SleepDriver:
     async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
         raise NotImplementedError(seat)
 
+    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        pass
+
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         pass
 

@@ -46,6 +46,8 @@ class FakeHypervisor(FakeProber):
     sizes: dict[str, int] = field(default_factory=dict)
     """MiB of each volume that was made, by its path."""
     ungrowable: bool = False
+    ungrowable_at_rest: bool = False
+    """Nothing was seen of it while the guest had them."""
     unkillable: set[VMName] = field(default_factory=set)
     deaf: set[InstanceId] = field(default_factory=set)
     """Guests whose VMM answers no question."""
@@ -83,10 +85,18 @@ class FakeHypervisor(FakeProber):
         for path, size in sizes.items():
             if path in self.sizes and self.sizes[path] < size:
                 self._at_rest(path)
-                if self.ungrowable:
+                if self.ungrowable or self.ungrowable_at_rest:
                     raise DriverError(f"{path} could not be grown: e2fsck", kind="growth")
             self.sizes[path] = max(size, self.sizes.get(path, 0))
         self.faults.after("volumes", fault)
+
+    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        if self.ungrowable and any(
+            self.sizes.get(path, size) < size for path, size in sizes.items()
+        ):
+            raise DriverError(
+                f"{machine.vm}: a volume could not be grown: resize2fs", kind="growth"
+            )
 
     async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
         fault = await self.faults.before("open-ports")

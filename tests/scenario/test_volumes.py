@@ -183,11 +183,28 @@ async def test_a_volume_grows_between_two_guests_and_stays_so_after_a_rollback()
     assert world.hypervisor.sizes == {DISK: 128}
 
 
+async def test_a_volume_that_cannot_grow_stops_no_guest() -> None:
+    world = await World.settled(state(db_of(64)))
+    world.hypervisor.ungrowable = True
+    await world.push(state(db_of(128)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.stops["db"] == 0
+    assert world.generation("db", 2).verdict == "condemned"
+    assert world.record("db").rollback is None, "there is nothing to go back from"
+    assert "could not be grown" in world.why("db")
+    status = next(one for one in world.status().vms if one.name == "db")
+    assert (status.sync, status.healthy) == ("blocked", True)
+    await world.push(state(db_of(64)))
+    await world.settle()
+    assert world.hypervisor.stops["db"] == 0
+
+
 async def test_a_volume_that_cannot_grow_brings_the_last_good_generation_back_at_once() -> None:
     world = World()
     await world.push(state(db_of(64)))
     await world.settle()
-    world.hypervisor.ungrowable = True
+    world.hypervisor.ungrowable_at_rest = True
     await world.push(state(db_of(128)))
     began = world.clock.now().boot
     await world.settle()

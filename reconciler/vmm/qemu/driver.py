@@ -41,3 +41,9 @@ class QemuDriver:
                 raise DriverError(f"{machine.vm}: volume {disk.serial} has no size", kind="volume")
             await volumes.create(Path(disk.path), size, filesystems.get(disk.serial, "ext4"))
             await growth.grow(Path(disk.path), size)
+
+    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        """See whether the volumes that exist could have these sizes; nothing is changed."""
+        for disk in machine.volumes:
+            if (size := sizes.get(disk.path)) is not None:
+                await growth.can_grow(Path(disk.path), size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import os
+import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,10 @@ import pytest
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.model.machine import Disk, Machine, Mount
+from reconciler.vmm.qemu import programs
 from reconciler.vmm.qemu.driver import QemuDriver
 from tests.unit.vmm.machines import a_machine
+from tests.wait import wait_until
 
 MIB = 1024 * 1024
 
@@ -176,4 +179,102 @@ async def test_a_file_system_that_needs_a_person_does_not_grow_and_is_not_touche
     assert failure.value.kind == "growth"
     assert "e2fsck" in str(failure.value)
     assert path.stat().st_size == size
+    assert names_in(path.parent) == ["data.raw"]
+
+
+FEW_MIB = [2, 3, 4, 5, 6, 8, 16, 64]
+TABLE = [(a, b) for a in FEW_MIB for b in (a + 1, a * 2, a * 1100)]
+
+
+@pytest.mark.parametrize(("small", "large"), [*TABLE, (2, 32 * 1024), (256, 1024 * 1024)])
+async def test_a_volume_grows_however_much_larger_it_is_to_be(
+    machine: Machine, tmp_path: Path, small: int, large: int
+) -> None:
+    path = await make(machine, small)
+    debugfs(path, f"write {a_file(tmp_path / 'record', 'acknowledged')} record")
+    if large < 1024 * 1024:  # it takes its time
+        await QemuDriver(QemuConfig()).can_grow(machine, {str(path): large})
+    await make(machine, large)
+    assert filesystem_mib(path) == large
+    assert "acknowledged" in debugfs(path, "cat record")
+    assert fsck(path).returncode == 0
+    assert names_in(path.parent) == ["data.raw"]
+
+
+def with_a_resize_inode(path: Path, mib: int) -> None:
+    """As volumes were made that are there already."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as file:
+        file.truncate(mib * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-F", "-m", "0", path], check=True, timeout=30)
+
+
+@pytest.mark.parametrize(("small", "large"), [(2, 4096), (4, 4400), (6, 7000), (256, 1024 * 1024)])
+async def test_what_resize2fs_cannot_do_is_known_while_the_guest_lives_and_harms_nothing(
+    machine: Machine, tmp_path: Path, small: int, large: int
+) -> None:
+    path = Path(machine.volumes[0].path)
+    with_a_resize_inode(path, small)
+    debugfs(path, f"write {a_file(tmp_path / 'record', 'acknowledged')} record")
+    driver = QemuDriver(QemuConfig())
+    before = path.read_bytes()
+    with pytest.raises(DriverError, match="further than its file system can") as failure:
+        await driver.can_grow(machine, {str(path): large})
+    assert failure.value.kind == "growth"
+    assert path.read_bytes() == before, "a guest has it open"
+    with pytest.raises(DriverError, match="further than its file system can"):
+        await make(machine, large)
+    await make(machine, small)
+    assert "acknowledged" in debugfs(path, "cat record")
+    assert fsck(path).returncode == 0
+    assert path.stat().st_size == small * MIB
+    assert names_in(path.parent) == ["data.raw"]
+
+
+def kill_in_the_middle(path: Path, undo: Path) -> None:
+    resizing = subprocess.Popen(
+        ["resize2fs", "-z", undo, path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    wait_until(lambda: undo.exists() and undo.stat().st_size > MIB, 30.0, "it overwrites something")
+    resizing.kill()
+    assert resizing.wait() == -signal.SIGKILL, "in the middle of its work"
+
+
+@pytest.mark.parametrize("again", [64, 256])
+async def test_a_growth_that_is_killed_in_the_middle_is_undone_before_the_next_start(
+    machine: Machine, tmp_path: Path, again: int
+) -> None:
+    path = await make(machine)
+    debugfs(path, f"write {a_file(tmp_path / 'record', 'acknowledged')} record")
+    mark, undo = path.parent / ".data.raw.growing", path.parent / ".data.raw.undo"
+    mark.touch()
+    os.truncate(path, 1024 * 1024 * MIB)
+    kill_in_the_middle(path, undo)
+    await make(machine, again)
+    assert filesystem_mib(path) == again
+    assert "acknowledged" in debugfs(path, "cat record")
+    assert fsck(path).returncode == 0
+    assert names_in(path.parent) == ["data.raw"]
+
+
+async def test_a_volume_that_the_host_keeps_from_growing_is_as_it_was_and_not_blamed(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path = await make(machine)
+    full = tmp_path / "bin/resize2fs"
+    a_file(
+        full,
+        '#!/bin/sh\ncase "$*" in *metadata*) exec /usr/sbin/resize2fs "$@";; esac\n'
+        "dd if=/dev/urandom of=${0%/bin*}/volumes/data.raw bs=4k seek=2000 count=9 conv=notrunc"
+        " 2>/dev/null\necho 'No space left on device'; exit 1\n",
+    ).chmod(0o755)
+    monkeypatch.setattr(programs, "PATH", f"{full.parent}:{programs.PATH}")
+    with pytest.raises(DriverError, match="No space left") as failure:
+        await make(machine, 256)
+    assert failure.value.kind == "volume"
+    monkeypatch.undo()
+    await make(machine)
+    assert filesystem_mib(path) == 64
+    assert path.stat().st_size == 64 * MIB
+    assert fsck(path).returncode == 0
     assert names_in(path.parent) == ["data.raw"]
