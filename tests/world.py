@@ -16,13 +16,14 @@ from reconciler.model.desired import (
     DesiredState,
     GroupSpec,
     HealthPolicy,
+    RestartPolicy,
     RollbackPolicy,
     ShortOfMemory,
     UpdatePolicy,
     VMSpec,
     Volume,
 )
-from reconciler.model.health import HttpCheck
+from reconciler.model.health import HttpCheck, Purpose
 from reconciler.model.image import DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.machine import ANY_ADDRESS, Forward, HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
@@ -49,7 +50,8 @@ from tests.fakes import (
 )
 
 KERNEL = KernelSpec.of("debian", DebianKernel())
-CHECK = HttpCheck(port=8080, path="/healthz")
+ALWAYS = RestartPolicy()
+CHECK = HttpCheck(port=8080, path="/healthz", purpose="liveness")
 
 
 def vm(
@@ -59,6 +61,7 @@ def vm(
     handover: bool = False, short_of_memory: ShortOfMemory = "wait",
     moved_from: str = "", bridge: str = "", tap: str = "", address: str = "",
     path: str = CHECK.path,
+    checked: bool = True, purpose: Purpose = "liveness", restart: RestartPolicy = ALWAYS,
 ) -> VMSpec:  # fmt: skip
     """A small VM whose layer is named by `content`."""
     layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
@@ -81,7 +84,9 @@ def vm(
         networks=() if bridge else (UserNetwork("52:54:00:00:00:01", forwards),),
         taps=(Tap(tap or f"t0-{name}", bridge, "02:00:00:00:00:01", 0),) if bridge else (),
         health=HealthPolicy(
-            checks=(replace(CHECK, port=port or CHECK.port, path=path),),
+            checks=(replace(CHECK, port=port or CHECK.port, purpose=purpose, path=path),)
+            if checked
+            else (),
             startup_deadline=30.0,
             min_healthy_time=min_healthy,
             period=5.0,
@@ -95,6 +100,7 @@ def vm(
         ),
         rollback=RollbackPolicy(mode="manual" if mode == "manual" else "auto", data_epoch=epoch),
         moved_from=VMName(moved_from) if moved_from else None,
+        restart=restart,
     )
     return replace(spec, digest=Digest(spec.compute_digest()))
 

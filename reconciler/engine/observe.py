@@ -10,7 +10,8 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.health import NEVER_ASKED
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.observed import Guest, HostFacts, Links, Observed, Process
-from reconciler.model.record import Generation
+from reconciler.model.record import Candidate, Generation, Start, VMRecord
+from reconciler.model.said import SILENT
 from reconciler.planning.ports import to_ask_for
 
 FACTS_LAST = 10.0
@@ -52,6 +53,7 @@ class Observer:
             guests=self._group(processes),
             layers=ports.images.layers(),
             kernels=ports.images.kernels(),
+            announcing=ports.images.announcing(),
             host=facts,
             links=self._links,
             plugged=self._plugged,
@@ -68,16 +70,23 @@ class Observer:
 
     def _group(self, processes: tuple[Process, ...]) -> dict[VMName, tuple[Guest, ...]]:
         health, trials = self._ports.prober.health(), self._ports.prober.trials()
+        record = self._ports.ledger.record()
+        said = self._ports.supervisor.said()
         former, self._guests = self._guests, {}
         grouped: dict[VMName, tuple[Guest, ...]] = {}
         for process in processes:
             answer = health.get(process.instance, NEVER_ASKED)
             trial = trials.get(process.instance, NEVER_ASKED)
             guest = former.get(process.instance)
-            if guest is None or not (
-                guest.process is process and guest.health is answer and guest.trial is trial
-            ):
-                guest = Guest(process, answer, trial)
+            begun = begun_as(record.vms.get(process.vm), process.instance)
+            heard = said.get(process.instance, SILENT)
+            if begun is None:
+                found = Guest(process, answer, trial, heard)
+            else:
+                heard = begun.said.merged(heard)
+                found = Guest(process, answer, trial, heard, begun.announces, begun.passed)
+            if guest is None or guest.process is not process or guest != found:
+                guest = found
             self._guests[process.instance] = guest
             grouped[process.vm] = (*grouped.get(process.vm, ()), guest)
         return grouped
@@ -122,3 +131,9 @@ class Observer:
                 if generation is not None:
                     found[process.instance] = generation
         return found
+
+
+def begun_as(record: VMRecord | None, instance: InstanceId) -> Start | Candidate | None:
+    """What is remembered of the start of this guest."""
+    begun = (record.start, record.candidate) if record is not None else ()
+    return next((one for one in begun if one is not None and one.instance == instance), None)

@@ -34,6 +34,7 @@ from reconciler.model.record import (
     Intent,
     Record,
 )
+from reconciler.model.said import Said
 from reconciler.model.status import SourceStatus
 from reconciler.spans import UNTRACED, Tracer
 
@@ -96,6 +97,10 @@ class Images(Protocol):
 
     def kernels(self) -> frozenset[KernelKey]:
         """Kernel bundles, and runners that are booted in place of one."""
+        ...
+
+    def announcing(self) -> frozenset[KernelKey]:
+        """Kernel bundles whose initrd sees to it that a guest says when it is up."""
         ...
 
     async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
@@ -182,6 +187,10 @@ class Supervisor(Protocol):
     def processes(self) -> tuple[Process, ...]: ...
 
     def conflicts(self) -> tuple[Conflict, ...]: ...
+
+    def said(self) -> Mapping[InstanceId, Said]:
+        """What living guests announced on their consoles, as far as they can still be read."""
+        ...
 
     async def start(self, machine: Machine, launch: Launch) -> Process:
         """Start a VMM that holds the VM's lock. Raises GuestConflict or SupervisorError."""

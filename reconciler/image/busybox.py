@@ -13,8 +13,13 @@ from reconciler.model.image import StoreFormat
 
 PACKAGE = Package("busybox-static")
 GUEST = Path(__file__).with_name("guest")
-FOLDERS = ("dev", "etc", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "var")
-MODES = {"root": 0o700, "tmp": 0o1777}
+FOLDERS = (
+    "dev", "etc", "home", "mnt", "proc", "root", "run", "sys", "tmp", "usr/bin", "usr/sbin", "var/log",
+    "var/spool/cron/crontabs", "var/tmp", "var/www",
+)  # fmt: skip
+MODES = {"root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777, "var/spool/cron/crontabs": 0o1730}
+SECRET = frozenset({"etc/shadow"})
+"""Files that only root of the guest reads."""
 LIST_SECONDS = 10.0
 MKFS_SECONDS = 60.0
 MOST_BUSYBOX_BYTES = 16 << 20
@@ -57,6 +62,8 @@ def write_base(root: Path, busybox: Path, applets: list[str]) -> None:
         content = recipe.read_bytes()
         # By content: an archive or an installer may have lost the mode.
         mode = 0o755 if content.startswith(b"#!") else 0o644
+        if recipe.relative_to(recipes).as_posix() in SECRET:
+            mode = 0o600
         target = root / recipe.relative_to(recipes)
         target.parent.mkdir(parents=True, exist_ok=True)
         _write(target, content, mode)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import mmap
 import os
 import shutil
 import stat
@@ -20,6 +21,8 @@ from reconciler.model.image import DebianKernel, PathKernel
 KERNEL, INITRD = "vmlinuz", "initrd"
 """The files of a bundle. `vmlinuz` holds the unpacked kernel where the host can unpack it."""
 MOST_FILE_BYTES = 1 << 30
+ANNOUNCEMENT = b"reconciler-handed-over: "
+"""In the text of our init since it tells who says that a guest is up."""
 
 
 async def build_bundle(source: DebianKernel | PathKernel, debian: Debian, workspace: Path) -> None:
@@ -42,6 +45,21 @@ async def _build_debian(source: DebianKernel, debian: Debian, workspace: Path) -
             f"{source.package}: not one kernel in {' '.join(map(str, packages))}",
             hint="set [kernels.debian] package to a kernel package, such as linux-image-cloud-amd64",
         )
+
+
+def announces(initrd: Path) -> bool:
+    """Whether this initrd holds our init in the form that says, or has it said, when a guest is up.
+
+    A bundle is named by its inputs, so one that an older version made may be in the store for years.
+    """
+    try:
+        with (
+            initrd.open("rb") as file,
+            mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text,
+        ):
+            return text.find(ANNOUNCEMENT) >= 0
+    except (OSError, ValueError):  # an empty file cannot be mapped
+        return False
 
 
 def _assemble(workspace: Path, unpacked: Path, busybox: Path) -> bool:

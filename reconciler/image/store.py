@@ -17,7 +17,7 @@ from reconciler.errors import BuildUnavailable, ImageError
 from reconciler.image.builder import TreeBuilder
 from reconciler.image.busybox import build_base
 from reconciler.image.debian import Debian
-from reconciler.image.kernel import INITRD, KERNEL, build_bundle
+from reconciler.image.kernel import INITRD, KERNEL, announces, build_bundle
 from reconciler.image.mkfs import has_magic
 from reconciler.image.nix import NixRunners
 from reconciler.image.sharing import SharedBuilds
@@ -74,6 +74,7 @@ class ImageStore:
         self._layers: dict[str, BuiltImage] = {}
         self._kernels: dict[str, BuiltImage] = {}
         self._runners: dict[str, BuiltImage] = {}
+        self._announcing: set[str] = set()
         self._suspects: set[str] = set()
         """Images that were found gone or changed: what is left of them is verified before it is used."""
         self._builds = SharedBuilds(builds_at_once)
@@ -84,6 +85,8 @@ class ImageStore:
             self._layers = await asyncio.to_thread(self._layer_shelf.scan)
             self._kernels = await asyncio.to_thread(self._kernel_shelf.scan)
             self._runners = await asyncio.to_thread(self._nix.scan)
+            for key in self._kernels:
+                await self._listen_for(key)
         except OSError as error:
             raise ImageError(
                 f"{self._state_dir}: {error.strerror}", hint="check owner, mode and disk"
@@ -100,6 +103,10 @@ class ImageStore:
 
     def kernels(self) -> frozenset[KernelKey]:
         return frozenset(map(KernelKey, (*self._kernels, *self._runners)))
+
+    def announcing(self) -> frozenset[KernelKey]:
+        """Kernel bundles whose initrd sees to it that a guest says when it is up."""
+        return frozenset(KernelKey(key) for key in self._kernels if key in self._announcing)
 
     def layer_path(self, key: LayerKey) -> Path:
         return self._layer_shelf.path(key, IMAGE)
@@ -130,7 +137,14 @@ class ImageStore:
                 spec.key, functools.partial(self._build_runner, spec, spec.source, repository)
             )
         make = functools.partial(build_bundle, spec.source, self._debian)
-        return await self._build(spec.key, spec.title, self._kernel_shelf, self._kernels, make)
+        built = await self._build(spec.key, spec.title, self._kernel_shelf, self._kernels, make)
+        await self._listen_for(spec.key)
+        return built
+
+    async def _listen_for(self, key: str) -> None:
+        initrd = self._kernel_shelf.path(key, INITRD)
+        if await asyncio.to_thread(announces, initrd):
+            self._announcing.add(key)
 
     async def _build_runner(
         self, spec: KernelSpec, source: NixRunner, repository: Path

@@ -14,6 +14,7 @@ from reconciler.model.machine import HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
 
 OnFailure = Literal["halt", "rollbackGroup", "continue"]
+RestartWhen = Literal["always", "on-failure", "never"]
 Strategy = Literal["restart", "handover"]
 ShortOfMemory = Literal["wait", "restart"]
 
@@ -59,6 +60,15 @@ def _without_defaults(value: object) -> object:
     given = {each.name: getattr(value, each.name) for each in fields(value)}
     told = {f.name: given[f.name] for f in fields(value) if given[f.name] != f.default}
     return [type(value).__name__, {name: _without_defaults(each) for name, each in told.items()}]
+
+
+@dataclass(frozen=True, slots=True)
+class RestartPolicy:
+    """What follows when a guest of a committed generation, or its application, ends by itself."""
+
+    policy: RestartWhen = "always"
+    backoff: float | None = None
+    """Seconds before it is started again; None: none at first, then 2, 4, 8 ... up to 5 minutes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +119,7 @@ class VMSpec:
     moved_from: VMName | None = None
     """The name under which it was declared before."""
     taps: tuple[Tap, ...] = ()
+    restart: RestartPolicy = RestartPolicy()
 
     def restart_inputs(self) -> dict[str, object]:
         """What the digest covers, as plain data."""

@@ -9,6 +9,8 @@ from reconciler.model.names import GenerationNumber, VMName
 
 ProbeResult = Literal["success", "failure", "error"]
 """failure: the guest is bad. error: we could not ask; says nothing about the guest."""
+Purpose = Literal["readiness", "liveness"]
+"""readiness: may it serve. liveness: must it be restarted, too. A trial needs both."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,7 @@ class HttpCheck:
     timeout: float = 1.0
     expect_instance: bool = False
     """Whether the answer must name the instance that is asked, in `X-Instance-Id` or in the body."""
+    purpose: Purpose = "readiness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +36,7 @@ class TcpCheck:
     """Text that the peer must send first. Without it a connection must stay open for a moment:
     user networking accepts before it knows whether the guest listens."""
     timeout: float = 1.0
+    purpose: Purpose = "readiness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,15 @@ class ProbePlan:
     beside: bool = False
     """Changed checks on trial: the guest is up, so it is asked calmly, and no metric counts the answers."""
 
+    @property
+    def asks_for_life(self) -> bool:
+        """Whether any of the checks decides on a restart."""
+        return any(
+            check.purpose == "liveness"
+            for check in self.checks
+            if not isinstance(check, ProcessCheck)
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer:
@@ -66,6 +79,7 @@ class CheckAnswer:
     detail: str
     """For people: `GET :8080/healthz -> 503`. At most 200 characters."""
     seconds: float
+    purpose: Purpose = "readiness"
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +92,20 @@ class Round:
     seconds: float
     """How long the slowest check took."""
     generation: GenerationNumber
+
+
+@dataclass(frozen=True, slots=True)
+class Liveness:
+    """The same counts for the checks of liveness alone; zero where there are none."""
+
+    ever_passed: bool = False
+    failures: int = 0
+    """Failing rounds in a row."""
+    failing_since: float | None = None
+    """When the first of these failed."""
+
+
+NO_LIVENESS = Liveness()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +129,24 @@ class Health:
     errors: int = 0
     """Error rounds in a row."""
     last: tuple[CheckAnswer, ...] = ()
+    liveness: Liveness = NO_LIVENESS
 
     @property
     def detail(self) -> str:
         """The first answer that is not a success, else the first, for people."""
-        for answer in self.last:
-            if answer.result != "success":
-                return answer.detail
-        return self.last[0].detail if self.last else "not asked yet"
+        return _first_bad(self.last) or "not asked yet"
+
+    @property
+    def liveness_detail(self) -> str:
+        """The same among the answers of checks of liveness."""
+        return _first_bad(tuple(a for a in self.last if a.purpose == "liveness")) or self.detail
+
+
+def _first_bad(answers: tuple[CheckAnswer, ...]) -> str:
+    for answer in answers:
+        if answer.result != "success":
+            return answer.detail
+    return answers[0].detail if answers else ""
 
 
 NEVER_ASKED = Health()

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
 
-from reconciler.model.desired import ShortOfMemory, Strategy
+from reconciler.model.desired import RestartWhen, ShortOfMemory, Strategy
 from reconciler.model.fields import (
     EXACTLY_ONE,
     Face,
@@ -29,8 +29,9 @@ from reconciler.model.fields import (
     repeated,
 )  # fmt: skip
 from reconciler.model.groups import Group
+from reconciler.model.health import Purpose
 from reconciler.model.interfaces import Interface
-from reconciler.model.quantity import Duration, DurationOrNone, Size
+from reconciler.model.quantity import Duration, DurationOrAuto, DurationOrNone, Size
 from reconciler.model.runners import Runner, beside_faults
 
 API_VERSION = "reconciler/v1"
@@ -135,12 +136,22 @@ class ProcessProbe(Face):
     """The VMM lives; nothing is asked of the guest."""
 
 
+def _one_of_the_kinds(schema: dict[str, Any]) -> None:
+    """For editors: exactly one kind, beside which the purpose may stand."""
+    schema["oneOf"] = [{"required": [kind]} for kind in ("http", "tcp", "process")]
+
+
 class Check(Face):
-    model_config = EXACTLY_ONE
+    model_config = ConfigDict(json_schema_extra=_one_of_the_kinds)
     http: HttpProbe | None = Field(default=None, description="A web server answers.")
     tcp: TcpProbe | None = Field(default=None, description="A port is open.")
     process: ProcessProbe | None = Field(
         default=None, description="The VMM's process lives: write `{}`."
+    )
+    purpose: Purpose = Field(
+        default="readiness",
+        description="readiness: may it serve; a failure restarts nothing. liveness: a guest that"
+        " fails it is restarted, too. Of no effect on `process`, which cannot fail while the guest lives.",
     )
 
     @model_validator(mode="after")
@@ -162,7 +173,9 @@ class Health(Face):
         default=3, ge=1, le=100, description="Failing rounds in a row that make a guest unhealthy."
     )
     checks: list[Check] = Field(
-        default=[], max_length=16, description="All must pass; none: healthy while the VMM lives."
+        default=[],
+        max_length=16,
+        description="All must pass. None: healthy once its init has said that it is up.",
     )
 
     @model_validator(mode="after")
@@ -211,6 +224,20 @@ class Update(Face):
     )
 
 
+class Restart(Face):
+    policy: RestartWhen = Field(
+        default="always",
+        description="What follows when a guest of a good generation, or its application, ends by"
+        " itself. on-failure: one that powers off stays off; never: none is started again, before the"
+        " host boots anew or a person asks for it.",
+    )
+    backoff: DurationOrAuto = Field(
+        default=None,
+        description="The pause before each start. auto: none at first, then 2s, 4s, up to 5m while"
+        " it ends again and again.",
+    )
+
+
 class Rollback(Face):
     mode: Literal["auto", "manual"] = Field(
         default="auto", description="manual: a failed generation waits for a person."
@@ -239,6 +266,7 @@ class Spec(Face):
     health: Health = Field(default=Health(), description="How a guest is judged.")
     update: Update = Field(default=Update(), description="How a new generation replaces the old.")
     rollback: Rollback = Field(default=Rollback(), description="What follows a failed update.")
+    restart: Restart = Field(default=Restart(), description="What follows a guest's own end.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -10,6 +10,7 @@ from reconciler.model.health import NEVER_ASKED, Health
 from reconciler.model.machine import Accel, HostPort, Led, Route, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.record import Generation
+from reconciler.model.said import SILENT, Said
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class Guest:
     health: Health = NEVER_ASKED
     trial: Health = NEVER_ASKED
     """How it answers changed checks that are on trial."""
+    said: Said = SILENT
+    announces: bool = False
+    """What it boots says on the console when it is up; else nothing follows from its silence."""
+    passed: bool = False
+    """It is known to have been healthy once, perhaps to an earlier daemon."""
 
     @property
     def alive(self) -> bool:
@@ -171,6 +177,8 @@ class Observed:
     """Built, synced and verified since this boot or the last time they were asked about."""
     kernels: frozenset[KernelKey]
     host: HostFacts
+    announcing: frozenset[KernelKey] = frozenset()
+    """Kernel bundles whose initrd sees to it that a guest says when it is up."""
     busy: Mapping[VMName, Operation] = field(default_factory=dict)
     building: frozenset[str] = frozenset()
     ending: frozenset[str] = frozenset()

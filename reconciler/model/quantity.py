@@ -56,6 +56,14 @@ def parse_positive_duration(value: object, most_ms: int = MOST_MS) -> float:
     return seconds
 
 
+def parse_duration_or_auto(value: object) -> float | None:
+    return None if value == "auto" else parse_positive_duration(value)
+
+
+def format_duration_or_auto(seconds: float | None) -> str:
+    return "auto" if seconds is None else format_duration(seconds)
+
+
 def parse_window_duration(value: object) -> float:
     """A stretch of a calendar, which may be as long as a week."""
     return parse_positive_duration(value, MOST_WINDOW_MS)
@@ -120,6 +128,20 @@ DurationOrNone = Annotated[
     text(DURATION_PATTERN, "10s"),
 ]
 """A duration that may be `0s`."""
+DurationOrAuto = Annotated[
+    float | None,
+    PlainValidator(parse_duration_or_auto),
+    PlainSerializer(format_duration_or_auto),
+    WithJsonSchema(
+        {
+            "anyOf": [
+                {"const": "auto"},
+                {"type": "string", "pattern": DURATION_PATTERN, "examples": ["10s"]},
+            ]
+        }
+    ),
+]
+"""A duration; None: `auto`."""
 Size = Annotated[
     int, PlainValidator(parse_size), PlainSerializer(format_size), text(SIZE_PATTERN, "256MiB")
 ]

@@ -18,7 +18,9 @@ from reconciler.model.names import (
     Revision,
     VMName,
 )
+from reconciler.model.restarts import Finished, Restarted
 from reconciler.model.result import RevisionRecord
+from reconciler.model.said import SILENT, Said
 from reconciler.model.setbacks import Backoff, Quarantine, Rollback
 
 Verdict = Literal["trial", "committed", "condemned"]
@@ -29,7 +31,9 @@ Severity = Literal["info", "warning", "error"]
 class Evidence:
     """Why a generation was condemned, for the person who reads it at 3 a.m."""
 
-    kind: Literal["exited", "reported", "panicked", "volumes", "probe-failed", "startup-timeout"]
+    kind: Literal[
+        "exited", "reported", "panicked", "volumes", "probe-failed", "startup-timeout", "ended"
+    ]
     probe: str = ""
     exit: str = ""
     console: tuple[str, ...] = ()
@@ -90,6 +94,12 @@ class Start:
     """Until when it must have passed its checks."""
     routes: tuple[Route, ...] | None = None
     """Ports of its own to which the front leads; None: it has those of its manifest itself, or none yet."""
+    announces: bool = False
+    """What it boots says on the console when it is up."""
+    said: Said = SILENT
+    """What it said, which a later daemon may not find on the console any more."""
+    passed: bool = False
+    """It has been healthy once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +112,9 @@ class Candidate:
     """Until when it must have passed its checks."""
     routes: tuple[Route, ...] | None = None
     """Each port of its manifest, and the one of its own that leads to it; None: not opened yet."""
+    announces: bool = False
+    said: Said = SILENT
+    passed: bool = False
 
 
 StopCause = Literal[
@@ -187,6 +200,8 @@ class VMRecord:
     """Its removal was accepted; it stays in the inventory until it is gone."""
     restarts: tuple[tuple[str, int], ...] = ()
     """How often a guest was started anew, by reason, over the VM's life."""
+    restarted: Restarted | None = None
+    finished: Finished | None = None
 
     @property
     def last_good(self) -> Generation | None:

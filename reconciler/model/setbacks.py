@@ -36,4 +36,6 @@ class Backoff:
     until: Deadline
     reason: str
     ill: bool = False
-    """It lived and failed its checks, and was stopped for that; else it ended by itself."""
+    """It lived and had to be restarted all the same; else it ended by itself."""
+    since_wall: float = 0.0
+    """When the first of these crashes was."""

@@ -61,6 +61,16 @@ class WaitStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RestartStatus:
+    """A guest that was started anew."""
+
+    wall: float
+    reason: str
+    """crash, manual, rollback or rollout."""
+    why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class VMStatus:
     name: VMName
     group: GroupName
@@ -84,6 +94,13 @@ class VMStatus:
     blocked: int = 0
     """Condemned digests that are remembered."""
     restarts: tuple[tuple[str, int], ...] = ()
+    """How often a guest was started anew, by reason, over the VM's life."""
+    restarted: RestartStatus | None = None
+    """The newest of them."""
+    crashes: int = 0
+    """Crashes in a row, until it was steady for ten minutes."""
+    alive: bool | None = None
+    """Its checks of liveness, or what its init said; None: no guest, or not known yet."""
     ports: tuple[int, ...] = ()
     taps: tuple[str, ...] = ()
     """Of the guest that runs, by their names on the host."""

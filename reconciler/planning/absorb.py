@@ -8,7 +8,14 @@ from typing import Literal
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.observed import Exit, Guest, Outcome
 from reconciler.model.plan import ForgetGuest, Note
-from reconciler.model.record import BuildTrouble, Evidence, VMRecord
+from reconciler.model.record import (
+    BuildTrouble,
+    Evidence,
+    Generation,
+    Severity,
+    VMRecord,
+)
+from reconciler.model.restarts import Finished
 from reconciler.model.setbacks import Backoff
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.policy import (
@@ -134,8 +141,33 @@ def _absorb_exit(draft: Draft, standing: Standing, guest: Guest) -> None:
         condemn(draft, standing, generation, why, _evidence(guest))
     elif record.rollback is not None:
         quarantine(draft, standing, f"rolling back failed: {why}")
+    elif _stays_down(generation, record, guest):
+        _finished(draft, standing, generation, why)
     else:
         crashed(draft, standing, why)
+
+
+def _stays_down(generation: Generation, record: VMRecord, guest: Guest) -> bool:
+    """Whether it is not to be started again, by its own policy."""
+    end = guest.process.exit
+    said = record.start.said if record.start is not None else guest.said
+    match generation.spec.restart.policy:
+        case "always":
+            return False
+        case "on-failure":
+            failed = end is None or end.status != 0 or end.panicked or end.reported
+            return not (failed or said.ended)
+        case "never":
+            return True
+
+
+def _finished(draft: Draft, standing: Standing, generation: Generation, why: str) -> None:
+    policy = generation.spec.restart.policy
+    finished = Finished(generation.number, why, draft.now.boot_id, draft.now.wall)
+    standing.record = replace(standing.record, finished=finished, backoff=None)
+    words = f"{standing.name}: {why}; restart.policy is {policy}: it stays down"
+    severity: Severity = "info" if policy == "on-failure" else "warning"
+    draft.event("guest-finished", words, standing, severity, generation.number)
 
 
 def _kind_of(end: Exit | None) -> Literal["reported", "panicked", "exited"]:
@@ -195,10 +227,15 @@ def _absorb_vanished(standing: Standing) -> None:
 
 def crashed(draft: Draft, standing: Standing, why: str, *, ill: bool = False) -> None:
     """A committed guest ended or turned bad by itself: again, after a pause that grows."""
-    crashes = (standing.record.backoff.crashes if standing.record.backoff else 0) + 1
+    former, now = standing.record.backoff, draft.now.wall
+    crashes = (former.crashes if former else 0) + 1
+    since = (former.since_wall or now) if former else now
+    running = standing.record.generation(standing.running) if standing.running is not None else None
+    good = running or standing.record.last_good
+    given = good.spec.restart.backoff if good is not None else None
     pause = doubling(CRASH_BACKOFF, crashes) if crashes > 1 else 0.0
-    standing.record = count_restart(
-        replace(standing.record, backoff=Backoff(crashes, draft.deadline(pause), why, ill)), "crash"
-    )
+    pause = pause if given is None else given
+    backoff = Backoff(crashes, draft.deadline(pause), why, ill, since)
+    standing.record = count_restart(replace(standing.record, backoff=backoff), "crash", now, why)
     draft.actions.append(Note("crash", standing.name, why))
     draft.event("guest-crashed", f"{standing.name}: {why}", standing, "warning", standing.running)

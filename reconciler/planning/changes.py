@@ -57,6 +57,7 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
     yield from _fields("spec.health", old.health, asked, tried)
     yield from _fields("spec.update", old.update, new.update, "in place")
     yield from _fields("spec.rollback", old.rollback, new.rollback, "in place")
+    yield from _fields("spec.restart", old.restart, new.restart, "in place")
 
 
 def _booted(old: VMSpec, new: VMSpec) -> str:

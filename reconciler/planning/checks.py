@@ -35,7 +35,7 @@ from reconciler.model.plan import (
 from reconciler.model.record import Generation, Record, VMRecord
 from reconciler.now import Now
 from reconciler.planning.checklaw import broken_by
-from reconciler.planning.health import judge
+from reconciler.planning.health import judge, why_restart
 
 APART: tuple[OperationKind, ...] = (
     "create", "start-beside", "open-ports", "hand-over", "lead", "plug-taps", "drop-taps",
@@ -182,6 +182,7 @@ class _Linter:
             return
         if record.stop.cause == "removed" and self.desired is None:
             yield Violation(7, vm, "a removal without a desired state")
+        yield from self._repair(vm, record, action)
         before = self.record.vms.get(vm)
         begun = before is not None and before.stop == record.stop
         left = record.start is not None and record.start.instance != action.instance
@@ -199,6 +200,17 @@ class _Linter:
         successor = record.generations[-1]
         if record.pin is None and successor.verdict == "trial":
             yield from self._images(vm, successor.spec, law=2)
+
+    def _repair(self, vm: VMName, record: VMRecord, action: StopGuest) -> Iterator[Violation]:
+        """A guest that only is not ready is left alone: what it lacks may be elsewhere."""
+        if record.stop is None or record.stop.cause != "unhealthy" or self._begun(action):
+            return
+        guest = self._living(vm)
+        generation = record.generation(guest.generation) if guest else None
+        if guest is None or generation is None or guest.instance != action.instance:
+            return
+        if not why_restart(guest, generation.spec.health, self.now):
+            yield Violation(2, vm, "a restart of a guest that need not be restarted")
 
     def _images(self, vm: VMName, spec: VMSpec, law: int = 2) -> Iterator[Violation]:
         lacking = [s.title for s in spec.layers if s.key not in self.observed.layers]

@@ -24,7 +24,14 @@ from reconciler.model.record import Generation
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.gates import may_begin
-from reconciler.planning.health import effective_checks, judge, passing_for, trial_plan
+from reconciler.planning.health import (
+    asks_guest,
+    effective_checks,
+    judge,
+    passing_for,
+    trial_plan,
+    why_restart,
+)
 from reconciler.planning.holds import hold_after_checks, hold_of
 
 BLOCKED_KEPT = 20
@@ -166,8 +173,8 @@ def _is_well(standing: Standing, guest: Guest) -> bool:
     A guest that fell ill fails both, and which of them is asked first says nothing.
     """
     present = standing.record.generation(guest.generation)
-    if present is None or not present.spec.health.checks:
-        return present is not None
+    if present is None or not asks_guest(present.spec.health):
+        return present is not None and standing.judgement == "healthy"
     health, since = guest.health, guest.trial.failing_since
     return (
         health.passing_since is not None
@@ -195,6 +202,7 @@ def _accept(draft: Draft, standing: Standing, trial: CheckTrial, guest: Guest) -
     )  # fmt: skip
     standing.guest = replace(guest, health=guest.trial)
     standing.judgement = judge(standing.guest, trial.health, draft.now)
+    standing.ailing = why_restart(standing.guest, trial.health, draft.now)
     words = ", ".join(str(change) for change in differences(generation.spec, changed.spec))
     why = f"the checks of revision {trial.revision[:8]} passed beside the former ones: {words}"
     draft.actions.append(Note("checks-accepted", standing.name, why))

@@ -48,4 +48,5 @@ def _doubtful(health: Health) -> Health:
     return replace(
         health, failures=0, failing_since=None, passing_since=None,
         errors=max(health.errors, ERRORS_IN_A_ROW),
+        liveness=replace(health.liveness, failures=0, failing_since=None),
     )  # fmt: skip

@@ -33,9 +33,16 @@ from reconciler.model.record import (
     Suspension,
     VMRecord,
 )
+from reconciler.model.restarts import Restarted
 from reconciler.now import Now
-from reconciler.planning.health import Judgement, has_other_checks, judge
-from reconciler.planning.policy import Policy
+from reconciler.planning.health import (
+    Judgement,
+    has_other_checks,
+    judge,
+    passing_for,
+    why_restart,
+)
+from reconciler.planning.policy import CRASH_LOOP, STEADY, Policy
 from reconciler.planning.seats import disturbs, seats
 
 T = TypeVar("T")
@@ -52,7 +59,11 @@ class Standing:
     guest: Guest | None
     """The living guest; where there are two, the one that serves."""
     judgement: Judgement | None = None
-    """Of the living guest."""
+    """Of the living guest: whether it may serve."""
+    ailing: str = ""
+    """Why the living guest must be restarted; empty: it need not be, whether or not it may serve."""
+    looping: bool = False
+    """It crashes again and again, and has not been steady since."""
     successor: VMName | None = None
     """The desired name under which it goes on; `spec` is what that one wants."""
     busy: bool = False
@@ -93,7 +104,12 @@ class Standing:
 
     @property
     def available(self) -> bool:
-        """It serves: alive, healthy, its generation committed, and nobody is about to stop it."""
+        """It serves, and may be expected to go on."""
+        return self.serving and not self.looping
+
+    @property
+    def serving(self) -> bool:
+        """Alive, healthy, its generation committed, and nobody is about to stop it."""
         guest = self.guest
         if guest is None or self.judgement != "healthy" or self.disturbed or self.stopping:
             return False
@@ -190,12 +206,16 @@ class Draft:
         found = seats(record, self.observed.guests.get(name, ()))
         guest = standing.guest = found.serving
         standing.candidate, standing.leaving = found.candidate, found.leaving
-        standing.unknown, standing.judgement = found.unknown, None
+        standing.unknown, standing.judgement, standing.ailing = found.unknown, None, ""
         standing.disturbed = disturbs(self.observed.busy.get(name), record, guest)
         generation = record.generation(guest.generation) if guest else None
         judged_by = generation.spec if generation else standing.spec
         if guest is not None and judged_by is not None:
-            standing.judgement = judge(guest, judged_by.health, self.now)
+            health = judged_by.health
+            standing.judgement = judge(guest, health, self.now)
+            standing.ailing = why_restart(guest, health, self.now)
+            passing = passing_for(guest, health, self.now) or 0.0
+            standing.looping = is_looping(record) and passing < STEADY
 
     def desired_as(self, name: VMName) -> Standing | None:
         """Who is, or will be, the VM of this desired name."""
@@ -307,9 +327,16 @@ class Draft:
         return changes
 
 
-def count_restart(record: VMRecord, reason: str) -> VMRecord:
-    """The record with one more start anew for this reason."""
+def is_looping(record: VMRecord) -> bool:
+    """Whether a committed generation ended or had to be restarted again and again."""
+    return record.backoff is not None and record.backoff.crashes >= CRASH_LOOP
+
+
+def count_restart(record: VMRecord, reason: str, wall: float, why: str = "") -> VMRecord:
+    """The record with one more start anew for this reason, at this moment."""
     counts: Mapping[str, int] = dict(record.restarts)
     return replace(
-        record, restarts=tuple(sorted({**counts, reason: counts.get(reason, 0) + 1}.items()))
+        record,
+        restarts=tuple(sorted({**counts, reason: counts.get(reason, 0) + 1}.items())),
+        restarted=Restarted(wall, reason, why),
     )

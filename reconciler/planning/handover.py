@@ -66,7 +66,8 @@ def _moved(draft: Draft, standing: Standing) -> None:
     standing.record = replace(
         record,
         start=Start(
-            candidate.instance, candidate.generation, "trial", candidate.deadline, candidate.routes
+            candidate.instance, candidate.generation, "trial", candidate.deadline, candidate.routes,
+            candidate.announces, candidate.said, candidate.passed,
         ),
         candidate=None, taking=None, restart=None,
         stop=Stop(old.instance, "handed-over") if old is not None else None,
@@ -133,7 +134,10 @@ def succeed(draft: Draft, standing: Standing) -> None:
     if generation is None or generation.verdict != "committed":
         return
     number, routes = generation.number, candidate.routes
-    begun = Start(candidate.instance, number, "restart", candidate.deadline, routes)
+    begun = Start(
+        candidate.instance, number, "restart", candidate.deadline, routes,
+        candidate.announces, candidate.said, candidate.passed,
+    )  # fmt: skip
     taking = candidate.instance if routes is None else None
     standing.record = replace(record, start=begun, candidate=None, taking=taking, restart=None)
     draft.seat(standing)
@@ -166,8 +170,10 @@ def _start_beside(draft: Draft, standing: Standing, generation: Generation) -> N
     instance = instance_id(standing.name, generation, draft.now)
     deadline = draft.deadline(generation.spec.health.startup_deadline)
     routes = None if behind_front(generation.spec) else ()
-    candidate = Candidate(instance, generation.number, deadline, routes)
-    standing.record = _counted(replace(standing.record, candidate=candidate), generation)
+    announces = generation.spec.kernel.key in draft.observed.announcing
+    candidate = Candidate(instance, generation.number, deadline, routes, announces)
+    beside = replace(standing.record, candidate=candidate)
+    standing.record = _counted(beside, generation, draft.now.wall)
     machine = machine_of(
         generation,
         instance,
@@ -181,11 +187,11 @@ def _start_beside(draft: Draft, standing: Standing, generation: Generation) -> N
     draft.event("guest-starting", f"{standing.name}: {why}", standing, generation=generation.number)
 
 
-def _counted(record: VMRecord, generation: Generation) -> VMRecord:
+def _counted(record: VMRecord, generation: Generation, wall: float) -> VMRecord:
     if generation.verdict == "trial":
-        return count_restart(record, "rollout")
+        return count_restart(record, "rollout", wall)
     again = record.start is not None and record.start.generation == generation.number
-    return count_restart(record, "manual") if again else record
+    return count_restart(record, "manual", wall) if again else record
 
 
 def finish(draft: Draft, standing: Standing) -> bool:

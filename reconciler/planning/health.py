@@ -14,37 +14,105 @@ from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.observed import Guest
 from reconciler.model.record import Generation, VMRecord
 from reconciler.now import Now
-from reconciler.planning.policy import ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
+from reconciler.planning.policy import ENOUGH_UPTIME, ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
 
 LOOPBACK = "127.0.0.1"
 SHORTEST_TRIAL_PERIOD = 0.5
 """Seconds from one round of changed checks to the next, unless the manifest itself asks more often."""
+SILENT_INIT = "its init did not say that it is up"
 Judgement = Literal["starting", "healthy", "unhealthy", "unknown"]
 """starting: it may still come. unknown: it could not be asked; nothing follows from that."""
 
 
+def asks_guest(policy: HealthPolicy) -> bool:
+    """Whether any check needs an answer of the guest; that its VMM lives says nothing about it."""
+    return any(not isinstance(check, ProcessCheck) for check in policy.checks)
+
+
 def judge(guest: Guest, policy: HealthPolicy, now: Now) -> Judgement:
-    """The guest's health now. A guest without checks is healthy while its process lives."""
+    """The guest's readiness now: whether it may serve.
+
+    By its checks; without any, by what its init said, or by its uptime where it cannot say anything.
+    """
     if not guest.alive:
         return "unhealthy"
+    late = _is_late(guest, policy, now)
+    if not asks_guest(policy):
+        if passing_for(guest, policy, now) is not None:
+            return "healthy"
+        return "unhealthy" if late or guest.said.ended else "starting"
     health = guest.health
-    if not policy.checks or health.passing_since is not None:
+    if health.passing_since is not None:
         return "healthy"
     if health.errors >= ERRORS_IN_A_ROW:
         return "unknown"
-    late = now.boot >= guest.process.started_boot + policy.startup_deadline
     if health.failures >= policy.failure_threshold and (health.ever_passed or late):
+        return "unhealthy"
+    if health.failures and guest.said.ended and not (health.ever_passed or guest.passed):
         return "unhealthy"
     # Below the threshold a guest that has passed keeps its standing: one lost answer is no outage.
     return "healthy" if health.ever_passed else "starting"
 
 
+def why_restart(guest: Guest, policy: HealthPolicy, now: Now) -> str:
+    """Why a committed guest that lives must be restarted, in words; empty: it need not be.
+
+    A failed check of readiness is no reason: what it waits for may be elsewhere, and a restart would
+    make that outage larger.
+    """
+    health, said = guest.health, guest.said
+    if not guest.alive or judge(guest, policy, now) not in ("unhealthy", "starting"):
+        return ""
+    asked, late = asks_guest(policy), _is_late(guest, policy, now)
+    proved = guest.passed or health.ever_passed
+    if said.ended and not (asked and (proved or not health.failures)):
+        return f"its application ended: {said.ended}"
+    alive = health.liveness
+    if alive.failures >= policy.failure_threshold and (alive.ever_passed or guest.passed or late):
+        return f"its health check failed: {health.liveness_detail}"
+    silent = guest.announces and said.up is None and said.handed_over is None
+    return SILENT_INIT if late and silent and not proved else ""
+
+
 def passing_for(guest: Guest, policy: HealthPolicy, now: Now) -> float | None:
     """Seconds of unbroken health; None while it is broken. Any flip starts it anew."""
-    if not policy.checks:
-        return now.boot - guest.process.started_boot
-    since = guest.health.passing_since
-    return None if since is None else max(0.0, now.boot - since)
+    since = well_since(guest, policy)
+    return None if since is None or since > now.boot else now.boot - since
+
+
+def well_since(guest: Guest, policy: HealthPolicy) -> float | None:
+    """The boot-clock moment from which on it is well, perhaps still to come; None: not in sight."""
+    if asks_guest(policy):
+        return guest.health.passing_since
+    said = guest.said
+    if said.ended:
+        return None
+    if said.up is not None:
+        return said.up
+    if said.handed_over is not None:
+        return said.handed_over + enough_uptime(policy)
+    return None if guest.announces else guest.process.started_boot + enough_uptime(policy)
+
+
+def enough_uptime(policy: HealthPolicy) -> float:
+    """Seconds of uptime after which a guest that has no way to say that it is up is taken to be."""
+    return min(ENOUGH_UPTIME, policy.startup_deadline / 2)
+
+
+def symptom(guest: Guest, policy: HealthPolicy) -> str:
+    """What is known of a guest that is not healthy, or not yet, in words."""
+    if guest.said.ended and not guest.health.ever_passed:
+        return f"its application ended: {guest.said.ended}"
+    if asks_guest(policy):
+        return guest.health.detail
+    if well_since(guest, policy) is None:
+        return SILENT_INIT
+    seconds = enough_uptime(policy)
+    return f"no checks: taken as healthy after {seconds:g}s of uptime, as its init says nothing"
+
+
+def _is_late(guest: Guest, policy: HealthPolicy, now: Now) -> bool:
+    return now.boot >= guest.process.started_boot + policy.startup_deadline
 
 
 def probe_plan(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.model.desired import HealthPolicy
+from reconciler.model.observed import Guest
 from reconciler.model.record import StopCause
 from reconciler.planning import checktrial
 from reconciler.planning.absorb import crashed
@@ -11,6 +13,7 @@ from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.gates import at_stake, may_begin
 from reconciler.planning.handover import applies, begin, replace_anew, tend
+from reconciler.planning.health import symptom
 from reconciler.planning.images import Needs
 from reconciler.planning.preflight import (
     claim_memory,
@@ -123,15 +126,32 @@ def _repair(draft: Draft, standing: Standing, budget: Budget) -> None:
     running = record.generation(guest.generation) if guest else None
     if guest is None or running is None or running.verdict != "committed":
         return
-    if standing.judgement != "unhealthy" or record.rollback is not None:
+    if record.rollback is not None:
         return  # going back has a deadline of its own, in `verdicts`
+    if not standing.ailing:
+        _await_readiness(draft, standing, guest, running.spec.health)
+        return
+    if running.spec.restart.policy == "never" and guest.said.ended:
+        draft.wait("ended", standing.name, f"{standing.ailing}; restart.policy is never")
+        return
     if record.quarantine is not None or in_trouble(draft, standing, "stop"):
         return
     if checktrial.spared(draft, standing) or not budget.repairs.take(standing):
         return
-    why = f"its health check failed: {guest.health.detail}"
+    why = standing.ailing
     crashed(draft, standing, why, ill=True)
     stop(draft, standing, "unhealthy", why)
+
+
+def _await_readiness(draft: Draft, standing: Standing, guest: Guest, policy: HealthPolicy) -> None:
+    """It lives, and what it lacks may be elsewhere: a restart would help nobody."""
+    if standing.judgement == "unhealthy":
+        why = f"not ready: {symptom(guest, policy)}; no restart follows from that"
+        draft.wait("readiness", standing.name, why)
+    elif standing.judgement == "starting" and not guest.passed:
+        why = f"started again: {symptom(guest, policy)}"
+        due = guest.process.started_boot + policy.startup_deadline
+        draft.wait("starting", standing.name, why, due)
 
 
 def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:

@@ -28,6 +28,7 @@ from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.forgotten import forget
 from reconciler.planning.handover import absorb_handovers, finish, succeed
 from reconciler.planning.health import probe_plan
+from reconciler.planning.heard import is_remembered, remember
 from reconciler.planning.holds import lift_holds, sent_back
 from reconciler.planning.images import Needs, cancel, collect
 from reconciler.planning.leads import as_wanted, lead, let_go
@@ -76,6 +77,7 @@ def plan(
         adopt(draft, standing)
         absorb_exits(draft, standing)
         succeed(draft, standing)
+        remember(draft, standing)
         lift_outdated(draft, standing)
         take_in_place(draft, standing)
         paused = any(scopes(draft, standing))
@@ -146,6 +148,7 @@ def _settled(draft: Draft, standing: Standing) -> bool:
         and record.suspended is None
         and not record.removing
         and record.group == spec.group
+        and is_remembered(draft, standing)
         and as_wanted(draft, standing)
         and images_ready(draft, spec)
     )
@@ -217,7 +220,17 @@ def _applied(draft: Draft) -> None:
     desired, source = draft.desired, draft.record.source
     if desired is None or source.applied == desired.revision:
         return
-    if all(s.synced and not s.acted for s in draft.standings.values() if s.spec is not None):
+    if all(_is_applied(s) and not s.acted for s in draft.standings.values() if s.spec is not None):
         draft.source = replace(source, applied=desired.revision)
         draft.actions.append(Note("applied", desired.revision[:8], "every VM serves it"))
         draft.event("revision-applied", f"revision {desired.revision[:8]} is applied")
+
+
+def _is_applied(standing: Standing) -> bool:
+    """It serves what is desired, or did so to its own end."""
+    finished, good, spec = standing.record.finished, standing.record.last_good, standing.spec
+    ended = finished is not None and good is not None and finished.generation == good.number
+    return standing.synced or (
+        ended and standing.guest is None and spec is not None and good is not None
+        and good.digest == spec.digest
+    )  # fmt: skip

@@ -18,6 +18,12 @@ ERRORS_IN_A_ROW = 4
 """Probe errors after which nothing is concluded from silence (Argo Rollouts' consecutiveErrorLimit)."""
 STARTUP_PROBE_PERIOD = 0.1
 """Seconds between questions to a guest that has not answered yet."""
+ENOUGH_UPTIME = 30.0
+"""Seconds of uptime after which a guest without checks, whose init cannot say that it is up, is taken to be."""
+CRASH_LOOP = 3
+"""Crashes in a row from which on they are called a loop."""
+STEADY = 60.0
+"""Seconds of health after which a VM in a crash loop counts as serving again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ STANDING_STILL: frozenset[WaitKind] = frozenset(
     (
         "suspended", "hold", "blocked", "broken", "quarantine", "window", "approval", "pinned", "soak", "breaker",
         "image", "build", "memory", "disk", "port", "network", "conflict", "moved-from", "probe",
-        "dependency", "budget", "repair", "rename", "checks",
+        "dependency", "budget", "repair", "rename", "readiness", "ended", "checks",
     )
 )  # fmt: skip
 """A person, the clock, the host or another VM is waited for: this member is not expected to move."""

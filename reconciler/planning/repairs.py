@@ -67,9 +67,9 @@ class Repairs:
 
 
 def _ill(standing: Standing) -> bool:
-    """It lives, fails its checks, and nobody does anything about it."""
+    """It lives, must be restarted, and nobody does anything about it."""
     guest, record = standing.guest, standing.record
-    if guest is None or standing.judgement != "unhealthy" or standing.busy:
+    if guest is None or not standing.ailing or standing.busy:
         return False
     running = record.generation(guest.generation)
     committed = running is not None and running.verdict == "committed"
@@ -93,10 +93,11 @@ def _suspicion(draft: Draft) -> str:
     """Why the host is suspect, in words; empty when it is not."""
     proven = [s for s in draft.standings.values() if s.record.last_good is not None]
     turned = sorted(
-        s.guest.health.failing_since
+        since
         for s in proven
-        if _ill(s) and s.guest is not None and s.guest.health.failing_since is not None
-    )
+        if _ill(s) and s.guest is not None
+        and (since := s.guest.health.liveness.failing_since) is not None
+    )  # fmt: skip
     together = max(
         (bisect_right(turned, start + TOGETHER) - before for before, start in enumerate(turned)),
         default=0,

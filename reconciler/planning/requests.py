@@ -155,7 +155,13 @@ def _rollback_target(vm: VMRecord, committed: list[Generation], request: Rollbac
 
 def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now) -> Answer:
     lifted = replace(
-        vm, blocked=(), blocked_checks=(), quarantine=None, rollback=None, backoff=None
+        vm,
+        blocked=(),
+        blocked_checks=(),
+        quarantine=None,
+        rollback=None,
+        backoff=None,
+        finished=None,
     )
     changes: list[Change] = [PutVM(lifted)] if lifted != vm else []
     group = record.groups.get(vm.group)
@@ -176,6 +182,9 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
 
 
 def _restart(vm: VMRecord, now: Now) -> Answer:
+    if vm.start is None and vm.finished is not None:
+        words = f"{vm.name}: starting, although it ended by itself"
+        return done([PutVM(replace(vm, finished=None))], "restart-requested", words, now, vm)
     if vm.start is None and vm.backoff is not None:
         soon = replace(vm.backoff, until=Deadline(now.boot, now.boot_id))
         words = f"{vm.name}: starting without waiting longer"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from reconciler.model.names import GroupName, VMName
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.repairs import Repairs
@@ -39,6 +41,8 @@ class Budget:
         self.repairs = Repairs(draft)
         self._left: dict[GroupName, int] = {}
         self._down: dict[GroupName, list[VMName]] = {}
+        self._loops: Counter[GroupName] = Counter()
+        """Members that count as down for nothing but their crash loop."""
         for standing in draft.standings.values():
             if standing.spec is None:
                 continue
@@ -49,13 +53,19 @@ class Budget:
             if not standing.available:
                 self._left[group] -= 1
                 self._down[group].append(standing.name)
+                self._loops[group] += standing.serving
 
     def take(self, standing: Standing) -> bool:
         """Ask to take this VM down; a refusal becomes a wait."""
         if standing.down or standing.spec is None:
             return True
         group = standing.group
-        if self._left[group] > 0:
+        if standing.looping and standing.serving:
+            # It counts as down already, as all in a crash loop do; who serves all the same is bounded, too.
+            if self._left[group] + self._loops[group] > 0:
+                self._loops[group] -= 1
+                return True
+        elif self._left[group] > 0:
             self._left[group] -= 1
             self._down[group].append(standing.name)
             return True

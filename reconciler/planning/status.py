@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from reconciler.model.deadline import Deadline
-from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.desired import DesiredState, HealthPolicy, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Plan, Wait
@@ -15,13 +15,22 @@ from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,
     GroupStatus,
+    RestartStatus,
     RolloutState,
     SyncState,
     VMState,
     VMStatus,
 )
 from reconciler.now import Now
-from reconciler.planning.health import has_other_checks, judge, refused_checks
+from reconciler.planning.draft import is_looping
+from reconciler.planning.health import (
+    has_other_checks,
+    judge,
+    passing_for,
+    refused_checks,
+    why_restart,
+)
+from reconciler.planning.policy import STEADY
 from reconciler.planning.revision_status import revision_status
 from reconciler.planning.seats import disturbs, seats
 from reconciler.planning.turns import turns
@@ -101,6 +110,7 @@ def _vm(
         guest is not None
         and judged_by is not None
         and judge(guest, judged_by.health, now) == "healthy"
+        and not _looping(vm, guest, judged_by.health, now)
     )
     unasked = guest is not None and not healthy and _served_before(vm, guest, now)
     desired_number = _desired_number(vm, spec)
@@ -128,11 +138,30 @@ def _vm(
         suspended=suspended,
         blocked=len(vm.blocked),
         restarts=vm.restarts,
+        restarted=_restarted(vm),
+        crashes=vm.backoff.crashes if vm.backoff else 0,
+        alive=_alive(guest, judged_by, now, unasked=unasked),
         ports=judged_by.host_ports if judged_by else (),
         taps=tuple(tap.name for tap in judged_by.taps) if judged_by else (),
         candidate=found.candidate.generation if found.candidate else None,
         waits=tuple(told(wait, waiter, record, now) for wait in waits),
     )
+
+
+def _looping(vm: VMRecord, guest: Guest, policy: HealthPolicy, now: Now) -> bool:
+    """Whether it crashes again and again, and has not been steady since."""
+    return is_looping(vm) and (passing_for(guest, policy, now) or 0.0) < STEADY
+
+
+def _restarted(vm: VMRecord) -> RestartStatus | None:
+    newest = vm.restarted
+    return RestartStatus(newest.wall, newest.reason, newest.why) if newest is not None else None
+
+
+def _alive(guest: Guest | None, spec: VMSpec | None, now: Now, *, unasked: bool) -> bool | None:
+    if guest is None or spec is None or unasked:
+        return None
+    return not why_restart(guest, spec.health, now)
 
 
 def _served_before(vm: VMRecord, guest: Guest, now: Now) -> bool:
@@ -169,6 +198,7 @@ def _state(
         return "starting" if operation.kind == "start" else "stopping"
     if guest is None:
         failed = vm.quarantine is not None or (vm.blocked and vm.last_good is None)
+        failed = failed or is_looping(vm)
         return "failed" if failed else "stopped"
     if vm.stop is not None and vm.stop.instance == guest.instance:
         return "stopping"

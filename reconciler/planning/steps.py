@@ -14,7 +14,9 @@ from reconciler.model.record import (
     StartPurpose,
     Stop,
     StopCause,
+    VMRecord,
 )
+from reconciler.planning.crashes import crashes_in_words
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.machines import instance_id, machine_of, volume_sizes
 from reconciler.planning.preflight import claim_memory, preflight
@@ -58,11 +60,12 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
     record, now = standing.record, draft.now
     backoff = record.backoff
     committed = generation.verdict == "committed" and record.rollback is None
+    if committed and (over := _finished(draft, record, generation)):
+        draft.wait("ended", standing.name, over)
+        return
     if committed and backoff is not None and not backoff.until.passed(now):
-        draft.wait(
-            "backoff", standing.name, f"crashed {backoff.crashes} times, again soon: {backoff.reason}",
-            backoff.until.boot,
-        )  # fmt: skip
+        why = f"{crashes_in_words(backoff, now)}, again soon: {backoff.reason}"
+        draft.wait("backoff", standing.name, why, backoff.until.boot)
         return
     if any(in_trouble(draft, standing, kind) for kind in ("create", "start", "restore")):
         return
@@ -75,11 +78,12 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
     claim_memory(draft, standing, generation.spec)
     instance = instance_id(standing.name, generation, now)
     deadline = draft.deadline(generation.spec.health.startup_deadline)
-    begun = Start(instance, generation.number, purpose, deadline)
+    announces = generation.spec.kernel.key in draft.observed.announcing
+    begun = Start(instance, generation.number, purpose, deadline, announces=announces)
     taking = instance if behind_front(generation.spec) else None
-    record = replace(record, start=begun, taking=taking, stop=None, restart=None)
+    record = replace(record, start=begun, taking=taking, stop=None, restart=None, finished=None)
     if purpose == "trial" and record.last_good is not None:
-        record = count_restart(record, "rollout")
+        record = count_restart(record, "rollout", draft.now.wall)
     standing.record = record
     machine = machine_of(
         generation,
@@ -92,6 +96,16 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
     sizes = volume_sizes(generation, draft.policy.state_dir)
     draft.do(standing, StartGuest(standing.name, machine, sizes, why))
     draft.event("guest-starting", f"{standing.name}: {why}", standing, generation=generation.number)
+
+
+def _finished(draft: Draft, record: VMRecord, generation: Generation) -> str:
+    """Why it is not started again, in words; empty: nothing is in the way."""
+    finished, policy = record.finished, generation.spec.restart.policy
+    if finished is None or finished.generation != generation.number or policy == "always":
+        return ""
+    if finished.boot_id != draft.now.boot_id:
+        return ""
+    return f"{finished.why}; restart.policy is {policy}"
 
 
 def behind_front(spec: VMSpec) -> bool:
@@ -125,7 +139,7 @@ def stop(
     if guest is standing.guest:
         record = replace(record, restart=None)
     if cause == "requested":
-        record = count_restart(record, "manual")
+        record = count_restart(record, "manual", draft.now.wall)
     standing.record = record
     ladder = StopLadder(timeout)
     action = StopGuest(standing.name, guest.instance, ladder, why, guest.process.slot)

@@ -12,7 +12,17 @@ from reconciler.model.names import GroupName, VMName
 from reconciler.model.status import VMStatus
 
 HELD = frozenset(
-    ("hold", "blocked", "broken", "quarantine", "pinned", "suspended", "conflict", "moved-from")
+    (
+        "hold",
+        "blocked",
+        "broken",
+        "quarantine",
+        "pinned",
+        "suspended",
+        "conflict",
+        "ended",
+        "moved-from",
+    )
 )
 """Waits of a member that the rollout passes over until a person does something."""
 

@@ -15,15 +15,17 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.deadline import Deadline
+from reconciler.model.desired import HealthPolicy
 from reconciler.model.names import Digest, GenerationNumber
 from reconciler.model.observed import Guest
 from reconciler.model.plan import DropGenerations, Note
 from reconciler.model.record import OF_CHECKS, Blocked, BuildTrouble, Evidence, Generation, VMRecord
 from reconciler.model.setbacks import Quarantine, Rollback
+from reconciler.planning.crashes import crashes_in_words
 from reconciler.planning.draft import Draft, Standing, count_restart
-from reconciler.planning.health import judge, passing_for
+from reconciler.planning.health import asks_guest, judge, passing_for, symptom, well_since
 from reconciler.planning.holds import hold_after_failure
-from reconciler.planning.policy import SOAKED_RESET, TROUBLE_BACKOFF, doubling
+from reconciler.planning.policy import SOAKED_RESET, STEADY, TROUBLE_BACKOFF, doubling
 from reconciler.planning.snapshots import drop_snapshot, taken_for
 
 STOP_GRACE = 20.0
@@ -118,11 +120,14 @@ def _not_passing(
     draft: Draft, standing: Standing, generation: Generation, guest: Guest, deadline: Deadline
 ) -> None:
     health = generation.spec.health
-    detail = guest.health.detail
-    if judge(guest, health, draft.now) == "unhealthy" and guest.health.ever_passed:
+    detail = symptom(guest, health)
+    if guest.said.ended and judge(guest, health, draft.now) == "unhealthy":
+        evidence = Evidence("ended", probe=guest.health.detail, console=guest.said.console)
+        failed(draft, standing, generation, detail, evidence)
+    elif judge(guest, health, draft.now) == "unhealthy" and guest.health.ever_passed:
         evidence = Evidence("probe-failed", probe=detail)
         failed(draft, standing, generation, f"its health check failed: {detail}", evidence)
-    elif _asked_since(draft, guest, deadline):
+    elif _asked_since(draft, guest, health, deadline):
         evidence = Evidence("startup-timeout", probe=detail)
         failed(
             draft, standing, generation,
@@ -130,10 +135,23 @@ def _not_passing(
         )  # fmt: skip
     else:
         draft.wait(
-            "starting", standing.name,
-            f"{_on_trial(standing, generation)}: waiting for its checks ({detail})",
-            deadline.boot,
+            "starting", standing.name, f"{_on_trial(standing, generation)}: {_awaited(guest, health)}",
+            _due(guest, health, deadline),
         )  # fmt: skip
+
+
+def _awaited(guest: Guest, health: HealthPolicy) -> str:
+    if asks_guest(health):
+        return f"waiting for its checks ({guest.health.detail})"
+    if well_since(guest, health) is None:
+        return "no checks: waiting for its init to say that it is up"
+    return symptom(guest, health)
+
+
+def _due(guest: Guest, health: HealthPolicy, deadline: Deadline) -> float:
+    """When it passes by time alone, or else fails."""
+    since = None if asks_guest(health) else well_since(guest, health)
+    return deadline.boot if since is None else min(since, deadline.boot)
 
 
 def failed(
@@ -174,13 +192,15 @@ def _give_up(draft: Draft, standing: Standing, generation: Generation, why: str)
         draft.event("candidate-failed", words, standing, "warning", number)
 
 
-def _asked_since(draft: Draft, guest: Guest, deadline: Deadline) -> bool:
+def _asked_since(draft: Draft, guest: Guest, policy: HealthPolicy, deadline: Deadline) -> bool:
     """Whether the deadline passed and the guest was asked after it, and still did not pass.
 
     A daemon that was away or stood still looks before it condemns.
     """
     if not deadline.passed(draft.now):
         return False
+    if not asks_guest(policy):
+        return True  # its console is read before the first pass
     if guest.health.asked >= deadline.boot:
         return True
     draft.wake_at(draft.now.boot + ASK_AGAIN)
@@ -189,9 +209,10 @@ def _asked_since(draft: Draft, guest: Guest, deadline: Deadline) -> bool:
 
 def commit(draft: Draft, standing: Standing, generation: Generation) -> None:
     """It stayed healthy long enough: from now on it is what a rollback goes back to."""
-    committed = replace(
-        generation, verdict="committed", verdict_wall=draft.now.wall, reason="stayed healthy"
+    reason = (
+        "stayed healthy" if asks_guest(generation.spec.health) else "it is up; it has no checks"
     )
+    committed = replace(generation, verdict="committed", verdict_wall=draft.now.wall, reason=reason)
     record = standing.record.with_generation(committed)
     record = replace(
         record, quarantine=None, backoff=None,
@@ -291,7 +312,9 @@ def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) ->
         why = f"its health could not be asked for: {guest.health.detail}"
         draft.wait("probe", standing.name, why)
     elif passing is not None and passing >= health.min_healthy_time:
-        standing.record = count_restart(replace(standing.record, rollback=None), "rollback")
+        standing.record = count_restart(
+            replace(standing.record, rollback=None), "rollback", draft.now.wall, rollback.reason
+        )
         drop_snapshot(draft, standing, "the way back is behind us")
         draft.actions.append(Note("rolled-back", standing.name, rollback.reason))
         draft.event(
@@ -299,10 +322,9 @@ def _judge_rollback(draft: Draft, standing: Standing, generation: Generation) ->
             f"{standing.name}: back on generation {generation.number} after {rollback.reason}",
             standing, "warning", generation.number, revision=bad.revision if bad else None,
         )  # fmt: skip
-    elif passing is None and _asked_since(draft, guest, rollback.deadline):
-        quarantine(
-            draft, standing, f"rolling back failed: not healthy in time: {guest.health.detail}"
-        )
+    elif passing is None and _asked_since(draft, guest, health, rollback.deadline):
+        why = symptom(guest, health)
+        quarantine(draft, standing, f"rolling back failed: not healthy in time: {why}")
     else:
         until = draft.now.boot + health.min_healthy_time - passing if passing is not None else None
         draft.wait(
@@ -323,8 +345,12 @@ def quarantine(draft: Draft, standing: Standing, why: str) -> None:
 
 
 def _forgive_crashes(draft: Draft, standing: Standing, generation: Generation) -> None:
-    guest = standing.guest
+    guest, backoff = standing.guest, standing.record.backoff
     passing = passing_for(guest, generation.spec.health, draft.now) if guest else None
+    if standing.looping and backoff is not None:
+        words = f"{crashes_in_words(backoff, draft.now)}, and not steady yet: {backoff.reason}"
+        until = None if passing is None else draft.now.boot + STEADY - passing
+        draft.wait("crash-loop", standing.name, words, until)
     if passing is None:
         return
     if passing >= SOAKED_RESET:

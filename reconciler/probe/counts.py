@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reconciler.model.health import CheckAnswer, Health, ProbeResult
+from reconciler.model.health import CheckAnswer, Health, Liveness, ProbeResult
 
 
 def verdict(answers: Sequence[CheckAnswer]) -> ProbeResult:
@@ -22,7 +22,10 @@ def after_round(before: Health, answers: Sequence[CheckAnswer], boot: float) -> 
     An error says nothing about the guest: it neither ends a run of passing rounds nor one of
     failing rounds. Who needs to be sure of the present looks at `errors` too.
     """
-    counted = replace(before, rounds=before.rounds + 1, asked=boot, last=tuple(answers))
+    counted = replace(
+        before, rounds=before.rounds + 1, asked=boot, last=tuple(answers),
+        liveness=_liveness(before.liveness, answers, boot),
+    )  # fmt: skip
     match verdict(answers):
         case "success":
             since = boot if before.passing_since is None else before.passing_since
@@ -36,6 +39,18 @@ def after_round(before: Health, answers: Sequence[CheckAnswer], boot: float) -> 
             return replace(counted, errors=before.errors + 1)
 
 
+def _liveness(before: Liveness, answers: Sequence[CheckAnswer], boot: float) -> Liveness:
+    asked = [answer for answer in answers if answer.purpose == "liveness"]
+    match verdict(asked) if asked else "error":
+        case "success":
+            return Liveness(ever_passed=True)
+        case "failure":
+            since = boot if before.failing_since is None else before.failing_since
+            return replace(before, failures=before.failures + 1, failing_since=since)
+        case _:
+            return before
+
+
 def matters(before: Health, after: Health) -> bool:
     """Whether a planner could now decide otherwise than before this round.
 
@@ -43,6 +58,8 @@ def matters(before: Health, after: Health) -> bool:
     start-up deadline alone: only its first failure is news.
     """
     if (before.passing_since is None) != (after.passing_since is None):
+        return True
+    if after.liveness.ever_passed and before.liveness != after.liveness:
         return True
     if not after.ever_passed:
         return (before.failures == 0) != (after.failures == 0) or (

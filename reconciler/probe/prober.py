@@ -263,7 +263,8 @@ class GuestProber:
         began = asyncio.get_running_loop().time()
         kind, result, text = await self._ask(check, guest.instance)
         took = asyncio.get_running_loop().time() - began
-        answer = CheckAnswer(kind, result, detail(text), took)
+        purpose = "liveness" if isinstance(check, ProcessCheck) else check.purpose
+        answer = CheckAnswer(kind, result, detail(text), took, purpose)
         if not guest.plan.beside:
             self._on_answer(answer)
         return answer

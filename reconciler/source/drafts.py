@@ -10,6 +10,7 @@ from reconciler.model import interfaces, manifest
 from reconciler.model.desired import (
     GroupSpec,
     HealthPolicy,
+    RestartPolicy,
     RollbackPolicy,
     UpdatePolicy,
     VMSpec,
@@ -163,6 +164,7 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         ),
         rollback=RollbackPolicy(spec.rollback.mode, spec.rollback.data_epoch),
         moved_from=VMName(meta.moved_from) if meta.moved_from else None,
+        restart=RestartPolicy(spec.restart.policy, spec.restart.backoff),
     )
     kernel = None if spec.kernel == "debian" else HostFiles(spec.kernel.path, spec.kernel.initrd)
     if runner is not None:
@@ -217,8 +219,8 @@ def _check(face: manifest.Check, hosts: dict[int, str], at: str) -> Check:
     if (http := face.http) is not None:
         return HttpCheck(
             http.port, http.path, hosts.get(http.port, at), http.status, http.contains, http.timeout,
-            http.expect_instance,
+            http.expect_instance, face.purpose,
         )  # fmt: skip
     if (tcp := face.tcp) is not None:
-        return TcpCheck(tcp.port, hosts.get(tcp.port, at), tcp.expect, tcp.timeout)
+        return TcpCheck(tcp.port, hosts.get(tcp.port, at), tcp.expect, tcp.timeout, face.purpose)
     return ProcessCheck()

@@ -25,6 +25,8 @@ MOST_LINE_CHARACTERS = 200
 _PANIC = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?Kernel panic - not syncing")
 # What a guest says of itself before it ends, through the kernel or straight to the console.
 _REPORT = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?reconciler-failed: (.*\S)")
+# What our own init says before it gives up; the panic after that is no more than how it ends.
+_INIT_FAILED = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?reconciler-init: FAILED: (.*\S)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +44,32 @@ class LastWords:
 def announce(folder: Path, instance: str, generation: int) -> None:
     """Mark in the console log where a guest begins; what was before is not its doing."""
     with (folder / CONSOLE).open("a", encoding="utf-8") as log:
-        log.write(f"\n{_marker(instance)} (generation {generation})\n")
+        log.write(f"\n{marker(instance)} (generation {generation})\n")
 
 
 def last_words(folder: Path, instance: str) -> LastWords:
     """The last lines of one guest, cleaned; empty when the log cannot be read."""
     text = _tail(folder / CONSOLE)
-    marker = text.rfind(_marker(instance))
-    if marker >= 0:
-        text = text[marker:].partition("\n")[2]
+    begin = text.rfind(marker(instance))
+    if begin >= 0:
+        text = text[begin:].partition("\n")[2]
     lines = _clean(text)
     panicked = any(_PANIC.match(line) for line in lines)
     said = _clean(_tail(folder / VMM_LOG))[-MOST_VMM_LINES:]
     vmm = tuple(f"vmm: {line}" for line in said)
     reports = [found[1] for line in lines if (found := _REPORT.match(line))]
+    failed = next((found for line in lines if (found := _INIT_FAILED.match(line))), None)
     shown = lines
     if panicked:
         # The trace after it says less than the line itself and what led to it.
         first = next(n for n, line in enumerate(lines) if _PANIC.match(line))
         shown = lines[: first + MOST_LINES // 2]
-    last = (*shown[-(MOST_LINES - len(vmm)) :], *vmm)
-    return LastWords(last, panicked, reports[-1] if reports else "", said)
+    last = shown[-(MOST_LINES - len(vmm)) :]
+    if failed is not None:  # the reason comes first, whatever was printed around it
+        others = [line for line in last if line != failed.string]
+        last = (failed.string, *others[1 - MOST_LINES + len(vmm) :])
+        reports.append(f"init: {failed[1]}")
+    return LastWords((*last, *vmm), panicked, reports[-1] if reports else "", said)
 
 
 def bound(folder: Path, most: int = MOST_BYTES) -> None:
@@ -118,5 +125,6 @@ def _clean(text: str) -> tuple[str, ...]:
     return tuple(line[:MOST_LINE_CHARACTERS] for line in lines if line)
 
 
-def _marker(instance: str) -> str:
+def marker(instance: str) -> str:
+    """How the line begins that marks where a guest's own console begins."""
     return f"[reconciler] start of instance {instance}"

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,9 +22,11 @@ from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Conflict, Process
+from reconciler.model.said import Said
 from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import console
 from reconciler.supervisor.adoption import Dead, Finding, ended
+from reconciler.supervisor.announcements import Listener, listen_all
 from reconciler.supervisor.backend import Backend
 from reconciler.supervisor.slots import slot_folder
 from reconciler.supervisor.spawn import Held
@@ -33,6 +35,10 @@ log = logging.getLogger(__name__)
 
 ROUND = 2.0
 """Seconds between two looks at the sizes of logs, and at conflicts."""
+LISTEN = 0.25
+"""Seconds between two looks at the consoles of guests that have not said that they are up."""
+YOUNG = 600.0
+"""Seconds of a guest's life in which it may be booting."""
 LOCK_TRIES = 10
 LOCK_PAUSE = 0.01
 """Seconds. The kernel frees the lock with the process, but a helper of the VMM, or a look of
@@ -48,6 +54,10 @@ class _Guest:
     held: Held
     folder: Path
     gone: asyncio.Event = field(default_factory=asyncio.Event)
+    listener: Listener = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.listener = Listener(self.folder, self.held.process.instance)
 
     @property
     def process(self) -> Process:
@@ -81,6 +91,7 @@ class Keeper:
         self._processes: tuple[Process, ...] | None = ()
         self._starting: dict[Path, asyncio.Task[Process]] = {}
         self._burials: set[asyncio.Task[None]] = set()
+        self._listening = asyncio.Lock()
 
     def processes(self) -> tuple[Process, ...]:
         if self._processes is None:
@@ -90,9 +101,18 @@ class Keeper:
     def conflicts(self) -> tuple[Conflict, ...]:
         return tuple(self._conflicts.values())
 
+    def said(self) -> Mapping[InstanceId, Said]:
+        """What living guests announced on their consoles."""
+        return {
+            instance: guest.listener.said
+            for instance, guest in self._guests.items()
+            if guest.process.alive
+        }
+
     async def adopt(self) -> None:
         for folder, finding in await self._backend.find_all(self._root):
             self._take(folder, finding)
+        await self._listen(self._living())
 
     async def start(self, machine: Machine, launch: Launch) -> Process:
         folder = slot_folder(self._root, machine.vm, machine.slot)
@@ -153,11 +173,34 @@ class Keeper:
         await self._backend.forget(guest.folder, instance)
 
     async def run(self) -> None:
-        """Bound the logs and look at conflicts again, until cancelled."""
+        """Bound the logs, listen and look at conflicts again, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._keep_listening())
+            while True:
+                await self._clock.sleep(ROUND)
+                await self._listen(self._living())
+                await self._bound_logs()
+                await self._look_again()
+
+    async def _keep_listening(self) -> None:
+        """Those who boot are heard soon; the others with the logs."""
         while True:
-            await self._clock.sleep(ROUND)
-            await self._bound_logs()
-            await self._look_again()
+            await self._clock.sleep(LISTEN)
+            since = self._clock.now().boot - YOUNG
+            booting = [g for g in self._living() if g.process.started_boot > since]
+            await self._listen([g for g in booting if g.listener.said.up is None])
+
+    def _living(self) -> list[_Guest]:
+        return [guest for guest in self._guests.values() if guest.process.alive]
+
+    async def _listen(self, guests: list[_Guest]) -> None:
+        if not guests:
+            return
+        listeners = [guest.listener for guest in guests]
+        async with self._listening:  # a console is read by one thread at a time
+            heard = await asyncio.to_thread(listen_all, listeners, self._clock.now().boot)
+        if heard:
+            self._wake()
 
     async def close(self) -> None:
         """Let go of the guests, which live on."""

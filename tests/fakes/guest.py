@@ -9,12 +9,15 @@ from dataclasses import dataclass, field
 from reconciler.model.health import ProbePlan, ProcessCheck
 from reconciler.model.machine import Forward, Machine
 from reconciler.model.observed import Exit, Process
+from reconciler.model.said import SILENT, Said
 from tests.fakes.front import FakeFront
 
 Behaviour = Callable[[Machine], str]
 """How a guest of this machine fares: good, bad (never passes), sick (passes, then fails),
 faint (fails now, and nobody knows it but who asks), unasked (the prober is broken), exits, panics,
-lacks (its VMM ends for want of something of the host)."""
+lacks (its VMM ends for want of something of the host), unready (passes once, and then is alive and not
+ready), silent (never passes, nor says that it is up), quits (its application ends, and it lives on)."""
+QUIT = "rc.local status 3"
 
 ENDS = {
     "exits": Exit(status=1),
@@ -31,6 +34,7 @@ class FakeGuest:
     fate: str
     front: FakeFront
     ignores_power_button: bool = False
+    said: Said = SILENT
     ports: dict[int, int] = field(default_factory=dict)
     """Ports of the host that lead to it, each with the port of the manifest for which it stands."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)

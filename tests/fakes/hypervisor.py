@@ -14,10 +14,11 @@ from reconciler.model.machine import HostPort, Launch, Led, Machine, Route, Seat
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.record import Generation
+from reconciler.model.said import SILENT, Said
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 from tests.fakes.front import FakeFront
-from tests.fakes.guest import ENDS, Behaviour, FakeGuest, forwards_of
+from tests.fakes.guest import ENDS, QUIT, Behaviour, FakeGuest, forwards_of
 from tests.fakes.prober import FakeProber
 from tests.fakes.taps import FakeTaps
 
@@ -126,6 +127,11 @@ class FakeHypervisor(FakeProber):
             self._processes = tuple(guest.process for guest in self.guests.values())
         return self._processes
 
+    def said(self) -> Mapping[InstanceId, Said]:
+        return {
+            instance: guest.said for instance, guest in self.guests.items() if guest.process.alive
+        }
+
     def conflicts(self) -> tuple[Conflict, ...]:
         return tuple(Conflict(vm, what) for vm, what in self.foreign.items())
 
@@ -160,7 +166,11 @@ class FakeHypervisor(FakeProber):
         wanted = [HostPort(f.address, f.host, f.protocol) for f in forwards_of(machine)]
         if any(overlap(one, other) for one in wanted for other in self.listening()):
             fate, ports = "lacks", {}  # QEMU cannot set up its forwards
-        self.guests[machine.instance] = FakeGuest(process, machine, fate, self.front, ports=ports)
+        said = (
+            SILENT if fate == "silent" else Said(up=now.boot, ended=QUIT if fate == "quits" else "")
+        )
+        guest = FakeGuest(process, machine, fate, self.front, said=said, ports=ports)
+        self.guests[machine.instance] = guest
         self.starts[machine.vm] += 1
         self.log.append(("start", machine.vm, machine.generation))
         self._processes = None

@@ -22,6 +22,8 @@ class FakeImages:
         self.faults = faults
         self._layers: set[LayerKey] = set()
         self._kernels: set[KernelKey] = set()
+        self.mute = False
+        """Kernel bundles are of a version whose init says nothing."""
         self.lost: set[str] = set()
         self.bad: set[str] = set()
         self.flaky: set[str] = set()
@@ -37,6 +39,9 @@ class FakeImages:
 
     def kernels(self) -> frozenset[KernelKey]:
         return frozenset(self._kernels)
+
+    def announcing(self) -> frozenset[KernelKey]:
+        return frozenset() if self.mute else frozenset(self._kernels)
 
     def lose(self, key: str) -> None:
         """Somebody removes it from the disk; the store does not know before it looks."""

@@ -77,13 +77,15 @@ class FakeProber:
             if (trial := self.on_trial.get(instance)) is not None:
                 fate = self._fate(guest, trial, alone=alone)
                 former = self.trial_healths.get(instance, Health())
-                self.trial_healths[instance] = next_round(former, fate, self.clock.now().boot)
+                self.trial_healths[instance] = next_round(
+                    former, fate, self.clock.now().boot, live=trial.asks_for_life
+                )
 
     def _ask(self, guest: FakeGuest, plan: ProbePlan, *, alone: bool) -> None:
         instance, machine, now = guest.process.instance, guest.machine, self.clock.now().boot
         fate = self._fate(guest, plan, alone=alone)
         former = self.healths.get(instance, Health())
-        self.healths[instance] = after = next_round(former, fate, now)
+        self.healths[instance] = after = next_round(former, fate, now, live=plan.asks_for_life)
         if fate == "bad" and guest.fate == "good" and self.is_wrong(plan):
             self.unjust.add(instance)
         else:

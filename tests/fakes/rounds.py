@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.health import Health
+from reconciler.model.health import Health, Liveness
 
 
-def next_round(former: Health, fate: str, now: float) -> Health:
+def next_round(former: Health, fate: str, now: float, *, live: bool = True) -> Health:
+    """`live`: there are checks of liveness among those that are asked."""
+    after = _next(former, fate, now)
+    if not live or fate == "unasked":
+        return after
+    before = former.liveness
+    if after.passing_since is not None or fate == "unready":
+        return replace(after, liveness=Liveness(ever_passed=True))
+    since = now if before.failing_since is None else before.failing_since
+    liveness = replace(before, failures=before.failures + 1, failing_since=since)
+    return replace(after, liveness=liveness)
+
+
+def _next(former: Health, fate: str, now: float) -> Health:
     if fate == "unasked":
         return replace(former, rounds=former.rounds + 1, asked=now, errors=former.errors + 1)
-    good = fate == "good" or (fate == "sick" and former.rounds < 1)
+    good = fate == "good" or (fate in ("sick", "unready") and former.rounds < 1)
     if good:
         return replace(
             former, rounds=former.rounds + 1, asked=now, ever_passed=True, failures=0, errors=0,

@@ -66,13 +66,13 @@ def a_layer(folder: Path, script: str) -> str:
     (tree / "www/healthz").write_text("ok\n")
     (tree / "etc/rc.local").write_text(script)
     (tree / "etc/rc.local").chmod(0o755)
-    subprocess.run(
-        ["mkfs.erofs", "--quiet", "-T0", folder / "service.img", tree],
-        check=True,
-        timeout=60,
-        capture_output=True,
-    )
+    pack(folder / "service.img", tree)
     return str(folder / "service.img")
+
+
+def pack(image: Path, tree: Path) -> None:
+    argv = ["mkfs.erofs", "--quiet", "-T0", str(image), str(tree)]
+    subprocess.run(argv, check=True, timeout=60, capture_output=True)
 
 
 @dataclass
@@ -188,6 +188,62 @@ async def test_a_guest_boots_knows_its_name_keeps_its_data_and_stops_when_asked(
         assert (end.status, end.panicked) == (0, False)
 
 
+ENDING = """\
+#!/bin/sh
+crond && id -un > /dev/console && hostname > /dev/console
+usleep 300000
+ps | grep -q '[c]rond$' && echo "crond lives" > /dev/console
+no-such-program
+"""
+OTHER_INIT = """\
+#!/bin/sh
+while true; do sleep 60; done
+"""
+
+
+async def test_a_guest_says_that_it_is_up_and_how_its_start_script_ended(
+    host: Host, tmp_path: Path
+) -> None:
+    (tmp_path / "ending").mkdir()
+    ending = Disk(a_layer(tmp_path / "ending", ENDING), "layer1", read_only=True)
+    host.machine = replace(host.machine, layers=(host.machine.layers[0], ending))
+    process = await host.start()
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(host.supervisor.run())
+        await eventually(lambda: bool(host.supervisor.said()[process.instance].ended), BOOT)
+        listening.cancel()
+    said = host.supervisor.said()[process.instance]
+    assert said.up is not None
+    assert said.handed_over is None
+    assert said.ended == "rc.local status 127"
+    await eventually(lambda: "crond lives" in host.console, 5)
+    assert f"root\n{process.instance}\n" in host.console
+    await host.next_daemon()
+    assert host.supervisor.said()[process.instance].ended == said.ended, "a later daemon hears it"
+
+
+async def test_a_guest_with_an_init_of_its_own_is_heard_to_be_handed_over_to_it(
+    host: Host, tmp_path: Path
+) -> None:
+    (tmp_path / "other").mkdir()
+    layer = Path(a_layer(tmp_path / "other", "#!/bin/sh\n"))
+    tree = tmp_path / "other/tree"
+    (tree / "sbin").mkdir()
+    (tree / "sbin/init").write_text(OTHER_INIT)
+    (tree / "sbin/init").chmod(0o755)
+    layer.unlink()
+    await asyncio.to_thread(pack, layer, tree)
+    other = Disk(str(layer), "layer1", read_only=True)
+    host.machine = replace(host.machine, layers=(host.machine.layers[0], other))
+    process = await host.start()
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(host.supervisor.run())
+        heard = lambda: host.supervisor.said()[process.instance].handed_over is not None  # noqa: E731
+        await eventually(heard, BOOT)
+        listening.cancel()
+    assert host.supervisor.said()[process.instance].up is None
+
+
 async def test_a_panic_is_not_taken_for_a_reboot(host: Host, tmp_path: Path) -> None:
     (tmp_path / "bad").mkdir()
     bad = Disk(a_layer(tmp_path / "bad", PANICKING), "layer1", read_only=True)
@@ -201,7 +257,9 @@ async def test_a_guest_that_misses_a_layer_says_why_it_died(host: Host) -> None:
     host.machine = replace(host.machine, layers=host.machine.layers[1:])
     end = await host.end(await host.start())
     assert end.panicked
-    assert any("FAILED" in line for line in end.console)
+    assert end.reported.startswith("init: ")
+    assert str(end).startswith("it reported failure: init: ")
+    assert "FAILED" in end.console[0]
 
 
 async def test_a_tcp_check_does_not_take_user_networking_for_the_guest(host: Host) -> None:

@@ -26,7 +26,7 @@ def test_changes_are_told_in_the_words_of_a_manifest() -> None:
         ("metadata.labels", "tier=web", "none"),
         (
             "spec.health.checks[0]",
-            "http port 8080 path /healthz",
+            "http port 8080 path /healthz purpose liveness",
             "http port 8080 path /ready status 200, 204",
         ),
         ("spec.health.checks[1]", "none", "tcp port 8081 expect 220"),

@@ -157,6 +157,27 @@ def test_the_base_links_all_applets_and_holds_no_other_names(tmp_path: Path) -> 
     assert (root / "etc/inittab").stat().st_mode & 0o777 == 0o644
 
 
+def test_the_base_has_what_daemons_look_up(tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    busybox = tmp_path / "busybox"
+    busybox.write_bytes(b"static")
+    write_base(root, busybox, ["bin/sh"])
+    users = {line.split(":")[0]: line.split(":") for line in lines_of(root / "etc/passwd")}
+    assert users["root"][2:4] == ["0", "0"]
+    assert "nobody" in users
+    assert {"root", "tty", "nogroup"} <= {
+        line.split(":")[0] for line in lines_of(root / "etc/group")
+    }
+    assert {line.split(":")[0] for line in lines_of(root / "etc/shadow")} == users.keys()
+    assert (root / "etc/shadow").stat().st_mode & 0o777 == 0o600
+    assert "localhost" in (root / "etc/hosts").read_text()
+    assert (root / "var/spool/cron/crontabs").is_dir(), "crond ends without it"
+
+
+def lines_of(path: Path) -> list[str]:
+    return path.read_text().splitlines()
+
+
 def test_scripts_of_the_guest_are_sound() -> None:
     scripts = [p for p in GUEST.rglob("*") if p.is_file() and p.read_bytes().startswith(b"#!")]
     assert len(scripts) >= 4

@@ -97,3 +97,19 @@ def test_what_a_guest_reports_of_itself_is_found(tmp_path: Path, line: str, repo
     with (tmp_path / "console.log").open("a") as log:
         log.write(f"login:\n{line}\nreboot: Power down\n")
     assert console.last_words(tmp_path, "i").reported == reported
+
+
+def test_the_reason_of_our_own_init_comes_before_the_panic_that_follows_it(tmp_path: Path) -> None:
+    noise = "".join(f"[    0.{n}] driver {n}\n" for n in range(10, 40))
+    log(
+        tmp_path,
+        "[    0.5] reconciler-init: FAILED: no layer has /sbin/init\n"
+        + noise
+        + "[    1.0] Kernel panic - not syncing: Attempted to kill init!\n"
+        + "trace\n" * 30,
+    )
+    words = console.last_words(tmp_path, "i")
+    assert words.reported == "init: no layer has /sbin/init"
+    assert words.lines[0] == "[    0.5] reconciler-init: FAILED: no layer has /sbin/init"
+    assert "Kernel panic" in "".join(words.lines)
+    assert len(words.lines) <= 20

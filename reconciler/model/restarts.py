@@ -1,0 +1,28 @@
+"""Guests that ended or were started anew, as values of the record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reconciler.model.names import GenerationNumber
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A guest of a committed generation that ended by itself, and is not to be started again."""
+
+    generation: GenerationNumber
+    why: str
+    boot_id: str
+    """A new boot of the host starts it again."""
+    since_wall: float
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """The newest time that a guest was started anew."""
+
+    wall: float
+    reason: str
+    """As in `restarts`."""
+    why: str = ""

@@ -1,0 +1,102 @@
+"""What living guests announce on their consoles, read as it grows, within bounds.
+
+    reconciler-up: INSTANCE                      its application was started
+    reconciler-handed-over: INSTANCE             our initrd started an init that is not ours
+    reconciler-ended: INSTANCE NAME status N     a part of its application ended
+
+A line counts for the instance that it names; a guest that could not learn its instance writes `-`,
+which counts after the line that marks its start.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from reconciler.model.said import SILENT, Said
+from reconciler.supervisor import console
+
+MOST_BYTES = 256 * 1024
+"""Read of one console in one look; the rest is read in the next looks."""
+MOST_BEHIND = 4 * 1024 * 1024
+"""Unread bytes after which all but the newest are skipped: a guest that floods its console loses its own words."""
+MOST_LINE_BYTES = 1024
+MOST_ENDED_CHARACTERS = 80
+
+_UP, _HANDED_OVER, _ENDED = "up", "handed-over", "ended"
+# Not at the beginning of a line only: the kernel prints behind what a program left unfinished.
+_LINE = re.compile(
+    rf"reconciler-({_UP}|{_HANDED_OVER}|{_ENDED}): ([-a-z0-9]{{1,200}})(?: ([ -~]*[!-~]))?"
+)
+
+
+@dataclass(slots=True)
+class Listener:
+    """Follows one guest's console. `said` is what was heard so far."""
+
+    folder: Path
+    instance: str
+    said: Said = SILENT
+    _offset: int | None = None
+    _rest: bytes = b""
+    _marked: bool = field(default=False)
+
+    def listen(self, now: float) -> bool:
+        """Read what is new; whether something was announced. Blocks for some milliseconds."""
+        before = self.said
+        try:
+            descriptor = os.open(
+                self.folder / console.CONSOLE,
+                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
+            )
+        except OSError:
+            return False
+        try:
+            found = os.fstat(descriptor)
+            if stat.S_ISREG(found.st_mode):
+                self._read(descriptor, found.st_size, now)
+        except OSError:
+            return False
+        finally:
+            os.close(descriptor)
+        return self.said != before
+
+    def _read(self, descriptor: int, size: int, now: float) -> None:
+        if self._offset is None or size - self._offset > MOST_BEHIND:
+            self._offset, self._rest = max(0, size - MOST_BYTES), b""
+        elif size < self._offset:  # it was made smaller, to bound it
+            self._offset, self._rest = 0, b""
+        if size == self._offset:
+            return
+        new = os.pread(descriptor, MOST_BYTES, self._offset)
+        self._offset += len(new)
+        *lines, rest = (self._rest + new).split(b"\n")
+        self._rest = rest[-MOST_LINE_BYTES:]
+        for line in lines:
+            self._hear(line[:MOST_LINE_BYTES].decode("ascii", "replace"), now)
+
+    def _hear(self, line: str, now: float) -> None:
+        if line.startswith(console.marker(self.instance)):
+            self._marked = True
+        found = _LINE.search(line)
+        if found is None:
+            return
+        what, instance, words = found.groups(default="")
+        if instance != self.instance and not (instance == "-" and self._marked):
+            return
+        if what == _UP and self.said.up is None:
+            self.said = replace(self.said, up=now)
+        elif what == _HANDED_OVER and self.said.handed_over is None:
+            self.said = replace(self.said, handed_over=now)
+        elif what == _ENDED and not self.said.ended:
+            ended = words[:MOST_ENDED_CHARACTERS].rstrip()
+            self.said = replace(self.said, ended=ended or "status unknown")
+
+
+def listen_all(listeners: list[Listener], now: float) -> bool:
+    """Read on in each; whether any guest announced something."""
+    heard = [listener.listen(now) for listener in listeners]  # each of them, not up to the first
+    return any(heard)

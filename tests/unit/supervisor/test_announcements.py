@@ -1,0 +1,102 @@
+"""What guests announce on their consoles: heard once, for the instance that it is about, within bounds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from reconciler.model.said import SILENT, Said
+from reconciler.supervisor import announcements, console
+from reconciler.supervisor.announcements import Listener, listen_all
+
+ID = "web-g3-1a2b"
+
+
+def say(folder: Path, text: str) -> None:
+    with (folder / "console.log").open("a", encoding="utf-8") as log:
+        log.write(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (f"[    2.5] reconciler-up: {ID}\n", Said(up=7.0)),
+        (f"half a line[    2.5] reconciler-up: {ID}\r\n", Said(up=7.0)),
+        (f"reconciler-handed-over: {ID}\n", Said(handed_over=7.0)),
+        (f"reconciler-ended: {ID} rc.local status 127\n", Said(ended="rc.local status 127")),
+        (f"reconciler-ended: {ID}\n", Said(ended="status unknown")),
+        (f"reconciler-ended: {ID} \x1b[31mred\n", Said(ended="status unknown")),
+        (f"reconciler-up: {ID}", SILENT),
+        ("reconciler-up: web-g2-9999\n", SILENT),
+        (f"reconciler-up: {ID}x\n", SILENT),
+        ("reconciler-up: -\n", SILENT),
+        ("reconciler-up:\n", SILENT),
+    ],
+)
+def test_a_line_counts_for_the_instance_that_it_names(
+    tmp_path: Path, text: str, said: Said
+) -> None:
+    say(tmp_path, text)
+    listener = Listener(tmp_path, ID)
+    assert listener.listen(7.0) == (said != SILENT)
+    assert listener.said == said
+
+
+def test_a_guest_that_does_not_know_its_name_is_heard_after_the_mark_of_its_start(
+    tmp_path: Path,
+) -> None:
+    say(tmp_path, "reconciler-up: -\n")
+    console.announce(tmp_path, ID, 3)
+    listener = Listener(tmp_path, ID)
+    assert not listener.listen(1.0)
+    say(tmp_path, "reconciler-up: -\n")
+    assert listener.listen(2.0)
+    assert listener.said.up == 2.0
+
+
+def test_a_line_that_comes_in_pieces_is_heard_when_it_is_whole(tmp_path: Path) -> None:
+    listener = Listener(tmp_path, ID)
+    assert not listener.listen(0.0), "there is no console yet"
+    say(tmp_path, "boot\nreconciler-")
+    assert not listener.listen(1.0)
+    say(tmp_path, f"up: {ID}\n")
+    assert listener.listen(2.0)
+    assert listener.said == Said(up=2.0)
+
+
+def test_what_was_heard_first_stays_so(tmp_path: Path) -> None:
+    say(tmp_path, f"reconciler-up: {ID}\nreconciler-ended: {ID} a status 1\n")
+    listener = Listener(tmp_path, ID)
+    listener.listen(1.0)
+    say(tmp_path, f"reconciler-up: {ID}\nreconciler-ended: {ID} b status 2\n")
+    assert not listener.listen(2.0)
+    assert listener.said == Said(up=1.0, ended="a status 1")
+
+
+def test_a_console_that_was_made_smaller_is_read_from_its_beginning(tmp_path: Path) -> None:
+    say(tmp_path, "x\n" * 1000)
+    listener = Listener(tmp_path, ID)
+    listener.listen(1.0)
+    (tmp_path / "console.log").write_text(f"reconciler-up: {ID}\n")
+    assert listener.listen(2.0)
+
+
+def test_one_look_reads_no_more_than_its_bound_however_much_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(announcements, "MOST_BYTES", 1000)
+    listener = Listener(tmp_path, ID)
+    listener.listen(0.0)
+    say(tmp_path, "booting\n")
+    listener.listen(0.0)
+    say(tmp_path, "x" * 2500 + f"\nreconciler-up: {ID}\n")
+    looks = [listener.listen(float(n)) for n in range(4)]
+    assert looks.index(True) == 2
+    assert len(listener._rest) <= announcements.MOST_LINE_BYTES
+
+
+def test_a_console_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text(f"reconciler-up: {ID}\n")
+    (tmp_path / "console.log").symlink_to(tmp_path / "elsewhere")
+    assert not listen_all([Listener(tmp_path, ID)], 1.0)
