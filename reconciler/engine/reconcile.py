@@ -19,7 +19,8 @@ from reconciler.model.change import AddEvent, PutSource
 from reconciler.model.desired import DesiredState
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan, Violation
-from reconciler.model.record import Event, Record, Rejection
+from reconciler.model.record import Event, Record
+from reconciler.model.refusals import Rejection
 from reconciler.now import Now
 from reconciler.planning.checks import check
 from reconciler.planning.images import stood_on

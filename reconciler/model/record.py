@@ -18,6 +18,7 @@ from reconciler.model.names import (
     Revision,
     VMName,
 )
+from reconciler.model.refusals import Rejection, Unreachable
 from reconciler.model.restarts import Finished, Restarted
 from reconciler.model.result import RevisionRecord
 from reconciler.model.said import SILENT, Said
@@ -294,32 +295,6 @@ class GroupRecord:
 
 MOST_PROBLEMS = 100
 """Of one revision, that are kept and shown; the others are counted."""
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A revision that was read and refused; the one before stays in force."""
-
-    revision: str
-    problems: tuple[str, ...]
-    since_wall: float
-    kind: str = "parse"
-    """parse (its manifests), ancestry (it continues nothing that was followed), verify, limit (it is too
-    large to be read) or timeout (reading it took too long)."""
-    more: int = 0
-    """Problems beside those that are kept, at least."""
-
-    @property
-    def count(self) -> int:
-        return len(self.problems) + self.more
-
-
-@dataclass(frozen=True, slots=True)
-class Unreachable:
-    """The source has not been read for so long that people were told."""
-
-    kind: str
-    since_wall: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.change import AddEvent, Change, PutSource
-from reconciler.model.record import Event, SourceRecord, Unreachable
+from reconciler.model.record import Event, SourceRecord
+from reconciler.model.refusals import Unreachable
 from reconciler.now import Now
 
 TOLD_AFTER = 120.0

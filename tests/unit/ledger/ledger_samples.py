@@ -37,9 +37,9 @@ from reconciler.model.record import (
     SourceRecord,
     Start,
     Suspension,
-    Unreachable,
     VMRecord,
 )
+from reconciler.model.refusals import Unreachable
 from reconciler.now import Now
 
 WALL = 1_790_000_000.5
