@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -41,6 +42,11 @@ class RevisionRecord:
     blamed: tuple[VMName, ...] = ()
     """VMs that `why` is about."""
     ended_wall: float | None = None
+
+
+def owners(revisions: Iterable[RevisionRecord]) -> dict[VMName, Revision]:
+    """By VM the revision that changed last what is desired of it; those that are done are absent."""
+    return {name: one.revision for one in revisions for name in (*one.vms, *one.removed)}
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ from reconciler.model.record import (
     VMRecord,
 )
 from reconciler.model.restarts import Restarted
+from reconciler.model.result import owners
 from reconciler.now import Now
 from reconciler.planning.health import (
     Judgement,
@@ -260,6 +261,20 @@ class Draft:
         made = standing.record.generation(number) if standing and number is not None else None
         if made is not None:
             return made.revision
+        return self.origin(standing) if standing else self._desired_revision()
+
+    def origin(self, standing: Standing) -> Revision | None:
+        """The revision that said what is desired of this VM now: later ones did not change it."""
+        changed_by = self.once("owners", lambda draft: owners(draft.record.source.revisions))
+        if (revision := changed_by.get(standing.called)) is not None:
+            return revision
+        wanted = standing.spec.digest if standing.spec else None
+        for generation in reversed(standing.record.generations):
+            if generation.digest == wanted:
+                return generation.revision
+        return self._desired_revision()
+
+    def _desired_revision(self) -> Revision | None:
         return self.desired.revision if self.desired else None
 
     def deadline(self, seconds: float) -> Deadline:

@@ -16,7 +16,14 @@ from reconciler.model.names import Revision, VMName
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan, Wait
 from reconciler.model.record import Record, SourceRecord
-from reconciler.model.result import FINAL, Conclusion, RevisionRecord, RevisionResult, VMResult
+from reconciler.model.result import (
+    FINAL,
+    Conclusion,
+    RevisionRecord,
+    RevisionResult,
+    VMResult,
+    owners,
+)
 from reconciler.now import Now
 from reconciler.planning.draft import Draft
 from reconciler.planning.requests import nearest
@@ -37,8 +44,9 @@ def opened(
     """The remembered revisions with a new one, which takes over the VMs that it changes."""
     changed, removed = changes(former, state, record)
     taken = frozenset((*changed, *removed))
+    renamed = {spec.moved_from for spec in state.vms.values() if spec.moved_from}
     kept = [
-        _without(one, taken, wall)
+        _without(one, taken | renamed, wall)
         for one in record.source.revisions
         if one.revision != state.revision
     ]
@@ -155,17 +163,12 @@ def judge_subject(fleet: Fleet, subject: str, source: SourceRecord) -> RevisionR
             kind="unknown",
             hint=nearest(name, {*fleet.desired.vms, *groups}),
         )
-    owners = owned_by(source)
+    changed_by = owners(source.revisions)
     found = [
-        replace(one, revision=one.revision or owners.get(one.vm))
+        replace(one, revision=one.revision or changed_by.get(one.vm))
         for one in (vm_result(fleet, name) for name in sorted(names))
     ]
     return _summed(fleet.desired.revision, found, fleet.desired.revision)
-
-
-def owned_by(source: SourceRecord) -> dict[VMName, Revision]:
-    """By VM the revision that changed last what is desired of it."""
-    return {name: one.revision for one in source.revisions for name in (*one.vms, *one.removed)}
 
 
 def _summed(revision: Revision, found: list[VMResult], judged: Revision) -> RevisionResult:
@@ -199,20 +202,20 @@ def _words(first: list[VMResult], judged: Revision) -> str:
 def beside(fleet: Fleet, entry: RevisionRecord, source: SourceRecord) -> tuple[str, ...]:
     """Trouble of VMs that this revision did not change, each with the revision that it comes from."""
     own = frozenset((*entry.vms, *entry.removed))
-    found = list(_troubles(fleet, own, owned_by(source)))
+    found = list(_troubles(fleet, own, owners(source.revisions)))
     if len(found) > MOST_NAMED:
         found = [*found[:MOST_NAMED], f"and {len(found) - MOST_NAMED} more"]
     return tuple(found)
 
 
 def _troubles(
-    fleet: Fleet, own: frozenset[VMName], owners: dict[VMName, Revision]
+    fleet: Fleet, own: frozenset[VMName], changed_by: dict[VMName, Revision]
 ) -> Iterator[str]:
     for name in sorted(fleet.desired.vms):
         if name in own or fleet.serves(name):
             continue
         one = vm_result(fleet, name)
-        revision = one.revision or caused_by(fleet.vms.get(name), owners.get(name))
+        revision = one.revision or caused_by(fleet.vms.get(name), changed_by.get(name))
         of = f" (revision {revision[:8]})" if revision is not None else ""
         yield f"{name}: {one.why}{of}"
     for name in sorted(fleet.vms.keys() - fleet.desired.vms.keys()):

@@ -29,7 +29,7 @@ def create(draft: Draft, standing: Standing, spec: VMSpec) -> None:
         vm=standing.name,
         number=record.next_number,
         digest=spec.digest,
-        revision=draft.desired.revision if draft.desired else record.generations[-1].revision,
+        revision=draft.origin(standing) or record.generations[-1].revision,
         spec=spec,
         created_wall=draft.now.wall,
     )

@@ -10,6 +10,7 @@ from reconciler.model.observed import Link
 from reconciler.model.plan import StopGuest, Wait
 from reconciler.model.record import Generation, VMRecord
 from tests.fakes.guest import FakeGuest
+from tests.simulation.results import ResultOracle
 from tests.world import World
 
 LACKING = "the host lacks"
@@ -37,12 +38,14 @@ class Oracles:
         """VMs that ever wrote to a volume, by each of their names."""
         self._remembered: set[VMName] = set()
         """Names that the record ever had."""
+        self._results = ResultOracle(world)
         world.on_pass = self.decided
         self._theirs = world.taps.links["t0-theirs"] = Link("tap")
 
     def decided(self) -> None:
-        """Laws 2 and 3, at the moment of the decision: before the first stop begins. Raises Broken."""
+        """Laws 2, 3 and 15, at the moment of the decision: before the first stop begins. Raises Broken."""
         passed = self.world.reconciler.passed
+        self._judged(self._results.look())
         if passed is not None:
             for action in passed.plan.actions:
                 if isinstance(action, StopGuest):
@@ -69,6 +72,10 @@ class Oracles:
             limit = passed.desired.group(group).max_unavailable
             if down + count > limit:
                 raise Broken(f"law 3: {down} of {group} are down and {count} more; limit {limit}")
+
+    def _judged(self, wrong: str) -> None:
+        if wrong:
+            raise Broken(f"law 15: {wrong}")
 
     def _repairs(self) -> None:
         """Row 44: of guests that live and fail their checks, few are taken down at once."""
@@ -152,6 +159,7 @@ class Oracles:
 
     def look(self) -> None:
         """Raises Broken."""
+        self._results.witness()
         self._two_at_most()
         self._led()
         self._ways_back()
@@ -334,6 +342,7 @@ class Oracles:
                 raise Broken(f"law 13: {name} did not arrive: {self.world.why(name)!r}")
             self._found(name, spec)
         self._taps()
+        self._judged(self._results.at_rest())
         open_intents = set(self.world.ledger.intents) - set(self.world.ledger.ends)
         if open_intents:
             raise Broken(f"law 4: intents without an end: {sorted(open_intents)[:3]}")
