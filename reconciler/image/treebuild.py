@@ -21,8 +21,18 @@ from pathlib import Path
 from typing import Any
 
 import pygit2
-from pygit2.enums import FileMode, ObjectType
+from pygit2.enums import ObjectType
 
+from reconciler.gitobjects import (
+    FILE,
+    LINK,
+    PROGRAM,
+    SUBMODULE,
+    TREE,
+    Entry,
+    Malformed,
+    entries_of,
+)
 from reconciler.image.mkfs import mkfs_argv
 
 BAD_INPUT = 65
@@ -37,6 +47,7 @@ PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 CPU_SECONDS = 300
 MEMORY_BYTES = 4 << 30  # address space; libgit2 maps whole packs
 OPEN_FILES = 256
+MOST_TREE_BYTES = 64 << 20
 MOST_TARGET_BYTES = 4095  # PATH_MAX without its NUL
 
 BAD_NAME = re.compile(rb"[\x00-\x1f\x7f/]|^(\.|\.\.|)$|^\.git *$", re.IGNORECASE)
@@ -65,12 +76,12 @@ class Stager:
         self._entries = 0
         self.content_bytes = 0
 
-    def stage(self, tree: pygit2.Tree, folder: int, path: str = "", depth: int = 1) -> None:
-        """Write the entries of `tree` into the folder that the descriptor `folder` is open on."""
+    def stage(self, tree: bytes, folder: int, path: str = "", depth: int = 1) -> None:
+        """Write the entries of the tree with this id into the folder that `folder` is open on."""
         if depth > self._limits.depth:
             raise BadTreeError(f"{path}: folders are nested more than {self._limits.depth} deep")
-        for entry in tree:
-            here = f"{path}{self._name(entry.raw_name, path)}"
+        for entry in self._entries_of(tree, path):
+            here = f"{path}{self._name(entry[1], path)}"
             self._entries += 1
             if self._entries > self._limits.entries:
                 raise BadTreeError(f"{here}: more than {self._limits.entries} entries")
@@ -79,43 +90,51 @@ class Stager:
             except FileExistsError as error:
                 raise BadTreeError(f"{here}: is in its folder twice") from error
 
-    def _write(self, entry: pygit2.Object, folder: int, here: str, depth: int) -> None:
-        name = os.fsencode(entry.raw_name or b"")
-        match entry.filemode:
-            case FileMode.TREE:
-                os.mkdir(name, 0o755, dir_fd=folder)
-                inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-                try:
-                    self.stage(entry.peel(pygit2.Tree), inner, f"{here}/", depth + 1)
-                finally:
-                    os.close(inner)
-            case FileMode.BLOB | FileMode.BLOB_EXECUTABLE:
-                mode = 0o755 if entry.filemode == FileMode.BLOB_EXECUTABLE else 0o644
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-                with open(os.open(name, flags, mode, dir_fd=folder), "wb") as file:  # noqa: PTH123
-                    file.write(self._blob(entry, here))
-            case FileMode.LINK:
-                target = self._blob(entry, here)
-                if not target or len(target) > MOST_TARGET_BYTES or b"\0" in target:
-                    raise BadTreeError(f"{here}: a symlink to nowhere")
-                os.symlink(target, name, dir_fd=folder)
-            case FileMode.COMMIT:
-                raise BadTreeError(f"{here}: a submodule; put its files into the folder instead")
-            case _:
-                raise BadTreeError(f"{here}: has the odd mode {entry.filemode:o}")
+    def _write(self, entry: Entry, folder: int, here: str, depth: int) -> None:
+        mode, name, oid = entry
+        if mode == TREE:
+            os.mkdir(name, 0o755, dir_fd=folder)
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                self.stage(oid, inner, f"{here}/", depth + 1)
+            finally:
+                os.close(inner)
+        elif mode in (FILE, PROGRAM):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            permissions = 0o755 if mode == PROGRAM else 0o644
+            with open(os.open(name, flags, permissions, dir_fd=folder), "wb") as file:  # noqa: PTH123
+                file.write(self._blob(oid, here))
+        elif mode == LINK:
+            target = self._blob(oid, here)
+            if not target or len(target) > MOST_TARGET_BYTES or b"\0" in target:
+                raise BadTreeError(f"{here}: a symlink to nowhere")
+            os.symlink(target, name, dir_fd=folder)
+        elif mode == SUBMODULE:
+            raise BadTreeError(f"{here}: a submodule; put its files into the folder instead")
+        else:
+            raise BadTreeError(f"{here}: has a mode that is none of git's")
 
-    def _blob(self, entry: pygit2.Object, here: str) -> bytes:
-        kind, size = self._repository.odb.read_header(entry.id)
+    def _entries_of(self, tree: bytes, path: str) -> list[Entry]:
+        """As git reads them: libgit2 takes some modes for others."""
+        kind, size = self._repository.odb.read_header(pygit2.Oid(raw=tree))
+        if kind != ObjectType.TREE or size > MOST_TREE_BYTES:
+            raise BadTreeError(f"{path or '.'}: is listed as a folder and is none")
+        try:
+            return entries_of(self._repository.read(pygit2.Oid(raw=tree))[1])
+        except Malformed as error:
+            raise BadTreeError(f"{path or '.'}: a folder that git itself could not read") from error
+
+    def _blob(self, oid: bytes, here: str) -> bytes:
+        kind, size = self._repository.odb.read_header(pygit2.Oid(raw=oid))
         if kind != ObjectType.BLOB:
             raise BadTreeError(f"{here}: is listed as a file and is none")
         self.content_bytes += size
         if self.content_bytes > self._limits.content_bytes:
             most = self._limits.content_bytes >> 20
             raise BadTreeError(f"{here}: the folder holds more than {most} MiB")
-        return bytes(entry.read_raw())
+        return self._repository.read(pygit2.Oid(raw=oid))[1]
 
-    def _name(self, raw: bytes | None, path: str) -> str:
-        raw = raw or b""
+    def _name(self, raw: bytes, path: str) -> str:
         shown = raw.decode(errors="backslashreplace")
         if BAD_NAME.search(raw) or len(raw) > self._limits.name_bytes:
             raise BadTreeError(f"{path}{shown!r}: not a name that a layer may hold")
@@ -130,13 +149,10 @@ def stage_tree(repository: str, tree: str, folder: Path, limits: Limits) -> int:
     pygit2.settings.owner_validation = False  # the daemon may run as another user than its state
     folder.mkdir(mode=0o755)
     bare = pygit2.Repository(repository, pygit2.enums.RepositoryOpenFlag.BARE)
-    found = bare[tree]
-    if not isinstance(found, pygit2.Tree):
-        raise BadTreeError(f"{tree}: is not a folder")
     stager = Stager(bare, limits)
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        stager.stage(found, descriptor)
+        stager.stage(bytes.fromhex(tree), descriptor)
     finally:
         os.close(descriptor)
     return stager.content_bytes
@@ -193,7 +209,7 @@ def main() -> int:
     except BadTreeError as error:
         sys.stdout.write(str(error))
         return BAD_INPUT
-    except (OSError, pygit2.GitError, KeyError, MemoryError) as error:
+    except (OSError, pygit2.GitError, LookupError, ValueError, MemoryError) as error:
         sys.stdout.write(f"{type(error).__name__}: {error}")
         return 1
 

@@ -1,22 +1,21 @@
-"""Git's tree objects as they are stored: names are bytes, and nothing in them is believed."""
+"""What a folder of a repository means to manifests: every entry has a place, or is refused by name."""
 
 from __future__ import annotations
 
-import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-TREE, FILE, PROGRAM, LINK, SUBMODULE = b"40000", b"100644", b"100755", b"120000", b"160000"
-ENTRY = re.compile(rb"([0-7]{5,6}) ([^\0]+)\0(.{20})", re.DOTALL)
-WHOLE = re.compile(rb"(?:[0-7]{5,6} [^\0]+\0.{20})*+", re.DOTALL)
+from reconciler.gitobjects import LINK, SUBMODULE, TREE, UNKNOWN, Entry, entries_of
+
 MANIFEST_SUFFIXES = (".yaml", ".yml")
 GIT_NAMES = frozenset({".git", "git~1"})
-
-Entry = tuple[bytes, bytes, bytes]
-"""Mode, name, id."""
-
-
-class NotATree(ValueError):
-    """The object's bytes do not have the form of a tree."""
+OF_NO_KIND = (
+    "has a mode that is none of git's", "commit it again as a file or a folder: see `git fsck`",
+)  # fmt: skip
+UNREADABLE = (
+    "is a folder that git itself could not read", "commit it again with git: see `git fsck`",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,15 +32,8 @@ class Listing:
     """Name as it may be shown, what is wrong with it, what to do."""
 
 
-def entries_of(raw: bytes) -> list[Entry]:
-    """Raises NotATree."""
-    if WHOLE.fullmatch(raw) is None:
-        raise NotATree
-    return ENTRY.findall(raw)
-
-
 def listing_of(raw: bytes) -> Listing:
-    """Sort a folder's entries by what they are. Raises NotATree."""
+    """Sort a folder's entries by what they are. Raises Malformed."""
     entries = entries_of(raw)
     files: list[tuple[str, bytes]] = []
     folders: list[tuple[str, bytes]] = []
@@ -60,10 +52,11 @@ def listing_of(raw: bytes) -> Listing:
             odd.append((name, "is a symbolic link, which is never followed", "copy the file"))
         elif mode == LINK:
             links.append((name, oid))
-        elif is_manifest and mode in (FILE, PROGRAM):
-            files.append((name, oid))
+        elif mode == UNKNOWN:
+            odd.append((name, *OF_NO_KIND))
         elif is_manifest:
-            odd.append((name, f"has the mode {mode.decode()}", "let it be a regular file"))
+            files.append((name, oid))
+    odd.extend(repeated(entries))
     odd.extend(colliding([name for name, _ in files + folders]))
     return Listing(len(entries), tuple(files), tuple(folders), tuple(links), tuple(odd))
 
@@ -80,6 +73,15 @@ def fault_of_name(name: str, raw: bytes) -> str:
 
 def printable(name: str) -> str:
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)[:255]
+
+
+def repeated(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
+    """Names that a folder has twice: which of them counts would depend on who reads."""
+    if len({name for _, name, _ in entries}) == len(entries):
+        return []
+    counted = Counter(name for _, name, _ in entries)
+    names = (name.decode("utf-8", "backslashreplace") for name, n in counted.items() if n > 1)
+    return [(printable(name), "is in its folder twice", "remove one of them") for name in names]
 
 
 def colliding(names: list[str]) -> list[tuple[str, str, str]]:

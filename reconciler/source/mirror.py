@@ -13,13 +13,22 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from reconciler.errors import SourceError
+from reconciler.gitobjects import (
+    LINK,
+    SUBMODULE,
+    TREE,
+    UNKNOWN,
+    Malformed,
+    commit_of,
+    entries_of,
+)
 from reconciler.model.names import Revision
 from reconciler.source import gittree
 from reconciler.source.gittree import Listing
 from reconciler.source.snapshot import FileRefused, ManifestFile, Oddity
 
 REVISION = re.compile(r"[0-9a-f]{40}")
-TREE_LINE = re.compile(rb"tree ([0-9a-f]{40})\n")
+KINDS = {LINK: "a symbolic link", SUBMODULE: "a submodule", UNKNOWN: "of a kind that git has not"}
 MOST_DEPTH = 64
 """Folders in folders."""
 MOST_ENTRIES = 1_000_000
@@ -30,6 +39,10 @@ REMEMBERED = 100_000
 """Folders whose completeness is remembered."""
 SPARE_ENTRIES = 10_000
 """By how much the entries of remembered folders may outgrow twice those of the newest revision."""
+
+
+class Incomplete(Exception):
+    """The mirror lacks an object, or holds one that is damaged."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +85,7 @@ class Mirror:
         try:
             repository = pygit2.Repository(str(self.path))
             yield Commit(self, repository, revision)
-        except (pygit2.GitError, gittree.NotATree) as error:
+        except (pygit2.GitError, Incomplete) as error:
             raise SourceError(
                 f"the mirror cannot be read: {str(error)[:200]}", kind="corrupt",
                 hint="it is set aside and cloned again at the next look",
@@ -103,10 +116,12 @@ class Commit:
         if oid is None or not self._repository.odb.exists(oid):
             raise no_commit(revision)
         kind, raw = self._read(oid.raw)
-        tree = TREE_LINE.match(raw)
-        if kind != ObjectType.COMMIT or tree is None:
+        if kind != ObjectType.COMMIT:
             raise no_commit(revision)
-        return bytes.fromhex(tree[1].decode())
+        try:
+            return bytes.fromhex(commit_of(raw).tree)
+        except Malformed:
+            raise no_commit(revision) from None
 
     def read(self, file: ManifestFile) -> bytes:
         most = self._mirror.limits.file_bytes
@@ -114,7 +129,10 @@ class Commit:
             raise FileRefused(
                 f"is larger than {most // 1024} KiB", "split it, or raise source.max_file_kib"
             )
-        return self._blob(file.blob)
+        try:
+            return self._blob(file.blob)
+        except Malformed as error:
+            raise FileRefused(str(error), "commit it again as a file: see `git fsck`") from None
 
     def tree(self, path: str) -> str:
         known = self._trees.get(path)
@@ -123,16 +141,21 @@ class Commit:
         return known
 
     def _tree(self, path: str) -> str:
-        found = self._find(path)
-        if found is None:
-            raise FileRefused(
-                f"{path or '.'} does not exist in the repository", "commit the folder"
-            )
-        mode, oid = found
-        if mode != gittree.TREE:
-            kind = {gittree.LINK: "a symbolic link", gittree.SUBMODULE: "a submodule"}
-            raise FileRefused(f"{path} is {kind.get(mode, 'a file')}", "name a folder of files")
-        self._check_complete(oid, path)
+        try:
+            found = self._find(path)
+            if found is None:
+                raise FileRefused(
+                    f"{path or '.'} does not exist in the repository", "commit the folder"
+                )
+            mode, oid = found
+            if mode != TREE:
+                raise FileRefused(
+                    f"{path} is {KINDS.get(mode, 'a file')}", "name a folder of files"
+                )
+            self._check_complete(oid, path)
+        except Malformed:
+            message, hint = gittree.UNREADABLE
+            raise FileRefused(f"{path or '.'} {message}", hint) from None
         return oid.hex()
 
     # Objects
@@ -141,19 +164,19 @@ class Commit:
         try:
             _, size = self._repository.odb.read_header(pygit2.Oid(raw=oid))
         except ValueError as error:  # a damaged pack has kinds of objects that do not exist
-            raise gittree.NotATree(str(error)) from error
+            raise Incomplete(str(error)) from error
         return size
 
     def _read(self, oid: bytes) -> tuple[int, bytes]:
         try:
             return self._repository.read(pygit2.Oid(raw=oid))
         except ValueError as error:
-            raise gittree.NotATree(str(error)) from error
+            raise Incomplete(str(error)) from error
 
     def _blob(self, oid: bytes) -> bytes:
         kind, content = self._read(oid)
         if kind != ObjectType.BLOB:
-            raise gittree.NotATree(f"{oid.hex()} is no file")
+            raise Malformed("is listed as a file and is none")
         return content
 
     def _raw_tree(self, oid: bytes) -> bytes:
@@ -161,7 +184,7 @@ class Commit:
             raise too_much(f"a folder has more than {MOST_TREE_BYTES >> 20} MiB of names")
         kind, content = self._read(oid)
         if kind != ObjectType.TREE:
-            raise gittree.NotATree(f"{oid.hex()} is no folder")
+            raise Malformed("is listed as a folder and is none")
         return content
 
     def _listing(self, oid: bytes) -> Listing:
@@ -177,9 +200,9 @@ class Commit:
 
     def _find(self, path: str) -> tuple[bytes, bytes] | None:
         """Mode and id of what stands at a path."""
-        mode, oid = gittree.TREE, self._root
+        mode, oid = TREE, self._root
         for part in path.split("/") if path else ():
-            if mode != gittree.TREE:
+            if mode != TREE:
                 return None
             if oid not in self._folders:
                 self._folders[oid] = dict(self._listing(oid).folders)
@@ -187,7 +210,7 @@ class Commit:
                 oid = self._folders[oid][part]
                 continue
             wanted = part.encode()
-            entries = gittree.entries_of(self._raw_tree(oid))
+            entries = entries_of(self._raw_tree(oid))
             found = next(((m, o) for m, name, o in entries if name == wanted), None)
             if found is None:
                 return None
@@ -195,11 +218,15 @@ class Commit:
         return mode, oid
 
     def _walk(self) -> None:
-        found = self._find(self._mirror.folder)
+        try:
+            found = self._find(self._mirror.folder)
+        except Malformed:
+            self.oddities.append(Oddity(self._mirror.folder or ".", *gittree.UNREADABLE))
+            return
         if found is None:
             return  # no manifests: an empty desired state, which the planner judges
         mode, oid = found
-        if mode != gittree.TREE:
+        if mode != TREE:
             self.oddities.append(
                 Oddity(self._mirror.folder, "is not a folder", "correct source.path")
             )
@@ -210,7 +237,11 @@ class Commit:
             folder, oid, depth = stack.pop()
             if depth > MOST_DEPTH:
                 raise too_much(f"more than {MOST_DEPTH} folders in folders")
-            listing = self._listing(oid)
+            try:
+                listing = self._listing(oid)
+            except Malformed:
+                self.oddities.append(Oddity(folder or ".", *gittree.UNREADABLE))
+                continue
             prefix = folder + "/" if folder else ""
             self.files.extend(ManifestFile(prefix + name, blob) for name, blob in listing.files)
             self.oddities.extend(Oddity(prefix + name, *why) for name, *why in listing.odd)
@@ -227,13 +258,16 @@ class Commit:
     def _judge_link(self, path: str, blob: bytes) -> None:
         """A link to a file is nobody's business; one to a folder may hide manifests."""
         target = b"/"
-        if self._size(blob) <= MOST_LINK_BYTES:
-            target = self._blob(blob)
-        text = target.decode("utf-8", "replace")
-        joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
-        outside = joined.startswith(("/", "../")) or joined == ".."
-        found = None if outside else self._find("" if joined == "." else joined)
-        if outside or (found is not None and found[0] == gittree.TREE):
+        try:
+            if self._size(blob) <= MOST_LINK_BYTES:
+                target = self._blob(blob)
+            text = target.decode("utf-8", "replace")
+            joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
+            outside = joined.startswith(("/", "../")) or joined == ".."
+            found = None if outside else self._find("" if joined == "." else joined)
+        except Malformed:
+            outside, found = True, None  # where it leads cannot be told
+        if outside or (found is not None and found[0] == TREE):
             self.oddities.append(
                 Oddity(path, "is a symbolic link, which is never followed", "move the folder here")
             )
@@ -253,23 +287,28 @@ class Commit:
                 raise FileRefused(
                     f"{path} has more than {MOST_DEPTH} folders in folders", "flatten it"
                 )
-            for mode, name, inner in gittree.entries_of(self._raw_tree(oid)):
+            for mode, name, inner in entries_of(self._raw_tree(oid)):
                 entries += 1
-                if mode == gittree.SUBMODULE:
-                    text = gittree.printable(name.decode("utf-8", "replace"))
-                    raise FileRefused(
-                        f"{path} holds the submodule {text}", "copy its files instead"
-                    )
-                if mode == gittree.TREE:
+                if mode in (SUBMODULE, UNKNOWN):
+                    raise refused_entry(path, mode, name)
+                if mode == TREE:
                     stack.append((inner, depth + 1))
                 elif not odb.exists(pygit2.Oid(raw=inner)):
-                    raise gittree.NotATree(f"{inner.hex()} is missing")
+                    raise Incomplete(f"{inner.hex()} is missing")
             if entries > MOST_ENTRIES:
                 raise FileRefused(f"{path} has more than {MOST_ENTRIES} entries", "split it")
             walked.add(oid)
         if len(complete) > REMEMBERED:
             complete.clear()
         complete |= walked
+
+
+def refused_entry(path: str, mode: bytes, name: bytes) -> FileRefused:
+    text = gittree.printable(name.decode("utf-8", "replace"))
+    if mode == SUBMODULE:
+        return FileRefused(f"{path} holds the submodule {text}", "copy its files instead")
+    message, hint = gittree.OF_NO_KIND
+    return FileRefused(f"{path} holds {text}, which {message}", hint)
 
 
 def too_much(what: str) -> SourceError:
