@@ -78,7 +78,7 @@ class ManifestErrors(ReconcilerError):
 
 
 class SourceError(ReconcilerError):
-    """kind: auth, network, timeout, verify, ancestry, corrupt, limit, missing, empty."""
+    """kind: auth, network, timeout, verify, ancestry, corrupt, limit, missing, empty, unsupported, unknown."""
 
     default_kind = "network"
 

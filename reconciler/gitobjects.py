@@ -87,5 +87,6 @@ def target_of(tag: bytes) -> str:
 
 def _time_in(person: bytes) -> int:
     """As git has it: the number behind the last bracket."""
-    found = re.match(rb"\s*(-?[0-9]{1,18})(?![0-9])", person.rpartition(b">")[2])
+    _, bracket, rest = person.rpartition(b">")
+    found = re.match(rb"\s*(-?[0-9]{1,18})(?![0-9])", rest) if bracket else None
     return int(found[1]) if found else 0

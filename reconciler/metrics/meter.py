@@ -32,7 +32,7 @@ from reconciler.spans import trace_of
 # Closed label sets. Each is there from the start with 0, or rate() would miss the first increment.
 FETCH_RESULTS = ("updated", "unchanged", "error")
 SOURCE_REASONS = (
-    "auth", "network", "timeout", "verify", "ancestry", "corrupt", "limit", "missing", "empty", "parse",
+    "auth", "network", "timeout", "verify", "ancestry", "corrupt", "limit", "missing", "empty", "unsupported", "unknown", "parse",
 )  # fmt: skip
 PASS_RESULTS = ("noop", "changed", "error", "blocked", "suspended")
 ACTIONS = get_args(OutcomeKind)

@@ -6,16 +6,26 @@ import contextlib
 import os
 import re
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import CredentialType, ObjectType
+from pygit2.enums import CredentialType
 
 from reconciler.errors import SourceError
 from reconciler.source import knownhosts
-from reconciler.source.address import host_of
-from reconciler.source.failures import LimitPassed, failure, sorted_failure
+from reconciler.source.address import host_of, local_path
+from reconciler.source.copying import copy_objects, heads_of
+from reconciler.source.failures import (
+    SHALLOW,
+    LimitPassed,
+    failure,
+    is_unparsable,
+    sorted_failure,
+    unsupported,
+)
+from reconciler.source.history import commit_at, has
 from reconciler.source.request import Answer, Request
 
 HEX = re.compile(r"[0-9a-f]{4,40}")
@@ -26,9 +36,31 @@ MOST_PACKS = 500
 """Every fetch that finds something leaves one; libgit2 never joins them."""
 MOST_OBJECTS = 5_000_000
 MOST_NAMED = 8
+CLONE_AGAIN = 600.0
+"""Seconds after which a repository that could not be cloned may be cloned again for the same error."""
 EVERY_BRANCH = "+refs/heads/*:refs/reconciler/branches/*"
 
 Heads = dict[str, str]
+
+
+class FailedClones:
+    """What a whole new mirror did not help with, so that it is not made again at each look."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, tuple[str, float]] = {}
+
+    def just_failed(self, request: Request, error: SourceError) -> bool:
+        words, when = self._failed.get(request.mirror, ("", 0.0))
+        return words == str(error) and time.monotonic() - when < CLONE_AGAIN
+
+    def failed(self, request: Request, error: SourceError) -> None:
+        self._failed[request.mirror] = (str(error), time.monotonic())
+
+    def forget(self, request: Request) -> None:
+        self._failed.pop(request.mirror, None)
+
+
+CLONES = FailedClones()
 
 
 class Callbacks(pygit2.RemoteCallbacks):
@@ -93,12 +125,22 @@ def _look(path: Path, request: Request) -> Answer:
     if request.anew or not path.exists():
         return _clone(path, request)
     try:
-        revision, moved = _fetch(path, request)
+        try:
+            revision, moved = _fetch(path, request)
+        except pygit2.GitError as error:
+            if not is_unparsable(error):
+                raise
+            revision, moved = _fetch_whole(path, request), True
     except Exception as error:  # whatever it is, it gets a kind
         found = sorted_failure(error)
-        if found.kind != "corrupt":
+        if found.kind not in ("corrupt", "unknown") or CLONES.just_failed(request, found):
             raise found from error
-        return _clone(path, request)
+        try:
+            return _clone(path, request)
+        except SourceError as failed:
+            CLONES.failed(request, failed)
+            raise
+    CLONES.forget(request)
     if not moved:
         return Answer(revision)
     if used_bytes(path) > request.repository_bytes:
@@ -132,6 +174,26 @@ def _clone(path: Path, request: Request, *, broken: bool = True) -> Answer:
     if not broken:
         shutil.rmtree(aside, ignore_errors=True)
     return Answer(revision, cloned=True)
+
+
+def _fetch_whole(path: Path, request: Request) -> str:
+    """All that the remote has, into a mirror that keeps what it had.
+
+    To ask only for what is new, libgit2 walks what the mirror has, and stumbles over a commit.
+    """
+    fresh = path.with_name(path.name + NEW)
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        revision, _ = _fetch(fresh, request)
+        for suffix in (".pack", ".idx"):  # an index is there only once its pack is
+            for file in fresh.glob(f"objects/pack/*{suffix}"):
+                file.replace(path / "objects" / "pack" / file.name)
+        came = _open(fresh, request).references.get(request.ref)  # it may be a tag's
+        target = revision if came is None else str(came.target)
+        _open(path, request).references.create(request.ref, target, force=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return revision
 
 
 def _fetch(path: Path, request: Request) -> tuple[str, bool]:
@@ -168,30 +230,62 @@ def _present(repository: pygit2.Repository, request: Request) -> str | None:
 
 
 def _commit(repository: pygit2.Repository, name: str) -> str | None:
+    """The commit of a ref, or of an id, also a shortened one."""
     try:
-        return str(repository.revparse_single(name).peel(pygit2.Commit).id)
+        ref = None if HEX.fullmatch(name) else repository.references.get(name)
+        oid = str(ref.target) if ref is not None else str(repository.expand_id(name))
     except (KeyError, ValueError, pygit2.GitError):
         return None
+    return commit_at(repository, oid)
 
 
 def _fetch_into(repository: pygit2.Repository, request: Request) -> tuple[str, bool]:
+    if (local := local_path(request.url)) is not None:
+        refuse_peculiar(local)
     remote = repository.remotes.create_anonymous(request.url)
     callbacks = Callbacks(request)
-    heads: Heads = {h.name or "": str(h.oid) for h in remote.list_heads(callbacks=callbacks)}
+    heads = _heads(remote, request, callbacks)
     if request.want == "commit":
         return _fetch_commit(repository, remote, request), True
     name, oid = choose(heads, request)
     known = repository.references.get(request.ref)
     moved = known is None or str(known.target) != oid or _commit(repository, oid) is None
     if moved:
-        remote.fetch([f"+{name}:{request.ref}"], callbacks=callbacks)
+        try:
+            remote.fetch([f"+{name}:{request.ref}"], callbacks=callbacks)
+        except pygit2.GitError as error:
+            local = local_path(request.url)
+            if local is None or not is_unparsable(error):
+                raise
+            copy_objects(local, repository, oid, MOST_OBJECTS)
+            repository.references.create(request.ref, oid, force=True)
     revision = _commit(repository, request.ref)
     if revision is None:
-        kind = repository.revparse_single(request.ref).type
-        if kind in (ObjectType.TREE, ObjectType.BLOB, ObjectType.TAG):
+        if has(repository, oid):
             raise failure("missing", f"{name} does not name a commit")
         raise failure("corrupt", f"{request.ref} is not in the mirror after a fetch")
     return revision, moved
+
+
+def refuse_peculiar(path: Path) -> None:
+    """A shallow repository on this host would be copied without a word, and its history end too soon."""
+    with contextlib.suppress(pygit2.GitError):  # whatever else it is, the fetch says it
+        repository = pygit2.Repository(str(path))
+        shallow = repository.is_shallow
+        repository.free()
+        if shallow:
+            raise unsupported(SHALLOW)
+
+
+def _heads(remote: pygit2.Remote, request: Request, callbacks: Callbacks) -> Heads:
+    """What each of the remote's refs names, by its name; HEAD among them."""
+    try:
+        return {h.name or "": str(h.oid) for h in remote.list_heads(callbacks=callbacks)}
+    except pygit2.GitError as error:
+        local = local_path(request.url)
+        if local is None or not is_unparsable(error):
+            raise
+        return heads_of(local)
 
 
 def _fetch_commit(repository: pygit2.Repository, remote: pygit2.Remote, request: Request) -> str:
@@ -205,8 +299,11 @@ def _fetch_commit(repository: pygit2.Repository, remote: pygit2.Remote, request:
     for index, refspec in enumerate(attempts):
         try:
             remote.fetch([refspec()], callbacks=Callbacks(request))
-        except pygit2.GitError:
-            if index == len(attempts) - 1:
+        except pygit2.GitError as error:
+            local = local_path(request.url)
+            if local is not None and is_unparsable(error):
+                copy_objects(local, repository, request.name, MOST_OBJECTS)
+            elif index == len(attempts) - 1:
                 raise
         if (found := _commit(repository, request.name)) is not None:
             return found

@@ -9,6 +9,7 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import ObjectType
 
+from reconciler.gitobjects import commit_of
 from reconciler.model.commit import Commit
 from reconciler.model.names import Revision
 from reconciler.source.failures import failure
@@ -70,12 +71,11 @@ def _read(repository: pygit2.Repository, name: str) -> tuple[int, Commit]:
     kind, size = repository.odb.read_header(pygit2.Oid(hex=name))
     if kind != ObjectType.COMMIT or size > MOST_COMMIT_BYTES:
         return 0, Commit(Revision(name), (), "(too large to show)", 0.0)
-    read = repository[name].peel(pygit2.Commit)
-    raw: bytes = read.raw_message
-    lines = raw.decode("utf-8", "replace").strip().splitlines()
-    parents = tuple(Revision(str(oid)) for oid in read.parent_ids[:MOST_PARENTS])
+    read = commit_of(repository.read(pygit2.Oid(hex=name))[1])
+    lines = read.message.decode("utf-8", "replace").strip().splitlines()
+    parents = tuple(Revision(oid) for oid in read.parents[:MOST_PARENTS])
     subject = lines[0][:MOST_SUBJECT] if lines else "(no message)"
-    return read.commit_time, Commit(Revision(name), parents, subject, float(read.author.time))
+    return read.committed, Commit(Revision(name), parents, subject, float(read.authored))
 
 
 def _in_order(found: list[tuple[int, Commit]]) -> tuple[Commit, ...]:

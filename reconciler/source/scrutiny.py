@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pygit2
-from pygit2.enums import ObjectType, SortMode
+from pygit2.enums import ObjectType
 
 from reconciler.source.failures import failure
+from reconciler.source.history import descends, has, since
 from reconciler.source.request import Answer, Scrutiny
 from reconciler.source.signatures import BadSignature, Signers
 
@@ -30,23 +29,17 @@ def scrutinise(task: Scrutiny) -> Answer:
 
 
 def _judge_lineage(repository: pygit2.Repository, task: Scrutiny) -> None:
-    if task.rewritten and _continues(repository, task.revision, task.rewritten):
+    if task.rewritten and descends(repository, task.revision, task.rewritten):
         return
     for former in task.followed:
-        if _continues(repository, task.revision, former):
+        if descends(repository, task.revision, former):
             continue
-        back = former in repository and _continues(repository, former, task.revision)
+        back = has(repository, former) and descends(repository, former, task.revision)
         what = "was set back to a commit before" if back else "does not continue"
         raise failure(
             "ancestry", f"commit {task.revision[:8]} is refused: the branch {what} {former[:8]}",
             f"`reconciler accept-rewrite {task.revision[:8]}` follows it all the same",
         )  # fmt: skip
-
-
-def _continues(repository: pygit2.Repository, revision: str, former: str) -> bool:
-    if revision == former:
-        return True
-    return former in repository and repository.descendant_of(revision, former)
 
 
 def _judge_signatures(repository: pygit2.Repository, task: Scrutiny) -> None:
@@ -61,34 +54,28 @@ def _judge_signatures(repository: pygit2.Repository, task: Scrutiny) -> None:
         try:
             signers.check(raw)
         except BadSignature as error:
-            below = "" if str(oid) == task.revision else f" (below {task.revision[:8]})"
+            below = "" if oid == task.revision else f" (below {task.revision[:8]})"
             raise failure(
-                "verify", f"commit {str(oid)[:8]}{below} is refused: {error}", error.hint
+                "verify", f"commit {oid[:8]}{below} is refused: {error}", error.hint
             ) from None
 
 
-def _commits(repository: pygit2.Repository, task: Scrutiny) -> Iterator[pygit2.Oid]:
+def _commits(repository: pygit2.Repository, task: Scrutiny) -> list[str]:
     """The revision itself, and with `since-last` all that came with it."""
-    yield pygit2.Oid(hex=task.revision)
-    known = [c for c in (*task.followed, task.rewritten) if c and c in repository]
+    known = [c for c in (*task.followed, task.rewritten) if c and has(repository, c)]
     if task.verify == "head" or not known:
-        return
-    walker = repository.walk(pygit2.Oid(hex=task.revision), SortMode.TOPOLOGICAL)
-    for former in known:
-        walker.hide(pygit2.Oid(hex=former))
-    for commit in walker:
-        if str(commit.id) != task.revision:
-            yield commit.id
+        return [task.revision]
+    came = since(repository, task.revision, known, MOST_COMMITS + 1)
+    return [task.revision, *(oid for oid in came if oid != task.revision)]
 
 
-def _commit(repository: pygit2.Repository, oid: pygit2.Oid) -> bytes:
+def _commit(repository: pygit2.Repository, name: str) -> bytes:
     """A commit as it was hashed."""
+    oid = pygit2.Oid(hex=name)
     _, size = repository.odb.read_header(oid)
     if size > MOST_COMMIT_BYTES:
-        raise failure(
-            "limit", f"commit {str(oid)[:8]} is larger than {MOST_COMMIT_BYTES >> 20} MiB"
-        )
+        raise failure("limit", f"commit {name[:8]} is larger than {MOST_COMMIT_BYTES >> 20} MiB")
     kind, raw = repository.read(oid)
     if kind != ObjectType.COMMIT:
-        raise failure("missing", f"{str(oid)[:8]} is no commit")
+        raise failure("missing", f"{name[:8]} is no commit")
     return raw
