@@ -99,7 +99,11 @@ class HttpConfig(Section):
     port: Port = 9188
     """0 for any free one."""
     token_file: str = ""
-    """A file with the token that allows acting on the page; empty: it is read-only."""
+    """A file with the token that allows acting on the page; empty: it only shows."""
+    names: list[
+        Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
+    ] = []
+    """Names by which people and proxies ask, beside localhost and this host's own."""
 
 
 class PushHookConfig(Section):

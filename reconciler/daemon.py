@@ -16,7 +16,7 @@ from pathlib import Path
 from reconciler import statedir
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import MIB, Config
-from reconciler.control.page.token import read_token
+from reconciler.control.access import Access
 from reconciler.control.serve import serve_control, serve_http
 from reconciler.control.version import version as own_version
 from reconciler.control.webhook import Webhook
@@ -37,7 +37,7 @@ from reconciler.model.usage import GuestFigures
 from reconciler.notify.notifier import Notifier
 from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
-from reconciler.secretfile import read_secret
+from reconciler.secretfile import own_secret, read_secret
 from reconciler.service import Service, keep_told
 from reconciler.source.gitsource import GitSource
 from reconciler.spans import UNTRACED, Tracer
@@ -58,6 +58,8 @@ from reconciler.vmm.traffic import traffic
 
 log = logging.getLogger(__name__)
 
+HTTP_KEY = "http.key"
+"""Of the state directory: what the tokens and sessions of the TCP face are made of."""
 FRONT_FOLDER = Path("/run/reconciler-front")
 """Where reconciler-front.socket listens."""
 COLLECT_AFTER = (50_000, 50, 100)
@@ -123,12 +125,12 @@ async def _daemon(
         engine = Engine(ports, policy_of(config))
         engine_of.append(engine)
         ports.source.watch(engine.look)
-        control = await serve_control(engine, config, clock, service.listener("control"))
+        access = _access(config, clock)
+        control = await serve_control(engine, config, clock, access, service.listener("control"))
         stack.push_async_callback(control.close)
-        token = read_token(Path(config.http.token_file)) if config.http.token_file else None
         http = await serve_http(
-            engine, metrics.render, config.http.address, config.http.port,
-            service.listener("http"), token=token, webhook=_webhook(config, engine, metrics),
+            engine, metrics.render, config.http, access, service.listener("http"),
+            webhook=_webhook(config, engine, metrics),
         )  # fmt: skip
         stack.push_async_callback(http.close)
         log.info("listening", extra={"fields": {"socket": str(control.path), "port": http.port}})
@@ -147,6 +149,14 @@ async def _daemon(
             ]
             stack.push_async_callback(_end, tasks)
             yield tasks
+
+
+def _access(config: Config, clock: Clock) -> Access:
+    """Who may use the TCP face. Raises ConfigError."""
+    acting = ""
+    if config.http.token_file:
+        acting = read_secret("http.token_file", Path(config.http.token_file), private=True)
+    return Access(own_secret(config.state / HTTP_KEY), lambda: clock.now().wall, acting)
 
 
 def _webhook(config: Config, engine: Engine, metrics: Metrics) -> Webhook | None:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import secrets
 import stat
 from pathlib import Path
 
+from reconciler.durable import sync
 from reconciler.errors import ConfigError
 
+OWN_BYTES = 32
+"""Of a secret that the daemon makes."""
 SHORTEST_CHOSEN, LONGEST_CHOSEN = 16, 512
 """Characters of a secret that people make for us. A shorter one could be guessed; a longer one is
 some other file."""
@@ -46,3 +50,40 @@ def read_secret(
             hint=hint,
         )
     return text
+
+
+def own_secret(path: Path) -> bytes:
+    """A secret of the daemon's own, made when it is not there. Raises ConfigError."""
+    try:
+        found = _own(path)
+        if found is None:
+            temporary = path.with_name(f".{path.name}.tmp")
+            temporary.unlink(missing_ok=True)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            with os.fdopen(os.open(temporary, flags, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(OWN_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync(path.parent)
+            found = _own(path)
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: {error.strerror}", hint="is the state directory ours, and is there space?"
+        ) from error
+    if found is None:
+        raise ConfigError(f"{path} changes while it is read", hint="start the daemon again")
+    return found
+
+
+def _own(path: Path) -> bytes | None:
+    """None when it is missing, not whole, or open to others."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(file.fileno())
+        raw = file.read(OWN_BYTES + 1) or b""
+    closed = stat.S_ISREG(status.st_mode) and not stat.S_IMODE(status.st_mode) & 0o077
+    return raw if closed and len(raw) == OWN_BYTES else None

@@ -105,8 +105,9 @@ in
           };
 
           http = {
-            address = option types.str "127.0.0.1" "Of the read-only face: metrics, health, page.";
+            address = option types.str "127.0.0.1" "Of metrics, health and the page, which ask for a token.";
             port = option types.port 9188 "0: any free one.";
+            names = option (types.listOf types.str) [ ] "Names by which it is asked, beside the host's own.";
           };
 
           qemu.accel = option (types.enum [

@@ -33,6 +33,7 @@ MODULES = {
     "doctor": ("doctor",),
     "notify": ("notify",),
     "run": ("run", "version"),
+    "token": ("token",),
     "front": ("front",),
 }
 """The commands of each module, in the order of the help."""

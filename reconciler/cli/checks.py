@@ -218,10 +218,10 @@ def check_sink(sink: NotificationConfig) -> Finding:
 
 
 def check_token(path: Path) -> Finding:
-    from reconciler.control.page.token import read_token  # noqa: PLC0415 - most hosts have none
+    from reconciler.secretfile import read_secret  # noqa: PLC0415 - most hosts have none
 
     try:
-        read_token(path)
+        read_secret("http.token_file", path, private=True)
     except ConfigError as error:
         # What systemd hands to the daemon is there for it alone, and only while it runs.
         elsewhere = isinstance(error.__cause__, PermissionError) or CREDENTIALS in path.parents

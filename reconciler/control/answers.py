@@ -11,6 +11,14 @@ class DoneAnswer:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenAnswer:
+    """What the TCP face takes for reading all of it, and for reading metrics alone."""
+
+    read: str
+    metrics: str
+
+
+@dataclass(frozen=True, slots=True)
 class VersionAnswer:
     version: str
     api: str = "v1"

@@ -7,7 +7,8 @@ import asyncio
 from aiohttp import web
 
 from reconciler.clock import Clock
-from reconciler.control.answers import DoneAnswer, VersionAnswer
+from reconciler.control.access import Access
+from reconciler.control.answers import DoneAnswer, TokenAnswer, VersionAnswer
 from reconciler.control.bodies import (
     RECONCILE,
     REQUEST,
@@ -41,8 +42,11 @@ BODY_SECONDS = 10.0
 class Api:
     """Handlers only: they parse, ask the operator, and serialize."""
 
-    def __init__(self, operator: Operator, clock: Clock, followers: Followers) -> None:
+    def __init__(
+        self, operator: Operator, clock: Clock, followers: Followers, access: Access
+    ) -> None:
         self._operator = operator
+        self._access = access
         self._clock = clock
         self._followers = followers
         self._callers = Callers()
@@ -50,6 +54,7 @@ class Api:
     def routes(self) -> list[web.RouteDef]:
         return [
             web.get("/v1/version", self.version, allow_head=False),
+            web.get("/v1/token", self.token, allow_head=False),
             web.get("/v1/status", self.status, allow_head=False),
             web.get("/v1/vms/{vm}", self.vm, allow_head=False),
             web.get("/v1/why/{vm}", self.why, allow_head=False),
@@ -66,6 +71,12 @@ class Api:
     async def version(self, request: web.Request) -> web.Response:
         _query(request, NoQuery)
         return json_answer(VersionAnswer(version()))
+
+    async def token(self, request: web.Request) -> web.Response:
+        """Who may open this socket may read everything here; the tokens read it on the TCP face."""
+        _query(request, NoQuery)
+        read, metrics = self._access.token("read"), self._access.token("metrics")
+        return json_answer(TokenAnswer(read, metrics))
 
     async def status(self, request: web.Request) -> web.Response:
         _query(request, NoQuery)

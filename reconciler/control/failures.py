@@ -19,6 +19,9 @@ from reconciler.errors import (
 
 log = logging.getLogger(__name__)
 
+CHALLENGE = 'Bearer realm="reconciler"'
+"""Of answers to those who must show a token; no browser asks for a password because of it."""
+
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -32,6 +35,30 @@ class NotFoundError(ReconcilerError):
     """What was asked about does not exist."""
 
     default_kind = "not-found"
+
+
+class UnauthorizedError(ReconcilerError):
+    """Who asks has shown no token, or a wrong one."""
+
+    default_kind = "unauthorized"
+
+
+class ForbiddenError(ReconcilerError):
+    """What was shown does not allow this."""
+
+    default_kind = "forbidden"
+
+
+class ThrottledError(ReconcilerError):
+    """More is tried within a short time than the face allows."""
+
+    default_kind = "throttled"
+
+
+class MisdirectedError(ReconcilerError):
+    """It was asked by a name that is not this host's."""
+
+    default_kind = "misdirected"
 
 
 class StoppingError(ReconcilerError):
@@ -48,9 +75,13 @@ class BusyError(ReconcilerError):
 
 STATUS_BY_ERROR: tuple[tuple[type[ReconcilerError], int], ...] = (
     (BadQuestionError, 400),
+    (UnauthorizedError, 401),
+    (ForbiddenError, 403),
     (NotFoundError, 404),
     (RequestRefused, 409),
+    (MisdirectedError, 421),
     (ManifestErrors, 422),
+    (ThrottledError, 429),
     (SourceError, 502),
     (StoppingError, 503),
     (BusyError, 503),
@@ -81,7 +112,10 @@ async def answer_failures(request: web.Request, handler: Handler) -> web.StreamR
         )
         named = tuple(str(problem) for problem in problems)
         failure = Failure(error.kind, str(error), error.hint, named, more)
-        return failure_answer(failure, status_of(error))
+        answer = failure_answer(failure, status_of(error))
+        if isinstance(error, UnauthorizedError):
+            answer.headers["WWW-Authenticate"] = CHALLENGE
+        return answer
     except web.HTTPException as error:
         answer = failure_answer(_http_failure(error), error.status)
         if "Allow" in error.headers:

@@ -12,14 +12,16 @@ from typing import Any
 from aiohttp import web
 
 from reconciler.clock import Clock
-from reconciler.config import Config
+from reconciler.config import Config, HttpConfig
+from reconciler.control.access import Access
 from reconciler.control.api import Api
 from reconciler.control.connections import SERVER, BoundedSite, Connections, listeners_on
 from reconciler.control.failures import answer_failures
+from reconciler.control.guard import by_known_name, known_names, with_a_right
 from reconciler.control.listener import claim, identity, release
-from reconciler.control.page.acting import PATHS, Acting
+from reconciler.control.page.acting import PATH, Acting
 from reconciler.control.page.routes import PageRoutes, add_rules
-from reconciler.control.page.token import Token
+from reconciler.control.page.signing import PATHS, Signing
 from reconciler.control.public import only_reading, public_routes
 from reconciler.control.streams import Followers
 from reconciler.control.webhook import Webhook
@@ -101,13 +103,14 @@ class HttpFace:
 
 
 async def serve_control(
-    operator: Operator, config: Config, clock: Clock, given: socket.socket | None = None
-) -> ControlFace:
+    operator: Operator, config: Config, clock: Clock, access: Access,
+    given: socket.socket | None = None,
+) -> ControlFace:  # fmt: skip
     """Open the control API, on a socket that was given or on `control_socket`. Raises ConfigError."""
     path = Path(given.getsockname() if given else config.control_socket)
     followers = Followers()
     app = web.Application(middlewares=[answer_failures], client_max_size=MOST_BODY)
-    app.add_routes(Api(operator, clock, followers).routes())
+    app.add_routes(Api(operator, clock, followers, access).routes())
     app.on_shutdown.append(ending(followers))
     runner = _runner(app)
     await runner.setup()
@@ -121,21 +124,24 @@ async def serve_control(
 
 
 async def serve_http(
-    operator: Operator, render_metrics: Callable[..., bytes], address: str, port: int,
-    given: socket.socket | None = None, *, token: Token | None = None,
-    webhook: Webhook | None = None,
+    operator: Operator, render_metrics: Callable[..., bytes], http: HttpConfig, access: Access,
+    given: socket.socket | None = None, *, webhook: Webhook | None = None,
 ) -> HttpFace:  # fmt: skip
     """Open the TCP face, on a socket that was given or on a port; port 0 takes a free one.
 
-    Without a token and a webhook it is read-only. Raises ConfigError.
+    `access` says who may read and act. Raises ConfigError.
     """
-    acting = Acting(operator, token, asyncio.get_running_loop().time) if token else None
-    posted = [*(PATHS if acting else ()), *([webhook.path] if webhook else ())]
-    guard = only_reading(posted)
-    app = web.Application(middlewares=[answer_failures, guard], client_max_size=MOST_BODY)
+    posted = [*PATHS, *([PATH] if access.acts else ()), *([webhook.path] if webhook else ())]
+    checks = [
+        answer_failures, by_known_name(known_names(http.names)), only_reading(posted),
+        with_a_right(access, [webhook.path] if webhook else ()),
+    ]  # fmt: skip
+    app = web.Application(middlewares=checks, client_max_size=MOST_BODY)
     followers = Followers(UNREAD_SECONDS)
+    acting = Acting(operator, access, asyncio.get_running_loop().time)
     app.add_routes(public_routes(operator, render_metrics))
-    app.add_routes(PageRoutes(operator, followers, acting).routes())
+    app.add_routes(Signing(access).routes())
+    app.add_routes(PageRoutes(operator, followers, access, acting).routes())
     if webhook is not None:
         app.add_routes(webhook.routes())
     app.on_response_prepare.append(add_rules)
@@ -143,13 +149,13 @@ async def serve_http(
     runner = _runner(app)
     await runner.setup()
     try:
-        listeners = [given] if given else await listeners_on(address, port)
+        listeners = [given] if given else await listeners_on(http.address, http.port)
         site = BoundedSite(runner, Connections(), listeners, _options())
         await site.start()
     except OSError as error:
         await runner.cleanup()
         raise ConfigError(
-            f"http: cannot listen on {address}:{port}: {error.strerror}",
+            f"http: cannot listen on {http.address}:{http.port}: {error.strerror}",
             hint="set http.address and http.port to what is free on this host",
         ) from error
     return HttpFace(runner, site.port)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from reconciler.clock import SystemClock
 from reconciler.config import Config, parse_config
+from reconciler.control.access import Access
 from reconciler.control.serve import serve_control, serve_http
 from reconciler.daemon import policy_of
 from reconciler.engine.loop import Engine
@@ -20,6 +21,7 @@ from reconciler.model.status import FleetStatus, RevisionStatus
 from reconciler.now import Now
 from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
+from reconciler.secretfile import own_secret
 from reconciler.source.gitsource import GitSource
 from tests.eventually import eventually
 from tests.fakes import FakeClock
@@ -150,9 +152,11 @@ async def _real(
 async def _open_faces(
     engine: Engine, metrics: PassMetrics, config: Config, stack: contextlib.AsyncExitStack
 ) -> int:
-    control = await serve_control(engine, config, SystemClock())
+    clock = SystemClock()
+    access = Access(own_secret(config.state / "http.key"), lambda: clock.now().wall)
+    control = await serve_control(engine, config, clock, access)
     stack.push_async_callback(control.close)
-    http = await serve_http(engine, metrics.render, config.http.address, config.http.port)
+    http = await serve_http(engine, metrics.render, config.http, access)
     stack.push_async_callback(http.close)
     return http.port
 

@@ -140,7 +140,8 @@ class Harness:
 
     def http(self, path: str) -> tuple[int, str]:
         """GET of the daemon's TCP face."""
-        return request(self.daemon.settings.http_port, path)
+        headers = reading(self.daemon)
+        return request(self.daemon.settings.http_port, path, headers=headers)
 
     def history(self, vm: str) -> dict[str, Any]:
         answer: dict[str, Any] = self.daemon.control.get(f"/v1/history/{vm}")
@@ -153,10 +154,17 @@ class Harness:
         return [guest for guest in guests_under(self.stage.root) if guest.vm == vm]
 
 
-def request(port: int, path: str, body: str | None = None) -> tuple[int, str]:
+def reading(daemon: Daemon) -> dict[str, str]:
+    """Headers of those who may read on the TCP face."""
+    return {"Authorization": f"Bearer {daemon.control.get('/v1/token')['read']}"}
+
+
+def request(
+    port: int, path: str, body: str | None = None, headers: dict[str, str] | None = None
+) -> tuple[int, str]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=15)
     try:
-        connection.request("GET" if body is None else "POST", path, body)
+        connection.request("GET" if body is None else "POST", path, body, headers or {})
         answer = connection.getresponse()
         return answer.status, answer.read().decode().strip()
     finally:

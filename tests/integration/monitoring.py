@@ -104,8 +104,8 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, target: int, alertmanager: int) -> Iterator[Prometheus]:
-    """A server that scrapes this port each second, by our rules."""
+def prometheus(folder: Path, target: int, alertmanager: int, token: str) -> Iterator[Prometheus]:
+    """A server that scrapes this port each second with a token, by our rules."""
     port = free_port()
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
@@ -114,6 +114,7 @@ def prometheus(folder: Path, target: int, alertmanager: int) -> Iterator[Prometh
             {
                 "job_name": "reconciler",
                 "static_configs": [{"targets": [f"127.0.0.1:{target}"]}],
+                "authorization": {"credentials": token},
             }
         ],
         "alerting": {

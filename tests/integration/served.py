@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconciler.control.page.token import Token
 from reconciler.control.serve import serve_http
 from reconciler.model.commit import Commit
 from reconciler.model.names import GroupName, Revision, VMName
@@ -23,6 +22,7 @@ from reconciler.model.status import (
     WaitStatus,
 )
 from tests.unit.control.fake_operator import NEW, OLD, WALL, FakeOperator, fleet, number, vm
+from tests.unit.control.opening import ANY_PORT, access
 from tests.wait import wait_until
 
 START = 10.0
@@ -58,7 +58,7 @@ def served(folder: Path, token: str) -> Iterator[Served]:
         ended = asyncio.Event()
         loop = asyncio.get_running_loop()
         end.append(lambda: loop.call_soon_threadsafe(ended.set))
-        face = await serve_http(operator, lambda: b"x 1\n", "127.0.0.1", 0, token=Token(token))
+        face = await serve_http(operator, lambda: b"x 1\n", ANY_PORT, access(token))
         made.append(Served(operator, loop, face.port))
         await ended.wait()
         await face.close()

@@ -44,6 +44,7 @@ def test_a_rollout_and_a_rollback_are_watched_without_loading_the_page_again(
     fleet: Harness, browser: Browser
 ) -> None:
     home = f"http://127.0.0.1:{fleet.daemon.settings.http_port}/"
+    browser.sign_in(home.rstrip("/"), fleet.daemon.control.get("/v1/token")["read"])
     updated = a_rollout(fleet, browser, f"{home}group/frontend")
     a_rollback(fleet, browser, home, updated)
     keyboard_and_phone(browser)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -59,9 +61,7 @@ def until(browser: Browser, expression: str) -> None:
 
 
 def sign_in(browser: Browser, page: Served) -> None:
-    browser.open(f"{page.home}/login")
-    browser.write(KNOWN)
-    browser.press("Enter")
+    browser.sign_in(page.home, KNOWN)
     until(browser, "document.querySelector('.actions h2') !== null")
 
 
@@ -88,6 +88,7 @@ def test_no_page_has_a_barrier_that_axe_knows(
 def test_a_keyboard_reaches_the_content_and_keeps_its_place_while_rows_change(
     browser: Browser, page: Served
 ) -> None:
+    sign_in(browser, page)
     browser.open(page.home)
     until(browser, "document.getElementById('live').innerText === 'live'")
     assert browser.value("document.getElementById('live').getAttribute('role')") == "status"
@@ -120,6 +121,7 @@ def test_hostile_words_stay_words_and_fit_on_a_phone(browser: Browser, page: Ser
 
 
 def test_hostile_words_stay_words_when_they_come_live(browser: Browser, page: Served) -> None:
+    sign_in(browser, page)
     browser.open(f"{page.home}/vm/web-a")
     until(browser, "document.getElementById('live').innerText === 'live'")
     page.change(lambda operator: everything(operator, HOSTILE))
@@ -130,9 +132,13 @@ def test_hostile_words_stay_words_when_they_come_live(browser: Browser, page: Se
 
 def test_who_signs_in_acts_with_the_forms_of_a_real_browser(browser: Browser, page: Served) -> None:
     browser.open(f"{page.home}/vm/web-a")
-    assert "Sign in" in browser.text(".actions")
+    assert browser.text("h1") == "Sign in"
+    assert "web-a" not in browser.value("document.documentElement.outerHTML")
     sign_in(browser, page)
-    assert browser.value("document.cookie") == "", "no script can read the session"
+    assert browser.value("document.cookie") == ""
+    assert KNOWN not in browser.value(
+        "JSON.stringify([localStorage, sessionStorage, location.href])"
+    )
     browser.open(f"{page.home}/vm/web-a")
     press(browser, "Retry")
     until(browser, "document.querySelector('.actions .notice') !== null")
@@ -145,34 +151,119 @@ def test_who_signs_in_acts_with_the_forms_of_a_real_browser(browser: Browser, pa
     until(browser, "document.querySelector('.actions .notice') !== null")
     assert page.operator.requests[1:] == [Suspend(None, "the disk is changed")]
     press(browser, "Sign out")
-    until(browser, "document.querySelector('.actions')?.innerText.startsWith('Sign in')")
+    until(browser, "document.querySelector('h1')?.innerText === 'Sign in'")
+    assert browser.value("localStorage.length") == 0
+    browser.open(f"{page.home}/vm/web-a")
+    assert browser.text("h1") == "Sign in"
     assert browser.complaints == []
+
+
+def test_a_wrong_token_is_told_and_the_right_one_signs_in_at_once(
+    browser: Browser, page: Served
+) -> None:
+    browser.open(f"{page.home}/vm/web-a")
+    for _ in range(12):
+        browser.value("document.querySelector('input[name=token]').value = 'no token of any kind'")
+        press(browser, "Sign in")
+        until(browser, "document.querySelector('.notice')?.innerText === 'That is not the token.'")
+        browser.value("document.querySelector('.notice').remove()")
+    browser.value(f"document.querySelector('input[name=token]').value = '{KNOWN}'")
+    press(browser, "Sign in")
+    until(browser, "document.querySelector('h1')?.innerText === 'web-a'")
+    assert browser.value("location.pathname") == "/vm/web-a"
+    browser.complaints.clear()
+
+
+def test_a_session_that_is_over_shows_the_sign_in_and_then_the_same_page(
+    browser: Browser, page: Served
+) -> None:
+    sign_in(browser, page)
+    browser.value("localStorage.setItem('reconciler-session', 'act.1.x.y')")
+    browser.open(f"{page.home}/commits")
+    assert browser.text("h1") == "Sign in"
+    browser.write(KNOWN)
+    browser.press("Enter")
+    until(browser, "document.querySelector('h1')?.innerText !== 'Sign in'")
+    assert browser.value("location.pathname") == "/commits"
+    browser.complaints.clear()
+
+
+def test_links_of_the_page_to_metrics_and_json_show_them(browser: Browser, page: Served) -> None:
+    sign_in(browser, page)
+    for path, words in (("/metrics", "x 1"), ("/api/status", "web-a")):
+        browser.open(page.home + path)
+        until(browser, f"document.querySelector('main pre')?.innerText.includes('{words}')")
+    assert browser.complaints == []
+
+
+class OtherPort:
+    """What listens on another port of this host, as a guest's forward: it keeps what browsers send it."""
+
+    def __init__(self) -> None:
+        heard = self.heard = []  # type: list[str]
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                heard.append(f"{self.requestline}\n{self.headers}")
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(b"<title>a guest</title><h1>hello</h1>")
+
+            def log_message(self, *_: object) -> None:
+                """Silent: the test shows what came."""
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.home = f"http://127.0.0.1:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._thread.join(SOON)
+        self._server.server_close()
+
+
+def test_a_guests_page_on_another_port_is_sent_nothing_and_can_do_nothing(
+    browser: Browser, page: Served
+) -> None:
+    sign_in(browser, page)
+    session = browser.value("localStorage.getItem('reconciler-session')")
+    with OtherPort() as guest:
+        browser.open(guest.home)
+        assert browser.text("h1") == "hello"
+        assert browser.value("document.cookie + JSON.stringify(localStorage)") == "{}"
+        tried = browser.value(
+            f"(async (home) => {{ const said = [];"
+            "for (const [path, options] of [['/', {}], ['/vm/web-a', {credentials: 'include'}],"
+            " ['/act', {method: 'POST', credentials: 'include', body: new URLSearchParams({op: 'suspend'})}],"
+            " ['/act', {method: 'POST', headers: {Authorization: 'Bearer x'}, body: ''}]])"
+            " { try { const got = await fetch(home + path, options); said.push(await got.text()); }"
+            " catch (error) { said.push('refused'); } } return said; })"
+            f"('{page.home}')"
+        )
+        assert tried == ["refused"] * 4
+        browser.value(
+            "const form = document.createElement('form'); form.method = 'post';"
+            f"form.action = '{page.home}/act'; form.innerHTML = '<input name=op value=suspend>';"
+            "document.body.append(form); form.submit()"
+        )
+        until(browser, f"location.href === '{page.home}/act'")
+        heard = "\n".join(guest.heard).lower()
+        assert "cookie" not in heard
+        assert "authorization" not in heard
+        assert session.lower() not in heard
+    assert page.operator.requests == []
+    browser.complaints.clear()
 
 
 def press(browser: Browser, words: str) -> None:
     browser.value(
         f"[...document.querySelectorAll('button')].find((one) => one.innerText === '{words}').click()"
     )
-
-
-def test_a_form_of_another_site_does_nothing(
-    browser: Browser, page: Served, tmp_path: Path
-) -> None:
-    sign_in(browser, page)
-    with served(tmp_path, KNOWN) as other:
-        browser.open(f"http://localhost:{other.port}/commits")
-        browser.ask("Page.setBypassCSP", enabled=True)
-        browser.open(f"http://localhost:{other.port}/commits")
-        browser.value(
-            "const form = document.createElement('form'); form.method = 'post';"
-            f"form.action = '{page.home}/act'; form.innerHTML = '<input name=op value=resume>';"
-            "document.body.append(form); form.submit()"
-        )
-        until(browser, f"location.href === '{page.home}/act'")
-        browser.ask("Page.setBypassCSP", enabled=False)
-    assert "403" in browser.text("body") or "not of this page" in browser.text("body")
-    assert page.operator.requests == []
-    browser.complaints.clear()
 
 
 def show(operator: FakeOperator, fleet: FleetStatus) -> None:
@@ -182,6 +273,7 @@ def show(operator: FakeOperator, fleet: FleetStatus) -> None:
 def test_a_thousand_vms_change_without_a_stutter(browser: Browser, page: Served) -> None:
     many = [vm(f"vm-{n:04}", group=GroupName(f"group-{n % 5}")) for n in range(1000)]
     page.change(partial(show, fleet=fleet(*many)))
+    sign_in(browser, page)
     browser.open(page.home)
     until(browser, "document.getElementById('live').innerText === 'live'")
     assert browser.value("document.querySelectorAll('tbody tr').length") == 100

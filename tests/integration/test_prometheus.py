@@ -74,7 +74,10 @@ def watched(fleet: Harness, tmp_path: Path) -> Iterator[Watch]:
         ]
         stack.callback(configure, fleet, plain)
         configure(fleet, plain + tables(told, traces.url))
-        server = stack.enter_context(prometheus(tmp_path, daemon.settings.http_port, manager))
+        token = daemon.control.get("/v1/token")["metrics"]
+        server = stack.enter_context(
+            prometheus(tmp_path, daemon.settings.http_port, manager, token)
+        )
         wait_until(lambda: server.value("reconciler_build_info"), SOON, "the first scrape")
         yield Watch(server, alerts, messages, traces)
 

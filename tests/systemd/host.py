@@ -170,7 +170,9 @@ class Host:
         """What /metrics says of a VM, by name."""
         config = tomllib.loads((self.container.root / CONFIG).read_text(encoding="utf-8"))
         address = f"http://127.0.0.1:{config['http']['port']}/metrics"
-        with urllib.request.urlopen(address, timeout=10) as answer:
+        token = self.container.run("reconciler", "token", "--metrics").stdout.strip()
+        asked = urllib.request.Request(address, headers={"Authorization": f"Bearer {token}"})
+        with urllib.request.urlopen(asked, timeout=10) as answer:  # noqa: S310  as above
             text = answer.read().decode()
         return {
             sample.name: sample.value

@@ -5,84 +5,63 @@ from __future__ import annotations
 from collections.abc import Mapping
 from urllib.parse import quote
 
-from reconciler.control.page.frame import Pieces
-from reconciler.control.page.html import Html, h, join
-from reconciler.control.page.sessions import Session
+from reconciler.control.page.html import Html, h
 from reconciler.model.record import VMRecord
 
 LONGEST_REASON = 200
 
 
-def sign_in_page(trouble: str = "") -> Pieces:
-    field = h(
-        "input", type="password", name="token", required=True, autocomplete="current-password",
-        autofocus=True,
-    )  # fmt: skip
-    form = h(
-        "form",
-        h("label", "Token ", field),
-        h("button", "Sign in"),
-        method="post",
-        action="/login",
+def only_reading(*, acts: bool) -> Html:
+    """For those who signed in with a token that only shows."""
+    how = "Sign in with the token of http.token_file to act." if acts else None
+    return h(
+        "aside", h("p", how) if how else None, _leave(), aria_label="Actions", class_="actions"
     )
-    told = h("p", trouble, class_="notice bad", role="alert") if trouble else None
-    why = h("p", "It stands in the file that http.token_file names.", class_="none")
-    return Pieces("Sign in - microVMs", (), {}, join([h("h1", "Sign in"), told, form, why]))
 
 
-def signed_out() -> Html:
-    text = h("p", h("a", "Sign in", href="/login"), " to retry, roll back, promote or suspend.")
-    return h("aside", text, aria_label="Actions", class_="actions")
-
-
-def actions(session: Session, query: Mapping[str, str], record: VMRecord | None) -> Html:
+def actions(query: Mapping[str, str], record: VMRecord | None) -> Html:
     """For what a page shows: the host, a group or a VM."""
     name = query.get("name", "")
     match query.get("view"):
         case "vm":
-            forms = _of_vm(session, name, record)
+            forms = _of_vm(name, record)
         case "group":
             forms = [
-                _form(session, "Promote", {"op": "promote", "group": name}),
-                *_suspension(session, f"group {name}", {"subject": f"group/{name}"}),
+                _form("Promote", {"op": "promote", "group": name}),
+                *_suspension(f"group {name}", {"subject": f"group/{name}"}),
             ]
         case _:
-            forms = _suspension(session, "this host", {})
-    told = session.told
-    session.told = None
-    words = (
-        h("p", told[0], class_="notice" if told[1] else "notice bad", role="status")
-        if told
-        else None
-    )
-    leave = h("form", _hidden("csrf", session.csrf), h("button", "Sign out"), method="post",
-              action="/logout")  # fmt: skip
+            forms = _suspension("this host", {})
     return h(
-        "aside", h("h2", "Actions"), words, h("div", *forms, leave, class_="forms"),
+        "aside", h("h2", "Actions"), h("div", *forms, _leave(), class_="forms"),
         aria_label="Actions", class_="actions",
     )  # fmt: skip
 
 
-def _of_vm(session: Session, name: str, record: VMRecord | None) -> list[Html]:
-    forms = [_form(session, "Retry", {"op": "retry", "vm": name})]
+def _leave() -> Html:
+    return h("form", h("button", "Sign out"), method="post", action="/logout")
+
+
+def _of_vm(name: str, record: VMRecord | None) -> list[Html]:
+    forms = [_form("Retry", {"op": "retry", "vm": name})]
     good = [g.number for g in record.generations if g.verdict == "committed"] if record else []
     if len(good) > 1:
         options = [h("option", f"generation {n}", value=str(n)) for n in reversed(good[:-1])]
         choice = h("label", "to ", h("select", *options, name="to"))
-        forms.append(_form(session, "Roll back", {"op": "rollback", "vm": name}, choice))
-    return [*forms, *_suspension(session, name, {"subject": f"vm/{name}"})]
+        forms.append(_form("Roll back", {"op": "rollback", "vm": name}, choice))
+    return [*forms, *_suspension(name, {"subject": f"vm/{name}"})]
 
 
-def _suspension(session: Session, what: str, subject: Mapping[str, str]) -> list[Html]:
+def _suspension(what: str, subject: Mapping[str, str]) -> list[Html]:
     why = h("label", "because ", h("input", name="reason", maxlength=str(LONGEST_REASON)))
     return [
-        _form(session, f"Suspend {what}", {"op": "suspend", **subject}, why),
-        _form(session, f"Resume {what}", {"op": "resume", **subject}),
+        _form(f"Suspend {what}", {"op": "suspend", **subject}, why),
+        _form(f"Resume {what}", {"op": "resume", **subject}),
     ]
 
 
-def _form(session: Session, verb: str, fields: Mapping[str, str], more: Html | None = None) -> Html:
-    hidden = [_hidden(name, value) for name, value in {"csrf": session.csrf, **fields}.items()]
+def _form(verb: str, fields: Mapping[str, str], more: Html | None = None) -> Html:
+    hidden = [_hidden(name, value) for name, value in fields.items()]
     return h("form", *hidden, h("button", verb), more, method="post", action="/act")
 
 

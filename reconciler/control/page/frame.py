@@ -68,16 +68,6 @@ def document(
     address = (
         f"/events?{urlencode({**events, 'seen': pieces.stamp})}" if events is not None else None
     )
-    head = h(
-        "head",
-        h("meta", charset="utf-8"),
-        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        h("meta", name="color-scheme", content="light dark"),
-        title(pieces),
-        h("link", rel="icon", href=_address("icon.svg")),
-        h("link", rel="stylesheet", href=_address("page.css")),
-        h("script", src=_address("page.js"), defer=True),
-    )
     body = h(
         "body",
         h("a", "Skip to the content", href="#main", class_="skip"),
@@ -85,6 +75,38 @@ def document(
         main(pieces),
         more,
         data_events=address,
+    )
+    return _document(title(pieces), body)
+
+
+def sign_in_document() -> Html:
+    """The page of those who have shown no token yet: it holds nothing, not even the host's name."""
+    field = h(
+        "input", type="password", name="token", required=True, autocomplete="current-password"
+    )
+    form = h(
+        "form", h("label", "Token ", field), h("button", "Sign in"), method="post", action="/login"
+    )
+    why = h("p", "On the host, ", h("code", "reconciler token"), " says one that reads; the file that "
+            "http.token_file names has the one that acts.", class_="none")  # fmt: skip
+    without = h("noscript", h("p", "This page needs its script, which keeps the session. ",
+                              "Without it, use the commands on the host."))  # fmt: skip
+    inside = h("main", h("h1", "Sign in"), form, why, without, id="main", tabindex="-1")
+    return _document(
+        h("title", "Sign in - microVMs", id="title"), h("body", inside, data_sign_in=True)
+    )
+
+
+def _document(titled: Html, body: Html) -> Html:
+    head = h(
+        "head",
+        h("meta", charset="utf-8"),
+        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
+        h("meta", name="color-scheme", content="light dark"),
+        titled,
+        h("link", rel="icon", href=_address("icon.svg")),
+        h("link", rel="stylesheet", href=_address("page.css")),
+        h("script", src=_address("page.js"), defer=True),
     )
     return Html("<!doctype html>\n" + h("html", head, body, lang="en"))
 

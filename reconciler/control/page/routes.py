@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ipaddress
-import socket
 from functools import lru_cache
 
 from aiohttp import web
 
-from reconciler.control.failures import Handler, json_answer
-from reconciler.control.page.acting import Acting
+from reconciler.control.access import Access, includes
+from reconciler.control.failures import StoppingError, json_answer
+from reconciler.control.page.acting import PATH, Acting
 from reconciler.control.page.frame import ASSETS, STAMPS, Pieces, asset, document
 from reconciler.control.page.live import View, updates
 from reconciler.control.page.views import Views
@@ -30,33 +29,27 @@ FOR_EVER = "public, max-age=31536000, immutable"
 
 
 class PageRoutes:
-    """What is shown here, everybody who reaches the port may know; who acts needs the token."""
+    """What is shown here, and what may be asked for; who may is decided before a request comes here."""
 
     def __init__(
-        self, operator: Operator, followers: Followers, acting: Acting | None = None
+        self, operator: Operator, followers: Followers, access: Access, acting: Acting
     ) -> None:
         self._operator = operator
         self._followers = followers
+        self._access = access
         self._views = Views(operator)
         self._acting = acting
-        """None: nothing can be changed here."""
 
     def routes(self) -> list[web.RouteDef]:
-        acting = self._acting
-        changing = [
-            web.get("/login", by_known_name(acting.sign_in_form)),
-            web.post("/login", by_known_name(acting.sign_in)),
-            web.post("/logout", by_known_name(acting.sign_out)),
-            web.post("/act", by_known_name(acting.act)),
-        ] if acting is not None else []  # fmt: skip
+        acting = [web.post(PATH, self._acting.act)] if self._access.acts else []
         return [
-            *changing,
-            web.get("/", by_known_name(self.fleet)),
-            web.get("/vm/{name}", by_known_name(self.vm)),
-            web.get("/group/{name}", by_known_name(self.group)),
-            web.get("/commits", by_known_name(self.commits)),
-            web.get("/api/status", by_known_name(self.status)),
-            web.get("/events", by_known_name(self.events), allow_head=False),
+            *acting,
+            web.get("/", self.fleet),
+            web.get("/vm/{name}", self.vm),
+            web.get("/group/{name}", self.group),
+            web.get("/commits", self.commits),
+            web.get("/api/status", self.status),
+            web.get("/events", self.events, allow_head=False),
             web.get("/page/{stamp}/{name}", self.asset),
         ]
 
@@ -77,7 +70,7 @@ class PageRoutes:
         pieces = await self._views.of(query)
         if not pieces.shape:
             return _html(document(pieces, events=None), request, status=404)
-        more = self._acting.beside(request, query) if self._acting is not None else None
+        more = self._acting.beside(self._access.right_of(request), query)
         return _html(document(pieces, events=query, here=request.path_qs, more=more), request)
 
     async def status(self, _: web.Request) -> web.Response:
@@ -87,6 +80,8 @@ class PageRoutes:
         query = _given(request, "view", "name", "q", "page", "a", "b")
 
         async def pieces() -> Pieces:
+            if not includes(self._access.right_of(request), "read"):
+                raise StoppingError("the session is over")
             return await self._views.of(query)
 
         view = View(pieces, self._views.recent, self._operator)
@@ -120,34 +115,6 @@ def _html(text: str, request: web.Request, status: int = 200) -> web.Response:
 @lru_cache(maxsize=len(ASSETS))
 def _asset(name: str) -> bytes:
     return asset(name)
-
-
-def by_known_name(handler: Handler) -> Handler:
-    """Answer only to an address or to this host's own name.
-
-    A foreign page whose name was made to point here could read the answers otherwise, in the
-    browser of somebody who may reach this port.
-    """
-
-    async def checked(request: web.Request) -> web.StreamResponse:
-        if not is_known(request.url.host or ""):
-            text = "ask by this host's address or by its own name\n"
-            return web.Response(text=text, status=421)
-        return await handler(request)
-
-    return checked
-
-
-def is_known(name: str) -> bool:
-    own = socket.gethostname().lower()
-    bare = name.lower().rstrip(".")
-    if bare in ("localhost", own, own.split(".")[0]) or bare.startswith(f"{own.split('.')[0]}."):
-        return True
-    try:
-        ipaddress.ip_address(bare.strip("[]"))
-    except ValueError:
-        return False
-    return True
 
 
 async def add_rules(_: web.Request, answer: web.StreamResponse) -> None:

@@ -9,6 +9,7 @@ from reconciler.cli.app import main
 from reconciler.config import parse_config
 from reconciler.control.serve import serve_control
 from tests.unit.control.fake_operator import FakeOperator, StillClock
+from tests.unit.control.opening import access
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ async def socket(
     """A daemon's socket, which commands find by themselves."""
     path = tmp_path / "control.sock"
     settings: dict[str, object] = {"source": {"url": "file:///repo"}, "control_socket": str(path)}
-    face = await serve_control(operator, parse_config(settings, "test"), StillClock())
+    face = await serve_control(operator, parse_config(settings, "test"), StillClock(), access())
     monkeypatch.setenv("RECONCILER_SOCKET", str(path))
     monkeypatch.setenv("COLUMNS", "80")
     yield path

@@ -26,6 +26,7 @@ from reconciler.model.request import (
 from reconciler.model.status import RevisionStatus, SourceStatus, WaitStatus
 from tests.unit.cli.conftest import Run
 from tests.unit.control.fake_operator import NEW, OLD, WALL, FakeOperator, busy_plan, fleet, vm
+from tests.unit.control.opening import access
 
 pytestmark = pytest.mark.usefixtures("socket")
 
@@ -360,3 +361,10 @@ async def test_version_names_both_sides(run: Run, socket: Path) -> None:
     assert answer["version"] == answer["daemon"]
     gone = await run("version", "--socket", str(socket.with_name("none")))
     assert (gone.code, "not running" in gone.out) == (0, True)
+
+
+async def test_token_says_what_the_page_and_a_scraper_show(run: Run) -> None:
+    read, metrics = access().token("read"), access().token("metrics")
+    assert (await run("token")).out == f"{read}\n"
+    assert (await run("token", "--metrics")).out == f"{metrics}\n"
+    assert json.loads((await run("token", "-o", "json")).out) == {"metrics": metrics, "read": read}

@@ -8,6 +8,7 @@ import pytest
 from reconciler.config import Config, parse_config
 from reconciler.control.serve import ControlFace, serve_control, serve_http
 from tests.unit.control.fake_operator import FakeOperator, StillClock
+from tests.unit.control.opening import ANY_PORT, access, shown
 
 
 @pytest.fixture
@@ -24,7 +25,7 @@ async def operator(tmp_path: Path) -> FakeOperator:
 
 @pytest.fixture
 async def face(operator: FakeOperator, config: Config) -> AsyncIterator[ControlFace]:
-    opened = await serve_control(operator, config, StillClock())
+    opened = await serve_control(operator, config, StillClock(), access())
     yield opened
     await opened.close()
 
@@ -38,7 +39,8 @@ async def http(face: ControlFace) -> AsyncIterator[aiohttp.ClientSession]:
 
 @pytest.fixture
 async def page(operator: FakeOperator) -> AsyncIterator[aiohttp.ClientSession]:
-    face = await serve_http(operator, lambda: b"x 1\n", "127.0.0.1", 0)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as session:
+    face = await serve_http(operator, lambda: b"x 1\n", ANY_PORT, access())
+    home = f"http://127.0.0.1:{face.port}"
+    async with aiohttp.ClientSession(home, headers=shown()) as session:
         yield session
     await face.close()

@@ -22,6 +22,7 @@ from reconciler.front.relay import Line, TcpListener
 from reconciler.logs import MOST_ALIKE, Lines, Sparing
 from tests.eventually import eventually
 from tests.unit.control.fake_operator import FakeOperator
+from tests.unit.control.opening import ANY_PORT, access, shown
 
 MALFORMED = b"GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
@@ -30,7 +31,7 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n
 @pytest.fixture
 async def face(operator: FakeOperator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpFace]:
     monkeypatch.setattr(connections, "MOST", 8)
-    opened = await serve_http(operator, lambda: b"x 1\n", "127.0.0.1", 0)
+    opened = await serve_http(operator, lambda: b"x 1\n", ANY_PORT, access())
     yield opened
     await opened.close()
 
@@ -68,7 +69,9 @@ async def test_idle_strangers_never_hold_more_than_the_bound_and_others_are_answ
 
 async def test_an_answer_under_way_is_not_ended_for_others(face: HttpFace) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", face.port)
-    writer.write(b"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    writer.write(
+        f"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {shown()['Authorization']}\r\n\r\n".encode()
+    )
     assert b"200 OK" in await reader.readline()
     held = [await asyncio.open_connection("127.0.0.1", face.port) for _ in range(20)]
     for _, other in held:

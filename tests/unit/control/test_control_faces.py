@@ -11,13 +11,14 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from reconciler.config import Config
+from reconciler.config import Config, HttpConfig
 from reconciler.control import serve, streams
 from reconciler.control.listener import identity
 from reconciler.control.serve import ControlFace, serve_control, serve_http
 from reconciler.control.streams import Followers
 from reconciler.errors import ConfigError
 from tests.unit.control.fake_operator import FakeOperator, StillClock
+from tests.unit.control.opening import ANY_PORT, access, shown
 
 
 def dead_socket(path: Path) -> None:
@@ -37,7 +38,7 @@ async def test_the_socket_is_for_owner_and_group_alone(face: ControlFace) -> Non
 
 
 async def test_closing_removes_the_socket(operator: FakeOperator, config: Config) -> None:
-    face = await serve_control(operator, config, StillClock())
+    face = await serve_control(operator, config, StillClock(), access())
     await face.close()
     assert not face.path.exists()
 
@@ -46,7 +47,7 @@ async def test_the_socket_of_a_dead_daemon_is_replaced(
     operator: FakeOperator, config: Config
 ) -> None:
     dead_socket(Path(config.control_socket))
-    face = await serve_control(operator, config, StillClock())
+    face = await serve_control(operator, config, StillClock(), access())
     await face.close()
 
 
@@ -54,7 +55,7 @@ async def test_a_live_daemon_keeps_its_socket(
     face: ControlFace, operator: FakeOperator, config: Config
 ) -> None:
     with pytest.raises(ConfigError, match="another daemon listens"):
-        await serve_control(operator, config, StillClock())
+        await serve_control(operator, config, StillClock(), access())
     async with (
         aiohttp.ClientSession(connector=aiohttp.UnixConnector(str(face.path))) as http,
         http.get("http://daemon/v1/version") as answer,
@@ -65,7 +66,7 @@ async def test_a_live_daemon_keeps_its_socket(
 async def test_a_file_in_the_way_is_left_alone(operator: FakeOperator, config: Config) -> None:
     found = in_the_way(Path(config.control_socket))
     with pytest.raises(ConfigError, match="is not a socket"):
-        await serve_control(operator, config, StillClock())
+        await serve_control(operator, config, StillClock(), access())
     assert identity(Path(config.control_socket)) == found
 
 
@@ -74,7 +75,7 @@ async def test_a_path_that_is_too_long_is_a_config_error(
 ) -> None:
     long = config.model_copy(update={"control_socket": str(tmp_path / ("x" * 120))})
     with pytest.raises(ConfigError, match="too long"):
-        await serve_control(operator, long, StillClock())
+        await serve_control(operator, long, StillClock(), access())
 
 
 async def test_the_socket_of_a_successor_is_not_removed(face: ControlFace) -> None:
@@ -87,8 +88,8 @@ async def test_the_socket_of_a_successor_is_not_removed(face: ControlFace) -> No
 async def test_the_public_face_shows_metrics_and_health_and_nothing_else(
     operator: FakeOperator,
 ) -> None:
-    face = await serve_http(operator, lambda: b"reconciler_up 1\n", "127.0.0.1", 0)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as http:
+    face = await serve_http(operator, lambda: b"reconciler_up 1\n", ANY_PORT, access())
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}", headers=shown()) as http:
         async with http.get("/metrics") as answer:
             assert await answer.text() == "reconciler_up 1\n"
             assert answer.headers["Content-Type"].startswith("text/plain; version=0.0.4")
@@ -109,8 +110,8 @@ async def test_the_public_face_shows_metrics_and_health_and_nothing_else(
 
 async def test_health_and_readiness_tell_the_truth(operator: FakeOperator) -> None:
     operator.alive = operator.is_ready = False
-    face = await serve_http(operator, bytes, "127.0.0.1", 0)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as http:
+    face = await serve_http(operator, bytes, ANY_PORT, access())
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}", headers=shown()) as http:
         for path in ("/healthz", "/readyz"):
             async with http.get(path) as answer:
                 assert answer.status == 503
@@ -123,8 +124,8 @@ async def test_a_failing_scrape_does_not_end_the_face(
     def broken() -> bytes:
         raise RuntimeError("inner text")
 
-    face = await serve_http(operator, broken, "127.0.0.1", 0)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as http:
+    face = await serve_http(operator, broken, ANY_PORT, access())
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}", headers=shown()) as http:
         async with http.get("/metrics") as answer:
             assert answer.status == 500
             assert "inner text" not in await answer.text()
@@ -139,7 +140,7 @@ async def test_a_port_in_use_is_a_config_error(operator: FakeOperator) -> None:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(ConfigError, match="cannot listen"):
-            await serve_http(operator, bytes, "127.0.0.1", taken.getsockname()[1])
+            await serve_http(operator, bytes, HttpConfig(port=taken.getsockname()[1]), access())
 
 
 async def test_a_folder_that_may_not_be_written_is_a_config_error(
@@ -152,7 +153,10 @@ async def test_a_folder_that_may_not_be_written_is_a_config_error(
         path = tmp_path / "shut" / "control.sock"
     with pytest.raises(ConfigError, match="control_socket"):
         await serve_control(
-            operator, config.model_copy(update={"control_socket": str(path)}), StillClock()
+            operator,
+            config.model_copy(update={"control_socket": str(path)}),
+            StillClock(),
+            access(),
         )
 
 
@@ -203,7 +207,7 @@ async def test_who_connects_and_does_not_ask_is_not_kept(
     operator: FakeOperator, monkeypatch: pytest.MonkeyPatch, head: bytes
 ) -> None:
     monkeypatch.setattr(serve, "IDLE_SECONDS", 0.1)
-    face = await serve_http(operator, lambda: b"x 1\n", "127.0.0.1", 0)
+    face = await serve_http(operator, lambda: b"x 1\n", ANY_PORT, access())
     reader, writer = await asyncio.open_connection("127.0.0.1", face.port)
     writer.write(head)
     async with asyncio.timeout(10):

@@ -3,11 +3,13 @@
 import asyncio
 import json
 import re
+import socket
 from dataclasses import replace
 
 import aiohttp
 import pytest
 
+from reconciler.config import HttpConfig
 from reconciler.control.page.fleet import fleet_page
 from reconciler.control.page.frame import changes
 from reconciler.control.page.html import h
@@ -23,6 +25,7 @@ from reconciler.model.status import (
 )
 from reconciler.plaintext import clean
 from tests.unit.control.fake_operator import NEW, OLD, FakeOperator, fleet, vm
+from tests.unit.control.opening import ANY_PORT, access, shown
 from tests.unit.control.pages import ALLOWED_TAGS, HOSTILE, Read, events_of, get, next_change
 
 
@@ -144,17 +147,47 @@ async def test_all_assets_are_shipped_and_may_be_kept_for_ever(page: aiohttp.Cli
     ("host", "status"),
     [
         ("localhost", 200), ("127.0.0.1:9188", 200), ("[::1]:9188", 200), ("10.0.0.7", 200),
+        (socket.gethostname(), 200), (socket.gethostname().upper() + ":80", 200),
+        ("fleet.example.org", 200), ("Fleet.Example.ORG:9188", 200), ("", 421), ("localhost.", 421),
         ("attacker.example", 421), ("attacker.example:9188", 421), ("127.0.0.1.attacker.example", 421),
+        (f"{socket.gethostname()}.attacker.example", 421), ("localhost.attacker.example", 421),
+        ("localhost@attacker.example", 421), ("fleet.example.org.attacker.example", 421),
+        ("[::1", 421), ("localhost:80:90", 421), ("localhost, attacker.example", 421),
     ],
 )  # fmt: skip
-async def test_a_name_that_is_not_this_hosts_gets_nothing_to_read(
-    page: aiohttp.ClientSession, host: str, status: int
+async def test_only_exact_names_of_this_host_are_answered_on_every_route(
+    operator: FakeOperator, host: str, status: int
 ) -> None:
-    for path in ("/", "/vm/web", "/commits", "/api/status"):
-        async with page.get(path, headers={"Host": host}) as answer:
-            assert answer.status == status
-    async with page.get("/metrics", headers={"Host": host}) as answer:
-        assert answer.status == 200, "Prometheus may ask by any name"
+    named = HttpConfig(port=0, names=["Fleet.example.org"])
+    face = await serve_http(operator, lambda: b"x 1\n", named, access())
+    home = f"http://127.0.0.1:{face.port}"
+    async with aiohttp.ClientSession(home, headers=shown()) as session:
+        for path in (
+            "/",
+            "/vm/web",
+            "/commits",
+            "/api/status",
+            "/metrics",
+            "/healthz",
+            "/readyz",
+            "/login",
+        ):
+            async with session.get(path, headers={"Host": host}) as answer:
+                assert answer.status == status, path
+        async with session.post("/login", headers={"Host": host}) as answer:
+            assert answer.status == (421 if status == 421 else 403)
+    await face.close()
+
+
+async def test_who_names_no_host_is_no_browser_and_is_answered(page: aiohttp.ClientSession) -> None:
+    """As probes of load balancers; and two names are one too many."""
+    assert page._base_url is not None
+    for hosts, status in ((b"", b"200"), (b"Host: localhost\r\nHost: attacker.example\r\n", b"4")):
+        reader, writer = await asyncio.open_connection("127.0.0.1", page._base_url.port)
+        writer.write(b"GET /healthz HTTP/1.0\r\n" + hosts + b"\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).split()[1].startswith(status)
+        writer.close()
 
 
 async def test_the_status_is_the_same_json_as_on_the_socket(
@@ -208,9 +241,9 @@ async def test_a_vms_page_follows_its_console_and_says_when_the_vm_is_gone(
 
 
 async def test_somebody_who_looks_does_not_delay_the_daemons_end(operator: FakeOperator) -> None:
-    face: HttpFace = await serve_http(operator, bytes, "127.0.0.1", 0)
+    face: HttpFace = await serve_http(operator, bytes, ANY_PORT, access())
     async with (
-        aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as session,
+        aiohttp.ClientSession(f"http://127.0.0.1:{face.port}", headers=shown()) as session,
         session.get("/events?view=fleet&seen=old") as answer,
     ):
         await next_change(answer)

@@ -17,6 +17,7 @@ from reconciler.control.webhook import MOST_BODY, SERVERS, STATUS, UNKNOWN, Webh
 from reconciler.metrics.meter import GIT_SERVERS, NO_WEBHOOK, WEBHOOK_RESULTS
 from tests.eventually import eventually
 from tests.unit.control.fake_operator import FakeOperator
+from tests.unit.control.opening import ANY_PORT, access, shown
 
 SECRET = b"a secret of sixteen bytes, and more"
 BODY = b'{"ref": "refs/heads/main"}'
@@ -47,7 +48,7 @@ async def hooked(operator: FakeOperator) -> AsyncIterator[Hooked]:
         found[0].counts[server, result] += 1
 
     hook = Webhook(SECRET, look, count, seconds=0.5)
-    face = await serve_http(operator, bytes, "127.0.0.1", 0, webhook=hook)
+    face = await serve_http(operator, bytes, ANY_PORT, access(), webhook=hook)
     async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as http:
         found.append(Hooked(http, face.port))
         yield found[0]
@@ -108,7 +109,7 @@ async def test_other_events_are_answered_and_ignored(hooked: Hooked) -> None:
 async def test_a_body_that_is_too_large_is_refused_before_it_came(hooked: Hooked) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", hooked.port)
     head = [f"{name}: {value}" for name, value in github().items()]
-    lines = ["POST /webhook HTTP/1.1", "Host: x", f"Content-Length: {2**30}", *head, "", ""]
+    lines = ["POST /webhook HTTP/1.1", "Host: 127.0.0.1", f"Content-Length: {2**30}", *head, "", ""]
     writer.write("\r\n".join(lines).encode())
     assert b" 413 " in await reader.readline()
     writer.close()
@@ -127,7 +128,7 @@ async def test_a_body_of_unknown_size_is_refused_when_it_grows_too_large(hooked:
 async def test_a_body_that_never_ends_is_not_waited_for(hooked: Hooked) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", hooked.port)
     head = [f"{name}: {value}" for name, value in github().items()]
-    lines = ["POST /webhook HTTP/1.1", "Host: x", "Content-Length: 100", *head, "", "{"]
+    lines = ["POST /webhook HTTP/1.1", "Host: 127.0.0.1", "Content-Length: 100", *head, "", "{"]
     writer.write("\r\n".join(lines).encode())
     async with asyncio.timeout(10):
         assert b" 400 " in await reader.readline()
@@ -145,8 +146,8 @@ async def test_row_52_a_flood_of_pushes_and_of_replays_is_two_looks(hooked: Hook
 
 
 async def test_without_a_secret_there_is_no_webhook(operator: FakeOperator) -> None:
-    face = await serve_http(operator, bytes, "127.0.0.1", 0)
-    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as http:
+    face = await serve_http(operator, bytes, ANY_PORT, access())
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}", headers=shown()) as http:
         async with http.post("/webhook", data=BODY, headers=github()) as answer:
             assert answer.status == 405
         async with http.get("/webhook") as answer:

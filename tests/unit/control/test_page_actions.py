@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import make_mocked_request
 
-from reconciler.control.page import sessions
-from reconciler.control.page.acting import MOST_BODY
-from reconciler.control.page.token import Token, read_token
+from reconciler.control.page.acting import MOST_ACTIONS
+from reconciler.control.page.posted import MOST_BODY
 from reconciler.control.serve import serve_http
 from reconciler.engine.loop import Engine
 from reconciler.engine.operator import Operator
@@ -22,49 +20,41 @@ from reconciler.errors import ConfigError, RequestRefused
 from reconciler.model.desired import GroupSpec
 from reconciler.model.names import GroupName
 from reconciler.model.request import Promote, Resume, Retry, RollbackTo, Suspend
+from reconciler.secretfile import read_secret
 from tests.unit.control.fake_operator import FakeOperator
-from tests.unit.control.pages import HOSTILE, Read, get
+from tests.unit.control.opening import ANY_PORT, KNOWN, access, shown
+from tests.unit.control.pages import HOSTILE, get, next_change
 from tests.world import World, state, vm
-
-KNOWN = "a token of some length"
 
 
 class Page:
-    """A browser that keeps cookies and says where its forms come from."""
+    """A page's script: it keeps the session, sends it in a header, and its browser says the origin."""
 
     def __init__(self, session: aiohttp.ClientSession, port: int) -> None:
         self.session = session
         self.origin = f"http://127.0.0.1:{port}"
+        self.said: dict[str, Any] = {}
 
     async def post(self, path: str, headers: dict[str, str] | None = None, /, **fields: str) -> int:
         given = {"Origin": self.origin, **(headers or {})}
-        async with self.session.post(
-            path, data=fields, headers=given, allow_redirects=False
-        ) as answer:
-            self.location = answer.headers.get("Location", "")
-            self.cookie = answer.headers.get("Set-Cookie", "")
+        async with self.session.post(path, data=fields, headers=given) as answer:
+            assert "Set-Cookie" not in answer.headers
+            self.said = await answer.json()
             return answer.status
 
     async def give(self, token: str) -> int:
         return await self.post("/login", token=token)
 
-    async def sign_in(self) -> str:
-        assert await self.give(KNOWN) == 303
-        return await self.word()
-
-    async def word(self, path: str = "/") -> str:
-        """What forms of this session carry."""
-        found = re.search(r'name="csrf" value="([^"]+)"', await get(self.session, path))
-        assert found is not None
-        return found[1]
+    async def sign_in(self) -> None:
+        assert await self.give(KNOWN) == 200
+        self.session.headers["Authorization"] = f"Bearer {self.said['session']}"
 
 
 @asynccontextmanager
-async def opened(operator: Operator, token: Token | None = None) -> AsyncIterator[Page]:
-    face = await serve_http(operator, bytes, "127.0.0.1", 0, token=token or Token(KNOWN))
-    jar = aiohttp.CookieJar(unsafe=True)  # it keeps cookies of addresses, as browsers do
+async def opened(operator: Operator) -> AsyncIterator[Page]:
+    face = await serve_http(operator, bytes, ANY_PORT, access(KNOWN))
     home = f"http://127.0.0.1:{face.port}"
-    async with aiohttp.ClientSession(home, cookie_jar=jar) as session:
+    async with aiohttp.ClientSession(home) as session:
         yield Page(session, face.port)
     await face.close()
 
@@ -75,46 +65,45 @@ async def acting(operator: FakeOperator) -> AsyncIterator[Page]:
         yield found
 
 
-async def test_without_a_token_there_is_nothing_to_sign_in_to_and_nothing_to_post(
+async def test_without_a_token_of_the_operator_there_is_nothing_to_act_by(
     page: aiohttp.ClientSession, operator: FakeOperator
 ) -> None:
-    assert "/login" not in await get(page, "/vm/web")
-    await get(page, "/login", 404)
-    for path in ("/login", "/act", "/logout"):
-        async with page.post(path, data={"op": "retry", "vm": "web", "token": ""}) as answer:
-            assert answer.status == 405
+    assert "/act" not in await get(page, "/vm/web")
+    async with page.post("/act", data={"op": "retry", "vm": "web"}) as answer:
+        assert answer.status == 405
     assert operator.requests == []
 
 
 async def test_nobody_acts_without_signing_in(acting: Page, operator: FakeOperator) -> None:
-    assert 'href="/login"' in await get(acting.session, "/vm/web")
-    assert await acting.post("/act", op="retry", vm="web") == 403
-    assert await acting.post("/act", {"Cookie": f"{sessions.COOKIE}=guessed"}, op="retry") == 403
+    assert await acting.post("/act", op="retry", vm="web") == 401
+    for wrong in ("guessed", "act.9999999999.x.y", "", access().begin("act"), "act.9999999999.x."):
+        assert await acting.post("/act", shown(wrong), op="retry", vm="web") == 401
     assert await acting.give("another token of that length") == 403
-    assert await acting.post("/act", op="retry", vm="web") == 403
+    assert await acting.post("/act", op="retry", vm="web") == 401
     assert operator.requests == []
 
 
-async def test_the_session_is_a_cookie_that_no_script_and_no_other_site_can_use(
-    acting: Page,
-) -> None:
-    assert await acting.give(KNOWN) == 303
-    for words in ("HttpOnly", "SameSite=Strict", "Path=/", "Max-Age="):
-        assert words in acting.cookie
-    assert KNOWN not in acting.cookie
-
-
-async def test_a_form_without_the_word_of_its_session_is_refused(
-    acting: Page, operator: FakeOperator
-) -> None:
-    word = await acting.sign_in()
-    assert await acting.post("/act", op="retry", vm="web") == 403
-    nearly = word[:-1] + ("y" if word.endswith("x") else "x")
-    assert await acting.post("/act", op="retry", vm="web", csrf=nearly) == 403
-    assert await acting.post("/logout", csrf="") == 403
+async def test_who_may_read_does_not_act(acting: Page, operator: FakeOperator) -> None:
+    assert await acting.give(access().token("read")) == 200
+    for only_reads in (acting.said["session"], access().token("read"), access().token("metrics")):
+        assert await acting.post("/act", shown(only_reads), op="retry", vm="web") == 403
+    acting.session.headers.update(shown())
+    assert "/act" not in await get(acting.session, "/vm/web")
     assert operator.requests == []
-    assert await acting.post("/act", op="retry", vm="web", csrf=word) == 303
-    assert operator.requests == [Retry("web")]
+
+
+async def test_no_cookie_means_anything(acting: Page, operator: FakeOperator) -> None:
+    """Browsers send them to every port of a host, so also to a guest's page."""
+    await acting.sign_in()
+    session = acting.said["session"]
+    del acting.session.headers["Authorization"]
+    replayed = {"Cookie": f"reconciler-session={session}; session={session}; token={KNOWN}"}
+    assert await acting.post("/act", replayed, op="retry", vm="web") == 401
+    for path in ("/", "/vm/web", "/events", "/metrics", "/api/status"):
+        async with acting.session.get(path, headers=replayed) as answer:
+            assert answer.status == 401
+            assert "web" not in await answer.text()
+    assert operator.requests == []
 
 
 @pytest.mark.parametrize(
@@ -125,20 +114,20 @@ async def test_a_form_without_the_word_of_its_session_is_refused(
         {"Sec-Fetch-Site": "same-site"}, {"Sec-Fetch-Site": "none"},
     ],
 )  # fmt: skip
-async def test_a_form_of_another_origin_is_refused_even_with_the_word(
+async def test_a_form_of_another_origin_is_refused_even_with_the_session(
     acting: Page, operator: FakeOperator, headers: dict[str, str]
 ) -> None:
-    word = await acting.sign_in()
-    assert await acting.post("/act", headers, op="retry", vm="web", csrf=word) == 403
+    await acting.sign_in()
+    assert await acting.post("/act", headers, op="retry", vm="web") == 403
     assert await acting.post("/login", headers, token=KNOWN) == 403
     assert operator.requests == []
 
 
 async def test_by_a_foreign_name_nobody_acts(acting: Page, operator: FakeOperator) -> None:
     """The name of an attacker that was made to point here: then even its Origin fits."""
-    word = await acting.sign_in()
+    await acting.sign_in()
     foreign = {"Host": "attacker.example", "Origin": "http://attacker.example"}
-    assert await acting.post("/act", foreign, op="retry", vm="web", csrf=word) == 421
+    assert await acting.post("/act", foreign, op="retry", vm="web") == 421
     assert operator.requests == []
 
 
@@ -159,16 +148,16 @@ async def test_by_a_foreign_name_nobody_acts(acting: Page, operator: FakeOperato
         ),
     ],
 )
-async def test_each_action_is_asked_by_the_page_and_its_words_are_shown_once(
+async def test_each_action_is_asked_by_the_page_and_its_words_come_back(
     acting: Page, operator: FakeOperator, fields: dict[str, str], request_: object, back: str
 ) -> None:
-    word = await acting.sign_in()
-    assert await acting.post("/act", csrf=word, **fields) == 303
+    await acting.sign_in()
+    assert await acting.post("/act", **fields) == 200
     assert operator.requests == [request_]
     assert operator.askers == ["page"]
-    assert acting.location == back
-    assert "is noted" in await get(acting.session, back)
-    assert "is noted" not in await get(acting.session, back)
+    assert acting.said["back"] == back
+    assert acting.said["done"] is True
+    assert "is noted" in acting.said["message"]
 
 
 async def test_a_refusal_is_told_with_what_to_do_and_escaped(
@@ -177,12 +166,11 @@ async def test_a_refusal_is_told_with_what_to_do_and_escaped(
     async def refuse(*_: object, **__: object) -> str:
         raise RequestRefused(HOSTILE, hint="try another")
 
-    word = await acting.sign_in()
+    await acting.sign_in()
     monkeypatch.setattr(operator, "request", refuse)
-    assert await acting.post("/act", op="retry", vm="web", csrf=word) == 303
-    shown = await get(acting.session, "/vm/web")
-    assert "(try another)" in Read(shown).text
-    assert "<script>alert" not in shown
+    assert await acting.post("/act", op="retry", vm="web") == 200
+    assert acting.said["done"] is False
+    assert acting.said["message"] == f"{HOSTILE} (try another)", "the script shows it as text"
 
 
 @pytest.mark.parametrize(
@@ -196,15 +184,15 @@ async def test_a_refusal_is_told_with_what_to_do_and_escaped(
 async def test_what_the_page_does_not_offer_is_refused(
     acting: Page, operator: FakeOperator, fields: dict[str, str]
 ) -> None:
-    word = await acting.sign_in()
-    assert await acting.post("/act", csrf=word, **fields) == 400
+    await acting.sign_in()
+    assert await acting.post("/act", **fields) == 400
     assert operator.requests == []
 
 
 async def test_bodies_are_small_forms(acting: Page) -> None:
-    word = await acting.sign_in()
-    assert await acting.post("/act", csrf=word, op="retry", vm="x" * MOST_BODY) == 400
-    assert await acting.post("/act", csrf=word, **{f"f{n}": "1" for n in range(20)}) == 400
+    await acting.sign_in()
+    assert await acting.post("/act", op="retry", vm="x" * MOST_BODY) == 400
+    assert await acting.post("/act", **{f"f{n}": "1" for n in range(20)}) == 400
     as_json = {"Origin": acting.origin, "Content-Type": "application/json"}
     async with acting.session.post("/act", data=b"{}", headers=as_json) as answer:
         assert answer.status == 400
@@ -218,47 +206,24 @@ async def test_bodies_are_small_forms(acting: Page) -> None:
         assert answer.status == 400
 
 
-async def test_guessing_and_hammering_are_slowed_for_all(
+async def test_actions_of_all_sessions_are_so_many_a_minute(
     acting: Page, operator: FakeOperator
 ) -> None:
-    word = await acting.sign_in()
-    for _ in range(sessions.MOST_FAILURES):
-        assert await acting.give("wrong") == 403
-    assert await acting.give(KNOWN) == 429
-    for _ in range(sessions.MOST_ACTIONS):
-        assert await acting.post("/act", op="resume", csrf=word) == 303
-    assert await acting.post("/act", op="resume", csrf=word) == 429
-    assert len(operator.requests) == sessions.MOST_ACTIONS
+    await acting.sign_in()
+    for _ in range(MOST_ACTIONS):
+        assert await acting.post("/act", op="resume") == 200
+    assert await acting.post("/act", op="resume") == 429
+    assert len(operator.requests) == MOST_ACTIONS
 
 
-async def test_signing_out_ends_the_session(acting: Page) -> None:
-    word = await acting.sign_in()
-    kept = acting.session.cookie_jar.filter_cookies(acting.session._base_url)  # type: ignore[arg-type]  # it has one
-    assert await acting.post("/logout", csrf=word) == 303
-    name = kept[sessions.COOKIE].value
-    old = {"Cookie": f"{sessions.COOKIE}={name}"}
-    assert await acting.post("/act", old, op="resume", csrf=word) == 403
-
-
-async def test_sessions_end_by_themselves_and_are_few() -> None:
-    now = 0.0
-    kept = sessions.Sessions(lambda: now)
-    answer = web.Response()
-    first = kept.begin(answer)
-    asked = make_request(answer)
-    assert kept.of(asked) is first
-    now = sessions.LASTS
-    assert kept.of(asked) is None
-    for _ in range(sessions.MOST_SESSIONS + 3):
-        kept.begin(web.Response())
-    assert len(kept._sessions) == sessions.MOST_SESSIONS
-
-
-def make_request(answer: web.Response) -> web.Request:
-    cookie = answer.cookies[sessions.COOKIE].value
-    found = make_mocked_request("GET", "/", headers={"Cookie": f"{sessions.COOKIE}={cookie}"})
-    assert isinstance(found, web.Request)
-    return found
+async def test_signing_out_ends_the_session_and_its_streams(acting: Page) -> None:
+    await acting.sign_in()
+    async with acting.session.get("/events?view=fleet&seen=old") as stream:
+        await next_change(stream)
+        assert await acting.post("/logout") == 200
+        assert await acting.post("/act", op="resume") == 401
+        async with asyncio.timeout(10):
+            await stream.read()
 
 
 @pytest.mark.parametrize(
@@ -276,15 +241,14 @@ def test_a_bad_token_file_is_a_config_error(
         path.write_text(text)
         path.chmod(mode)
     with pytest.raises(ConfigError, match=why):
-        read_token(path)
+        read_secret("http.token_file", path, private=True)
 
 
 def test_a_token_file_may_end_with_a_new_line(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text(KNOWN + "\n")
     path.chmod(0o640)
-    assert read_token(path).matches(KNOWN)
-    assert not read_token(path).matches(KNOWN + "\n")
+    assert read_secret("http.token_file", path, private=True) == KNOWN
 
 
 async def test_actions_have_their_effect_in_the_world() -> None:
@@ -302,25 +266,25 @@ async def test_actions_have_their_effect_in_the_world() -> None:
 
     async with opened(engine) as found:
         await push("v1")
-        word = await found.sign_in()
+        await found.sign_in()
         await push("v2")
         assert world.hypervisor.running() == {"web": 1}, "it waits for a person"
-        assert await found.post("/act", csrf=word, op="promote", group="front") == 303
+        assert await found.post("/act", op="promote", group="front") == 200
         await world.settle()
         assert world.generation("web", 2).verdict == "condemned"
         bad.clear()
-        assert await found.post("/act", csrf=word, op="retry", vm="web") == 303
+        assert await found.post("/act", op="retry", vm="web") == 200
         await world.settle()
         assert world.hypervisor.running() == {"web": 3}
-        assert await found.post("/act", csrf=word, op="rollback", vm="web", to="1") == 303
+        assert await found.post("/act", op="rollback", vm="web", to="1") == 200
         await world.settle()
         assert world.hypervisor.running() == {"web": 1}
-        assert await found.post("/act", csrf=word, op="suspend", subject="web", reason="why") == 303
+        assert await found.post("/act", op="suspend", subject="web", reason="why") == 200
         world.hypervisor.kill("web")
         await world.step()
         await world.step()
         assert world.hypervisor.running() == {}, "nothing is done while it is suspended"
-        assert await found.post("/act", csrf=word, op="resume", subject="web") == 303
+        assert await found.post("/act", op="resume", subject="web") == 200
         await world.settle()
         assert world.hypervisor.running() == {"web": 3}
     asked = [e for e in world.ledger.history if e.message.endswith("(by page)")]

@@ -1,9 +1,22 @@
-// Keeps the page up to date: replaces the elements that the server sends anew, and says how old it is.
+// Signs in, shows pages with the session of this origin, and keeps them up to date.
+//
+// The session is kept where only pages of this origin, its port included, can read it, and is sent in a
+// header. A cookie would be sent to every port of the host, so also to a guest's page.
 "use strict";
 
 (() => {
-  const address = document.body.dataset.events;
-  const live = document.getElementById("live");
+  const KEPT = "reconciler-session";
+  const RETRY = 2000;
+  const RETRY_REFUSED = 10000;
+  let following = new AbortController();
+  const here = () => location.pathname + location.search;
+  let shown = here();
+
+  const ask = (address, options = {}) => {
+    const session = localStorage.getItem(KEPT);
+    const headers = { ...options.headers, ...(session ? { Authorization: `Bearer ${session}` } : {}) };
+    return fetch(address, { ...options, headers, credentials: "omit", cache: "no-store" });
+  };
 
   const ago = (seconds) => {
     const steps = [[86400, "d"], [3600, "h"], [60, "min"]];
@@ -62,8 +75,8 @@
     found?.focus({ preventScroll: true });
   };
 
-  const take = (event) => {
-    for (const [id, html] of Object.entries(JSON.parse(event.data))) {
+  const take = (data) => {
+    for (const [id, html] of Object.entries(JSON.parse(data))) {
       const old = document.getElementById(id);
       const holder = document.createElement("template");
       holder.innerHTML = html; // escaped where it was made; the policy lets no script in it run
@@ -76,25 +89,168 @@
   };
 
   const say = (text, kind) => {
+    const live = document.getElementById("live");
     if (!live || live.textContent === text) return;
     live.textContent = text;
     live.className = kind;
   };
 
-  tellTimes();
-  setInterval(tellTimes, 5000);
-  for (const pre of document.querySelectorAll("#console pre")) pre.scrollTop = pre.scrollHeight;
-  // A lost connection is tried again by the browser itself; one that was refused is not.
-  const connect = () => {
-    const source = new EventSource(address);
-    source.addEventListener("open", () => say("live", "good"));
-    source.addEventListener("error", () => {
-      say("not connected; what you see may be old", "bad");
-      if (source.readyState === EventSource.CLOSED) setTimeout(connect, 10000);
-    });
-    source.addEventListener("pieces", take);
+  const pause = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
+
+  // Server-sent events by fetch(): EventSource cannot send a header.
+  const readEvents = async (answer) => {
+    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+    let rest = "";
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return;
+      const blocks = (rest + value).split("\n\n");
+      rest = blocks.pop();
+      for (const block of blocks) {
+        const lines = block.split("\n");
+        const data = lines.find((line) => line.startsWith("data: "));
+        if (data && lines.includes("event: pieces")) take(data.slice(6));
+      }
+    }
   };
-  if (address) connect();
+
+  const follow = async (address, signal) => {
+    for (;;) {
+      let wait = RETRY;
+      try {
+        const answer = await ask(address, { signal });
+        if (answer.status === 401) {
+          await show(location.href);
+          return;
+        }
+        if (answer.ok) {
+          say("live", "good");
+          await readEvents(answer);
+        } else {
+          wait = RETRY_REFUSED;
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+      }
+      say("not connected; what you see may be old", "bad");
+      await pause(wait);
+      if (signal.aborted) return;
+    }
+  };
+
+  const begin = () => {
+    shown = here();
+    following.abort();
+    following = new AbortController();
+    tellTimes();
+    for (const pre of document.querySelectorAll("#console pre")) pre.scrollTop = pre.scrollHeight;
+    const address = document.body.dataset.events;
+    if (address) follow(address, following.signal);
+  };
+
+  const asText = async (answer) => {
+    const page = document.implementation.createHTMLDocument("");
+    const main = page.createElement("main");
+    const text = page.createElement("pre");
+    text.textContent = await answer.text();
+    text.tabIndex = 0;
+    main.id = "main";
+    main.append(text);
+    page.body.replaceChildren(main);
+    return page;
+  };
+
+  const exchange = (fresh) => {
+    if (fresh.title) document.title = fresh.title;
+    document.querySelector("head > title").id = "title";
+    for (const name of Object.keys(document.body.dataset)) delete document.body.dataset[name];
+    Object.assign(document.body.dataset, fresh.body.dataset);
+    document.body.replaceChildren(...fresh.body.childNodes);
+    document.body.hidden = false;
+  };
+
+  // The page at an address, in place of the one that is shown.
+  const show = async (address) => {
+    const answer = await ask(address, { headers: { Accept: "text/html, */*" } });
+    if (answer.status === 401) {
+      localStorage.removeItem(KEPT);
+      return signIn();
+    }
+    const isPage = (answer.headers.get("Content-Type") ?? "").startsWith("text/html");
+    const fresh = isPage ? new DOMParser().parseFromString(await answer.text(), "text/html") : await asText(answer);
+    exchange(fresh);
+    begin();
+  };
+
+  const signIn = async () => {
+    following.abort();
+    if (!("signIn" in document.body.dataset)) {
+      const answer = await fetch("/login", { credentials: "omit", cache: "no-store" });
+      const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+      exchange(fresh);
+    }
+    document.body.hidden = false;
+    document.querySelector("input[name=token]")?.focus();
+  };
+
+  const notice = (text, good) => {
+    const told = document.createElement("p");
+    told.className = good ? "notice" : "notice bad";
+    told.setAttribute("role", good ? "status" : "alert");
+    told.textContent = text;
+    document.getElementById("told")?.remove();
+    told.id = "told";
+    const place = document.querySelector(".actions h2") ?? document.querySelector("main h1");
+    if (place) place.after(told);
+    else document.body.prepend(told);
+  };
+
+  const post = async (form) => {
+    const action = form.getAttribute("action");
+    const button = form.querySelector("button");
+    if (button) button.disabled = true;
+    try {
+      const answer = await ask(action, { method: "POST", body: new URLSearchParams(new FormData(form)) });
+      const said = await answer.json();
+      if (answer.status === 401) await show(location.href);
+      else if (!answer.ok) notice(said.error.message, false);
+      else if (action === "/login") {
+        localStorage.setItem(KEPT, said.session);
+        if (location.pathname === "/login") history.replaceState(null, "", "/");
+        await show(location.href);
+      } else if (action === "/logout") {
+        localStorage.removeItem(KEPT);
+        await signIn();
+      } else {
+        if (said.back !== here()) history.pushState(null, "", said.back);
+        await show(said.back);
+        notice(said.message, said.done);
+      }
+    } catch (error) {
+      notice("The host did not answer. Try again.", false);
+    } finally {
+      if (button) button.disabled = false;
+    }
+  };
+
+  document.addEventListener("submit", (event) => {
+    if (event.target.method !== "post") return;
+    event.preventDefault();
+    post(event.target);
+  });
+  // A jump within the page changes the address too.
+  window.addEventListener("popstate", () => {
+    if (here() !== shown) show(location.href);
+  });
+  setInterval(tellTimes, 5000);
+  if (!("signIn" in document.body.dataset)) begin();
+  else if (localStorage.getItem(KEPT) && location.pathname !== "/login") {
+    document.body.hidden = true;
+    show(location.href).catch(() => {
+      document.body.hidden = false;
+      notice("The host did not answer. Load the page again.", false);
+    });
+  } else signIn();
   document.addEventListener("keydown", (event) => {
     const typing = /^(INPUT|TEXTAREA|SELECT)$/.test(event.target.tagName);
     if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey) {

@@ -1,0 +1,48 @@
+"""Signing in and out: a token becomes a session, which the page's script keeps for its own origin."""
+
+from __future__ import annotations
+
+import logging
+
+from aiohttp import web
+
+from reconciler.control.access import Access, credential, includes
+from reconciler.control.failures import ForbiddenError, json_answer
+from reconciler.control.page.frame import sign_in_document
+from reconciler.control.page.posted import fields_of, same_origin
+
+log = logging.getLogger(__name__)
+
+PATHS = frozenset(("/login", "/logout"))
+NO_STORE = {"Cache-Control": "no-store"}
+
+
+class Signing:
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/login", self.form),
+            web.post("/login", self.begin),
+            web.post("/logout", self.end),
+        ]
+
+    async def form(self, _: web.Request) -> web.Response:
+        return web.Response(text=sign_in_document(), content_type="text/html", headers=NO_STORE)
+
+    async def begin(self, request: web.Request) -> web.Response:
+        same_origin(request)
+        given = (await fields_of(request)).get("token", "")
+        right = self._access.right_of_token(given)
+        if right is None or not includes(right, "read"):
+            raise await self._access.failed(request, ForbiddenError("That is not the token."))
+        log.info("signed in on the page", extra={"fields": {"from": request.remote, "may": right}})
+        answer = json_answer({"session": self._access.begin(right)})
+        answer.headers.update(NO_STORE)
+        return answer
+
+    async def end(self, request: web.Request) -> web.Response:
+        same_origin(request)
+        self._access.end(credential(request) or "")
+        return json_answer({"done": "signed out"})
