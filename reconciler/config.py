@@ -40,6 +40,8 @@ class SourceConfig(Section):
     poll_interval: Seconds = 60.0
     """Seconds between looks at a remote repository; ±10 % jitter. A local one is looked at each second."""
     fetch_timeout: Seconds = 60.0
+    read_timeout: Seconds = 60.0
+    """Seconds in which the manifests of a revision must be read; one that takes longer is refused."""
     max_repository_mib: int = Field(default=256, ge=1)
     max_files: int = Field(default=10_000, ge=1)
     max_file_kib: int = Field(default=1024, ge=1)

@@ -23,10 +23,10 @@ from reconciler.source.address import local_path, redacted_url
 from reconciler.source.child import FetchChild
 from reconciler.source.failures import failure
 from reconciler.source.library import MIB, bound_library
-from reconciler.source.mirror import Limits, Mirror
-from reconciler.source.pacing import delay_after
+from reconciler.source.pacing import delay_after, pause_before_reading_again
+from reconciler.source.reading import START_SECONDS, ManifestReader, TooCostly
 from reconciler.source.request import Answer, Request, Scrutiny, Want
-from reconciler.source.resolve import Resolver
+from reconciler.source.transfer import Settings
 from reconciler.source.watch import LocalWatch
 from reconciler.spans import UNTRACED, Tracer
 
@@ -37,7 +37,9 @@ ATTEMPTS = 2
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.2
 MOST_REF = 200
 LOOK_STEPS = 2
-"""What a look asks a child to do, each within source.fetch_timeout: fetch, and judge what came."""
+"""What a look asks the fetching child, each within source.fetch_timeout: fetch, and judge what came."""
+READS = 2
+"""What a look asks the reading child: a revision, once more when the mirror had to be cloned anew."""
 LOOK_BACK = 5.0
 """Seconds for reading some commits of the mirror for people."""
 
@@ -49,12 +51,20 @@ class Rejected:
     revision: str
     lineage: Lineage
     error: ManifestErrors | RevisionRefused
+    tries: int = 1
+    until: float | None = None
+    """Of the boot clock, after which it is read again all the same: the host may have been slow."""
+
+    def holds(self, revision: Revision, lineage: Lineage, boot: float) -> bool:
+        if (self.revision, self.lineage) != (revision, lineage):
+            return False
+        return self.until is None or boot < self.until
 
     def again(self) -> ManifestErrors | RevisionRefused:
         """A new one each time: a raised error holds on to its traceback."""
         error = self.error
         if isinstance(error, ManifestErrors):
-            return ManifestErrors(list(error.problems), revision=error.revision)
+            return ManifestErrors(list(error.problems), revision=error.revision, more=error.more)
         return RevisionRefused(
             str(error), kind=error.kind, revision=error.revision, hint=error.hint
         )
@@ -78,9 +88,15 @@ class GitSource:
         self._tracer = tracer
         self._local = local_path(config.url)
         self._path = git_dir / config.name
-        limits = Limits(config.max_files, config.max_file_kib * 1024)
-        self._mirror = Mirror(self._path, config.path, limits)
-        self._resolver = Resolver(policy, kernels)
+        settings = Settings(
+            mirror=str(self._path),
+            folder=config.path,
+            files=config.max_files,
+            file_bytes=config.max_file_kib * 1024,
+            policy=policy,
+            kernels=kernels,
+        )
+        self._reader = ManifestReader(settings, config.read_timeout)
         self._child = FetchChild(config.max_repository_mib, config.fetch_timeout)
         self._lock = asyncio.Lock()
         self._given: Revision | None = None
@@ -95,17 +111,22 @@ class GitSource:
     @property
     def parsed_files(self) -> int:
         """Files of manifests that were parsed, ever."""
-        return self._resolver.parsed_files
+        return self._reader.parsed_files
 
     @property
     def remembered_entries(self) -> int:
         """Of folders of the newest revisions, kept to read only what a push changed."""
-        return self._mirror.entries
+        return self._reader.entries
 
     @property
     def child_pid(self) -> int | None:
         """The fetching child's, while it lives."""
         return self._child.pid
+
+    @property
+    def reader_pid(self) -> int | None:
+        """The reading child's, while it lives."""
+        return self._reader.pid
 
     def status(self) -> SourceStatus:
         return self._status
@@ -119,7 +140,8 @@ class GitSource:
         )
 
     def longest_look(self) -> float:
-        return LOOK_STEPS * self._config.fetch_timeout
+        reads = READS * (START_SECONDS + self._config.read_timeout)
+        return LOOK_STEPS * self._config.fetch_timeout + reads
 
     async def fetch(self, lineage: Lineage = ANY) -> Fetched:
         """Look now. Whatever goes wrong, what was read before stays as it was."""
@@ -144,7 +166,7 @@ class GitSource:
             self._succeeded()
             return Fetched(None, changed=False, revision=revision)
         rejected = self._rejected
-        if rejected is not None and (rejected.revision, rejected.lineage) == (revision, lineage):
+        if rejected is not None and rejected.holds(revision, lineage, began):
             self._succeeded()
             raise rejected.again()
         self._tracer.span(revision, "fetch", self._clock.now().boot - began)
@@ -154,12 +176,22 @@ class GitSource:
             with self._traced(revision, "load"):
                 state = await self._read(revision)
         except (ManifestErrors, RevisionRefused) as error:
-            self._rejected = Rejected(revision, lineage, error)
+            self._reject(revision, lineage, error)
             self._succeeded()
             raise
         self._given, self._rejected = revision, None
         self._succeeded()
         return Fetched(state, changed=True, revision=revision)
+
+    def _reject(
+        self, revision: Revision, lineage: Lineage, error: ManifestErrors | RevisionRefused
+    ) -> None:
+        former, tries, until = self._rejected, 1, None
+        if error.kind in ("limit", "timeout"):
+            if former is not None and former.revision == revision:
+                tries = former.tries + 1
+            until = self._clock.now().boot + pause_before_reading_again(tries)
+        self._rejected = Rejected(revision, lineage, error, tries, until)
 
     async def _scrutinise(self, revision: Revision, lineage: Lineage) -> None:
         """Raises RevisionRefused. A commit that the settings name is nobody else's to move."""
@@ -187,7 +219,7 @@ class GitSource:
     async def load(self, revision: Revision) -> DesiredState:
         """A revision that was fetched before, and is from now on the one that is known."""
         async with self._lock:
-            state = await asyncio.to_thread(self._resolve, revision)
+            state = await self._reader.read(revision)
             self._given = revision
             return state
 
@@ -217,6 +249,7 @@ class GitSource:
             await asyncio.to_thread(self._watch.close)
             self._watch = None
         await self._child.close()
+        await self._reader.close()
 
     def _wanted(self) -> tuple[Want, str]:
         config = self._config
@@ -257,19 +290,23 @@ class GitSource:
             raise failure("timeout", f"no answer within {request.deadline:g} s") from None
 
     async def _read(self, revision: Revision) -> DesiredState:
-        """Resolve a fetched revision; a mirror that turns out broken is cloned anew, once."""
-        try:
-            return await asyncio.to_thread(self._resolve, revision)
-        except SourceError as error:
-            if error.kind != "corrupt":
-                raise
-        request = replace(self._request(*self._wanted(), TARGET), anew=True)
-        await self._ask(request)
-        return await asyncio.to_thread(self._resolve, revision)
+        """Read a fetched revision; a mirror that turns out broken is cloned anew, once.
 
-    def _resolve(self, revision: Revision) -> DesiredState:
-        with self._mirror.open(revision) as commit:
-            return self._resolver.resolve(commit)
+        Raises ManifestErrors, RevisionRefused when it cannot be read within the bounds, or SourceError.
+        """
+        try:
+            try:
+                return await self._reader.read(revision)
+            except SourceError as error:
+                if error.kind != "corrupt":
+                    raise
+            await self._ask(replace(self._request(*self._wanted(), TARGET), anew=True))
+            return await self._reader.read(revision)
+        except TooCostly as error:
+            words = f"commit {revision[:8]} is refused: {error}"
+            raise RevisionRefused(
+                words, kind=error.kind, revision=revision, hint=error.hint
+            ) from None
 
     @contextlib.contextmanager
     def _traced(self, revision: Revision, name: str) -> Iterator[None]:

@@ -12,6 +12,14 @@ SPREAD = 0.1
 MOST_DOUBLINGS = 16
 
 
+FIRST_REST, LONGEST_REST = 300.0, 3600.0
+"""Seconds until a revision is read again that could not be read within the bounds."""
+
+
+def pause_before_reading_again(tries: int) -> float:
+    return min(FIRST_REST * 2.0 ** (min(tries, MOST_DOUBLINGS) - 1), LONGEST_REST)
+
+
 def delay_after(failures: int, interval: float, *, local: bool, draw: float) -> float:
     """Seconds to the next look; `draw` is a random number of [0, 1)."""
     if failures <= 0:

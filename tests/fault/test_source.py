@@ -14,7 +14,7 @@ from typing import Any
 import pygit2
 import pytest
 
-from reconciler.errors import ManifestErrors, SourceError
+from reconciler.errors import ManifestErrors, RevisionRefused, SourceError
 from reconciler.model.names import Revision
 from reconciler.source.gitsource import TARGET, GitSource
 from tests.unit.source.repositories import Repository, source_of, vm
@@ -291,10 +291,16 @@ async def test_a_blob_that_grows_when_it_is_read_is_never_read(
 async def test_too_many_files_and_too_deep_folders_are_refused(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
-    repository.commit({f"{n}.yaml": "" for n in range(11)})
-    assert await kind_of(make_source(max_files=10)) == "limit"
-    repository.commit({"/".join(["d"] * 500) + "/a.yaml": vm("a")})
-    assert await kind_of(make_source()) == "limit"
+    for files in (
+        {f"{n}.yaml": "" for n in range(11)},
+        {"/".join(["d"] * 500) + "/a.yaml": vm("a")},
+    ):
+        revision = repository.commit(files)
+        source = make_source(max_files=10)
+        with pytest.raises(RevisionRefused) as caught:
+            await source.fetch()
+        assert (caught.value.kind, caught.value.revision) == ("limit", revision)
+        assert source.status().error == "", "the source answers well"
 
 
 async def test_an_emptied_repository_is_an_empty_state(

@@ -10,9 +10,14 @@ from typing import Any
 import pygit2
 from pygit2.enums import ObjectType
 
-from reconciler.clock import SystemClock
+from reconciler.clock import Clock, SystemClock
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
+from reconciler.model.desired import DesiredState
+from reconciler.model.names import Revision
 from reconciler.source.gitsource import GitSource
+from reconciler.source.library import MIB
+from reconciler.source.mirror import Limits, Mirror
+from reconciler.source.resolve import Resolver
 
 AUTHOR = pygit2.Signature("a person", "person@example.org", 1_700_000_000, 0)
 
@@ -68,11 +73,12 @@ class Repository:
 
 
 def source_of(
-    url: object, state: Path, policy: PolicyConfig | None = None, **config: Any
-) -> GitSource:
+    url: object, state: Path, policy: PolicyConfig | None = None, clock: Clock | None = None,
+    **config: Any,
+) -> GitSource:  # fmt: skip
     settings = SourceConfig(url=str(url), **config)
     return GitSource(
-        settings, policy or PolicyConfig(), KernelsConfig(), state / "git", SystemClock()
+        settings, policy or PolicyConfig(), KernelsConfig(), state / "git", clock or SystemClock()
     )
 
 
@@ -101,3 +107,16 @@ def forwarded(port: int, address: str = "127.0.0.1", protocol: str = "tcp") -> s
 
 def group(name: str, spec: str = "{}") -> str:
     return f"apiVersion: reconciler/v1\nkind: Group\nmetadata: {{name: {name}}}\nspec: {spec}\n"
+
+
+class InProcess:
+    """Commits that are read right here and by no child: for tests of what one revision says."""
+
+    def __init__(self, repository: Repository, policy: PolicyConfig | None = None) -> None:
+        self._repository = repository
+        self._mirror = Mirror(repository.path, "", Limits(10_000, MIB))
+        self._resolver = Resolver(policy or PolicyConfig(), KernelsConfig())
+
+    def read(self, files: Mapping[Any, Any]) -> DesiredState:
+        with self._mirror.open(Revision(self._repository.commit(files))) as commit:
+            return self._resolver.resolve(commit)

@@ -16,6 +16,7 @@ from reconciler.model.desired import DesiredState, Fetched
 from reconciler.model.names import Revision
 from reconciler.source import fetching, mirror
 from reconciler.source.gitsource import GitSource
+from reconciler.source.library import MIB
 from reconciler.source.request import Request
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.repositories import Link, Repository, Submodule, vm
@@ -284,16 +285,16 @@ async def test_a_local_repository_that_is_not_there_yet_is_said_with_how_to_make
     assert f"git init --bare {nowhere}" in caught.value.hint
 
 
-async def test_what_is_remembered_of_folders_does_not_grow_with_the_pushes(
-    repository: Repository, make_source: MakeSource, monkeypatch: pytest.MonkeyPatch
+def test_what_is_remembered_of_folders_does_not_grow_with_the_pushes(
+    repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirror, "SPARE_ENTRIES", 20)
-    source = make_source()
+    read = mirror.Mirror(repository.path, "", mirror.Limits(100, MIB))
     files = {f"{n}.yaml": vm(f"vm-{n}") for n in range(10)}
     for commit in range(12):
-        repository.commit(files | {"0.yaml": vm("vm-0", spec=f"vcpu: {commit + 1}")})
-        await state_of(source)
-        assert source.remembered_entries <= 3 * 10 + 20
+        one = repository.commit(files | {"0.yaml": vm("vm-0", spec=f"vcpu: {commit + 1}")})
+        with read.open(Revision(one)):
+            assert read.entries <= 3 * 10 + 20
 
 
 async def test_many_fetches_end_in_one_pack_and_leave_nothing_aside(

@@ -7,8 +7,7 @@ import pytest
 from reconciler.errors import ManifestErrors
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import GroupName
-from tests.unit.source.conftest import MakeSource
-from tests.unit.source.repositories import Repository, group, vm
+from tests.unit.source.repositories import InProcess, Repository, group, vm
 
 SLOW = "health: {startupDeadline: 5m, minHealthyTime: 10s}"
 G = GroupName("g")
@@ -16,15 +15,15 @@ QUICK = "health: {startupDeadline: 30s, minHealthyTime: 5s}"
 
 
 @pytest.fixture
-def fleet(repository: Repository, make_source: MakeSource) -> FleetOf:
-    return FleetOf(repository, make_source)
+def fleet(repository: Repository) -> FleetOf:
+    return FleetOf(repository)
 
 
 class FleetOf:
     """A quick and a slow member, and a group with this policy."""
 
-    def __init__(self, repository: Repository, make_source: MakeSource) -> None:
-        self._repository, self._make_source = repository, make_source
+    def __init__(self, repository: Repository) -> None:
+        self._repository = repository
 
     async def state(self, policy: str) -> DesiredState:
         members = {
@@ -32,10 +31,7 @@ class FleetOf:
             "b.yaml": vm("b", spec=SLOW, group="g"),
             "c.yaml": vm("c", spec="health: {startupDeadline: 24h}"),
         }
-        self._repository.commit({**members, "g.yaml": group("g", policy)})
-        state = (await self._make_source().fetch()).state
-        assert state is not None
-        return state
+        return InProcess(self._repository).read({**members, "g.yaml": group("g", policy)})
 
     async def problems(self, policy: str) -> list[str]:
         with pytest.raises(ManifestErrors) as caught:
@@ -63,10 +59,10 @@ async def test_a_rollout_has_time_for_its_canaries_to_soak(fleet: FleetOf) -> No
 
 
 async def test_a_deadline_of_a_group_without_members_is_nobodys_trouble(
-    repository: Repository, make_source: MakeSource
+    repository: Repository,
 ) -> None:
-    repository.commit({"g.yaml": group("g", "{progressDeadline: 1s}"), "a.yaml": vm("a")})
-    assert (await make_source().fetch()).state is not None
+    files = {"g.yaml": group("g", "{progressDeadline: 1s}"), "a.yaml": vm("a")}
+    assert InProcess(repository).read(files).vms
 
 
 @pytest.mark.parametrize(

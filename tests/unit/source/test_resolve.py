@@ -12,21 +12,25 @@ from reconciler.errors import ManifestErrors
 from reconciler.model.desired import DesiredState
 from reconciler.model.image import TreeSource
 from reconciler.model.machine import ANY_ADDRESS
-from tests.unit.source.conftest import MakeSource
-from tests.unit.source.repositories import Link, Repository, Submodule, forwarded, group, vm
+from tests.unit.source.repositories import (
+    InProcess,
+    Link,
+    Repository,
+    Submodule,
+    forwarded,
+    group,
+    vm,
+)
 
 
 @pytest.fixture
-def resolve(repository: Repository, make_source: MakeSource) -> Any:
-    source: list[Any] = []
+def resolve(repository: Repository) -> Any:
+    readers = [InProcess(repository)]
 
     async def of(files: dict[Any, Any], policy: PolicyConfig | None = None) -> DesiredState:
-        repository.commit(files)
-        if not source or policy is not None:
-            source[:] = [make_source(policy=policy)]
-        state = (await source[0].fetch()).state
-        assert state is not None
-        return state  # type: ignore[no-any-return]
+        if policy is not None:
+            readers[:] = [InProcess(repository, policy)]
+        return readers[0].read(files)
 
     return of
 

@@ -11,8 +11,7 @@ from reconciler.errors import ManifestErrors
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import NixRunner
 from reconciler.planning.changes import differences
-from tests.unit.source.conftest import MakeSource
-from tests.unit.source.repositories import Repository, forwarded, vm
+from tests.unit.source.repositories import InProcess, Repository, forwarded, vm
 
 COMMIT = "1" * 40
 ALLOWED = PolicyConfig(runners=True)
@@ -25,11 +24,9 @@ def runner(name: str = "web", flake: str = "./flakes/web", ports: str = "[]") ->
 
 
 @pytest.fixture
-def resolve(repository: Repository, make_source: MakeSource) -> Any:
+def resolve(repository: Repository) -> Any:
     async def of(files: dict[Any, Any], policy: PolicyConfig = ALLOWED) -> dict[str, VMSpec]:
-        repository.commit(files)
-        state = (await make_source(policy=policy).fetch()).state
-        assert state is not None
+        state = InProcess(repository, policy).read(files)
         return {str(name): spec for name, spec in state.vms.items()}
 
     return of
