@@ -26,6 +26,8 @@ class HttpCheck:
     expect_instance: bool = False
     """Whether the answer must name the instance that is asked, in `X-Instance-Id` or in the body."""
     purpose: Purpose = "readiness"
+    device: str = ""
+    """The interface of this host that the question leaves by, and no other; empty: as the host routes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class TcpCheck:
     user networking accepts before it knows whether the guest listens."""
     timeout: float = 1.0
     purpose: Purpose = "readiness"
+    device: str = ""
+    """As of HttpCheck."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -158,6 +158,8 @@ class Link:
     bridge: str = ""
     """Into which it is plugged."""
     up: bool = True
+    addresses: tuple[str, ...] = ()
+    """Of a bridge: the host's IPv4 addresses on it, each with its prefix, as 10.20.0.1/24."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -314,6 +314,8 @@ def ask(draft: Draft, standing: Standing, routes: tuple[Route, ...]) -> None:
     trial, guest = standing.record.check_trial, standing.guest
     if trial is None or guest is None or guest.instance != trial.instance:
         return
-    question = trial_plan(guest, trial.health, routes)
+    generation = standing.record.generation(guest.generation)
+    taps = generation.spec.taps if generation is not None else ()
+    question = trial_plan(guest, trial.health, routes, taps)
     if question is not None:
         draft.trial_probes[guest.instance] = question

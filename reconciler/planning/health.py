@@ -9,7 +9,7 @@ from typing import Literal
 from reconciler.model.checktrial import BlockedChecks
 from reconciler.model.desired import HealthPolicy, VMSpec, checks_key, rollout_key
 from reconciler.model.health import Check, ProbePlan, ProcessCheck
-from reconciler.model.machine import Route
+from reconciler.model.machine import Route, Tap
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.observed import Guest
 from reconciler.model.record import Generation, VMRecord
@@ -116,9 +116,14 @@ def _is_late(guest: Guest, policy: HealthPolicy, now: Now) -> bool:
 
 
 def probe_plan(
-    guest: Guest, policy: HealthPolicy, routes: tuple[Route, ...] = (), *, soaking: bool
-) -> ProbePlan | None:
-    """What to ask this guest from now on, by these routes; None when nothing was asked for."""
+    guest: Guest, policy: HealthPolicy, routes: tuple[Route, ...] = (), taps: tuple[Tap, ...] = (),
+    *, soaking: bool,
+) -> ProbePlan | None:  # fmt: skip
+    """What to ask this guest from now on, by these routes; None when nothing was asked for.
+
+    What is asked at a tap's address is asked by way of its bridge: an address of the manifest must not
+    lead to anything else that this host reaches.
+    """
     if not policy.checks:
         return None
     period = policy.period
@@ -126,17 +131,17 @@ def probe_plan(
         period = STARTUP_PROBE_PERIOD
     elif soaking:
         period = min(period, 1.0, max(STARTUP_PROBE_PERIOD, policy.min_healthy_time / 5))
-    return _plan(policy, routes, period, guest.process.vm, guest.generation)
+    return _plan(policy, (routes, taps), period, guest.process.vm, guest.generation)
 
 
 def trial_plan(
-    guest: Guest, policy: HealthPolicy, routes: tuple[Route, ...] = ()
+    guest: Guest, policy: HealthPolicy, routes: tuple[Route, ...] = (), taps: tuple[Tap, ...] = ()
 ) -> ProbePlan | None:
     """What to ask a guest that runs beside its present checks, never faster than it bears."""
     if not policy.checks:
         return None
     period = min(policy.period, max(SHORTEST_TRIAL_PERIOD, min(1.0, policy.min_healthy_time / 5)))
-    return _plan(policy, routes, period, guest.process.vm, guest.generation, beside=True)
+    return _plan(policy, (routes, taps), period, guest.process.vm, guest.generation, beside=True)
 
 
 def effective_checks(present: HealthPolicy, wanted: HealthPolicy) -> HealthPolicy:
@@ -177,10 +182,22 @@ def _redirected(checks: tuple[Check, ...], routes: tuple[Route, ...]) -> tuple[C
     )
 
 
+def _bound(checks: tuple[Check, ...], taps: tuple[Tap, ...]) -> tuple[Check, ...]:
+    """The same questions, those at a tap's address bound to its bridge."""
+    bridges = {tap.ip: tap.bridge for tap in taps if tap.address}
+    return tuple(
+        check
+        if isinstance(check, ProcessCheck) or check.host not in bridges
+        else replace(check, device=bridges[check.host])
+        for check in checks
+    )
+
+
 @lru_cache(maxsize=4096)
 def _plan(
-    policy: HealthPolicy, routes: tuple[Route, ...], period: float, vm: VMName,
+    policy: HealthPolicy, ways: tuple[tuple[Route, ...], tuple[Tap, ...]], period: float, vm: VMName,
     generation: GenerationNumber, *, beside: bool = False,
 ) -> ProbePlan:  # fmt: skip
-    checks = _redirected(policy.checks, routes)
+    routes, taps = ways
+    checks = _bound(_redirected(policy.checks, routes), taps)
     return ProbePlan(checks, period, vm, generation, checks_key(policy), beside)

@@ -210,7 +210,9 @@ def _ask(
     draft: Draft, guest: Guest, generation: Generation, routes: tuple[Route, ...], *, soaking: bool
 ) -> None:
     """Through ports of its own, if it has any: that the front is away is no guest's illness."""
-    question = probe_plan(guest, generation.spec.health, routes, soaking=soaking)
+    question = probe_plan(
+        guest, generation.spec.health, routes, generation.spec.taps, soaking=soaking
+    )
     if question is not None:
         draft.probes[guest.instance] = question
 

@@ -22,6 +22,7 @@ _OURS = frozenset(
         errno.EACCES,
         errno.EPERM,  # a firewall of this host
         errno.EAFNOSUPPORT,
+        errno.ENODEV,  # the bridge by which it is asked is gone
         errno.ENETUNREACH,  # no address of ours in the guest's network
     }
 )

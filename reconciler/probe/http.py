@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import socket
 from urllib.parse import quote
 
 import aiohttp
@@ -12,6 +13,7 @@ from yarl import URL
 from reconciler.model.health import HttpCheck, ProbeResult
 from reconciler.model.names import InstanceId
 from reconciler.probe.answers import MOST_BYTES, brief, is_ours
+from reconciler.probe.tcp import open_socket
 
 KEPT = "/%?&=:@!$'()*+,;~"
 """What a path may hold as it is; `%` too, as people write paths that are already quoted."""
@@ -23,13 +25,21 @@ MOST_HEADER_BYTES = 256
 HEADERS = {"User-Agent": "microvm-reconciler", "Accept": "*/*", "Connection": "close"}
 
 
-def open_session() -> aiohttp.ClientSession:
+def open_session(device: str = "") -> aiohttp.ClientSession:
     """A session without memory: no cookies, no kept connections, no proxies.
 
-    A kept connection would ask the guest of yesterday: each check connects anew.
+    A kept connection would ask the guest of yesterday: each check connects anew. `device`: the interface
+    of this host that all its connections leave by.
     """
+
+    def bound(address: aiohttp.AddrInfoType) -> socket.socket:
+        family, kind, protocol, _, _ = address
+        return open_socket(family, kind, protocol, device)
+
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(force_close=True, limit=0, use_dns_cache=False),
+        connector=aiohttp.TCPConnector(
+            force_close=True, limit=0, use_dns_cache=False, socket_factory=bound
+        ),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
         trust_env=False,

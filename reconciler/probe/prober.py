@@ -147,7 +147,8 @@ class GuestProber:
         self._ending: set[asyncio.Task[None]] = set()
         self._trails = Trails()
         self._slots = asyncio.Semaphore(MOST_ROUNDS)
-        self._session: aiohttp.ClientSession | None = None
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+        """By the interface that they are bound to."""
 
     def watch(self, plans: Plans, trials: Plans | None = None) -> None:
         """From now on ask exactly these; where the question is as before the counters go on.
@@ -184,9 +185,9 @@ class GuestProber:
         self.watch({})
         if self._ending:
             await asyncio.wait(self._ending)
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
 
     def _begin(self, key: _Key, guest: _Guest) -> None:
         self._guests[key] = guest
@@ -272,9 +273,10 @@ class GuestProber:
     async def _ask(self, check: Check, instance: InstanceId) -> tuple[Kind, ProbeResult, str]:
         match check:
             case HttpCheck():
-                if self._session is None:
-                    self._session = http.open_session()
-                return ("http", *await _guarded(http.ask(check, self._session, instance)))
+                session = self._sessions.get(check.device)
+                if session is None:
+                    session = self._sessions[check.device] = http.open_session(check.device)
+                return ("http", *await _guarded(http.ask(check, session, instance)))
             case TcpCheck():
                 return ("tcp", *await _guarded(tcp.ask(check)))
             case ProcessCheck():

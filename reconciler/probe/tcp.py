@@ -44,10 +44,22 @@ async def _connect(check: TcpCheck) -> socket.socket:
     family, kind, protocol, _, address = (
         await loop.getaddrinfo(check.host, check.port, type=socket.SOCK_STREAM)
     )[0]
-    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+    sock = open_socket(family, kind, protocol, check.device)
     try:
         await loop.sock_connect(sock, address)
     except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def open_socket(family: int, kind: int, protocol: int, device: str) -> socket.socket:
+    """One that does not block, and that reaches nothing but what is on this interface. Raises OSError."""
+    sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+    try:
+        if device:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, device.encode() + b"\0")
+    except OSError:
         sock.close()
         raise
     return sock

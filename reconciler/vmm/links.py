@@ -10,9 +10,10 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import socket
 import stat
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +35,7 @@ TUNSETPERSIST, TUNSETOWNER, TUNSETGROUP = 0x400454CB, 0x400454CC, 0x400454CE
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_PERSIST = 0x0002, 0x1000, 0x4000, 0x0800
 IFF_UP = 1
 KINDS: dict[str, Literal["bridge", "tap"]] = {"bridge": "bridge", "tun": "tap"}
+OTHER: Literal["other"] = "other"
 REQUEST = "16sH22x"
 """struct ifreq with its flags."""
 
@@ -76,8 +78,17 @@ def look(mark: str, owner: Owner) -> Links:
     stands_in_the_way = hindrance(owner)
     with _netlink() as netlink:
         found = list(netlink.get_links())
+        given = list(netlink.get_addr(family=socket.AF_INET))
     names = {one["index"]: str(one.get("IFLA_IFNAME")) for one in found}
-    return Links({names[one["index"]]: _link(one, names, mark) for one in found}, stands_in_the_way)
+    addresses: dict[int, list[str]] = {}
+    for one in given:
+        own = one.get("IFA_LOCAL") or one.get("IFA_ADDRESS")
+        addresses.setdefault(one["index"], []).append(f"{own}/{one['prefixlen']}")
+    there = {
+        names[one["index"]]: _link(one, names, mark, addresses.get(one["index"], ()))
+        for one in found
+    }
+    return Links(there, stands_in_the_way)
 
 
 def make(mark: str, vm: VMName, tap: Tap, owner: Owner) -> None:
@@ -203,12 +214,14 @@ def _index(netlink: Any, name: str) -> int:
     return index
 
 
-def _link(message: Any, names: dict[int, str], mark: str) -> Link:
+def _link(message: Any, names: dict[int, str], mark: str, addresses: Iterable[str]) -> Link:
+    kind = KINDS.get(_kind(message), OTHER)
     return Link(
-        KINDS.get(_kind(message), "other"),
+        kind,
         owner=_whose(message, mark),
         bridge=names.get(message.get("IFLA_MASTER") or 0, ""),
         up=bool(message["flags"] & IFF_UP),
+        addresses=tuple(sorted(addresses)) if kind == "bridge" else (),
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import fcntl
 import os
 import struct
@@ -22,9 +21,9 @@ from reconciler.model.names import VMName
 from reconciler.model.observed import Link, Links
 from reconciler.vmm.links import TUN, TUNSETIFF, Owner, hindrance
 from reconciler.vmm.taps import BridgedTaps, NoTaps
+from tests.contract.netns import leave, needs_the_kernel
 from tests.fakes import FakeClock, FakeTaps, Faults
 
-CLONE_NEWNET = 0x40000000
 WEB, DB = VMName("web"), VMName("db")
 TAP = Tap("t0-web", "br0", "02:00:00:00:00:01", 0)
 OTHER = Tap("t1-web", "br0", "02:00:00:00:00:02", 1)
@@ -106,16 +105,6 @@ class Kernel:
 
     def close(self) -> None:
         self._thread.shutdown()  # the namespace ends with its last thread, and takes all with it
-
-
-def leave() -> None:
-    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
-        raise OSError(ctypes.get_errno(), "unshare")
-
-
-def needs_the_kernel() -> None:
-    if os.geteuid() != 0 or hindrance():
-        pytest.skip(f"a network namespace takes root and {TUN}: {hindrance() or 'not root'}")
 
 
 @pytest.fixture(params=["memory", "kernel"])
@@ -291,3 +280,12 @@ def test_guests_of_a_group_must_be_let_at_the_device(
     assert "chmod" not in hindrance(Owner(gid=12345))
     tun.chmod(0o660)
     assert "chmod" not in hindrance(Owner(gid=tun.stat().st_gid))
+
+
+async def test_a_bridge_is_seen_with_the_addresses_of_the_host_on_it(kernel: Kernel) -> None:
+    index = kernel.index("br0")
+    kernel.ask(lambda n: n.addr("add", index=index, address="10.20.0.1", prefixlen=24))
+    kernel.ask(lambda n: n.addr("add", index=index, address="10.30.0.1", prefixlen=16))
+    found = (await kernel.taps.look()).found
+    assert found["br0"].addresses == ("10.20.0.1/24", "10.30.0.1/16")
+    assert found["lo"].addresses == ()

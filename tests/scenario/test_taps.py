@@ -6,6 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.model.desired import VMSpec
+from reconciler.model.health import HttpCheck
 from reconciler.model.observed import Link
 from reconciler.model.request import Suspend
 from reconciler.planning.policy import Policy
@@ -221,3 +223,62 @@ async def test_a_tap_that_cannot_be_plugged_in_is_tried_again_with_pauses(world:
     world.faults.chooser = lambda _n, _call: None
     await some_passes(world, 120)
     assert world.taps.links["t0-web"].bridge == "br0"
+
+
+def at(address: str, host: str = "", content: str = "v2") -> VMSpec:
+    """A VM on br0 with an address of its own, at which it is asked."""
+    spec = vm("web", content, bridge="br0")
+    checks = tuple(replace(c, host=host or address.partition("/")[0]) for c in (HttpCheck(80),))
+    taps = tuple(replace(tap, address=address) for tap in spec.taps)
+    spec = replace(spec, taps=taps, health=replace(spec.health, checks=checks))
+    return replace(spec, digest=spec.compute_digest())
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("192.168.77.5/32", "is in no network of bridge br0 (10.20.0.0/24)"),
+        ("127.0.0.1/8", "is in no network of bridge br0"),
+        ("169.254.169.254/16", "is in no network of bridge br0"),
+        ("10.20.1.5/16", "is in no network of bridge br0"),
+        ("10.20.0.1/24", "is the host's own on bridge br0"),
+        ("10.20.0.255/24", "means all hosts"),
+    ],
+)
+async def test_an_address_outside_the_bridges_network_is_never_asked_and_stops_nothing(
+    world: World, address: str, why: str
+) -> None:
+    world.taps.links["br0"] = Link("bridge", addresses=("10.20.0.1/24",))
+    await world.push(state(at(address)))
+    await some_passes(world)
+    assert world.hypervisor.running() == {"web": 1}
+    assert world.hypervisor.stops["web"] == 0
+    assert why in waits(world, "web")["network"]
+    asked = {
+        c.host
+        for p in world.hypervisor.watched.values()
+        for c in p.checks
+        if isinstance(c, HttpCheck)
+    }
+    assert asked == {"127.0.0.1"}, "what it was asked at before"
+
+
+async def test_a_bridge_without_an_address_starts_no_guest_that_is_asked_on_it(
+    world: World,
+) -> None:
+    await world.push(state(at("10.20.0.5/24")))
+    await some_passes(world)
+    assert "bridge br0 has no address" in waits(world, "web")["network"]
+    await world.push(state(at("10.20.0.5/24", host="127.0.0.1")))
+    await world.settle()
+    assert world.last_good("web").spec.taps[0].ip == "10.20.0.5", "it is asked elsewhere"
+
+
+async def test_a_guest_on_a_bridge_is_asked_by_way_of_it(world: World) -> None:
+    world.taps.links["br0"] = Link("bridge", addresses=("10.20.0.1/24", "10.30.0.1/16"))
+    await world.push(state(at("10.30.4.5/16")))
+    await world.settle()
+    guest = world.hypervisor.living("web").process.instance
+    (check,) = world.hypervisor.watched[guest].checks
+    assert isinstance(check, HttpCheck)
+    assert (check.host, check.device) == ("10.30.4.5", "br0")
