@@ -37,7 +37,7 @@ spec:
   memory: 64MiB
   kernel: {path: %(kernel)s, initrd: %(initrd)s}
   store: {format: squashfs, layers: [{tree: ./tree}]}
-  health: {minHealthyTime: 100ms}
+  health: {startupDeadline: 2s, minHealthyTime: 100ms}
   update: {stopTimeout: 1s}
 """
 CONFIG = """

@@ -84,7 +84,7 @@ IDLE_MANIFEST = """\
 apiVersion: reconciler/v1
 kind: MicroVM
 metadata: {name: idle}
-spec: {memory: 32MiB, runner: {flake: ./flakes/idle, attribute: idle}, health: {minHealthyTime: 1s}}
+spec: {memory: 32MiB, runner: {flake: ./flakes/idle, attribute: idle}, health: {startupDeadline: 4s, minHealthyTime: 1s}}
 """
 MANIFEST = """\
 apiVersion: reconciler/v1

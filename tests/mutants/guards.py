@@ -97,8 +97,8 @@ MUTANTS = (
     Mutant(
         "a flip does not restart the soak",
         "reconciler/planning/health.py",
-        "since = guest.health.passing_since",
-        "since = guest.process.started_boot if guest.health.ever_passed else None",
+        "return guest.health.passing_since",
+        "return guest.process.started_boot if guest.health.ever_passed else None",
     ),
     Mutant(
         "build time is charged to the health deadline",
@@ -139,7 +139,7 @@ MUTANTS = (
     Mutant(
         "a failed rollback is tried for ever",
         "reconciler/planning/verdicts.py",
-        '        quarantine(\n            draft, standing, f"rolling back failed: not healthy in time: {guest.health.detail}"\n        )',
+        '        quarantine(draft, standing, f"rolling back failed: not healthy in time: {why}")',
         "        pass",
     ),
     Mutant(
