@@ -20,13 +20,14 @@ from reconciler.control.access import Access
 from reconciler.control.serve import serve_control, serve_http
 from reconciler.control.version import version as own_version
 from reconciler.control.webhook import Webhook
+from reconciler.engine.guarded_ledger import GuardedLedger
 from reconciler.engine.loop import Engine
 from reconciler.engine.ports import Ports
 from reconciler.errors import ConfigError
 from reconciler.front.client import Front
 from reconciler.front.starting import Starter
 from reconciler.image.store import ImageStore
-from reconciler.ledger.sqlite import SqliteLedger, open_ledger
+from reconciler.ledger.sqlite import open_ledger
 from reconciler.logs import open_log
 from reconciler.metrics import Metrics
 from reconciler.metrics.sampler import Sampler
@@ -99,8 +100,6 @@ async def _daemon(
     async with contextlib.AsyncExitStack() as stack:
         opened = open_ledger(config.state / "ledger.db", clock)
         stack.push_async_callback(opened.ledger.close)
-        if opened.recovered:
-            log.error("the ledger was damaged", extra={"fields": {"recovered": opened.recovered}})
         engine_of: list[Engine] = []
 
         def wake() -> None:
@@ -112,16 +111,16 @@ async def _daemon(
 
         metrics = _metrics(config, status, clock)
         if opened.recovered:
+            log.error("the ledger was damaged", extra={"fields": {"recovered": opened.recovered}})
             metrics.state_recovered()
-        notifier = Notifier(config.notifications, opened.ledger, clock, metrics)
+        ledger = GuardedLedger(opened.ledger, metrics, clock)
+        notifier = Notifier(config.notifications, ledger, clock, metrics)
         stack.push_async_callback(notifier.close)
         await notifier.open()  # before anybody writes events
         tracer = await _tracer(config, clock, stack)
         supervisor = SUPERVISORS[config.supervisor](config.state / "vms", clock, wake)
         stack.push_async_callback(supervisor.close)
-        ports = await _ports(
-            config, clock, wake, stack, (opened.ledger, metrics, supervisor, tracer)
-        )
+        ports = await _ports(config, clock, wake, stack, (ledger, metrics, supervisor, tracer))
         engine = Engine(ports, policy_of(config))
         engine_of.append(engine)
         ports.source.watch(engine.look)
@@ -168,7 +167,7 @@ def _webhook(config: Config, engine: Engine, metrics: Metrics) -> Webhook | None
 
 async def _ports(
     config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack,
-    made: tuple[SqliteLedger, Metrics, Keeper, Tracer],
+    made: tuple[GuardedLedger, Metrics, Keeper, Tracer],
 ) -> Ports:  # fmt: skip
     """The adapters: those already made, and the others, each closed by the stack."""
     ledger, metrics, supervisor, tracer = made

@@ -9,7 +9,8 @@ from dataclasses import replace
 from typing import Self
 
 from reconciler.engine.execute import end_interrupted
-from reconciler.engine.ports import Ledger, Ports
+from reconciler.engine.guarded_ledger import GuardedLedger, WholeLedger
+from reconciler.engine.ports import Ports
 from reconciler.engine.reconcile import Reconciler
 from reconciler.engine.workers import Workers
 from reconciler.model.desired import (
@@ -121,7 +122,7 @@ def listeners(*ports: int, address: str = ANY_ADDRESS) -> frozenset[HostPort]:
 class World:
     """A host in memory. `restart` throws the engine away and keeps all that outlives it."""
 
-    def __init__(self, policy: Policy | None = None, durable: Ledger | None = None) -> None:
+    def __init__(self, policy: Policy | None = None, durable: WholeLedger | None = None) -> None:
         self.clock = FakeClock()
         self.tracer: Tracer = UNTRACED
         self.policy = policy or Policy(
@@ -141,7 +142,7 @@ class World:
         }
         self.images = FakeImages(self.faults)
         self.ledger = FakeLedger(self.faults)
-        self.durable: Ledger = durable or self.ledger
+        self.durable: WholeLedger = durable or self.ledger
         """What remembers: the fake, unless a test brings the real one."""
         self.source = FakeSource()
         self.host = FakeHost(self.hypervisor.listening)
@@ -161,9 +162,10 @@ class World:
 
     def _boot(self) -> None:
         hypervisor = self.hypervisor
+        self.guard = GuardedLedger(self.durable, self.meter, self.clock)
         self.ports = Ports(
             source=self.source, images=self.images, driver=hypervisor, front=self.front, supervisor=hypervisor,
-            prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), taps=self.taps, host=self.host, ledger=self.durable,
+            prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), taps=self.taps, host=self.host, ledger=self.guard,
             meter=self.meter, clock=self.clock, tracer=self.tracer,
         )  # fmt: skip
         self.workers = Workers(self.clock, lambda: None)
@@ -222,6 +224,10 @@ class World:
                 return
             self.clock.advance(0.5)
         raise AssertionError(f"not settled after {seconds}s: {self.status().waits}")
+
+    @property
+    def alerts(self) -> tuple[str, ...]:
+        return (*self.reconciler.alerts, *self.guard.alerts)
 
     def status(self) -> FleetStatus:
         passed = self.reconciler.passed

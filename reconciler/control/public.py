@@ -32,7 +32,7 @@ def public_routes(operator: Operator, render_metrics: Callable[..., bytes]) -> l
         return _yes_or_no(operator.live(), "a part of the daemon has not moved lately")
 
     async def readyz(_: web.Request) -> web.Response:
-        return _yes_or_no(operator.ready(), "the first pass is not done")
+        return _yes_or_no(not (why := operator.unready()), why)
 
     return [
         web.get("/metrics", metrics),

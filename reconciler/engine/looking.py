@@ -8,7 +8,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from reconciler.engine.ports import Ports
-from reconciler.engine.reconcile import Reconciler
+from reconciler.engine.reconcile import LEDGER_RETRY, Reconciler
 from reconciler.errors import LedgerError, ManifestErrors, RevisionRefused, SourceError
 from reconciler.model.change import Change
 from reconciler.model.desired import DesiredState
@@ -50,15 +50,19 @@ class Looking:
         """Look again and again, until cancelled."""
         while True:
             self._asked.clear()
+            unwritten = False
             try:
                 await self.fetch()
-            except (SourceError, ManifestErrors, LedgerError):
+            except (SourceError, ManifestErrors):
                 pass  # it was counted, logged and shown where it happened
+            except LedgerError:
+                unwritten = True  # the guarded ledger made it known; what was read is not lost
             except Exception:
                 log.exception("looking at the source failed in an unforeseen way")
                 self._failures += 1
                 self._ports.meter.panicked()
             delay = self._ports.source.next_delay(self._failures)
+            delay = min(delay, LEDGER_RETRY) if unwritten else delay
             self._tick("source", delay)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(delay):

@@ -22,6 +22,7 @@ from reconciler.engine.ports import Ports
 from reconciler.engine.reconcile import Reconciler
 from reconciler.engine.workers import Workers
 from reconciler.errors import (
+    LedgerError,
     ReconcilerError,
     RequestRefused,
 )
@@ -116,6 +117,8 @@ class Engine:
             self._awake.clear()
             due: float | None = None
             async with self._lock:
+                with contextlib.suppress(LedgerError):  # which is known by now
+                    await self._ports.ledger.check()
                 try:
                     due = await self._reconciler.run_pass()
                 except Exception:  # a pass must not end the daemon: count it, look again
@@ -164,7 +167,8 @@ class Engine:
         # The newest desired state, also before a pass took it up: a status that names a revision
         # must not call a VM synced with the one before.
         desired = self._reconciler.desired
-        key = (passed, record, self._reconciler.alerts, source, desired)
+        failing = self._ports.ledger.alerts
+        key = (passed, record, self._reconciler.alerts, failing, source, desired)
         former = self._status
         if former is None or any(a is not b for a, b in zip(former[0], key, strict=True)):
             fleet = explain(
@@ -175,7 +179,7 @@ class Engine:
                 self._ports.clock.now(),
                 known=self._known,
             )
-            alerts = self._reconciler.alerts
+            alerts = (*self._reconciler.alerts, *failing)
             self._status = former = (key, replace(fleet, sources=(source,), alerts=alerts))
         return former[1]
 
@@ -308,4 +312,10 @@ class Engine:
         return bool(self._promised) and all(now < by for by in self._promised.values())
 
     def ready(self) -> bool:
+        """Whether state is loaded and the first pass is done; from then on it stays so."""
         return self._reconciler.passed is not None
+
+    def unready(self) -> str:
+        if not self.ready():
+            return "the first pass is not done"
+        return "; ".join(self._ports.ledger.alerts)

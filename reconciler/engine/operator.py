@@ -106,6 +106,6 @@ class Operator(Protocol):
         """Whether every part of the daemon has ticked lately."""
         ...
 
-    def ready(self) -> bool:
-        """Whether state is loaded and the first pass is done."""
+    def unready(self) -> str:
+        """Why it is not ready, in words: state is not loaded yet, or cannot be written. Empty: it is."""
         ...

@@ -345,6 +345,19 @@ class Ledger(Protocol):
         """Call back with each new event once it is durable; returns what ends it."""
         ...
 
+    async def check(self) -> None:
+        """Whether a write could succeed now, without writing. Raises LedgerUnwritable."""
+        ...
+
+
+class WatchedLedger(Ledger, Protocol):
+    """A ledger whose failures are known to all: see `guarded_ledger`."""
+
+    @property
+    def alerts(self) -> tuple[str, ...]:
+        """What is wrong with it now, for people; the same value while that does not change."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Ports:
@@ -360,7 +373,7 @@ class Ports:
     volumes: Volumes
     taps: Taps
     host: Host
-    ledger: Ledger
+    ledger: WatchedLedger
     meter: Meter
     clock: Clock
     tracer: Tracer = UNTRACED

@@ -120,8 +120,8 @@ class Reconciler:
         began = ports.clock.now()
         try:
             await self._executor.settle()
-        except LedgerError as error:
-            return self._unwritable(error, began)
+        except LedgerError:
+            return self._unwritable(began)
         last = self.passed
         quiet = last is not None and last.plan.idle and not last.plan.waits
         same = last is not None and last.desired is self.desired and not self._workers.outcomes()
@@ -146,8 +146,8 @@ class Reconciler:
             return now.boot  # decided on images that were just taken away: once more, without them
         try:
             await self._executor.execute(decided, observed.outcomes)
-        except LedgerError as error:
-            return self._unwritable(error, began)
+        except LedgerError:
+            return self._unwritable(began)
         self.alerts, self._left = (), ports.ledger.record()
         self.passed = Passed(self.desired, observed, decided, now)
         seconds = ports.clock.now().boot - began.boot
@@ -155,11 +155,9 @@ class Reconciler:
         # What was just decided may have settled the rest: the next pass says so, at once.
         return decided.wake_at if decided.idle else now.boot
 
-    def _unwritable(self, error: LedgerError, began: Now) -> float:
-        self.alerts = (f"ledger: {error}: nothing is started or stopped until it can be written",)
-        log.error("ledger cannot be written", extra={"fields": {"error": str(error)}})
+    def _unwritable(self, began: Now) -> float:
+        """What failed is known by now: see `guarded_ledger`."""
         now = self._ports.clock.now()
-        self._ports.meter.state_failed("write")
         self._ports.meter.pass_ended("error", now.boot - began.boot)
         return now.boot + LEDGER_RETRY
 

@@ -21,6 +21,9 @@ Subscriber = Callable[[Event], None]
 T = TypeVar("T")
 
 
+MOVED_HINT = "put it back, or restart the daemon: guests are then adopted"
+
+
 class SqliteLedger:
     """What must be remembered, durably. Make it with `open_ledger`; end it with `close`.
 
@@ -35,7 +38,8 @@ class SqliteLedger:
         self._clock = clock
         self._connect = connect
         self._record = reading.record(connection)
-        self._inode = path.stat().st_ino
+        found = path.stat()
+        self._place = found.st_dev, found.st_ino
         # From here on only the writer's thread touches the connection.
         self._connection: sqlite3.Connection | None = connection
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
@@ -84,6 +88,18 @@ class SqliteLedger:
     async def advance(self, name: str, sequence: int) -> None:
         """Remember that a reader has all up to this event. Raises LedgerUnwritable."""
         await self._ask(_in_transaction(lambda c: cursors.put(c, name, sequence)))
+
+    async def check(self) -> None:
+        """Whether the file that was opened is in its place, and nobody keeps it locked.
+
+        Raises LedgerUnwritable.
+        """
+        await self._ask(self._look)
+
+    def _look(self, connection: sqlite3.Connection) -> None:
+        self._refuse_moved()
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("ROLLBACK")
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
         """Call back with each new event once it is durable, on the thread of the writing loop.
@@ -161,11 +177,18 @@ class SqliteLedger:
 
     def _refuse_moved(self) -> None:
         """Sqlite would go on writing to a file that no name leads to."""
-        if self._path.stat().st_ino != self._inode:
+        try:
+            found = self._path.stat()
+        except (FileNotFoundError, NotADirectoryError):
+            gone = "its folder" if not self._path.parent.exists() else "it"
             raise LedgerUnwritable(
-                f"{self._path} is not the file that was opened",
+                f"{self._path}: {gone} was moved or deleted while the daemon runs",
                 kind="moved",
-                hint="put it back, or restart the daemon: guests are then adopted",
+                hint=MOVED_HINT,
+            ) from None
+        if (found.st_dev, found.st_ino) != self._place:
+            raise LedgerUnwritable(
+                f"{self._path} is not the file that was opened", kind="moved", hint=MOVED_HINT
             )
 
     def _discard(self) -> None:

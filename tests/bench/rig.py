@@ -13,6 +13,7 @@ from reconciler.config import Config, parse_config
 from reconciler.control.access import Access
 from reconciler.control.serve import serve_control, serve_http
 from reconciler.daemon import policy_of
+from reconciler.engine.guarded_ledger import GuardedLedger
 from reconciler.engine.loop import Engine
 from reconciler.engine.ports import Ports, Wake
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
@@ -123,7 +124,8 @@ async def open_rig(
         )  # fmt: skip
         ledger = open_ledger(config.state / "ledger.db", SystemClock()).ledger
         stack.push_async_callback(ledger.close)
-        ports = replace(fakes(policy_of(config), wake), ledger=ledger)
+        guarded = GuardedLedger(ledger, metrics, SystemClock())
+        ports = replace(fakes(policy_of(config), wake), ledger=guarded)
         ports = await _real(guests_of(ports, config, wake), metrics, config, wake, stack)
         engine = Engine(ports, policy_of(config))
         engines.append(engine)

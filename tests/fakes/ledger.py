@@ -73,6 +73,16 @@ class FakeLedger:
     async def intents_open(self) -> list[Intent]:
         return [i for key, i in self.intents.items() if key not in self.ends]
 
+    async def check(self) -> None:
+        if self.failing is not None:
+            raise self.failing
+
+    async def open_cursors(self, names: Iterable[str]) -> dict[str, int]:
+        return dict.fromkeys(names, 0)
+
+    async def advance(self, name: str, sequence: int) -> None:
+        pass
+
     def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
         self._subscribers.append(callback)
         return lambda: self._subscribers.remove(callback)

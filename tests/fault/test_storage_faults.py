@@ -93,7 +93,7 @@ async def story(world: World) -> None:
                 await world.push(fleet(content))
                 break
         await world.settle()
-        while world.reconciler.alerts:
+        while world.alerts:
             world.clock.advance(5.0)
             await world.settle()
 
@@ -178,11 +178,11 @@ async def assert_nothing_happens_until_the_disk_is_well(tmp_path: Path, what: st
         assert world.faults.calls == calls, "no side effect that nothing would remember"
         assert world.hypervisor.running() == {"a": alive[VMName("a")]}
         assert world.meter.counts["state failed"] > 1
-        assert "nothing is started or stopped" in world.reconciler.alerts[0]
+        assert "nothing is started or stopped" in world.alerts[0]
         disk.fails = lambda _n: None
         await world.settle()
         assert world.hypervisor.running() == {"a": 2, "b": 2}
-        assert world.reconciler.alerts == ()
+        assert world.alerts == ()
 
 
 async def test_row_18_a_full_state_directory_starts_and_stops_nothing_until_there_is_room(

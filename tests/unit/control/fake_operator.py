@@ -268,5 +268,5 @@ class FakeOperator:
     def live(self) -> bool:
         return self.alive
 
-    def ready(self) -> bool:
-        return self.is_ready
+    def unready(self) -> str:
+        return "" if self.is_ready else "the first pass is not done"
