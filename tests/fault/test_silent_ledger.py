@@ -21,6 +21,7 @@ from reconciler.ledger import schema
 from reconciler.ledger.sqlite import open_ledger
 from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeLedger, FakeMeter, Faults
+from tests.unit.control.opening import ANY_PORT, access
 from tests.world import World, state, vm
 
 
@@ -73,7 +74,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[tuple[World, Engine, str]]:
     ledger = open_ledger(folder / "ledger.db", FakeClock()).ledger
     world = World(durable=ledger)
     engine = Engine(world.ports, world.policy)
-    face = await serve_http(engine, lambda: b"", "127.0.0.1", 0)
+    face = await serve_http(engine, lambda: b"", ANY_PORT, access(""))
     running = asyncio.create_task(engine.run())
     try:
         yield world, engine, f"http://127.0.0.1:{face.port}"
