@@ -8,9 +8,18 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
+from reconciler import giturl
 from reconciler.errors import ConfigError
 
 DEFAULT_PATH = Path("/etc/reconciler/config.toml")
@@ -22,6 +31,28 @@ Seconds = Annotated[float, Field(gt=0, le=86_400)]
 HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]\S*)?$", max_length=2048)]
 
 
+def _resolved(value: str, info: ValidationInfo) -> str:
+    """A path against the folder of the config file, once: children have working folders of their own."""
+    if value.startswith("~"):
+        raise ValueError("~ is not expanded here: write the whole path")
+    base = (info.context or {}).get("base", "")
+    return os.path.join(base, value) if value else value  # noqa: PTH118 - "" stays "", "./a" stays
+
+
+def _resolved_unless_bare(value: str, info: ValidationInfo) -> str:
+    return _resolved(value, info) if "/" in value else value
+
+
+def _repository(value: str, info: ValidationInfo) -> str:
+    return _resolved(value, info) if giturl.is_path(value) else value
+
+
+HostPath = Annotated[str, AfterValidator(_resolved)]
+"""A path of this host; one that is relative is meant from the config's folder."""
+Secret = Annotated[str, AfterValidator(_resolved_unless_bare)]
+"""A path, or without any slash the name of a credential that systemd hands over."""
+
+
 class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -29,7 +60,7 @@ class Section(BaseModel):
 class SourceConfig(Section):
     """Where manifests come from. Only `url` has no default."""
 
-    url: str = Field(min_length=1, max_length=2048)
+    url: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_repository)]
     branch: str = ""
     """Empty: what the remote's HEAD names. At most one of branch, tag and commit."""
     tag: str = ""
@@ -49,16 +80,22 @@ class SourceConfig(Section):
     """Whether VMs that left the repository are stopped and removed."""
     max_delete: int = Field(default=1, ge=0)
     """The most VMs that one change of the desired state may remove."""
-    ssh_key: str = ""
+    ssh_key: HostPath = ""
     """Path of a private key for ssh URLs."""
-    known_hosts: str = ""
+    user: str = Field(default="", max_length=256, pattern=r"^[^\s:@/]*$")
+    """Who shows the token; most servers take any name with one."""
+    token_file: HostPath = ""
+    """Path of a file with the token, or password, for https URLs; read at each fetch."""
+    allow_plaintext: bool = False
+    """Whether http:// and git:// may be used: anybody on the way sees what runs here, and may change it."""
+    known_hosts: HostPath = ""
     allow_rewrites: bool = False
     """Whether a branch or tag may be moved to a commit that does not continue the last one."""
     verify: Literal["off", "head", "since-last"] = "off"
     """Which commits must be signed by a key that the two files below name."""
-    allowed_signers: str = ""
+    allowed_signers: HostPath = ""
     """Path of a file as `ssh-keygen -Y verify` takes it, for signatures of SSH keys."""
-    keyring: str = ""
+    keyring: HostPath = ""
     """Path of a keyring as `gpgv` takes it, for signatures of OpenPGP keys."""
 
 
@@ -66,7 +103,7 @@ class PolicyConfig(Section):
     """What a repository may ask of this host; a repository cannot widen it."""
 
     hypervisors: list[Literal["qemu"]] = ["qemu"]
-    host_paths: list[str] = []
+    host_paths: list[HostPath] = []
     """Prefixes under which a manifest may name kernels and initrds of the host."""
     runners: bool = False
     """Whether a manifest may name a runner that Nix makes: its build and its scripts are code of the
@@ -100,7 +137,7 @@ class HttpConfig(Section):
     address: str = "127.0.0.1"
     port: Port = 9188
     """0 for any free one."""
-    token_file: str = ""
+    token_file: HostPath = ""
     """A file with the token that allows acting on the page; empty: it only shows."""
     names: list[
         Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
@@ -111,7 +148,7 @@ class HttpConfig(Section):
 class PushHookConfig(Section):
     """`POST /webhook` of the TCP face: a git server tells of a push."""
 
-    secret_file: str = ""
+    secret_file: HostPath = ""
     """Path of a file with the secret that the git server knows too; empty: no webhook."""
 
 
@@ -157,7 +194,7 @@ class SinkConfig(Section):
 class _HttpSinkConfig(SinkConfig):
     url: Annotated[str, Field(pattern=r"^(https?://[^\s/@]+(/\S*)?)?$", max_length=2048)] = ""
     """Without a password: such an address is a secret."""
-    url_file: str = ""
+    url_file: Secret = ""
     """A file or credential that holds the address, where that is a secret."""
 
     @model_validator(mode="after")
@@ -169,13 +206,13 @@ class _HttpSinkConfig(SinkConfig):
 
 class WebhookConfig(_HttpSinkConfig):
     type: Literal["webhook"]
-    secret_file: str = Field(min_length=1)
+    secret_file: Annotated[Secret, Field(min_length=1)]
     """What requests are signed with."""
 
 
 class SlackConfig(SinkConfig):
     type: Literal["slack"]
-    url_file: str = Field(min_length=1)
+    url_file: Annotated[Secret, Field(min_length=1)]
     """The address is all that is needed to post: it is a secret."""
 
 
@@ -189,7 +226,7 @@ class EmailConfig(SinkConfig):
     port: Annotated[int, Field(ge=1, le=65535)] = 587
     tls: Literal["starttls", "tls", "none"] = "starttls"
     user: str = ""
-    password_file: str = ""
+    password_file: Secret = ""
     sender: str = Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")
     to: list[Annotated[str, Field(pattern=r"^[^\s@<>,]+@[^\s@<>,]+$")]] = Field(min_length=1)
 
@@ -213,8 +250,8 @@ SINKS: dict[str, type[SinkConfig]] = {
 
 class Config(Section):
     source: SourceConfig
-    state_dir: str = "/var/lib/reconciler"
-    control_socket: str = "/run/reconciler/control.sock"
+    state_dir: HostPath = "/var/lib/reconciler"
+    control_socket: HostPath = "/run/reconciler/control.sock"
     supervisor: Literal["local", "systemd"] = "local"
     """systemd: each guest is a service with limits; needs root and the system's D-Bus."""
     log_format: Literal["logfmt", "json"] = "logfmt"
@@ -255,13 +292,16 @@ def load_config(path: Path) -> Config:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: not TOML: {error}", hint="mend the named line") from error
-    return parse_config(raw, str(path))
+    return parse_config(raw, str(path), path.absolute().parent)
 
 
-def parse_config(raw: dict[str, object], origin: str) -> Config:
-    """Check settings that were already read; `origin` names them in errors."""
+def parse_config(raw: dict[str, object], origin: str, base: Path | None = None) -> Config:
+    """Check settings that were already read; `origin` names them in errors.
+
+    Relative paths are meant from `base`; without it they stay as they are.
+    """
     try:
-        config = Config.model_validate(raw)
+        config = Config.model_validate(raw, context={"base": str(base)} if base else None)
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)
         (key, words, hint), *others = map(_explained, found)
@@ -272,6 +312,11 @@ def parse_config(raw: dict[str, object], origin: str) -> Config:
             f"{origin}: source: branch, tag and commit exclude each other", hint="keep one of them"
         )
     source = config.source
+    fault = giturl.fault_of(
+        source.url, source.user, source.token_file, plain=source.allow_plaintext
+    )
+    if fault is not None:
+        raise ConfigError(f"{origin}: source.{fault.key}: {fault.message}", hint=fault.hint)
     if source.verify != "off" and not (source.allowed_signers or source.keyring):
         raise ConfigError(
             f"{origin}: source.verify: {source.verify!r} without anybody who may sign",

@@ -34,4 +34,4 @@ def _configured(config: Path | None) -> Path | None:
             f"{path}: {words}", hint="mend it, or name the socket with --socket"
         ) from error
     socket = settings.get("control_socket")
-    return Path(socket) if isinstance(socket, str) else None
+    return path.absolute().parent / socket if isinstance(socket, str) else None

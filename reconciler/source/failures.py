@@ -11,7 +11,7 @@ import pygit2
 from reconciler.errors import SourceError
 
 HINTS = {
-    "auth": "check the credentials: source.ssh_key, or the user and password of source.url",
+    "auth": "check source.ssh_key, or source.user and source.token_file",
     "network": "it is tried again by itself; check name, route and port",
     "timeout": "it is tried again by itself; or raise source.fetch_timeout",
     "corrupt": "it is cloned anew by itself; if this comes again, check the disk, and the repository: git fsck",

@@ -14,7 +14,7 @@ import sys
 import threading
 from pathlib import Path
 
-from reconciler.source.address import redacted_text
+from reconciler.giturl import redacted_text
 from reconciler.source.failures import sorted_failure
 from reconciler.source.fetching import look, sweep
 from reconciler.source.library import MIB, bound_library

@@ -11,11 +11,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pygit2
-from pygit2.enums import CredentialType
 
 from reconciler.errors import SourceError
-from reconciler.source import knownhosts
-from reconciler.source.address import host_of, local_path
+from reconciler.giturl import local_path, redacted_text
+from reconciler.source import knownhosts, localaccess
+from reconciler.source.callbacks import MOST_OBJECTS, Callbacks
 from reconciler.source.copying import copy_objects, heads_of
 from reconciler.source.failures import (
     SHALLOW,
@@ -26,6 +26,7 @@ from reconciler.source.failures import (
     unsupported,
 )
 from reconciler.source.history import commit_at, has
+from reconciler.source.proxies import proxy_for, shown
 from reconciler.source.request import Answer, Request
 
 HEX = re.compile(r"[0-9a-f]{4,40}")
@@ -34,8 +35,8 @@ BROKEN, NEW, HOME = ".broken", ".new", ".home"
 PARTIAL = ("pack_", "tmp_")
 MOST_PACKS = 500
 """Every fetch that finds something leaves one; libgit2 never joins them."""
-MOST_OBJECTS = 5_000_000
 MOST_NAMED = 8
+PROXY_HINT = "is the proxy of the daemon's environment right? no_proxy names what goes without"
 CLONE_AGAIN = 600.0
 """Seconds after which a repository that could not be cloned may be cloned again for the same error."""
 EVERY_BRANCH = "+refs/heads/*:refs/reconciler/branches/*"
@@ -63,39 +64,6 @@ class FailedClones:
 CLONES = FailedClones()
 
 
-class Callbacks(pygit2.RemoteCallbacks):
-    """Bounds a transfer, and offers the one key that the settings name."""
-
-    def __init__(self, request: Request) -> None:
-        super().__init__()
-        self._request = request
-        self._offered = False
-
-    def certificate_check(self, certificate: None, valid: bool, host: bytes) -> bool:  # noqa: FBT001
-        """Hand on what libgit2 found: the base class would answer that every ssh host is right."""
-        del certificate, host
-        return valid
-
-    def credentials(
-        self, url: str, username_from_url: str | None, allowed_types: CredentialType
-    ) -> pygit2.Keypair | pygit2.Username:
-        if host_of(url) != host_of(self._request.url):  # a redirect must not carry a key away
-            raise failure("auth", f"{host_of(url)} asked for credentials of another host")
-        user = username_from_url or "git"
-        if allowed_types & CredentialType.USERNAME and not allowed_types & CredentialType.SSH_KEY:
-            return pygit2.Username(user)
-        wanted = self._request.ssh_key and allowed_types & CredentialType.SSH_KEY
-        if not wanted or self._offered:  # asked again: the server refused what it got
-            raise failure("auth", "authentication was refused")
-        self._offered = True
-        return pygit2.Keypair(user, None, self._request.ssh_key, "")
-
-    def transfer_progress(self, stats: pygit2.remotes.TransferProgress) -> None:
-        most = self._request.repository_bytes
-        if stats.received_bytes > most or stats.total_objects > MOST_OBJECTS:
-            raise LimitPassed(f"the repository is larger than {most >> 20} MiB")
-
-
 def look(request: Request) -> Answer:
     """Bring the mirror up to date. Raises SourceError; the mirror is then as good as before."""
     path = Path(request.mirror)
@@ -106,6 +74,15 @@ def look(request: Request) -> Answer:
     except SourceError as error:
         if trusted is not None and error.kind == "verify":
             raise trusted.refusal(str(error)) from error
+        local = local_path(request.url)
+        if local is not None and (fault := localaccess.unreadable(local)) is not None:
+            raise fault from error
+        proxy = proxy_for(request.url)
+        if proxy is not None and error.kind in ("network", "timeout"):
+            text = redacted_text(str(error), proxy)
+            raise failure(
+                error.kind, f"{text} (by way of the proxy {shown(proxy)})", PROXY_HINT
+            ) from error
         raise
 
 
@@ -252,7 +229,9 @@ def _fetch_into(repository: pygit2.Repository, request: Request) -> tuple[str, b
     moved = known is None or str(known.target) != oid or _commit(repository, oid) is None
     if moved:
         try:
-            remote.fetch([f"+{name}:{request.ref}"], callbacks=callbacks)
+            remote.fetch(
+                [f"+{name}:{request.ref}"], callbacks=callbacks, proxy=proxy_for(request.url)
+            )
         except pygit2.GitError as error:
             local = local_path(request.url)
             if local is None or not is_unparsable(error):
@@ -279,8 +258,11 @@ def refuse_peculiar(path: Path) -> None:
 
 def _heads(remote: pygit2.Remote, request: Request, callbacks: Callbacks) -> Heads:
     """What each of the remote's refs names, by its name; HEAD among them."""
+    proxy = proxy_for(request.url)
     try:
-        return {h.name or "": str(h.oid) for h in remote.list_heads(callbacks=callbacks)}
+        return {
+            h.name or "": str(h.oid) for h in remote.list_heads(callbacks=callbacks, proxy=proxy)
+        }
     except pygit2.GitError as error:
         local = local_path(request.url)
         if local is None or not is_unparsable(error):
@@ -298,7 +280,7 @@ def _fetch_commit(repository: pygit2.Repository, remote: pygit2.Remote, request:
     )
     for index, refspec in enumerate(attempts):
         try:
-            remote.fetch([refspec()], callbacks=Callbacks(request))
+            remote.fetch([refspec()], callbacks=Callbacks(request), proxy=proxy_for(request.url))
         except pygit2.GitError as error:
             local = local_path(request.url)
             if local is not None and is_unparsable(error):

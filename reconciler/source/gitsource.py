@@ -14,12 +14,12 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 from reconciler.clock import Clock
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
 from reconciler.errors import ManifestErrors, ReconcilerError, RevisionRefused, SourceError
+from reconciler.giturl import local_path, redacted_url
 from reconciler.model.commit import Commit
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.names import Revision
 from reconciler.model.status import SourceStatus
-from reconciler.source import past
-from reconciler.source.address import local_path, redacted_url
+from reconciler.source import localaccess, past
 from reconciler.source.child import FetchChild
 from reconciler.source.failures import failure
 from reconciler.source.library import MIB, bound_library
@@ -86,8 +86,9 @@ class GitSource:
         self._config = config
         self._clock = clock
         self._tracer = tracer
-        self._local = local_path(config.url)
-        self._path = git_dir / config.name
+        local = local_path(config.url)
+        self._local = None if local is None else local.absolute()
+        self._path = git_dir.absolute() / config.name
         settings = Settings(
             mirror=str(self._path),
             folder=config.path,
@@ -203,8 +204,8 @@ class GitSource:
             rewritten=lineage.rewritten or "",
             must_continue=not (config.allow_rewrites or config.commit),
             verify=config.verify,
-            allowed_signers=config.allowed_signers,
-            keyring=config.keyring,
+            allowed_signers=absolute(config.allowed_signers),
+            keyring=absolute(config.keyring),
             deadline=config.fetch_timeout,
         )
         try:
@@ -268,15 +269,18 @@ class GitSource:
             ref=ref,
             deadline=self._config.fetch_timeout,
             repository_bytes=self._config.max_repository_mib * MIB,
-            ssh_key=self._config.ssh_key,
-            known_hosts=self._config.known_hosts,
+            ssh_key=absolute(self._config.ssh_key),
+            known_hosts=absolute(self._config.known_hosts),
+            user=self._config.user,
+            token_file=absolute(self._config.token_file),
         )
 
     async def _ask(self, request: Request) -> Answer:
         """Ask the child within one deadline, at once again when a remote's connection broke."""
-        if self._local is not None and not await asyncio.to_thread(self._local.exists):
-            hint = f"make one with `git init --bare {self._local}`, or mend source.url"
-            raise failure("missing", f"there is no repository at {self._local}", hint)
+        if self._local is not None:
+            fault = await asyncio.to_thread(localaccess.unreachable, self._local)
+            if fault is not None:
+                raise fault
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ATTEMPTS if self._local is None else 1),
             wait=wait_random(SHORTEST_PAUSE, LONGEST_PAUSE),
@@ -323,6 +327,11 @@ class GitSource:
     def _succeeded(self) -> None:
         wall = self._clock.now().wall
         self._status = replace(self._status, last_success_wall=wall, failures=0, error="")
+
+
+def absolute(path: str) -> str:
+    """The child works in another folder than we do."""
+    return str(Path(path).absolute()) if path else path
 
 
 def is_transient(error: BaseException) -> bool:

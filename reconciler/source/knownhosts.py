@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import SourceError
+from reconciler.giturl import SSH
 from reconciler.source.failures import failure
 
 SECONDS = 10.0
@@ -24,7 +25,6 @@ SECONDS = 10.0
 MOST_BYTES = 4 * 1024 * 1024
 """Of a known_hosts file."""
 SSH_PORT = 22
-SCHEMES = ("ssh", "git+ssh", "ssh+git")
 TYPES = frozenset({
     "ssh-ed25519", "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp384", "ecdsa-sha2-nistp521", "ssh-rsa",
 })  # fmt: skip
@@ -101,7 +101,7 @@ class Trust:
 def server_of(url: str) -> Server | None:
     """The server of an ssh address, None for any other. Raises SourceError when it is not clear."""
     scheme, separator, _ = url.partition("://")
-    if separator and scheme.lower() not in SCHEMES:
+    if separator and scheme.lower() not in SSH:
         return None
     if not separator and (url.startswith(("/", ".")) or ":" not in url):
         return None

@@ -28,6 +28,9 @@ class Request:
     ssh_key: str = ""
     known_hosts: str = ""
     """Path of the file with the keys of ssh servers; empty for those that ssh itself takes."""
+    user: str = ""
+    token_file: str = ""
+    """Path of the file with the token for https; the token itself passes through no pipe."""
     anew: bool = False
     """Clone again even though the mirror looks well."""
 

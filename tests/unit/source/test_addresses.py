@@ -7,7 +7,7 @@ from pathlib import Path
 import pygit2
 import pytest
 
-from reconciler.source.address import host_of, local_path, redacted_text, redacted_url
+from reconciler.giturl import host_of, local_path, redacted_text, redacted_url
 from reconciler.source.failures import LimitPassed, sorted_failure
 from reconciler.source.pacing import delay_after
 

@@ -10,7 +10,8 @@ import pytest
 
 from reconciler.errors import SourceError
 from reconciler.source import knownhosts
-from reconciler.source.fetching import Callbacks, look
+from reconciler.source.callbacks import Callbacks
+from reconciler.source.fetching import look
 from reconciler.source.knownhosts import Server, Trust, server_of, trust
 from reconciler.source.request import Request
 

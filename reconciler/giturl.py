@@ -1,0 +1,127 @@
+"""Addresses of repositories: how they are reached, and how they are shown without credentials."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+SCP_LIKE = re.compile(r"^[^/:]+:(?!//)")
+"""user@host:path, which git takes for ssh."""
+PORT = re.compile(r":[0-9]+$")
+MASK = "***"
+
+
+PLAIN = ("http", "git")
+SSH = ("ssh", "git+ssh", "ssh+git")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why an address, with what belongs to it, is not used."""
+
+    key: str
+    """Of the source's settings."""
+    message: str
+    hint: str
+
+
+def fault_of(url: str, user: str, token_file: str, *, plain: bool) -> Fault | None:
+    """What is wrong with how a repository is to be reached. `plain`: without encryption is agreed to."""
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower() if separator else ""
+    userinfo, at, _ = rest.split("/", 1)[0].rpartition("@")
+    if scheme == "file" and not rest.startswith(("/", "localhost/")):
+        return Fault(
+            "url", "names a host behind file://", "write file:///FOLDER, or the path alone"
+        )
+    if scheme not in ("", "file", "https", *PLAIN, *SSH):
+        return Fault(
+            "url", f"{scheme[:20]}:// is no way to a repository",
+            "use https://, ssh://, file:// or a path of this host",
+        )  # fmt: skip
+    if scheme in ("https", *PLAIN) and at:
+        return Fault(
+            "url", "holds a user or password, which logs and pages would show",
+            "put the token or password into a file that source.token_file names, the user into source.user",
+        )  # fmt: skip
+    if scheme in SSH and ":" in userinfo:
+        return Fault(
+            "url", "holds a password", "ssh takes a key here: source.ssh_key names its file"
+        )
+    if scheme in PLAIN and not plain:
+        return Fault(
+            "url", f"{scheme}:// is not encrypted: anybody on the way may change what runs here",
+            "use https:// or ssh; or agree to it with source.allow_plaintext = true",
+        )  # fmt: skip
+    if token_file and scheme != "https":
+        return Fault(
+            "token_file", "is sent over https:// alone", "correct source.url, or remove it"
+        )
+    if user and not token_file:
+        return Fault(
+            "user", "goes with source.token_file",
+            "name that too; the user of an ssh repository stands in source.url: user@host:path",
+        )  # fmt: skip
+    return None
+
+
+def is_path(url: str) -> bool:
+    """Whether it is a path of this host, and no URL."""
+    return "://" not in url and not SCP_LIKE.match(url)
+
+
+def local_path(url: str) -> Path | None:
+    """The folder of a repository on this host; None for one that is elsewhere."""
+    if url.startswith("file://"):
+        return Path(unquote(urlsplit(url).path))
+    return Path(url) if is_path(url) else None
+
+
+def redacted_url(url: str) -> str:
+    """The address as it may be printed: no user, password or query; ssh keeps its user."""
+    scheme, separator, rest = url.partition("://")
+    if not separator:
+        return url
+    rest = rest.split("?", 1)[0].split("#", 1)[0]
+    userinfo, at, place = rest.rpartition("@")
+    if not at:
+        return f"{scheme}://{rest}"
+    user = userinfo.split(":", 1)[0] if scheme == "ssh" else MASK
+    return f"{scheme}://{user}@{place}"
+
+
+def redacted_text(text: str, url: str) -> str:
+    """A foreign message without the credentials of the address."""
+    for secret in secrets_of(url):
+        text = text.replace(secret, MASK)
+    return text.replace(url, redacted_url(url))
+
+
+def secrets_of(url: str) -> list[str]:
+    _, separator, rest = url.partition("://")
+    userinfo, at, _ = rest.split("/", 1)[0].rpartition("@")
+    if not separator or not at:
+        return []
+    user, _, password = userinfo.partition(":")
+    secrets = [password] if url.startswith("ssh:") else [password, user]
+    return sorted({s for raw in secrets for s in (raw, unquote(raw)) if s}, key=len, reverse=True)
+
+
+def origin_of(url: str) -> tuple[str, str, str]:
+    """Scheme, host and port of an address: what a secret may be sent to."""
+    scheme, separator, rest = url.partition("://")
+    place = rest.split("/", 1)[0].rpartition("@")[2] if separator else ""
+    found = PORT.search(place)
+    port = found[0][1:] if found else {"https": "443", "http": "80"}.get(scheme.lower(), "")
+    return scheme.lower() if separator else "ssh", host_of(url), port
+
+
+def host_of(url: str) -> str:
+    """The server of an address, in lower case; empty when it has none."""
+    _, separator, rest = url.partition("://")
+    if not separator:
+        rest = url.replace(":", "/", 1)
+    place = rest.split("/", 1)[0].rpartition("@")[2]
+    return place.rpartition(":")[0].lower() if PORT.search(place) else place.lower()

@@ -1,0 +1,101 @@
+"""A repository of this host that the daemon's user may not read: who may not read what, and the command."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from reconciler.errors import SourceError
+from reconciler.source import fetching, localaccess
+from reconciler.source.library import bound_library
+from reconciler.source.request import Request
+from tests.unit.source.repositories import Repository, vm
+
+STRANGER = 65534
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Unlike pytest's, one that others may enter."""
+    folder = Path(tempfile.mkdtemp(prefix="reconciler-access-"))
+    folder.chmod(0o755)
+    yield folder
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def repository(open_folder: Path) -> Repository:
+    (open_folder / "srv").mkdir()
+    made = Repository(open_folder / "srv" / "fleet.git")
+    made.commit({"a.yaml": vm("a")})
+    return made
+
+
+@contextmanager
+def as_somebody_else() -> Iterator[str]:
+    """Without root's rights, which pass over modes. An ordinary user stays who he is."""
+    if os.geteuid() != 0:
+        yield localaccess.user_name()
+        return
+    os.seteuid(STRANGER)
+    try:
+        yield localaccess.user_name()
+    finally:
+        os.seteuid(0)
+
+
+def test_a_folder_on_the_way_that_is_closed_is_named(repository: Repository) -> None:
+    closed = repository.path.parent
+    closed.chmod(0o600)
+    with as_somebody_else() as user:
+        error = localaccess.unreachable(repository.path)
+    assert error is not None
+    assert (error.kind, str(error)) == ("auth", f"{user} may not enter {closed}")
+    assert f"`chmod o+x {closed}`" in error.hint
+    closed.chmod(0o755)
+    with as_somebody_else():
+        assert localaccess.unreachable(repository.path) is None
+
+
+@pytest.mark.parametrize("part", ["HEAD", "objects", "refs/heads", "refs/heads/main", "."])
+def test_the_part_that_is_closed_is_named_with_the_command(
+    part: str, repository: Repository, open_folder: Path
+) -> None:
+    state = open_folder / "state"
+    state.mkdir()
+    state.chmod(0o777)
+    closed = repository.path / part
+    mode = closed.stat().st_mode
+    closed.chmod(0o000)
+    request = Request(
+        mirror=str(state / "git" / "main"), url=str(repository.path), want="branch", name="main",
+        ref="refs/x", deadline=5.0, repository_bytes=1 << 20,
+    )  # fmt: skip
+    bound_library().owner_validation = False  # as in the child
+    with as_somebody_else() as user, pytest.raises(SourceError) as caught:
+        fetching.look(request)
+    closed.chmod(mode)
+    assert (caught.value.kind, str(caught.value)) == ("auth", f"{user} may not read {closed}")
+    assert f"`chmod -R o+rX {repository.path}`" in caught.value.hint
+
+
+def test_a_service_that_is_kept_out_of_home_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVOCATION_ID", "1")
+    error = localaccess.closed(Path("/home"), Path("/home/a/fleet.git"), "enter", "chmod o+x /home")
+    assert "ProtectHome=" in error.hint
+    assert "chmod" not in error.hint
+
+
+def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
+    error = localaccess.unreachable(tmp_path / "a" / "b.git")
+    assert error is not None
+    assert (error.kind, f"git init --bare {tmp_path}/a/b.git" in error.hint) == ("missing", True)
