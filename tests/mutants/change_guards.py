@@ -6,6 +6,32 @@ from tests.mutants.guards import Mutant
 
 MUTANTS = (
     Mutant(
+        "a new VM starts empty though its movedFrom names nobody",
+        "reconciler/planning/renames.py",
+        "if spec.moved_from is not None and not _never_began(spec.moved_from, desired, record)",
+        "if spec.moved_from is not None and spec.moved_from in record.vms and not record.vms",
+    ),
+    Mutant(
+        "a VM is removed though a movedFrom that names nobody may mean it",
+        "reconciler/planning/prune.py",
+        "    if draft.unfounded:\n",
+        "    if draft.unfounded and not removals:\n",
+    ),
+    Mutant(
+        "a canary may come after a member that waits for it",
+        "reconciler/source/crosscheck.py",
+        "found[vm.what.name] = (*after, canaries) if waits else after",
+        "found[vm.what.name] = after",
+        ("tests/unit/source/test_order.py",),
+    ),
+    Mutant(
+        "a revision has as many problems as it likes",
+        "reconciler/source/declared.py",
+        "        if self.room > 0:\n            self.problems[problem] = None\n",
+        "        if problem not in self.problems:\n            self.problems[problem] = None\n",
+        ("tests/unit/source/test_bounded_work.py",),
+    ),
+    Mutant(
         "repairs are bounded by nothing but the group",
         "reconciler/planning/repairs.py",
         "if total >= limit:",

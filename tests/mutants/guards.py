@@ -115,14 +115,14 @@ MUTANTS = (
     Mutant(
         "removal happens though prune is off",
         "reconciler/planning/prune.py",
-        "if not draft.policy.prune:",
-        "if not draft.policy.prune and not fresh:",
+        "if not policy.prune:",
+        "if not policy.prune and not removals:",
     ),
     Mutant(
         "any number of VMs is removed at once",
         "reconciler/planning/prune.py",
-        "elif len(fresh) > draft.policy.max_delete and not _confirmed(draft):",
-        "elif len(fresh) > draft.policy.max_delete + 1000:",
+        "if removals > policy.max_delete and not _confirmed(draft):",
+        "if removals > policy.max_delete + 1000:",
     ),
     Mutant(
         "a guest is stopped before its successor's images are there",
