@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+EARLIEST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
+LATEST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
+"""A day less than a calendar has, which no time zone passes."""
+
+
+def in_utc(wall: float) -> datetime:
+    """A unix time on the calendar; what lies outside of it, as commits may say, is at its end."""
+    if math.isnan(wall):
+        return datetime.fromtimestamp(0, UTC)
+    return datetime.fromtimestamp(min(max(wall, EARLIEST), LATEST), UTC)
 
 
 @dataclass(frozen=True, slots=True)

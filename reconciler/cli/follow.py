@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from typing import Annotated
 
@@ -14,6 +13,7 @@ from reconciler.cli.sockets import find_daemon
 from reconciler.control.reports import EventsAnswer
 from reconciler.control.serial import encode
 from reconciler.model.record import Event
+from reconciler.now import in_utc
 from reconciler.plaintext import clean, clean_console_line
 
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more comes.")]
@@ -87,7 +87,7 @@ def _events(daemon: Daemon, *, follow: bool, lines: int, after: int | None) -> I
 
 def event_line(event: Event) -> str:
     """`Jul 21 14:02:11  generation-committed  web: generation 4 is healthy`."""
-    when = time.strftime("%b %d %H:%M:%S", time.localtime(event.wall))
+    when = in_utc(event.wall).astimezone().strftime("%b %d %H:%M:%S")
     subject = (event.vm or event.group or "").removeprefix("~")
     about = "" if subject in event.message else f"{subject}: "
     return f"{when}  {clean(event.kind):{KIND_WIDTH}}  {clean(about + event.message)}"

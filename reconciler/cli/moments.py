@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import time
 from datetime import datetime
 
 from reconciler.cli.terminal import age
 from reconciler.errors import RequestRefused
+from reconciler.now import in_utc
 
 DURATION = re.compile(r"^([1-9][0-9]{0,7})([smhd])$")
 RFC3339 = re.compile(
@@ -62,4 +62,4 @@ def until(wall: float, now: float) -> str:
 
 
 def _local(wall: float) -> str:
-    return time.strftime("%b %d %H:%M", time.localtime(wall))
+    return in_utc(wall).astimezone().strftime("%b %d %H:%M")

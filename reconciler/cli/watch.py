@@ -17,6 +17,7 @@ from reconciler.cli.status import ask
 from reconciler.cli.terminal import console, wall
 from reconciler.control.serial import encode
 from reconciler.model.status import VMStatus
+from reconciler.now import in_utc
 from reconciler.plaintext import clean
 
 PERIOD = 1.0
@@ -69,7 +70,7 @@ def _redraw(daemon: Daemon, vm: str | None, fleet: Fleet) -> None:
 def screen(fleet: Fleet, width: int, height: int, trouble: str = "") -> list[Text]:
     """Exactly what fits; VMs that need a look come first when not all do."""
     now = wall()
-    clock = time.strftime("%H:%M:%S", time.localtime(now))
+    clock = in_utc(now).astimezone().strftime("%H:%M:%S")
     first = Text(clean(trouble)[:width], BAD) if trouble else Text(f"{clock}  Ctrl-C ends", DIM)
     top = [first, *header(fleet, width, now)]
     top = [*top[: max(1, height - FEWEST_ROWS - 2)], Text()]

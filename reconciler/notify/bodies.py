@@ -6,12 +6,12 @@ import hashlib
 import hmac
 import json
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from reconciler.config import AlertmanagerConfig, SlackConfig, WebhookConfig
 from reconciler.notify.message import LONGEST_LINE, Message, plain
 from reconciler.notify.secrets import read_secret
+from reconciler.now import in_utc
 
 TIMESTAMP, SIGNATURE = "X-Reconciler-Timestamp", "X-Reconciler-Signature"
 UNTIL_FORGOTTEN = {"firing": 86_400.0, "notice": 3600.0}
@@ -49,7 +49,7 @@ def slack_request(config: SlackConfig, message: Message) -> Request:
             {
                 "color": colour,
                 "fallback": escaped(headline(message)),
-                "text": escaped("\n".join(filter(None, (message.hint, in_utc(message.wall))))),
+                "text": escaped("\n".join(filter(None, (message.hint, moment(message.wall))))),
                 "fields": [
                     {"title": title, "value": escaped(value), "short": True}
                     for title, value in facts
@@ -87,8 +87,8 @@ def alert(message: Message, ends: float, summary: str) -> dict[str, Any]:
     return {
         "labels": {name: value for name, value in labels.items() if value},
         "annotations": {"summary": summary, "description": message.hint},
-        "startsAt": in_utc(message.wall),
-        "endsAt": in_utc(max(ends, message.wall)),
+        "startsAt": moment(message.wall),
+        "endsAt": moment(max(ends, message.wall)),
     }
 
 
@@ -107,8 +107,8 @@ def described(message: Message) -> dict[str, Any]:
         "group": message.group or None,
         "generation": message.generation,
         "revision": message.revision or None,
-        "time": in_utc(message.wall),
-        "since": in_utc(min([message.wall, *(told.wall for told in message.ends)])),
+        "time": moment(message.wall),
+        "since": moment(min([message.wall, *(told.wall for told in message.ends)])),
         "ends": [told.id for told in message.ends],
     }
 
@@ -124,8 +124,8 @@ def escaped(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def in_utc(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
+def moment(wall: float) -> str:
+    return in_utc(wall).isoformat(timespec="milliseconds")
 
 
 def encoded(body: object) -> bytes:

@@ -9,15 +9,15 @@ import socket
 import ssl
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 
 from reconciler.config import EmailConfig
 from reconciler.errors import DeliveryError
-from reconciler.notify.bodies import headline, in_utc
+from reconciler.notify.bodies import headline, moment
 from reconciler.notify.message import LONGEST_LINE, Message, plain
 from reconciler.notify.secrets import read_secret
+from reconciler.now import in_utc
 
 STEP = 10.0
 """Seconds for each answer of the server; the courier's deadline is for all of them."""
@@ -110,7 +110,7 @@ def letter(config: EmailConfig, message: Message) -> EmailMessage:
     mail["Subject"] = plain(headline(message), LONGEST_LINE)
     mail["From"] = config.sender
     mail["To"] = ", ".join(config.to)
-    mail["Date"] = format_datetime(datetime.fromtimestamp(message.wall, UTC))
+    mail["Date"] = format_datetime(in_utc(message.wall))
     mail["Message-ID"] = address_of(message)
     mail["Auto-Submitted"] = "auto-generated"
     if message.ends:
@@ -118,7 +118,7 @@ def letter(config: EmailConfig, message: Message) -> EmailMessage:
     facts = {
         "host": message.host, "vm": message.vm, "group": message.group,
         "generation": message.generation, "revision": message.revision,
-        "time": in_utc(message.wall), "id": message.id,
+        "time": moment(message.wall), "id": message.id,
     }  # fmt: skip
     lines = [message.summary, message.hint, ""]
     lines += [f"{name}: {value}" for name, value in facts.items() if value]

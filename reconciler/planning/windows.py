@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
 from reconciler.model.desired import Window
+from reconciler.now import in_utc
 
 MOST_STARTS = 64
 """Starts of one window that are looked at around a moment; more often than this is always open."""
@@ -59,7 +60,7 @@ def _end_of(window: Window, wall: float) -> float | None:
 
 
 def _starts(window: Window, after: float) -> Iterator[datetime]:
-    moment = datetime.fromtimestamp(after, UTC).astimezone(_zone(window.time_zone))
+    moment = in_utc(after).astimezone(_zone(window.time_zone))
     return CronSim(window.cron, moment - timedelta(seconds=1))
 
 

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import logging
+import os
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 from watchdog.events import FileSystemEvent, FileSystemEventHandler
 from watchdog.observers import Observer
 from watchdog.observers.api import BaseObserver
+from watchdog.observers.inotify_c import WATCHDOG_ALL_EVENTS, inotify_add_watch, inotify_init
 
 log = logging.getLogger(__name__)
 
@@ -21,38 +25,75 @@ them back for half a second, and what was told before them came before the new r
 CHANGES = frozenset({"created", "modified", "moved", "deleted"})
 NAMES = frozenset({"HEAD", "packed-refs"})
 JOIN_SECONDS = 2.0
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
+"""Seconds until it is tried again to watch what could not be."""
+MOST_FOLDERS = 1_000
+"""That are watched: each takes one of the user's watches."""
 
 
 class LocalWatch(FileSystemEventHandler):
     """Calls back on the loop when refs move. Armed again when the folder is another than before."""
 
-    def __init__(self, repository: Path, callback: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        repository: Path,
+        callback: Callable[[], None],
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """`clock` tells the seconds by which pauses are counted; none: the loop's."""
         self._repository = repository
         self._callback = callback
         self._loop = asyncio.get_running_loop()
+        self._clock = clock or self._loop.time
+        self._failures = 0
+        self._not_before = 0.0
         self._observer: BaseObserver | None = None
         self._armed: tuple[int, int] | None = None
         self._pending = False
         self.refresh()
 
+    @property
+    def watching(self) -> bool:
+        return self._observer is not None
+
     def refresh(self) -> None:
-        """Watch what is at the path now; cheap when that is what is watched already."""
+        """Watch what is at the path now; cheap when that is what is watched already.
+
+        What cannot be watched is tried again after a pause, which grows: the periodic look is enough.
+        """
         folder = git_folder(self._repository)
         identity = identity_of(folder / "refs")
-        if identity == self._armed:
+        if identity == self._armed and (self._observer is None or is_well(self._observer)):
             return
+        broke = identity == self._armed
         self.close()
-        if identity is None:
+        if identity is None or self._clock() < self._not_before:
             return
+        try:
+            if broke:
+                raise OSError("its watch ended")  # noqa: TRY301
+            self._observer = self._watched(folder)
+        except (OSError, RuntimeError) as error:
+            pause = min(FIRST_PAUSE * 2.0 ** min(self._failures, 16), LONGEST_PAUSE)
+            self._not_before = self._clock() + pause
+            self._failures += 1
+            fields = {"error": str(error), "again_in": f"{pause:g} s"}
+            log.info("the repository cannot be watched", extra={"fields": fields})
+        else:
+            self._armed, self._failures = identity, 0
+
+    def _watched(self, folder: Path) -> BaseObserver:
+        """Raises OSError; nothing of a failed attempt stays open."""
+        try_watches(folder)
         observer = Observer()
         try:
             observer.schedule(self, str(folder), recursive=False)
             observer.schedule(self, str(folder / "refs"), recursive=True)
             observer.start()
-        except OSError as error:  # no inotify left: the periodic look is enough
-            log.info("the repository cannot be watched", extra={"fields": {"error": str(error)}})
-            return
-        self._observer, self._armed = observer, identity
+        except BaseException:
+            ended(observer)
+            raise
+        return observer
 
     def on_any_event(self, event: FileSystemEvent) -> None:
         """In the observer's thread."""
@@ -72,8 +113,47 @@ class LocalWatch(FileSystemEventHandler):
     def close(self) -> None:
         observer, self._observer, self._armed = self._observer, None, None
         if observer is not None:
-            observer.stop()
-            observer.join(JOIN_SECONDS)
+            ended(observer)
+
+
+def ended(observer: BaseObserver) -> None:
+    """Stop it and what it started; one that never ran has nothing to be joined."""
+    observer.stop()
+    if observer.is_alive():
+        observer.join(JOIN_SECONDS)
+
+
+def is_well(observer: BaseObserver) -> bool:
+    return observer.is_alive() and all(emitter.is_alive() for emitter in observer.emitters)
+
+
+def try_watches(folder: Path) -> None:
+    """Take as many watches as are needed, and give them back. Raises OSError.
+
+    The library leaves three descriptors open each time that it fails in the middle.
+    """
+    refs = (Path(path) for path, _, _ in os.walk(folder / "refs"))
+    wanted = [folder, *islice(refs, MOST_FOLDERS + 1)]
+    if len(wanted) > MOST_FOLDERS:
+        raise OSError(f"more than {MOST_FOLDERS} folders below refs")
+    descriptors: list[int] = []
+    try:
+        for _ in range(2):  # as many as the observer has emitters
+            descriptors.append(_checked(inotify_init()))  # noqa: PERF401 - the first is closed if the second fails
+        descriptors += os.pipe()
+        for path in wanted:
+            _checked(inotify_add_watch(descriptors[0], os.fsencode(path), WATCHDOG_ALL_EVENTS))
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+
+
+def _checked(result: int) -> int:
+    """What a call of libc answered. Raises OSError."""
+    if result < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return result
 
 
 def git_folder(repository: Path) -> Path:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import lru_cache
 
+from reconciler.now import in_utc
 from reconciler.plaintext import clean_lines
 
 VOID = frozenset({"br", "hr", "input", "link", "meta"})
@@ -51,12 +52,11 @@ def join(pieces: Iterable[Child], between: str = "") -> Html:
 
 def moment(wall: float | None) -> Html:
     """A time of day in UTC; the script shows how long ago that is."""
-    return _moment(int(wall)) if wall else h("span", "-", class_="none")
+    return _moment(in_utc(wall)) if wall else h("span", "-", class_="none")
 
 
 @lru_cache(maxsize=4096)
-def _moment(wall: int) -> Html:
-    when = datetime.fromtimestamp(wall, UTC)
+def _moment(when: datetime) -> Html:
     return h(
         "time", when.strftime("%Y-%m-%d %H:%M UTC"), datetime=when.strftime("%Y-%m-%dT%H:%M:%SZ")
     )
