@@ -84,6 +84,9 @@ def _revision(observed: str | None, applied: str | None) -> str:
 def _summary(vms: Sequence[VMStatus]) -> Text:
     healthy = sum(vm.healthy for vm in vms)
     parts = [f"{healthy} of {count(len(vms), 'VM')} healthy"]
+    unasked = sum(vm.unasked for vm in vms)
+    if unasked:
+        parts.append(f"{unasked} not asked yet")
     counted = Counter(vm.sync for vm in vms)
     parts += [f"{counted[sync]} {sync}" for sync in NOTABLE_SYNCS if counted[sync]]
     return Text(", ".join(parts), GOOD if healthy == len(vms) else BUSY)

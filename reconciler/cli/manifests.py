@@ -17,6 +17,9 @@ from reconciler.plaintext import clean
 if TYPE_CHECKING:
     from reconciler.config import Config
     from reconciler.model.desired import DesiredState
+    from reconciler.source.warnings import Doubt
+
+MOST_WARNINGS = 50
 
 
 def register(app: typer.Typer) -> None:
@@ -41,6 +44,7 @@ def validate(
     except ManifestErrors as error:
         _show_problems(error.problems, error.more, output)
         raise typer.Exit(ExitCode.ERROR) from error
+    doubts = _doubts(desired)
     if output is Output.json:
         answer = {
             "valid": True,
@@ -48,10 +52,21 @@ def validate(
             "more": 0,
             "vms": list(desired.vms),
             "groups": list(desired.groups),
+            "warnings": [doubt._asdict() for doubt in doubts],
         }
         typer.echo(encode(answer, indent=2))
         return
+    for doubt in doubts[:MOST_WARNINGS]:
+        typer.echo(f"warning: {doubt.vm}: {doubt.field}: {doubt.message}", err=True)
+    if len(doubts) > MOST_WARNINGS:
+        typer.echo(f"... and {len(doubts) - MOST_WARNINGS} more warnings", err=True)
     typer.echo(f"valid: {count(len(desired.vms), 'VM')}, {count(len(desired.groups), 'group')}")
+
+
+def _doubts(desired: DesiredState) -> list[Doubt]:
+    from reconciler.source.warnings import warnings  # noqa: PLC0415 - loads the manifest models
+
+    return list(warnings(desired))
 
 
 def _settings(config: Path | None) -> Config | None:

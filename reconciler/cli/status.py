@@ -59,7 +59,7 @@ def ask(daemon: Daemon, vm: str | None) -> FleetStatus | VMAnswer:
 
 
 def exit_code(fleet: FleetStatus | VMAnswer) -> ExitCode:
-    if not all(vm.healthy for vm in fleet.vms):
+    if not all(vm.healthy or vm.unasked for vm in fleet.vms):
         return ExitCode.UNHEALTHY
     if any(vm.sync == "blocked" for vm in fleet.vms):
         return ExitCode.BLOCKED

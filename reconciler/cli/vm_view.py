@@ -44,8 +44,23 @@ def _facts(vm: VMStatus, now: float) -> Iterator[tuple[str, str]]:
         yield "ports", ", ".join(str(port) for port in vm.ports)
     if vm.digest:
         yield "digest", short(vm.digest)
+    if vm.pid is not None:
+        yield "health", _health(vm)
     if vm.restarts:
         yield "restarts", ", ".join(f"{clean(why)} {times}" for why, times in vm.restarts)
+    if vm.restarted is not None:
+        last = vm.restarted
+        words = f"{age(now - last.wall)} ago, {clean(last.reason)}"
+        yield "last one", f"{words}: {clean(last.why)}" if last.why else words
+
+
+def _health(vm: VMStatus) -> str:
+    """Readiness and liveness apart: may it serve, must it be restarted."""
+    if vm.unasked:
+        return "not asked yet"
+    ready = "ready" if vm.healthy else "not ready"
+    alive = {True: "alive", False: "must be restarted", None: "not known to be alive"}[vm.alive]
+    return f"{ready}, {alive}"
 
 
 def _show_evidence(history: HistoryAnswer, out: Console) -> None:

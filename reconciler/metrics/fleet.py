@@ -250,7 +250,28 @@ def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
         "Whether a VM is as desired.",
         _state_set(((of, vm.sync) for of, vm in labelled), "status", SYNC_STATES),
     )
-    yield from gauge("healthy", "Whether its checks pass.", lambda vm: int(vm.healthy))
+    # No sample of a VM whose guest was not asked yet: nothing is known of its health.
+    yield from family(
+        "vm_healthy",
+        "gauge",
+        "Whether it may serve: its checks pass, and it is in no crash loop.",
+        [f"{{{of}}} {int(vm.healthy)}" for of, vm in labelled if not vm.unasked],
+    )
+    yield from family(
+        "vm_live",
+        "gauge",
+        "0: its guest must be restarted; absent while none runs or it was not asked.",
+        [f"{{{of}}} {int(vm.alive)}" for of, vm in labelled if vm.alive is not None],
+    )
+    yield from gauge(
+        "crashes", "Crashes in a row, until ten steady minutes.", lambda vm: vm.crashes
+    )
+    yield from family(
+        "vm_last_restart_timestamp_seconds",
+        "gauge",
+        "When a guest was last started anew, whatever the reason.",
+        [f"{{{of}}} {vm.restarted.wall!r}" for of, vm in labelled if vm.restarted is not None],
+    )
     yield from gauge(
         "running_generation", "What runs; 0: nothing.", lambda vm: vm.generation.running or 0
     )

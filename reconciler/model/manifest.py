@@ -35,6 +35,8 @@ from reconciler.model.quantity import Duration, DurationOrAuto, DurationOrNone, 
 from reconciler.model.runners import Runner, beside_faults
 
 API_VERSION = "reconciler/v1"
+LEAST_MEMORY_MIB = 64
+"""With less, Debian's kernel panics or kills the init before it can say a word."""
 MOVABLE = frozenset({"user"})
 """Kinds of interfaces whose traffic can be led from one guest to another."""
 ASKED_PORT = (
@@ -251,7 +253,9 @@ class Rollback(Face):
 class Spec(Face):
     hypervisor: Literal["qemu"] = Field(default="qemu", description="The VMM.")
     vcpu: int = Field(default=1, ge=1, le=255, description="Virtual CPUs.")
-    memory: Size = Field(default=256, description="The guest's memory.")
+    memory: Size = Field(
+        default=256, description="The guest's memory; with Debian's kernel 64MiB at least."
+    )
     kernel: Kernel = Field(default="debian", description="A kernel bundle by name, or files.")
     store: Store | None = Field(
         default=None, description="The read-only disks that the guest's root is stacked from."
@@ -276,6 +280,11 @@ class Spec(Face):
     def _faults(self) -> Iterator[Fault]:
         if self.store is None and self.runner is None:
             yield Fault(("store",), "is missing", "write `store`, or `runner` for one made by Nix")
+        if self.kernel == "debian" and self.runner is None and self.memory < LEAST_MEMORY_MIB:
+            yield Fault(
+                ("memory",), f"Debian's kernel does not boot with less than {LEAST_MEMORY_MIB}MiB",
+                "96MiB is enough for a small guest",
+            )  # fmt: skip
         yield from self._runner_faults()
         yield from self._volume_faults()
         yield from self._port_faults()

@@ -169,6 +169,8 @@ def _served_before(vm: VMRecord, guest: Guest, now: Now) -> bool:
     generation = vm.generation(guest.generation)
     if guest.health.rounds or generation is None or generation.verdict != "committed":
         return False
+    if guest.passed:
+        return True
     start = vm.start
     proved = start is not None and start.instance == guest.instance and start.purpose == "trial"
     age = now.boot - guest.process.started_boot
@@ -253,7 +255,7 @@ def _groups(
             name=name,
             state=state,
             members=len(group),
-            unavailable=sum(not vm.healthy for vm in group),
+            unavailable=sum(not vm.healthy and not vm.unasked for vm in group),
             max_unavailable=desired.group(name).max_unavailable if desired else 1,
             pending=pending,
             hold=hold.words if hold else "",

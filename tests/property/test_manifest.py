@@ -26,6 +26,7 @@ names = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?", fullmatch=True).fil
 )
 durations = st.integers(1, 86_400_000).map(lambda ms: format_duration(ms / 1000))
 sizes = st.integers(1, 16 * 1024 * 1024).map(format_size)
+memories = st.integers(manifest.LEAST_MEMORY_MIB, 16 * 1024 * 1024).map(format_size)
 ports = st.integers(1, 65535)
 
 
@@ -54,7 +55,7 @@ def machines(draw: st.DrawFn) -> dict[str, Any]:
         "metadata": {"name": name, "labels": draw(st.dictionaries(names, names, max_size=3))},
         "spec": {
             "vcpu": draw(st.integers(1, 255)),
-            "memory": draw(sizes),
+            "memory": draw(memories),
             "store": {
                 "format": draw(st.sampled_from(["erofs", "squashfs"])),
                 "layers": [{"busybox": {}}, *({"tree": f"./{n}"} for n in draw(st.lists(names, max_size=3)))],

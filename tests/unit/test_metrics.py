@@ -21,6 +21,7 @@ from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,
     GroupStatus,
+    RestartStatus,
     RevisionStatus,
     RolloutState,
     SourceStatus,
@@ -62,6 +63,9 @@ NAMES = {
     "vm_state",
     "vm_sync_status",
     "vm_healthy",
+    "vm_live",
+    "vm_crashes",
+    "vm_last_restart_timestamp_seconds",
     "vm_desired_generation",
     "vm_running_generation",
     "vm_last_good_generation",
@@ -222,7 +226,13 @@ def test_a_vanished_vm_leaves_no_series(host: Host) -> None:
 
 def test_a_vm_has_at_most_thirty_series_and_no_vm_adds_to_anothers() -> None:
     reasons = tuple((reason, 3) for reason in ("crash", "manual", "rollback", "rollout"))
-    host = Host(*(vm(f"vm-{number}", restarts=reasons, suspended=True) for number in range(5)))
+    last = RestartStatus(STARTED, "crash", "exit status 1")
+    host = Host(
+        *(
+            vm(f"vm-{n}", restarts=reasons, suspended=True, restarted=last, alive=True)
+            for n in range(5)
+        )
+    )
     counts: Counter[str] = Counter()
     for family in host.families().values():
         for sample in family.samples:
@@ -230,7 +240,25 @@ def test_a_vm_has_at_most_thirty_series_and_no_vm_adds_to_anothers() -> None:
             if "vm" in labels:
                 counts[labels["vm"]] += 1
     assert set(counts) == {f"vm-{number}" for number in range(5)}
-    assert set(counts.values()) == {19}
+    assert set(counts.values()) == {22}
+
+
+def test_readiness_liveness_and_crashes_of_a_vm_are_told_apart() -> None:
+    last = RestartStatus(STARTED, "crash", "exit status 1")
+    host = Host(
+        vm("ready", healthy=True, alive=True),
+        vm("waits", healthy=False, alive=True),
+        vm("loops", healthy=False, alive=False, crashes=7, restarted=last),
+        vm("unasked", healthy=False, unasked=True),
+    )
+    told = {
+        name: {labels["vm"]: value for labels, value in host.series(name)}
+        for name in ("vm_healthy", "vm_live", "vm_crashes", "vm_last_restart_timestamp_seconds")
+    }
+    assert told["vm_healthy"] == {"ready": 1, "waits": 0, "loops": 0}
+    assert told["vm_live"] == {"ready": 1, "waits": 1, "loops": 0}
+    assert told["vm_crashes"]["loops"] == 7
+    assert told["vm_last_restart_timestamp_seconds"] == {"loops": STARTED}
 
 
 def test_a_group_has_at_most_twenty_five_series(host: Host) -> None:

@@ -126,10 +126,12 @@ def matches(vm: VMStatus, wanted: str) -> bool:
 
 def _summary(status: FleetStatus) -> Html:
     vms, revision = status.vms, status.revision
-    ill = sum(not vm.healthy for vm in vms)
+    ill = sum(not vm.healthy and not vm.unasked for vm in vms)
+    unasked = sum(vm.unasked for vm in vms)
     counts = [
         (len(vms), "VM" if len(vms) == 1 else "VMs", CALM),
-        (len(vms) - ill, "healthy", GOOD),
+        (len(vms) - ill - unasked, "healthy", GOOD),
+        (unasked, "not asked yet", BUSY),
         (ill, "not healthy", BAD),
         *((sum(vm.sync == s for vm in vms), s, look) for s, look in
           (("out-of-sync", BUSY), ("blocked", BAD), ("suspended", CALM))),

@@ -31,6 +31,10 @@ class Seen:
     pair: Pair | None = None
 
 
+ALIVE = {True: "yes", False: "no: it must be restarted", None: "not known"}
+"""By what decides on a restart, readiness left aside."""
+
+
 def vm_page(seen: Seen) -> Pieces:
     vm = seen.vm
     parts = {
@@ -72,7 +76,10 @@ def _facts(vm: VMStatus, record: VMRecord | None) -> Html:
         ("Newest answer of its checks", vm.probe or "not asked"),
         ("Guest started", moment(vm.started_wall)),
         ("Group", group),
+        ("Ready", "not asked yet" if vm.unasked else "yes" if vm.healthy else "no"),
+        ("Alive", ALIVE[vm.alive]),
         ("Restarts", ", ".join(f"{count} by {reason}" for reason, count in vm.restarts) or "none"),
+        ("Newest restart", _newest(vm)),
         ("Ports of the host", ", ".join(map(str, vm.ports)) or "none"),
         ("Process", str(vm.pid) if vm.pid else "none"),
         ("Digest", short(vm.digest)),
@@ -83,6 +90,13 @@ def _facts(vm: VMStatus, record: VMRecord | None) -> Html:
         facts.append(("Kept by a person at", generation(record.pin.generation)))
     rows = [h("div", h("dt", name), h("dd", value)) for name, value in facts]
     return h("section", h("h2", "Facts", class_="hidden"), h("dl", *rows), id="facts")
+
+
+def _newest(vm: VMStatus) -> Html | str:
+    last = vm.restarted
+    if last is None:
+        return "none"
+    return join([moment(last.wall), f" {last.reason}{f': {last.why}' if last.why else ''}"])
 
 
 def _console(text: str) -> Html:

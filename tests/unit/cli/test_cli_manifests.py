@@ -38,7 +38,28 @@ async def test_a_valid_folder_is_counted(run: Run, folder: Path) -> None:
     shown = await run("validate", str(folder))
     assert (shown.code, shown.out) == (0, "valid: 1 VM, 0 groups\n")
     answer = json.loads((await run("validate", str(folder), "-o", "json")).out)
+    (warning,) = answer.pop("warnings")
     assert answer == {"valid": True, "problems": [], "more": 0, "vms": ["web"], "groups": []}
+    assert (warning["vm"], warning["field"]) == ("web", "spec.health.checks")
+
+
+async def test_a_vm_without_checks_and_one_with_little_memory_are_warned_of(
+    run: Run, folder: Path
+) -> None:
+    (folder / "web.yaml").write_text(GOOD.replace("256MiB", "72MiB"))
+    shown = await run("validate", str(folder))
+    assert shown.code == 0
+    first, second = shown.err.splitlines()
+    assert first.startswith("warning: web: spec.health.checks: nothing is asked of this VM")
+    assert second.startswith("warning: web: spec.memory: a guest may not boot with 72MiB")
+    assert shown.out.startswith("valid: 1 VM")
+
+
+async def test_memory_has_a_floor(run: Run, folder: Path) -> None:
+    (folder / "web.yaml").write_text(GOOD.replace("256MiB", "32MiB"))
+    shown = await run("validate", str(folder))
+    assert shown.code == 1
+    assert "does not boot with less than 64MiB" in shown.out
 
 
 async def test_every_error_has_its_place(run: Run, folder: Path) -> None:
