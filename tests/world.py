@@ -187,7 +187,10 @@ class World:
         return await self.reconciler.accept(desired)
 
     async def ask(self, request: Request) -> str:
-        answered = answer(request, self.durable.record(), self.reconciler.desired, self.clock.now())
+        answered = answer(
+            request, self.durable.record(), self.reconciler.desired, self.clock.now(),
+            prune=self.policy.prune,
+        )  # fmt: skip
         await self.durable.write(answered.changes)
         return answered.words
 

@@ -27,7 +27,7 @@ MODULES = {
     "reconcile": ("reconcile",),
     "generations": ("history", "diff", "rollback"),
     "rollouts": ("promote", "abort", "confirm", "accept-rewrite"),
-    "operate": ("retry", "suspend", "resume", "restart", "adopt"),
+    "operate": ("retry", "suspend", "resume", "restart", "remove", "adopt"),
     "follow": ("logs", "events"),
     "manifests": ("validate", "schema"),
     "doctor": ("doctor",),

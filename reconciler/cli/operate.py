@@ -1,4 +1,4 @@
-"""What a person asks of VMs: `retry`, `suspend`, `resume`, `restart`, `adopt`."""
+"""What a person asks of VMs: `retry`, `suspend`, `resume`, `restart`, `remove`, `adopt`."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ ReasonOption = Annotated[str, typer.Option("--reason", help="Shown in status.", 
 
 
 def register(app: typer.Typer) -> None:
-    for command in (retry, suspend, resume, restart, adopt):
+    for command in (retry, suspend, resume, restart, remove, adopt):
         app.command()(command)
 
 
@@ -97,6 +97,19 @@ def restart(
     The one that runs is stopped first, or, with strategy handover, when the new one has taken over.
     """
     send(socket, config, output, {"op": "restart", "vm": vm})
+
+
+def remove(
+    vm: VMArgument,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Stop and remove a VM that left the repository.
+
+    Whatever source.prune says; its volumes are kept. Exit 0: begun, 1: refused.
+    """
+    send(socket, config, output, {"op": "remove", "vm": vm})
 
 
 def adopt(

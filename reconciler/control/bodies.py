@@ -14,6 +14,7 @@ from reconciler.model.request import (
     Adopt,
     Confirm,
     Promote,
+    Remove,
     Request,
     Restart,
     Resume,
@@ -99,6 +100,11 @@ class ConfirmBody(Body):
     revision: Prefix
 
 
+class RemoveBody(Body):
+    op: Literal["remove"]
+    vm: Name
+
+
 class AdoptBody(Body):
     op: Literal["adopt"]
     vm: Name
@@ -118,6 +124,7 @@ AnyRequestBody = (
     | PromoteBody
     | AbortBody
     | ConfirmBody
+    | RemoveBody
     | AdoptBody
     | AcceptRewriteBody
 )
@@ -192,26 +199,30 @@ def _malformed(field: str) -> BadQuestionError:
 
 
 def to_request(body: AnyRequestBody) -> Request:
+    request: Request
     match body:
         case RollbackBody():
-            return RollbackTo(body.vm, None if body.to is None else GenerationNumber(body.to))
+            request = RollbackTo(body.vm, None if body.to is None else GenerationNumber(body.to))
         case RetryBody():
-            return Retry(body.vm)
+            request = Retry(body.vm)
         case RestartBody():
-            return Restart(body.vm)
+            request = Restart(body.vm)
         case SuspendBody():
-            return Suspend(body.subject, body.reason, body.seconds)
+            request = Suspend(body.subject, body.reason, body.seconds)
         case ResumeBody():
-            return Resume(body.subject)
+            request = Resume(body.subject)
         case PromoteBody():
-            return Promote(body.group)
+            request = Promote(body.group)
         case AbortBody():
-            return Abort(body.group, body.reason)
+            request = Abort(body.group, body.reason)
         case ConfirmBody():
-            return Confirm(body.revision)
+            request = Confirm(body.revision)
+        case RemoveBody():
+            request = Remove(body.vm)
         case AdoptBody():
-            return Adopt(body.vm)
+            request = Adopt(body.vm)
         case AcceptRewriteBody():
-            return AcceptRewrite(body.revision)
+            request = AcceptRewrite(body.revision)
         case _:
             assert_never(body)
+    return request

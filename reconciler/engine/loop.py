@@ -196,7 +196,9 @@ class Engine:
     async def request(self, request: Request, by: str = "") -> str:
         async with self._lock:
             now, record = self._ports.clock.now(), self._ports.ledger.record()
-            answered = signed(answer(request, record, self._reconciler.desired, now), by)
+            answered = signed(
+                answer(request, record, self._reconciler.desired, now, prune=self._policy.prune), by
+            )
             await self._ports.ledger.write(answered.changes)
         self.wake()
         if isinstance(request, AcceptRewrite):

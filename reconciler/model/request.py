@@ -70,6 +70,13 @@ class Confirm:
 
 
 @dataclass(frozen=True, slots=True)
+class Remove:
+    """Stop and remove one VM that left the repository, whatever `source.prune` says; its volumes stay."""
+
+    vm: str
+
+
+@dataclass(frozen=True, slots=True)
 class Adopt:
     """Take a guest that was found after the ledger was lost as what should run, and go on."""
 
@@ -92,6 +99,7 @@ Request = (
     | Promote
     | Abort
     | Confirm
+    | Remove
     | Adopt
     | AcceptRewrite
 )

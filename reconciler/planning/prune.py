@@ -64,7 +64,7 @@ def _why_kept(draft: Draft, desired: DesiredState, removals: int) -> tuple[WaitK
             f"metadata.movedFrom of {heirs} names a VM that is not known here, and may mean this one"
         )
     if not policy.prune:
-        return "kept", "prune is off"
+        return "kept", "source.prune is off"
     if removals > policy.max_delete and not _confirmed(draft):
         return "prune", (
             f"removing {removals} VMs at once exceeds max_delete {policy.max_delete}: `reconciler"

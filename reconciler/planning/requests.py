@@ -12,7 +12,6 @@ from reconciler.model.change import (
     Change,
     DropBuild,
     PutGroup,
-    PutSource,
     PutSuspension,
     PutVM,
 )
@@ -34,6 +33,7 @@ from reconciler.model.request import (
     Adopt,
     Confirm,
     Promote,
+    Remove,
     Request,
     Restart,
     Resume,
@@ -43,9 +43,10 @@ from reconciler.model.request import (
 )
 from reconciler.now import Now
 from reconciler.planning.adopt import NOT_DESIRED
-from reconciler.planning.answers import SHORTEST_PREFIX, Answer, done
+from reconciler.planning.answers import Answer, done
 from reconciler.planning.approval import abort, promote
 from reconciler.planning.lineage import accept_rewrite
+from reconciler.planning.removal import confirm, remove_one
 from reconciler.planning.standstill import restart_clocks
 
 MOST_NAMED = 8
@@ -54,33 +55,41 @@ MOST_COMPARED = 2_000
 """Names among which a likely one is searched for: it takes time that others wait for."""
 
 
-def answer(request: Request, record: Record, desired: DesiredState | None, now: Now) -> Answer:
-    """What the request changes. Raises RequestRefused with what to do instead."""
+def answer(
+    request: Request, record: Record, desired: DesiredState | None, now: Now, *, prune: bool = True
+) -> Answer:
+    """What the request changes. Raises RequestRefused with what to do instead.
+
+    `prune`: whether this host removes VMs that leave the repository.
+    """
     match request:
         case RollbackTo(vm):
-            return _rollback(request, find_vm(record, vm, desired), record, desired, now)
+            found = _rollback(request, find_vm(record, vm, desired), record, desired, now)
         case Retry(vm):
-            return _retry(find_vm(record, vm, desired), record, desired, now)
+            found = _retry(find_vm(record, vm, desired), record, desired, now)
         case Suspend(subject, reason, seconds):
             until = None if seconds is None else now.wall + seconds
             given = Suspension(now.wall, reason, until)
-            return _suspension(record, desired, subject, given, now)
+            found = _suspension(record, desired, subject, given, now)
         case Resume(subject):
-            return _suspension(record, desired, subject, None, now)
+            found = _suspension(record, desired, subject, None, now)
         case Restart(vm):
-            return _restart(find_vm(record, vm, desired), now)
+            found = _restart(find_vm(record, vm, desired), now)
         case Promote(group):
-            return promote(group, record, desired, now)
+            found = promote(group, record, desired, now)
         case Abort(group, reason):
-            return abort(group, reason, record, desired, now)
+            found = abort(group, reason, record, desired, now)
         case Confirm(revision):
-            return _confirm(revision, record, now)
+            found = confirm(revision, record, now, prune=prune)
+        case Remove(vm):
+            found = remove_one(find_vm(record, vm, desired), desired, now)
         case Adopt(vm):
-            return _adopt(find_vm(record, vm, desired), now)
+            found = _adopt(find_vm(record, vm, desired), now)
         case AcceptRewrite(revision):
-            return accept_rewrite(revision, record, now)
+            found = accept_rewrite(revision, record, now)
         case _:
             assert_never(request)
+    return found
 
 
 def find_vm(record: Record, name: str, desired: DesiredState | None = None) -> VMRecord:
@@ -258,17 +267,6 @@ def _clocks(
         changed = restart_clocks(vm, now)
         if changed != record.vms[vm.name]:
             yield PutVM(changed)
-
-
-def _confirm(revision: str, record: Record, now: Now) -> Answer:
-    desired = record.source.revision
-    if desired is None or len(revision) < SHORTEST_PREFIX or not desired.startswith(revision):
-        raise RequestRefused(
-            f"{revision!r} is not the desired revision", hint=f"that is {desired or 'none yet'}"
-        )
-    words = f"removals of revision {desired[:8]} are confirmed"
-    put = PutSource(replace(record.source, confirmed=desired))
-    return done([put], "removals-confirmed", words, now, None)
 
 
 def _adopt(vm: VMRecord, now: Now) -> Answer:

@@ -12,6 +12,7 @@ from reconciler.model.request import (
     Adopt,
     Confirm,
     Promote,
+    Remove,
     Request,
     Restart,
     Resume,
@@ -206,3 +207,78 @@ async def test_a_wrong_name_is_told_with_the_nearest_and_what_it_is() -> None:
     for asked_for in (Retry(VMName("young")), Suspend("young", "")):
         with pytest.raises(RequestRefused, match="young is declared and was never started"):
             await world.ask(asked_for)
+
+
+KEEPING = Policy("/state", memory_reserve_mib=0, disk_reserve_mib=0)
+
+
+async def left_behind() -> World:
+    """A host that keeps what leaves the repository, as `web` did."""
+    world = await World.settled(state(vm("web"), vm("db")), KEEPING)
+    await world.push(state(vm("db")))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1, "web": 1}
+    return world
+
+
+async def test_one_vm_that_left_the_repository_is_removed_at_a_persons_word() -> None:
+    world = await left_behind()
+    assert [wait.kind for v in world.status().vms if v.name == "web" for wait in v.waits] == [
+        "kept"
+    ]
+    await world.ask(Remove("web"))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+    assert set(world.durable.record().vms) == {"db"}
+    assert world.events("vm-removed") == ["web is gone; its volumes are kept"]
+
+
+async def test_a_removal_that_was_asked_for_is_carried_through_by_the_next_daemon() -> None:
+    world = await left_behind()
+    await world.ask(Remove("web"))
+    await world.restart()
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+
+
+async def test_a_vm_that_comes_back_while_it_is_removed_is_started_again() -> None:
+    world = await left_behind()
+    await world.ask(Remove("web"))
+    await world.step()
+    await world.push(state(vm("web"), vm("db"), revision="b" * 40))
+    await world.settle()
+    assert set(world.hypervisor.running()) == {"db", "web"}
+
+
+async def test_a_suspended_vm_is_removed_too_when_a_person_says_so() -> None:
+    world = await left_behind()
+    await world.ask(Suspend("web"))
+    await world.ask(Remove("web"))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+
+
+async def test_what_is_declared_or_taken_over_is_not_removed() -> None:
+    world = await left_behind()
+    with pytest.raises(RequestRefused, match="db is declared by revision") as refused:
+        await world.ask(Remove("db"))
+    assert "delete its manifest first" in refused.value.hint
+    with pytest.raises(RequestRefused, match="there is no VM 'wbe'"):
+        await world.ask(Remove("wbe"))
+    await world.ask(Remove("web"))
+    with pytest.raises(RequestRefused, match="is being removed already"):
+        await world.ask(Remove("web"))
+    other = await World.settled(state(vm("web"), vm("old")), KEEPING)
+    await other.push(state(vm("web", moved_from="old")))
+    await other.settle()
+    with pytest.raises(RequestRefused, match="web names old as movedFrom"):
+        await other.ask(Remove("old"))
+
+
+async def test_confirming_removals_that_the_host_never_makes_is_refused_with_what_does() -> None:
+    world = await left_behind()
+    desired = world.durable.record().source.revision
+    assert desired is not None
+    with pytest.raises(RequestRefused, match=r"source\.prune is off") as refused:
+        await world.ask(Confirm(desired))
+    assert "reconciler remove VM" in refused.value.hint

@@ -17,6 +17,7 @@ from reconciler.model.request import (
     Adopt,
     Confirm,
     Promote,
+    Remove,
     Restart,
     Resume,
     Retry,
@@ -286,6 +287,7 @@ async def test_diff_names_the_fields(run: Run) -> None:
         (("abort", "frontend"), Abort("frontend", "")),
         (("abort", "frontend", "--reason", "smells"), Abort("frontend", "smells")),
         (("confirm", NEW[:7].upper()), Confirm(NEW[:7])),
+        (("remove", "web"), Remove("web")),
         (("adopt", "web"), Adopt("web")),
     ],
 )
