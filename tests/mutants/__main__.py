@@ -1,72 +1,110 @@
-"""`./dev mutants`: take each guard out of a copy of the tree; a mutant that no test notices is a hole."""
+"""`./dev mutants`: take each guard out of a copy of the tree; a mutant that no test notices is a hole.
+
+With words, only those mutants whose name or file has one of them; with --sample N, some.
+"""
 
 from __future__ import annotations
 
-import shutil
+import argparse
+import hashlib
+import json
+import os
 import subprocess
 import sys
-import tempfile
+import time
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 
-from tests.mutants.beside import BESIDE
-from tests.mutants.change_guards import MUTANTS as CHANGES
-from tests.mutants.guards import MUTANTS as GUARDS, Mutant
-from tests.mutants.nix_guards import MUTANTS as NIX
-from tests.mutants.page_guards import MUTANTS as PAGE
-from tests.mutants.tap_guards import MUTANTS as TAPS
+from tests.mutants.every import MUTANTS
+from tests.mutants.finding import Code, NotFound, find, tree_of
+from tests.mutants.mutant import Mutant
+from tests.mutants.trial import ROOT, Verdict, try_mutant, try_unchanged
 
-ROOT = Path(__file__).resolve().parents[2]
-PARTS = ("reconciler", "tests", "demo", "manifests", "pyproject.toml", "README.md")
-MOST_SECONDS = 300
-MUTANTS = (*GUARDS, *CHANGES, *BESIDE, *PAGE, *NIX, *TAPS)
+KILLERS = ROOT / ".cache/mutants.json"
+"""Which test noticed each mutant the last time: it is tried first."""
 
 
-def survives(mutant: Mutant) -> bool:
-    """Whether the tests pass without the guard."""
-    return tests_without(mutant).returncode == 0
+def sample(count: int, code: Mapping[Path, Code], of: Sequence[Mutant] = MUTANTS) -> list[Mutant]:
+    """Others whenever their code changed, and the same ones for the same commit."""
+
+    def draw(mutant: Mutant) -> bytes:
+        text = code[find(mutant, code).file].text
+        return hashlib.sha256(f"{mutant.name}\n{text}".encode()).digest()
+
+    return sorted(of, key=draw)[:count]
 
 
-def tests_without(mutant: Mutant) -> subprocess.CompletedProcess[str]:
-    """What its tests, ended at the first that fails, say without the guard."""
-    with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
-        tree = Path(folder)
-        for part in PARTS:
-            source = ROOT / part
-            if source.is_dir():
-                shutil.copytree(source, tree / part, ignore=shutil.ignore_patterns("__pycache__"))
-            elif source.exists():
-                shutil.copy(source, tree / part)
-        target = tree / mutant.file
-        text = target.read_text(encoding="utf-8")
-        if mutant.guard != mutant.gone and text.count(mutant.guard) != 1:
-            raise SystemExit(f"{mutant.name}: its guard is not once in {mutant.file}")
-        target.write_text(text.replace(mutant.guard, mutant.gone), encoding="utf-8")
-        command = (sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider")
-        return subprocess.run(
-            (*command, *mutant.tests), cwd=tree, env={"PYTHONPATH": str(tree), "PATH": "/usr/bin:/bin"},
-            capture_output=True, text=True, errors="replace", check=False, timeout=MOST_SECONDS,
-        )  # fmt: skip
+def chosen(arguments: Sequence[str], code: Mapping[Path, Code]) -> Sequence[Mutant]:
+    parser = argparse.ArgumentParser(prog="dev mutants", description=__doc__)
+    parser.add_argument("--sample", type=int, metavar="N", help="no more than N")
+    parser.add_argument("words", nargs="*", metavar="WORD")
+    options = parser.parse_args(arguments)
+    some = [
+        mutant
+        for mutant in MUTANTS
+        if not options.words
+        or any(word in mutant.name or word in mutant.file for word in options.words)
+    ]
+    return some if options.sample is None else sample(options.sample, code, some)
 
 
-CONTROL = Mutant("nothing is changed", "README.md", "#", "#", ())
+def killers() -> dict[str, str]:
+    with suppress(OSError, ValueError):
+        return dict(json.loads(KILLERS.read_text(encoding="utf-8")))
+    return {}
 
 
-def main() -> int:
-    every = tuple(sorted({folder for mutant in MUTANTS for folder in mutant.tests}))
-    unchanged = tests_without(replace(CONTROL, tests=every))
-    if unchanged.returncode:
-        sys.stdout.write(unchanged.stdout)
-        sys.stdout.write("the tests fail on the tree as it is: nothing is proven\n")
+def commit() -> str:
+    """The commit that is tried, with a word when it is not that one alone; empty outside of git."""
+    git = ("git", "-C", str(ROOT), "describe", "--always", "--abbrev=12", "--dirty=, changed since")
+    return subprocess.run(git, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def tell(mutant: Mutant, verdict: Verdict) -> None:
+    sys.stdout.write(f"{verdict.outcome:<14}  {mutant.name}  {verdict.evidence}\n")
+    sys.stdout.flush()
+
+
+def main(arguments: Sequence[str]) -> int:
+    code = tree_of(ROOT)
+    begun, known = time.monotonic(), killers()
+    try:
+        mutants = chosen(arguments, code)
+    except NotFound as error:
+        sys.stderr.write(f"dev: {error}\n")
         return 1
-    with ThreadPoolExecutor(max_workers=2) as pool:
-        alive = list(pool.map(survives, MUTANTS))
-    for mutant, survived in zip(MUTANTS, alive, strict=True):
-        sys.stdout.write(f"{'SURVIVED' if survived else 'killed  '}  {mutant.name}\n")
-    sys.stdout.write(f"{len(MUTANTS)} mutants, {alive.count(True)} survived\n")
-    return 1 if any(alive) else 0
+    if not mutants:
+        sys.stderr.write("dev: no mutant has such a word in its name or its file\n")
+        return 1
+    unchanged = try_unchanged(sorted({path for mutant in mutants for path in mutant.tests}))
+    if unchanged.outcome != "survived":
+        sys.stdout.write(
+            f"{unchanged.evidence}\nthe tests fail on the tree as it is: no mutant proves anything\n"
+        )
+        return 1
+
+    def one(mutant: Mutant) -> Verdict:
+        verdict = try_mutant(mutant, code, known.get(mutant.name, ""))
+        tell(mutant, verdict)
+        return verdict
+
+    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+        verdicts = list(pool.map(one, mutants))
+    for mutant, verdict in zip(mutants, verdicts, strict=True):
+        if verdict.outcome == "killed":
+            known[mutant.name] = verdict.evidence
+    KILLERS.parent.mkdir(exist_ok=True)
+    KILLERS.write_text(json.dumps(known, indent=1, sort_keys=True), encoding="utf-8")
+    left = [verdict.outcome for verdict in verdicts if verdict.outcome != "killed"]
+    sys.stdout.write(
+        f"commit {commit()}: {len(mutants)} of {len(MUTANTS)} mutants in"
+        f" {time.monotonic() - begun:.0f} s; {len(mutants) - len(left)} killed,"
+        f" {left.count('survived')} survived, {left.count('proves nothing')} prove nothing\n"
+    )
+    return 1 if left else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

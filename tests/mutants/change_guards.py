@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.guards import Mutant
+from tests.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
@@ -112,6 +112,7 @@ MUTANTS = (
         "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "",
         ("tests/unit/vmm/test_volumes.py",),
+        after="yield\nexcept BlockingIOError as error:\n hint = ",
     ),
     Mutant(
         "a growth that was cut short is forgotten",

@@ -2,21 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-PLANNING = ("tests/scenario", "tests/simulation", "tests/property/test_planner_laws.py")
+from tests.mutants.mutant import PLANNING, Mutant
 
 NOTIFY = ("tests/unit/notify",)
-
-
-@dataclass(frozen=True)
-class Mutant:
-    name: str
-    file: str
-    guard: str
-    gone: str
-    tests: tuple[str, ...] = PLANNING
-
 
 MUTANTS = (
     Mutant(
@@ -25,6 +13,7 @@ MUTANTS = (
         "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "pass",
         ("tests/contract", "tests/unit/supervisor"),
+        after="except BlockingIOError as error:\n raise taken(folder) from error",
     ),
     Mutant(
         "a second daemon may run on the same state",
@@ -32,6 +21,7 @@ MUTANTS = (
         "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ("tests/fault/test_stopped_daemon.py",),
+        after="except OSError as error:\n raise _refusal(state, _holder(descriptor)) from error",
     ),
     Mutant(
         "the power button is pressed for whoever answers",
@@ -49,20 +39,22 @@ MUTANTS = (
     Mutant(
         "a blocked digest is a target all the same",
         "reconciler/planning/targets.py",
-        "if (block := record.block_of(spec.digest)) is not None:",
-        "if (block := record.block_of(spec.digest)) is not None and not block:",
+        "if (block := record.block_of(spec)) is not None:",
+        "if (block := record.block_of(spec)) is not None and not block:",
+        after='why = f""\nreturn Target(good, kind="blocked", why=why)',
     ),
     Mutant(
         "a failed group is not held",
         "reconciler/planning/verdicts.py",
-        "    hold_after_failure(draft, standing, generation, why)\n",
+        "    hold_after_failure(draft, standing, generation, why, evidence)\n",
         "",
+        before="standing.record = record\n_way_back(draft, standing, generation, why)",
     ),
     Mutant(
         "a hold outlives the digest that failed",
         "reconciler/planning/holds.py",
-        "if failed is None or failed.digest != hold.digest:\n            draft.groups",
-        "if failed is None:\n            draft.groups",
+        "if not _stands(hold, failed):\n            checks =",
+        "if failed is None:\n            checks =",
     ),
     Mutant(
         "the hold keeps nobody",
@@ -105,6 +97,7 @@ MUTANTS = (
         "reconciler/planning/steps.py",
         "deadline = draft.deadline(generation.spec.health.startup_deadline)",
         "deadline = draft.deadline(\n        generation.spec.health.startup_deadline - (now.wall - generation.created_wall) - 25.0\n    )",
+        before="instance = instance_id(standing.name, generation, now)",
     ),
     Mutant(
         "an empty set is accepted",
@@ -117,6 +110,7 @@ MUTANTS = (
         "reconciler/planning/prune.py",
         "if not policy.prune:",
         "if not policy.prune and not removals:",
+        after='return "kept", "prune is off"',
     ),
     Mutant(
         "any number of VMs is removed at once",
@@ -129,18 +123,21 @@ MUTANTS = (
         "reconciler/planning/moves.py",
         "    if not ready(draft, standing, spec):\n        return\n",
         "",
+        after='fresh = target.generation is None or target.generation.verdict == "trial"',
     ),
     Mutant(
         "the preflight is skipped",
         "reconciler/planning/moves.py",
         "if not preflight(draft, standing, spec) or not budget.take(standing):",
         "if not budget.take(standing):",
+        before="if applies(standing, spec) and begin(draft, standing, target, spec):\n return",
     ),
     Mutant(
         "a failed rollback is tried for ever",
         "reconciler/planning/verdicts.py",
         '        quarantine(draft, standing, f"rolling back failed: not healthy in time: {why}")',
         "        pass",
+        before="why = symptom(guest, health)",
     ),
     Mutant(
         "a rollback crosses a data epoch",
@@ -157,8 +154,9 @@ MUTANTS = (
     Mutant(
         "a crash of a committed guest condemns it",
         "reconciler/planning/absorb.py",
-        'if generation.verdict == "trial":',
-        'if generation.verdict != "condemned":',
+        'elif generation.verdict == "trial":',
+        'elif generation.verdict != "condemned":',
+        after="condemn(draft, standing, generation, why, _evidence(guest))",
     ),
     Mutant(
         "pauses between crashes do not grow",
@@ -195,6 +193,7 @@ MUTANTS = (
         "reconciler/planning/planner.py",
         "elif not suspended(draft, standing):",
         "elif not suspended(draft, standing) or True:",
+        before="elif standing.record.removing:\n remove(draft, standing)",
     ),
     Mutant(
         "clocks run on while suspended",
@@ -219,6 +218,7 @@ MUTANTS = (
         "reconciler/planning/gates.py",
         "        if left > 0:",
         "        if left > 1e9:",
+        before="left = _soak_left(draft, other, group.canary_soak)",
     ),
     Mutant(
         "an allowing window wins over a denying one",
@@ -231,6 +231,7 @@ MUTANTS = (
         "reconciler/planning/gates.py",
         "if len(recent) + under_way < draft.policy.max_rollbacks_per_hour:",
         "if len(recent) + under_way < draft.policy.max_rollbacks_per_hour + 1000:",
+        before="recent, under_way = draft.recent_failures(ROLLBACKS_COUNT), len(at_stake(draft))",
     ),
     Mutant(
         "what is under way does not count towards the host's breaker",
@@ -238,6 +239,7 @@ MUTANTS = (
         "if len(recent) + under_way < draft.policy.max_rollbacks_per_hour:",
         "if len(recent) < draft.policy.max_rollbacks_per_hour:",
         (*PLANNING, "tests/fault/test_rollout_faults.py"),
+        before="recent, under_way = draft.recent_failures(ROLLBACKS_COUNT), len(at_stake(draft))",
     ),
     Mutant(
         "a forced push is followed",
@@ -323,6 +325,7 @@ MUTANTS = (
         "async with asyncio.timeout(DEADLINE):",
         "async with asyncio.timeout(None):",
         NOTIFY,
+        after="await self._sink.send(self._tried)",
     ),
     Mutant(
         "a sink may send us elsewhere",
@@ -330,6 +333,7 @@ MUTANTS = (
         "allow_redirects=False",
         "allow_redirects=True",
         NOTIFY,
+        before="data=request.body, headers=HEADERS | request.headers,",
     ),
     Mutant(
         "a commit may call a whole channel",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.guards import Mutant
+from tests.mutants.mutant import Mutant
 
 MUTANTS = (
     Mutant(
@@ -11,6 +11,7 @@ MUTANTS = (
         "    if not policy.runners:\n",
         "    if not policy:\n",
         ("tests/unit/source/test_runners.py",),
+        after='yield Fault(at, "runners", "words")',
     ),
     Mutant(
         "a flake of elsewhere needs no leave",
@@ -39,6 +40,7 @@ MUTANTS = (
         "for name in KEPT_VARIABLES if name in os.environ}",
         "for name in os.environ}",
         ("tests/unit/image/test_nix.py",),
+        after='home = self._root / ".home"',
     ),
     Mutant(
         "a runner's shutdown is run for whoever has the folder now",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.guards import Mutant
+from tests.mutants.mutant import Mutant
 
 PAGE = ("tests/unit/control",)
 
@@ -20,6 +20,7 @@ MUTANTS = (
         "        if (right := self.right_of_token(given)) is not None:\n",
         "        if self._delayed < MOST_DELAYED and (right := self.right_of_token(given)) is not None:\n",
         PAGE,
+        after="log.warning(",
     ),
     Mutant(
         "any signature of a session will do",
@@ -90,6 +91,7 @@ MUTANTS = (
         "if private and stat.S_IMODE(mode) & 0o007:",
         "if private and stat.S_IMODE(mode) & 0o010000:",
         PAGE,
+        after='raise ConfigError(f"{key} {path} can be read by everybody on this host", hint',
     ),
     Mutant(
         "without a token there are forms all the same",
@@ -111,6 +113,7 @@ MUTANTS = (
         "html.escape(clean_lines(text))",
         "clean_lines(text)",
         PAGE,
+        before="return text if text.isascii() and text.isalnum() else ",
     ),
     Mutant(
         "a long history is read to its end",
@@ -118,6 +121,7 @@ MUTANTS = (
         "min(most, MOST_COMMITS)",
         "most",
         ("tests/unit/source/test_past.py",),
+        before="_in_order(_walk(repository, tips,",
     ),
     Mutant(
         "a status that is known is never told anew",

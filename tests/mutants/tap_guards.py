@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.guards import Mutant
+from tests.mutants.mutant import Mutant
 
 TAPS = ("tests/scenario/test_taps.py",)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.mutants.guards import Mutant
+from tests.mutants.mutant import Mutant
 
 HANDOVER = ("tests/scenario/test_handover.py", "tests/property/test_handover_laws.py")
 
@@ -10,12 +10,12 @@ AGAIN = ("tests/scenario/test_again.py",)
 
 FRONT = ("tests/scenario/test_front.py", "tests/scenario/test_handover.py")
 
-BESIDE = (
+MUTANTS = (
     Mutant(
         "a candidate takes over before it may be committed",
         "reconciler/planning/handover.py",
-        "    if standing.ready:\n        _hand_over",
-        "    if standing is not None:\n        _hand_over",
+        "    if standing.ready:\n        _hand_over(draft, standing)\n        return True",
+        "    if standing is not None:\n        _hand_over(draft, standing)\n        return True",
         HANDOVER,
     ),
     Mutant(
@@ -31,6 +31,7 @@ BESIDE = (
         "        and as_wanted(draft, standing)\n",
         "",
         FRONT,
+        after="and images_ready(draft, spec)",
     ),
     Mutant(
         "a front that does not answer leads nothing, it is thought",
@@ -78,8 +79,8 @@ BESIDE = (
     Mutant(
         "a candidate that failed sends back who serves",
         "reconciler/planning/verdicts.py",
-        "if good is None or _is_candidate(standing.record, bad):",
-        "if good is None:",
+        "if good is None or _is_candidate(standing.record, bad) or",
+        "if good is None or",
         HANDOVER,
     ),
     Mutant(
@@ -123,6 +124,7 @@ BESIDE = (
         '    if generation.verdict == "trial":\n        condemn(',
         "    if generation is not None:\n        condemn(",
         AGAIN,
+        after="draft, standing, generation, why, evidence)",
     ),
     Mutant(
         "a way back that failed is tried again without a pause",
@@ -137,6 +139,7 @@ BESIDE = (
         "        succeed(draft, standing)\n",
         "",
         AGAIN,
+        before="adopt(draft, standing)\nabsorb_exits(draft, standing)",
     ),
     Mutant(
         "a second guest that is adopted puts what serves on trial",
@@ -144,6 +147,7 @@ BESIDE = (
         '    if known is None or known.verdict != "committed":',
         "    if known is None or known.verdict:",
         AGAIN,
+        after='record = record.with_generation(replace(found, verdict="trial", evidence=None))',
     ),
     Mutant(
         "a candidate is what is started next",
@@ -163,7 +167,7 @@ BESIDE = (
         "nobody's ports are kept while the front does not answer",
         "reconciler/planning/ports.py",
         "    for wanted in spec.listens:\n        if wanted in mine:\n",
-        "    for wanted in spec.listens:\n        if wanted in mine or not listening:\n",
+        "    for wanted in spec.listens:\n        if wanted in mine or draft.observed.front_ails:\n",
         FRONT,
     ),
 )

@@ -1,0 +1,21 @@
+"""All mutants."""
+
+from __future__ import annotations
+
+from tests.mutants import (
+    change_guards,
+    guards,
+    handover_guards,
+    nix_guards,
+    page_guards,
+    tap_guards,
+)
+
+MUTANTS = (
+    *guards.MUTANTS,
+    *change_guards.MUTANTS,
+    *handover_guards.MUTANTS,
+    *page_guards.MUTANTS,
+    *nix_guards.MUTANTS,
+    *tap_guards.MUTANTS,
+)
