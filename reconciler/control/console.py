@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
+
+from reconciler.foreignfile import open_file
 
 MOST_TAIL_BYTES = 1024 * 1024
 """The most of a log that is read for its last lines, whatever their number."""
@@ -17,13 +18,11 @@ def _read(path: Path, offset: int, most: int) -> tuple[bytes, int]:
     The log belongs to a VMM: a link or a pipe that it might have put there is not followed.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = open_file(path, os.O_RDONLY)
     except OSError:
         return b"", 0
     try:
         found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            return b"", 0
         begin = max(0, found.st_size + offset) if offset < 0 else offset
         return os.pread(descriptor, most, begin), found.st_size
     finally:

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import os
 import re
-import stat
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from reconciler.foreignfile import open_file
 from reconciler.model.said import SILENT, Said
 from reconciler.supervisor import console
 
@@ -48,16 +48,11 @@ class Listener:
         """Read what is new; whether something was announced. Blocks for some milliseconds."""
         before = self.said
         try:
-            descriptor = os.open(
-                self.folder / console.CONSOLE,
-                os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-            )
+            descriptor = open_file(self.folder / console.CONSOLE, os.O_RDONLY)
         except OSError:
             return False
         try:
-            found = os.fstat(descriptor)
-            if stat.S_ISREG(found.st_mode):
-                self._read(descriptor, found.st_size, now)
+            self._read(descriptor, os.fstat(descriptor).st_size, now)
         except OSError:
             return False
         finally:

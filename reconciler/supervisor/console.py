@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import stat
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.foreignfile import appending, open_file, reading, replacing
 from reconciler.plaintext import clean
 
 CONSOLE = "console.log"
@@ -20,6 +24,8 @@ TAIL_BYTES = 16 * 1024
 MOST_LINES = 20
 MOST_VMM_LINES = 5
 MOST_LINE_CHARACTERS = 200
+
+_CUTTING = threading.Lock()
 
 # Of the kernel itself; it prints its timestamp first, which a service's own words do not have.
 _PANIC = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?Kernel panic - not syncing")
@@ -43,8 +49,8 @@ class LastWords:
 
 def announce(folder: Path, instance: str, generation: int) -> None:
     """Mark in the console log where a guest begins; what was before is not its doing."""
-    with (folder / CONSOLE).open("a", encoding="utf-8") as log:
-        log.write(f"\n{marker(instance)} (generation {generation})\n")
+    with appending(folder / CONSOLE) as log:
+        log.write(f"\n{marker(instance)} (generation {generation})\n".encode())
 
 
 def last_words(folder: Path, instance: str) -> LastWords:
@@ -78,12 +84,24 @@ def bound(folder: Path, most: int = MOST_BYTES) -> None:
     The VMM holds the file open for appending: renaming it away would not bound anything.
     """
     for name in (CONSOLE, VMM_LOG):
-        try:
-            # os.stat of a joined string: 1,000 guests are looked at every other second
-            if os.stat(f"{folder}/{name}").st_size > most:  # noqa: PTH116
-                _copy_and_truncate(folder / name, most)
-        except FileNotFoundError:
-            continue
+        bound_file(f"{folder}/{name}", most)
+
+
+def bound_file(path: str, most: int, *, copied: bool = True) -> bool:
+    """Whether it was too large, and was cut. Raises OSError.
+
+    Its newest bytes are copied, unless they come faster than they are worth. A link is nobody's log.
+    """
+    try:
+        # os.lstat of a joined string: 1,000 guests are looked at every other second
+        found = os.lstat(path)
+        if found.st_size <= most or not stat.S_ISREG(found.st_mode):
+            return False
+        with _CUTTING:
+            _cut(Path(path), most if copied else 0)
+    except FileNotFoundError:
+        return False
+    return True
 
 
 def bound_all(folders: Iterable[Path], most: int = MOST_BYTES) -> list[str]:
@@ -97,21 +115,27 @@ def bound_all(folders: Iterable[Path], most: int = MOST_BYTES) -> list[str]:
     return problems
 
 
-def _copy_and_truncate(path: Path, most: int) -> None:
+def _cut(path: Path, most: int) -> None:
+    """Leave nothing of a log, after copying its last `most` bytes."""
     temporary = path.with_name(f".{path.name}.tmp")
-    with path.open("r+b") as log, temporary.open("wb") as copy:
-        log.seek(-most, os.SEEK_END)
-        left = most
-        while left and (chunk := log.read(min(left, 1 << 20))):
-            copy.write(chunk)
-            left -= len(chunk)
-        log.truncate(0)
-    temporary.replace(path.with_name(f"{path.name}.1"))
+    descriptor = open_file(path, os.O_RDWR)
+    try:
+        if most:
+            with replacing(temporary) as copy:
+                at = max(0, os.fstat(descriptor).st_size - most)
+                while most and (chunk := os.pread(descriptor, min(most, 1 << 20), at)):
+                    copy.write(chunk)
+                    at, most = at + len(chunk), most - len(chunk)
+        os.ftruncate(descriptor, 0)
+    finally:
+        os.close(descriptor)
+    with contextlib.suppress(FileNotFoundError):
+        temporary.replace(path.with_name(f"{path.name}.1"))
 
 
 def _tail(path: Path) -> str:
     try:
-        with path.open("rb") as log:
+        with reading(path) as log:
             size = log.seek(0, os.SEEK_END)
             log.seek(max(0, size - TAIL_BYTES))
             return log.read(TAIL_BYTES).decode("utf-8", "replace")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reconciler.foreignfile import reading, replacing
 from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.model.observed import Process
 from reconciler.supervisor.slots import owner, slot_of
@@ -52,14 +53,15 @@ def write(folder: Path, process: Process, boot_id: str) -> None:
     )
     path = folder / GUEST_FILE
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(content.model_dump_json(), encoding="utf-8")
+    with replacing(temporary) as file:
+        file.write(content.model_dump_json().encode())
     temporary.replace(path)
 
 
 def read(folder: Path) -> GuestFile | None:
     """None when there is none, or none that can be understood."""
     try:
-        with (folder / GUEST_FILE).open("rb") as file:
+        with reading(folder / GUEST_FILE) as file:
             return GuestFile.model_validate_json(file.read(MOST_BYTES))
     except (OSError, ValidationError):
         return None

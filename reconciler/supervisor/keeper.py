@@ -28,6 +28,7 @@ from reconciler.supervisor import console
 from reconciler.supervisor.adoption import Dead, Finding, ended
 from reconciler.supervisor.announcements import Listener, listen_all
 from reconciler.supervisor.backend import Backend
+from reconciler.supervisor.console_watch import ConsoleWatch
 from reconciler.supervisor.slots import slot_folder
 from reconciler.supervisor.spawn import Held
 
@@ -86,6 +87,7 @@ class Keeper:
         self._backend = backend
         self._on_change = on_change
         self._console_bytes = console_bytes
+        self._watch = ConsoleWatch(console_bytes)
         self._guests: dict[InstanceId, _Guest] = {}
         self._conflicts: dict[Path, Conflict] = {}
         self._processes: tuple[Process, ...] | None = ()
@@ -210,6 +212,7 @@ class Keeper:
             self._release(guest)
         self._guests.clear()
         self._processes = None
+        await asyncio.to_thread(self._watch.close)
         await self._backend.close()
 
     async def _start(self, folder: Path, machine: Machine, launch: Launch) -> Process:
@@ -248,6 +251,7 @@ class Keeper:
     def _keep(self, folder: Path, held: Held) -> None:
         guest = _Guest(held, folder)
         self._guests[held.process.instance] = guest
+        self._watch.add(folder)
         self._changed(held.process)
         if held.pidfd >= 0:
             asyncio.get_running_loop().add_reader(held.pidfd, self._died, guest)
@@ -275,6 +279,7 @@ class Keeper:
             asyncio.get_running_loop().remove_reader(pidfd)
             os.close(pidfd)
             guest.held = Held(guest.process, -1)
+            self._watch.remove(guest.folder)
 
     def _changed(self, process: Process) -> None:
         self._processes = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reconciler.errors import SupervisorError
+from reconciler.foreignfile import appending
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.observed import Process
 from reconciler.supervisor import console, guestfile, lock, procfs
@@ -46,7 +48,7 @@ def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> Held:
 
 
 def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> Held:
-    with fresh_log(folder / console.VMM_LOG) as log, (folder / console.CONSOLE).open("ab") as said:
+    with fresh_log(folder / console.VMM_LOG) as log, appending(folder / console.CONSOLE) as said:
         child = subprocess.Popen(
             launch.argv,
             cwd=launch.cwd,
@@ -82,9 +84,9 @@ def fresh_log(path: Path) -> BinaryIO:
 
     Opened for appending, so that it can be bounded under the VMM's hands.
     """
-    if path.exists():
+    with contextlib.suppress(FileNotFoundError):
         path.replace(path.with_name(f"{path.name}.1"))
-    return path.open("ab")
+    return appending(path)
 
 
 def environment(machine: Machine, launch: Launch, folder: Path, path: str) -> dict[str, str]:

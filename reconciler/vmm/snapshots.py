@@ -12,6 +12,7 @@ from pathlib import Path
 
 from reconciler.durable import sync
 from reconciler.errors import DriverError
+from reconciler.foreignfile import open_file
 
 FICLONE = 0x40049409
 """ioctl of linux/fs.h: share all blocks of another file."""
@@ -57,9 +58,9 @@ def _copy(source: Path, target: Path) -> str:
     target.parent.mkdir(mode=0o700, exist_ok=True)
     temporary = target.with_name(f".{target.name}.tmp")
     temporary.unlink(missing_ok=True)
-    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+    flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
     try:
-        with _opened(source, os.O_RDONLY | os.O_NOFOLLOW) as old, _opened(temporary, flags) as new:
+        with _opened(source, os.O_RDONLY) as old, _opened(temporary, flags) as new:
             method = _fill(old, new)
             os.fsync(new)
         temporary.rename(target)
@@ -120,7 +121,7 @@ def _copy_range(old: int, new: int, start: int, end: int) -> None:
 
 @contextlib.contextmanager
 def _opened(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+    descriptor = open_file(path, flags)
     try:
         yield descriptor
     finally:

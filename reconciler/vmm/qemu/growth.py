@@ -22,6 +22,7 @@ from pathlib import Path
 
 from reconciler.durable import sync
 from reconciler.errors import DriverError
+from reconciler.foreignfile import reading
 from reconciler.model.hostfault import host_fault
 from reconciler.vmm.qemu.programs import run
 
@@ -81,7 +82,7 @@ def _wanted(path: Path, size: int) -> bool:
 def filesystem_bytes(path: Path) -> int:
     """The size of an ext file system by its superblock; 0 where there is none."""
     try:
-        with path.open("rb") as file:
+        with reading(path) as file:
             file.seek(SUPERBLOCK)
             block = file.read(SUPERBLOCK_BYTES)
     except FileNotFoundError:
