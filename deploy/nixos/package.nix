@@ -31,6 +31,7 @@ python3Packages.buildPythonApplication {
     click
     cronsim
     dbus-fast
+    pathspec
     prometheus-client
     pydantic
     pygit2

@@ -12,6 +12,12 @@ from reconciler.errors import SourceError
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import Revision
 from reconciler.source.gittree import GIT_NAMES, MANIFEST_SUFFIXES, colliding, printable
+from reconciler.source.ignoring import (
+    IGNORE_FILE,
+    MOST_BYTES as MOST_IGNORE_BYTES,
+    Ignored,
+    is_hidden,
+)
 from reconciler.source.mirror import MOST_DEPTH, too_much
 from reconciler.source.resolve import Resolver
 from reconciler.source.snapshot import FileRefused, ManifestFile, Oddity
@@ -51,9 +57,11 @@ class Folder:
         self._most_files = most_files
         self._most_bytes = most_bytes
         self.files: list[ManifestFile] = []
+        self.hidden: list[ManifestFile] = []
         self.oddities: list[Oddity] = []
         try:
-            self._walk(self._below, 0)
+            self._ignored = self._ignore_file()
+            self._walk(self._below, 0, hidden=False)
         except OSError as error:
             raise SourceError(
                 f"{error.filename}: {error.strerror}", kind="missing", hint="check owner and mode"
@@ -90,7 +98,21 @@ class Folder:
             raise FileRefused(f"{path} is a file", "name a folder of files")
         return hashlib.sha256(os.fsencode(target)).hexdigest()[:40]
 
-    def _walk(self, folder: Path, depth: int) -> None:
+    def _ignore_file(self) -> Ignored:
+        """What the folder says that it holds for others. Raises OSError."""
+        path = self._below / IGNORE_FILE
+        shown = str(path.relative_to(self._root))
+        if not path.is_symlink() and not path.exists():
+            return Ignored()
+        if path.is_symlink() or not path.is_file():
+            self.oddities.append(Oddity(shown, "is not a regular file", "let it be one"))
+            return Ignored()
+        with path.open("rb") as stream:
+            found = Ignored(stream.read(MOST_IGNORE_BYTES + 1))
+        self.oddities.extend(found.oddities(shown))
+        return found
+
+    def _walk(self, folder: Path, depth: int, *, hidden: bool) -> None:
         if depth > MOST_DEPTH:
             raise too_much(f"more than {MOST_DEPTH} folders in folders")
         names = []
@@ -99,14 +121,28 @@ class Folder:
                 if entry.name in GIT_NAMES:
                     continue
                 path = str(Path(entry.path).relative_to(self._root))
-                if self._take(entry, path):
+                is_folder = entry.is_dir(follow_symlinks=False)
+                below = str(Path(entry.path).relative_to(self._below))
+                if self._ignored.folder(below) if is_folder else self._ignored.file(below):
+                    continue
+                unseen = hidden or is_hidden(entry.name)
+                if unseen:
+                    self._hide(entry, path)
+                elif self._take(entry, path):
                     names.append(entry.name)
-                if entry.is_dir(follow_symlinks=False) and path.isprintable():
-                    self._walk(Path(entry.path), depth + 1)
+                if is_folder and path.isprintable():
+                    self._walk(Path(entry.path), depth + 1, hidden=unseen)
         prefix = Path(os.path.relpath(folder, self._root))
         self.oddities.extend(
             Oddity(str(prefix / name), message, hint) for name, message, hint in colliding(names)
         )
+
+    def _hide(self, entry: os.DirEntry[str], path: str) -> None:
+        """It is no manifest, and must not look like one."""
+        is_manifest = entry.name.lower().endswith(MANIFEST_SUFFIXES)
+        regular = entry.is_file(follow_symlinks=False) and path.isprintable()
+        if is_manifest and regular and len(self.hidden) < self._most_files:
+            self.hidden.append(ManifestFile(path, os.fsencode(path)))
 
     def _take(self, entry: os.DirEntry[str], path: str) -> bool:
         """Whether it is a manifest or a folder; oddities are noted."""

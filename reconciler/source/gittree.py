@@ -66,9 +66,11 @@ def fault_of_name(name: str, raw: bytes) -> str:
         return "has control characters in its name"
     if name.encode("utf-8") != raw:
         return "has a name that is not UTF-8"
-    if "/" in name or "\\" in name or name in (".", "..") or name.lower() in GIT_NAMES:
-        return "has a name that git forbids"
-    return ""
+    return "has a name that git forbids" if forbidden(name) else ""
+
+
+def forbidden(name: str) -> bool:
+    return "/" in name or "\\" in name or name in (".", "..") or name.lower() in GIT_NAMES
 
 
 def printable(name: str) -> str:

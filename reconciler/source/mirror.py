@@ -24,7 +24,13 @@ from reconciler.gitobjects import (
 )
 from reconciler.model.names import Revision
 from reconciler.source import gittree
-from reconciler.source.gittree import Listing
+from reconciler.source.gittree import Listing, forbidden
+from reconciler.source.ignoring import (
+    IGNORE_FILE,
+    MOST_BYTES as MOST_IGNORE_BYTES,
+    Ignored,
+    is_hidden,
+)
 from reconciler.source.snapshot import FileRefused, ManifestFile, Oddity
 
 REVISION = re.compile(r"[0-9a-f]{40}")
@@ -61,6 +67,8 @@ class Mirror:
         self.listings: dict[bytes, Listing] = {}
         self.entries = 0
         """Of all remembered listings."""
+        self.ignored: tuple[bytes, Ignored] | None = None
+        """The newest ignore file, by the id of its content."""
         self.complete: set[bytes] = set()
         """Trees known to be whole, with all below them."""
 
@@ -104,9 +112,12 @@ class Commit:
         self.revision = revision
         self._root = self._root_of(revision)
         self.files: list[ManifestFile] = []
+        self.hidden: list[ManifestFile] = []
         self.oddities: list[Oddity] = []
         self._trees: dict[str, str] = {}
         self._folders: dict[bytes, dict[str, bytes]] = {}
+        self._names: dict[bytes, dict[bytes, tuple[bytes, bytes]]] = {}
+        """Mode and id of all entries of folders that were searched for a file."""
         self._used: dict[bytes, Listing] = {}
         self._walk()
         mirror.forget(self._used)
@@ -209,13 +220,38 @@ class Commit:
             if part in self._folders[oid]:
                 oid = self._folders[oid][part]
                 continue
-            wanted = part.encode()
-            entries = entries_of(self._raw_tree(oid))
-            found = next(((m, o) for m, name, o in entries if name == wanted), None)
+            found = self._entry(oid, part.encode())
             if found is None:
                 return None
             mode, oid = found
         return mode, oid
+
+    def _entry(self, folder: bytes, name: bytes) -> tuple[bytes, bytes] | None:
+        """Mode and id of an entry; a folder is parsed once, however many ask for its files."""
+        if folder not in self._names:
+            if sum(map(len, self._names.values())) > SPARE_ENTRIES:
+                self._names.clear()
+            entries = entries_of(self._raw_tree(folder))
+            self._names[folder] = {found: (mode, oid) for mode, found, oid in reversed(entries)}
+        return self._names[folder].get(name)
+
+    def _ignored(self) -> Ignored:
+        """What the repository says that it holds for others."""
+        path = posixpath.join(self._mirror.folder, IGNORE_FILE)
+        found = self._find(path)
+        if found is None:
+            return Ignored()
+        mode, oid = found
+        if mode in (TREE, LINK, SUBMODULE, UNKNOWN):
+            self.oddities.append(Oddity(path, "is not a regular file", "let it be one"))
+            return Ignored()
+        known = self._mirror.ignored
+        if known is None or known[0] != oid:
+            large = self._size(oid) > MOST_IGNORE_BYTES
+            content = b" " * (MOST_IGNORE_BYTES + 1) if large else self._blob(oid)
+            known = self._mirror.ignored = (oid, Ignored(content))
+        self.oddities.extend(known[1].oddities(path))
+        return known[1]
 
     def _walk(self) -> None:
         try:
@@ -231,10 +267,15 @@ class Commit:
                 Oddity(self._mirror.folder, "is not a folder", "correct source.path")
             )
             return
+        try:
+            ignored = self._ignored()
+        except Malformed:
+            ignored = Ignored()  # the folder is unreadable, as is said below
         entries = 0
-        stack = [(self._mirror.folder, oid, 0)]
+        stack = [("", oid, 0, False)]
         while stack:
-            folder, oid, depth = stack.pop()
+            below, oid, depth, hidden = stack.pop()
+            folder = posixpath.join(self._mirror.folder, below).rstrip("/")
             if depth > MOST_DEPTH:
                 raise too_much(f"more than {MOST_DEPTH} folders in folders")
             try:
@@ -242,18 +283,35 @@ class Commit:
             except Malformed:
                 self.oddities.append(Oddity(folder or ".", *gittree.UNREADABLE))
                 continue
-            prefix = folder + "/" if folder else ""
-            self.files.extend(ManifestFile(prefix + name, blob) for name, blob in listing.files)
-            self.oddities.extend(Oddity(prefix + name, *why) for name, *why in listing.odd)
-            for name, blob in listing.links:
-                self._judge_link(prefix + name, blob)
-            stack.extend((prefix + name, tree, depth + 1) for name, tree in listing.folders)
+            prefix = below + "/" if below else ""
+            for name, tree in listing.folders:
+                if not ignored.folder(prefix + name):
+                    stack.append((prefix + name, tree, depth + 1, hidden or is_hidden(name)))
+            self._take(listing, prefix, ignored, hidden=hidden)
             entries += listing.entries
             if entries > MOST_ENTRIES:
                 raise too_much(f"more than {MOST_ENTRIES} entries")
             if len(self.files) > self._mirror.limits.files:
                 raise too_much(f"more than {self._mirror.limits.files} files of manifests")
         self.files.sort(key=lambda file: file.path)
+
+    def _take(self, listing: Listing, below: str, ignored: Ignored, *, hidden: bool) -> None:
+        """The entries of one folder, `below` the folder of manifests."""
+        prefix = posixpath.join(self._mirror.folder, below)
+        for name, blob in listing.files:
+            if hidden or is_hidden(name):
+                if len(self.hidden) < self._mirror.limits.files:
+                    self.hidden.append(ManifestFile(prefix + name, blob))
+            elif not ignored.file(below + name):
+                self.files.append(ManifestFile(prefix + name, blob))
+        if hidden:
+            return
+        for name, message, hint in listing.odd:
+            if not ignored.file(below + name) and (not is_hidden(name) or forbidden(name)):
+                self.oddities.append(Oddity(prefix + name, message, hint))
+        for name, blob in listing.links:
+            if not is_hidden(name) and not ignored.file(below + name):
+                self._judge_link(prefix + name, blob)
 
     def _judge_link(self, path: str, blob: bytes) -> None:
         """A link to a file is nobody's business; one to a folder may hide manifests."""

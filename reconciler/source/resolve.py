@@ -27,6 +27,10 @@ from reconciler.source.snapshot import FileRefused, ManifestFile, Snapshot
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of all manifests of a revision together."""
+HIDDEN = Fault(
+    1, 1, "a manifest in a file or folder whose name begins with a dot, where none is read",
+    "rename it",
+)  # fmt: skip
 IN_A_LAYER = Fault(1, 1, "a manifest inside the folder of a layer", "move it out of that folder")
 SPARE_ENTRIES = 1_000
 """By how much the cache may outgrow twice the files of a revision."""
@@ -77,16 +81,18 @@ class Resolver:
         """Raises ManifestErrors, or SourceError."""
         report = Report(snapshot, self._most)
         placed = [self._placed.get(file) or self._place(file, snapshot) for file in snapshot.files]
+        hidden = [self._placed.get(file) or self._place(file, snapshot) for file in snapshot.hidden]
         if sum(one.parsed.size for one in placed) > MOST_BYTES:
             raise SourceError(
                 f"the manifests have more than {MOST_BYTES >> 20} MiB together",
                 kind="limit",
                 hint="narrow source.path",
             )
+        tell_hidden(hidden, placed, report)
         manifests = list(self._outside_layers(placed, snapshot, report))
         vms, groups = self._declared(manifests, snapshot, report)
         state = assemble(snapshot, vms, groups, report)
-        self._forget(snapshot, placed)
+        self._forget([*placed, *hidden])
         if report.problems:
             raise ManifestErrors(
                 list(report.problems), revision=snapshot.revision, more=report.more
@@ -128,7 +134,7 @@ class Resolver:
                 yield one
         for odd in snapshot.oddities:
             if not is_inside(posixpath.dirname(odd.path), layers | likely):
-                report.put(odd.path, Fault(1, 1, odd.message, odd.hint))
+                report.put(odd.path, Fault(odd.line, 1, odd.message, odd.hint))
 
     def _declared(
         self, manifests: list[PlacedFile], snapshot: Snapshot, report: Report
@@ -213,11 +219,20 @@ class Resolver:
             report.add(vm, ("spec", "kernel"), f"spec.kernel: {error}", error.hint)
         return NO_KERNEL
 
-    def _forget(self, snapshot: Snapshot, placed: list[PlacedFile]) -> None:
+    def _forget(self, placed: list[PlacedFile]) -> None:
         """Drop what only older revisions had, once that is worth a walk."""
-        if len(self._placed) > 2 * len(snapshot.files) + SPARE_ENTRIES:
+        if len(self._placed) > 2 * len(placed) + SPARE_ENTRIES:
             self._placed = {one.file: one for one in placed}
             self._resolved = {k: v for k, v in self._resolved.items() if k[0] in self._placed}
+
+
+def tell_hidden(hidden: list[PlacedFile], placed: list[PlacedFile], report: Report) -> None:
+    """What is not read must not be a manifest: its VM would be gone from the desired state."""
+    layers = set[str]().union(*(one.folders for one in placed))
+    for one in hidden:
+        ours = one.parsed.is_manifest and not one.parsed.faults
+        if ours and not is_inside(posixpath.dirname(one.file.path), layers):
+            report.put(one.file.path, HIDDEN)
 
 
 def assemble(

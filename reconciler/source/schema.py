@@ -29,8 +29,10 @@ Generated from the models in `reconciler/model/` (`manifest.py`, `groups.py`, `r
 `python -m reconciler.source.schema --write`.
 
 Every `*.yaml` and `*.yml` below the configured folder of the repository is a file of manifests; a
-file may hold several documents. A folder that a layer or a runner names belongs to the guest: YAML in
-it is not read. One document that is wrong rejects the whole commit, and nothing changes. Editors check while
+file may hold several documents. Three kinds of files are not read: those in a folder that a layer or a runner
+names, which belong to the guest; files and folders whose name begins with a dot, as `.github` and
+`.gitlab-ci.yml` (a manifest in one is an error); and what `.reconcilerignore` names. That file lies at the top
+of the configured folder, has the syntax of `.gitignore` and at most 100 lines. One document that is wrong rejects the whole commit, and nothing changes. Editors check while
 you type with `# yaml-language-server: $schema=schema.json` as the first line.
 
 YAML has the types of its version 1.2: `no` and `12:30` are texts. Tags, merge keys, duplicate keys,

@@ -25,6 +25,7 @@ class Oddity:
     path: str
     message: str
     hint: str
+    line: int = 1
 
 
 class FileRefused(Exception):
@@ -41,6 +42,11 @@ class Snapshot(Protocol):
 
     @property
     def files(self) -> Sequence[ManifestFile]: ...
+
+    @property
+    def hidden(self) -> Sequence[ManifestFile]:
+        """Files of YAML that are not read, for a part of their path begins with a dot."""
+        ...
 
     @property
     def oddities(self) -> Sequence[Oddity]: ...
