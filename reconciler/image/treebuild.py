@@ -209,7 +209,7 @@ def main() -> int:
     except BadTreeError as error:
         sys.stdout.write(str(error))
         return BAD_INPUT
-    except (OSError, pygit2.GitError, LookupError, ValueError, MemoryError) as error:
+    except Exception as error:  # noqa: BLE001 - the parent tells it, and tries again
         sys.stdout.write(f"{type(error).__name__}: {error}")
         return 1
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dbus_fast import BusType, DBusError, Message, MessageType
+from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from reconciler.errors import SupervisorError
@@ -221,9 +221,11 @@ async def _call(
     try:
         async with asyncio.timeout(DEADLINE):
             reply = await bus.call(message)
-    except (OSError, EOFError, TimeoutError, DBusError) as error:
+    except Exception as error:  # of the bus, of the deadline, or what the library lets through
         raise SupervisorError(
-            f"systemd did not answer {member}: {error}", kind="bus", hint="is the host overloaded?"
+            f"systemd did not answer {member}: {error!r}",
+            kind="bus",
+            hint="is the host overloaded?",
         ) from error
     if reply.message_type is MessageType.ERROR:
         raise Refused(reply.error_name or "", str(reply.body[0]) if reply.body else "")

@@ -10,8 +10,12 @@ commit                       from first seen to applied, rolled back, quarantine
 from __future__ import annotations
 
 import hashlib
+import logging
 import socket
 from collections import deque
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec
 
 from opentelemetry.context import Context
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
@@ -32,6 +36,9 @@ from opentelemetry.trace import (
 from reconciler.clock import Clock
 from reconciler.spans import trace_of
 
+log = logging.getLogger(__name__)
+P = ParamSpec("P")
+
 DEADLINE = 3
 """Seconds for one export. A daemon that ends waits for the one under way and one more."""
 MOST_WAITING = 512
@@ -40,6 +47,19 @@ LONGEST_ERROR = 200
 ENDED_KEPT = 100
 NANO = 1_000_000_000
 WELL = {"applied", "overtaken"}
+
+
+def never_fails(method: Callable[P, None]) -> Callable[P, None]:
+    """Spans are a convenience: what the library raises is logged, and no pass fails for it."""
+
+    @wraps(method)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            method(*args, **kwargs)
+        except Exception:
+            log.exception("a span could not be made")
+
+    return guarded
 
 
 class RootIds(RandomIdGenerator):
@@ -77,6 +97,7 @@ class OtelTracer:
         )  # fmt: skip
         self._tracer = self._provider.get_tracer("reconciler", version)
 
+    @never_fails
     def span(
         self, revision: str, name: str, seconds: float, subject: str = "", error: str = ""
     ) -> None:
@@ -89,6 +110,7 @@ class OtelTracer:
         attributes = {"revision": revision} | ({"subject": subject} if subject else {})
         self._send(name, set_span_in_context(NonRecordingSpan(root)), seconds, attributes, error)
 
+    @never_fails
     def commit_ended(self, revision: str, seen_wall: float, outcome: str) -> None:
         ids = self._ids_of(revision)
         if ids is None or revision in self._ended:

@@ -193,6 +193,10 @@ def _netlink() -> Iterator[Any]:
             yield netlink
     except NetlinkError as error:
         raise OSError(error.code, os.strerror(error.code)) from error
+    except (OSError, DriverError):
+        raise
+    except Exception as error:  # what the library makes of an answer that it does not know
+        raise OSError(errno.EPROTO, f"netlink: {error!r}") from error
 
 
 def _find(netlink: Any, name: str) -> Any:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from qemu.qmp import ExecuteError, QMPClient
-
 from reconciler.errors import DriverError
 from reconciler.model.usage import DiskOperations, GuestFigures, GuestMemory
 from reconciler.vmm.qemu import qmp
@@ -23,14 +21,16 @@ async def guest_figures(folder: Path, timeout: float) -> GuestFigures:
         return GuestFigures(disks=total(await client.execute(DISKS)), memory=await _memory(client))
 
 
-async def _memory(client: QMPClient) -> GuestMemory | None:
+async def _memory(client: qmp.Session) -> GuestMemory | None:
     """None for a guest without a balloon, as one that an older version started."""
     try:
         given = await client.execute("query-balloon")
         said = await client.execute(
             "qom-get", {"path": f"/machine/peripheral/{BALLOON}", "property": "guest-stats"}
         )
-    except ExecuteError:
+    except DriverError as error:
+        if error.kind != "refused":
+            raise
         return None
     return memory(given, said)
 

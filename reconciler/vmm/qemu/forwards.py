@@ -13,8 +13,6 @@ from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from qemu.qmp import QMPClient
-
 from reconciler.errors import DriverError
 from reconciler.model.machine import ANY_ADDRESS, Forward, Route, Seat
 from reconciler.vmm.qemu import qmp
@@ -62,7 +60,7 @@ def parse(text: str) -> tuple[Row, ...]:
 class Monitor:
     """One VMM's forwards."""
 
-    def __init__(self, client: QMPClient) -> None:
+    def __init__(self, client: qmp.Session) -> None:
         self._client = client
 
     async def rows(self) -> tuple[Row, ...]:

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import socket
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 from qemu.qmp import ExecuteError, QMPClient, QMPError
@@ -34,10 +34,41 @@ async def execute(folder: Path, command: str, timeout: float, pid: int | None = 
         await client.execute(command)
 
 
+class Session:
+    """A negotiated connection. The library is asked here alone, and whatever it raises has a kind."""
+
+    def __init__(self, client: QMPClient) -> None:
+        self._client = client
+
+    async def execute(self, command: str, arguments: dict[str, object] | None = None) -> object:
+        """The VMM's answer. Raises DriverError: kind is refused, missing or protocol."""
+        with _typed(command):
+            return await self._client.execute(command, arguments)
+
+
+@contextlib.contextmanager
+def _typed(purpose: str) -> Iterator[None]:
+    """Errors of the library become DriverError; a deadline and a cancellation go on as they are."""
+    try:
+        yield
+    except ExecuteError as error:
+        raise DriverError(f"QEMU refused {purpose}: {error}"[:500], kind="refused") from error
+    except TimeoutError:
+        raise
+    except OSError as error:
+        raise DriverError(f"the QMP connection broke: {error}", kind="missing") from error
+    except (QMPError, EOFError) as error:
+        raise DriverError(f"not QMP: {error}"[:500], kind="protocol") from error
+    except Exception as error:  # it asserts what a peer may break, and more
+        raise DriverError(
+            f"not QMP, {purpose} failed in the library: {error!r}"[:500], kind="protocol"
+        ) from error
+
+
 @contextlib.asynccontextmanager
 async def session(
     folder: Path, purpose: str, timeout: float, pid: int | None = None
-) -> AsyncIterator[QMPClient]:
+) -> AsyncIterator[Session]:
     """A negotiated connection for `timeout` seconds, with all that is done in them.
 
     With `pid` it is with that VMM, or with nobody. Raises DriverError: kind is missing, timeout,
@@ -45,22 +76,18 @@ async def session(
     """
     try:
         async with asyncio.timeout(timeout):
-            async with _connected(folder, pid) as client:
-                yield client
+            async with _connected(folder, pid, purpose) as client:
+                yield Session(client)
     except TimeoutError as error:
         raise DriverError(
             f"QMP did not answer {purpose} within {timeout:g} s", kind="timeout"
         ) from error
-    except ExecuteError as error:
-        raise DriverError(f"QEMU refused {purpose}: {error}"[:500], kind="refused") from error
     except OSError as error:
         raise DriverError(f"no QMP at {folder / QMP_SOCKET}: {error}", kind="missing") from error
-    except (QMPError, EOFError) as error:
-        raise DriverError(f"not QMP: {error}"[:500], kind="protocol") from error
 
 
 @contextlib.asynccontextmanager
-async def _connected(folder: Path, pid: int | None) -> AsyncIterator[QMPClient]:
+async def _connected(folder: Path, pid: int | None, purpose: str) -> AsyncIterator[QMPClient]:
     with dial(folder / QMP_SOCKET) as sock:
         if pid not in (None, answering := _listener(sock)):
             raise DriverError(
@@ -69,15 +96,16 @@ async def _connected(folder: Path, pid: int | None) -> AsyncIterator[QMPClient]:
             )
         client = QMPClient(readbuflen=MOST_REPLY_BYTES)
         try:
-            await client.connect(sock)
+            with _typed(purpose):
+                await client.connect(sock)
             yield client
         finally:
             # Hanging up first ends the library's tasks at once, even in front of a peer that
             # neither reads nor writes; without it disconnect() waits for a flush.
             with contextlib.suppress(OSError):
                 sock.shutdown(socket.SHUT_RDWR)
-            # What it raises here is the hang-up above, or an error that is already on its way.
-            with contextlib.suppress(QMPError, OSError, EOFError, asyncio.CancelledError):
+            # Whatever it raises here is the hang-up above, or an error that is already on its way.
+            with contextlib.suppress(Exception, asyncio.CancelledError):
                 await client.disconnect()
 
 

@@ -222,3 +222,18 @@ async def test_without_the_extra_the_daemon_says_what_to_install(
         with pytest.raises(ConfigError, match="not installed") as caught:
             await daemon._tracer(on, SystemClock(), stack)
     assert "microvm-reconciler[tracing]" in caught.value.hint
+
+
+def test_what_the_library_raises_fails_no_pass(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracer = OtelTracer(InMemorySpanExporter(), SystemClock(), "1")
+
+    def broken(*_: object, **__: object) -> None:
+        raise AssertionError("of the library's own")
+
+    monkeypatch.setattr(tracer._tracer, "start_span", broken)
+    tracer.span("a" * 40, "plan", 1.0)
+    tracer.commit_ended("a" * 40, 0.0, "applied")
+    tracer.close()
+    assert [one.message for one in caplog.records] == ["a span could not be made"] * 2

@@ -202,3 +202,66 @@ async def test_a_refusal_of_the_vmm_is_told_with_its_words(tmp_path: Path) -> No
         with pytest.raises(DriverError, match="not now") as caught:
             await press(tmp_path)
     assert caught.value.kind == "refused"
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [{"surprise": 1}, {"return": {}, "error": {}}, {"error": 5}, {"error": {}}, [], 7, {}],
+    ids=str,
+)
+async def test_a_greeting_that_is_answered_with_nonsense_is_an_error_with_a_kind(
+    tmp_path: Path, reply: object
+) -> None:
+    """The library asserts some of what a peer may break."""
+
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        send(writer, GREETING)
+        await request_of(reader)
+        send(writer, reply)
+        await reader.read()
+
+    async with peer(tmp_path, nonsense):
+        with pytest.raises(DriverError) as caught:
+            await press(tmp_path, 2.0)
+    assert caught.value.kind in ("protocol", "refused", "timeout")
+
+
+@pytest.mark.parametrize(
+    "reply", [{"surprise": 1}, {"error": 5}, {"error": {}}, {"error": {"class": 1}}, {}], ids=str
+)
+async def test_a_command_that_is_answered_with_nonsense_is_an_error_with_a_kind(
+    tmp_path: Path, reply: dict[str, object]
+) -> None:
+    async def nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await negotiate(reader, writer)
+        request = await request_of(reader)
+        assert request is not None
+        send(writer, {**reply, "id": request["id"]})
+        await reader.read()
+
+    async with peer(tmp_path, nonsense):
+        with pytest.raises(DriverError) as caught:
+            await press(tmp_path, 2.0)
+    assert caught.value.kind in ("protocol", "refused", "timeout")
+
+
+async def test_a_vmm_that_hangs_up_at_any_moment_is_an_error_with_a_kind(tmp_path: Path) -> None:
+    for moment in range(4):
+
+        async def leaves(
+            reader: asyncio.StreamReader, writer: asyncio.StreamWriter, moment: int = moment
+        ) -> None:
+            if moment > 0:
+                send(writer, GREETING)
+            if moment > 1:
+                await request_of(reader)
+                send(writer, {"return": {}})
+            if moment > 2:
+                await request_of(reader)
+            writer.close()
+
+        folder = tmp_path / str(moment)
+        async with peer(folder, leaves):
+            with pytest.raises(DriverError) as caught:
+                await press(folder, 2.0)
+        assert caught.value.kind in ("protocol", "missing", "timeout"), moment
