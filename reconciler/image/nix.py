@@ -16,7 +16,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,6 +25,7 @@ from reconciler.image import children, made
 from reconciler.image.builder import TreeBuilder
 from reconciler.image.shelf import KEY
 from reconciler.model.image import BuiltImage, NixRunner, TreeSource
+from reconciler.plaintext import clean
 
 BUILD_SECONDS = 3600.0
 """A NixOS of a cold cache takes its time; what Nix has finished by then need not be done again."""
@@ -35,6 +36,16 @@ HELPERS = {
     "bin/pci-setup": "PCI devices", "bin/virtiofsd-run": "virtiofs shares",
 }  # fmt: skip
 """What a runner wants done for it as root before it starts; nobody does it here."""
+DECLARED = {
+    "tap-interfaces": "tap interfaces", "macvtap-interfaces": "macvtap interfaces",
+    "pci-devices": "PCI devices", "usb-devices": "USB devices", "vsock-cid": "a vsock with CID",
+}  # fmt: skip
+"""The same as files below share/microvm, which releases up to v0.5.0 have instead of the programs. Those
+that do not apply are not there, or empty."""
+SHARE = "share/microvm"
+MOST_WORDS = 200
+MOST_DECLARED = 4096
+"""Bytes of such a file that are read."""
 SETTINGS = """
 experimental-features = nix-command flakes
 accept-flake-config = false
@@ -145,10 +156,32 @@ class NixRunners:
         place = (self._root / key).resolve()
         if not os.access(place / RUN, os.X_OK):
             return f"what was built has no executable {RUN}"
-        for name, what in HELPERS.items():
+        for name, what in (*_declared(place), *HELPERS.items()):
             if (place / name).exists():
                 return f"the runner wants {what} ({name}), which are not set up here"
         return ""
+
+
+def _declared(place: Path) -> Iterator[tuple[str, str]]:
+    """What a runner says that it needs of the host, by file, with the names that it gives it."""
+    for name, what in DECLARED.items():
+        if said := _words(place / SHARE / name):
+            yield f"{SHARE}/{name}", f"{what} {said}"
+    shares = place / SHARE / "virtiofs"
+    for share in sorted(shares.iterdir()) if shares.is_dir() else ():
+        source = _words(share / "source")
+        yield f"{SHARE}/virtiofs/{share.name}", f"the virtiofs share {share.name} of {source}"
+
+
+def _words(path: Path) -> str:
+    """Its content in one line, fit for people; empty where there is nothing."""
+    try:
+        with path.open("rb") as file:
+            text = file.read(MOST_DECLARED).decode("utf-8", "replace")
+    except OSError:
+        return ""
+    words = " ".join(text.split())[:MOST_WORDS]
+    return words and (clean(words) or "of an unreadable name")
 
 
 def _judge(ended: children.Ended, title: str, called: tuple[str, str]) -> None:

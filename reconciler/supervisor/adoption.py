@@ -6,9 +6,11 @@ For each folder:
       yes: adopted
       no:  is the lock held?
              no:  dead, if guest.json names a guest
-             yes: does a process with our markers hold it?
-                    yes: adopted
-                    no:  conflict
+             yes: did the guest of guest.json leave a helper behind, that holds it?
+                    yes: the helper is ended, and the guest is dead
+                    no:  does a process with our markers hold it, that leads its session?
+                           yes: adopted
+                           no:  conflict
 """
 
 from __future__ import annotations
@@ -25,7 +27,7 @@ from reconciler.errors import GuestConflict
 from reconciler.model.hostfault import host_fault
 from reconciler.model.names import VMName
 from reconciler.model.observed import Conflict, Exit, Process
-from reconciler.supervisor import console, guestfile, lock, procfs
+from reconciler.supervisor import console, guestfile, leftovers, lock, procfs
 from reconciler.supervisor.guestfile import GuestFile
 from reconciler.supervisor.slots import is_slot, owner
 from reconciler.supervisor.spawn import Held
@@ -70,10 +72,19 @@ class Adoption:
         known = guestfile.read(folder)
         if known is not None and (pidfd := self._verified(known)) is not None:
             return Held(known.process(folder), pidfd)
-        if lock.is_free(folder):
+        if lock.is_free(folder) or (known is not None and self._left_behind(folder, known)):
             lock.refuse_listeners(folder)
             return None if known is None else Dead(ended(known.process(folder), folder, Exit()))
         return self._holder(folder) or Conflict(vm, stranger(folder))
+
+    def _left_behind(self, folder: Path, known: GuestFile) -> bool:
+        """End what a guest that is gone left behind; whether that freed the lock.
+
+        A helper that holds the lock is not the guest, however much it looks like it: nothing serves.
+        """
+        if known.boot_id != self._boot_id:
+            return False
+        return leftovers.end(folder, known.instance) > 0 and leftovers.freed(folder)
 
     def _verified(self, known: GuestFile) -> int | None:
         """A pidfd for exactly the process that is meant, else None.
@@ -97,14 +108,15 @@ class Adoption:
 
     def _holder(self, folder: Path) -> Held | None:
         """Our guest, although guest.json does not lead to it: the daemon died while starting it."""
+        # The VMM leads its session; helpers that it started carry the same markers, and are no guests.
         candidates = [
             marked
             for marked in self._marked
             if marked.environ.get(procfs.FOLDER) == str(folder)
+            and marked.stat.session == marked.pid
             and procfs.holds(marked.pid, folder / lock.LOCK)
         ]
-        # The VMM leads its session; helpers that it started carry the same markers.
-        candidates.sort(key=lambda m: (m.stat.session != m.pid, m.stat.start_time, m.pid))
+        candidates.sort(key=lambda m: (m.stat.start_time, m.pid))
         for marked in candidates:
             number = marked.environ.get(procfs.GENERATION, "")
             if not (number.isascii() and number.isdigit()):

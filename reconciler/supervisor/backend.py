@@ -42,6 +42,13 @@ class Backend(Protocol):
         """How a process ended that has ended; its pidfd is still open."""
         ...
 
+    async def end_rest(self, held: Held, folder: Path) -> None:
+        """End what a VMM that is gone left behind of itself: it may hold the lock, and is no guest.
+
+        Never raises: what cannot be ended now is found again.
+        """
+        ...
+
     async def traffic(self, held: Held) -> NetworkTraffic | None:
         """What a guest received and sent; None where nobody counts it. Raises SupervisorError."""
         ...

@@ -267,6 +267,7 @@ class Keeper:
 
     async def _bury(self, guest: _Guest) -> None:
         how = await self._backend.exit_of(guest.held)
+        await self._backend.end_rest(guest.held, guest.folder)
         self._release(guest)
         guest.held = Held(ended(guest.process, guest.folder, how), -1)
         guest.gone.set()

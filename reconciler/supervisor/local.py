@@ -13,7 +13,7 @@ from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Exit, Process
 from reconciler.model.usage import NetworkTraffic
-from reconciler.supervisor import console, guestfile
+from reconciler.supervisor import console, guestfile, leftovers
 from reconciler.supervisor.adoption import Adoption, Finding
 from reconciler.supervisor.keeper import Keeper
 from reconciler.supervisor.press import press
@@ -47,6 +47,10 @@ class Children:
 
     async def exit_of(self, held: Held) -> Exit:
         return _reap(held.pidfd)
+
+    async def end_rest(self, held: Held, folder: Path) -> None:
+        with contextlib.suppress(OSError):
+            await self._threads.run(leftovers.end, folder, held.process.instance)
 
     async def traffic(self, held: Held) -> NetworkTraffic | None:  # noqa: ARG002 - it has no cgroup of its own
         return None

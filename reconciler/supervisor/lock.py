@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reconciler.endpoints import dial, is_held
 from reconciler.errors import GuestConflict
+from reconciler.supervisor.locked_exec import high
 
 LOCK = "lock"
 
@@ -25,7 +26,8 @@ def locked(folder: Path) -> Iterator[int]:
     Raises GuestConflict when somebody else holds it.
     """
     # O_CLOEXEC is Python's default: only the VMM, which asks for it, inherits the descriptor.
-    descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    # At a high number, as a VMM's script may use low ones as if they were free.
+    descriptor = high(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

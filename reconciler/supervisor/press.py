@@ -28,7 +28,7 @@ async def press(pid: int, folder: Path, button: Sequence[str], seconds: float) -
             *button,
             cwd=folder / VOLUMES,
             env=env,
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,  # held open: microvm.nix's waits only as long as it is
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,

@@ -17,7 +17,7 @@ from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.usage import NetworkTraffic
-from reconciler.supervisor import console, lock, procfs
+from reconciler.supervisor import console, leftovers, lock, procfs
 from reconciler.supervisor.adoption import Dead, Finding, ended, folders, stranger
 from reconciler.supervisor.keeper import Keeper
 from reconciler.supervisor.slots import owner, slot_of
@@ -109,6 +109,14 @@ class Units:
             await self._clock.sleep(REAPED_PAUSE)
         return Exit()
 
+    async def end_rest(self, held: Held, folder: Path) -> None:  # noqa: ARG002 - the unit has them all
+        unit = unit_name(held.process.vm, held.process.slot)
+        with contextlib.suppress(SupervisorError):
+            state = await self._manager.state(unit)
+            theirs = state is not None and _instance(state) == held.process.instance
+            if state is not None and theirs and not state.main_pid:
+                await self._manager.kill_rest(unit)
+
     async def traffic(self, held: Held) -> NetworkTraffic | None:
         return await self._manager.traffic(unit_name(held.process.vm, held.process.slot))
 
@@ -142,7 +150,12 @@ class Units:
                 os.close(held.pidfd)
             state = again
         try:
-            if not await self._threads.run(lock.is_free, folder):
+            free = await self._threads.run(lock.is_free, folder)
+            if not free and state is not None and ours and not state.main_pid:
+                # The VMM is gone, and a helper that it left in the unit has inherited the lock.
+                await self._manager.kill_rest(unit)
+                free = await self._threads.run(leftovers.freed, folder)
+            if not free:
                 return Conflict(vm, await self._threads.run(stranger, folder))
         except OSError as error:
             return Conflict(vm, f"cannot tell whether a guest runs: {error}")

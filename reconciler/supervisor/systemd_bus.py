@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -89,6 +90,11 @@ class Manager:
         """Send a signal to the main process; a no-op when there is none."""
         with _unless_gone(unit):
             await self._ask("KillUnit", "ssi", [unit, "main", number])
+
+    async def kill_rest(self, unit: str) -> None:
+        """End all processes of a unit; a no-op when there is none."""
+        with _unless_gone(unit):
+            await self._ask("KillUnit", "ssi", [unit, "all", signal.SIGKILL])
 
     async def units(self, pattern: str) -> frozenset[str]:
         """The loaded units with such names, alive or dead."""

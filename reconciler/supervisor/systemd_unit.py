@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from dbus_fast import Variant
 
 from reconciler.model.machine import Launch, Machine, Slot
 from reconciler.model.names import VMName
-from reconciler.supervisor import console, lock
+from reconciler.supervisor import console, lock, locked_exec
 from reconciler.supervisor.spawn import DEFAULT_PATH, environment
 
 SLICE = "microvms.slice"
@@ -90,10 +91,11 @@ def _process(machine: Machine, launch: Launch, place: Place) -> Iterator[Propert
     # The planner decides what is started again. The unit stays until its end is in the record.
     yield "Restart", Variant("s", "no")
     yield "RemainAfterExit", Variant("b", True)  # noqa: FBT003  D-Bus's own form
-    # flock(1) becomes the VMM, which thus holds the lock until the kernel ends it.
-    taking = ("flock", "--nonblock", "--no-fork", "--conflict-exit-code", str(LOCK_TAKEN))
-    argv = [*taking, f"{machine.folder}/{lock.LOCK}", place.program, *launch.argv[1:]]
-    yield "ExecStart", Variant("a(sasb)", [[place.flock, argv, False]])
+    taker, argv = _taking_the_lock(machine, place)
+    yield (
+        "ExecStart",
+        Variant("a(sasb)", [[taker, [*argv, place.program, *launch.argv[1:]], False]]),
+    )
     yield "WorkingDirectory", Variant("s", launch.cwd)
     given = environment(machine, launch, Path(machine.folder), DEFAULT_PATH)
     yield "Environment", Variant("as", [f"{key}={value}" for key, value in given.items()])
@@ -102,6 +104,15 @@ def _process(machine: Machine, launch: Launch, place: Place) -> Iterator[Propert
     yield "StandardOutputFileToAppend", Variant("s", said)
     yield "StandardErrorFileToAppend", Variant("s", log)
     yield from _ending(machine, launch)
+
+
+def _taking_the_lock(machine: Machine, place: Place) -> tuple[str, list[str]]:
+    """What becomes the VMM, which thus holds the lock until the kernel ends it."""
+    held = f"{machine.folder}/{lock.LOCK}"
+    if machine.runner:  # a script, which may use low descriptors as if they were free
+        return sys.executable, [sys.executable, "-IS", locked_exec.__file__, held, str(LOCK_TAKEN)]
+    flock = ("flock", "--nonblock", "--no-fork", "--conflict-exit-code", str(LOCK_TAKEN))
+    return place.flock, [*flock, held]
 
 
 def _ending(machine: Machine, launch: Launch) -> Iterator[Property]:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reconciler.errors import DriverError, SupervisorError
 from reconciler.model.machine import Launch, Machine
+from reconciler.vmm import nix_shutdown
 from reconciler.vmm.qemu import press
 
 RUN, SHUTDOWN = "bin/microvm-run", "bin/microvm-shutdown"
@@ -43,7 +44,7 @@ class NixRunnerDriver:
             (str(runner / RUN),),
             cwd=cwd,
             env=(("HOME", cwd), ("XDG_RUNTIME_DIR", f"{machine.folder}/run")),
-            power_button=_button(runner, machine.vm, machine.stop_timeout),
+            power_button=_patient_button(runner, machine.vm, machine.stop_timeout),
             prints_console=True,
         )
 
@@ -84,6 +85,14 @@ def _prepare(folder: Path, runner: Path) -> None:
 def _listens(runner: Path, folder: Path) -> bool:
     own, socket = runner / SHUTDOWN, folder / VOLUMES / f"{folder.name}.sock"
     return os.access(own, os.X_OK) or socket.is_socket()
+
+
+def _patient_button(runner: Path, vm: str, seconds: float) -> tuple[str, ...]:
+    """One that returns when the guest is gone, or after so many seconds."""
+    button = _button(runner, vm, seconds)
+    if not os.access(runner / SHUTDOWN, os.X_OK):
+        return button  # QEMU's own waits
+    return (sys.executable, "-IS", nix_shutdown.__file__, f"{seconds:g}", *button)
 
 
 def _button(runner: Path, vm: str, seconds: float) -> tuple[str, ...]:

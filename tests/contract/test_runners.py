@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import os
+import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import AsyncIterator, Iterator
@@ -14,11 +19,12 @@ from reconciler.errors import DriverError
 from reconciler.model.machine import Machine
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
-from reconciler.supervisor import lock
+from reconciler.supervisor import lock, procfs
 from reconciler.vmm.nixrunner import NixRunnerDriver, is_runners
 from tests.contract.test_supervisor import STAGES, KeptStage
 from tests.eventually import eventually
 from tests.microvm_nix import make_runner
+from tests.wait import wait_until
 
 SYSTEMD = Path("/run/systemd/system").is_dir() and geteuid() == 0
 SHUTDOWN = 'echo asked >>asked; kill -9 "$(cat pid)"'
@@ -83,6 +89,149 @@ async def test_a_runner_becomes_its_vmm_and_that_has_the_lock(
     assert (home / "volumes/data.img").stat().st_size == 1 << 20
     assert "says the guest" in (home / "console.log").read_text()
     assert is_runners(home)
+
+
+PEER = """\
+import pathlib, signal, socket, sys, time
+path = pathlib.Path("web.sock")
+path.unlink(missing_ok=True)
+server = socket.socket(socket.AF_UNIX)
+server.bind(str(path))
+server.listen(1)
+pathlib.Path("ready").touch()
+deaf_until = time.monotonic() + float(sys.argv[1])
+while True:
+    client, _ = server.accept()
+    heard = b""
+    while b"input-send-event" not in heard and (got := client.recv(4096)):
+        heard += got
+    if b"input-send-event" in heard and time.monotonic() > deaf_until:
+        break
+    client.close()
+time.sleep(1.5)
+pathlib.Path("clean").touch()
+"""
+"""In the guest's place: it hears the keys once it has booted, and then takes its time to end cleanly."""
+PIPE = """\
+import os, select, socket, sys
+peer = socket.socket(socket.AF_UNIX)
+peer.connect(sys.argv[1])
+while True:
+    ready, _, _ = select.select([0, peer], [], [])
+    if peer in ready and not peer.recv(4096):
+        break
+    if 0 in ready:
+        if not (got := os.read(0, 4096)):
+            break
+        peer.sendall(got)
+"""
+"""As `socat STDIO UNIX:SOCKET,shut-none`."""
+
+
+def a_guest_that_flushes(folder: Path, deaf: float) -> Path:
+    """Its runner presses Ctrl-Alt-Del as microvm.nix's does: what waits is a `cat` of its own input."""
+    here = folder / "bin"
+    keys = '{"execute":"qmp_capabilities"}{"execute":"input-send-event"}'
+    run = f'exec -a "microvm@web" {sys.executable} {here}/peer.py {deaf:g}'
+    shutdown = f"(echo '{keys}'; cat) | {sys.executable} {here}/pipe.py web.sock"
+    return make_runner(folder, run, shutdown, {"bin/peer.py": PEER, "bin/pipe.py": PIPE})
+
+
+@pytest.mark.parametrize("deaf", [0.0, 4.0], ids=["at once", "once it has booted"])
+async def test_a_guest_has_its_time_to_end_cleanly(
+    stage: KeptStage, runners: Path, deaf: float
+) -> None:
+    process = await start(stage, a_guest_that_flushes(runners / "web", deaf))
+    volumes = stage.root / "web/volumes"
+    await eventually((volumes / "ready").exists)
+    driver = NixRunnerDriver(stage.kept.press)
+    for _ in range(10):  # as the ladder does, for as long as the guest has its time
+        with contextlib.suppress(DriverError):
+            await driver.press_power_button(stage.root / "web", process.pid, 2.0)
+        if await stage.supervisor.wait_gone(process.instance, 1.0):
+            break
+    assert (volumes / "clean").exists(), "and was not ended as by a power cut"
+
+
+async def test_who_stops_the_unit_or_runs_the_script_waits_for_the_guest(
+    stage: KeptStage, runners: Path
+) -> None:
+    runner = a_guest_that_flushes(runners / "web", 0.0)
+    process = await start(stage, runner)
+    volumes = stage.root / "web/volumes"
+    await eventually((volumes / "ready").exists)
+    launch = NixRunnerDriver(stage.kept.press).launch(machine_of(stage, runner))
+    pressing = await asyncio.create_subprocess_exec(
+        *launch.power_button, stdin=asyncio.subprocess.DEVNULL, cwd=volumes,
+        env={"MAINPID": str(process.pid), "PATH": "/usr/bin:/bin"},
+    )  # fmt: skip
+    assert await pressing.wait() == 0
+    assert (volumes / "clean").exists()
+
+
+LEAVES_A_HELPER = """\
+sleep 1000 &
+echo $! >helper
+setsid sleep 1000 &
+echo $! >>helper
+exec -a "microvm@web" sleep 1000"""
+
+
+def helpers(stage: KeptStage) -> list[int]:
+    """Those that live; a zombie does not."""
+    pids = map(int, (stage.root / "web/volumes/helper").read_text().split())
+    return [pid for pid in pids if alive(pid)]
+
+
+def alive(pid: int) -> bool:
+    stat = procfs.stat_of(pid)
+    return stat is not None and not stat.dead
+
+
+async def test_what_a_runner_leaves_behind_ends_with_its_vmm(
+    stage: KeptStage, runners: Path
+) -> None:
+    runner = make_runner(runners / "web", LEAVES_A_HELPER)
+    process = await start(stage, runner)
+    await runs(process)
+    assert len(helpers(stage)) == 2
+    os.kill(process.pid, signal.SIGKILL)
+    assert await stage.supervisor.wait_gone(process.instance, 10)
+    await eventually(lambda: not helpers(stage))
+    await stage.supervisor.forget(process.instance)
+    again = await start(stage, runner)
+    await runs(again)
+    assert stage.supervisor.conflicts() == ()
+
+
+async def test_a_helper_of_a_guest_that_died_meanwhile_is_not_adopted_as_the_guest(
+    stage: KeptStage, runners: Path
+) -> None:
+    runner = make_runner(runners / "web", LEAVES_A_HELPER)
+    process = await start(stage, runner)
+    await runs(process)
+
+    def dies() -> None:
+        os.kill(process.pid, signal.SIGKILL)
+        wait_until(lambda: not alive(process.pid), 10, "the VMM is gone")
+
+    (found,) = (await stage.next_daemon(dies)).processes()
+    assert (found.instance, found.alive) == (process.instance, False)
+    assert stage.supervisor.conflicts() == ()
+    assert helpers(stage) == []
+    await stage.supervisor.forget(process.instance)
+    await runs(await start(stage, runner))
+
+
+async def test_a_runner_may_use_low_descriptors_and_has_the_lock_all_the_same(
+    stage: KeptStage, runners: Path
+) -> None:
+    low = "".join(f"exec {n}<>/dev/null\n" for n in range(3, 10))
+    process = await start(stage, make_runner(runners / "web", low + RUN))
+    await runs(process)
+    assert not lock.is_free(stage.root / "web")
+    (adopted,) = (await stage.next_daemon()).processes()
+    assert (adopted.pid, adopted.alive) == (process.pid, True)
 
 
 async def test_the_next_daemon_adopts_it_under_its_other_name(

@@ -72,8 +72,9 @@ class KeptStage:
     def _wake(self) -> None:
         self.wakes += 1
 
-    async def next_daemon(self) -> Supervisor:
+    async def next_daemon(self, meanwhile: Callable[[], object] = lambda: None) -> Supervisor:
         await self.kept.close()
+        meanwhile()
         self.kept = self.supervisor = self._open()
         await self.kept.adopt()
         return self.kept

@@ -161,6 +161,37 @@ async def test_a_runner_that_wants_root_before_its_start_is_refused_and_not_kept
     assert [path for path in (tmp_path / "state/runners").iterdir() if path.is_symlink()] == []
 
 
+@pytest.mark.parametrize(
+    ("files", "complaint"),
+    [
+        ({"tap-interfaces": "vm-web\n"}, r"tap interfaces vm-web \(share/microvm/tap-interfaces\)"),
+        (
+            {"macvtap-interfaces": "mv0 02:00:00:00:00:01 eth0 bridge\n"},
+            "macvtap interfaces mv0 02:",
+        ),
+        ({"pci-devices": "0000:06:00.1\n"}, "PCI devices 0000:06:00.1"),
+        ({"usb-devices": "vendorid=0x1050,productid=0x0407\n"}, "USB devices vendorid=0x1050"),
+        ({"vsock-cid": "42\n"}, "a vsock with CID 42"),
+        (
+            {"virtiofs/ro-store/source": "/nix/store\n", "virtiofs/ro-store/socket": "x.sock\n"},
+            "the virtiofs share ro-store of /nix/store",
+        ),
+        ({"tap-interfaces": "\x1b[31m\n"}, "tap interfaces"),
+        ({"tap-interfaces": "x" * 100_000}, "tap interfaces x{200} "),
+    ],
+    ids=["tap", "macvtap", "pci", "usb", "vsock", "virtiofs", "escapes", "huge"],
+)
+async def test_what_an_older_runner_declares_to_need_is_refused_by_name(
+    store: ImageStore, repository: Repository, nix: Told, tmp_path: Path,
+    files: dict[str, str], complaint: str,
+) -> None:  # fmt: skip
+    more = {f"share/microvm/{name}": text for name, text in files.items()}
+    nix(BUILDS.format(runner=make_runner(tmp_path / "store/web", more=more)))
+    with pytest.raises(BuildFailed, match=complaint):
+        await store.build_kernel(spec(repository), repository.path)
+    assert [path for path in (tmp_path / "state/runners").iterdir() if path.is_symlink()] == []
+
+
 async def test_a_package_that_is_no_runner_is_refused(
     store: ImageStore, repository: Repository, nix: Told, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from reconciler.model.machine import Disk, Forward, Launch, Machine, Tap, UserNetwork
 from reconciler.model.names import VMName
 from reconciler.model.usage import NetworkTraffic
+from reconciler.supervisor import locked_exec
 from reconciler.supervisor.systemd_bus import traffic
 from reconciler.supervisor.systemd_unit import Place, properties, unit_name, user_name
 from tests.contract.vmms import a_guest
@@ -46,6 +48,15 @@ def test_the_vmm_is_started_by_the_lock_that_it_keeps() -> None:
         ),
         *("/usr/bin/qemu", "-M", "microvm"),
     ]
+
+
+def test_a_runner_gets_the_lock_where_its_script_does_not_reach() -> None:
+    machine, launch = a_machine()
+    ((path, argv, _),) = told(replace(machine, runner="/nix/store/x"), launch)["ExecStart"]
+    assert path == argv[0] == sys.executable
+    assert argv[2:] == [
+        locked_exec.__file__, str(STATE / "vms/web/lock"), "75", "/usr/bin/qemu", "-M", "microvm",
+    ]  # fmt: skip
 
 
 def test_limits_follow_from_the_machine() -> None:
