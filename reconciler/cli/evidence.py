@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from reconciler.cli.terminal import age, count, short
+from reconciler.cli.terminal import age, count, say, short
 from reconciler.control.reports import BlockedBrief
 from reconciler.model.record import Evidence
 from reconciler.plaintext import clean
@@ -17,11 +17,11 @@ INDENT = "  "
 
 def show_condemned(blocked: BlockedBrief, out: Console, now: float, *, lines: int) -> None:
     """One digest; of its console the last `lines`."""
-    out.print(
+    say(
+        out,
         f"blocked: digest {short(blocked.digest)} (generation {blocked.generation}), "
         f"{_attempts(blocked, now)}: {clean(blocked.reason)}",
-        style="red",
-        soft_wrap=True,
+        "red",
     )
     if blocked.evidence is not None:
         show_evidence(blocked.evidence, out, lines=lines, said=blocked.reason)
@@ -36,13 +36,11 @@ def _attempts(blocked: BlockedBrief, now: float) -> str:
 
 def show_evidence(evidence: Evidence, out: Console, *, lines: int, said: str = "") -> None:
     """Without what the reason `said` already."""
-    from rich.text import Text  # noqa: PLC0415 - only text output pays for it
-
     for label, text in (("checks", evidence.probe), ("ended", evidence.exit)):
         if text and text not in said:
-            out.print(f"{INDENT}{label}: {clean(text)}", soft_wrap=True)
+            say(out, f"{INDENT}{label}: {clean(text)}", hang=4)
     if not evidence.console:
         return
     out.print(f"{INDENT}the end of its console:", style="dim")
     for line in evidence.console[-lines:]:
-        out.print(Text(INDENT * 2 + clean(line)), soft_wrap=True)
+        say(out, INDENT * 2 + clean(line), hang=6)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from typing import Annotated
 
 import typer
@@ -10,6 +11,7 @@ import typer
 from reconciler.cli.client import Daemon, DaemonError
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.sockets import find_daemon
+from reconciler.cli.terminal import console, say
 from reconciler.control.reports import EventsAnswer
 from reconciler.control.serial import encode
 from reconciler.model.record import Event
@@ -19,6 +21,7 @@ from reconciler.plaintext import clean, clean_console_line
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more comes.")]
 KIND_WIDTH = 20
 """Columns; the longest kind is `generation-committed`."""
+MESSAGE_AT = len("Jul 21 14:02:11  ") + KIND_WIDTH + 2
 COLOURS = {"warning": typer.colors.YELLOW, "error": typer.colors.RED}
 
 
@@ -70,11 +73,12 @@ def events(
 ) -> None:
     """What happened on this host, oldest first."""
     daemon = find_daemon(socket, config)
+    show = _shown_on_a_terminal() if sys.stdout.isatty() else _shown_as_a_line
     for event in _events(daemon, follow=follow, lines=lines, after=after):
         if output is Output.json:
             typer.echo(encode(event))
         else:
-            typer.secho(event_line(event), fg=COLOURS.get(event.severity))
+            show(event)
 
 
 def _events(daemon: Daemon, *, follow: bool, lines: int, after: int | None) -> Iterator[Event]:
@@ -83,6 +87,18 @@ def _events(daemon: Daemon, *, follow: bool, lines: int, after: int | None) -> I
         return
     yield from daemon.stream_values(Event, "events", limit=lines, after=after, follow="true")
     raise DaemonError("the daemon ended the stream", hint="ask again when it is back")
+
+
+def _shown_as_a_line(event: Event) -> None:
+    typer.secho(event_line(event), fg=COLOURS.get(event.severity))
+
+
+def _shown_on_a_terminal() -> Callable[[Event], None]:
+    """Broken between words, below where the message begins."""
+    out = console()
+    return lambda event: say(
+        out, event_line(event), COLOURS.get(event.severity, ""), hang=MESSAGE_AT
+    )
 
 
 def event_line(event: Event) -> str:

@@ -11,7 +11,7 @@ import typer
 from reconciler.cli.exits import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import age, console, count
+from reconciler.cli.terminal import age, console, count, say
 from reconciler.control.reports import PlanAnswer, Step, Waiting
 from reconciler.control.serial import encode
 from reconciler.model.names import VMName
@@ -65,7 +65,7 @@ def show_plan(answer: PlanAnswer, out: Console) -> None:
 
     out.print(_summary(answer), style="bold")
     if answer.unseen:
-        out.print(Text(clean(answer.unseen), "bold red"), soft_wrap=True)
+        say(out, clean(answer.unseen), "bold red")
     steps, waits = _by_subject(answer.actions), _by_subject(answer.waits)
     for subject in _subjects(answer):
         out.print()

@@ -10,6 +10,7 @@ from reconciler.plaintext import clean
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.text import Text
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -22,6 +23,32 @@ def console(*, stderr: bool = False) -> Console:
     return out
 
 
+def say(out: Console, text: Text | str, style: str = "", *, hang: int = 2) -> None:
+    """One line; on a terminal broken between words, what follows set in by `hang` columns.
+
+    In a pipe a line stays whole: lines are for grep.
+    """
+    from rich.text import Text  # noqa: PLC0415 - only text output pays for it
+
+    line = text if isinstance(text, Text) else Text(text)
+    if style:
+        line.stylize(style)
+    if not out.is_terminal:
+        out.print(line, soft_wrap=True)
+        return
+    hang = hang if out.width - hang >= NARROWEST else 0
+    head, *rest = line.wrap(out, out.width)
+    out.print(head)
+    if rest:
+        # What is left is wrapped anew, as it has less room; the words are those of the whole line.
+        left = line[len(head.plain) :]
+        left = left[len(left.plain) - len(left.plain.lstrip()) :]
+        for part in left.wrap(out, out.width - hang):
+            out.print(Text(" " * hang).append_text(part))
+
+
+NARROWEST = 30
+"""Columns that text is given beside what it hangs from; with less it begins at the edge."""
 PIPE_WIDTH = 200
 """Columns of a line in a pipe: nothing is cut that a terminal would show."""
 

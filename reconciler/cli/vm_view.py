@@ -10,7 +10,7 @@ from rich.text import Text
 from reconciler.cli.evidence import show_evidence
 from reconciler.cli.fleet_view import BAD, fleet_lines
 from reconciler.cli.generations import CONSOLE_LINES, show_history
-from reconciler.cli.terminal import age, short
+from reconciler.cli.terminal import age, say, short
 from reconciler.control.reports import HistoryAnswer, VMAnswer
 from reconciler.model.status import VMStatus
 from reconciler.plaintext import clean
@@ -25,7 +25,7 @@ def show_vm(answer: VMAnswer, out: Console, now: float) -> None:
     for vm in answer.vms:
         out.print()
         for label, text in _facts(vm, now):
-            out.print(Text(label.ljust(LABEL), "dim").append(text), soft_wrap=True)
+            say(out, Text(label.ljust(LABEL), "dim").append(text), hang=LABEL)
     if answer.history is not None:
         out.print()
         show_history(answer.history, out, now)

@@ -12,7 +12,7 @@ from reconciler.cli.evidence import show_condemned
 from reconciler.cli.moments import since, until
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.sockets import find_daemon
-from reconciler.cli.terminal import age, console, short, wall
+from reconciler.cli.terminal import age, console, say, short, wall
 from reconciler.control.reports import WhyAnswer
 from reconciler.control.serial import encode
 from reconciler.model.status import VMStatus, WaitStatus
@@ -50,18 +50,18 @@ def why(
 def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
     from rich.text import Text  # noqa: PLC0415 - only text output pays for it
 
-    out.print(Text(_standing(answer, now), "bold"), soft_wrap=True)
+    say(out, _standing(answer, now), "bold")
     for line in _surroundings(answer, now):
-        out.print(Text(line, "red"), soft_wrap=True)
+        say(out, line, "red")
     for at, wait in enumerate(answer.vm.waits):
         style = "red" if wait.kind in LOUD else "yellow"
         words = Text("  ").append(clean(wait.kind), style).append(f": {clean(wait.why)}")
-        out.print(words.append(_times(wait, now), "dim"), soft_wrap=True)
+        say(out, words.append(_times(wait, now), "dim"), hang=4)
         if wait.kind not in {later.kind for later in answer.vm.waits[at + 1 :]}:
             told = advice(wait.kind, clean(answer.vm.name), clean(answer.vm.group or ""))
-            out.print(Text(f"    {told}", "dim"), soft_wrap=True)
+            say(out, f"    {told}", "dim", hang=4)
     if not answer.vm.waits:
-        out.print(f"  {_without_waits(answer.vm)}", soft_wrap=True)
+        say(out, f"  {_without_waits(answer.vm)}")
     for blocked in answer.condemned:
         out.print()
         if blocked.digest != answer.vm.digest:
