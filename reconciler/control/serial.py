@@ -9,11 +9,16 @@ from functools import lru_cache
 from types import NoneType, UnionType
 from typing import Any, Literal, NewType, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from reconciler.now import in_utc
+
 T = TypeVar("T")
 
 
 def plain(value: object) -> Any:
-    """The same data as JSON knows it: dataclasses and mappings become objects, sets sorted lists."""
+    """The same data as JSON knows it: dataclasses and mappings become objects, sets sorted lists.
+
+    Beside each `wall` or `X_wall`, in Unix seconds, stands `time` or `X_time`, as RFC 3339 has it.
+    """
     if value is None or isinstance(value, str | int | float):
         return value
     if isinstance(value, Mapping):
@@ -22,9 +27,26 @@ def plain(value: object) -> Any:
         return [plain(item) for item in value]
     if isinstance(value, frozenset | set):
         return sorted(plain(item) for item in value)
-    if is_dataclass(value):
-        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+        for name, alias in _times_of(type(value)):
+            found[alias] = rfc3339(found[name]) if found[name] else None  # 0 stands for never
+        return found
     raise TypeError(f"{type(value).__name__} has no plain form")
+
+
+@lru_cache(maxsize=128)
+def _times_of(shape: type) -> tuple[tuple[str, str], ...]:
+    """Names of the fields that are moments, and of the texts beside them."""
+    names = [item.name for item in fields(shape)]
+    return tuple((n, f"{n.removesuffix('wall')}time") for n in names if n.split("_")[-1] == "wall")
+
+
+@lru_cache(maxsize=4096)
+def rfc3339(wall: float) -> str:
+    """Unix seconds as `2026-07-21T06:00:00.125Z`."""
+    when = in_utc(wall)
+    return f"{when.year:04}-{when:%m-%dT%H:%M:%S}.{when.microsecond // 1000:03}Z"
 
 
 def encode(value: object, *, indent: int | None = None) -> str:

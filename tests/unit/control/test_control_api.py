@@ -72,7 +72,8 @@ async def test_why_tells_waits_and_evidence_of_what_was_condemned(
     operator.fleet = fleet(vm("web", waits=(closed,)))
     answer = await get(http, "why/web")
     assert answer["vm"]["waits"] == [
-        {"kind": "window", "why": "outside of window", "since_wall": None, "until_wall": 1_790_003_600.0}
+        {"kind": "window", "why": "outside of window", "since_wall": None, "since_time": None,
+         "until_wall": 1_790_003_600.0, "until_time": "2026-09-21T15:13:20.000Z"}
     ]  # fmt: skip
     (condemned,) = answer["condemned"]
     assert (condemned["attempts"], condemned["generation"]) == (1, 3)

@@ -1,14 +1,17 @@
 """Values go to JSON and come back the same."""
 
 import json
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
+from datetime import datetime
 
 import pytest
 
 from reconciler.control.describe import history_answer, plan_answer
 from reconciler.control.reports import HistoryAnswer, PlanAnswer
-from reconciler.control.serial import encode, plain, revive
-from reconciler.model.status import FleetStatus
+from reconciler.control.serial import encode, plain, revive, rfc3339
+from reconciler.model.record import Event
+from reconciler.model.status import FleetStatus, WaitStatus
 from tests.unit.control.fake_operator import StillClock, busy_plan, fleet, record, vm
 
 
@@ -60,3 +63,25 @@ def test_what_a_newer_daemon_adds_is_ignored_and_what_an_older_lacks_is_defaulte
 def test_what_does_not_fit_is_named_by_its_place(data: object, complaint: str) -> None:
     with pytest.raises(ValueError, match=complaint):
         revive(Shape, data)
+
+
+def test_moments_are_told_as_rfc_3339_beside_the_seconds() -> None:
+    made = vm("web", started_wall=1_790_000_000.1239, waits=(WaitStatus("soak", "x", None, None),))
+    told = plain(made)
+    assert (told["started_wall"], told["started_time"]) == (
+        1_790_000_000.1239,
+        "2026-09-21T14:13:20.123Z",
+    )
+    assert told["waits"][0]["until_time"] is None
+    assert datetime.fromisoformat(told["started_time"]).timestamp() == pytest.approx(
+        1_790_000_000.123
+    )
+    event = Event("noted", "words", 1.0)
+    assert plain(event)["time"] == "1970-01-01T00:00:01.000Z"
+    assert plain(replace(event, wall=0.0))["time"] is None, "0 stands for never"
+    assert revive(Event, plain(event)) == event
+
+
+@pytest.mark.parametrize("wall", [-1e9, 0.0, 253_402_300_799.9, 1e12, 1e30, -1e30])
+def test_no_moment_is_too_odd_to_be_told(wall: float) -> None:
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", rfc3339(wall))
