@@ -12,6 +12,7 @@ import base64
 import os
 import pwd
 import re
+import stat
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,7 +172,10 @@ def check(path: Path, server: Server) -> None:
     A line that is passed over may have been meant to revoke a key.
     """
     try:
-        with path.open("rb") as file:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        with os.fdopen(descriptor, "rb") as file:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):  # ssh-keygen would wait for a FIFO
+                raise failure("verify", f"{path}: is not a file", "correct source.known_hosts")
             content = file.read(MOST_BYTES + 1)
     except OSError as error:
         hint = how_to_add(server, str(path))

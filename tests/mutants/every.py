@@ -8,6 +8,7 @@ from tests.mutants import (
     handover_guards,
     nix_guards,
     page_guards,
+    source_guards,
     tap_guards,
 )
 
@@ -18,4 +19,5 @@ MUTANTS = (
     *page_guards.MUTANTS,
     *nix_guards.MUTANTS,
     *tap_guards.MUTANTS,
+    *source_guards.MUTANTS,
 )

@@ -71,8 +71,9 @@ def test_no_folder_of_manifests_is_passed_over(
     )
     revision = git.point(git.commit(root))
     here = mirror.Mirror(git.path, "", mirror.Limits(100, 1 << 20))
-    listed = git.git("ls-tree", "-r", "--name-only", root) if readable(git, root) else ""
-    seen = {Path(path).parent.name for path in listed.splitlines() if path.endswith("vm.yaml")}
+    whole = git.git("ls-tree", "-r", root) if readable(git, root) else ""
+    listed = [line.partition("\t")[2] for line in whole.splitlines()]
+    seen = {Path(path).parent.name for path in listed if path.endswith("vm.yaml")}
     try:
         with here.open(Revision(revision)) as commit:
             state = Resolver(PolicyConfig(), KernelsConfig()).resolve(commit)
@@ -82,6 +83,7 @@ def test_no_folder_of_manifests_is_passed_over(
         assert all(path.startswith("vms") for path in named)
         return
     assert set(state.vms) == seen | {"z"}
+    assert not [line for line in whole.splitlines() if line.startswith("160000")]
 
 
 def readable(git: RealGit, tree: str) -> bool:
@@ -107,6 +109,7 @@ def test_a_layer_holds_every_entry_or_is_refused(git: RealGit, written: dict[str
             assert not kinds or kinds & {SUBMODULE, UNKNOWN, b"40000"}
             return
         assert {path.name for path in into.iterdir()} == set(written)
+        assert not {mode for mode, _, _ in safely(entries)} & {SUBMODULE, UNKNOWN}
         for name, mode in written.items():
             path = into / name
             assert path.is_dir() == (mode in FOLDERS)

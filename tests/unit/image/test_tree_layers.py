@@ -129,6 +129,15 @@ async def test_a_submodule_is_refused_with_its_path(
         await store.build_layer(spec, repository.path)
 
 
+@pytest.mark.parametrize("mode", [0, 0o644, 0o060000, 0o140000, 0o200000])
+async def test_an_entry_that_is_of_no_kind_is_refused_with_its_path(
+    mode: int, store: ImageStore, repository: Repository
+) -> None:
+    spec = layer(repository.raw_tree((mode, b"odd", repository.blob("x"))))
+    with pytest.raises(BuildFailed, match="odd: has a mode that is none of git's"):
+        await store.build_layer(spec, repository.path)
+
+
 async def test_a_name_that_is_a_symlink_first_and_a_folder_then_leads_nowhere(
     store: ImageStore, repository: Repository, tmp_path: Path
 ) -> None:

@@ -19,6 +19,7 @@ from reconciler.source.gitsource import GitSource
 from reconciler.source.library import MIB
 from reconciler.source.request import Request
 from tests.unit.source.conftest import MakeSource
+from tests.unit.source.realgit import RealGit
 from tests.unit.source.repositories import Link, Repository, Submodule, vm
 
 
@@ -199,6 +200,37 @@ async def test_odd_entries_are_problems_with_their_path(
         "out: is a symbolic link, which is never followed",
         "sub: is a submodule, which is never read",
     ]
+
+
+@pytest.mark.parametrize("mode", ["0", "644", "60000", "20755", "140000", "1000000"])
+async def test_an_entry_that_is_of_no_kind_is_a_problem_with_its_path(
+    mode: str, tmp_path: Path, make_source: MakeSource
+) -> None:
+    origin = RealGit(tmp_path / "odd.git")
+    folder = origin.files({"vm.yaml": vm("db")})
+    vms = origin.tree(
+        {"db": (mode, folder), "web.yaml": ("100644", origin.put("blob", vm("web").encode()))}
+    )
+    origin.point(origin.commit(origin.tree({"vms": ("040000", vms)})))
+    with pytest.raises(ManifestErrors) as caught:
+        await make_source(origin.path).fetch()
+    assert [(p.file, p.message) for p in caught.value.problems] == [
+        ("vms/db", "has a mode that is none of git's")
+    ]
+
+
+async def test_a_folder_that_git_could_not_read_is_a_problem_with_its_path(
+    tmp_path: Path, make_source: MakeSource
+) -> None:
+    origin = RealGit(tmp_path / "odd.git")
+    broken = origin.put("tree", b"40000 no end")
+    layer = origin.put("blob", vm("web", layers="[tree: ./broken]").encode())
+    origin.point(
+        origin.commit(origin.tree({"broken": ("40000", broken), "w.yaml": ("100644", layer)}))
+    )
+    with pytest.raises(ManifestErrors, match="git itself could not read") as caught:
+        await make_source(origin.path).fetch()
+    assert {p.file for p in caught.value.problems} <= {"broken", "w.yaml"}
 
 
 async def test_a_push_is_noticed_before_the_next_look(
