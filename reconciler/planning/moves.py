@@ -214,5 +214,13 @@ def _bring_up(draft: Draft, standing: Standing, target: Target) -> None:
             )
     elif target.generation is not None:
         start(draft, standing, target.generation)
+        if back is not None and fresh and not standing.acted and _host_lacks(draft, standing):
+            start(draft, standing, back)  # the last good one waits for no reserve: serve meanwhile
     elif spec is not None and preflight(draft, standing, spec):
         create(draft, standing, spec)
+
+
+def _host_lacks(draft: Draft, standing: Standing) -> bool:
+    """Whether what stands before its start is the host's, and came up since its former guest was stopped."""
+    lacking = ("memory", "disk", "port", "network")
+    return any(w.subject == standing.name and w.kind in lacking for w in draft.waits)

@@ -72,7 +72,7 @@ def _shortage(
 ) -> tuple[WaitKind, str] | None:
     """What the host has too little of for something new."""
     host, policy = draft.observed.host, draft.policy
-    extra = _extra_memory(standing, spec, beside=beside)
+    extra = _more_than_before(standing, spec, beside=beside)
     if extra > 0 and extra > draft.memory_left:
         why = " for a second guest beside the one that serves" if beside else ""
         hint = "; update.shortOfMemory: restart does without" if beside else ""
@@ -96,6 +96,14 @@ def _snapshot_mib(standing: Standing, spec: VMSpec) -> int:
     if not spec.update.snapshot_volumes or good is None or standing.record.snapshot is not None:
         return 0
     return sum(volume.size_mib for volume in good.spec.volumes)
+
+
+def _more_than_before(standing: Standing, spec: VMSpec, *, beside: bool) -> int:
+    """MiB that this spec takes beyond what the VM takes anyway: its last good one runs, or would."""
+    good = standing.record.last_good
+    if beside or standing.guest is not None or good is None:
+        return _extra_memory(standing, spec, beside=beside)
+    return spec.memory_mib - good.spec.memory_mib
 
 
 def claim_memory(draft: Draft, standing: Standing, spec: VMSpec, *, beside: bool = False) -> None:

@@ -95,3 +95,69 @@ async def test_a_restart_waits_for_its_images_whatever_the_strategy() -> None:
         await world.ask(Restart(name))
     await world.run(30.0)
     assert world.hypervisor.stops == stopped, "a healthy guest is not stopped for nothing"
+
+
+@pytest.mark.parametrize("lacking", ["memory", "disk"])
+async def test_below_the_reserve_what_ran_before_is_started_and_nothing_new(lacking: str) -> None:
+    """As operations.md and limits.md say: after a crash, on a way back, and at a person's word."""
+    policy = Policy("/state", memory_reserve_mib=64, disk_reserve_mib=1024)
+    world = await World.settled(state(vm("web"), vm("db")), policy)
+    bad = vm("db", "v2").layers[-1].key
+    world.hypervisor.behaviour = lambda m: "bad" if bad in m.layers[-1].path else "good"
+    await world.push(state(vm("web"), vm("db", "v2")))
+    await world.run(5.0)
+    assert dict(world.hypervisor.running())[VMName("db")] == 2
+    world.host.value = replace(
+        world.host.value,
+        memory_available_mib=1 if lacking == "memory" else 4096,
+        disk_free_mib=1 if lacking == "disk" else 4096,
+    )
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 1, "db": 1}, "the way back"
+    world.hypervisor.kill("web")
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 1, "db": 1}, "the crash"
+    await world.ask(Restart("web"))
+    await world.settle()
+    assert world.hypervisor.starts["web"] == 3, "the person's word"
+    await world.push(state(vm("web", "v3", memory=256), vm("db", "v2"), vm("new")))
+    await world.run(60.0)
+    assert world.hypervisor.running() == {"web": 1, "db": 1}
+
+
+@pytest.mark.parametrize("lacking", ["memory", "disk"])
+async def test_a_host_that_runs_short_in_the_middle_of_an_update_leaves_no_vm_down(
+    lacking: str,
+) -> None:
+    """The guest is stopped, and then something else takes the memory, or fills the disk."""
+    world = await World.settled(
+        state(vm("web")), Policy("/state", memory_reserve_mib=64, disk_reserve_mib=1024)
+    )
+    plenty = world.host.value
+    await world.push(state(vm("web", "v2", memory=256)))
+    while world.hypervisor.running():
+        await world.step()
+        world.clock.advance(0.5)
+    world.host.value = replace(
+        plenty,
+        memory_available_mib=1 if lacking == "memory" else 4096,
+        disk_free_mib=1 if lacking == "disk" else 4096,
+    )
+    await world.run(30.0)
+    assert world.hypervisor.running() == {"web": 1}, "the last good one serves meanwhile"
+    starts = world.hypervisor.starts["web"]
+    await world.run(120.0)
+    assert world.hypervisor.starts["web"] == starts, "and is not stopped again for it"
+    world.host.value = plenty
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2}
+
+
+async def test_an_update_to_the_same_size_needs_no_memory_beyond_the_reserve() -> None:
+    policy = Policy("/state", memory_reserve_mib=512, disk_reserve_mib=0)
+    world = await World.settled(state(vm("web")), policy)
+    world.host.value = replace(world.host.value, memory_available_mib=100)
+    await world.push(state(vm("web", "v2")))
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 2}
+    assert world.hypervisor.starts["web"] == 2
