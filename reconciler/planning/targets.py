@@ -143,11 +143,15 @@ def _take(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec
 
 
 def _takes_checks(draft: Draft, standing: Standing, generation: Generation) -> bool:
-    """Whether it is on trial and not healthy, so that the newer commit overtakes at once."""
+    """Whether it is on trial and found not healthy, so that the newer commit overtakes at once."""
     if generation.verdict != "trial":
         return False
     guest = _guest_of(standing, generation.number)
-    return guest is None or judge(guest, generation.spec.health, draft.now) != "healthy"
+    if guest is None:
+        return True
+    if guest.instance == standing.record.taking or not guest.health.rounds:
+        return False  # it passed, and takes over; or may have passed before this daemon began
+    return judge(guest, generation.spec.health, draft.now) != "healthy"
 
 
 def _guest_of(standing: Standing, number: GenerationNumber) -> Guest | None:

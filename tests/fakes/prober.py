@@ -98,7 +98,7 @@ class FakeProber:
         asked = alone or reached(guest, plan)
         if not asked or not self.taps.lead_to(guest.machine):
             return "bad"
-        return "bad" if guest.fate == "good" and self.is_wrong(plan) else guest.fate
+        return "bad" if guest.fate != "unasked" and self.is_wrong(plan) else guest.fate
 
     def rounds(self, vm: VMName) -> tuple[Round, ...]:
         return tuple(self.answers.get(vm, ()))

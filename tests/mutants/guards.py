@@ -44,6 +44,36 @@ MUTANTS = (
         after='why = f""\nreturn Target(good, kind="blocked", why=why)',
     ),
     Mutant(
+        "changed checks are taken by all at once",
+        "reconciler/planning/targets.py",
+        "if present != spec.health and not _takes_checks(draft, standing, generation):",
+        "if spec is None:",
+    ),
+    Mutant(
+        "changed checks are tried without canary, person and window",
+        "reconciler/planning/checktrial.py",
+        "    if not wanted.back and not may_begin(draft, standing, wanted.health):\n        return\n",
+        "",
+    ),
+    Mutant(
+        "changed checks of a whole group are tried at once",
+        "reconciler/planning/checktrial.py",
+        "if under_way[group] >= limit:",
+        "if under_way[group] < 0:",
+    ),
+    Mutant(
+        "a guest that fell ill refuses changed checks",
+        "reconciler/planning/checktrial.py",
+        "elif not _is_well(standing, guest):",
+        "elif standing.guest is None:",
+    ),
+    Mutant(
+        "mended checks lift no block",
+        "reconciler/model/record.py",
+        'return block.digest == spec.digest and key in ("", spec.rollout_key)',
+        "return block.digest == spec.digest",
+    ),
+    Mutant(
         "a failed group is not held",
         "reconciler/planning/verdicts.py",
         "    hold_after_failure(draft, standing, generation, why, evidence)\n",

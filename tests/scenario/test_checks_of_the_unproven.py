@@ -141,3 +141,36 @@ async def test_a_block_of_an_older_ledger_is_lifted_by_mended_checks_too() -> No
     await world.push(one("v2", "/other"))
     await world.settle()
     assert path_of(world, "web") == "/other"
+
+
+async def test_a_candidate_that_takes_over_when_the_daemon_dies_keeps_the_checks_that_it_passed() -> (
+    None
+):
+    def over(content: str, path: str) -> DesiredState:
+        return state(vm("web", content, handover=True, path=path))
+
+    world = await World.settled(over("v1", "/healthz"))
+    await world.push(over("v2", "/healthz"))
+    await world.run(2)
+    candidate = world.record("web").candidate
+    while world.record("web").taking is None:
+        await world.step()
+        world.clock.advance(0.5)
+    assert candidate is not None
+    await world.restart()
+    await world.push(over("v2", WRONG))
+    await world.settle()
+    assert (world.last_good("web").number, path_of(world, "web")) == (2, "/healthz")
+    assert world.record("web").blocked_checks
+    assert world.hypervisor.starts["web"] == 2
+
+
+async def test_a_guest_on_trial_that_a_new_daemon_has_not_asked_yet_may_have_passed() -> None:
+    world = await World.settled(one("v1", "/healthz"))
+    await world.push(one("v2", "/healthz", min_healthy_time=10.0))
+    await world.run(8)
+    await world.restart()
+    await world.push(one("v2", WRONG, min_healthy_time=10.0))
+    await world.settle()
+    assert (world.last_good("web").number, path_of(world, "web")) == (2, "/healthz")
+    assert world.hypervisor.starts["web"] == 2

@@ -10,6 +10,7 @@ from reconciler.model.observed import Link
 from reconciler.model.plan import StopGuest, Wait
 from reconciler.model.record import Generation, VMRecord
 from tests.fakes.guest import FakeGuest
+from tests.simulation.check_oracle import CheckOracle
 from tests.simulation.results import ResultOracle
 from tests.world import World
 
@@ -38,6 +39,9 @@ class Oracles:
         """VMs that ever wrote to a volume, by each of their names."""
         self._remembered: set[VMName] = set()
         """Names that the record ever had."""
+        self._claims: dict[VMName, VMName | None] = {}
+        """What a VM said that it was before when it was created; what it says later is too late."""
+        self._checks = CheckOracle(world, Broken)
         self._results = ResultOracle(world)
         world.on_pass = self.decided
         self._theirs = world.taps.links["t0-theirs"] = Link("tap")
@@ -51,6 +55,7 @@ class Oracles:
                 if isinstance(action, StopGuest):
                     self._handed_over_first(action)
                     self._without_a_gap(action)
+        self._checks.decided(self.serving())
         if passed is None or passed.desired is None:
             return
         # A stop that is over by now was another guest's: the second one is in its place.
@@ -109,7 +114,9 @@ class Oracles:
         answers = hypervisor.healths.get(living[0].process.instance)
         passes = answers is not None and answers.passing_since is not None
         going = record.stop is not None and record.stop.cause == "unhealthy"
-        late = self.world.clock.now().boot > living[0].process.started_boot + 30.0
+        running = record.generation(living[0].machine.generation)
+        patience = running.spec.health.startup_deadline if running is not None else 30.0
+        late = self.world.clock.now().boot > living[0].process.started_boot + patience
         restarted = record.start is not None and record.start.purpose == "restart"
         return going or (restarted and not passes and not late)
 
@@ -159,10 +166,14 @@ class Oracles:
 
     def look(self) -> None:
         """Raises Broken."""
+        self._checks.look()
         self._results.witness()
         self._two_at_most()
         self._led()
         self._ways_back()
+        for own in self.world.ledger.record().vms.values():
+            if [g.number for g in own.generations] == [1]:
+                self._claims.setdefault(own.name, own.generations[0].spec.moved_from)
         fresh = self.world.hypervisor.log[self._seen :]
         self._seen = len(self.world.hypervisor.log)
         written = {VMName(p.split("/")[3]) for p, w in self.world.hypervisor.disks.items() if w}
@@ -220,8 +231,9 @@ class Oracles:
         record = self.world.ledger.record().vms.get(guest.machine.vm)
         answers = self.world.hypervisor.healths.get(guest.process.instance)
         failed, ever = (answers.failures, answers.ever_passed) if answers else (0, False)
-        ill = guest.fate == "bad" or failed >= 3 or (failed > 0 and not ever)
         generation = record.generation(guest.machine.generation) if record else None
+        most = generation.spec.health.failure_threshold if generation else 3
+        ill = guest.fate == "bad" or failed >= most or (failed > 0 and not ever)
         proven = generation is not None and generation.verdict == "committed"
         return guest.process.alive and proven and not ill
 
@@ -241,7 +253,7 @@ class Oracles:
 
     def _continued(self, record: VMRecord, generation: Generation) -> None:
         """Data: a VM that says that it was another has that one's volumes when it first starts."""
-        old = generation.spec.moved_from
+        old = self._claims.get(record.name)
         first = generation.number == 1 and self._writes(record.name, 1) == 1
         if old is None or not first or not generation.spec.volumes:
             return
@@ -293,6 +305,7 @@ class Oracles:
                     raise Broken(f"law 6: {name} goes back to what is not committed")
         for gone in set(self._numbers) - set(record.vms):
             del self._numbers[gone]
+            self._claims.pop(gone, None)
             self._untouched = {k: n for k, n in self._untouched.items() if k[0] != gone}
 
     def _taps(self) -> None:
@@ -340,6 +353,7 @@ class Oracles:
             good = vm.last_good if vm else None
             if good is None or good.digest != spec.digest or running.get(name) != good.number:
                 raise Broken(f"law 13: {name} did not arrive: {self.world.why(name)!r}")
+            self._checks.converged(name, spec)
             self._found(name, spec)
         self._taps()
         self._judged(self._results.at_rest())

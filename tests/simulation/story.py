@@ -24,6 +24,7 @@ from reconciler.model.request import (
 from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
+from tests.simulation.checking import Checking
 from tests.simulation.naming import KEEPER, OTHER_NAMES, Naming
 from tests.simulation.oracles import Broken, Oracles
 from tests.world import World, state, vm
@@ -73,6 +74,7 @@ class Story:
         self.ports = {name: 8001 + number for number, name in enumerate(NAMES)}
         self.moved = False
         self.naming = Naming()
+        self.checking = Checking()
         self.commits = 0
 
     async def live(self, chapters: int = 12) -> Tale:
@@ -149,6 +151,9 @@ class Story:
     async def _commit(self) -> None:
         """A push that changes some VMs, well or badly, or adds or drops one."""
         self.commits += 1
+        if self.checking.change(self.random, NAMES) and self.random.random() < 0.7:
+            await self._survive(lambda: self.world.push(self._state()))
+            return
         for name in self.random.sample(NAMES, self.random.randrange(1, 4)):
             kind = self.random.choices(("good", "bad", "old"), weights=(6, 3, 1))[0]
             match kind:
@@ -208,7 +213,7 @@ class Story:
                 on_failure=self.random.choice(("halt", "continue", "rollbackGroup")),
                 progress_deadline=self.random.choice((None, 60.0)),
             )  # fmt: skip
-        return state(*vms, groups=(group,), revision=f"{self.commits:040x}")
+        return state(*map(self.checking.of, vms), groups=(group,), revision=f"{self.commits:040x}")
 
     async def _kill(self) -> None:
         running = sorted(self.world.hypervisor.running())
@@ -350,7 +355,10 @@ class Story:
                 await self.world.ask(Resume(name))
         await self._survive(self._nothing)
         lost = self.naming.give_up(self.world.ledger.record().vms)
-        if self.moved or lost:
+        unheard = (
+            self.world.source.head is not self.world.reconciler.desired
+        )  # a crash came between
+        if self.moved or lost or unheard:
             await self._leave_no_circle()
         # A slow build may still have a death before it, drawn when it began; and the host's
         # interfaces may have changed since they were looked at.
