@@ -12,7 +12,7 @@ from reconciler.model.plan import Note, WaitKind
 from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
-from reconciler.planning.health import judge
+from reconciler.planning.health import asks_guest, judge
 from reconciler.planning.holds import hold_of
 
 
@@ -136,9 +136,14 @@ def _take(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec
     present = generation.spec.health
     if present != spec.health and not _takes_checks(draft, standing, generation):
         spec = replace(spec, health=present)
-    if generation.spec != spec:
-        _replace_spec(draft, standing, generation, spec)
-    if generation.spec.health != spec.health:
+    if generation.spec == spec:
+        return
+    taken = present != spec.health and draft.desired is not None
+    if taken and draft.desired is not None:
+        # What it is judged by from now on is this revision's, and so is the verdict.
+        generation = replace(generation, revision=draft.desired.revision)
+    _replace_spec(draft, standing, generation, spec)
+    if taken:
         _ask_anew(draft, standing, generation.number, spec)
 
 
@@ -149,9 +154,11 @@ def _takes_checks(draft: Draft, standing: Standing, generation: Generation) -> b
     guest = _guest_of(standing, generation.number)
     if guest is None:
         return True
-    if guest.instance == standing.record.taking or not guest.health.rounds:
+    present = generation.spec.health
+    unasked = asks_guest(present) and not guest.health.rounds
+    if guest.instance == standing.record.taking or unasked:
         return False  # it passed, and takes over; or may have passed before this daemon began
-    return judge(guest, generation.spec.health, draft.now) != "healthy"
+    return judge(guest, present, draft.now) != "healthy"
 
 
 def _guest_of(standing: Standing, number: GenerationNumber) -> Guest | None:

@@ -70,7 +70,7 @@ class CheckOracle:
         canaries = passed.desired.group(spec.group).canary
         for name in canaries if spec.name not in canaries else ():
             canary, wanted = self.world.ledger.record().vms.get(name), passed.desired.vms.get(name)
-            if wanted is not None and (canary is None or not _has_all(canary, wanted)):
+            if wanted is not None and (canary is None or not has_all(canary, wanted)):
                 raise self.broken(f"law 14: checks of {spec.name} are tried before its canary's")
 
     def look(self) -> None:
@@ -82,7 +82,7 @@ class CheckOracle:
 
     def converged(self, name: VMName, spec: VMSpec) -> None:
         """At the end of a life, of a VM that nothing keeps."""
-        if not _has_all(self.world.record(name), spec):
+        if not has_all(self.world.record(name), spec):
             raise self.broken(f"law 13: {name} has not its desired checks")
 
 
@@ -91,7 +91,7 @@ def _same(trial: CheckTrial, former: CheckTrial | None) -> bool:
     return former is not None and replace(trial, deadline=former.deadline) == former
 
 
-def _has_all(vm: VMRecord, spec: VMSpec) -> bool:
+def has_all(vm: VMRecord, spec: VMSpec) -> bool:
     good = vm.last_good
     if good is None or good.digest != spec.digest:
         return False

@@ -6,6 +6,7 @@ from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.record import Event
 from reconciler.model.result import RevisionRecord
+from tests.simulation.check_oracle import has_all
 from tests.world import World
 
 FAILED = ("rolled-back", "rollback-failed", "failed")
@@ -78,10 +79,10 @@ class ResultOracle:
         return ""
 
     def _serves(self, name: VMName, spec: VMSpec) -> bool:
-        """Whether it is what was committed, and a guest of that was seen healthy."""
+        """Whether it is what was committed, with its checks, and a guest of that was seen healthy."""
         record = self.world.ledger.record().vms.get(name)
         good = record.last_good if record is not None else None
-        if good is None or good.digest != spec.digest:
+        if record is None or good is None or not has_all(record, spec):
             return False
         return (name, good.number) in self._healthy
 
