@@ -151,6 +151,7 @@ class Story:
     async def _commit(self) -> None:
         """A push that changes some VMs, well or badly, or adds or drops one."""
         self.commits += 1
+        self.tale.rollouts += 1
         if self.checking.change(self.random, NAMES) and self.random.random() < 0.7:
             await self._survive(lambda: self.world.push(self._state()))
             return
@@ -167,7 +168,6 @@ class Story:
             self._move_ports()
         self.naming.change(self.random)
         desired = self._state(without=KEEPER if self.random.random() < 0.1 else "")
-        self.tale.rollouts += 1
         await self._survive(lambda: self.world.push(desired))
 
     def _move_ports(self) -> None:
