@@ -36,11 +36,15 @@ def sample(count: int, code: Mapping[Path, Code], of: Sequence[Mutant] = MUTANTS
     return sorted(of, key=draw)[:count]
 
 
-def chosen(arguments: Sequence[str], code: Mapping[Path, Code]) -> Sequence[Mutant]:
+def options_of(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="dev mutants", description=__doc__)
     parser.add_argument("--sample", type=int, metavar="N", help="no more than N")
+    parser.add_argument("--jobs", type=int, metavar="N", default=min(2, os.cpu_count() or 1))
     parser.add_argument("words", nargs="*", metavar="WORD")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def chosen(options: argparse.Namespace, code: Mapping[Path, Code]) -> Sequence[Mutant]:
     some = [
         mutant
         for mutant in MUTANTS
@@ -69,20 +73,14 @@ def tell(mutant: Mutant, verdict: Verdict) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     code = tree_of(ROOT)
-    begun, known = time.monotonic(), killers()
+    begun, known, options = time.monotonic(), killers(), options_of(arguments)
     try:
-        mutants = chosen(arguments, code)
+        mutants = chosen(options, code)
     except NotFound as error:
         sys.stderr.write(f"dev: {error}\n")
         return 1
     if not mutants:
         sys.stderr.write("dev: no mutant has such a word in its name or its file\n")
-        return 1
-    unchanged = try_unchanged(sorted({path for mutant in mutants for path in mutant.tests}))
-    if unchanged.outcome != "survived":
-        sys.stdout.write(
-            f"{unchanged.evidence}\nthe tests fail on the tree as it is: no mutant proves anything\n"
-        )
         return 1
 
     def one(mutant: Mutant) -> Verdict:
@@ -90,8 +88,15 @@ def main(arguments: Sequence[str]) -> int:
         tell(mutant, verdict)
         return verdict
 
-    with ThreadPoolExecutor(max_workers=min(2, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(max_workers=options.jobs) as pool:
+        tests = sorted({path for mutant in mutants for path in mutant.tests})
+        control = pool.submit(try_unchanged, tests)
         verdicts = list(pool.map(one, mutants))
+        unchanged = control.result()
+    if unchanged.outcome != "survived":
+        sys.stdout.write(f"{unchanged.evidence}\n")
+        sys.stdout.write("the tests fail on the tree as it is: no mutant proves anything\n")
+        return 1
     for mutant, verdict in zip(mutants, verdicts, strict=True):
         if verdict.outcome == "killed":
             known[mutant.name] = verdict.evidence

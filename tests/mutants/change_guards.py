@@ -27,8 +27,8 @@ MUTANTS = (
     Mutant(
         "a revision has as many problems as it likes",
         "reconciler/source/declared.py",
-        "        if self.room > 0:\n            self.problems[problem] = None\n",
-        "        if problem not in self.problems:\n            self.problems[problem] = None\n",
+        "        return self._most - len(self.problems)\n",
+        "        return self._most + len(self.problems)\n",
         ("tests/unit/source/test_bounded_work.py",),
     ),
     Mutant(

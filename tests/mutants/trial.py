@@ -52,7 +52,7 @@ def try_mutant(mutant: Mutant, code: Mapping[Path, Code], first: str = "") -> Ve
         )
         if first and (verdict := tests_say(tree, (first,))).outcome == "killed":
             return verdict
-        return tests_say(tree, mutant.tests)
+        return tests_in_turn_say(tree, mutant.tests)
 
 
 def try_unchanged(tests: Sequence[str]) -> Verdict:
@@ -69,6 +69,16 @@ def copied_to(tree: Path) -> Path:
         elif source.exists():
             shutil.copy(source, tree / part)
     return tree
+
+
+def tests_in_turn_say(tree: Path, tests: Sequence[str]) -> Verdict:
+    """One after the other: most mutants are noticed by the first, and only its tests are collected."""
+    verdict = Verdict("proves nothing", "no tests are named")
+    for path in tests:
+        verdict = tests_say(tree, (path,))
+        if verdict.outcome != "survived":
+            break
+    return verdict
 
 
 def tests_say(tree: Path, tests: Sequence[str]) -> Verdict:
