@@ -134,7 +134,7 @@ def test_safety_no_pass_takes_more_than_the_limit_out_of_service(
     st.sets(st.sampled_from(NAMES), min_size=1), st.sets(st.sampled_from(NAMES)), limits,
     st.integers(min_value=1, max_value=3),
 )  # fmt: skip
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_repairs_of_those_that_fall_ill_at_once_keep_to_both_bounds_and_all_are_mended(
     ill: set[str], hopeless: set[str], limit: int, at_once: int
 ) -> None:
