@@ -15,6 +15,12 @@ BOOTED = Path("/run/systemd/system")
 BUS = Path("/run/dbus/system_bus_socket")
 BUS_SECONDS = 2.0
 FRONT = Path("/run/reconciler-front/front.sock")
+FRONT_SECONDS = 5.0
+"""It may have to be started first."""
+WITHOUT_FRONT = "VMs whose update.strategy is handover lack their ports"
+RESTART_FRONT = (
+    "systemctl stop reconciler-front.service && systemctl restart reconciler-front.socket"
+)
 SYSUSERS = "systemd-sysusers reconciler.conf"
 
 
@@ -51,11 +57,27 @@ def check_group(name: str = GROUP) -> Finding:
 
 
 def check_front(control: Path = FRONT) -> Finding:
-    """It is not asked: that would start it where nobody needs it."""
-    if control.exists():
-        return Finding("front", "ok", f"{control}: who hands over finds it")
-    detail = f"there is no {control}: VMs whose update.strategy is handover would lack their ports"
-    return Finding("front", "warning", detail, "systemctl start reconciler-front.socket")
+    """It is asked, which starts it: where nothing needs it, it ends again by itself."""
+    if not control.exists():
+        detail = (
+            f"there is no {control}: VMs whose update.strategy is handover would lack their ports"
+        )
+        return Finding("front", "warning", detail, RESTART_FRONT)
+    try:
+        with socket.socket(socket.AF_UNIX) as asked:
+            asked.settimeout(FRONT_SECONDS)
+            asked.connect(str(control))
+            asked.sendall(b'{"do":"table"}\n')
+            answered = asked.recv(1)
+    except PermissionError:
+        return Finding("front", "warning", f"{control} may be asked by root alone", "sudo !!")
+    except OSError as error:
+        why = error.strerror or "it does not answer"
+        return Finding("front", "failed", f"{control}: {why}: {WITHOUT_FRONT}", RESTART_FRONT)
+    if not answered:
+        detail = f"{control}: it hung up without an answer: {WITHOUT_FRONT}"
+        return Finding("front", "failed", detail, RESTART_FRONT)
+    return Finding("front", "ok", f"it answers on {control}")
 
 
 def check_membership(control: Path) -> Finding | None:

@@ -165,7 +165,8 @@ class Executor:
     def _ports_of(self, action: OpenPorts | HandOver | Lead) -> Coroutine[Any, Any, object]:
         match action:
             case OpenPorts():
-                return self._ports.driver.open_ports(action.seat)
+                # Who serves by ports of its own gives them up only to a front that answers.
+                return self._ports.driver.open_ports(action.seat, self._ports.front.reach)
             case HandOver():
                 return self._hand_over(action)
             case Lead():

@@ -6,7 +6,7 @@ Every call has a deadline of its own and raises only the errors named here. Meth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -136,10 +136,13 @@ class Driver(Protocol):
         """
         ...
 
-    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
+    async def open_ports(
+        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+    ) -> tuple[Route, ...]:
         """Let free loopback ports lead to this guest, one for each forward, and none of the forwards' own.
 
-        Raises DriverError. May be done again, however far it came before.
+        `before_giving_up` is awaited before the first of the forwards' own is given up, if it has any;
+        what it raises leaves them as they are. Raises DriverError. May be done again, however far it came.
         """
         ...
 
@@ -163,6 +166,10 @@ class Front(Protocol):
 
     async def look(self) -> FrontTable:
         """Where it leads what. Never raises, and never starts it."""
+        ...
+
+    async def reach(self) -> None:
+        """See that it runs and answers. It is started if it does not run. Raises FrontError."""
         ...
 
     async def lead(self, vm: VMName, led: Led | None) -> None:

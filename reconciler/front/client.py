@@ -28,6 +28,11 @@ SILENCE = (
     " `systemctl status reconciler-front`, or at its folder's front.log"
 )
 
+UNREACHABLE = (
+    "the front cannot be reached: there is no {}; systemctl restart reconciler-front.socket"
+    " (`systemctl stop reconciler-front.service` first, if it says that the service is active)"
+)
+
 Starter = Callable[[], Awaitable[None]]
 """Starts the front where no socket of systemd does."""
 
@@ -57,7 +62,7 @@ class Front:
         try:
             async with asyncio.timeout(LOOK_DEADLINE):
                 if (answer := await self._asked()) is None:
-                    return FrontTable()
+                    return FrontTable(ails=self._absence())
             if "led" in answer:
                 self._table = wire.unpack_all(answer)
             self._version = answer.get("version", -1)
@@ -68,6 +73,17 @@ class Front:
         if not self._table:
             self._leave()  # so that it may end
         return FrontTable(dict(self._table))
+
+    def _absence(self) -> str:
+        """Why one that does not run could not be started by its socket either; empty if it could."""
+        socket_path = self._folder / wire.SOCKET
+        if self._start is None and not socket_path.exists():
+            return UNREACHABLE.format(socket_path)
+        return ""
+
+    async def reach(self) -> None:
+        """See the engine's port `Front`."""
+        await self._ask({"do": "table", "unless": self._version})
 
     async def _asked(self) -> dict[str, Any] | None:
         """What it answers; None: none runs, or one that is just being started, and leads nothing yet."""

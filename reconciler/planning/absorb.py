@@ -19,6 +19,7 @@ from reconciler.model.restarts import Finished
 from reconciler.model.setbacks import Backoff
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.policy import (
+    BY_THE_FRONT,
     CRASH_BACKOFF,
     HANDOVER_BACKOFF,
     TROUBLE_BACKOFF,
@@ -60,7 +61,7 @@ def absorb_outcomes(draft: Draft) -> None:
         backoff = HANDOVER_BACKOFF if outcome.kind in _PROMPT else TROUBLE_BACKOFF
         draft.troubles[key] = BuildTrouble(
             key=key,
-            title=outcome.kind,
+            title=BY_THE_FRONT if outcome.error_kind == "front" else outcome.kind,
             attempts=attempts,
             error=outcome.error,
             definitive=definitive,

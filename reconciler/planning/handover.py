@@ -22,7 +22,8 @@ from reconciler.model.record import Candidate, Generation, Start, Stop, VMRecord
 from reconciler.planning.draft import Draft, Standing, count_restart
 from reconciler.planning.gates import at_stake
 from reconciler.planning.machines import instance_id, machine_of, vm_folder
-from reconciler.planning.preflight import claim_memory, preflight, ready
+from reconciler.planning.policy import BY_THE_FRONT
+from reconciler.planning.preflight import LOOK_AGAIN, claim_memory, preflight, ready
 from reconciler.planning.steps import behind_front, create, free_slot, in_trouble, stop
 from reconciler.planning.targets import Target
 from reconciler.planning.verdicts import commit
@@ -101,6 +102,11 @@ def begin(draft: Draft, standing: Standing, target: Target, spec: VMSpec) -> boo
         return False
     if not preflight(draft, standing, spec, beside=True):
         return True
+    if draft.observed.front_ails and behind_front(spec):
+        # Whoever serves keeps its ports, and nothing is put beside it that could not take them over.
+        draft.wait("port", standing.name, draft.observed.front_ails)
+        draft.wake_at(draft.now.boot + LOOK_AGAIN)
+        return True
     if (asked := _behind_the_front(draft, standing)) is not None:
         return asked
     claim_memory(draft, standing, spec, beside=True)
@@ -159,7 +165,7 @@ def _behind_the_front(draft: Draft, standing: Standing) -> bool | None:
     if not any(network.forwards for network in running.spec.networks):
         return None
     trouble = draft.trouble(f"open-ports/{standing.name}")
-    if trouble is not None and trouble.attempts >= TRIES:
+    if trouble is not None and trouble.attempts >= TRIES and trouble.title != BY_THE_FRONT:
         return False
     standing.record = replace(standing.record, taking=guest.instance)
     _open_ports(draft, standing, guest, running)

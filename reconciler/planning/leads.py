@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from reconciler.model.machine import Led, Route
-from reconciler.model.observed import Guest
+from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Lead
+from reconciler.model.record import VMRecord
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.preflight import LOOK_AGAIN
 from reconciler.planning.steps import in_trouble
+
+CUT_OFF = "its guest is well, and the front does not lead its ports to it"
 
 
 def wanted(standing: Standing) -> Led | None:
@@ -16,6 +19,15 @@ def wanted(standing: Standing) -> Led | None:
     if guest is None or start is None or start.instance != guest.instance or not start.routes:
         return None
     return Led(guest.instance, start.routes)
+
+
+def is_cut_off(record: VMRecord, guest: Guest, observed: Observed) -> bool:
+    """Whether a guest that serves by way of the front is not found there: well, and reached by nobody."""
+    start = record.start
+    if start is None or start.instance != guest.instance or not start.routes:
+        return False
+    led = observed.front.get(record.name)
+    return bool(observed.front_ails) or led is None or led.instance != guest.instance
 
 
 def as_wanted(draft: Draft, standing: Standing) -> bool:

@@ -14,6 +14,8 @@ TRIAL_BACKOFF = (30.0, 600.0)
 """The same for the start of a generation on trial, for which a guest that serves is stopped each time."""
 HANDOVER_BACKOFF = (1.0, 30.0)
 """The same for ports that could not be moved: no port may be without a guest for long."""
+BY_THE_FRONT = "what the front is needed for"
+"""The title of trouble that is the front's: no guest is stopped for it, however often it was tried."""
 ERRORS_IN_A_ROW = 4
 """Probe errors after which nothing is concluded from silence (Argo Rollouts' consecutiveErrorLimit)."""
 STARTUP_PROBE_PERIOD = 0.1

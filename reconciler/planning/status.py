@@ -30,6 +30,7 @@ from reconciler.planning.health import (
     refused_checks,
     why_restart,
 )
+from reconciler.planning.leads import CUT_OFF, is_cut_off
 from reconciler.planning.policy import STEADY
 from reconciler.planning.revision_status import revision_status
 from reconciler.planning.seats import disturbs, seats
@@ -81,7 +82,10 @@ def _recall(
     ):
         return _vm(name, spec, observed, record, waits, now)  # time alone may change it
     origin = round(now.wall - now.boot)
-    inputs = (record.vms.get(name), spec, guest, observed.busy.get(name))
+    inputs = (
+        record.vms.get(name), spec, guest, observed.busy.get(name), observed.front.get(name),
+        observed.front_ails,
+    )  # fmt: skip
     former = known.get(name)
     if former is not None and former[0][-1] == origin and _are(former[0], inputs):
         return former[1]
@@ -112,7 +116,9 @@ def _vm(
         and judge(guest, judged_by.health, now) == "healthy"
         and not _looping(vm, guest, judged_by.health, now)
     )
+    cut_off = guest is not None and observed is not None and is_cut_off(vm, guest, observed)
     unasked = guest is not None and not healthy and _served_before(vm, guest, now)
+    healthy = healthy and not cut_off
     desired_number = _desired_number(vm, spec)
     suspended = any(wait.kind == "suspended" for wait in waits)
     broken = any(wait.kind == "broken" for wait in waits)
@@ -128,7 +134,7 @@ def _vm(
             vm.last_good.number if vm.last_good else None,
         ),
         pid=guest.process.pid if guest else None,
-        why=_why(waits),
+        why=_why(waits) or (CUT_OFF if cut_off else ""),
         digest=spec.digest if spec else None,
         instance=guest.instance if guest else None,
         started_wall=now.wall - (now.boot - guest.process.started_boot) if guest else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from reconciler.model.machine import Launch, Machine, Route, Seat
@@ -28,8 +28,10 @@ class Drivers:
         made = nixrunner.is_runners(folder)
         await (self._runners if made else self._qemu).press_power_button(folder, pid, deadline)
 
-    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
-        return await self._qemu.open_ports(seat)
+    async def open_ports(
+        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+    ) -> tuple[Route, ...]:
+        return await self._qemu.open_ports(seat, before_giving_up)
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         if machine.runner:

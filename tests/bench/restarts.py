@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,7 +39,9 @@ class SleepDriver:
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         pass
 
-    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
+    async def open_ports(
+        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+    ) -> tuple[Route, ...]:
         raise NotImplementedError(seat)
 
     async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:

@@ -208,3 +208,20 @@ async def test_one_that_hangs_is_told_in_time_and_passes_go_on(
         os.kill(pid, signal.SIGCONT)
     finally:
         await host.close()
+
+
+async def test_one_that_is_asked_whether_it_can_be_reached_is_started(host: Host) -> None:
+    await host.front.reach()
+    assert await table(host) == {}
+
+
+async def test_one_whose_socket_nobody_holds_cannot_be_reached_and_that_is_known_at_once(
+    tmp_path: Path,
+) -> None:
+    """As where systemd is to start it, and its socket unit is dead."""
+    front = Front(tmp_path, lambda: None)
+    assert "systemctl restart reconciler-front.socket" in (await front.look()).ails
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(tmp_path / wire.SOCKET))  # and it was closed, as by a crash
+    assert (await front.look()).ails == "", "what nobody asked is not known"
+    await front.close()

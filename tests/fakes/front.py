@@ -17,6 +17,8 @@ class FakeFront:
         self._faults = faults
         self.table: dict[VMName, Led] = {}
         self.ails = ""
+        self.gone = False
+        """Nothing starts it any more, and nobody knows it before it is asked."""
         self.strangers: set[int] = set()
         """Ports on which somebody else listens."""
         self.lingers = 0.0
@@ -26,10 +28,16 @@ class FakeFront:
     async def look(self) -> FrontTable:
         return FrontTable({}, self.ails) if self.ails else FrontTable(dict(self.table))
 
+    async def reach(self) -> None:
+        fault = await self._faults.before("reach")
+        if self.ails or self.gone:
+            raise FrontError(self.ails or "it cannot be reached")
+        self._faults.after("reach", fault)
+
     async def lead(self, vm: VMName, led: Led | None) -> None:
         fault = await self._faults.before("lead")
-        if self.ails:
-            raise FrontError(self.ails)
+        if self.ails or self.gone:
+            raise FrontError(self.ails or "it cannot be reached")
         others = [other for name, other in self.table.items() if name != vm]
         held = {(r.address, r.port) for other in others for r in other.routes}
         for route in led.routes if led is not None else ():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -99,10 +99,14 @@ class FakeHypervisor(FakeProber):
                 f"{machine.vm}: a volume could not be grown: resize2fs", kind="growth"
             )
 
-    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
+    async def open_ports(
+        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+    ) -> tuple[Route, ...]:
         fault = await self.faults.before("open-ports")
         guest = self._listening(seat)
         wanted = [f for n in seat.networks for f in n.forwards]
+        if any(forward.host in guest.ports for forward in wanted):
+            await before_giving_up()
         for forward in wanted:
             guest.ports.pop(forward.host, None)
             if forward.host not in guest.ports.values():

@@ -307,3 +307,45 @@ async def test_while_the_front_does_not_answer_nobody_takes_a_port_that_another_
     await some(world, 60)
     assert serves(world), "it went back, and its port is there for it"
     assert world.hypervisor.running()[WEB] == 1
+
+
+async def moved_behind_it(world: World) -> None:
+    """A guest that has its ports itself is to be replaced by a handover."""
+    await serving(world, plain())
+    assert CHECK.port in world.hypervisor.living("web").ports
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["known to be away", "found to be away"])
+async def test_a_guest_keeps_its_ports_while_the_front_cannot_be_reached(
+    world: World, *, known: bool
+) -> None:
+    await moved_behind_it(world)
+    world.front.gone = True
+    world.front.ails = "the front cannot be reached" if known else ""
+    await world.push(state(vm("web", "v2", handover=True), vm("other")))
+    await some(world, 60)
+    assert CHECK.port in world.hypervisor.living("web").ports, "it serves as it did"
+    assert world.hypervisor.stops["web"] == 0
+    told = [world.why("web"), *world.events("open-ports-failed")]
+    assert any("cannot be reached" in words for words in told)
+    assert world.generation("web", 1).verdict == "committed"
+    world.front.gone, world.front.ails = False, ""
+    await world.settle()
+    assert world.hypervisor.running()[WEB] == 2
+    assert serves(world)
+
+
+@pytest.mark.parametrize("hangs", [True, False], ids=["does not answer", "leads nowhere"])
+async def test_a_guest_that_nobody_reaches_is_not_called_healthy(
+    world: World, *, hangs: bool
+) -> None:
+    await serving(world)
+    world.front.gone, world.front.ails = True, "the front does not answer" if hangs else ""
+    world.front.die()
+    await some(world, 3)
+    status = next(one for one in world.status().vms if one.name == WEB)
+    assert not status.healthy
+    assert status.why
+    world.front.gone, world.front.ails = False, ""
+    await world.settle()
+    assert next(one for one in world.status().vms if one.name == WEB).healthy

@@ -36,6 +36,9 @@ def test_a_purge_that_nobody_agreed_to_keeps_data(host: Host) -> None:
 def come_back(host: Host, package: Path) -> None:
     host.apt("install", "--no-install-recommends", f"/srv/{package.name}")
     host.until("adopted", lambda fleet: set(fleet.pids()) == set(NAMES))
+    host.systemctl("is-active", "reconciler-front.socket")
+    said = host.container.run("reconciler", "doctor", "-o", "json", check=False).stdout
+    assert "it answers on /run/reconciler-front/front.sock" in said, said
 
 
 def purge(host: Host, answer: str) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
 from reconciler.config import QemuConfig
@@ -28,9 +28,11 @@ class QemuDriver:
         """`deadline` is in seconds from now."""
         await qmp.execute(folder, "system_powerdown", deadline, pid)
 
-    async def open_ports(self, seat: Seat) -> tuple[Route, ...]:
+    async def open_ports(
+        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+    ) -> tuple[Route, ...]:
         """Each forward's port of the host, with the one that the kernel chose for the guest."""
-        return await forwards.open_ports(seat)
+        return await forwards.open_ports(seat, before_giving_up)
 
     async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         """`sizes` is in MiB, by the disk's path."""

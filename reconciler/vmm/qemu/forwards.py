@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,7 +83,13 @@ class Monitor:
         return said if isinstance(said, str) else ""
 
 
-async def open_ports(seat: Seat) -> tuple[Route, ...]:
+async def nothing() -> None:
+    """What is awaited where no port is given up for anybody."""
+
+
+async def open_ports(
+    seat: Seat, before_giving_up: Callable[[], Awaitable[None]] = nothing
+) -> tuple[Route, ...]:
     """Ports that the kernel chooses lead to this guest, and none of its manifest; see the port `Driver`.
 
     Connections that came in by a forward that goes are not concerned.
@@ -95,9 +101,11 @@ async def open_ports(seat: Seat) -> tuple[Route, ...]:
             if _own(rows, net, forward, wanted) is None:
                 await monitor.add(net, Forward(0, forward.guest, forward.protocol, LOOPBACK))
                 rows = await monitor.rows()
-        for row in rows:
-            if row.leads and (row.net, row.forward) in wanted:
-                await monitor.remove(row.net, row.forward)
+        going = [row for row in rows if row.leads and (row.net, row.forward) in wanted]
+        if going:
+            await before_giving_up()
+        for row in going:
+            await monitor.remove(row.net, row.forward)
         rows = await monitor.rows()
     found = [(forward, _own(rows, net, forward, wanted)) for net, forward in wanted]
     lacking = [forward.host for forward, own in found if own is None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from pathlib import Path
 
 import pytest
@@ -104,3 +105,26 @@ def test_nix_is_looked_at_where_runners_are_allowed(
     found = nixcheck.check_nix()
     assert (found.result, says in found.detail) == (result, True), found
     assert found.remedy or result == "ok"
+
+
+def test_a_front_that_does_not_answer_is_told_from_one_that_does(tmp_path: Path) -> None:
+    control = tmp_path / "front.sock"
+    assert servicechecks.check_front(control).result == "warning", "it is not there"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(control))
+        dead = servicechecks.check_front(control)
+        assert (dead.result, "reconciler-front.socket" in dead.remedy) == ("failed", True)
+        server.listen()
+
+        def answer() -> None:
+            for said in (b"", b'{"version":0}\n'):
+                client, _ = server.accept()
+                with client:
+                    client.recv(100)
+                    client.sendall(said)
+
+        answering = threading.Thread(target=answer)
+        answering.start()
+        assert servicechecks.check_front(control).result == "failed", "it hung up"
+        assert servicechecks.check_front(control).result == "ok"
+        answering.join(10)
