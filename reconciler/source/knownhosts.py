@@ -33,6 +33,8 @@ TYPES = frozenset({
 REVOKED, AUTHORITY = "@revoked", "@cert-authority"
 NO_TYPE = "unable to exchange encryption keys"
 """What libgit2 says when the server has no key of a type that was asked for."""
+BLANKS = re.compile(r"[ \t]+")
+"""As OpenSSH has it; other blanks belong to a word."""
 HASHED = re.compile(r"\|1\|[A-Za-z0-9+/=]+\|[A-Za-z0-9+/=]+")
 HOST = r"(?:\[(?P<six>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9][A-Za-z0-9._-]*))"
 USER = r"(?:[^@/:\[\]]+@)?"
@@ -199,7 +201,7 @@ def check(path: Path, server: Server) -> None:
 
 def line_of(text: str) -> Line | None:
     """None for a comment. Raises Malformed."""
-    fields = text.split()
+    fields = [field for field in BLANKS.split(text.rstrip("\r")) if field]
     if not fields or fields[0].startswith("#"):
         return None
     marker = fields.pop(0) if fields[0].startswith("@") else ""

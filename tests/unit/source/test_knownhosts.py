@@ -137,7 +137,7 @@ def test_without_a_key_that_counts_the_server_is_refused(text: str, words: str, 
         "git.example.org", "git.example.org ssh-ed25519", "git.example.org ssh-ed25519 AAAA",
         "git.example.org ssh-ed25519 not*base64", f"git.example.org ssh-rsa {FIRST.split()[1]}",
         f"@revokd * {FIRST}", f"@revoked {FIRST}", f"|1|cut {FIRST}", "git.example.org 1024 35 1234567",
-        "git.example.org ssh-ed25519 \u00e9\u00e9", f"git.example.org ssh-ed25519 {FIRST.split()[1][:40]}=",
+        "git.example.org ssh-ed25519 \u00e9\u00e9", "\u00a0", f"@revoked\x1f* {FIRST}", f"git.example.org ssh-ed25519 {FIRST.split()[1][:40]}=",
     ],
 )  # fmt: skip
 def test_a_malformed_line_is_named_and_nothing_is_trusted(line: str, file: Path) -> None:
