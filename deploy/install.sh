@@ -58,6 +58,7 @@ files() {
     words manual | gzip -9n >"$root/usr/share/man/man1/reconciler.1.gz"
     put 644 manifests/schema.json usr/share/reconciler
     put 644 deploy/systemd/bridges.conf usr/share/reconciler
+    put 644 deploy/nftables/guests.nft usr/share/reconciler
     for page in docs/*.md README.md CHANGELOG.md LICENSE; do put 644 "$page" usr/share/doc/reconciler; done
 }
 

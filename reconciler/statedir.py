@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from reconciler.errors import ConfigError, StateDirLocked
 
 LOCK_FILE = "daemon.lock"
 MODE = 0o750
+OTHERS = 0o007
 MOST_BYTES = 32
 """Of the lock's content, which is the pid of its holder."""
 
@@ -25,6 +27,7 @@ def held(state: Path) -> Iterator[None]:
     """
     try:
         state.mkdir(parents=True, exist_ok=True, mode=MODE)
+        _close(state)
         descriptor = os.open(state / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(
@@ -39,6 +42,13 @@ def held(state: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _close(state: Path) -> None:
+    """Consoles, evidence and the key of the TCP face are in it: who may read them is not everybody."""
+    found = state.stat()
+    if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
+        state.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
 
 
 def _sign(descriptor: int) -> None:

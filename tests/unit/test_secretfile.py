@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler import statedir
 from reconciler.errors import ConfigError
 from reconciler.secretfile import read_secret
 
@@ -76,3 +77,14 @@ def test_a_private_secret_that_everybody_can_read_is_refused(path: Path) -> None
     with pytest.raises(ConfigError, match="can be read by everybody") as caught:
         read_secret(KEY, path, private=True)
     assert caught.value.hint == f"chmod o= {path}"
+
+
+@pytest.mark.parametrize(("before", "after"), [(0o755, 0o750), (0o777, 0o770), (0o700, 0o700)])
+def test_a_state_directory_that_was_there_is_closed_to_others(
+    tmp_path: Path, before: int, after: int
+) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    state.chmod(before)
+    with statedir.held(state):
+        assert state.stat().st_mode & 0o777 == after
