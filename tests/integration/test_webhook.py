@@ -61,7 +61,7 @@ def daemon(git_server: str, folder: Path) -> Iterator[Daemon]:
     daemon = Daemon(folder, settings)
     daemon.config.write_text(
         f'state_dir = "{settings.state}"\ncontrol_socket = "{settings.socket}"\n'
-        f'[source]\nurl = "{git_server}"\npoll_interval = 86400.0\n'
+        f'[source]\nurl = "{git_server}"\nallow_plaintext = true\npoll_interval = 86400.0\n'
         f"[http]\nport = {settings.http_port}\n"
         f'[webhook]\nsecret_file = "{secret}"\n',
         encoding="utf-8",
