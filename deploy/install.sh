@@ -40,8 +40,8 @@ libraries() { # the locked wheels, and our code beside them
     PYTHONHASHSEED=0 "$python" -m compileall -q --invalidation-mode unchecked-hash -s "$root" "$site"
 }
 
-words() { # WHAT: from the command line as it was just installed
-    PYTHONPATH=$root/usr/lib/reconciler/python PYTHONDONTWRITEBYTECODE=1 "$python" deploy/words.py "$1"
+words() { # WHAT [SHELL]: from the command line as it was just installed
+    PYTHONPATH=$root/usr/lib/reconciler/python PYTHONDONTWRITEBYTECODE=1 "$python" deploy/words.py "$@"
 }
 
 files() {
@@ -53,8 +53,10 @@ files() {
     put 644 deploy/tmpfiles.d/reconciler.conf usr/lib/tmpfiles.d
     [ -e "$root/etc/reconciler/config.toml" ] || put 640 deploy/config/config.toml etc/reconciler
     install -d -m 700 "$root/etc/reconciler/credentials"
-    install -d "$root"/usr/share/{bash-completion/completions,man/man1}
-    words completion >"$root/usr/share/bash-completion/completions/reconciler"
+    install -d "$root"/usr/share/{bash-completion/completions,zsh/vendor-completions,fish/vendor_completions.d,man/man1}
+    words completion bash >"$root/usr/share/bash-completion/completions/reconciler"
+    words completion zsh >"$root/usr/share/zsh/vendor-completions/_reconciler"
+    words completion fish >"$root/usr/share/fish/vendor_completions.d/reconciler.fish"
     words manual | gzip -9n >"$root/usr/share/man/man1/reconciler.1.gz"
     put 644 manifests/schema.json usr/share/reconciler
     put 644 deploy/systemd/bridges.conf usr/share/reconciler

@@ -1,18 +1,20 @@
-"""The manual page and the shell's completion, with the commands as the command line itself has them."""
+"""The manual page and the shells' completions, with the commands as the command line itself has them."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import typer.main
+from typer.completion import get_completion_script
 
 from reconciler.cli.app import build
+from reconciler.cli.completing import COMPLETE
 
 DEPLOY = Path(__file__).resolve().parent
-NAMED = {"vm", "subject"}
-"""Arguments that take the name of a VM."""
+SHELLS = ("bash", "zsh", "fish")
 
 
 def commands() -> dict[str, Any]:
@@ -25,30 +27,48 @@ def manual() -> str:
     return text.replace("@COMMANDS@", "\n".join(map(_entry, commands().values())))
 
 
-def completion() -> str:
-    text = (DEPLOY / "completion/reconciler.in").read_text(encoding="utf-8")
-    naming = [name for name, one in commands().items() if _arguments(one) & NAMED]
-    return text.replace("@COMMANDS@", " ".join(commands())).replace("@NAMING@", " | ".join(naming))
+def completion(shell: str) -> str:
+    """Typer's own: it asks the command itself, which knows its options and asks the daemon for names."""
+    return get_completion_script(prog_name="reconciler", complete_var=COMPLETE, shell=shell) + "\n"
 
 
 def _entry(command: Any) -> str:
     arguments = "".join(
-        f" {p.human_readable_name.upper()}" if p.required else f" [{p.human_readable_name.upper()}]"
+        f" {_shown(p)}" if p.required else f" [{_shown(p).strip('[]')}]"
         for p in command.params
         if p.param_type_name == "argument"
     )
-    lines = [line.strip() for line in (command.help or "").split("\n\n")[0].splitlines()]
-    # A line of troff that begins with a dot or a quote would be an order to it.
-    help_text = " ".join(lines).replace("\\", "\\e")
-    return f'.TP\n.B "{command.name}{arguments}"\n\\&{help_text}'
+    text = [f'.TP\n.B "{command.name}{arguments}"', rf"\&{_plain(command.help)}"]
+    options = [p for p in command.params if p.param_type_name == "option"]
+    if options:
+        text += [".RS", *(line for p in options for line in _option(p)), ".RE"]
+    return "\n".join(text)
 
 
-def _arguments(command: Any) -> set[str]:
-    return {p.name for p in command.params if p.param_type_name == "argument"}
+def _shown(argument: Any) -> str:
+    name: str = argument.human_readable_name
+    return name if "[" in name else name.upper()
 
 
-def main(what: str) -> None:
-    sys.stdout.write({"manual": manual, "completion": completion}[what]())
+def _option(option: Any) -> Iterator[str]:
+    names = ", ".join([*option.opts, *option.secondary_opts]).replace("-", r"\-")
+    kind = "" if option.is_flag or option.count else f" {option.make_metavar(_context())}"
+    yield f'.TP\n.B "{names}{kind}"'
+    yield rf"\&{_plain(option.help)}"
+
+
+def _context() -> Any:
+    return typer.Context(typer.main.get_command(build([])))
+
+
+def _plain(text: str | None) -> str:
+    """The first paragraph. A line of troff that begins with a dot or a quote would be an order to it."""
+    lines = [line.strip() for line in (text or "").split("\n\n")[0].splitlines()]
+    return " ".join(lines).replace("\\", r"\e").replace("-", r"\-")
+
+
+def main(what: str, *of: str) -> None:
+    sys.stdout.write({"manual": manual, "completion": completion}[what](*of))
 
 
 if __name__ == "__main__":

@@ -74,9 +74,11 @@ python3Packages.buildPythonApplication {
     substituteInPlace $out/lib/systemd/system/reconciler-front.service \
       --replace-fail /usr/bin/reconciler $out/bin/reconciler
     python deploy/words.py manual >reconciler.1
-    python deploy/words.py completion >reconciler.bash
+    for shell in bash zsh fish; do
+      python deploy/words.py completion $shell >reconciler.$shell
+    done
     installManPage reconciler.1
-    installShellCompletion reconciler.bash
+    installShellCompletion reconciler.bash reconciler.zsh reconciler.fish
   '';
 
   meta = {

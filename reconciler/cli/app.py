@@ -8,13 +8,17 @@ import sys
 import typer
 import typer.core
 
+from reconciler.cli import completing
 from reconciler.cli.client import DaemonError
 from reconciler.cli.exits import ExitCode, complain, report
+from reconciler.cli.options import ConfigOption, SocketOption
 from reconciler.cli.terminal import count
 from reconciler.errors import ManifestErrors, ReconcilerError
 from reconciler.plaintext import clean
 
 # Typer may carry its own click or use the installed one; either way this is its root of wrong usage.
+SHARED = ("-c", "--config", "--socket")
+"""Options that may stand before the command, too."""
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Help is plain text here (`rich_markup_mode`); typer escapes `[default: 1]` for markup all the same.
@@ -50,6 +54,7 @@ def build(arguments: list[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(without_command)
+    completing.prepare()
     named = [
         name for name, commands in MODULES.items() if arguments[:1] and arguments[0] in commands
     ]
@@ -58,14 +63,17 @@ def build(arguments: list[str]) -> typer.Typer:
     return app
 
 
-def without_command(context: typer.Context) -> None:
+def without_command(
+    context: typer.Context, socket: SocketOption = None, config: ConfigOption = None
+) -> None:
+    del socket, config  # of the command, which has them by now: see `in_order`
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; the answer is the exit code."""
-    given = sys.argv[1:] if arguments is None else arguments
+    given = in_order(sys.argv[1:] if arguments is None else arguments)
     try:
         result = build(given)(given, prog_name="reconciler", standalone_mode=False)
     except ReconcilerError as error:
@@ -81,6 +89,20 @@ def main(arguments: list[str] | None = None) -> int:
         complain(_usage_message(error), _where_help_is(given))
         return ExitCode.ERROR
     return result if isinstance(result, int) else ExitCode.OK
+
+
+def in_order(given: list[str]) -> list[str]:
+    """The command first, then the options that were written before it, then those after it.
+
+    As people know it of other commands: `reconciler -c FILE status` is `reconciler status -c FILE`.
+    """
+    before: list[str] = []
+    rest = list(given)
+    while rest and rest[0].partition("=")[0] in SHARED:
+        before.append(rest.pop(0))
+        if "=" not in before[-1] and rest:
+            before.append(rest.pop(0))
+    return [*rest[:1], *before, *rest[1:]]
 
 
 def _usage_message(error: Exception) -> str:

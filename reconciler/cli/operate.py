@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from reconciler.cli import completing
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.sockets import find_daemon
 from reconciler.cli.terminal import wall
@@ -20,6 +21,7 @@ SubjectArgument = Annotated[
         metavar="VM|GROUP",
         help="All of this host if left out; vm/NAME or group/NAME where both have the name.",
         show_default=False,
+        autocompletion=completing.subjects,
     ),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Shown in status.", show_default=False)]

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from reconciler.cli import completing
+
 
 class Output(StrEnum):
     text = "text"
@@ -38,4 +40,9 @@ ConfigOption = Annotated[
         show_default=False,
     ),
 ]
-VMArgument = Annotated[str, typer.Argument(metavar="VM", help="Name of a VM.", show_default=False)]
+VMArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="VM", help="Name of a VM.", show_default=False, autocompletion=completing.vms
+    ),
+]

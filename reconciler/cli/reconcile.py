@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from reconciler.cli import completing
 from reconciler.cli.client import Daemon
 from reconciler.cli.exits import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
@@ -59,6 +60,7 @@ def reconcile(
             metavar="[VM|GROUP]",
             help="With --wait: judge this one, whatever changed it; else all that the revision changed.",
             show_default=False,
+            autocompletion=completing.subjects,
         ),
     ] = None,
     *,

@@ -6,11 +6,18 @@ from typing import Annotated
 
 import typer
 
+from reconciler.cli import completing
 from reconciler.cli.operate import ReasonOption, send
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 
 GroupArgument = Annotated[
-    str, typer.Argument(metavar="GROUP", help="Name of a group.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="GROUP",
+        help="Name of a group.",
+        show_default=False,
+        autocompletion=completing.groups,
+    ),
 ]
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reconciler.cli import completing
 from reconciler.cli.client import Daemon
 from reconciler.cli.exits import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
@@ -24,7 +25,13 @@ def register(app: typer.Typer) -> None:
 
 def status(
     vm: Annotated[
-        str | None, typer.Argument(metavar="VM", help="All VMs if left out.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="VM",
+            help="All VMs if left out.",
+            show_default=False,
+            autocompletion=completing.vms,
+        ),
     ] = None,
     *,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it as it changes.")] = False,

@@ -72,6 +72,8 @@ def test_man_page_and_completion_are_there(host: Host) -> None:
     installed = host.container.run("dpkg", "-L", "reconciler").stdout.split()
     assert "/usr/share/man/man1/reconciler.1.gz" in installed
     assert "/usr/share/bash-completion/completions/reconciler" in installed
+    assert "/usr/share/zsh/vendor-completions/_reconciler" in installed
+    assert "/usr/share/fish/vendor_completions.d/reconciler.fish" in installed
 
 
 def test_a_bad_config_is_named_and_not_tried_again(host: Host) -> None:

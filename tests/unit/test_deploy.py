@@ -8,10 +8,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer.main
 
-from reconciler.cli.app import MODULES
+from reconciler.cli.app import MODULES, build
 from reconciler.cli.servicechecks import FRONT
 from reconciler.config import Config, HttpConfig, parse_config
 from reconciler.daemon import FRONT_FOLDER
@@ -36,6 +38,14 @@ def commands() -> set[str]:
     return {command for group in MODULES.values() for command in group}
 
 
+def options_of_commands() -> dict[str, list[str]]:
+    found: dict[str, Any] = typer.main.get_command(build([])).commands  # type: ignore[attr-defined]
+    return {
+        name: [p.opts[0] for p in one.params if p.param_type_name == "option"]
+        for name, one in found.items()
+    }
+
+
 def test_the_shipped_config_is_valid_as_it_is() -> None:
     config = parse_config(tomllib.loads(CONFIG), "config.toml")
     assert config.supervisor == "systemd"
@@ -52,24 +62,38 @@ def test_what_the_shipped_config_leaves_out_is_the_default_that_it_names() -> No
                 assert values[key] == assumed[section][key], f"{section}.{key}"
 
 
-def words(what: str) -> str:
-    argv = [sys.executable, str(DEPLOY / "words.py"), what]
+def words(*what: str) -> str:
+    argv = [sys.executable, str(DEPLOY / "words.py"), *what]
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
-def test_completion_knows_every_command_and_is_sound_shell(tmp_path: Path) -> None:
-    text = words("completion")
-    listed = re.search(r'commands="([^"]*)"', text)
-    assert listed
-    assert set(listed[1].split()) == commands()
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_completion_of_a_shell_is_sound_and_laid_out(shell: str, tmp_path: Path) -> None:
     file = tmp_path / "completion"
-    file.write_text(text)
-    assert subprocess.run(["bash", "-n", str(file)], check=False).returncode == 0
+    file.write_text(words("completion", shell))
+    assert "_RECONCILER_COMPLETE=complete_" + shell in file.read_text()
+    if shutil.which(shell) is not None:
+        assert subprocess.run([shell, "-n", str(file)], check=False).returncode == 0
+    assert f"words completion {shell} >" in (DEPLOY / "install.sh").read_text(encoding="utf-8")
 
 
 def test_the_manual_has_every_command_with_what_it_does() -> None:
-    entries = re.findall(r'^\.TP\n\.B "([\w-]+)[^"]*"\n\\&(\S.*)$', words("manual"), re.MULTILINE)
+    manual = words("manual")
+    entries = re.findall(r'^\.TP\n\.B "([\w-]+)[^"]*"\n\\&(\S.*)$', manual, re.MULTILINE)
     assert {name for name, _ in entries} == commands()
+
+
+def test_the_manual_has_the_options_of_each_command() -> None:
+    manual = words("manual").replace("\\-", "-")
+    for name, options in options_of_commands().items():
+        entry = manual[manual.index(f'.B "{name}') :]
+        entry = entry[: entry.index(".RE") if options else None]
+        assert all(f'.B "{option}' in entry for option in options), name
+    troff = subprocess.run(
+        ["man", "--warnings", "-l", "-"], input=words("manual"), text=True,
+        capture_output=True, check=False,
+    ) if shutil.which("man") else None  # fmt: skip
+    assert troff is None or troff.stderr == ""
 
 
 def test_units_and_users_are_those_that_the_code_means() -> None:
