@@ -70,10 +70,8 @@ def test_traces_need_nothing_but_the_package(host: Host) -> None:
 
 def test_man_page_and_completion_are_there(host: Host) -> None:
     installed = host.container.run("dpkg", "-L", "reconciler").stdout.split()
-    assert "/usr/share/man/man1/reconciler.1.gz" in installed
-    assert "/usr/share/bash-completion/completions/reconciler" in installed
-    assert "/usr/share/zsh/vendor-completions/_reconciler" in installed
-    assert "/usr/share/fish/vendor_completions.d/reconciler.fish" in installed
+    shells = ("bash-completion/completions/reconciler", "zsh/vendor-completions/_reconciler", "fish/vendor_completions.d/reconciler.fish")  # fmt: skip
+    assert {f"/usr/share/{one}" for one in ("man/man1/reconciler.1.gz", *shells)} <= set(installed)
 
 
 def test_a_bad_config_is_named_and_not_tried_again(host: Host) -> None:
