@@ -44,5 +44,5 @@ class Signing:
 
     async def end(self, request: web.Request) -> web.Response:
         same_origin(request)
-        self._access.end(credential(request) or "")
+        self._access.end(credential(request.headers.get("Authorization")) or "")
         return json_answer({"done": "signed out"})
