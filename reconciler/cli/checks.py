@@ -75,6 +75,9 @@ def _check_configured(settings: Config) -> list[Finding]:
     found = [check_owner(settings.state) if kept else check_state_dir(settings.state)]
     found.append(check_space(settings.state, settings.policy.disk_reserve_mib))
     found.append(check_images(settings.state))
+    from reconciler.cli.repositorycheck import check_repository  # noqa: PLC0415 - loads libgit2
+
+    found += check_repository(settings.source)
     if settings.policy.runners:
         from reconciler.cli.nixcheck import check_nix  # noqa: PLC0415 - most hosts do without
 
