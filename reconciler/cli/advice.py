@@ -34,6 +34,7 @@ ADVICE: dict[str, str] = {
     "repair": f"{BY_ITSELF}, one VM after the other: many fail at once, so look at the host",
     "rename": f"{BY_ITSELF} when its images are ready and its turn has come",
     "moved-from": f"{YOU}: push the name that the VM really had, or remove metadata.movedFrom",
+    "burst": f"{BY_ITSELF} within 30 s; the guest is not stopped for what is overtaken already",
     "crash-loop": f"{BY_ITSELF} when it has been steady for a minute; `reconciler logs {{vm}}` has the cause",
     "readiness": f"{BY_ITSELF} when its checks pass: see what the guest lacks; `purpose: liveness` restarts it",
     "ended": f"{YOU}: `reconciler restart {{vm}}`, or a push; a boot of the host starts it, too",

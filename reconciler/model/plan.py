@@ -260,7 +260,7 @@ WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "kept", "starting", "soak", "probe",
     "rollback", "pinned", "window", "approval", "breaker", "repair", "rename", "moved-from", "network", "checks",
-    "crash-loop", "readiness", "ended",
+    "burst", "crash-loop", "readiness", "ended",
 ]  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.model.names import GenerationNumber
+from reconciler.model.deadline import Deadline
+from reconciler.model.names import Digest, GenerationNumber
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,3 +27,14 @@ class Restarted:
     reason: str
     """As in `restarts`."""
     why: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """The newest desired digest, and whether it came in a burst of changes."""
+
+    digest: Digest
+    since: Deadline
+    """When it became desired."""
+    burst: Deadline | None = None
+    """The change before it was a moment older: when a burst ends at the latest."""

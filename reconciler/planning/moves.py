@@ -9,6 +9,7 @@ from reconciler.model.observed import Guest
 from reconciler.model.record import StopCause
 from reconciler.planning import checktrial
 from reconciler.planning.absorb import crashed
+from reconciler.planning.bursts import is_calm
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.gates import at_stake, may_begin
@@ -165,13 +166,15 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
     if not ready(draft, standing, spec):
         return
     fresh = target.generation is None or target.generation.verdict == "trial"
-    if fresh and target.kind is None and not may_begin(draft, standing):
+    gated = fresh and target.kind is None
+    if gated and not may_begin(draft, standing):
         return
     if target.generation is not None and fresh and in_trouble(draft, standing, "trial"):
         return
     if applies(standing, spec) and begin(draft, standing, target, spec):
         return
-    if not preflight(draft, standing, spec) or not budget.take(standing):
+    calm = not gated or is_calm(draft, standing)
+    if not (calm and preflight(draft, standing, spec) and budget.take(standing)):
         return
     claim_memory(draft, standing, spec)
     if fresh and record.last_good is not None:

@@ -23,6 +23,7 @@ from reconciler.now import Now
 from reconciler.planning import checktrial
 from reconciler.planning.absorb import absorb_exits, absorb_growth, absorb_outcomes
 from reconciler.planning.adopt import adopt
+from reconciler.planning.bursts import note_wanted
 from reconciler.planning.cutoff import excused
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.forgotten import forget
@@ -78,6 +79,7 @@ def plan(
         absorb_exits(draft, standing)
         succeed(draft, standing)
         remember(draft, standing)
+        note_wanted(draft, standing)
         lift_outdated(draft, standing)
         take_in_place(draft, standing)
         paused = any(scopes(draft, standing))

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from reconciler.model.desired import VMSpec
+from reconciler.model.health import HttpCheck
 from tests.fakes.prober import WRONG
 from tests.simulation.naming import KEEPER, OTHER_NAMES
 
@@ -38,10 +39,10 @@ class Checking:
     def of(self, spec: VMSpec) -> VMSpec:
         """The same VM, judged as its manifest says by now."""
         name = KEEPER if spec.name in OTHER_NAMES else spec.name
-        (check,) = spec.health.checks
         path = self.paths.get(name, PATHS[0])
         health = replace(
-            spec.health, checks=(replace(check, path=path),),  # type: ignore[arg-type]  # it is an HttpCheck
+            spec.health,
+            checks=tuple(replace(c, path=path) for c in spec.health.checks if isinstance(c, HttpCheck)),
             startup_deadline=self.deadlines.get(name, spec.health.startup_deadline),
             failure_threshold=self.thresholds.get(name, spec.health.failure_threshold),
         )  # fmt: skip

@@ -12,6 +12,7 @@ from reconciler.model.record import Generation, VMRecord
 from tests.fakes.guest import FakeGuest
 from tests.simulation.check_oracle import CheckOracle
 from tests.simulation.results import ResultOracle
+from tests.simulation.wellness import WellnessOracle, seems_ill
 from tests.world import World
 
 LACKING = "the host lacks"
@@ -43,16 +44,19 @@ class Oracles:
         """What a VM said that it was before when it was created; what it says later is too late."""
         self._checks = CheckOracle(world, Broken)
         self._results = ResultOracle(world)
+        self._wellness = WellnessOracle(world)
         world.on_pass = self.decided
         self._theirs = world.taps.links["t0-theirs"] = Link("tap")
 
     def decided(self) -> None:
         """Laws 2, 3 and 15, at the moment of the decision: before the first stop begins. Raises Broken."""
         passed = self.world.reconciler.passed
+        self._wellness.witness()
         self._judged(self._results.look())
         if passed is not None:
             for action in passed.plan.actions:
                 if isinstance(action, StopGuest):
+                    self._told(self._wellness.stopped(action))
                     self._handed_over_first(action)
                     self._without_a_gap(action)
         self._checks.decided(self.serving())
@@ -77,6 +81,10 @@ class Oracles:
             limit = passed.desired.group(group).max_unavailable
             if down + count > limit:
                 raise Broken(f"law 3: {down} of {group} are down and {count} more; limit {limit}")
+
+    def _told(self, wrong: str) -> None:
+        if wrong:
+            raise Broken(wrong)
 
     def _judged(self, wrong: str) -> None:
         if wrong:
@@ -168,6 +176,7 @@ class Oracles:
         """Raises Broken."""
         self._checks.look()
         self._results.witness()
+        self._told(self._wellness.look())
         self._two_at_most()
         self._led()
         self._ways_back()
@@ -233,7 +242,7 @@ class Oracles:
         failed, ever = (answers.failures, answers.ever_passed) if answers else (0, False)
         generation = record.generation(guest.machine.generation) if record else None
         most = generation.spec.health.failure_threshold if generation else 3
-        ill = guest.fate == "bad" or failed >= most or (failed > 0 and not ever)
+        ill = seems_ill(guest) or failed >= most or (failed > 0 and not ever)
         proven = generation is not None and generation.verdict == "committed"
         return guest.process.alive and proven and not ill
 

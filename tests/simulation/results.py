@@ -7,6 +7,7 @@ from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.record import Event
 from reconciler.model.result import RevisionRecord
 from tests.simulation.check_oracle import has_all
+from tests.simulation.wellness import is_up
 from tests.world import World
 
 FAILED = ("rolled-back", "rollback-failed", "failed")
@@ -27,6 +28,9 @@ class ResultOracle:
     def witness(self) -> None:
         """Remember who is well: a daemon may die in the pass that says so."""
         hypervisor = self.world.hypervisor
+        for one in hypervisor.guests.values():
+            if is_up(self.world, one):
+                self._healthy.add((one.machine.vm, one.machine.generation))
         for instance, health in hypervisor.healths.items():
             if health.ever_passed and (guest := hypervisor.guests.get(instance)) is not None:
                 self._healthy.add((guest.machine.vm, guest.machine.generation))

@@ -25,15 +25,15 @@ from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.simulation.checking import Checking
+from tests.simulation.fates import BAD_CONTENT, NAMES, fate_of
 from tests.simulation.naming import KEEPER, OTHER_NAMES, Naming
 from tests.simulation.oracles import Broken, Oracles
+from tests.simulation.wellness import READY_ONLY, application_ends, dependency_away, fate_in
 from tests.world import World, state, vm
 
-NAMES = ("db", "web-a", "web-b", "web-c", "job")
 GROUPS = {"web-a": "front", "web-b": "front", "web-c": "front"}
 ON_A_BRIDGE = frozenset((KEEPER,))
 HANDED_OVER = frozenset(("web-c", "db"))
-BAD_CONTENT = ("bad", "sick", "exits", "panics")
 FAULTS: tuple[Fault, ...] = ("error", "delay", "hang", "crash-before", "crash-after")
 HOST_TROUBLE = 0.05
 """The share of starts that fail for what the host lacks in that moment."""
@@ -101,8 +101,10 @@ class Story:
                         self._front_hangs,
                         self._ask_anew,
                         self._ports_taken,
+                        lambda: dependency_away(self.world, self.random, self._step),
+                        lambda: application_ends(self.world, self.random),
                     ),
-                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4, 2),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4, 2, 2, 2),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -113,13 +115,13 @@ class Story:
 
     def _fate(self, machine: Machine) -> str:
         """Of a second guest of what was good before, too, not each one comes up."""
-        fate = fate_of(machine)
+        fate = fate_in(machine.vm, fate_of(machine))
         beside = self.world.hypervisor.all_living(machine.vm)
         anew = any(other.machine.generation >= machine.generation for other in beside)
         if self.rate and self.random.random() < HOST_TROUBLE:
             return "lacks"  # somebody took a port since the preflight, or memory, or a descriptor
         if fate == "good" and anew and self.random.random() < 0.2:
-            return self.random.choice(BAD_CONTENT)
+            return fate_in(machine.vm, self.random.choice(BAD_CONTENT))
         return fate
 
     def _choose(self, _number: int, call: str) -> Fault | None:
@@ -202,6 +204,8 @@ class Story:
                 handover=name in HANDED_OVER,
                 short_of_memory="restart" if name == "db" else "wait",
                 bridge="br0" if name in ON_A_BRIDGE else "",
+                checked=name != KEEPER,
+                purpose="readiness" if name in READY_ONLY else "liveness",
             )
             for name, content in self.contents.items()
             if name != without
@@ -347,7 +351,9 @@ class Story:
     async def _end(self) -> None:
         """Faults stop, people let go, the sick get well, and the world must come to rest."""
         self.rate = 0.0
-        self.world.hypervisor.behaviour = lambda m: "good" if fate_of(m) == "sick" else fate_of(m)
+        self.world.hypervisor.behaviour = lambda m: (
+            "good" if fate_of(m) == "sick" else fate_in(m.vm, fate_of(m))
+        )
         for guest in self.world.hypervisor.guests.values():
             guest.fate = "good" if guest.fate == "sick" else guest.fate
         for name in (*NAMES, *OTHER_NAMES, "front", None):
@@ -379,22 +385,3 @@ class Story:
     def _counted(self) -> Tale:
         self.tale.rollbacks = len(self.world.events("rolled-back"))
         return self.tale
-
-
-def fate_of(machine: Machine) -> str:
-    """What becomes of a guest is written in the name of its content."""
-    return FATES.get(machine.layers[-1].path, "good")
-
-
-FATES: dict[str, str] = {}
-
-
-def _register() -> None:
-    for name in (*NAMES, *OTHER_NAMES):
-        for kind in BAD_CONTENT:
-            for commit in range(60):
-                layer = vm(name, f"{kind}{commit}").layers[-1]
-                FATES[f"/state/layers/{layer.key}/image"] = kind
-
-
-_register()
