@@ -83,7 +83,17 @@ def _show_exceptions(answer: HistoryAnswer, out: Console, now: float) -> None:
     for blocked in answer.blocked:
         show_condemned(blocked, out, now, lines=CONSOLE_LINES)
     if answer.blocked:
-        out.print(f"a new digest or `reconciler retry {clean(answer.vm)}` lifts it", style="dim")
+        out.print(
+            f"a new digest, mended checks where those failed, or `reconciler retry"
+            f" {clean(answer.vm)}` lifts it", style="dim",
+        )  # fmt: skip
+    for refused in answer.refused_checks:
+        past = " (no longer asked for)" if refused.withdrawn else ""
+        out.print(
+            f"refused: the changed checks of revision {short(refused.revision)},"
+            f" {age(now - refused.last_wall)} ago{past}: {clean(refused.reason)}",
+            style="dim" if refused.withdrawn else "red", soft_wrap=True,
+        )  # fmt: skip
     if answer.pinned is not None:
         out.print(f"kept at generation {answer.pinned} by request, until a new digest or `resume`")
     if answer.quarantine:

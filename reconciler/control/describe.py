@@ -9,11 +9,13 @@ from reconciler.control.reports import (
     GenerationBrief,
     HistoryAnswer,
     PlanAnswer,
+    RefusedBrief,
     Step,
     VMAnswer,
     Waiting,
     WhyAnswer,
 )
+from reconciler.model.checktrial import BlockedChecks
 from reconciler.model.names import GroupName
 from reconciler.model.plan import (
     Action,
@@ -150,6 +152,18 @@ def history_answer(record: VMRecord) -> HistoryAnswer:
         pinned=record.pin.generation if record.pin else None,
         quarantine=record.quarantine.reason if record.quarantine else "",
         suspended=_suspension(record.suspended),
+        refused_checks=tuple(_refused(block) for block in record.blocked_checks),
+    )
+
+
+def _refused(block: BlockedChecks) -> RefusedBrief:
+    return RefusedBrief(
+        revision=block.revision,
+        reason=block.reason,
+        attempts=block.attempts,
+        last_wall=block.last_wall,
+        first_wall=block.first_wall,
+        withdrawn=block.withdrawn,
     )
 
 

@@ -71,6 +71,19 @@ class BlockedBrief:
 
 
 @dataclass(frozen=True, slots=True)
+class RefusedBrief:
+    """Changed checks that a VM's guest did not pass; it serves on by its former ones."""
+
+    revision: Revision
+    reason: str
+    attempts: int
+    last_wall: float
+    first_wall: float = 0.0
+    withdrawn: bool = False
+    """The desired state asks for others by now."""
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryAnswer:
     vm: VMName
     group: GroupName
@@ -82,6 +95,7 @@ class HistoryAnswer:
     quarantine: str = ""
     suspended: str = ""
     """Why, or `by request`; empty when it is not."""
+    refused_checks: tuple[RefusedBrief, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -165,7 +165,9 @@ class Check(Face):
 
 class Health(Face):
     startup_deadline: Duration = Field(
-        default=300.0, description="From start to a healthy guest; past it the generation failed."
+        default=300.0,
+        description="From start to a healthy guest; past it the generation failed. Changed alone"
+        " it bounds the trial of changed checks, and a shorter one counts from the next generation on.",
     )
     min_healthy_time: DurationOrNone = Field(
         default=10.0, description="Healthy without a break for so long, and the generation is good."

@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from reconciler.model.checktrial import BlockedChecks, CheckChange, CheckTrial
 from reconciler.model.desired import HealthPolicy, rollout_key
 from reconciler.model.machine import Route
-from reconciler.model.names import Digest, GroupName
+from reconciler.model.names import Digest, GroupName, Revision
 from reconciler.model.observed import Guest
 from reconciler.model.plan import Note
 from reconciler.model.record import Generation
@@ -116,10 +116,10 @@ def _present_key(good: Generation | None, wanted: HealthPolicy) -> Digest | None
     return rollout_key(good.digest, effective_checks(good.spec.health, wanted))
 
 
-def _tell_withdrawn(draft: Draft, standing: Standing, revision: str) -> None:
+def _tell_withdrawn(draft: Draft, standing: Standing, revision: Revision) -> None:
     why = f"the changed checks of revision {revision[:8]} are no longer asked for"
     draft.actions.append(Note("checks-withdrawn", standing.name, why))
-    draft.event("checks-withdrawn", f"{standing.name}: {why}", standing)
+    draft.event("checks-withdrawn", f"{standing.name}: {why}", standing, revision=revision)
 
 
 def _judge(draft: Draft, standing: Standing, trial: CheckTrial, guest: Guest) -> None:
@@ -206,7 +206,10 @@ def _accept(draft: Draft, standing: Standing, trial: CheckTrial, guest: Guest) -
     words = ", ".join(str(change) for change in differences(generation.spec, changed.spec))
     why = f"the checks of revision {trial.revision[:8]} passed beside the former ones: {words}"
     draft.actions.append(Note("checks-accepted", standing.name, why))
-    draft.event("checks-accepted", f"{standing.name}: {why}", standing, generation=changed.number)
+    draft.event(
+        "checks-accepted", f"{standing.name}: {why}", standing, generation=changed.number,
+        revision=trial.revision,
+    )  # fmt: skip
 
 
 def _refuse(draft: Draft, standing: Standing, trial: CheckTrial, why: str) -> None:
@@ -232,7 +235,7 @@ def _refuse(draft: Draft, standing: Standing, trial: CheckTrial, why: str) -> No
     draft.actions.append(Note("checks-condemned", standing.name, words))
     draft.event(
         "checks-condemned", f"{standing.name}: {words}; the present ones stay", standing, "error",
-        trial.generation,
+        trial.generation, revision=trial.revision,
     )  # fmt: skip
     if not trial.back:
         hold_after_checks(draft, standing, trial.revision, f"its changed checks: {why}")

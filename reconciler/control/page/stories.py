@@ -22,7 +22,7 @@ class Story:
     refused: str = ""
     """Why."""
     failed: dict[str, str] = field(default_factory=dict)
-    """VMs whose generation of it was condemned, and why."""
+    """VMs whose generation of it was condemned, or whose changed checks were refused, and why."""
     back: set[str] = field(default_factory=set)
     """VMs that run the generation before again."""
     committed: set[str] = field(default_factory=set)
@@ -49,8 +49,8 @@ class Stories:
                 _fold(self._story(revision), event)
 
     def _revision(self, event: Event) -> str | None:
-        if event.vm is None or event.generation is None:
-            return event.revision
+        if event.vm is None or event.generation is None or event.kind.startswith("checks-"):
+            return event.revision  # of the change of checks, and not of the generation that runs
         if event.kind == "rolled-back":  # told of the good generation, and about the bad one
             return self._bad.get(event.vm, event.revision)
         key = (event.vm, event.generation)
@@ -118,7 +118,7 @@ def _fold(story: Story, event: Event) -> None:
             story.applied = True
         case "generation-committed" if event.vm:
             story.committed.add(event.vm)
-        case "generation-condemned" if event.vm:
+        case "generation-condemned" | "checks-condemned" if event.vm:
             story.failed[event.vm] = event.message[:MOST_REASON]
         case "rolled-back" if event.vm:
             story.back.add(event.vm)
