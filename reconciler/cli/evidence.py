@@ -17,9 +17,10 @@ INDENT = "  "
 
 def show_condemned(blocked: BlockedBrief, out: Console, now: float, *, lines: int) -> None:
     """One digest; of its console the last `lines`."""
+    of = f" of revision {short(blocked.revision)}" if blocked.revision else ""
     say(
         out,
-        f"blocked: digest {short(blocked.digest)} (generation {blocked.generation}), "
+        f"blocked: digest {short(blocked.digest)} (generation {blocked.generation}{of}), "
         f"{_attempts(blocked, now)}: {clean(blocked.reason)}",
         "red",
     )

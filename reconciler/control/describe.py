@@ -177,6 +177,7 @@ def _condemned(record: VMRecord, blocked: Blocked) -> BlockedBrief:
         last_wall=blocked.last_wall,
         first_wall=blocked.first_wall,
         evidence=generation.evidence if generation else None,
+        revision=blocked.revision or (generation.revision if generation else None),
     )
 
 

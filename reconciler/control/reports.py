@@ -68,6 +68,8 @@ class BlockedBrief:
     first_wall: float = 0.0
     evidence: Evidence | None = None
     """None when its generation was dropped since."""
+    revision: Revision | None = None
+    """The one that caused it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,9 @@ class Fleet:
 def vm_result(fleet: Fleet, name: VMName) -> VMResult:
     """The result of one VM that is desired."""
     spec, record = fleet.desired.vms[name], fleet.vms.get(name)
+    calm = record is not None and record.quarantine is None and name not in fleet.waits
+    if calm and fleet.serves(name):
+        return VMResult(name, "converged")  # as most of a thousand do
     if record is not None and record.quarantine is not None:
         # A new digest ends a quarantine, so this one is of what is desired now.
         return VMResult(name, "rollback-failed", record.quarantine.reason)

@@ -258,7 +258,7 @@ async def test_history_shows_verdicts_reasons_and_blocked_digests(run: Run) -> N
         "condemned", "committed", "committed",
     ]  # fmt: skip
     assert "GET :8080/healthz -> 503" in " ".join(shown.split())
-    assert "blocked: digest 0badcafe (generation 3)" in shown
+    assert "blocked: digest 0badcafe (generation 3 of revision" in shown
     assert "    nginx: emerg" in shown.splitlines()
     answer = json.loads((await run("history", "web", "-o", "json")).out)
     assert answer["generations"][0]["evidence"]["console"] == ["nginx: emerg"]
