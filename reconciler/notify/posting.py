@@ -10,6 +10,7 @@ from reconciler.clock import Clock
 from reconciler.errors import DeliveryError
 from reconciler.notify.bodies import Request
 from reconciler.notify.message import LONGEST_LINE, Message, plain
+from reconciler.proxies import UnsupportedProxy, proxy_for
 
 MOST_ANSWER = 4096
 GOOD = range(200, 300)
@@ -28,6 +29,8 @@ class HttpSink:
     async def send(self, message: Message) -> None:
         try:
             await self._send(message)
+        except UnsupportedProxy as error:
+            raise DeliveryError(str(error), kind="network", hint=error.hint) from None
         except aiohttp.InvalidURL:
             # Not its text, which has the address: that may be the secret.
             raise DeliveryError("url: not an address", kind="secret", hint="mend it") from None
@@ -39,6 +42,7 @@ class HttpSink:
 
     async def _send(self, message: Message) -> None:
         request = self._request_of(message, self._clock.now().wall)
+        # The environment's proxies count, its ~/.netrc does not (trust_env would take both).
         # A connection each: messages are rare, and a kept one would be dead when it matters.
         async with (
             aiohttp.ClientSession(
@@ -50,6 +54,7 @@ class HttpSink:
                 headers=HEADERS | request.headers,
                 allow_redirects=False,
                 timeout=aiohttp.ClientTimeout(),
+                proxy=proxy_for(request.url),
             ) as answer,
         ):
             said = await answer.content.read(MOST_ANSWER)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pygit2
 
 from reconciler.errors import SourceError
+from reconciler.proxies import UnsupportedProxy
 
 HINTS = {
     "auth": "check source.ssh_key, or source.user and source.token_file",
@@ -104,6 +105,8 @@ def sorted_failure(error: BaseException) -> SourceError:
     match error:
         case SourceError():
             return error
+        case UnsupportedProxy():
+            return failure("unsupported", str(error), error.hint)
         case LimitPassed() | MemoryError():
             return failure("limit", str(error) or "the fetch needed too much memory")
         case pygit2.AuthError():

@@ -14,6 +14,7 @@ import pygit2
 
 from reconciler.errors import SourceError
 from reconciler.giturl import local_path, redacted_text
+from reconciler.proxies import proxy_for, shown
 from reconciler.source import knownhosts, localaccess
 from reconciler.source.callbacks import MOST_OBJECTS, Callbacks
 from reconciler.source.copying import copy_objects, heads_of
@@ -26,7 +27,6 @@ from reconciler.source.failures import (
     unsupported,
 )
 from reconciler.source.history import commit_at, has
-from reconciler.source.proxies import proxy_for, shown
 from reconciler.source.request import Answer, Request
 
 HEX = re.compile(r"[0-9a-f]{4,40}")

@@ -128,6 +128,22 @@ async def test_a_redirect_is_not_followed_and_its_address_not_told(slack: MakeSl
     assert caught.value.kind == "answer"
 
 
+async def test_the_proxy_of_the_environment_is_asked_but_not_for_this_host(
+    slack: MakeSlack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    async with http_receiver() as proxy, http_receiver() as here:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{proxy.port}")
+        await deliver(slack("http://chat.example/hooks/T0K3N"), a_story()[0])
+        assert [post.headers["Host"] for post in proxy.posts] == ["chat.example"]
+        await deliver(slack(here.url), a_story()[0])
+        assert (len(proxy.posts), len(here.posts)) == (1, 1)
+    monkeypatch.setenv("http_proxy", "socks5://127.0.0.1:1")
+    with pytest.raises(DeliveryError, match="no kind of proxy"):
+        await deliver(slack("http://chat.example/hooks/T0K3N"), a_story()[0])
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [(500, "answer"), (429, "answer"), (404, "answer"), (400, "refused"), (413, "refused")],

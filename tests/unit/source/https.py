@@ -88,6 +88,11 @@ class GitServer(ThreadingHTTPServer):
     def url(self) -> str:
         return f"https://localhost:{self.server_port}/"
 
+    @property
+    def far_url(self) -> str:
+        """By a name that only a proxy of ours leads to."""
+        return f"https://git.fleet.example:{self.server_port}/"
+
 
 class ProxyHandler(BaseHTTPRequestHandler):
     """CONNECT, to wherever it is asked."""
@@ -143,7 +148,7 @@ def make_certificate(folder: Path) -> Path:
     arguments = [
         shutil.which("openssl") or "openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
         "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-        "-addext", "subjectAltName=DNS:localhost", "-keyout", str(key), "-out", str(certificate),
+        "-addext", "subjectAltName=DNS:localhost,DNS:git.fleet.example", "-keyout", str(key), "-out", str(certificate),
     ]  # fmt: skip
     subprocess.run(arguments, check=True, capture_output=True, timeout=SECONDS)
     return certificate

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import SourceError
-from reconciler.source.proxies import proxy_for, shown
+from reconciler.proxies import UnsupportedProxy, proxy_for, shown
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.https import GitServer, Proxy, basic, make_certificate, running
 from tests.unit.source.realgit import RealGit
@@ -136,11 +136,10 @@ async def test_the_proxy_of_the_environment_is_asked(
     proxy = Proxy()
     with running(proxy):
         monkeypatch.setenv(variable, f"http://127.0.0.1:{proxy.server_port}")
-        source = make_source(f"{server.url}fleet.git", token_file=str(token_file))
+        source = make_source(f"{server.far_url}fleet.git", token_file=str(token_file))
         assert (await source.fetch()).changed
-        assert set(proxy.asked) == {f"localhost:{server.server_port}"}
+        assert set(proxy.asked) == {f"git.fleet.example:{server.server_port}"}
         proxy.asked.clear()
-        monkeypatch.setenv("no_proxy", "localhost")
         direct = make_source(f"{server.url}fleet.git", name="b", token_file=str(token_file))
         assert (await direct.fetch()).changed
         assert proxy.asked == []
@@ -153,10 +152,10 @@ async def test_a_proxy_that_wants_a_password_gets_the_one_of_its_address(
     proxy = Proxy(basic("me", "s3cret"))
     with running(proxy):
         monkeypatch.setenv("https_proxy", f"http://me:s3cret@127.0.0.1:{proxy.server_port}")
-        source = make_source(f"{server.url}fleet.git", token_file=str(token_file))
+        source = make_source(f"{server.far_url}fleet.git", token_file=str(token_file))
         assert (await source.fetch()).changed
         await source.close()
-    error = await refused(make_source, f"{server.url}fleet.git", name="gone")
+    error = await refused(make_source, f"{server.far_url}fleet.git", name="gone")
     assert f"(by way of the proxy http://***@127.0.0.1:{proxy.server_port})" in str(error)
 
 
@@ -165,9 +164,9 @@ def test_which_proxy_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", ".inside.example,10.0.0.1,h.example:8443")
     assert proxy_for("https://git.example.org/x") == "http://proxy.example:3128"
     for url in ("http://git.example.org/x", "https://git.inside.example/x", "https://10.0.0.1/x",
-                "https://h.example:8443/x", "ssh://h/x", "git@h:x", "/srv/x", "git://h/x"):  # fmt: skip
+                "https://h.example:8443/x", "https://localhost/x", "https://127.0.0.1:8443/x", "https://[::1]/x", "ssh://h/x", "git@h:x", "/srv/x", "git://h/x"):  # fmt: skip
         assert proxy_for(url) is None, url
     monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
-    with pytest.raises(SourceError, match="socks5"):
+    with pytest.raises(UnsupportedProxy, match="socks5"):
         proxy_for("https://git.example.org/x")
     assert shown("http://me:secret@h:1") == "http://***@h:1"

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import ipaddress
 from urllib.request import getproxies_environment, proxy_bypass
 
 from reconciler.giturl import MASK, origin_of
-from reconciler.source.failures import failure
 
 SCHEMES = ("http", "https")
 
 
+class UnsupportedProxy(ValueError):
+    """The environment names a proxy of a kind that is not supported."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
 def proxy_for(url: str) -> str | None:
-    """The proxy of http and https addresses; None to go without. Raises SourceError: unsupported."""
+    """The proxy of http and https addresses; None to go without. Raises UnsupportedProxy.
+
+    This host itself is never asked for by way of a proxy, which would look for it at home.
+    """
     scheme, host, port = origin_of(url)
-    if scheme not in SCHEMES:
+    if scheme not in SCHEMES or is_loopback(host):
         return None
     known = getproxies_environment()
     proxy = known.get(scheme) or known.get("all")
@@ -23,11 +34,18 @@ def proxy_for(url: str) -> str | None:
     if not separator:
         return f"http://{proxy}"
     if kind.lower() not in SCHEMES:
-        raise failure(
-            "unsupported", f"{kind[:20]}:// is no kind of proxy that is supported",
+        raise UnsupportedProxy(
+            f"{kind[:20]}:// is no kind of proxy that is supported",
             f"let {scheme}_proxy name one of http:// or https://, or no_proxy {host}",
-        )  # fmt: skip
+        )
     return proxy
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def shown(proxy: str) -> str:
