@@ -257,20 +257,22 @@ def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
         "Whether it may serve: its checks pass, and it is in no crash loop.",
         [f"{{{of}}} {int(vm.healthy)}" for of, vm in labelled if not vm.unasked],
     )
+    # Two series of a VM that is not well, and of no other: who is ready is alive.
     yield from family(
         "vm_live",
         "gauge",
-        "0: its guest must be restarted; absent while none runs or it was not asked.",
-        [f"{{{of}}} {int(vm.alive)}" for of, vm in labelled if vm.alive is not None],
-    )
-    yield from gauge(
-        "crashes", "Crashes in a row, until ten steady minutes.", lambda vm: vm.crashes
+        "Of a VM that may not serve: 0 if its guest must be restarted, 1 if that would not help.",
+        [
+            f"{{{of}}} {int(vm.alive)}"
+            for of, vm in labelled
+            if vm.alive is not None and not vm.healthy
+        ],
     )
     yield from family(
-        "vm_last_restart_timestamp_seconds",
+        "vm_crashes",
         "gauge",
-        "When a guest was last started anew, whatever the reason.",
-        [f"{{{of}}} {vm.restarted.wall!r}" for of, vm in labelled if vm.restarted is not None],
+        "Crashes in a row, until ten steady minutes; absent without any.",
+        [f"{{{of}}} {vm.crashes}" for of, vm in labelled if vm.crashes],
     )
     yield from gauge(
         "running_generation", "What runs; 0: nothing.", lambda vm: vm.generation.running or 0

@@ -12,12 +12,15 @@ from __future__ import annotations
 
 import os
 import re
+from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.foreignfile import open_file
 from reconciler.model.said import SILENT, Said
+from reconciler.plaintext import clean_console_line
 from reconciler.supervisor import console
+from reconciler.supervisor.console import MOST_LINE_CHARACTERS, MOST_LINES
 
 MOST_BYTES = 256 * 1024
 """Read of one console in one look; the rest is read in the next looks."""
@@ -42,7 +45,8 @@ class Listener:
     said: Said = SILENT
     _offset: int | None = None
     _rest: bytes = b""
-    _marked: bool = field(default=False)
+    _marked: bool = False
+    _recent: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
 
     def listen(self, now: float) -> bool:
         """Read what is new; whether something was announced. Blocks for some milliseconds."""
@@ -70,8 +74,11 @@ class Listener:
         self._offset += len(new)
         *lines, rest = (self._rest + new).split(b"\n")
         self._rest = rest[-MOST_LINE_BYTES:]
-        for line in lines:
-            self._hear(line[:MOST_LINE_BYTES].decode("ascii", "replace"), now)
+        for raw in lines:
+            line = clean_console_line(raw[:MOST_LINE_BYTES])
+            self._hear(line, now)
+            if line:
+                self._recent.append(line[:MOST_LINE_CHARACTERS])
 
     def _hear(self, line: str, now: float) -> None:
         if line.startswith(console.marker(self.instance)):
@@ -88,7 +95,10 @@ class Listener:
             self.said = replace(self.said, handed_over=now)
         elif what == _ENDED and not self.said.ended:
             ended = words[:MOST_ENDED_CHARACTERS].rstrip()
-            self.said = replace(self.said, ended=ended or "status unknown")
+            lines = (*self._recent, line[:MOST_LINE_CHARACTERS])
+            self.said = replace(
+                self.said, ended=ended or "status unknown", console=lines[-MOST_LINES:]
+            )
 
 
 def listen_all(listeners: list[Listener], now: float) -> bool:

@@ -80,6 +80,18 @@ def test_a_guest_that_reports_its_failure_is_condemned_at_once_in_its_own_words(
     assert newest["reason"] == "the guest ended: it reported failure: schema 7 is unknown"
 
 
+def test_a_start_script_that_fails_is_condemned_at_once_with_what_it_printed(
+    fleet: Harness,
+) -> None:
+    begun = time.monotonic()
+    tried, _ = condemned(fleet, break_web(fleet, "#!/bin/sh\nno-such-program\n", *WEB))
+    assert time.monotonic() - begun < 50
+    newest = fleet.history(tried)["generations"][0]
+    assert newest["evidence"]["kind"] == "ended"
+    assert newest["reason"] == "its application ended: rc.local status 127"
+    assert any("no-such-program" in line for line in newest["evidence"]["console"])
+
+
 def test_a_blocked_digest_stays_blocked_until_somebody_retries_it(fleet: Harness) -> None:
     tried, after = condemned(fleet, break_web(fleet, POWER_OFF, *WEB))
     good = after.vms[tried].instance

@@ -65,7 +65,6 @@ NAMES = {
     "vm_healthy",
     "vm_live",
     "vm_crashes",
-    "vm_last_restart_timestamp_seconds",
     "vm_desired_generation",
     "vm_running_generation",
     "vm_last_good_generation",
@@ -240,7 +239,7 @@ def test_a_vm_has_at_most_thirty_series_and_no_vm_adds_to_anothers() -> None:
             if "vm" in labels:
                 counts[labels["vm"]] += 1
     assert set(counts) == {f"vm-{number}" for number in range(5)}
-    assert set(counts.values()) == {22}
+    assert set(counts.values()) == {19}
 
 
 def test_readiness_liveness_and_crashes_of_a_vm_are_told_apart() -> None:
@@ -253,12 +252,11 @@ def test_readiness_liveness_and_crashes_of_a_vm_are_told_apart() -> None:
     )
     told = {
         name: {labels["vm"]: value for labels, value in host.series(name)}
-        for name in ("vm_healthy", "vm_live", "vm_crashes", "vm_last_restart_timestamp_seconds")
+        for name in ("vm_healthy", "vm_live", "vm_crashes")
     }
     assert told["vm_healthy"] == {"ready": 1, "waits": 0, "loops": 0}
-    assert told["vm_live"] == {"ready": 1, "waits": 1, "loops": 0}
-    assert told["vm_crashes"]["loops"] == 7
-    assert told["vm_last_restart_timestamp_seconds"] == {"loops": STARTED}
+    assert told["vm_live"] == {"waits": 1, "loops": 0}
+    assert told["vm_crashes"] == {"loops": 7}
 
 
 def test_a_group_has_at_most_twenty_five_series(host: Host) -> None:
