@@ -27,7 +27,7 @@ def say(folder: Path, text: str) -> None:
         (f"reconciler-handed-over: {ID}\n", Said(handed_over=7.0)),
         (f"reconciler-ended: {ID} rc.local status 127\n", Said(ended="rc.local status 127")),
         (f"reconciler-ended: {ID}\n", Said(ended="status unknown")),
-        (f"reconciler-ended: {ID} \x1b[31mred\n", Said(ended="status unknown")),
+        (f"reconciler-ended: {ID} \x1b[31mred\n", Said(ended="red")),
         (f"reconciler-up: {ID}", SILENT),
         ("reconciler-up: web-g2-9999\n", SILENT),
         (f"reconciler-up: {ID}x\n", SILENT),
