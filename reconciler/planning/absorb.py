@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from reconciler.model.names import InstanceId, VMName
+from reconciler.model.names import InstanceId, Revision, VMName
 from reconciler.model.observed import Exit, Guest, Outcome
 from reconciler.model.plan import ForgetGuest, Note
 from reconciler.model.record import (
@@ -71,7 +71,19 @@ def absorb_outcomes(draft: Draft) -> None:
             f"{outcome.kind}-failed", f"{outcome.kind} {outcome.subject[:12]}: {outcome.error}",
             standing,
             "error" if definitive else "warning",
+            revision=_named_by(draft, outcome.subject) if outcome.kind in _BUILDS else None,
         )  # fmt: skip
+
+
+def _named_by(draft: Draft, key: str) -> Revision | None:
+    """The revision that an image is built for: that of the VMs that want it and have not proven it."""
+    for standing in draft.standings.values():
+        spec, good = standing.spec, standing.record.last_good
+        if spec is None or key not in spec.image_keys:
+            continue
+        if good is None or key not in good.spec.image_keys:
+            return draft.origin(standing)
+    return None
 
 
 def absorb_growth(draft: Draft) -> None:

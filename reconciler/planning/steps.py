@@ -22,6 +22,8 @@ from reconciler.planning.machines import instance_id, machine_of, volume_sizes
 from reconciler.planning.preflight import claim_memory, preflight
 from reconciler.planning.snapshots import prepare_volumes
 
+MAKES_WAY: frozenset[StopCause] = frozenset(("update", "overtaken", "handed-over", "removed"))
+
 
 def create(draft: Draft, standing: Standing, spec: VMSpec) -> None:
     record = standing.record
@@ -147,6 +149,8 @@ def stop(
     draft.event(
         "guest-stopping", f"{standing.name}: generation {guest.generation}: {why}", standing,
         generation=guest.generation,
+        # A guest that makes way does so for what is desired now; else it goes for its own sake.
+        revision=draft.origin(standing) if cause in MAKES_WAY else None,
     )  # fmt: skip
 
 

@@ -256,13 +256,9 @@ async def test_events_carry_the_revision_that_caused_them_and_not_the_one_that_i
     assert world.hypervisor.running()[VMName("web")] == 2
     await world.push(state(vm("web", "v2"), vm("db"), revision="d" * 40))
     await world.settle()
-    told = {
-        event.kind: event.revision
-        for event in world.ledger.history
-        if event.kind in ("generation-condemned", "rolled-back", "revision-ended")
-    }
-    assert told == dict.fromkeys(told, broken.revision)
-    assert len(told) == 3
+    kinds = ("guest-stopping", "generation-condemned", "rolled-back", "revision-ended")
+    caused = {e.kind: e.revision for e in world.ledger.history if e.kind in kinds}
+    assert caused == dict.fromkeys(kinds, broken.revision)
 
 
 async def test_the_revisions_that_are_remembered_are_bounded_and_name_each_vm_once() -> None:
@@ -282,3 +278,17 @@ async def test_a_ledger_from_before_results_were_kept_judges_all_vms() -> None:
     await world.durable.write([PutSource(before)])
     found = result(world)
     assert (found.result, found.changed) == ("converged", 2)
+
+
+async def test_a_build_that_fails_late_is_of_the_revision_that_named_the_layer() -> None:
+    world = await World.settled(state(vm("web"), vm("db")))
+    world.images.bad.add(layer("web", "v2"))
+    world.images.slow = lambda _: 20.0
+    broken = state(vm("web", "v2"), vm("db"))
+    await world.push(broken)
+    await world.run(2.0)
+    await world.push(state(vm("web", "v2"), vm("db"), revision="d" * 40))
+    await world.settle()
+    failed = [e for e in world.ledger.history if e.kind == "build-layer-failed"]
+    assert [event.revision for event in failed] == [broken.revision]
+    assert remembered(world, broken).result == "failed"
