@@ -19,7 +19,7 @@ from reconciler.model.names import (
     VMName,
 )
 from reconciler.model.refusals import Rejection, Unreachable
-from reconciler.model.restarts import Finished, Restarted, Wanted
+from reconciler.model.restarts import Finished, Restarted, Unready, Wanted
 from reconciler.model.result import RevisionRecord
 from reconciler.model.said import SILENT, Said
 from reconciler.model.setbacks import Backoff, Quarantine, Rollback
@@ -204,6 +204,7 @@ class VMRecord:
     restarted: Restarted | None = None
     finished: Finished | None = None
     wanted: Wanted | None = None
+    unready: Unready | None = None
 
     @property
     def last_good(self) -> Generation | None:

@@ -38,3 +38,11 @@ class Wanted:
     """When it became desired."""
     burst: Deadline | None = None
     """The change before it was a moment older: when a burst ends at the latest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unready:
+    """A committed guest lives and may not serve."""
+
+    since_wall: float
+    why: str

@@ -31,6 +31,7 @@ OPENS = {
     "checks-condemned": "checks",
     "quarantined": "quarantine",
     "guest-crashed": "crash",
+    "guest-not-ready": "readiness",
     "group-held": "held",
     "revision-rejected": "revision",
     "source-unreachable": "source",
@@ -42,7 +43,8 @@ OPENS = {
 }
 ENDS = {
     "rolled-back": ("update", "operation"),
-    "generation-committed": ("update", "quarantine", "crash", "operation", "checks"),
+    "generation-committed": ("update", "quarantine", "crash", "operation", "checks", "readiness"),
+    "guest-ready": ("readiness",),
     "checks-accepted": ("checks",),
     "checks-withdrawn": ("checks",),
     "handed-over": ("operation",),
@@ -51,7 +53,7 @@ ENDS = {
     "revision-accepted": ("revision",),
     "source-reachable": ("source",),
     "revision-applied": ("build", "collect"),
-    "vm-removed": ("update", "quarantine", "crash", "operation", "checks"),
+    "vm-removed": ("update", "quarantine", "crash", "operation", "checks", "readiness"),
 }
 OF_THE_HOST = {"revision", "source", "build", "collect"}
 """Conditions that end for all of their subjects at once."""
@@ -59,6 +61,7 @@ HINTS = {
     "update": "`reconciler history {vm}` has the evidence; push a fix",
     "checks": "the guest serves on, by its former checks; `reconciler why {vm}`; push a fix",
     "quarantine": "`reconciler why {vm}`; `reconciler rollback {vm} --to N`, or push a fix",
+    "readiness": "what its checks ask for may be elsewhere; `reconciler why {vm}`",
     "crash": "`reconciler logs {vm}` shows its last words",
     "held": "`reconciler status` names who failed; push a fix, or `reconciler retry VM`",
     "revision": "what was desired before stays; `reconciler validate` lists all problems",

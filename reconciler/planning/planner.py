@@ -20,7 +20,7 @@ from reconciler.model.plan import (
 )
 from reconciler.model.record import Generation, Record
 from reconciler.now import Now
-from reconciler.planning import checktrial
+from reconciler.planning import checktrial, readiness
 from reconciler.planning.absorb import absorb_exits, absorb_growth, absorb_outcomes
 from reconciler.planning.adopt import adopt
 from reconciler.planning.bursts import note_wanted
@@ -75,17 +75,7 @@ def plan(
     absorb_handovers(draft)
     unsettled = [s for s in draft.standings.values() if not _settled(draft, s)]
     for standing in unsettled:
-        adopt(draft, standing)
-        absorb_exits(draft, standing)
-        succeed(draft, standing)
-        remember(draft, standing)
-        note_wanted(draft, standing)
-        lift_outdated(draft, standing)
-        take_in_place(draft, standing)
-        paused = any(scopes(draft, standing))
-        judge_guest(draft, standing, paused=paused)
-        judge_candidate(draft, standing, paused=paused)
-        checktrial.follow(draft, standing, paused=paused)
+        _judge(draft, standing)
     mark_removals(draft)
     lift_holds(draft)
     _move(draft, {s.name for s in unsettled})
@@ -98,6 +88,22 @@ def plan(
     collect(draft)
     forget(draft)
     return draft.finish()
+
+
+def _judge(draft: Draft, standing: Standing) -> None:
+    """What became of its guests, what is remembered of that, and what follows for their generations."""
+    adopt(draft, standing)
+    absorb_exits(draft, standing)
+    succeed(draft, standing)
+    remember(draft, standing)
+    note_wanted(draft, standing)
+    lift_outdated(draft, standing)
+    take_in_place(draft, standing)
+    paused = any(scopes(draft, standing))
+    judge_guest(draft, standing, paused=paused)
+    judge_candidate(draft, standing, paused=paused)
+    checktrial.follow(draft, standing, paused=paused)
+    readiness.follow(draft, standing)
 
 
 def _stand(draft: Draft) -> None:
@@ -151,6 +157,7 @@ def _settled(draft: Draft, standing: Standing) -> bool:
         and not record.removing
         and record.group == spec.group
         and is_remembered(draft, standing)
+        and record.unready is None
         and as_wanted(draft, standing)
         and images_ready(draft, spec)
     )

@@ -69,6 +69,8 @@ def _since(wait: Wait, waiter: Waiter, record: Record, now: Now) -> float | None
         case "rollback":
             bad = vm.generation(vm.rollback.bad) if vm.rollback else None
             return bad.verdict_wall if bad else None
+        case "readiness":
+            return vm.unready.since_wall if vm.unready else None
         case "busy":
             return _wall(waiter.operation.since_boot, now) if waiter.operation else None
         case "starting" | "soak" | "probe" if _unproven(waiter):

@@ -17,16 +17,23 @@ async def test_a_committed_guest_that_is_not_ready_is_told_so_and_not_restarted(
     assert not web.healthy
     assert web.state == "running"
     assert web.why.startswith("not ready: ")
+    assert web.waits[0].since_wall is not None
+    (told,) = world.events("guest-not-ready")
+    assert told.startswith("web: generation 1 is not ready: ")
+    assert world.events("guest-ready") == []
     guest.fate = "good"
     await world.run(5)
     assert world.status().vms[0].healthy
     assert dict(world.record("web").restarts).get("crash", 0) == 0
+    assert len(world.events("guest-ready")) == 1
+    assert world.record("web").unready is None
 
 
 async def test_a_guest_that_fails_its_check_of_liveness_is_restarted() -> None:
     world = await World.settled(state(vm("web", purpose="liveness")))
     world.hypervisor.living("web").fate = "bad"
     await world.run(60)
+    assert world.events("guest-not-ready") == [], "its restart tells of it"
     assert world.hypervisor.starts["web"] == 2
 
 
