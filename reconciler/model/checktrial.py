@@ -22,6 +22,8 @@ class CheckTrial:
     """The revision that brought the change."""
     deadline: Deadline
     """Until when the guest must have passed, if it is well by its present checks."""
+    patience: float
+    """Seconds that it has, and has again where the clock stood still: the `startupDeadline` that is asked for."""
     back: bool = False
     """The group goes back to the checks it had before."""
 

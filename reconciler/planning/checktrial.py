@@ -163,7 +163,7 @@ def _not_passing(draft: Draft, standing: Standing, trial: CheckTrial, guest: Gue
     elif fell:
         _refuse(draft, standing, trial, f"they passed, then failed: {answers.detail}")
     else:
-        limit = f"within startupDeadline {policy.startup_deadline:g}s"
+        limit = f"within startupDeadline {trial.patience:g}s"
         _refuse(draft, standing, trial, f"not passed {limit}: {answers.detail}")
 
 
@@ -261,15 +261,25 @@ def begin(draft: Draft, standing: Standing) -> None:
         return
     if not _has_room(draft, standing):
         return
-    revision = draft.desired.revision
-    deadline = draft.deadline(wanted.health.startup_deadline)
+    revision = _origin(draft, standing, draft.desired.revision)
+    patience = wanted.health.startup_deadline
+    if standing.spec is not None and not wanted.back:  # a shorter one is none of the generation's
+        patience = standing.spec.health.startup_deadline
+    deadline = draft.deadline(patience)
     trial = CheckTrial(
-        wanted.generation.number, guest.instance, wanted.health, revision, deadline, wanted.back
-    )
+        wanted.generation.number, guest.instance, wanted.health, revision, deadline, patience,
+        wanted.back,
+    )  # fmt: skip
     standing.record = replace(record, check_trial=trial)
     draft.wait("checks", standing.name, _on_trial(trial), deadline.boot)
     draft.actions.append(Note("checks-tried", standing.name, _on_trial(trial)))
     draft.event("checks-tried", f"{standing.name}: {_on_trial(trial)}", standing)
+
+
+def _origin(draft: Draft, standing: Standing, newest: Revision) -> Revision:
+    """The revision that changed last what is desired of this VM: a later one may change others alone."""
+    known = reversed(draft.record.source.revisions)
+    return next((one.revision for one in known if standing.called in one.vms), newest)
 
 
 def _held(draft: Draft, standing: Standing, wanted: Proposal) -> bool:

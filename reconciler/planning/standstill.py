@@ -39,7 +39,7 @@ def restart_clocks(record: VMRecord, now: Now, due: Due = lambda _: True) -> VMR
         whole = _whole(record, candidate, now, due)
         record = replace(record, candidate=replace(candidate, deadline=whole))
     if (trial := record.check_trial) is not None and due(trial.deadline):
-        whole = Deadline(now.boot + trial.health.startup_deadline, now.boot_id)
+        whole = Deadline(now.boot + trial.patience, now.boot_id)
         record = replace(record, check_trial=replace(trial, deadline=whole))
     back = record.generation(rollback.target) if rollback is not None else None
     if rollback is not None and back is not None and due(rollback.deadline):

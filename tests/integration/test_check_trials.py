@@ -40,7 +40,7 @@ def test_a_typo_in_a_check_is_refused_and_held_while_all_guests_serve_and_a_reve
     fleet: Harness,
 ) -> None:
     good = path_of(fleet, WEB[0])
-    for vm in WEB:  # the deadline of what runs never becomes shorter without a boot
+    for vm in WEB:
         fleet.edit(vm, lambda spec: spec["health"].update(period="1s"))
     before = fleet.settled(fleet.push("asked more often"))
 

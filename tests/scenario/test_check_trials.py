@@ -205,6 +205,14 @@ async def test_a_shorter_startup_deadline_is_of_the_next_generation() -> None:
     assert world.last_good("web").spec.health.startup_deadline == 5.0
 
 
+async def test_a_shorter_startup_deadline_bounds_the_trial_all_the_same() -> None:
+    world = await World.settled(one("/healthz"))
+    await world.push(one(WRONG, startup_deadline=6.0))
+    await world.run(15)
+    assert "within startupDeadline 6s" in world.record("web").blocked_checks[0].reason
+    assert untouched(world, "web")
+
+
 async def test_fields_that_judge_nobody_act_at_once_though_checks_are_on_trial() -> None:
     world = await World.settled(one("/healthz"))
     spec = one(OTHER).vms[VMName("web")]

@@ -48,6 +48,20 @@ async def test_others_wait_until_the_canary_has_soaked_under_its_new_checks() ->
     assert untouched(world, *NAMES)
 
 
+async def test_checks_are_told_of_the_revision_that_changed_them_whatever_came_later() -> None:
+    policy = group(canary=(VMName("b"),), canary_soak=20.0)
+    world = await World.settled(fleet("/healthz", policy))
+    changed = fleet(WRONG, policy)
+    changed = replace(changed, vms={**changed.vms, VMName("b"): spec_of("b", OTHER)})
+    await world.push(changed)
+    await world.run(10)
+    await world.push(replace(changed, revision=Revision("d" * 40)))
+    await world.settle()
+    (refused,) = world.record("a").blocked_checks
+    assert refused.revision == changed.revision
+    assert f"revision {changed.revision[:8]}" in world.why("a")
+
+
 @pytest.mark.parametrize("limit", [1, 2])
 async def test_no_more_of_a_group_than_max_unavailable_are_asked_at_once(limit: int) -> None:
     policy = group(max_unavailable=limit)

@@ -22,7 +22,9 @@ def test_a_trial_a_refusal_and_a_change_of_checks_are_read_as_they_were_written(
     generation = replace(record.generations[0], checks=CheckChange(POLICY, REVISION))
     record = replace(
         record.with_generation(generation),
-        check_trial=CheckTrial(ONE, InstanceId("web-1"), POLICY, REVISION, FOREVER, back=True),
+        check_trial=CheckTrial(
+            ONE, InstanceId("web-1"), POLICY, REVISION, FOREVER, 60.0, back=True
+        ),
         blocked_checks=(BlockedChecks(Digest("k" * 64), ONE, REVISION, "404", 2, WALL, WALL),),
         blocked=(Blocked(Digest("d" * 64), ONE, "404", 1, WALL, WALL, key=Digest("k" * 64)),),
     )
