@@ -29,7 +29,10 @@ def manual() -> str:
 
 def completion(shell: str) -> str:
     """Typer's own: it asks the command itself, which knows its options and asks the daemon for names."""
-    return get_completion_script(prog_name="reconciler", complete_var=COMPLETE, shell=shell) + "\n"
+    script = get_completion_script(prog_name="reconciler", complete_var=COMPLETE, shell=shell)
+    if shell == "zsh":  # which loads the file at the first use, and wants an answer then, too
+        script += '\n_reconciler_completion "$@"'
+    return f"{script}\n"
 
 
 def _entry(command: Any) -> str:
