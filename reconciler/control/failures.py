@@ -121,6 +121,10 @@ async def answer_failures(request: web.Request, handler: Handler) -> web.StreamR
         if "Allow" in error.headers:
             answer.headers["Allow"] = error.headers["Allow"]
         return answer
+    except web.RequestPayloadError:  # a body that is not what its headers say
+        answer = failure_answer(Failure("body", "the body does not fit its headers"), 400)
+        answer.force_close()
+        return answer
     except Exception:
         log.exception("answering %s %s failed", request.method, request.path)
         return failure_answer(

@@ -109,7 +109,7 @@ class Webhook:
         try:
             async with asyncio.timeout(self._seconds):
                 proof = await self._expected(request, server)
-        except (TimeoutError, web.HTTPException, ConnectionError):
+        except (TimeoutError, web.HTTPException, web.RequestPayloadError, ConnectionError):
             return "malformed"
         if proof is None:
             return "too_large"
