@@ -75,6 +75,8 @@ class Peer(web.RequestHandler):
         message: str | None = None,  # noqa: ARG002  it quotes the request
     ) -> web.StreamResponse:
         """In place of the library's, which logs a traceback for each, and says its version."""
+        if isinstance(exc, UnicodeError) and "Expect" in request.headers:
+            status = HTTPStatus.EXPECTATION_FAILED  # the library cannot quote what is no text
         ours = status >= HTTPStatus.INTERNAL_SERVER_ERROR
         why = "" if exc is None else f"{type(exc).__name__}: {exc}"
         fields = {"from": request.remote, "why": why[:200]}

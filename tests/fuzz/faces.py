@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -104,7 +105,8 @@ class Faces:
         self._loop.set_exception_handler(
             lambda _loop, context: troubles.found.append(repr(context))
         )
-        self._loop.run_until_complete(self._open(Path(tempfile.mkdtemp(prefix="faces-"))))
+        self._folder = Path(tempfile.mkdtemp(prefix="faces-"))
+        self._loop.run_until_complete(self._open(self._folder))
 
     async def _open(self, folder: Path) -> None:
         operator = FakeOperator(folder / "console.log")
@@ -118,10 +120,14 @@ class Faces:
             operator, lambda: b"x 1\n", HttpConfig(port=0), rights, webhook=webhook
         )
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         self._loop.run_until_complete(self._control.close())
         self._loop.run_until_complete(self._http.close())
         self._loop.close()
+        shutil.rmtree(self._folder)
 
     def request(self, data: bytes) -> bytes:
         """A connection to either face. Raises AssertionError.
