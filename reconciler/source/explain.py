@@ -19,6 +19,7 @@ QUOTED = re.compile(r"'([^']*)'")
 PATTERN_HINTS = {
     "name": "lower-case letters, digits and inner dashes",
     "group": "lower-case letters, digits and inner dashes",
+    "movedFrom": "lower-case letters, digits and inner dashes",
     "after": "lower-case letters, digits and inner dashes",
     "canary": "lower-case letters, digits and inner dashes",
     "bridge": "letters, digits and _.-, at most 15",
@@ -31,6 +32,10 @@ PATTERN_HINTS = {
     "labels": "letters, digits and ._/-, at most 63",
     "timeZone": "a name of the IANA database: Europe/Berlin",
 }
+NAMES = {
+    "name": 40, "group": 40, "movedFrom": 40, "after": 40, "canary": 40, "bridge": 15, "id": 15,
+}  # fmt: skip
+"""Characters that a name may have, by its field."""
 TYPES = {
     "string_type": ("is not a text", "quote it"),
     "int_type": ("is not a whole number", "write it without quotes or a fraction"),
@@ -82,7 +87,7 @@ def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:
             known = QUOTED.findall(context["expected"])
             return f"is not one of: {', '.join(known)}", did_you_mean(str(detail["input"]), known)
         case "string_pattern_mismatch":
-            return "is not well formed", pattern_hint(loc)
+            return _of_a_pattern(detail["input"], loc)
         case "string_too_long":
             return "is too long", f"{context['max_length']} characters at most"
         case "greater_than_equal":
@@ -95,6 +100,19 @@ def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:
             return "has too many entries", f"{context['max_length']} at most"
         case _:
             return "is not accepted", shortened(detail["msg"])
+
+
+def _of_a_pattern(value: object, loc: Loc) -> tuple[str, str]:
+    most = most_characters(loc)
+    if most and isinstance(value, str) and len(value) > most:
+        return f"is too long: {len(value)} characters", f"{most} at most"
+    return "is not well formed", pattern_hint(loc)
+
+
+def most_characters(loc: Loc) -> int:
+    """How long a name at this place may be; 0: its pattern says nothing of that."""
+    field = next((part for part in reversed(loc) if part in NAMES), "")
+    return 16 if "volumes" in loc else NAMES.get(str(field), 0)
 
 
 def pattern_hint(loc: Loc) -> str:

@@ -20,7 +20,7 @@ from reconciler.source.ignoring import (
 )
 from reconciler.source.mirror import MOST_DEPTH, too_much
 from reconciler.source.resolve import Resolver
-from reconciler.source.snapshot import FileRefused, ManifestFile, Oddity
+from reconciler.source.snapshot import FileRefused, Kind, ManifestFile, Oddity
 
 NO_REVISION = Revision("")
 DEFAULTS = SourceConfig(url="unused")
@@ -97,6 +97,16 @@ class Folder:
         if not target.is_dir():
             raise FileRefused(f"{path} is a file", "name a folder of files")
         return hashlib.sha256(os.fsencode(target)).hexdigest()[:40]
+
+    def entry(self, path: str) -> Kind | None:
+        target = self._root / path
+        if any(
+            parent.is_symlink() for parent in target.parents if parent.is_relative_to(self._root)
+        ):
+            return None
+        if target.is_symlink():
+            return "link"
+        return "folder" if target.is_dir() else "file" if target.exists() else None
 
     def _ignore_file(self) -> Ignored:
         """What the folder says that it holds for others. Raises OSError."""

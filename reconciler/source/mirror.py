@@ -31,7 +31,7 @@ from reconciler.source.ignoring import (
     Ignored,
     is_hidden,
 )
-from reconciler.source.snapshot import FileRefused, ManifestFile, Oddity
+from reconciler.source.snapshot import FileRefused, Kind, ManifestFile, Oddity
 
 REVISION = re.compile(r"[0-9a-f]{40}")
 KINDS = {LINK: "a symbolic link", SUBMODULE: "a submodule", UNKNOWN: "of a kind that git has not"}
@@ -150,6 +150,15 @@ class Commit:
         if known is None:
             known = self._trees[path] = self._tree(path)
         return known
+
+    def entry(self, path: str) -> Kind | None:
+        try:
+            found = self._find(path)
+        except Malformed:
+            return None
+        if found is None:
+            return None
+        return "folder" if found[0] == TREE else "link" if found[0] == LINK else "file"
 
     def _tree(self, path: str) -> str:
         try:

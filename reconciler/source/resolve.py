@@ -31,6 +31,9 @@ HIDDEN = Fault(
     1, 1, "a manifest in a file or folder whose name begins with a dot, where none is read",
     "rename it",
 )  # fmt: skip
+LAYERS = ("spec", "store", "layers")
+INIT = "/sbin/init"
+WITH_INIT = "let `{busybox: {}}` be the first layer, or add one to a tree"
 IN_A_LAYER = Fault(1, 1, "a manifest inside the folder of a layer", "move it out of that folder")
 SPARE_ENTRIES = 1_000
 """By how much the cache may outgrow twice the files of a revision."""
@@ -185,6 +188,9 @@ class Resolver:
         folders = tuple(None if tree is None else folder_at(file, tree) for tree in draft.trees)
         trees = self._trees(unfinished, draft, snapshot, report)
         kernel = self._kernel(unfinished, draft, report)
+        ours = draft.runner is None and draft.kernel is None  # our initrd, which starts it
+        if ours and report.count == before and lacks_init(folders, snapshot):
+            report.add(unfinished, LAYERS, f"{dotted(LAYERS)}: no layer has {INIT}", WITH_INIT)
         faults = [*policy_faults(draft.spec, self._policy)]
         if draft.runner is not None:
             faults += runner_faults(draft.runner, self._policy)
@@ -277,6 +283,16 @@ def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSp
     )
     spec = replace(draft.spec, layers=layers, kernel=kernel)
     return replace(spec, digest=spec.compute_digest())
+
+
+def lacks_init(folders: tuple[str | None, ...], snapshot: Snapshot) -> bool:
+    """Whether no guest of these layers can begin; where a link leads to is not looked at."""
+    return not any(
+        folder is None
+        or snapshot.entry(posixpath.join(folder, "sbin")) == "link"
+        or snapshot.entry(posixpath.join(folder, INIT[1:])) is not None
+        for folder in folders
+    )
 
 
 def folder_at(file: ManifestFile, tree: str) -> str | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from reconciler.model.names import Revision
+
+Kind = Literal["folder", "link", "file"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +59,8 @@ class Snapshot(Protocol):
 
     def tree(self, path: str) -> str:
         """The id of a folder's content. Raises FileRefused."""
+        ...
+
+    def entry(self, path: str) -> Kind | None:
+        """What stands at a path that is reached without following links; None: nothing."""
         ...

@@ -24,7 +24,7 @@ spec:
   vcpu: 1
   memory: 256MiB
   kernel: debian
-  store: {layers: [tree: ./web]}
+  store: {layers: [busybox: {}, tree: ./web]}
   interfaces:
     - type: user
       mac: 52:54:00:00:00:01

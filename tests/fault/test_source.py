@@ -219,7 +219,7 @@ async def test_a_broken_mirror_is_set_aside_and_cloned_again(
 async def test_a_mirror_that_loses_objects_under_way_is_cloned_again(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
-    repository.commit({"a.yaml": vm("a", layers="[tree: ./t]"), "t/f": "x"})
+    repository.commit({"a.yaml": vm("a", layers="[tree: ./t]"), "t/sbin/init": "x"})
     first = make_source()
     await first.fetch()
     await first.close()

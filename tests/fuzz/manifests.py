@@ -11,7 +11,7 @@ from reconciler.errors import ManifestErrors, SourceError
 from reconciler.model.names import Revision
 from reconciler.model.record import MOST_PROBLEMS
 from reconciler.source.resolve import Resolver
-from reconciler.source.snapshot import FileRefused, ManifestFile, Oddity
+from reconciler.source.snapshot import FileRefused, Kind, ManifestFile, Oddity
 from reconciler.source.transfer import Header, Receiver, Sender
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,6 +48,9 @@ class Files:
 
     def read(self, file: ManifestFile) -> bytes:
         return self._contents[file.path]
+
+    def entry(self, path: str) -> Kind | None:
+        return "file" if path.endswith("init") else None
 
     def tree(self, path: str) -> str:
         if path not in FOLDERS:

@@ -165,3 +165,10 @@ def test_every_server_and_result_has_its_series() -> None:
     assert set(GIT_SERVERS) == {s.name for s in SERVERS}
     assert NO_WEBHOOK == (UNKNOWN, "malformed"), "nothing else is said of a stranger's request"
     assert set(WEBHOOK_RESULTS) == set(STATUS)
+
+
+async def test_a_body_that_is_not_what_its_headers_say_is_malformed(hooked: Hooked) -> None:
+    headers = {"X-Gitlab-Event": "Push Hook", "X-Gitlab-Token": SECRET.decode()}
+    status, result = await hooked.post({**headers, "Content-Encoding": "gzip"}, b"no gzip at all")
+    assert (status, result) == (400, "malformed")
+    assert not hooked.looks

@@ -45,7 +45,11 @@ def test_all_problems_of_a_folder_come_at_once(tmp_path: Path) -> None:
 def test_layers_may_lie_anywhere_in_the_work_tree(tmp_path: Path) -> None:
     write(
         tmp_path,
-        {".git/HEAD": "", "shared/f": "", "fleet/a.yaml": vm("a", layers="[tree: ../shared]")},
+        {
+            ".git/HEAD": "",
+            "shared/sbin/init": "",
+            "fleet/a.yaml": vm("a", layers="[tree: ../shared]"),
+        },
     )
     assert list(load_folder(tmp_path / "fleet").vms) == ["a"]
     (tmp_path / ".git" / "HEAD").unlink()

@@ -45,7 +45,9 @@ async def test_a_push_is_fetched_once(repository: Repository, make_source: MakeS
 async def test_one_changed_file_costs_one_file(
     repository: Repository, make_source: MakeSource
 ) -> None:
-    files = {f"{n}.yaml": vm(f"vm-{n}", layers=f"[tree: ./t{n % 2}]") for n in range(20)}
+    files = {
+        f"{n}.yaml": vm(f"vm-{n}", layers=f"[busybox: {{}}, tree: ./t{n % 2}]") for n in range(20)
+    }
     files |= {"t0/f": "0", "t1/f": "1"}
     source = make_source()
     repository.commit(files)

@@ -65,6 +65,7 @@ def test_a_manifest_where_none_is_read_is_no_silence(judged: Judge) -> None:
 def test_a_layer_may_be_a_dot_folder_with_anything_in_it(judged: Judge) -> None:
     files = {
         "web.yaml": vm("web", layers="[{tree: ./.root}]"),
+        ".root/sbin/init": "",
         ".root/etc/app.yaml": CI,
         ".root/example.yaml": vm("example"),
     }

@@ -110,3 +110,29 @@ def test_a_guests_own_yaml_does_not_claim_to_be_a_manifest() -> None:
     assert not parse_file(b"server: {port: 80}\n").is_manifest
     assert not parse_file(b"a: [\n").is_manifest
     assert parse_file(b"apiVersion: reconciler/v1\nkind: Nothing\n").is_manifest
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        (vm("a" * 41), "metadata.name: "),
+        (vm("a", group="g" * 41), "metadata.group: "),
+        (vm("a", moved_from="m" * 41), "metadata.movedFrom: "),
+        (vm("a", spec=f"update: {{after: [{'b' * 41}]}}"), "spec.update.after[0]: "),
+        (group("g", f"{{canary: [{'c' * 41}]}}"), "spec.canary[0]: "),
+    ],
+)
+def test_a_name_that_is_too_long_says_how_long_it_may_be(content: str, says: str) -> None:
+    (problem,) = told(content)
+    assert says in problem
+    assert problem.endswith("is too long: 41 characters (40 at most)")
+
+
+def test_names_of_volumes_and_interfaces_say_their_own_limits() -> None:
+    long = vm(
+        spec=f"volumes: [{{name: {'v' * 17}, mountPoint: /v, size: 1GiB}}]\n"
+        f"interfaces: [{{type: tap, bridge: {'b' * 16}}}]"
+    )
+    volume, bridge = told(long)
+    assert volume.endswith("is too long: 17 characters (16 at most)")
+    assert bridge.endswith("is too long: 16 characters (15 at most)")
