@@ -8,6 +8,7 @@ from tests.mutants import (
     handover_guards,
     nix_guards,
     page_guards,
+    result_guards,
     source_guards,
     tap_guards,
 )
@@ -17,6 +18,7 @@ MUTANTS = (
     *change_guards.MUTANTS,
     *handover_guards.MUTANTS,
     *page_guards.MUTANTS,
+    *result_guards.MUTANTS,
     *nix_guards.MUTANTS,
     *tap_guards.MUTANTS,
     *source_guards.MUTANTS,

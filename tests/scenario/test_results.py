@@ -247,6 +247,17 @@ async def test_a_change_of_labels_alone_changes_no_vm() -> None:
     assert result(world).result == "unchanged"
 
 
+async def test_a_revision_that_changes_checks_alone_answers_for_the_vms_whose_checks_they_are() -> (
+    None
+):
+    world = await World.settled(state(vm("web"), vm("db")))
+    checks = state(vm("web", path="/other"), vm("db"))
+    await world.push(checks)
+    await world.settle()
+    assert result(world).result == "converged"
+    assert remembered(world, checks).changed == 1
+
+
 async def test_events_carry_the_revision_that_caused_them_and_not_the_one_that_is_desired() -> None:
     world = await World.settled(state(vm("web"), vm("db")))
     bad(world, layer("web", "v2"))
