@@ -232,7 +232,7 @@ async def _sampled(engine: Engine, supervisor: Keeper, metrics: Metrics, clock: 
     """Ask for what only a guest's VMM and its keeper know, until cancelled."""
 
     async def ask(vm: VMStatus, timeout: float) -> GuestFigures:
-        known = await guest_figures(engine.console(vm.name).parent, timeout)
+        known = await guest_figures(engine.console(vm.name).parent, timeout, vm.pid)
         if vm.taps:  # its traffic is theirs, and passes by its VMM's sockets
             return replace(known, traffic=traffic(vm.taps))
         return replace(

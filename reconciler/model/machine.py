@@ -146,6 +146,8 @@ class Seat:
     """In which its control socket is."""
     networks: tuple[UserNetwork, ...]
     """With the forwards of its manifest."""
+    pid: int | None = None
+    """Its VMM: what answers in another's name is not told anything."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -291,7 +291,9 @@ def _open_ports(draft: Draft, standing: Standing, guest: Guest, generation: Gene
     if in_trouble(draft, standing, "open-ports"):
         return False
     folder = guest_folder(vm_folder(draft.policy.state_dir, guest.process.vm), guest.process.slot)
-    seat = Seat(guest.instance, generation.number, folder, generation.spec.networks)
+    seat = Seat(
+        guest.instance, generation.number, folder, generation.spec.networks, guest.process.pid
+    )
     why = f"generation {generation.number} gets ports of its own"
     draft.do(standing, OpenPorts(standing.name, seat, why))
     return True

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,14 +54,27 @@ def taken(folder: Path) -> GuestConflict:
 def refuse_listeners(folder: Path) -> None:
     """Raise GuestConflict when somebody listens on a socket in `run/`, though the lock is free.
 
-    A VMM would silently replace the socket, and the stranger's guest would be out of reach.
+    A VMM would silently replace the socket, and the stranger's guest would be out of reach. A VMM makes
+    sockets and no links: one that leads elsewhere was left by a VMM that was taken over, so that its VM
+    would be in conflict with another's guest for ever. It is removed; where it led is not concerned.
     """
     for path in sorted(folder.glob("run/*.sock")):
-        if _listens(path):
+        if is_link(path):
+            path.unlink(missing_ok=True)
+        elif _listens(path):
             raise GuestConflict(
                 f"somebody listens on {path}, but does not hold the VM's lock",
                 hint="find the process with `fuser`; it is not ours to kill",
             )
+
+
+def is_link(path: Path) -> bool:
+    """Whether it leads to, or is, something that has a name of its own elsewhere. Raises OSError."""
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return False
+    return stat.S_ISLNK(found.st_mode) or found.st_nlink > 1
 
 
 def _listens(path: Path) -> bool:

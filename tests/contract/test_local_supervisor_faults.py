@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from reconciler.clock import SystemClock
+from reconciler.endpoints import dial
 from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.observed import Process
 from reconciler.now import Now
@@ -204,6 +205,31 @@ async def test_a_stranger_who_listens_on_the_control_socket_is_a_conflict(root: 
             with pytest.raises(GuestConflict, match=r"qmp\.sock"):
                 await supervisor.start(*a_guest(root))
         assert (root / "web/run/qmp.sock").exists()
+
+
+@pytest.mark.parametrize("how", ["symlink", "hard link"])
+async def test_a_socket_that_a_vmm_linked_to_anothers_is_no_conflict_and_leaves_the_other_alone(
+    root: Path, how: str
+) -> None:
+    (root / "web/run").mkdir(parents=True)
+    (root / "db/run").mkdir(parents=True)
+    theirs, ours = root / "db/run/qmp.sock", root / "web/run/qmp.sock"
+    with socket.socket(socket.AF_UNIX) as other, (root / "db/lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other.bind(str(theirs))
+        other.listen()
+        if how == "symlink":
+            ours.symlink_to("../../db/run/qmp.sock")
+        else:
+            ours.hardlink_to(theirs)
+        async with a_daemon(root) as supervisor:
+            assert "web" not in {conflict.vm for conflict in supervisor.conflicts()}
+            process = await supervisor.start(*a_guest(root))
+            assert process.alive
+            assert not ours.exists()
+            await supervisor.signal(process.instance, signal.SIGKILL)
+            assert await supervisor.wait_gone(process.instance, 10)
+        dial(theirs).close()
 
 
 async def test_the_socket_that_a_killed_vmm_left_behind_is_no_conflict(root: Path) -> None:

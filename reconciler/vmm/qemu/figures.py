@@ -15,9 +15,9 @@ MOST = 2**63 - 1
 """A number beyond this stands for one that the guest did not give."""
 
 
-async def guest_figures(folder: Path, timeout: float) -> GuestFigures:
-    """`timeout` is in seconds. Raises DriverError."""
-    async with qmp.session(folder, DISKS, timeout) as client:
+async def guest_figures(folder: Path, timeout: float, pid: int | None = None) -> GuestFigures:
+    """`timeout` is in seconds; `pid` is the VMM that is meant. Raises DriverError."""
+    async with qmp.session(folder, DISKS, timeout, pid) as client:
         return GuestFigures(disks=total(await client.execute(DISKS)), memory=await _memory(client))
 
 

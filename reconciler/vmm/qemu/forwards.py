@@ -140,7 +140,7 @@ async def _fresh_monitor(seat: Seat) -> AsyncIterator[Monitor]:
     async with contextlib.AsyncExitStack() as stack:
         monitor = None
         while monitor is None:
-            session = qmp.session(Path(seat.folder), "about its forwards", DEADLINE)
+            session = qmp.session(Path(seat.folder), "about its forwards", DEADLINE, seat.pid)
             try:
                 monitor = Monitor(await stack.enter_async_context(session))
             except DriverError as error:

@@ -135,3 +135,17 @@ def test_it_needs_python_alone() -> None:
 def test_the_driver_gives_the_guest_its_own_time() -> None:
     launch = QemuDriver(QemuConfig()).launch(replace(a_machine(), stop_timeout=7.5))
     assert launch.power_button == (sys.executable, "-IS", press.__file__, QMP_SOCKET, "7.5")
+
+
+def test_a_link_to_the_socket_of_another_guest_is_not_followed(tmp_path: Path) -> None:
+    link = tmp_path / "link.sock"
+    link.symlink_to(tmp_path / "other.sock")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "other.sock"))
+        other.listen()
+        other.settimeout(0)
+        ended = run(link, 0.5)
+        assert ended.returncode == press.STAYED
+        assert "is a link" in ended.stderr
+        with pytest.raises(BlockingIOError):
+            other.accept()
