@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -66,7 +67,27 @@ def validate(
 def _doubts(desired: DesiredState) -> list[Doubt]:
     from reconciler.source.warnings import warnings  # noqa: PLC0415 - loads the manifest models
 
-    return list(warnings(desired))
+    return [*warnings(desired), *_ephemeral(desired)]
+
+
+def _ephemeral(desired: DesiredState) -> Iterator[Doubt]:
+    """Forwards at ports that the kernel of this host gives to outgoing connections."""
+    from reconciler.source.warnings import Doubt  # noqa: PLC0415 - loads the manifest models
+    from reconciler.vmm.host_ports import ephemeral_ports, reserved_ports  # noqa: PLC0415 - as above
+
+    taken, reserved = ephemeral_ports(), reserved_ports()
+    for name, spec in desired.vms.items():
+        for index, network in spec.user_interfaces:
+            for number, forward in enumerate(network.forwards):
+                port = forward.host
+                if port in taken and port not in reserved:
+                    yield Doubt(
+                        name,
+                        f"spec.interfaces[{index}].forward[{number}].host",
+                        f"an outgoing connection of the host may have port {port} at any time"
+                        f" (ip_local_port_range {taken.start}-{taken.stop - 1}): choose another, or"
+                        f" sysctl -w net.ipv4.ip_local_reserved_ports={port}",
+                    )
 
 
 def _settings(config: Path | None) -> Config | None:

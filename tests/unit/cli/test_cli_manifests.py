@@ -108,3 +108,22 @@ async def test_the_schema_is_json_that_names_both_kinds(run: Run) -> None:
     text = json.dumps(json.loads(shown.out))
     assert "MicroVM" in text
     assert "maxUnavailable" in text
+
+
+async def test_a_forward_that_an_outgoing_connection_may_take_is_warned_of(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given, kept = tmp_path / "range", tmp_path / "reserved"
+    given.write_text("32768\t60999\n")
+    kept.write_text("40124\n")
+    monkeypatch.setattr("reconciler.vmm.host_ports.ephemeral_ports.__defaults__", (given,))
+    monkeypatch.setattr("reconciler.vmm.host_ports.reserved_ports.__defaults__", (kept,))
+    forwards = ", ".join(f"{{host: {port}, guest: 80}}" for port in (8080, 40123, 40124))
+    (folder / "web.yaml").write_text(
+        f"{GOOD}  interfaces: [{{type: user, forward: [{forwards}]}}]\n"
+    )
+    shown = await run("validate", str(folder))
+    assert shown.code == 0
+    (warning,) = [line for line in shown.err.splitlines() if "forward" in line]
+    assert warning.startswith("warning: web: spec.interfaces[0].forward[1].host: an outgoing")
+    assert "ip_local_reserved_ports=40123" in warning
