@@ -134,6 +134,9 @@ class Oracles:
         operation = passed.observed.busy.get(name) if passed is not None else None
         if operation is None or len(self.world.hypervisor.all_living(name)) > 1:
             return False
+        record = self.world.ledger.record().vms.get(name)
+        if operation.kind == "stop" and record is not None and record.stop and not _leaves(record):
+            return False  # of the one beside it, which may have ended by now
         apart = (
             "start-beside",
             "open-ports",
