@@ -137,15 +137,7 @@ class Oracles:
         record = self.world.ledger.record().vms.get(name)
         if operation.kind == "stop" and record is not None and record.stop and not _leaves(record):
             return False  # of the one beside it, which may have ended by now
-        apart = (
-            "start-beside",
-            "open-ports",
-            "hand-over",
-            "lead",
-            "create",
-            "plug-taps",
-            "drop-taps",
-        )
+        apart = ("start-beside", "open-ports", "hand-over", "lead", "create", "plug-taps", "drop-taps")  # fmt: skip
         return operation.kind not in apart
 
     def _handed_over_first(self, action: StopGuest) -> None:
