@@ -12,7 +12,7 @@ from reconciler.cli.exits import ExitCode, complain
 from reconciler.cli.options import ConfigOption, Output, OutputOption
 from reconciler.cli.terminal import count
 from reconciler.control.serial import encode
-from reconciler.errors import ManifestErrors, Problem
+from reconciler.errors import ConfigError, ManifestErrors, Problem
 from reconciler.plaintext import clean
 
 if TYPE_CHECKING:
@@ -30,12 +30,15 @@ def register(app: typer.Typer) -> None:
 
 def validate(
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="A folder of manifests.", show_default=True)
+        Path,
+        typer.Argument(
+            metavar="PATH", help="A folder of manifests, or one file.", show_default=True
+        ),
     ] = Path(),
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Check a folder of manifests.
+    """Check a folder of manifests, or one file: what that one names may be declared elsewhere.
 
     Names errors as `file:line:col: message`; documents that are well formed are compared with each
     other too. The host's policy counts if its config is there. Exit 1: there are errors.
@@ -95,7 +98,14 @@ def _settings(config: Path | None) -> Config | None:
     from reconciler.config import config_path, load_config  # noqa: PLC0415 - loads pydantic
 
     path = config_path(config)
-    return load_config(path) if config is not None or path.exists() else None
+    try:
+        return load_config(path) if config is not None or path.exists() else None
+    except (ConfigError, PermissionError) as error:
+        denied = isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError)
+        if config is not None or not denied:
+            raise
+        complain(f"{path} may not be read: the host's policy is left out", "sudo, or --config")
+        return None
 
 
 def _load(path: Path, settings: Config | None) -> DesiredState:

@@ -39,9 +39,11 @@ def load_folder(
     Raises ManifestErrors with all problems, or SourceError when the folder cannot be read.
     Layers may lie anywhere in the git work tree that holds the folder, as in a commit.
     """
-    snapshot = Folder(path, source.max_files, source.max_file_kib * 1024)
     resolver = Resolver(policy or PolicyConfig(), kernels or KernelsConfig(), MOST_LISTED)
-    return resolver.resolve(snapshot)
+    if path.is_file():
+        alone = Folder(path.parent, source.max_files, source.max_file_kib * 1024, only=path.name)
+        return resolver.resolve(alone, alone=True)
+    return resolver.resolve(Folder(path, source.max_files, source.max_file_kib * 1024))
 
 
 class Folder:
@@ -49,7 +51,8 @@ class Folder:
 
     revision = NO_REVISION
 
-    def __init__(self, path: Path, most_files: int, most_bytes: int) -> None:
+    def __init__(self, path: Path, most_files: int, most_bytes: int, only: str = "") -> None:
+        """`only` names the one file that is read of it; empty: all."""
         if not path.is_dir():
             raise SourceError(f"{path} is not a folder", kind="missing", hint="name a folder")
         self._below = Path(os.path.realpath(path))
@@ -59,6 +62,10 @@ class Folder:
         self.files: list[ManifestFile] = []
         self.hidden: list[ManifestFile] = []
         self.oddities: list[Oddity] = []
+        if only:
+            shown = str((self._below / only).relative_to(self._root))
+            self.files.append(ManifestFile(shown, os.fsencode(shown)))
+            return
         try:
             self._ignored = self._ignore_file()
             self._walk(self._below, 0, hidden=False)

@@ -80,9 +80,10 @@ class Resolver:
         self.parsed_files = 0
         """Files that were parsed, ever; those known by their content are not parsed again."""
 
-    def resolve(self, snapshot: Snapshot) -> DesiredState:
-        """Raises ManifestErrors, or SourceError."""
+    def resolve(self, snapshot: Snapshot, *, alone: bool = False) -> DesiredState:
+        """Raises ManifestErrors, or SourceError. `alone`: what is not there may be declared elsewhere."""
         report = Report(snapshot, self._most)
+        report.legible = not alone
         placed = [self._placed.get(file) or self._place(file, snapshot) for file in snapshot.files]
         hidden = [self._placed.get(file) or self._place(file, snapshot) for file in snapshot.hidden]
         if sum(one.parsed.size for one in placed) > MOST_BYTES:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.config import Config
+from reconciler.errors import ConfigError
 from tests.unit.cli.conftest import Run
 
 GOOD = """
@@ -127,3 +129,23 @@ async def test_a_forward_that_an_outgoing_connection_may_take_is_warned_of(
     (warning,) = [line for line in shown.err.splitlines() if "forward" in line]
     assert warning.startswith("warning: web: spec.interfaces[0].forward[1].host: an outgoing")
     assert "ip_local_reserved_ports=40123" in warning
+
+
+async def test_one_file_may_be_checked_and_a_host_config_that_may_not_be_read_is_left_out(
+    run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "web.yaml").write_text(GOOD)
+    config = tmp_path / "config.toml"
+    config.write_text("")
+
+    def denied(path: Path) -> Config:  # as for anybody but root
+        raise ConfigError(f"{path}: Permission denied") from PermissionError(
+            13, "Permission denied"
+        )
+
+    monkeypatch.delenv("RECONCILER_CONFIG", raising=False)
+    monkeypatch.setattr("reconciler.config.DEFAULT_PATH", str(config))
+    monkeypatch.setattr("reconciler.config.load_config", denied)
+    shown = await run("validate", str(folder / "web.yaml"))
+    assert (shown.code, shown.out) == (0, "valid: 1 VM, 0 groups\n")
+    assert "may not be read: the host's policy is left out" in shown.err

@@ -67,3 +67,12 @@ def test_limits_hold_for_folders_too(tmp_path: Path) -> None:
         load_folder(tmp_path, source=small)
     with pytest.raises(SourceError, match="more than 1 files"):
         load_folder(tmp_path, source=SourceConfig(url="x", max_files=1))
+
+
+def test_one_file_is_judged_by_itself_and_what_it_names_may_be_elsewhere(tmp_path: Path) -> None:
+    spec = "update: {after: [db]}"
+    write(tmp_path, {"web.yaml": vm("web", spec=spec, group="g"), "bad.yaml": vm("A")})
+    assert list(load_folder(tmp_path / "web.yaml").vms) == ["web"]
+    with pytest.raises(ManifestErrors) as caught:
+        load_folder(tmp_path / "bad.yaml")
+    assert [problem.file for problem in caught.value.problems] == ["bad.yaml"]
