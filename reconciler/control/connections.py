@@ -1,7 +1,8 @@
 """Connections of a face: bounded before they are accepted, so that strangers never take what the daemon needs.
 
-At the bound a new connection takes the place of the one that has been idle for longest; while all are
-busy, it waits in the kernel's backlog. asyncio's own servers accept whatever comes, and out of descriptors
+At the bound a new connection takes the place of the one that has been idle for longest, or of a stranger
+whose question or answer never ends; while all are busy with people who may ask, it waits in the kernel's
+backlog. asyncio's own servers accept whatever comes, and out of descriptors
 try again many times a second with a traceback each.
 """
 
@@ -40,11 +41,13 @@ def most_connections() -> int:
 class Peer(web.RequestHandler):
     """One connection; what is no HTTP is answered shortly, and told of in one line."""
 
-    __slots__ = ("_connections",)
+    __slots__ = ("_connections", "entitled")
 
     def __init__(self, connections: Connections, server: web.Server, **options: Any) -> None:
         super().__init__(server, **options)
         self._connections = connections
+        self.entitled = not connections.strangers
+        """Who asks may do so: the answer under way is not ended to make room for others."""
 
     @property
     def idle(self) -> bool:
@@ -97,7 +100,9 @@ class Peer(web.RequestHandler):
 class Connections:
     """Those of one face, the one that was idle for longest first."""
 
-    def __init__(self, most: int | None = None) -> None:
+    def __init__(self, most: int | None = None, *, strangers: bool = False) -> None:
+        """`strangers`: anybody can connect; who may ask is found by `with_a_right` for each request."""
+        self.strangers = strangers
         self._most = most_connections() if most is None else most
         self._peers: dict[Peer, None] = {}
         self._coming = 0
@@ -109,14 +114,19 @@ class Connections:
         return len(self._peers) + self._coming
 
     def has_room(self, when_there_is: Callable[[], None]) -> bool:
-        """Whether one more may be accepted; if not, the idlest is ended, and the callback comes once."""
+        """Whether one more may be accepted; if not, one makes room, and the callback comes once."""
         if self.count < self._most:
             return True
         self._waiting.append(when_there_is)
-        idlest = next((peer for peer in self._peers if peer.idle), None)
-        if idlest is not None:
-            idlest.abort()
+        if (dispensable := self._dispensable()) is not None:
+            dispensable.abort()
         return False
+
+    def _dispensable(self) -> Peer | None:
+        """The idlest; else the stranger who has been answered for longest, and may never read it."""
+        idle = (peer for peer in self._peers if peer.idle)
+        strangers = (peer for peer in self._peers if not peer.entitled)
+        return next(idle, None) or next(strangers, None)
 
     def take(self, accepted: socket.socket, server: web.Server, options: dict[str, Any]) -> None:
         """Serve an accepted connection."""
@@ -142,6 +152,7 @@ class Connections:
             self._peers[peer] = None
 
     def answered(self, peer: Peer) -> None:
+        peer.entitled = not self.strangers
         if self._peers.pop(peer, peer) is None:
             self._peers[peer] = None
 

@@ -125,11 +125,17 @@ async def answer_failures(request: web.Request, handler: Handler) -> web.StreamR
         answer = failure_answer(Failure("body", "the body does not fit its headers"), 400)
         answer.force_close()
         return answer
-    except Exception:
+    except Exception as error:
+        if isinstance(error, ConnectionError) and _has_left(request):  # nobody reads an answer
+            return failure_answer(Failure("gone", "the connection was lost"), 400)
         log.exception("answering %s %s failed", request.method, request.path)
         return failure_answer(
             Failure("internal", "the daemon could not answer", "its log says why"), 500
         )
+
+
+def _has_left(request: web.Request) -> bool:
+    return request.transport is None or request.transport.is_closing()
 
 
 def _http_failure(error: web.HTTPException) -> Failure:

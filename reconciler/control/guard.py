@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from reconciler.control.access import Access, Right, includes
+from reconciler.control.connections import Peer
 from reconciler.control.failures import (
     CHALLENGE,
     ForbiddenError,
@@ -84,6 +85,8 @@ def with_a_right(access: Access, others: Collection[str] = ()) -> Middleware:
         except UnauthorizedError as error:
             raise await access.failed(request, error) from None
         if includes(right, NEEDS.get(path, "read")):
+            if isinstance(request.protocol, Peer):
+                request.protocol.entitled = True
             return await handler(request)
         if request.method in ("GET", "HEAD") and right is None and _is_navigation(request):
             return sign_in()

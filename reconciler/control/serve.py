@@ -150,7 +150,7 @@ async def serve_http(
     await runner.setup()
     try:
         listeners = [given] if given else await listeners_on(http.address, http.port)
-        site = BoundedSite(runner, Connections(), listeners, _options())
+        site = BoundedSite(runner, Connections(strangers=True), listeners, _options())
         await site.start()
     except OSError as error:
         await runner.cleanup()
