@@ -252,3 +252,14 @@ def crashed(draft: Draft, standing: Standing, why: str, *, ill: bool = False) ->
     standing.record = count_restart(replace(standing.record, backoff=backoff), "crash", now, why)
     draft.actions.append(Note("crash", standing.name, why))
     draft.event("guest-crashed", f"{standing.name}: {why}", standing, "warning", standing.running)
+
+
+def note_illness(draft: Draft, standing: Standing) -> None:
+    """Count it as a crash that a committed guest which must be restarted is stopped for something new.
+
+    No gate kept that from it since it is broken. Nothing else tells so once it is gone, and gates that
+    are shut again would bring the former generation back, to be stopped for the new one again and again.
+    """
+    running = standing.record.generation(standing.running) if standing.running is not None else None
+    if standing.ailing and running is not None and running.verdict == "committed":
+        crashed(draft, standing, standing.ailing, ill=True)

@@ -33,9 +33,22 @@ def note_wanted(draft: Draft, standing: Standing) -> None:
     under_way = known is not None and not (good is not None and good.digest == known.digest)
     if known is not None and under_way and known.since.boot_id == now.boot_id:
         quickly = now.boot - known.since.boot < QUIET
-        burst = (known.burst or draft.deadline(MOST)) if quickly else None
+        burst = _burst(draft, standing, known) if quickly else None
     wanted = Wanted(spec.digest, Deadline(now.boot, now.boot_id), burst)
     standing.record = replace(standing.record, wanted=wanted)
+
+
+def _burst(draft: Draft, standing: Standing, known: Wanted) -> Deadline:
+    """Until when this change may be put off: a stream of pushes stops a guest once in `MOST`, not at each.
+
+    A time that is over begins again only when what it ended with was started; else nothing would ever be.
+    """
+    start = standing.record.start
+    begun = standing.record.generation(start.generation) if start is not None else None
+    followed = begun is not None and begun.digest == known.digest
+    if known.burst is None or (known.burst.passed(draft.now) and followed):
+        return draft.deadline(MOST)
+    return known.burst
 
 
 def is_calm(draft: Draft, standing: Standing) -> bool:

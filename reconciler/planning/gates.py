@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from reconciler.model.desired import GroupSpec, HealthPolicy
-from reconciler.model.names import VMName
+from reconciler.model.names import GroupName, VMName
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.health import has_other_checks, passing_for
 from reconciler.planning.windows import opening
@@ -48,9 +50,51 @@ def _served_before(standing: Standing, checks: HealthPolicy | None) -> bool:
 
 def _broken(standing: Standing) -> bool:
     """Down, and what it has to go back to does not help: only something new can repair it."""
-    good = standing.record.last_good
-    hopeless = good is None or standing.record.backoff is not None
-    return standing.down and (hopeless or standing.judgement == "unhealthy")
+    record = standing.record
+    hopeless = record.last_good is None or record.backoff is not None
+    # A guest that was not ready may have been stopped for what repairs it: that must still pass then.
+    ill = standing.judgement == "unhealthy" or (
+        standing.guest is None and record.unready is not None
+    )
+    return standing.down and (hopeless or ill)
+
+
+def _only_unready(standing: Standing) -> bool:
+    """It lives, was proven, and must not be restarted: what it lacks may be elsewhere, and come back.
+
+    Many are so at once, as when what they all need is updated. To give a new generation to all of them
+    past their canary would make of that short outage as long a one as the generation is bad.
+    """
+    guest, record = standing.guest, standing.record
+    if (
+        guest is None
+        or standing.ailing
+        or record.rollback is not None
+        or record.backoff is not None
+    ):
+        return False
+    running = record.generation(guest.generation)
+    return running is not None and running.verdict == "committed"
+
+
+def _goes_before_canaries(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
+    """Whether a canary serves and cannot be stopped since members like this one use up the budget.
+
+    Then these go first, as many at once as the budget would let go.
+    """
+    if draft.once("unavailable", _unavailable)[group.name] < group.max_unavailable:
+        return False
+    canaries = [c for name in group.canary if (c := draft.desired_as(name)) is not None]
+    if not any(canary.available and not canary.synced for canary in canaries):
+        return False
+    others = [
+        s for s in map(draft.standings.get, at_stake(draft)) if s is not None and s is not standing
+    ]
+    return sum(s.group == group.name for s in others) < group.max_unavailable
+
+
+def _unavailable(draft: Draft) -> Counter[GroupName]:
+    return Counter(s.group for s in draft.standings.values() if not s.available)
 
 
 def _dependencies(draft: Draft, standing: Standing) -> bool:
@@ -105,7 +149,9 @@ def _under_way(standing: Standing) -> bool:
 
 def _canaries(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
     # The canary itself may wait for the budget that this one uses up: a fix must come through.
-    if standing.called in group.canary or _broken(standing):
+    if standing.called in group.canary or (_broken(standing) and not _only_unready(standing)):
+        return True
+    if _broken(standing) and _goes_before_canaries(draft, standing, group):
         return True
     for name in group.canary:
         other = draft.desired_as(name)

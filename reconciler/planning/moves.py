@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.observed import Guest
-from reconciler.model.record import StopCause
+from reconciler.model.record import Generation, StopCause
 from reconciler.planning import checktrial
-from reconciler.planning.absorb import crashed
+from reconciler.planning.absorb import crashed, note_illness
 from reconciler.planning.bursts import is_calm
 from reconciler.planning.changes import differences
 from reconciler.planning.draft import Draft, Standing
@@ -188,10 +188,16 @@ def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -
         # Its folder could not be written: nothing is stopped for it before that is done.
         write(draft, standing, target.generation)
         return
-    running = record.generation(standing.running) if standing.running is not None else None
+    _give_way(draft, standing, target.generation, gated=gated)
+
+
+def _give_way(draft: Draft, standing: Standing, newer: Generation, *, gated: bool) -> None:
+    if gated:
+        note_illness(draft, standing)
+    running = standing.record.generation(standing.running) if standing.running is not None else None
     overtaken = running is not None and running.verdict == "trial"
     cause: StopCause = "overtaken" if overtaken else "update"
-    stop(draft, standing, cause, f"generation {target.generation.number} is ready")
+    stop(draft, standing, cause, f"generation {newer.number} is ready")
 
 
 def _bring_up(draft: Draft, standing: Standing, target: Target) -> None:

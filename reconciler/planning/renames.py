@@ -15,6 +15,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
 from reconciler.model.plan import MoveVM
 from reconciler.model.record import GroupRecord, Record, VMRecord
+from reconciler.planning.absorb import note_illness
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.gates import at_stake, may_begin
 from reconciler.planning.preflight import claim_memory, preflight, ready
@@ -192,6 +193,8 @@ def make_way(draft: Draft, standing: Standing, target: Target, budget: Budget) -
     claim_memory(draft, standing, spec)
     if fresh and record.last_good is not None:
         at_stake(draft).add(standing.name)
+    if fresh and target.kind is None:
+        note_illness(draft, standing)
     stop(draft, standing, "update", f"it goes on as {new}")
 
 

@@ -76,6 +76,9 @@ class ConsoleWatch:
                     self._libc.inotify_rm_watch(self._inotify, gone.watch)
 
     def close(self) -> None:
+        """Once or more often."""
+        if self._closed:
+            return
         self._closed = True
         self._tell()
         if self._thread is not None:

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.health import Health, Liveness
+from reconciler.model.health import CheckAnswer, Health, Liveness
+
+YES = (CheckAnswer("http", "success", "GET :8080/healthz -> 200", 0.0),)
+NO = (CheckAnswer("http", "failure", "GET :8080/healthz -> 503", 0.0),)
+BROKEN = (CheckAnswer("http", "error", "GET :8080/healthz: too many open files", 0.0),)
 
 
 def next_round(former: Health, fate: str, now: float, *, live: bool = True) -> Health:
@@ -22,12 +26,14 @@ def next_round(former: Health, fate: str, now: float, *, live: bool = True) -> H
 
 def _next(former: Health, fate: str, now: float) -> Health:
     if fate == "unasked":
-        return replace(former, rounds=former.rounds + 1, asked=now, errors=former.errors + 1)
+        errors = former.errors + 1
+        return replace(former, rounds=former.rounds + 1, asked=now, errors=errors, last=BROKEN)
     good = fate == "good" or (fate in ("sick", "unready") and former.rounds < 1)
     if good:
         return replace(
             former, rounds=former.rounds + 1, asked=now, ever_passed=True, failures=0, errors=0,
             failing_since=None, passing_since=former.passing_since if former.passing_since is not None else now,
+            last=YES,
         )  # fmt: skip
     return replace(
         former,
@@ -36,4 +42,5 @@ def _next(former: Health, fate: str, now: float) -> Health:
         passing_since=None,
         failures=former.failures + 1,
         failing_since=now if former.failing_since is None else former.failing_since,
+        last=NO,
     )

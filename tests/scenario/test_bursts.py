@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.model.desired import VMSpec
 from tests.world import World, state, vm
 
@@ -87,3 +89,23 @@ async def test_a_burst_is_over_after_a_boot_of_the_host() -> None:
     await world.restart()
     await world.settle()
     assert world.last_good("web").digest == vm("web", "v3").digest
+
+
+async def test_a_steady_stream_of_pushes_stops_a_guest_at_most_twice_a_minute() -> None:
+    world = await quiet(vm("web", "v0"))
+    for number in range(1, 61):
+        await world.push(state(vm("web", f"v{number}", min_healthy=10.0)))
+        await world.run(3)
+    assert 4 <= world.hypervisor.stops["web"] <= 8, "in three minutes: neither at each, nor never"
+
+
+async def test_a_stream_of_pushes_does_not_keep_out_a_vm_whose_turn_comes_after_its_burst() -> None:
+    world = await quiet(vm("web", "v0"))
+    world.host.value = replace(world.host.value, memory_available_mib=0)
+    for number in range(1, 31):
+        await world.push(state(vm("web", f"v{number}", memory=256)))
+        await world.run(3)
+    world.host.value = replace(world.host.value, memory_available_mib=4096)
+    await world.push(state(vm("web", "v31", memory=256)))
+    await world.run(3)
+    assert world.hypervisor.stops["web"] == 1

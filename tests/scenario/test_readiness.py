@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.model.desired import GroupSpec
-from reconciler.model.names import GroupName
+from reconciler.model.desired import DesiredState, GroupSpec, Window
+from reconciler.model.names import GroupName, VMName
 from tests.world import World, state, vm
 
 
@@ -90,3 +90,73 @@ async def test_a_new_daemon_restarts_no_guest_that_is_not_ready() -> None:
     await world.restart()
     await world.run(300)
     assert world.hypervisor.starts["web"] == 1
+
+
+CLIENTS = ("a", "b", "c", "d")
+
+
+def clients(content: str) -> DesiredState:
+    """A group whose canary is the first; all need the same thing elsewhere."""
+    group = GroupSpec(GroupName("front"), canary=(VMName("a"),), max_unavailable=1)
+    members = [vm(n, content, group="front", purpose="readiness") for n in CLIENTS]
+    return state(*members, groups=(group,))
+
+
+async def test_a_change_of_guests_that_are_only_not_ready_goes_by_the_canary() -> None:
+    world = await World.settled(clients("v1"))
+    for name in CLIENTS:
+        world.hypervisor.living(name).fate = "unready"
+    await world.run(60)
+    world.hypervisor.behaviour = lambda machine: "exits" if machine.generation == 2 else "good"
+    await world.push(clients("v2"))
+    await world.run(30)
+    assert [n for n in CLIENTS if world.record(n).blocked] == ["a"]
+    assert [world.hypervisor.starts[n] for n in CLIENTS[1:]] == [1, 1, 1]
+
+
+async def test_guests_that_are_not_ready_change_one_by_one_where_their_canary_waits_for_them() -> (
+    None
+):
+    world = await World.settled(clients("v1"))
+    for name in CLIENTS[1:]:
+        world.hypervisor.living(name).fate = "unready"
+    await world.run(60)
+    most = 0
+
+    def look() -> None:
+        nonlocal most
+        newest = [world.record(n).generations[-1] for n in CLIENTS]
+        most = max(most, sum(g.number == 2 and g.verdict == "trial" for g in newest))
+
+    world.on_pass = look
+    await world.push(clients("v2"))
+    await world.settle()
+    assert set(world.hypervisor.running().values()) == {2}, "the fix reaches all of them"
+    assert most == 1
+
+
+async def test_a_fix_outside_of_the_window_stops_a_guest_that_is_not_ready_once() -> None:
+    group = GroupSpec(GroupName("front"), windows=(Window("0 0 1 1 *", 60.0),))
+    world = await World.settled(
+        state(vm("web", group="front", purpose="readiness"), groups=(group,))
+    )
+    world.hypervisor.living("web").fate = "unready"
+    world.hypervisor.behaviour = lambda machine: "unready" if machine.generation == 1 else "good"
+    await world.run(60)
+    await world.push(state(vm("web", "v2", group="front", purpose="readiness"), groups=(group,)))
+    await world.run(120)
+    assert world.hypervisor.running() == {"web": 2}
+    assert world.hypervisor.stops["web"] == 1
+
+
+async def test_a_fix_that_waits_for_a_window_stops_a_guest_that_turns_ill_once() -> None:
+    group = GroupSpec(GroupName("front"), windows=(Window("0 0 1 1 *", 60.0),))
+    world = await World.settled(state(vm("web", group="front"), groups=(group,)))
+    await world.push(state(vm("web", "v2", group="front"), groups=(group,)))
+    await world.run(60)
+    assert world.hypervisor.stops["web"] == 0
+    world.hypervisor.living("web").fate = "bad"
+    world.hypervisor.behaviour = lambda machine: "sick" if machine.generation == 1 else "good"
+    await world.run(120)
+    assert world.hypervisor.running() == {"web": 2}
+    assert world.hypervisor.stops["web"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,3 +79,11 @@ def test_guests_that_are_gone_are_not_looked_at(watch: ConsoleWatch, tmp_path: P
     write(there / console.CONSOLE, 2 * MOST)
     wait_until(lambda: small(there / console.CONSOLE), 20, "it is cut")
     assert not small(gone / console.CONSOLE)
+
+
+def test_it_may_be_closed_twice(watch: ConsoleWatch, tmp_path: Path) -> None:
+    watch.add(tmp_path)
+    watch.close()
+    theirs = os.open(tmp_path, os.O_RDONLY)  # gets the lowest number that is free
+    watch.close()
+    os.close(theirs)
