@@ -22,6 +22,8 @@ T = TypeVar("T")
 
 
 MOVED_HINT = "put it back, or restart the daemon: guests are then adopted"
+LOG = "-wal"
+"""What sqlite adds to the name of a file for its write-ahead log, which holds the newest writes."""
 
 
 class SqliteLedger:
@@ -40,6 +42,7 @@ class SqliteLedger:
         self._record = reading.record(connection)
         found = path.stat()
         self._place = found.st_dev, found.st_ino
+        self._log_place = _log_place(path)
         # From here on only the writer's thread touches the connection.
         self._connection: sqlite3.Connection | None = connection
         self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger")
@@ -154,6 +157,9 @@ class SqliteLedger:
         connection = self._usable()
         try:
             return question(connection)
+        except LedgerUnwritable:
+            self._discard()
+            raise
         except (*recovery.FAILURES, OSError) as error:
             self._discard()
             raise recovery.unwritable(error, self._path) from error
@@ -172,7 +178,7 @@ class SqliteLedger:
                 raise
         except (*recovery.FAILURES, OSError, reading.Damaged) as error:
             raise recovery.unwritable(error, self._path) from error
-        self._connection = connection
+        self._connection, self._log_place = connection, _log_place(self._path)
         return connection
 
     def _refuse_moved(self) -> None:
@@ -190,6 +196,13 @@ class SqliteLedger:
             raise LedgerUnwritable(
                 f"{self._path} is not the file that was opened", kind="moved", hint=MOVED_HINT
             )
+        if self._connection is not None and _log_place(self._path) != self._log_place:
+            # Thrown away, the connection takes what it still has open over into the ledger itself.
+            raise LedgerUnwritable(
+                f"{self._path}{LOG} was deleted or replaced while the daemon runs",
+                kind="moved",
+                hint="nothing: what it held is kept, and it is made again at the next write",
+            )
 
     def _discard(self) -> None:
         connection, self._connection = self._connection, None
@@ -201,6 +214,15 @@ class SqliteLedger:
         for callback in tuple(self._subscribers):
             for event in events:
                 callback(event)
+
+
+def _log_place(ledger: Path) -> tuple[int, int] | None:
+    """Device and inode of the write-ahead log; a connection makes it with its first look."""
+    try:
+        found = ledger.with_name(ledger.name + LOG).stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 def _in_transaction(work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:

@@ -224,3 +224,29 @@ def test_a_disk_that_fails_while_opening_is_no_damaged_ledger(tmp_path: Path) ->
     assert caught.value.kind == "io"
     assert [each.name for each in tmp_path.glob("*corrupt*")] == []
     asyncio.run(open_ledger(path, StillClock()).ledger.close())
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+async def test_no_acknowledged_write_is_lost_with_a_log_that_was_deleted_under_the_daemon(
+    replaced: bool,  # noqa: FBT001
+    tmp_path: Path,
+) -> None:
+    path, after_a_kill = tmp_path / "ledger.db", tmp_path / "after a kill"
+    log = path.with_name("ledger.db-wal")
+    ledger = open_ledger(path, StillClock()).ledger
+    await ledger.write([PutVM(vm_record("before"))])
+    log.rename(tmp_path / "former")
+    if replaced:
+        shutil.copy(tmp_path / "former", log)
+    with pytest.raises(LedgerUnwritable, match="-wal was deleted or replaced") as refused:
+        await ledger.check()
+    assert refused.value.kind == "moved"
+    await ledger.check()
+    await ledger.write([PutVM(vm_record("after"))])
+    after_a_kill.mkdir()
+    for one in (path, log):
+        shutil.copy(one, after_a_kill)
+    left = open_ledger(after_a_kill / "ledger.db", StillClock())
+    assert (left.recovered, sorted(left.ledger.record().vms)) == (None, ["after", "before"])
+    await left.ledger.close()
+    await ledger.close()
