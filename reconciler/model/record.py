@@ -237,6 +237,15 @@ class VMRecord:
             key = failed.spec.rollout_key if failed.evidence.kind in OF_CHECKS else key
         return block.digest == spec.digest and key in ("", spec.rollout_key)
 
+    def ended_well(self, spec: VMSpec, boot_id: str) -> bool:
+        """Whether a guest of this spec was proven, and then ended without a failure, as it may."""
+        finished, good = self.finished, self.last_good
+        if finished is None or good is None or self.start is not None:
+            return False
+        if (good.digest, good.number) != (spec.digest, finished.generation):
+            return False
+        return spec.restart.policy == "on-failure" and finished.boot_id == boot_id
+
     def checks_blocked(self, key: Digest) -> BlockedChecks | None:
         """The trial of these checks that failed, by their rollout key."""
         return next((b for b in self.blocked_checks if b.key == key), None)

@@ -29,7 +29,7 @@ def may_begin(draft: Draft, standing: Standing, checks: HealthPolicy | None = No
         return True  # a way back waits for no canary, person or window
     group = draft.desired.group(standing.spec.group)
     return (
-        _canaries(draft, standing, group)
+        _canaries(draft, standing, group, checks)
         and _approved(draft, standing, group, digest_alone=checks is None)
         and _window(draft, standing, group)
     )
@@ -100,11 +100,21 @@ def _unavailable(draft: Draft) -> Counter[GroupName]:
 def _dependencies(draft: Draft, standing: Standing) -> bool:
     for name in standing.spec.update.after if standing.spec else ():
         other = draft.desired_as(name)
-        if other is None or not other.synced:
+        if other is None or not _is_done(draft, other):
             why = f"comes after {name}, which is not yet healthy at its desired generation"
             draft.wait("dependency", standing.name, why)
             return False
     return True
+
+
+def _is_done(draft: Draft, other: Standing) -> bool:
+    """It serves what is desired, or did so to its own end, as a migration does."""
+    spec = other.spec
+    return other.synced or (
+        spec is not None
+        and other.successor is None
+        and other.record.ended_well(spec, draft.now.boot_id)
+    )
 
 
 def _breaker(draft: Draft, standing: Standing) -> bool:
@@ -147,11 +157,14 @@ def _under_way(standing: Standing) -> bool:
     return record.quarantine is None and (left or standing.running == newest.number)
 
 
-def _canaries(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
+def _canaries(
+    draft: Draft, standing: Standing, group: GroupSpec, checks: HealthPolicy | None
+) -> bool:
     # The canary itself may wait for the budget that this one uses up: a fix must come through.
     if standing.called in group.canary or (_broken(standing) and not _only_unready(standing)):
         return True
-    if _broken(standing) and _goes_before_canaries(draft, standing, group):
+    # Changed checks stop nobody, so that no canary waits for a budget to try them.
+    if checks is None and _broken(standing) and _goes_before_canaries(draft, standing, group):
         return True
     for name in group.canary:
         other = draft.desired_as(name)

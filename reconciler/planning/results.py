@@ -215,6 +215,8 @@ def _troubles(
         if name in own or fleet.serves(name):
             continue
         one = vm_result(fleet, name)
+        if one.result == "converged":
+            continue
         revision = one.revision or caused_by(fleet.vms.get(name), changed_by.get(name))
         of = f" (revision {revision[:8]})" if revision is not None else ""
         yield f"{name}: {one.why}{of}"

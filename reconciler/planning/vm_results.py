@@ -90,7 +90,10 @@ def vm_result(fleet: Fleet, name: VMName) -> VMResult:
         return VMResult(name, "failed", broken.why)
     if (hold := _hold(fleet, name, spec)) is not None:
         return _held(fleet, name, hold)
-    return VMResult(name, "converged") if fleet.serves(name) else _unfinished(fleet, name)
+    ended_well = record is not None and record.ended_well(spec, fleet.now.boot_id)
+    if ended_well or fleet.serves(name):
+        return VMResult(name, "converged")
+    return _unfinished(fleet, name)
 
 
 def removal_result(fleet: Fleet, name: VMName) -> VMResult:
@@ -237,9 +240,14 @@ def _budget_holders(fleet: Fleet) -> dict[GroupName, VMName | None]:
 
 
 def caused_by(record: VMRecord | None, owner: Revision | None) -> Revision | None:
-    """The revision that trouble of a VM comes from: of what failed, else what changed it last."""
+    """The revision that trouble of a VM comes from: of what is in quarantine, else what changed it last.
+
+    What was condemned before that, and is not desired any more, is no cause of anything.
+    """
     if record is None:
         return owner
-    if record.blocked and record.blocked[-1].revision is not None:
-        return record.blocked[-1].revision
+    quarantine = record.quarantine
+    if quarantine is not None:
+        failed = (b.revision for b in reversed(record.blocked) if b.digest == quarantine.digest)
+        owner = next((revision for revision in failed if revision is not None), owner)
     return owner or (record.generations[-1].revision if record.generations else None)

@@ -13,7 +13,7 @@ from reconciler.model.names import Revision, VMName
 from reconciler.model.request import Abort, Promote
 from tests.fakes.prober import WRONG
 from tests.scenario.check_stories import NAMES, OTHER, fleet, group, path_of, status, untouched
-from tests.world import World, vm
+from tests.world import World, state, vm
 
 
 async def test_only_the_canary_is_asked_first_and_a_typo_stays_with_it() -> None:
@@ -233,3 +233,17 @@ async def test_an_older_digest_with_checks_that_it_never_passed_waits_for_the_ca
     await world.settle()
     assert world.hypervisor.starts == {"a": 2, "b": 4, "c": 2}
     assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
+
+
+async def test_changed_checks_of_members_that_are_not_ready_go_by_the_canary_too() -> None:
+    def ready(path: str) -> DesiredState:
+        members = [vm(n, group="g", path=path, purpose="readiness") for n in NAMES]
+        return state(*members, groups=(group(canary=(VMName("b"),)),))
+
+    world = await World.settled(ready("/healthz"))
+    for name in ("a", "c"):
+        world.hypervisor.living(name).fate = "unready"
+    await world.run(60)
+    await world.push(ready(WRONG))
+    await world.run(5)
+    assert [n for n in NAMES if world.record(n).check_trial] == ["b"]

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.change import PutSource
-from reconciler.model.desired import DesiredState, GroupSpec
+from reconciler.model.desired import DesiredState, GroupSpec, RestartPolicy
 from reconciler.model.names import GroupName, VMName
+from reconciler.model.observed import Exit
 from reconciler.model.request import Abort, Retry, Suspend
 from reconciler.model.result import RevisionRecord, RevisionResult
 from reconciler.planning.policy import Policy
@@ -303,3 +304,54 @@ async def test_a_build_that_fails_late_is_of_the_revision_that_named_the_layer()
     failed = [e for e in world.ledger.history if e.kind == "build-layer-failed"]
     assert [event.revision for event in failed] == [broken.revision]
     assert remembered(world, broken).result == "failed"
+
+
+async def test_what_failed_before_the_newest_change_is_not_blamed_for_trouble_after_it() -> None:
+    world = await World.settled(state(vm("web", purpose="readiness"), vm("db")))
+    bad(world, layer("web", "v2"))
+    broken = state(vm("web", "v2", purpose="readiness"), vm("db"))
+    await world.push(broken)
+    await world.settle()
+    good = state(vm("web", "v3", purpose="readiness"), vm("db"))
+    await world.push(good)
+    await world.settle()
+    await world.push(state(vm("web", "v3", purpose="readiness"), vm("db"), revision="d" * 40))
+    await world.settle()
+    world.hypervisor.living("web").fate = "unready"
+    await world.run(60)
+    found = result(world)
+    assert good.revision[:8] in found.beside[0]
+
+
+async def test_a_vm_that_served_what_is_desired_to_its_good_end_is_converged() -> None:
+    job = vm("job", checked=False, restart=RestartPolicy(policy="on-failure"))
+    world = await World.settled(state(job, vm("db")))
+    await world.run(30)
+    world.hypervisor.end(world.hypervisor.living("job").process.instance, Exit(status=0))
+    await world.run(30)
+    found = result(world)
+    assert found.result == "converged"
+
+
+async def test_what_comes_after_a_job_comes_after_its_good_end() -> None:
+    job = vm("job", checked=False, restart=RestartPolicy(policy="on-failure"))
+    world = await World.settled(state(job, vm("web", after=("job",))))
+    world.hypervisor.end(world.hypervisor.living("job").process.instance, Exit(status=0))
+    await world.run(30)
+    await world.push(state(job, vm("web", "v2", after=("job",))))
+    await world.run(30)
+    assert world.hypervisor.running() == {"web": 2}
+
+
+async def test_a_revision_that_failed_is_converged_after_a_retry_that_passed() -> None:
+    world = await World.settled(state(vm("web"), vm("db")))
+    bad(world, layer("web", "v2"))
+    second = state(vm("web", "v2"), vm("db"))
+    await world.push(second)
+    await world.settle()
+    assert remembered(world, second).result == "rolled-back"
+    bad(world)
+    await world.ask(Retry("web"))
+    await world.settle()
+    assert remembered(world, second).result == "converged"
+    assert result(world).result == "converged"
