@@ -86,6 +86,13 @@ class Access:
         """What this request may do; None without a credential. Raises UnauthorizedError for a wrong one."""
         return self.right_of_header(request.headers.get("Authorization"))
 
+    async def checked(self, request: web.Request) -> Right | None:
+        """The same, and a wrong one is answered late."""
+        try:
+            return self.right_of(request)
+        except UnauthorizedError as error:
+            raise await self.failed(request, error) from None
+
     def right_of_header(self, header: str | None) -> Right | None:
         """The same of an `Authorization`."""
         given = credential(header)

@@ -80,10 +80,7 @@ def with_a_right(access: Access, others: Collection[str] = ()) -> Middleware:
         path = request.path
         if path in OPEN or path in others or path.startswith(OPEN_FOLDER):
             return await handler(request)
-        try:
-            right = access.right_of(request)
-        except UnauthorizedError as error:
-            raise await access.failed(request, error) from None
+        right = await access.checked(request)
         if includes(right, NEEDS.get(path, "read")):
             if isinstance(request.protocol, Peer):
                 request.protocol.entitled = True

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
+from reconciler.control.access import Access
 from reconciler.control.failures import Handler
 from reconciler.engine.operator import Operator
 
@@ -18,7 +19,12 @@ OPENMETRICS = "application/openmetrics-text"
 OPENMETRICS_TYPE = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
 
 
-def public_routes(operator: Operator, render_metrics: Callable[..., bytes]) -> list[web.RouteDef]:
+ASK_ON_THE_HOST = "not ready: `reconciler status` on the host says why"
+
+
+def public_routes(
+    operator: Operator, render_metrics: Callable[..., bytes], access: Access
+) -> list[web.RouteDef]:
     """`render_metrics`: the plain text, or OpenMetrics with `openmetrics=True`."""
 
     async def metrics(request: web.Request) -> web.Response:
@@ -31,8 +37,11 @@ def public_routes(operator: Operator, render_metrics: Callable[..., bytes]) -> l
     async def healthz(_: web.Request) -> web.Response:
         return _yes_or_no(operator.live(), "a part of the daemon has not moved lately")
 
-    async def readyz(_: web.Request) -> web.Response:
-        return _yes_or_no(not (why := operator.unready()), why)
+    async def readyz(request: web.Request) -> web.Response:
+        why = operator.unready()
+        if why and await access.checked(request) is None:  # it names places of this host
+            why = ASK_ON_THE_HOST
+        return _yes_or_no(not why, why)
 
     return [
         web.get("/metrics", metrics),

@@ -139,7 +139,7 @@ async def serve_http(
     app = web.Application(middlewares=checks, client_max_size=MOST_BODY)
     followers = Followers(UNREAD_SECONDS)
     acting = Acting(operator, access, asyncio.get_running_loop().time)
-    app.add_routes(public_routes(operator, render_metrics))
+    app.add_routes(public_routes(operator, render_metrics, access))
     app.add_routes(Signing(access).routes())
     app.add_routes(PageRoutes(operator, followers, access, acting).routes())
     if webhook is not None:

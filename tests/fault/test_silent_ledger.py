@@ -21,7 +21,7 @@ from reconciler.ledger import schema
 from reconciler.ledger.sqlite import open_ledger
 from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeLedger, FakeMeter, Faults
-from tests.unit.control.opening import ANY_PORT, access
+from tests.unit.control.opening import ANY_PORT, access, shown
 from tests.world import World, state, vm
 
 
@@ -107,8 +107,9 @@ async def test_a_push_that_cannot_be_remembered_is_an_alert_a_line_a_count_and_n
         engine.look()
         await eventually(lambda: engine.status().alerts)
         assert "pushes and requests are not taken" in engine.status().alerts[0]
-        answer = await http.get("/readyz")
-        assert (answer.status, "ledger.db" in await answer.text()) == (503, True)
+        for headers in ({}, shown()):
+            answer = await http.get("/readyz", headers=headers)
+            assert (answer.status, "ledger.db" in await answer.text()) == (503, bool(headers))
         assert (await http.get("/healthz")).status == 200, "a restart mends nothing"
         assert world.meter.counts["state failed"] >= 1
         lines = [one for one in caplog.records if one.message.startswith("the ledger fails")]

@@ -118,6 +118,20 @@ async def test_health_and_readiness_tell_the_truth(operator: FakeOperator) -> No
     await face.close()
 
 
+async def test_why_the_daemon_is_not_ready_is_told_to_those_with_a_token_alone(
+    operator: FakeOperator,
+) -> None:
+    operator.is_ready = False
+    face = await serve_http(operator, bytes, ANY_PORT, access())
+    async with aiohttp.ClientSession(f"http://127.0.0.1:{face.port}") as http:
+        answers = {}
+        for who, headers in (("nobody", {}), ("reader", shown()), ("liar", shown("wrong"))):
+            async with http.get("/readyz", headers=headers) as answer:
+                answers[who] = answer.status, operator.unready() in await answer.text()
+    assert answers == {"nobody": (503, False), "reader": (503, True), "liar": (401, False)}
+    await face.close()
+
+
 async def test_a_failing_scrape_does_not_end_the_face(
     operator: FakeOperator, caplog: pytest.LogCaptureFixture
 ) -> None:
