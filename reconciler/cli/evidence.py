@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 INDENT = "  "
 
 
-def show_condemned(blocked: BlockedBrief, out: Console, now: float, *, lines: int) -> None:
-    """One digest; of its console the last `lines`."""
+def show_condemned(blocked: BlockedBrief, out: Console, now: float, vm: str, *, lines: int) -> None:
+    """One digest of `vm`; of its console the last `lines`."""
     of = f" of revision {short(blocked.revision)}" if blocked.revision else ""
     say(
         out,
@@ -25,7 +25,7 @@ def show_condemned(blocked: BlockedBrief, out: Console, now: float, *, lines: in
         "red",
     )
     if blocked.evidence is not None:
-        show_evidence(blocked.evidence, out, lines=lines, said=blocked.reason)
+        show_evidence(blocked.evidence, out, vm, lines=lines, said=blocked.reason)
 
 
 def _attempts(blocked: BlockedBrief, now: float) -> str:
@@ -35,12 +35,13 @@ def _attempts(blocked: BlockedBrief, now: float) -> str:
     return f"{count(blocked.attempts, 'attempt')} from {age(now - blocked.first_wall)} to {last}"
 
 
-def show_evidence(evidence: Evidence, out: Console, *, lines: int, said: str = "") -> None:
+def show_evidence(evidence: Evidence, out: Console, vm: str, *, lines: int, said: str = "") -> None:
     """Without what the reason `said` already."""
     for label, text in (("checks", evidence.probe), ("ended", evidence.exit)):
         if text and text not in said:
             say(out, f"{INDENT}{label}: {clean(text)}", hang=4)
     if not evidence.console:
+        out.print(f"{INDENT}its console: `reconciler logs {clean(vm)}`", style="dim")
         return
     out.print(f"{INDENT}the end of its console:", style="dim")
     for line in evidence.console[-lines:]:

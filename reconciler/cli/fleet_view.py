@@ -45,10 +45,15 @@ class Cell:
 
 HEADINGS = ("NAME", "GROUP", "STATE", "HEALTHY", "SYNC", "RUN", "WANT", "GOOD")
 NUMBERS = ("RUN", "WANT", "GOOD")
+PROBLEMS = 3
+"""Of a refused revision, so that the fleet stays in sight."""
 
 
 def fleet_lines(fleet: Fleet, width: int, now: float) -> list[Text]:
     """All of it; one line of text is one line of the terminal."""
+    if not fleet.vms and fleet.revision.observed is None:
+        none = Text("no revision was read yet, so no VM is known", DIM)
+        return [*header(fleet, width, now), Text(), none]
     return [*header(fleet, width, now), Text(), *rows(fleet.vms, width)]
 
 
@@ -66,7 +71,10 @@ def header(fleet: Fleet, width: int, now: float) -> list[Text]:
         problems = count(revision.problem_count, "problem")
         text = f"revision {short(revision.rejected)} is rejected: {problems}; the one before stays"
         lines.append(Text(text, BAD))
-        lines += [Text(f"{INDENT}{clean(problem)}", "red") for problem in revision.problems[:3]]
+        lines += [Text(f"{INDENT}{clean(one)}", "red") for one in revision.problems[:PROBLEMS]]
+        if (more := revision.problem_count - PROBLEMS) > 0:
+            told = f"{INDENT}and {more} more: `reconciler validate` of its files names them"
+            lines.append(Text(told, "red"))
     lines += [line for source in fleet.sources if (line := _source(source, now))]
     lines += [Text(clean(alert), BAD) for alert in fleet.alerts]
     lines += [line for group in fleet.groups if (line := _group(group))]
@@ -97,7 +105,8 @@ def _source(source: SourceStatus, now: float) -> Text | None:
         return None
     last = source.last_success_wall
     since = f"last read {age(now - last)} ago" if last else "never read"
-    return Text(f"source {clean(source.name)}: {clean(source.error)} ({since})", BAD)
+    words = f"source {clean(source.name)} cannot be read: {clean(source.error)} ({since})"
+    return Text(f"{words}; it is tried again, `reconciler reconcile` says what helps", BAD)
 
 
 def _group(group: GroupStatus) -> Text | None:

@@ -81,7 +81,7 @@ def _reason(item: GenerationBrief) -> str:
 
 def _show_exceptions(answer: HistoryAnswer, out: Console, now: float) -> None:
     for blocked in answer.blocked:
-        show_condemned(blocked, out, now, lines=CONSOLE_LINES)
+        show_condemned(blocked, out, now, answer.vm, lines=CONSOLE_LINES)
     if answer.blocked:
         out.print(
             f"a new digest, mended checks where those failed, or `reconciler retry"

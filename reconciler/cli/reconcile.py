@@ -38,7 +38,6 @@ EXITS = {
     "rolled-back": ExitCode.ROLLED_BACK,
     "rollback-failed": ExitCode.ROLLBACK_FAILED,
 }
-GOOD = ("converged", "unchanged")
 HINTS = {
     "working": "`reconciler status --watch` shows how it goes on",
     "waiting": "`reconciler why VM` says what ends it",
@@ -93,7 +92,7 @@ def reconcile(
     if output is Output.json:
         typer.echo(encode(report, indent=2))
     else:
-        typer.echo(sentence(report))
+        typer.echo(sentence(report, named=subject is not None))
         for trouble in report.beside:
             typer.echo(f"not caused by it: {clean(trouble)}")
         if (wait or report.result != "working") and (hint := HINTS.get(report.result)):
@@ -107,12 +106,13 @@ def exit_code(report: ReconcileReport, *, wait: bool) -> ExitCode:
     return EXITS.get(report.result, ExitCode.ERROR)
 
 
-def sentence(report: ReconcileReport) -> str:
+def sentence(report: ReconcileReport, *, named: bool = False) -> str:
+    """`named`: of a VM or group that was asked for, whichever revision changed it."""
     where = f"revision {short(report.revision)}: " if report.revision else ""
-    why = f" ({clean(report.why)})" if report.why and report.result not in GOOD else ""
+    why = f" ({clean(report.why)})" if report.why and report.result != "unchanged" else ""
     seen = ""
-    if report.changed:
-        seen = f", {report.healthy} of {count(report.changed, 'changed VM')} healthy"
+    if report.changed:  # not "healthy": after a rollback all may be that, and none took the change
+        seen = f", {report.healthy} of {count(report.changed, 'VM' if named else 'changed VM')} took it"
     return f"{where}{WORDS.get(report.result, clean(report.result))}{seen}{why}"
 
 

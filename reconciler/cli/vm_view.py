@@ -72,4 +72,4 @@ def _show_evidence(history: HistoryAnswer, out: Console) -> None:
         return  # its history has them
     out.print()
     out.print(f"what generation {newest.number} left:", style=BAD)
-    show_evidence(newest.evidence, out, lines=CONSOLE_LINES)
+    show_evidence(newest.evidence, out, history.vm, lines=CONSOLE_LINES)

@@ -62,11 +62,13 @@ def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
             say(out, f"    {told}", "dim", hang=4)
     if not answer.vm.waits:
         say(out, f"  {_without_waits(answer.vm)}")
+    former = False
     for blocked in answer.condemned:
         out.print()
-        if blocked.digest != answer.vm.digest:
-            out.print("not what is wanted now, and remembered:", style="dim")
-        show_condemned(blocked, out, now, lines=CONSOLE_LINES)
+        if blocked.digest != answer.vm.digest and not former:
+            out.print("of earlier digests, which nothing waits for:", style="dim")
+            former = True
+        show_condemned(blocked, out, now, answer.vm.name, lines=CONSOLE_LINES)
 
 
 def _standing(answer: WhyAnswer, now: float) -> str:
@@ -96,7 +98,10 @@ def _surroundings(answer: WhyAnswer, now: float) -> Iterator[str]:
             yield f"group {clean(group.name)} is suspended: nothing is done until `resume`"
     if answer.revision.rejected:
         problem = answer.revision.problems[0] if answer.revision.problems else "see `status`"
-        yield f"revision {short(answer.revision.rejected)} is rejected: {clean(problem)}"
+        more = answer.revision.problem_count - 1
+        others = f" (and {more} more, see `status`)" if more > 0 else ""
+        words = f"revision {short(answer.revision.rejected)} is rejected: {clean(problem)}{others}"
+        yield f"{words}; the one before stays"
     for source in answer.sources:
         if source.error:
             last = source.last_success_wall

@@ -203,7 +203,8 @@ def _accept(draft: Draft, standing: Standing, trial: CheckTrial, guest: Guest) -
     standing.guest = replace(guest, health=guest.trial)
     standing.judgement = judge(standing.guest, trial.health, draft.now)
     standing.ailing = why_restart(standing.guest, trial.health, draft.now)
-    words = ", ".join(str(change) for change in differences(generation.spec, changed.spec))
+    changes = differences(generation.spec, changed.spec)
+    words = ", ".join(f"{one.path} {one.old} -> {one.new}" for one in changes)
     why = f"the checks of revision {trial.revision[:8]} passed beside the former ones: {words}"
     draft.actions.append(Note("checks-accepted", standing.name, why))
     draft.event(

@@ -80,12 +80,17 @@ def _before(former: DesiredState | None, record: Record, name: VMName) -> VMSpec
 
 
 def _differs(old: VMSpec | None, new: VMSpec) -> bool:
-    return old is None or old.digest != new.digest or old.health != new.health
+    if old is None or old.moved_from != new.moved_from:
+        return True  # by another former name it may start, or wait, or be the VM that another was
+    return old.digest != new.digest or old.health != new.health
 
 
 def _without(one: RevisionRecord, taken: frozenset[VMName], wall: float) -> RevisionRecord:
-    """The same without VMs that a newer one changed; one that converged is done."""
-    if one.result in DONE:
+    """The same without VMs that a newer one changed; one that converged is done.
+
+    So is one that failed and whose failed VM is changed: what is left of it says nothing of that.
+    """
+    if one.result in DONE or (one.result in FINAL and taken.intersection(one.blamed)):
         return replace(one, vms=(), removed=()) if one.vms or one.removed else one
     vms = tuple(n for n in one.vms if n not in taken)
     removed = tuple(n for n in one.removed if n not in taken)
@@ -177,6 +182,7 @@ def _summed(revision: Revision, found: list[VMResult], judged: Revision) -> Revi
     )
     worst: Conclusion = unsound[0].result if unsound else "converged"
     first = [one for one in unsound if one.result == worst]
+    first = first or [one for one in found if one.why]  # a VM that is kept, by the host's policy
     return RevisionResult(
         revision=revision,
         result=worst,
@@ -220,7 +226,7 @@ def _troubles(
         revision = one.revision or caused_by(fleet.vms.get(name), changed_by.get(name))
         of = f" (revision {revision[:8]})" if revision is not None else ""
         yield f"{name}: {one.why}{of}"
-    for name in sorted(fleet.vms.keys() - fleet.desired.vms.keys()):
+    for name in sorted(fleet.vms.keys() - fleet.desired.vms.keys() - own):
         for wait in fleet.waits.get(name, ()):
             if wait.kind in ("kept", "prune", "moved-from", "conflict"):
                 yield f"{name}: {wait.why}"

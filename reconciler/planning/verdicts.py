@@ -122,7 +122,8 @@ def _not_passing(
     health = generation.spec.health
     detail = symptom(guest, health)
     if guest.said.ended and judge(guest, health, draft.now) == "unhealthy":
-        evidence = Evidence("ended", probe=guest.health.detail, console=guest.said.console)
+        probe = guest.health.detail if asks_guest(health) else ""
+        evidence = Evidence("ended", probe=probe, console=guest.said.console)
         failed(draft, standing, generation, detail, evidence)
     elif judge(guest, health, draft.now) == "unhealthy" and guest.health.ever_passed:
         evidence = Evidence("probe-failed", probe=detail)

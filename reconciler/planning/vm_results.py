@@ -106,8 +106,8 @@ def removal_result(fleet: Fleet, name: VMName) -> VMResult:
     for kind in ("prune", "moved-from"):
         if (refused := _wait(fleet, name, kind)) is not None:
             return VMResult(name, "waiting", refused.why)
-    if _wait(fleet, name, "kept") is not None:
-        return VMResult(name, "converged")  # the host's policy: pruning is off
+    if (kept := _wait(fleet, name, "kept")) is not None:
+        return VMResult(name, "converged", kept.why)  # the host's policy: pruning is off
     return VMResult(name, "working", "it is about to be removed")
 
 

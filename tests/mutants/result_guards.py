@@ -53,6 +53,20 @@ MUTANTS = (
         RESULTS,
     ),
     Mutant(
+        "a former name that is put right changes no VM",
+        "reconciler/planning/results.py",
+        "if old is None or old.moved_from != new.moved_from:",
+        "if old is None:",
+        RESULTS,
+    ),
+    Mutant(
+        "a revision that failed is applied once its failed VM is changed again",
+        "reconciler/planning/results.py",
+        "(one.result in FINAL and taken.intersection(one.blamed))",
+        "(one.result in FINAL and not taken)",
+        RESULTS,
+    ),
+    Mutant(
         "a VM has converged though its guest is not healthy",
         "reconciler/planning/vm_results.py",
         'return not leaves and judge(guest, good.spec.health, fleet.now) == "healthy"',

@@ -167,6 +167,31 @@ async def test_a_revision_all_of_whose_vms_were_changed_again_is_superseded() ->
     assert result(world).result == "converged"
 
 
+async def test_a_revision_that_failed_stays_so_when_a_newer_one_changes_the_vm_that_failed() -> (
+    None
+):
+    world = await World.settled(state(vm("web"), vm("db")))
+    bad(world, layer("web", "v2"))
+    first = state(vm("web", "v2"), vm("db", "v2"))
+    await world.push(first)
+    await world.settle()
+    assert remembered(world, first).result == "rolled-back"
+    await world.push(state(vm("web", "v3"), vm("db", "v2")))
+    await world.settle()
+    assert result(world).result == "converged"
+    assert remembered(world, first).result == "rolled-back", "web never took it"
+
+
+async def test_a_former_name_that_is_put_right_is_a_change_of_that_vm() -> None:
+    world = await World.settled(state(vm("web")))
+    await world.push(state(vm("shop", "web", moved_from="wob")))
+    await world.settle()
+    assert result(world).result == "waiting"
+    await world.push(state(vm("shop", "web", moved_from="web"), revision="d" * 40))
+    await world.settle()
+    assert (result(world).result, result(world).changed) == ("converged", 1)
+
+
 async def test_a_retry_that_succeeds_mends_the_result_of_the_revision_that_failed() -> None:
     world = await World.settled(state(vm("web")))
     bad(world, layer("web", "v2"))
@@ -238,7 +263,8 @@ async def test_a_removal_is_part_of_the_result_as_far_as_the_host_allows_it(*, p
     await world.settle()
     found = result(world)
     assert (found.result, found.changed) == ("converged", 1)
-    assert bool(found.beside) is not prune, "what was kept is told beside it"
+    kept = "" if prune else "web: not in the repository; kept, since source.prune is off"
+    assert (found.why, found.beside) == (kept, ()), "this revision left it out, and no other"
 
 
 async def test_a_change_of_labels_alone_changes_no_vm() -> None:

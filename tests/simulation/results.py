@@ -111,4 +111,6 @@ class ResultOracle:
 
 
 def _differs(old: VMSpec | None, new: VMSpec) -> bool:
-    return old is None or old.digest != new.digest or old.health != new.health
+    if old is None or old.moved_from != new.moved_from:
+        return True
+    return old.digest != new.digest or old.health != new.health

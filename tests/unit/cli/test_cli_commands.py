@@ -171,8 +171,33 @@ async def test_reconcile_lists_old_trouble_beside_the_result(
     )
     shown = await run("reconcile", "--wait")
     assert shown.code == 0
-    assert "applied, and healthy, 2 of 2 changed VMs healthy" in shown.out
+    assert "applied, and healthy, 2 of 2 changed VMs took it" in shown.out
     assert "not caused by it: web: generation 2 failed" in shown.out
+
+
+async def test_a_result_never_calls_vms_unhealthy_that_only_refused_the_change(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.report = ReconcileReport("rolled-back", NEW, "web: its checks failed", (), 2, 0)
+    assert "0 of 2 changed VMs took it (web: its checks failed)" in (await run("reconcile")).out
+    assert "0 of 2 VMs took it" in (await run("reconcile", "--wait", "group/frontend")).out
+
+
+async def test_a_host_that_has_read_nothing_does_not_claim_that_nothing_is_declared(
+    run: Run, operator: FakeOperator
+) -> None:
+    broken = SourceStatus("main", "https://git.example/f.git", None, 4, "no route to git")
+    operator.fleet = replace(fleet(revision=RevisionStatus(None, None)), sources=(broken,))
+    shown = " ".join((await run("status")).out.split())
+    assert "no revision was read yet, so no VM is known" in shown
+    assert "source main cannot be read: no route to git (never read); it is tried again" in shown
+
+
+async def test_problems_that_are_not_shown_are_counted(run: Run, operator: FakeOperator) -> None:
+    problems = tuple(f"web.yaml:{line}:1: unknown field" for line in range(9))
+    operator.fleet = fleet(vm("web"), revision=RevisionStatus(NEW, OLD, NEW, problems))
+    assert "and 6 more: `reconciler validate`" in (await run("status")).out
+    assert "unknown field (and 8 more, see `status`)" in (await run("why", "web")).out
 
 
 async def test_status_says_what_became_of_the_newest_revision(
@@ -230,7 +255,7 @@ async def test_reconcile_says_how_it_went(
     shown = await run("reconcile", "--wait", "--timeout", "7")
     assert shown.code == code
     assert words in shown.out
-    assert ("web: because" in shown.out) is (result not in ("converged", "unchanged"))
+    assert ("web: because" in shown.out) is (result != "unchanged")
     assert operator.reconciles == [(True, 7.0)]
     asked = await run("reconcile", "--wait", "-o", "json")
     assert (asked.code, json.loads(asked.out)["result"]) == (code, result)
