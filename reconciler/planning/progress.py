@@ -14,6 +14,7 @@ from reconciler.model.names import GroupName
 from reconciler.model.plan import Note, WaitKind
 from reconciler.model.record import Hold
 from reconciler.planning.draft import Draft, Standing
+from reconciler.planning.health import has_other_checks
 from reconciler.planning.holds import members, put_hold, still_to_take
 
 IN_MOTION: frozenset[WaitKind] = frozenset(("starting", "rollback", "busy"))
@@ -53,7 +54,16 @@ def watch_progress(draft: Draft) -> None:
 def _moving(draft: Draft, group: GroupName) -> list[Standing]:
     """Members that are on their way to what is desired, and that nothing else keeps."""
     waits = draft.once("waits by subject", _waits_by_subject)
-    return [s for s in members(draft, group) if not s.synced and _on_its_way(waits[s.name])]
+    behind = (s for s in members(draft, group) if not s.synced and not _has_arrived(s))
+    return [s for s in behind if _on_its_way(waits[s.name])]
+
+
+def _has_arrived(member: Standing) -> bool:
+    """It was proven with all that is desired: that it is down since then is its own affair."""
+    good, spec = member.record.last_good, member.spec
+    if good is None or spec is None or member.successor is not None:
+        return False
+    return good.digest == spec.digest and not has_other_checks(good, spec)
 
 
 def _on_its_way(waits: set[WaitKind]) -> bool:
@@ -87,6 +97,6 @@ def _hold(draft: Draft, group: GroupName, stuck: Standing, seconds: float) -> No
     )
     hold = Hold(
         stuck.name, stuck.spec.digest, why, draft.now.wall, held,
-        cause="progress", revision=draft.desired.revision,
+        cause="progress", revision=draft.origin(stuck),
     )  # fmt: skip
     put_hold(draft, group, hold)

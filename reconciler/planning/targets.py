@@ -139,9 +139,10 @@ def _take(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec
     if generation.spec == spec:
         return
     taken = present != spec.health and draft.desired is not None
-    if taken and draft.desired is not None:
-        # What it is judged by from now on is this revision's, and so is the verdict.
-        generation = replace(generation, revision=draft.desired.revision)
+    if taken:
+        # What it is judged by from now on is of who changed that, and so is the verdict.
+        revision = draft.origin(standing) or generation.revision
+        generation = replace(generation, revision=revision)
     _replace_spec(draft, standing, generation, spec)
     if taken:
         _ask_anew(draft, standing, generation.number, spec)

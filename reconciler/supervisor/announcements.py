@@ -76,7 +76,9 @@ class Listener:
         self._rest = rest[-MOST_LINE_BYTES:]
         for raw in lines:
             line = clean_console_line(raw[:MOST_LINE_BYTES])
-            self._hear(line, now)
+            # It ends with its newline, whatever a program left unfinished before it: a progress bar, say.
+            long = len(raw) > MOST_LINE_BYTES
+            self._hear(clean_console_line(raw[-MOST_LINE_BYTES:]) if long else line, now)
             if line:
                 self._recent.append(line[:MOST_LINE_CHARACTERS])
 

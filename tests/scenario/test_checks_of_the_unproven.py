@@ -8,7 +8,7 @@ import pytest
 
 from reconciler.model.change import PutVM
 from reconciler.model.desired import DesiredState, GroupSpec
-from reconciler.model.names import Digest, GroupName, VMName
+from reconciler.model.names import Digest, GroupName, Revision, VMName
 from tests.fakes.prober import WRONG
 from tests.world import World, state, vm
 
@@ -174,3 +174,16 @@ async def test_a_guest_on_trial_that_a_new_daemon_has_not_asked_yet_may_have_pas
     await world.settle()
     assert (world.last_good("web").number, path_of(world, "web")) == (2, "/healthz")
     assert world.hypervisor.starts["web"] == 2
+
+
+async def test_a_verdict_by_changed_checks_is_of_who_changed_them_whatever_came_with_it() -> None:
+    world = await World.settled(one("v1", "/healthz"))
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(one("v2", WRONG))
+    await world.run(10)
+    mended = one("v2", "/other")
+    await world.push(mended)
+    await world.push(replace(mended, revision=Revision("d" * 40)))
+    await world.settle()
+    failed = world.generation("web", 2)
+    assert (failed.verdict, failed.revision) == ("condemned", mended.revision)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.desired import DesiredState, GroupSpec
-from reconciler.model.names import GroupName, VMName
+from reconciler.model.names import GroupName, Revision, VMName
 from reconciler.model.request import Abort
 from reconciler.planning.policy import Policy
 from tests.world import World, listeners, state, vm
@@ -121,3 +121,30 @@ async def test_a_hold_of_a_person_claims_no_failure() -> None:
     await world.step()
     group = next(group for group in world.status().groups if group.name == "g")
     assert group.hold == "aborted by a person: not today"
+
+
+async def test_what_did_not_arrive_in_time_is_blamed_on_who_changed_it() -> None:
+    policy = replace(GROUP, progress_deadline=10.0)
+
+    def fleet(content: str) -> DesiredState:
+        return state(*(vm(n, content, group="g") for n in NAMES), groups=(policy,))
+
+    world = await World.settled(fleet("v1"))
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    changing = fleet("v2")
+    await world.push(changing)
+    await world.run(3)
+    await world.push(replace(changing, revision=Revision("d" * 40)))
+    await world.run(12)
+    hold = world.hold("g")
+    assert hold is not None
+    assert (hold.cause, hold.revision) == ("progress", changing.revision)
+
+
+async def test_a_member_that_crashes_again_and_again_is_no_rollout_that_does_not_move() -> None:
+    world = await World.settled(fleet("v1"))
+    world.hypervisor.behaviour = lambda m: "exits" if m.vm == "a" else "good"
+    world.hypervisor.kill("a")
+    await world.run(5 * DEADLINE)
+    assert world.hold("g") is None
+    assert world.events("group-held") == []

@@ -66,6 +66,20 @@ def test_a_line_that_comes_in_pieces_is_heard_when_it_is_whole(tmp_path: Path) -
     assert listener.said == Said(up=2.0)
 
 
+@pytest.mark.parametrize("before", ["x" * 3000, "\r 10 % done" * 300])
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_line_is_heard_behind_much_that_a_program_left_unfinished(
+    tmp_path: Path, before: str, *, apart: bool
+) -> None:
+    listener = Listener(tmp_path, ID)
+    say(tmp_path, before)
+    if apart:
+        listener.listen(1.0)
+    say(tmp_path, f"[   12.5] reconciler-up: {ID}\n")
+    listener.listen(2.0)
+    assert listener.said.up == 2.0
+
+
 def test_what_was_heard_first_stays_so(tmp_path: Path) -> None:
     say(tmp_path, f"reconciler-up: {ID}\nreconciler-ended: {ID} a status 1\n")
     listener = Listener(tmp_path, ID)
