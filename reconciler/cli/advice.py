@@ -15,7 +15,7 @@ ADVICE: dict[str, str] = {
     "build": f"{BY_ITSELF}: it is tried again after a pause",
     "backoff": f"{BY_ITSELF}: it is started again after a pause; `reconciler logs {{vm}}` has the cause",
     "busy": f"{BY_ITSELF}: each step has a deadline",
-    "port": "looked at every 5 s: end what listens there (`ss -ltnp` names it), or push another port",
+    "port": "looked at every 5 s: end what has it (`ss -anp` names it), or push another port",
     "memory": "looked at every 5 s: free memory of the host, or push a smaller spec.memory",
     "disk": "looked at every 5 s: free space under the daemon's state_dir",
     "conflict": f"{YOU}: look at the process named; it is never ended for you",

@@ -60,6 +60,9 @@ def validate(
         }
         typer.echo(encode(answer, indent=2))
         return
+    if not desired.vms and not desired.groups:
+        told = f"warning: no manifest is in {clean(str(path))}: they are *.yaml and *.yml files"
+        typer.echo(told, err=True)
     for doubt in doubts[:MOST_WARNINGS]:
         typer.echo(f"warning: {doubt.vm}: {doubt.field}: {doubt.message}", err=True)
     if len(doubts) > MOST_WARNINGS:

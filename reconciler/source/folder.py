@@ -54,7 +54,9 @@ class Folder:
     def __init__(self, path: Path, most_files: int, most_bytes: int, only: str = "") -> None:
         """`only` names the one file that is read of it; empty: all."""
         if not path.is_dir():
-            raise SourceError(f"{path} is not a folder", kind="missing", hint="name a folder")
+            fault = "is neither a folder nor a file" if path.exists() else "does not exist"
+            hint = "name a folder of manifests, or one file"
+            raise SourceError(f"{path} {fault}", kind="missing", hint=hint)
         self._below = Path(os.path.realpath(path))
         self._root = work_tree_of(self._below)
         self._most_files = most_files

@@ -149,3 +149,14 @@ async def test_one_file_may_be_checked_and_a_host_config_that_may_not_be_read_is
     shown = await run("validate", str(folder / "web.yaml"))
     assert (shown.code, shown.out) == (0, "valid: 1 VM, 0 groups\n")
     assert "may not be read: the host's policy is left out" in shown.err
+
+
+async def test_a_path_that_is_not_there_and_one_without_manifests_are_told_apart(
+    run: Run, folder: Path
+) -> None:
+    missing = await run("validate", str(folder / "nope"))
+    assert (missing.code, "nope does not exist" in missing.err) == (1, True)
+    (folder / "web.json").write_text("{}")
+    empty = await run("validate", str(folder))
+    assert empty.code == 0
+    assert f"warning: no manifest is in {folder}: they are *.yaml and *.yml files" in empty.err
