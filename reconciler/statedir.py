@@ -22,26 +22,30 @@ MOST_BYTES = 32
 def held(state: Path) -> Iterator[None]:
     """The state directory, made and locked for this process's life.
 
-    The lock is the kernel's: it ends with the process, however that ends, and not before.
+    The lock is the kernel's: it ends with the process, however that ends, and not before. The folder
+    is locked beside the file that names the holder, since a file may be removed while the daemon runs.
     Raises ConfigError and StateDirLocked.
     """
-    try:
-        state.mkdir(parents=True, exist_ok=True, mode=MODE)
-        _close(state)
-        descriptor = os.open(state / LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise ConfigError(
-            f"state_dir {state}: {error.strerror}", hint="create it, or run as a user who may"
-        ) from error
-    try:
+    with contextlib.ExitStack() as stack:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            state.mkdir(parents=True, exist_ok=True, mode=MODE)
+            _close(state)
+            flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
+            descriptor = os.open(state / LOCK_FILE, flags, 0o600)
+            stack.callback(os.close, descriptor)
+            folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            stack.callback(os.close, folder)
         except OSError as error:
-            raise _refusal(state, _holder(descriptor)) from error
+            raise ConfigError(
+                f"state_dir {state}: {error.strerror}", hint="create it, or run as a user who may"
+            ) from error
+        for lock in (descriptor, folder):
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise _refusal(state, _holder(descriptor)) from error
         _sign(descriptor)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def _close(state: Path) -> None:
@@ -70,7 +74,7 @@ def _refusal(state: Path, pid: int | None) -> StateDirLocked:
     if pid is None:
         return StateDirLocked(
             f"another daemon runs on {state}; this one has touched nothing",
-            hint=f"find it with `fuser {state / LOCK_FILE}`, or give this one a state_dir of its own",
+            hint=f"find it with `fuser {state / LOCK_FILE} {state}`, or give this one a state_dir of its own",
         )
     if _stands_still(pid):
         return StateDirLocked(

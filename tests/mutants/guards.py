@@ -18,10 +18,24 @@ MUTANTS = (
     Mutant(
         "a second daemon may run on the same state",
         "reconciler/statedir.py",
-        "fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)",
-        "fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)",
+        "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)",
+        "fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ("tests/fault/test_stopped_daemon.py",),
         after="except OSError as error:\n raise _refusal(state, _holder(descriptor)) from error",
+    ),
+    Mutant(
+        "a second daemon may run once the lock's file is removed",
+        "reconciler/statedir.py",
+        "for lock in (descriptor, folder):",
+        "for lock in (descriptor,):",
+        ("tests/unit/test_statedir.py",),
+    ),
+    Mutant(
+        "a ledger's log that was deleted is written on",
+        "reconciler/ledger/sqlite.py",
+        "if self._connection is not None and _log_place(self._path) != self._log_place:",
+        "if self._connection is None and _log_place(self._path) != self._log_place:",
+        ("tests/fault/test_ledger_disk.py",),
     ),
     Mutant(
         "the power button is pressed for whoever answers",

@@ -51,6 +51,27 @@ MUTANTS = (
         PAGE,
     ),
     Mutant(
+        "strangers who never end keep others out",
+        "reconciler/control/connections.py",
+        "if not peer.entitled)",
+        "if peer.idle)",
+        ("tests/unit/control/test_busy_strangers.py",),
+    ),
+    Mutant(
+        "who may ask is no more than a stranger",
+        "reconciler/control/guard.py",
+        "request.protocol.entitled = True",
+        "request.protocol.entitled = False",
+        ("tests/unit/control/test_busy_strangers.py",),
+    ),
+    Mutant(
+        "why the daemon is not ready is told to strangers",
+        "reconciler/control/public.py",
+        "if why and await access.checked(request) is None:",
+        "if not why and await access.checked(request) is None:",
+        PAGE,
+    ),
+    Mutant(
         "a form may be of another origin",
         "reconciler/control/page/posted.py",
         'if origin.scheme not in ("http", "https") or not host or origin.netloc != host:',
