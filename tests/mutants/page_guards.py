@@ -68,7 +68,7 @@ MUTANTS = (
         "why the daemon is not ready is told to strangers",
         "reconciler/control/public.py",
         "if why and await access.checked(request) is None:",
-        "if not why and await access.checked(request) is None:",
+        'if why and await access.checked(request) == "nobody":',
         PAGE,
     ),
     Mutant(
