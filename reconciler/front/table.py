@@ -144,6 +144,6 @@ def _bound(place: Place) -> socket.socket:
         raise FrontError(
             f"port {place.port} of the host cannot be had at {place.address}: {error.strerror}",
             kind="port",
-            hint="look who listens on it with `ss -ltnp`",
+            hint="`ss -anp` names who has it",
         ) from error
     return sock

@@ -40,7 +40,7 @@ class RevisionRecord:
     """Final, or `working`."""
     why: str = ""
     blamed: tuple[VMName, ...] = ()
-    """VMs that `why` is about."""
+    """VMs that failed or went back, the one that `why` names first; a bounded number."""
     ended_wall: float | None = None
 
 

@@ -182,11 +182,12 @@ def _summed(revision: Revision, found: list[VMResult], judged: Revision) -> Revi
     )
     worst: Conclusion = unsound[0].result if unsound else "converged"
     first = [one for one in unsound if one.result == worst]
+    ill = sum(one.result in FINAL or one.result == worst for one in unsound)
     first = first or [one for one in found if one.why]  # a VM that is kept, by the host's policy
     return RevisionResult(
         revision=revision,
         result=worst,
-        why=_words(first, judged),
+        why=_words(first, judged, ill or len(first)),
         vms=tuple(unsound[:MOST_NAMED]),
         changed=len(found),
         healthy=len(found) - len(unsound),
@@ -194,14 +195,17 @@ def _summed(revision: Revision, found: list[VMResult], judged: Revision) -> Revi
     )
 
 
-def _words(first: list[VMResult], judged: Revision) -> str:
-    """The cause: of those that fare alike, one that fared so by itself and not for another's sake."""
+def _words(first: list[VMResult], judged: Revision, ill: int) -> str:
+    """The cause: of those that fare worst, one that fared so by itself and not for another's sake.
+
+    The others that are `ill` are counted.
+    """
     if not first:
         return ""
     own = [one for one in first if not one.why.startswith(HELD)] or first
     one = own[0]
     of = f" (revision {one.revision[:8]})" if one.revision not in (None, judged) else ""
-    more = f"; and {len(first) - 1} more" if len(first) > 1 else ""
+    more = f"; and {ill - 1} more" if ill > 1 else ""
     return f"{one.vm}: {one.why}{of}{more}"
 
 
@@ -260,7 +264,7 @@ def _ended(draft: Draft, fleet: Fleet, one: RevisionRecord) -> RevisionRecord:
     found = judge_revision(fleet, one)
     if not found.ended or found.result not in FINAL:
         return one
-    blamed = tuple(vm.vm for vm in found.vms if vm.result == found.result)
+    blamed = tuple(vm.vm for vm in found.vms if vm.result in FINAL)
     ended = replace(
         one, result=found.result, why=found.why, blamed=blamed, ended_wall=draft.now.wall
     )

@@ -182,6 +182,17 @@ async def test_a_revision_that_failed_stays_so_when_a_newer_one_changes_the_vm_t
     assert remembered(world, first).result == "rolled-back", "web never took it"
 
 
+async def test_a_result_counts_all_that_failed_however_they_did() -> None:
+    world = await World.settled(state(vm("web"), vm("db")))
+    bad(world, layer("web", "v2"), layer("new", "v1"))
+    await world.push(state(vm("web", "v2"), vm("db"), vm("new")))
+    await world.settle()
+    found = result(world)
+    assert (found.result, found.healthy, found.changed) == ("failed", 0, 2)
+    assert found.why.startswith("new: generation 1 failed")
+    assert found.why.endswith("; and 1 more"), "web went back"
+
+
 async def test_a_former_name_that_is_put_right_is_a_change_of_that_vm() -> None:
     world = await World.settled(state(vm("web")))
     await world.push(state(vm("shop", "web", moved_from="wob")))
