@@ -9,6 +9,7 @@ from reconciler.model.plan import Note, RemoveVM, WaitKind
 from reconciler.model.record import Record
 from reconciler.planning.draft import Draft, Standing
 from reconciler.planning.steps import in_trouble, stop
+from reconciler.planning.suspension import scopes, suspended
 
 MOST_NAMED = 3
 
@@ -40,7 +41,7 @@ def mark_removals(draft: Draft) -> None:
                 " field, or rename this VM's folder away yourself",
             )  # fmt: skip
     absent = [s for s in absent if s.record.moving is None and s.name not in named]
-    fresh = [s for s in absent if not s.record.removing]
+    fresh = [s for s in absent if not s.record.removing and not any(scopes(draft, s))]
     if not fresh:
         return
     if (why := _why_kept(draft, draft.desired, len(fresh))) is not None:
@@ -88,6 +89,9 @@ def remove(draft: Draft, standing: Standing) -> None:
         draft.event("vm-removed", f"{standing.name} is gone; its volumes are kept", standing)
         return
     guest = standing.leaving or standing.candidate or standing.guest or standing.unknown
+    begun = standing.record.stop is not None and standing.record.stop.cause == "removed"
+    if not begun and suspended(draft, standing):
+        return
     if guest is not None:
         stop(draft, standing, "removed", "left the repository", guest)
     elif not in_trouble(draft, standing, "remove"):

@@ -232,7 +232,7 @@ def _troubles(
         yield f"{name}: {one.why}{of}"
     for name in sorted(fleet.vms.keys() - fleet.desired.vms.keys() - own):
         for wait in fleet.waits.get(name, ()):
-            if wait.kind in ("kept", "prune", "moved-from", "conflict"):
+            if wait.kind in ("suspended", "kept", "prune", "moved-from", "conflict"):
                 yield f"{name}: {wait.why}"
 
 

@@ -14,7 +14,7 @@ from reconciler.planning.standstill import restart_clocks
 
 def scopes(draft: Draft, standing: Standing) -> Iterator[tuple[str, Suspension]]:
     """What suspends this VM, nearest first."""
-    group = draft.group_record(standing.group).suspended if standing.spec else None
+    group = draft.group_record(standing.group).suspended
     for scope, suspension in (
         (str(standing.name), standing.record.suspended),
         (f"group {standing.group}", group),

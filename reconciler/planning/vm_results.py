@@ -101,9 +101,7 @@ def removal_result(fleet: Fleet, name: VMName) -> VMResult:
     record = fleet.vms.get(name)
     if record is None:
         return VMResult(name, "converged")
-    if record.removing:
-        return VMResult(name, "working", "it is being removed")
-    for kind in ("prune", "moved-from"):
+    for kind in ("suspended", "prune", "moved-from"):
         if (refused := _wait(fleet, name, kind)) is not None:
             return VMResult(name, "waiting", refused.why)
     if (kept := _wait(fleet, name, "kept")) is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reconciler.errors import RequestRefused
@@ -282,3 +284,20 @@ async def test_confirming_removals_that_the_host_never_makes_is_refused_with_wha
     with pytest.raises(RequestRefused, match=r"source\.prune is off") as refused:
         await world.ask(Confirm(desired))
     assert "reconciler remove VM" in refused.value.hint
+
+
+@pytest.mark.parametrize("subject", [None, "g", "web"])
+async def test_what_is_suspended_is_not_removed_by_a_push(subject: str | None) -> None:
+    group = GroupSpec(GroupName("g"))
+    pruning = replace(KEEPING, prune=True)
+    web, db = vm("web", group="g"), vm("db", group="g")
+    world = await World.settled(state(web, db, groups=(group,)), pruning)
+    await world.ask(Suspend(subject))
+    await world.push(state(db, groups=(group,)))
+    await world.run(60)
+    assert set(world.hypervisor.running()) == {"db", "web"}
+    (waits,) = (v.waits for v in world.status().vms if v.name == "web")
+    assert [wait.kind for wait in waits] == ["suspended"]
+    await world.ask(Resume(subject))
+    await world.settle()
+    assert set(world.hypervisor.running()) == {"db"}
