@@ -186,7 +186,7 @@ class Executor:
     async def _start(self, action: StartGuest) -> None:
         ports, machine = self._ports, action.machine
         launch = await self._describe(machine, current=True)
-        await ports.driver.volumes(machine, action.volume_sizes)
+        await ports.driver.volumes(machine, action.volume_sizes, action.kept)
         await ports.taps.make(machine.vm, machine.taps)
         await ports.supervisor.start(machine, launch)
         await ports.generations.set_booted(action.vm, machine.generation)

@@ -146,10 +146,13 @@ class Driver(Protocol):
         """
         ...
 
-    async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+    async def volumes(
+        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
+    ) -> None:
         """Create the volumes that are missing and format them, once; let those grow that are too small.
 
-        None is ever made smaller. Raises DriverError, of kind `growth` where one cannot grow.
+        None is ever made smaller, and none of `kept`, by their paths, is begun again. Raises DriverError,
+        of kind `growth` where one cannot grow.
         """
         ...
 

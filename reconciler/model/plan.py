@@ -74,6 +74,8 @@ class StartGuest:
     volume_sizes: Mapping[str, int]
     """MiB by disk path: volumes that are created if they are missing."""
     why: str
+    kept: frozenset[str] = frozenset()
+    """Paths of those that the last good generation had: they hold data, and are not begun again."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -96,7 +96,9 @@ def start(draft: Draft, standing: Standing, generation: Generation) -> None:
     )
     why = f"generation {generation.number}: {purpose}"
     sizes = volume_sizes(generation, draft.policy.state_dir)
-    draft.do(standing, StartGuest(standing.name, machine, sizes, why))
+    good = record.last_good
+    kept = frozenset(volume_sizes(good, draft.policy.state_dir) if good is not None else ())
+    draft.do(standing, StartGuest(standing.name, machine, sizes, why, kept & sizes.keys()))
     draft.event("guest-starting", f"{standing.name}: {why}", standing, generation=generation.number)
 
 

@@ -33,12 +33,14 @@ class Drivers:
     ) -> tuple[Route, ...]:
         return await self._qemu.open_ports(seat, before_giving_up)
 
-    async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+    async def volumes(
+        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
+    ) -> None:
         if machine.runner:
             await self._runners.prepare(machine)
             return
         nixrunner.forget(Path(machine.folder))
-        await self._qemu.volumes(machine, sizes)
+        await self._qemu.volumes(machine, sizes, kept)
 
     async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         if not machine.runner:  # a runner sees to its own volumes

@@ -47,7 +47,9 @@ class SleepDriver:
     async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         pass
 
-    async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+    async def volumes(
+        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
+    ) -> None:
         pass
 
 

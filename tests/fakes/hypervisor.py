@@ -81,8 +81,12 @@ class FakeHypervisor(FakeProber):
                 self.end(guest.process.instance, Exit(status=0))
         self.faults.after("power-button", fault)
 
-    async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+    async def volumes(
+        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
+    ) -> None:
         fault = await self.faults.before("volumes")
+        if lost := sorted(kept - self.sizes.keys()):
+            raise DriverError(f"volume {lost[0]} is gone", kind="volume")
         for path, size in sizes.items():
             if path in self.sizes and self.sizes[path] < size:
                 self._at_rest(path)

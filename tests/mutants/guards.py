@@ -31,6 +31,13 @@ MUTANTS = (
         ("tests/unit/test_statedir.py",),
     ),
     Mutant(
+        "a lost volume is begun again, empty",
+        "reconciler/vmm/qemu/driver.py",
+        "if disk.path in kept:",
+        "if disk.path not in sizes:",
+        ("tests/unit/vmm/test_volumes.py",),
+    ),
+    Mutant(
         "a ledger's log that was deleted is written on",
         "reconciler/ledger/sqlite.py",
         "if self._connection is not None and _log_place(self._path) != self._log_place:",

@@ -32,6 +32,21 @@ async def test_a_rollback_puts_the_volumes_back_as_they_were() -> None:
     assert world.events("volumes-restored")
 
 
+async def test_a_volume_that_is_gone_is_waited_for_and_no_empty_one_is_begun() -> None:
+    world = await booted()
+    held = world.hypervisor.sizes.pop(DISK)
+    world.hypervisor.kill("db")
+    await world.run(60)
+    assert world.hypervisor.running() == {}
+    assert DISK not in world.hypervisor.sizes
+    assert any(
+        "is gone" in trouble.error for trouble in world.ports.ledger.record().builds.values()
+    )
+    world.hypervisor.sizes[DISK] = held
+    await world.settle(300)
+    assert world.hypervisor.running() == {"db": 1}
+
+
 async def test_a_snapshot_is_dropped_when_its_generation_is_committed() -> None:
     world = await booted()
     await world.push(state(vm("db", "v2", snapshot=True)))

@@ -34,13 +34,17 @@ class QemuDriver:
         """Each forward's port of the host, with the one that the kernel chose for the guest."""
         return await forwards.open_ports(seat, before_giving_up)
 
-    async def volumes(self, machine: Machine, sizes: Mapping[str, int]) -> None:
-        """`sizes` is in MiB, by the disk's path."""
+    async def volumes(
+        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
+    ) -> None:
+        """`sizes` is in MiB, by the disk's path; `kept` are those that are there since a generation worked."""
         filesystems = {mount.serial: mount.fs_type for mount in machine.mounts}
         for disk in machine.volumes:
             size = sizes.get(disk.path)
             if size is None:
                 raise DriverError(f"{machine.vm}: volume {disk.serial} has no size", kind="volume")
+            if disk.path in kept:
+                await volumes.refuse_lost(Path(disk.path), size)
             await volumes.create(Path(disk.path), size, filesystems.get(disk.serial, "ext4"))
             await growth.grow(Path(disk.path), size)
 

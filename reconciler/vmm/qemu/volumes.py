@@ -51,6 +51,22 @@ async def create(path: Path, size_mib: int, fs_type: str) -> None:
             await asyncio.to_thread(_discard, temporary)
 
 
+async def refuse_lost(path: Path, size_mib: int) -> None:
+    """Raises DriverError when a volume with data is not there: another disk is not mounted, or it was removed."""
+    try:
+        there = await asyncio.to_thread(path.exists)
+    except OSError as error:
+        raise DriverError(f"{path}: {error.strerror or error}", kind="volume") from error
+    if not there:
+        raise DriverError(
+            f"volume {path} is gone, and the last good generation had it: an empty one is not begun in its"
+            " place",
+            kind="volume",
+            hint="mount or restore it, and it starts by itself; or to begin with an empty one:"
+            f" truncate -s {size_mib}M {path} && mkfs.ext4 {path}",
+        )
+
+
 def _blank(path: Path, size_mib: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)

@@ -62,6 +62,18 @@ async def test_a_missing_volume_is_created_with_a_clean_filesystem_of_its_size(
     assert checked.returncode == 0, checked.stdout
 
 
+async def test_a_volume_that_held_data_is_not_begun_again_when_it_is_gone(machine: Machine) -> None:
+    path = await make(machine)
+    driver, kept = QemuDriver(QemuConfig()), frozenset({str(path)})
+    await driver.volumes(machine, {str(path): 64}, kept)
+    elsewhere = path.rename(path.with_name("elsewhere"))
+    with pytest.raises(DriverError, match="is gone") as refused:
+        await driver.volumes(machine, {str(path): 64}, kept)
+    assert (refused.value.kind, path.exists()) == ("volume", False)
+    elsewhere.rename(path)
+    await driver.volumes(machine, {str(path): 64}, kept)
+
+
 async def test_a_large_volume_takes_no_room_before_it_is_used(machine: Machine) -> None:
     path = await make(machine, 50 * 1024)
     assert path.stat().st_blocks * 512 < 16 * MIB
