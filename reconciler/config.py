@@ -344,6 +344,14 @@ def _explained(detail: ErrorDetails) -> tuple[str, str, str]:
             return "source.url", "is missing", 'write [source] and below it url = "..."'
         case "missing":
             return key, "is missing", "add it: it has no default"
+        case "union_tag_invalid":
+            given = str(detail["ctx"]["tag"])
+            known = ", ".join(SINKS)
+            return (
+                f"{key}.type",
+                f'"{given[:64]}" is not one of: {known}',
+                _nearest(given, [*SINKS]),
+            )
         case _:
             words = detail["msg"].removeprefix("Input ").removeprefix("Value error, ")
             return key, words, f"correct {key}, or remove it"

@@ -32,10 +32,14 @@ def unreachable(path: Path) -> SourceError | None:
 
 
 def unreadable(path: Path) -> SourceError | None:
-    """The first part of a repository that this process may not read."""
+    """The first part of a repository that is there and that this process may not read.
+
+    What is not there, as in a file that is no repository, or was just packed, is no matter of rights.
+    """
     for part in islice(parts_of(path), MOST_LOOKED_AT):
         wanted = os.R_OK | (os.X_OK if part.is_dir() else 0)
-        if not os.access(part, wanted, effective_ids=True):
+        there = os.path.exists(part)  # noqa: PTH110 - that of a Path raises in some Pythons
+        if there and not os.access(part, wanted, effective_ids=True):
             return closed(part, path, "read", f"chmod -R o+rX {path}")
     return None
 

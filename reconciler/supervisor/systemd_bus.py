@@ -178,7 +178,8 @@ class Manager:
             raise SupervisorError(
                 f"no connection to the system's D-Bus: {error}",
                 kind="bus",
-                hint="is dbus installed and running? `systemctl status dbus`",
+                hint="is dbus installed and running? `systemctl status dbus`;"
+                ' on a host without systemd: supervisor = "local"',
             ) from error
         bus.add_message_handler(self._on_message)
         dbus = "org.freedesktop.DBus"

@@ -125,3 +125,12 @@ def models(model: type[BaseModel]) -> set[type[BaseModel]]:
 
 def parts(annotation: Any) -> list[Any]:
     return [annotation, *(p for a in get_args(annotation) for p in parts(a))]
+
+
+def test_an_unknown_kind_of_sink_is_named_with_those_that_there_are(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('[source]\nurl = "a.git"\n[[notifications]]\nname = "x"\ntype = "slak"\n')
+    with pytest.raises(ConfigError) as refused:
+        load_config(path)
+    assert 'notifications[0].type: "slak" is not one of: webhook, slack' in str(refused.value)
+    assert refused.value.hint == "did you mean slack?"

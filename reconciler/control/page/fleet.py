@@ -83,7 +83,7 @@ def fleet_page(status: FleetStatus, events: Sequence[Event], asked: Asked = Aske
         sections.append(_section(name, parts[f"group-{name}"], list(rows.values())))
     parts["events"] = _events(events)
     body = join([
-        *head, *(sections or [h("p", "No VM to show.", class_="empty")]),
+        *head, *(sections or [h("p", _without_vms(status), class_="empty")]),
         _pages(asked, number, pages), parts["events"],
     ])  # fmt: skip
     well = sum(vm.healthy for vm in status.vms)
@@ -154,6 +154,12 @@ def _summary(status: FleetStatus) -> Html:
         _result(revision),
         id="summary", aria_label="Summary",
     )  # fmt: skip
+
+
+def _without_vms(status: FleetStatus) -> str:
+    if status.revision.observed is None:
+        return "No revision was read yet, so no VM is known."
+    return "No VM to show."
 
 
 def _result(revision: RevisionStatus) -> Html | None:

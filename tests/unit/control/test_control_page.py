@@ -204,6 +204,8 @@ async def test_a_search_shows_only_what_it_names(
     assert set(re.findall(r'id="vm-([\w-]+)"', await get(page, "/?q=web"))) == {"web", "web-b"}
     assert set(re.findall(r'id="vm-([\w-]+)"', await get(page, "/?q=unhealthy"))) == {"web"}
     assert "No VM to show." in await get(page, "/?q=nothing")
+    operator.fleet = fleet(revision=RevisionStatus(None, None))
+    assert "No revision was read yet, so no VM is known." in await get(page, "/")
 
 
 async def test_only_what_changed_is_sent(

@@ -99,3 +99,14 @@ def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
     error = localaccess.unreachable(tmp_path / "a" / "b.git")
     assert error is not None
     assert (error.kind, f"git init --bare {tmp_path}/a/b.git" in error.hint) == ("missing", True)
+
+
+def test_what_is_no_repository_or_was_just_packed_is_no_matter_of_rights(
+    tmp_path: Path, repository: Repository
+) -> None:
+    file = tmp_path / "fleet.bundle"
+    file.write_text("no repository")
+    assert localaccess.unreadable(file) is None
+    (repository.path / "refs" / "heads" / "gone").symlink_to(tmp_path / "nowhere")
+    shutil.rmtree(repository.path / "objects")
+    assert localaccess.unreadable(repository.path) is None
