@@ -155,7 +155,9 @@ def _access(config: Config, clock: Clock) -> Access:
     acting = ""
     if config.http.token_file:
         acting = read_secret("http.token_file", Path(config.http.token_file), private=True)
-    return Access(own_secret(config.state / HTTP_KEY), lambda: clock.now().wall, acting)
+    return Access(
+        own_secret(config.state / HTTP_KEY), lambda: clock.now().wall, acting, port=config.http.port
+    )
 
 
 def _webhook(config: Config, engine: Engine, metrics: Metrics) -> Webhook | None:

@@ -40,16 +40,22 @@ class Access:
     """Tokens and sessions. Only digests of what others chose are kept."""
 
     def __init__(
-        self, key: bytes, wall: Callable[[], float], acting: str = "", *, delay: float = DELAY
-    ) -> None:
-        """`key`: a secret that only the daemon has. `acting`: the token that allows acting, if any does."""
+        self, key: bytes, wall: Callable[[], float], acting: str = "", *, port: int = 0,
+        delay: float = DELAY,
+    ) -> None:  # fmt: skip
+        """`key`: a secret that only the daemon has. `acting`: the token that allows acting, if any does.
+
+        `port`: where sessions are of use.
+        """
         self._key = key
         self._wall = wall
         self._delay = delay
         self._delayed = 0
         self._ended: dict[str, None] = {}
-        # With another token of the operator, the sessions that the old one began are over.
-        self._session_key = self._derived(b"session:" + acting.encode("utf-8", "replace"))
+        # With another token of the operator, the sessions that the old one began are over. With another
+        # port too: browsers keep a session for the old one, where a guest's page may stand from now on.
+        purpose = f"session:{port}:{acting}"
+        self._session_key = self._derived(purpose.encode("utf-8", "replace"))
         given: list[tuple[Right, str]] = [
             ("metrics", self.token("metrics")), ("read", self.token("read")),
         ]  # fmt: skip

@@ -120,7 +120,7 @@ async def test_wrong_tokens_never_lock_the_right_one_out(operator: FakeOperator)
     await face.close()
 
 
-def test_sessions_end_by_themselves_and_with_another_token_of_the_operator() -> None:
+def test_sessions_end_by_themselves_and_with_another_token_of_the_operator_or_port() -> None:
     now = NOW
     one = Access(b"k" * 32, lambda: now, KNOWN)
     session = one.begin("act")
@@ -128,6 +128,7 @@ def test_sessions_end_by_themselves_and_with_another_token_of_the_operator() -> 
     assert may(Access(b"k" * 32, lambda: now, KNOWN), session) == "act", "over a restart"
     assert may(Access(b"k" * 32, lambda: now, "another token"), session) == "wrong"
     assert may(Access(b"o" * 32, lambda: now, KNOWN), session) == "wrong"
+    assert may(Access(b"k" * 32, lambda: now, KNOWN, port=9189), session) == "wrong"
     now = NOW + LASTS
     assert may(one, session) is None
 
