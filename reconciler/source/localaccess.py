@@ -24,11 +24,27 @@ def unreachable(path: Path) -> SourceError | None:
         except PermissionError:
             return closed(folder.parent, path, "enter", f"chmod o+x {folder.parent}")
         except OSError:
-            return failure(
-                "missing", f"there is no repository at {path}",
-                f"make one with `git init --bare {path}`, or mend source.url",
-            )  # fmt: skip
+            return _missing(path, f"there is no repository at {path}")
+    if _absent(path / "HEAD") and _absent(path / ".git"):
+        what = "folder" if path.is_dir() else "file"
+        return _missing(path, f"{path} is a {what}, and no repository of git")
     return None
+
+
+def _missing(path: Path, message: str) -> SourceError:
+    hint = f"make one with `git init --bare {path}`, or mend source.url"
+    return failure("missing", message, hint)
+
+
+def _absent(path: Path) -> bool:
+    """Whether it is known that there is nothing; what may not be looked at may be there."""
+    try:
+        os.stat(path)  # noqa: PTH116 - its errors differ in newer Pythons
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def unreadable(path: Path) -> SourceError | None:

@@ -59,7 +59,7 @@ def test_layers_may_lie_anywhere_in_the_work_tree(tmp_path: Path) -> None:
 
 
 def test_limits_hold_for_folders_too(tmp_path: Path) -> None:
-    with pytest.raises(SourceError, match="not a folder"):
+    with pytest.raises(SourceError, match="does not exist"):
         load_folder(tmp_path / "none")
     write(tmp_path, {"a.yaml": vm("a"), "b.yaml": "#" * 3000})
     small = SourceConfig(url="x", max_file_kib=2)

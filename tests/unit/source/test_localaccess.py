@@ -107,6 +107,13 @@ def test_what_is_no_repository_or_was_just_packed_is_no_matter_of_rights(
     file = tmp_path / "fleet.bundle"
     file.write_text("no repository")
     assert localaccess.unreadable(file) is None
+    for path, what in ((file, "file"), (tmp_path, "folder")):
+        error = localaccess.unreachable(path)
+        assert error is not None
+        assert (error.kind, str(error)) == (
+            "missing",
+            f"{path} is a {what}, and no repository of git",
+        )
     (repository.path / "refs" / "heads" / "gone").symlink_to(tmp_path / "nowhere")
     shutil.rmtree(repository.path / "objects")
     assert localaccess.unreadable(repository.path) is None
