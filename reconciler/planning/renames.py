@@ -91,12 +91,14 @@ def _what_is_wrong(
         why = f"{old} goes on as {heir}"
     else:
         perhaps = (
-            f"; without a name in the repository: {', '.join(left[:MOST_NAMED])}" if left else ""
+            f" (of those it has, the repository lacks {', '.join(left[:MOST_NAMED])})"
+            if left
+            else ""
         )
         why = f"this host knows no VM {old}{perhaps}"
     return (
-        f"metadata.movedFrom: {why}: it does not start, for it would start empty. Name the VM that it"
-        f" was, or remove movedFrom if {new} is to be a new one"
+        f"metadata.movedFrom: {why}. {new} does not start, for it would start empty: name the VM that it"
+        f" was, or remove movedFrom if it is to be a new one"
     )
 
 

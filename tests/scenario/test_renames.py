@@ -320,7 +320,7 @@ async def test_the_right_name_ends_the_wait_for_a_wrong_one() -> None:
     await world.push(state(shop(old="wbe"), vm("other")))
     await world.run(60.0)
     assert set(world.hypervisor.running()) == {"web", "other"}
-    assert "without a name in the repository: web" in world.why("shop")
+    assert "the repository lacks web" in world.why("shop")
     assert "may mean this one" in world.why("web")
     await world.push(state(shop(), vm("other")))
     await world.settle()
