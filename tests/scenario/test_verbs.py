@@ -301,3 +301,15 @@ async def test_what_is_suspended_is_not_removed_by_a_push(subject: str | None) -
     await world.ask(Resume(subject))
     await world.settle()
     assert set(world.hypervisor.running()) == {"db"}
+
+
+async def test_a_removal_that_a_person_asked_for_waits_while_the_host_is_suspended() -> None:
+    world = await left_behind()
+    await world.ask(Suspend(None))
+    await world.ask(Remove("web"))
+    await world.run(60)
+    assert set(world.hypervisor.running()) == {"db", "web"}
+    assert "this host is suspended" in world.why("web")
+    await world.ask(Resume(None))
+    await world.settle()
+    assert set(world.hypervisor.running()) == {"db"}
