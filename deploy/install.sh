@@ -48,6 +48,7 @@ files() {
     local unit page
     put 755 deploy/libexec/reconciler usr/bin
     put 644 deploy/libexec/apt.conf usr/lib/reconciler
+    put 755 deploy/libexec/ensure-front-socket usr/lib/reconciler
     for unit in $units; do put 644 "deploy/systemd/$unit" usr/lib/systemd/system; done
     put 644 deploy/sysusers.d/reconciler.conf usr/lib/sysusers.d
     put 644 deploy/tmpfiles.d/reconciler.conf usr/lib/tmpfiles.d
@@ -87,6 +88,7 @@ go() {
     systemd-sysusers reconciler.conf
     systemd-tmpfiles --create reconciler.conf
     systemctl daemon-reload
+    /usr/lib/reconciler/ensure-front-socket
     systemctl enable --quiet reconciler.socket reconciler.service
     systemctl start microvms.slice reconciler.socket
     systemctl restart reconciler.service

@@ -246,6 +246,10 @@ def check_daemon(socket: Path | None, config: Path | None) -> Finding:
     return Finding("daemon", "ok", f"version {answer.version} answers on {daemon.path}")
 
 
+NOT_MADE_YET = ("missing", "empty")
+"""Kinds of errors of a repository that nobody has made, or pushed to."""
+
+
 def check_source(socket: Path | None, config: Path | None) -> list[Finding]:
     """What the daemon found when it read the repository last; nothing where no daemon answers."""
     try:
@@ -257,7 +261,10 @@ def check_source(socket: Path | None, config: Path | None) -> list[Finding]:
         name = f"source {source.name}"
         if source.error:
             words = f"cannot be read: {source.error}"
-            found.append(Finding(name, "failed", words, "reconciler reconcile"))
+            # A host that is new waits for the first push: that is no fault of the host.
+            new = source.last_success_wall is None and source.error_kind in NOT_MADE_YET
+            result: Result = "warning" if new else "failed"
+            found.append(Finding(name, result, words, "reconciler reconcile"))
         elif source.last_success_wall is None:
             found.append(Finding(name, "warning", "it was not read yet"))
         else:

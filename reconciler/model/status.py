@@ -149,6 +149,8 @@ class SourceStatus:
     failures: int
     """Failed looks in a row."""
     error: str = ""
+    error_kind: str = ""
+    """What kind of error, as the table of errors in docs/operations.md has them."""
 
 
 @dataclass(frozen=True, slots=True)

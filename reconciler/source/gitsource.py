@@ -153,7 +153,9 @@ class GitSource:
                 raise  # the source answers well; it is what it says that is not taken
             except SourceError as error:
                 failures = self._status.failures + 1
-                self._status = replace(self._status, failures=failures, error=str(error))
+                self._status = replace(
+                    self._status, failures=failures, error=str(error), error_kind=error.kind
+                )
                 raise
             finally:
                 if self._watch is not None:
@@ -326,7 +328,9 @@ class GitSource:
 
     def _succeeded(self) -> None:
         wall = self._clock.now().wall
-        self._status = replace(self._status, last_success_wall=wall, failures=0, error="")
+        self._status = replace(
+            self._status, last_success_wall=wall, failures=0, error="", error_kind=""
+        )
 
 
 def absolute(path: str) -> str:
