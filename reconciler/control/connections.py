@@ -17,6 +17,7 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 log = logging.getLogger(__name__)
 
@@ -95,6 +96,14 @@ class Peer(web.RequestHandler):
         )
         answer.force_close()
         return answer
+
+    def log_exception(self, *args: Any, **kw: Any) -> None:
+        """What is left of a body is read after an answer, too; that it cannot be decoded is its sender's fault."""
+        if not isinstance(kw.get("exc_info"), web.RequestPayloadError | HttpProcessingError):
+            super().log_exception(*args, **kw)
+            return
+        fields = {"why": f"{type(kw['exc_info']).__name__}: {kw['exc_info']}"[:200]}
+        log.warning("a request was malformed", extra={"fields": fields})
 
 
 class Connections:

@@ -116,8 +116,13 @@ def migrate(
 def is_damage(error: Exception) -> bool:
     """Whether what was read is wrong, as opposed to a disk that cannot be read or written now."""
     if isinstance(error, sqlite3.Error):
-        return primary_code(error) in DAMAGE | FORM
+        return primary_code(error) in DAMAGE | FORM or _is_cut_off(error)
     return isinstance(error, (Damaged, UnicodeDecodeError))
+
+
+def _is_cut_off(error: sqlite3.Error) -> bool:
+    """Newer versions of SQLite call a file that is shorter than its header says an I/O error."""
+    return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def begin(path: Path, migrations: Sequence[schema.Migration]) -> Path | None:

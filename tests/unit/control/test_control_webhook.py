@@ -172,3 +172,21 @@ async def test_a_body_that_is_not_what_its_headers_say_is_malformed(hooked: Hook
     status, result = await hooked.post({**headers, "Content-Encoding": "gzip"}, b"no gzip at all")
     assert (status, result) == (400, "malformed")
     assert not hooked.looks
+
+
+async def test_what_is_left_of_a_body_after_the_answer_brings_no_traceback(
+    hooked: Hooked, caplog: pytest.LogCaptureFixture
+) -> None:
+    body = b"no gzip at all"
+    head = (
+        f"POST /webhook HTTP/1.1\r\nHost: 127.0.0.1:{hooked.port}\r\nContent-Encoding: gzip\r\n"
+        f"Content-Length: {len(body)}\r\n\r\n"
+    )
+    reader, writer = await asyncio.open_connection("127.0.0.1", hooked.port)
+    writer.write(head.encode())
+    answered = await reader.readuntil(b"\r\n\r\n")
+    assert answered.startswith(b"HTTP/1.1 4"), "before the body came"
+    writer.write(body)
+    await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    assert [record.message for record in caplog.records if record.exc_info] == []

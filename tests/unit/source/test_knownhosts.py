@@ -22,7 +22,11 @@ pytestmark = pytest.mark.skipif(
 
 FIRST = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
 SECOND = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgIC"
-DSA = "ssh-dss AAAAB3NzaC1kc3MAAAABAQ=="
+SECURITY_KEY = (
+    "sk-ssh-ed25519@openssh.com"
+    " AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAAAABHNzaDo="
+)
+"""Of a type that OpenSSH knows in all versions, and libgit2 cannot ask for."""
 HOST = Server("git.example.org")
 HIGH = Server("git.example.org", 2222)
 
@@ -92,7 +96,7 @@ def test_an_ssh_address_whose_server_is_not_clear_is_refused(url: str) -> None:
         (f"[git.example.org]:2222 {FIRST}", HIGH), (f"[*.example.org]:* {FIRST}", HIGH),
         (f"git.example.org {FIRST}", HIGH), (f"  git.example.org\t{FIRST}\r", HOST),
         (f"# a comment\n\n@cert-authority * {SECOND}\ngit.example.org {FIRST}", HOST),
-        (f"git.example.org {DSA}\ngit.example.org {FIRST}", HOST),
+        (f"git.example.org {SECURITY_KEY}\ngit.example.org {FIRST}", HOST),
         (f"git.example.org {FIRST}\ngit.example.org {SECOND}\n@revoked * {SECOND}", HOST),
         (f"[git.example.org]:2222 {FIRST}\ngit.example.org {SECOND}", HIGH),
     ],
@@ -122,7 +126,7 @@ def test_a_hashed_name_is_found_and_written_in_plain_for_libgit2(
         (f"git.example.org {FIRST}\n@revoked * {FIRST}", "is @revoked"),
         (f"@revoked git.example.org {FIRST}", "has no host key"),
         (f"@cert-authority *.example.org {FIRST}", "host certificates are not supported"),
-        (f"git.example.org {DSA}", "cannot be used (ssh-dss)"),
+        (f"git.example.org {SECURITY_KEY}", "cannot be used (sk-ssh-ed25519@openssh.com)"),
     ],
 )
 def test_without_a_key_that_counts_the_server_is_refused(text: str, words: str, file: Path) -> None:
