@@ -9,6 +9,7 @@
   e2fsprogs,
   erofs-utils,
   lz4,
+  openssh,
   qemu,
   squashfsTools,
   util-linux,
@@ -57,6 +58,7 @@ python3Packages.buildPythonApplication {
         e2fsprogs
         erofs-utils
         lz4
+        openssh
         qemu
         squashfsTools
         util-linux
