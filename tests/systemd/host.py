@@ -82,6 +82,16 @@ class Host:
         done = self.container.run("apt-get", "-q", "-y", *arguments)
         return done.stdout + done.stderr
 
+    def is_ready(self) -> None:
+        """The daemon answers as soon as it can; it says that it is ready after its first pass."""
+        wait_until(
+            lambda: (
+                self.systemctl("is-active", "reconciler.service", check=False).stdout == "active\n"
+            ),
+            60,
+            "the daemon is ready",
+        )
+
     def systemctl(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         return self.container.run("systemctl", *arguments, check=check)
 

@@ -331,12 +331,7 @@ def presses(host: Host, name: str) -> int:
 def test_a_command_wakes_a_daemon_that_was_stopped(host: Host) -> None:
     host.systemctl("stop", "reconciler.service")
     assert "VMs healthy" in host.container.run("reconciler", "status", check=False).stdout
-    # It answers as soon as it can, and says that it is ready after its first pass.
-    wait_until(
-        lambda: host.systemctl("is-active", "reconciler.service", check=False).stdout == "active\n",
-        60,
-        "the daemon is ready",
-    )
+    host.is_ready()
     host.settled()
 
 
