@@ -11,7 +11,7 @@ import typer.main
 from typer.completion import get_completion_script
 
 from reconciler.cli.app import build
-from reconciler.cli.completing import COMPLETE
+from reconciler.cli.completion import COMPLETE
 
 DEPLOY = Path(__file__).resolve().parent
 SHELLS = ("bash", "zsh", "fish")

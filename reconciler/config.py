@@ -19,7 +19,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails
 
-from reconciler import giturl
+from reconciler import git_url
 from reconciler.errors import ConfigError
 
 DEFAULT_PATH = Path("/etc/reconciler/config.toml")
@@ -44,7 +44,7 @@ def _resolved_unless_bare(value: str, info: ValidationInfo) -> str:
 
 
 def _repository(value: str, info: ValidationInfo) -> str:
-    return _resolved(value, info) if giturl.is_path(value) else value
+    return _resolved(value, info) if git_url.is_path(value) else value
 
 
 HostPath = Annotated[str, AfterValidator(_resolved)]
@@ -312,7 +312,7 @@ def parse_config(raw: dict[str, object], origin: str, base: Path | None = None) 
             f"{origin}: source: branch, tag and commit exclude each other", hint="keep one of them"
         )
     source = config.source
-    fault = giturl.fault_of(
+    fault = git_url.fault_of(
         source.url, source.user, source.token_file, plain=source.allow_plaintext
     )
     if fault is not None:

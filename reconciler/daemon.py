@@ -13,49 +13,49 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler import statedir
+from reconciler import state_lock
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import MIB, Config
 from reconciler.control.access import Access
-from reconciler.control.serve import serve_control, serve_http
+from reconciler.control.servers import serve_control, serve_http
 from reconciler.control.version import version as own_version
 from reconciler.control.webhook import Webhook
 from reconciler.engine.guarded_ledger import GuardedLedger
+from reconciler.engine.interfaces import Ports
 from reconciler.engine.loop import Engine
-from reconciler.engine.ports import Ports
 from reconciler.errors import ConfigError
-from reconciler.front.client import Front
-from reconciler.front.starting import Starter
+from reconciler.host.facts import LocalHost
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import open_ledger
 from reconciler.logs import open_log
 from reconciler.metrics import Metrics
+from reconciler.metrics.disk_usage import keep_stock
 from reconciler.metrics.sampler import Sampler
-from reconciler.metrics.stock import keep_stock
 from reconciler.model.names import InstanceId
+from reconciler.model.policy import Policy
 from reconciler.model.status import FleetStatus, RevisionStatus, VMStatus
 from reconciler.model.usage import GuestFigures
 from reconciler.notify.notifier import Notifier
-from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
-from reconciler.secretfile import own_secret, read_secret
-from reconciler.service import Service, keep_told
-from reconciler.source.gitsource import GitSource
+from reconciler.proxy.client import Front
+from reconciler.proxy.launch import Starter
+from reconciler.secret_file import own_secret, read_secret
+from reconciler.source.git.source import GitSource
 from reconciler.spans import UNTRACED, Tracer
-from reconciler.supervisor.keeper import Keeper
 from reconciler.supervisor.local import LocalSupervisor
+from reconciler.supervisor.process_supervisor import Keeper
 from reconciler.supervisor.systemd import SystemdSupervisor
 from reconciler.supervisor.systemd_files import group_id
-from reconciler.vmm.drivers import Drivers
-from reconciler.vmm.generations import GenerationFolders
-from reconciler.vmm.host import LocalHost
-from reconciler.vmm.links import Owner
-from reconciler.vmm.nixrunner import NixRunnerDriver
+from reconciler.systemd_notify import Service, keep_told
+from reconciler.vmm.generation_folders import GenerationFolders
+from reconciler.vmm.netlink import Owner
+from reconciler.vmm.nix_runner.driver import NixRunnerDriver
 from reconciler.vmm.qemu.driver import QemuDriver
-from reconciler.vmm.qemu.figures import guest_figures
-from reconciler.vmm.snapshots import VolumeCopies
-from reconciler.vmm.taps import BridgedTaps, NoTaps
-from reconciler.vmm.traffic import traffic
+from reconciler.vmm.qemu.stats import guest_figures
+from reconciler.vmm.registry import Drivers
+from reconciler.vmm.tap_devices import BridgedTaps, NoTaps
+from reconciler.vmm.tap_traffic import traffic
+from reconciler.vmm.volume_snapshots import VolumeCopies
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +82,7 @@ async def run(config: Config, *, ready: Callable[[], None] | None = None) -> Non
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pidfd a guest, and its probes
     service = Service()
-    with statedir.held(config.state):
+    with state_lock.held(config.state):
         async with _daemon(config, SystemClock(), service) as tasks:
             log.info("running", extra={"fields": {"state_dir": config.state_dir}})
             if ready is not None:

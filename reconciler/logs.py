@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from reconciler.plaintext import clean_lines, is_plain
+from reconciler.safe_text import clean_lines, is_plain
 
 JOURNAL = Path("/run/systemd/journal/socket")
 JOURNAL_STREAM = "JOURNAL_STREAM"

@@ -10,9 +10,11 @@ from typing import Self
 
 from reconciler.engine.execute import end_interrupted
 from reconciler.engine.guarded_ledger import GuardedLedger, WholeLedger
-from reconciler.engine.ports import Ports
-from reconciler.engine.reconcile import Reconciler
+from reconciler.engine.interfaces import Ports
+from reconciler.engine.reconcile_pass import Reconciler
 from reconciler.engine.workers import Workers
+from reconciler.explain.convergence import settled as is_settled
+from reconciler.explain.status import Known, explain
 from reconciler.model.desired import (
     DesiredState,
     GroupSpec,
@@ -28,13 +30,11 @@ from reconciler.model.health import HttpCheck, Purpose
 from reconciler.model.image import DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.machine import ANY_ADDRESS, Forward, HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
+from reconciler.model.policy import Policy
 from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.model.request import Request
 from reconciler.model.status import FleetStatus
-from reconciler.planning.policy import Policy
-from reconciler.planning.requests import answer
-from reconciler.planning.settle import settled as is_settled
-from reconciler.planning.status import Known, explain
+from reconciler.requests.answer import answer
 from reconciler.spans import UNTRACED, Tracer
 from tests.fakes import (
     FakeClock,

@@ -8,13 +8,13 @@ import sys
 import typer
 import typer.core
 
-from reconciler.cli import completing
-from reconciler.cli.client import DaemonError
-from reconciler.cli.exits import ExitCode, complain, report
+from reconciler.cli import completion as completing
+from reconciler.cli.daemon_client import DaemonError
+from reconciler.cli.exit_codes import ExitCode, complain, report
 from reconciler.cli.options import ConfigOption, SocketOption
 from reconciler.cli.terminal import count
 from reconciler.errors import ManifestErrors, ReconcilerError
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 
 # Typer may carry its own click or use the installed one; either way this is its root of wrong usage.
 SHARED = ("-c", "--config", "--socket")
@@ -38,7 +38,7 @@ MODULES = {
     "notify": ("notify",),
     "run": ("run", "version"),
     "token": ("token",),
-    "front": ("front",),
+    "proxy": ("front",),
 }
 """The commands of each module, in the order of the help."""
 

@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from reconciler.cli.exits import ExitCode
+from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 from reconciler.cli.terminal import console, count
-from reconciler.control.serial import encode
-from reconciler.plaintext import clean
+from reconciler.control.serialization import encode
+from reconciler.safe_text import clean
 
 if TYPE_CHECKING:
-    from reconciler.cli.findings import Finding
+    from reconciler.cli.doctor_findings import Finding
 
 STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
@@ -29,7 +29,7 @@ def doctor(
 
     Exit 1: something must be mended.
     """
-    from reconciler.cli.checks import examine  # noqa: PLC0415 - loads what it checks
+    from reconciler.cli.doctor_checks import examine  # noqa: PLC0415 - loads what it checks
 
     findings = examine(config, socket)
     if output is Output.json:

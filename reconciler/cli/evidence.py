@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from reconciler.cli.terminal import age, count, say, short
 from reconciler.control.reports import BlockedBrief
 from reconciler.model.record import Evidence
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

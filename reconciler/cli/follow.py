@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli.client import Daemon, DaemonError
+from reconciler.cli.daemon_client import Daemon, DaemonError
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
-from reconciler.cli.sockets import find_daemon
+from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import console, say
 from reconciler.control.reports import EventsAnswer
-from reconciler.control.serial import encode
+from reconciler.control.serialization import encode
 from reconciler.model.record import Event
 from reconciler.now import in_utc
-from reconciler.plaintext import clean, clean_console_line
+from reconciler.safe_text import clean, clean_console_line
 
 FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more comes.")]
 KIND_WIDTH = 20

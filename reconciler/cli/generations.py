@@ -9,11 +9,11 @@ import typer
 from reconciler.cli.evidence import show_condemned
 from reconciler.cli.operate import send
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
-from reconciler.cli.sockets import find_daemon
+from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import age, console, short, wall
 from reconciler.control.reports import DiffAnswer, GenerationBrief, HistoryAnswer
-from reconciler.control.serial import encode
-from reconciler.plaintext import clean
+from reconciler.control.serialization import encode
+from reconciler.safe_text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reconciler.cli.exits import ExitCode, complain
+from reconciler.cli.exit_codes import ExitCode, complain
 from reconciler.cli.options import ConfigOption, Output, OutputOption
 from reconciler.cli.terminal import count
-from reconciler.control.serial import encode
+from reconciler.control.serialization import encode
 from reconciler.errors import ConfigError, ManifestErrors, Problem
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 
 if TYPE_CHECKING:
     from reconciler.config import Config
     from reconciler.model.desired import DesiredState
-    from reconciler.source.warnings import Doubt
+    from reconciler.source.manifests.warnings import Doubt
 
 MOST_WARNINGS = 50
 
@@ -71,14 +71,14 @@ def validate(
 
 
 def _doubts(desired: DesiredState) -> list[Doubt]:
-    from reconciler.source.warnings import warnings  # noqa: PLC0415 - loads the manifest models
+    from reconciler.source.manifests.warnings import warnings  # noqa: PLC0415 - loads the manifest models
 
     return [*warnings(desired), *_ephemeral(desired)]
 
 
 def _ephemeral(desired: DesiredState) -> Iterator[Doubt]:
     """Forwards at ports that the kernel of this host gives to outgoing connections."""
-    from reconciler.source.warnings import Doubt  # noqa: PLC0415 - loads the manifest models
+    from reconciler.source.manifests.warnings import Doubt  # noqa: PLC0415 - loads the manifest models
     from reconciler.vmm.host_ports import ephemeral_ports, reserved_ports  # noqa: PLC0415 - as above
 
     taken, reserved = ephemeral_ports(), reserved_ports()
@@ -112,7 +112,7 @@ def _settings(config: Path | None) -> Config | None:
 
 
 def _load(path: Path, settings: Config | None) -> DesiredState:
-    from reconciler.source.folder import load_folder  # noqa: PLC0415 - loads the manifest models
+    from reconciler.source.manifests.folder import load_folder  # noqa: PLC0415 - loads the manifest models
 
     if settings is None:
         return load_folder(path)
@@ -138,7 +138,7 @@ def schema(output: OutputOption = Output.text) -> None:
 
     It is JSON with and without `-o json`.
     """
-    from reconciler.source.schema import manifest_schema  # noqa: PLC0415 - loads the manifest models
+    from reconciler.source.manifests.schema import manifest_schema  # noqa: PLC0415 - loads the manifest models
 
     del output
     typer.echo(encode(manifest_schema(), indent=2))

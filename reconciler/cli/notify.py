@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli.exits import ExitCode, complain
+from reconciler.cli.exit_codes import ExitCode, complain
 from reconciler.cli.options import ConfigOption, Output, OutputOption
-from reconciler.control.serial import encode
-from reconciler.plaintext import clean
+from reconciler.control.serialization import encode
+from reconciler.safe_text import clean
 
 SinkArgument = Annotated[
     str, typer.Argument(metavar="SINK", help="A `name` of [[notifications]]; without one: all.")
@@ -30,7 +30,7 @@ def notify(
     import asyncio  # noqa: PLC0415 - for this command alone
 
     from reconciler.config import config_path, load_config  # noqa: PLC0415 - as above
-    from reconciler.notify.trial import send_to  # noqa: PLC0415 - as above
+    from reconciler.notify.test_message import send_to  # noqa: PLC0415 - as above
 
     settings = load_config(config_path(config))
     wanted = [one for one in settings.notifications if sink in ("", one.name)]

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import completing
+from reconciler.cli import completion as completing
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
-from reconciler.cli.sockets import find_daemon
+from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import wall
-from reconciler.control.answers import DoneAnswer
-from reconciler.control.serial import encode
-from reconciler.plaintext import clean
+from reconciler.control.responses import DoneAnswer
+from reconciler.control.serialization import encode
+from reconciler.safe_text import clean
 
 SubjectArgument = Annotated[
     str | None,
@@ -72,7 +72,7 @@ def suspend(
     """
     body: dict[str, object] = {"op": "suspend", "subject": subject, "reason": reason}
     if until is not None:
-        from reconciler.cli.moments import seconds_until  # noqa: PLC0415 - few ask for it
+        from reconciler.cli.times import seconds_until  # noqa: PLC0415 - few ask for it
 
         body["seconds"] = seconds_until(until, wall())
     send(socket, config, output, body)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import completing
+from reconciler.cli import completion as completing
 
 
 class Output(StrEnum):

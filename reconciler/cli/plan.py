@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from reconciler.cli.exits import ExitCode
+from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.sockets import find_daemon
+from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import age, console, count, say
 from reconciler.control.reports import PlanAnswer, Step, Waiting
-from reconciler.control.serial import encode
+from reconciler.control.serialization import encode
 from reconciler.model.names import VMName
 from reconciler.model.plan import FieldChange
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -10,10 +10,10 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from reconciler.cli.client import Daemon, DaemonError
+from reconciler.cli.daemon_client import Daemon, DaemonError
 from reconciler.cli.terminal import console, count
 from reconciler.model.status import FleetStatus, VMStatus
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 
 PERIOD = 0.5
 """Seconds between looks."""

@@ -9,15 +9,15 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import completing
-from reconciler.cli.client import Daemon
-from reconciler.cli.exits import ExitCode
+from reconciler.cli import completion as completing
+from reconciler.cli.daemon_client import Daemon
+from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.sockets import find_daemon
+from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import count, short
-from reconciler.control.serial import encode
-from reconciler.engine.operator import ReconcileReport
-from reconciler.plaintext import clean
+from reconciler.control.serialization import encode
+from reconciler.engine.api import ReconcileReport
+from reconciler.safe_text import clean
 
 FETCH_SECONDS = 120.0
 """What reading the source may take, beside the wait that was asked for."""

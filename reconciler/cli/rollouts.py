@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import completing
+from reconciler.cli import completion as completing
 from reconciler.cli.operate import ReasonOption, send
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 

@@ -6,15 +6,15 @@ from pathlib import Path
 
 import typer
 
-from reconciler.cli.client import DaemonError
-from reconciler.cli.exits import ExitCode, report
+from reconciler.cli.daemon_client import DaemonError
+from reconciler.cli.exit_codes import ExitCode, report
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.sockets import find_daemon
-from reconciler.control.answers import VersionAnswer
-from reconciler.control.serial import encode
+from reconciler.cli.socket_path import find_daemon
+from reconciler.control.responses import VersionAnswer
+from reconciler.control.serialization import encode
 from reconciler.control.version import version as own_version
 from reconciler.errors import ConfigError
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 
 
 def register(app: typer.Typer) -> None:

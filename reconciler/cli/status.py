@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reconciler.cli import completing
-from reconciler.cli.client import Daemon
-from reconciler.cli.exits import ExitCode
+from reconciler.cli import completion as completing
+from reconciler.cli.daemon_client import Daemon
+from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.sockets import find_daemon
+from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import console, wall
-from reconciler.control.serial import encode
+from reconciler.control.serialization import encode
 from reconciler.model.status import FleetStatus
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ def exit_code(fleet: FleetStatus | VMAnswer) -> ExitCode:
 
 
 def _show(fleet: FleetStatus | VMAnswer) -> None:
-    from reconciler.cli.fleet_view import fleet_lines  # noqa: PLC0415 - loads rich
+    from reconciler.cli.host_view import fleet_lines  # noqa: PLC0415 - loads rich
     from reconciler.cli.vm_view import show_vm  # noqa: PLC0415 - loads rich
 
     out, now = console(), wall()

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.sockets import find_daemon
-from reconciler.control.answers import TokenAnswer
-from reconciler.control.serial import encode
+from reconciler.cli.socket_path import find_daemon
+from reconciler.control.responses import TokenAnswer
+from reconciler.control.serialization import encode
 
 
 def register(app: typer.Typer) -> None:

@@ -8,12 +8,12 @@ from rich.console import Console
 from rich.text import Text
 
 from reconciler.cli.evidence import show_evidence
-from reconciler.cli.fleet_view import BAD, fleet_lines
 from reconciler.cli.generations import CONSOLE_LINES, show_history
+from reconciler.cli.host_view import BAD, fleet_lines
 from reconciler.cli.terminal import age, say, short
 from reconciler.control.reports import HistoryAnswer, VMAnswer
 from reconciler.model.status import VMStatus
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 
 LABEL = 10
 """Columns of a label and its gap."""

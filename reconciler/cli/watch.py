@@ -11,14 +11,14 @@ from rich.console import Group
 from rich.live import Live
 from rich.text import Text
 
-from reconciler.cli.client import Daemon, DaemonError
-from reconciler.cli.fleet_view import BAD, DIM, Fleet, header, rows
+from reconciler.cli.daemon_client import Daemon, DaemonError
+from reconciler.cli.host_view import BAD, DIM, Fleet, header, rows
 from reconciler.cli.status import ask
 from reconciler.cli.terminal import console, wall
-from reconciler.control.serial import encode
+from reconciler.control.serialization import encode
 from reconciler.model.status import VMStatus
 from reconciler.now import in_utc
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 
 PERIOD = 1.0
 """Seconds between looks."""

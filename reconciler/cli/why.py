@@ -9,15 +9,15 @@ import typer
 
 from reconciler.cli.advice import advice
 from reconciler.cli.evidence import show_condemned
-from reconciler.cli.moments import since, until
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
-from reconciler.cli.sockets import find_daemon
+from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import age, console, say, short, wall
+from reconciler.cli.times import since, until
 from reconciler.control.reports import WhyAnswer
-from reconciler.control.serial import encode
+from reconciler.control.serialization import encode
+from reconciler.explain.waits import LOUD
 from reconciler.model.status import VMStatus, WaitStatus
-from reconciler.plaintext import clean
-from reconciler.planning.waiting import LOUD
+from reconciler.safe_text import clean
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -17,7 +17,7 @@ from typing import Literal
 
 from aiohttp import web
 
-from reconciler.control.failures import ThrottledError, UnauthorizedError
+from reconciler.control.error_responses import ThrottledError, UnauthorizedError
 from reconciler.errors import ReconcilerError
 
 log = logging.getLogger(__name__)

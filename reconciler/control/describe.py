@@ -15,7 +15,8 @@ from reconciler.control.reports import (
     Waiting,
     WhyAnswer,
 )
-from reconciler.model.checktrial import BlockedChecks
+from reconciler.explain.convergence import FOR_PEOPLE
+from reconciler.model.check_trial import BlockedChecks
 from reconciler.model.names import GroupName
 from reconciler.model.plan import (
     Action,
@@ -46,7 +47,6 @@ from reconciler.model.plan import (
 from reconciler.model.record import Blocked, Suspension, VMRecord
 from reconciler.model.status import FleetStatus, GroupStatus, VMStatus
 from reconciler.now import Now
-from reconciler.planning.settle import FOR_PEOPLE
 
 
 def plan_answer(plan: Plan, now: Now, status: FleetStatus, *, preview: bool = False) -> PlanAnswer:

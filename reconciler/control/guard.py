@@ -12,7 +12,7 @@ from aiohttp.typedefs import Middleware
 
 from reconciler.control.access import Access, Right, includes
 from reconciler.control.connections import Peer
-from reconciler.control.failures import (
+from reconciler.control.error_responses import (
     CHALLENGE,
     ForbiddenError,
     Handler,

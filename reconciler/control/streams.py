@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 from aiohttp import web
 
-from reconciler.control.console import ConsoleReader
-from reconciler.control.failures import BusyError, StoppingError
-from reconciler.control.serial import encode
-from reconciler.engine.operator import Operator
+from reconciler.control.console_tail import ConsoleReader
+from reconciler.control.error_responses import BusyError, StoppingError
+from reconciler.control.serialization import encode
+from reconciler.engine.api import Operator
 from reconciler.model.record import Event
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from typing import Literal
 
 from aiohttp import web
 
-from reconciler.control.failures import json_answer
+from reconciler.control.error_responses import json_answer
 
 MOST_BODY = 1024 * 1024
 SECONDS = 10.0

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Coroutine
 from typing import Any, assert_never
 
-from reconciler.engine.ports import Ports
-from reconciler.engine.stopping import stop_guest
+from reconciler.engine.interfaces import Ports
+from reconciler.engine.stop_guest import stop_guest
 from reconciler.engine.workers import Workers
 from reconciler.model.change import BeginIntent, Change, EndIntent
 from reconciler.model.machine import Launch, Machine

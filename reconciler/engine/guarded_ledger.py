@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from reconciler.clock import Clock
+from reconciler.engine.interfaces import Ledger
 from reconciler.engine.metering import Meter
-from reconciler.engine.ports import Ledger
 from reconciler.errors import LedgerError
 from reconciler.model.change import Change
 from reconciler.model.record import Event, Intent, Record

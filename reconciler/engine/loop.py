@@ -15,32 +15,38 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from reconciler.engine.api import ReconcileReport
 from reconciler.engine.execute import end_interrupted
-from reconciler.engine.looking import Looking
-from reconciler.engine.operator import ReconcileReport
-from reconciler.engine.ports import Ports
-from reconciler.engine.reconcile import Reconciler
+from reconciler.engine.interfaces import Ports
+from reconciler.engine.reconcile_pass import Reconciler
+from reconciler.engine.source_poller import Looking
 from reconciler.engine.workers import Workers
 from reconciler.errors import (
     LedgerError,
     ReconcilerError,
     RequestRefused,
 )
+from reconciler.explain.status import Known, explain
 from reconciler.model.commit import Commit
 from reconciler.model.machine import Slot, guest_folder, other
 from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
+from reconciler.model.policy import Policy
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import AcceptRewrite, Request
-from reconciler.model.result import RevisionRecord, RevisionResult
+from reconciler.model.revision_result import RevisionRecord, RevisionResult
 from reconciler.model.status import FleetStatus, ProbeStatus
-from reconciler.planning.answers import signed
-from reconciler.planning.changes import differences
+from reconciler.planning.diff import differences
 from reconciler.planning.planner import plan
-from reconciler.planning.policy import Policy
-from reconciler.planning.requests import answer, find_vm
-from reconciler.planning.results import beside, entry_of, fleet_of, judge_revision, judge_subject
-from reconciler.planning.status import Known, explain
+from reconciler.planning.results.revision import (
+    beside,
+    entry_of,
+    fleet_of,
+    judge_revision,
+    judge_subject,
+)
+from reconciler.requests.answer import answer, find_vm
+from reconciler.requests.result import signed
 
 log = logging.getLogger(__name__)
 

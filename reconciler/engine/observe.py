@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.engine.ports import Ports
+from reconciler.engine.interfaces import Ports
 from reconciler.engine.workers import Workers
 from reconciler.model.desired import DesiredState
+from reconciler.model.guest_announcements import SILENT
 from reconciler.model.health import NEVER_ASKED
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.observed import Guest, HostFacts, Links, Observed, Process
 from reconciler.model.record import Candidate, Generation, Start, VMRecord
-from reconciler.model.said import SILENT
-from reconciler.planning.ports import to_ask_for
+from reconciler.planning.preflight.host_ports import to_ask_for
 
 FACTS_LAST = 10.0
 """Seconds for which the host's facts may be used again while nothing else changed."""

@@ -8,7 +8,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from reconciler.clock import Clock
-from reconciler.engine.ports import Wake
+from reconciler.engine.interfaces import Wake
 from reconciler.errors import BuildFailed, ReconcilerError
 from reconciler.model.change import EndIntent
 from reconciler.model.image import BuiltImage

@@ -11,9 +11,9 @@ import stat
 from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.image.busybox import GUEST, fetch_busybox
-from reconciler.image.debian import Debian, Package
+from reconciler.image.debian_packages import Debian, Package
 from reconciler.image.initrd import initrd
+from reconciler.image.inputs.busybox import GUEST, fetch_busybox
 from reconciler.image.modules import ModuleTree, read_recipe
 from reconciler.image.vmlinux import unpack_kernel
 from reconciler.model.image import DebianKernel, PathKernel

@@ -14,14 +14,14 @@ from typing import TypeVar
 
 from reconciler.clock import Clock
 from reconciler.errors import BuildUnavailable, ImageError
-from reconciler.image.builder import TreeBuilder
-from reconciler.image.busybox import build_base
-from reconciler.image.debian import Debian
+from reconciler.image.debian_packages import Debian
+from reconciler.image.image_directory import Shelf
+from reconciler.image.inputs.busybox import build_base
 from reconciler.image.kernel import INITRD, KERNEL, announces, build_bundle
 from reconciler.image.mkfs import has_magic
-from reconciler.image.nix import NixRunners
-from reconciler.image.sharing import SharedBuilds
-from reconciler.image.shelf import Shelf
+from reconciler.image.nix_build import NixRunners
+from reconciler.image.single_flight import SharedBuilds
+from reconciler.image.tree_builder import TreeBuilder
 from reconciler.model.image import (
     BuiltImage,
     BusyboxSource,

@@ -22,8 +22,8 @@ from prometheus_client import (
 )
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
-from reconciler.metrics import fleet
-from reconciler.metrics.stock import KINDS
+from reconciler.metrics import host_series as fleet
+from reconciler.metrics.disk_usage import KINDS
 from reconciler.model.observed import OutcomeKind
 from reconciler.model.status import FleetStatus, VMStatus
 from reconciler.model.usage import GuestFigures

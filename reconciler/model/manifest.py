@@ -30,9 +30,9 @@ from reconciler.model.fields import (
 )  # fmt: skip
 from reconciler.model.groups import Group
 from reconciler.model.health import Purpose
-from reconciler.model.interfaces import Interface
+from reconciler.model.network_interfaces import Interface
+from reconciler.model.nix_runner import Runner, beside_faults
 from reconciler.model.quantity import Duration, DurationOrAuto, DurationOrNone, Size
-from reconciler.model.runners import Runner, beside_faults
 
 API_VERSION = "reconciler/v1"
 LEAST_MEMORY_MIB = 64

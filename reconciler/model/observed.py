@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reconciler.model.guest_announcements import SILENT, Said
 from reconciler.model.health import NEVER_ASKED, Health
 from reconciler.model.machine import Accel, HostPort, Led, Route, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.record import Generation
-from reconciler.model.said import SILENT, Said
 
 
 @dataclass(frozen=True, slots=True)

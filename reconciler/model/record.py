@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from reconciler.model.checktrial import BlockedChecks, CheckChange, CheckTrial
+from reconciler.model.check_trial import BlockedChecks, CheckChange, CheckTrial
 from reconciler.model.deadline import Deadline
 from reconciler.model.desired import VMSpec
+from reconciler.model.guest_announcements import SILENT, Said
 from reconciler.model.machine import Route
 from reconciler.model.names import (
     Digest,
@@ -20,8 +21,7 @@ from reconciler.model.names import (
 )
 from reconciler.model.refusals import Rejection, Unreachable
 from reconciler.model.restarts import Finished, Restarted, Unready, Wanted
-from reconciler.model.result import RevisionRecord
-from reconciler.model.said import SILENT, Said
+from reconciler.model.revision_result import RevisionRecord
 from reconciler.model.setbacks import Backoff, Quarantine, Rollback
 
 Verdict = Literal["trial", "committed", "condemned"]

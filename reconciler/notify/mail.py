@@ -14,8 +14,8 @@ from email.utils import format_datetime
 
 from reconciler.config import EmailConfig
 from reconciler.errors import DeliveryError
-from reconciler.notify.bodies import headline, moment
 from reconciler.notify.message import LONGEST_LINE, Message, plain
+from reconciler.notify.payloads import headline, moment
 from reconciler.notify.secrets import read_secret
 from reconciler.now import in_utc
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.model.record import Event, Severity
-from reconciler.plaintext import SEQUENCES, clean
+from reconciler.safe_text import SEQUENCES, clean
 
 Status = Literal["firing", "resolved", "notice"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "error")

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from reconciler.clock import Clock
 from reconciler.config import NotificationConfig
 from reconciler.model.record import Event
-from reconciler.notify.courier import Courier
-from reconciler.notify.digest import Digest
-from reconciler.notify.ports import Counts, Outbox
+from reconciler.notify.delivery import Courier
+from reconciler.notify.interfaces import Counts, Outbox
+from reconciler.notify.selection import Digest
 from reconciler.notify.sinks import open_sink
 
 AT_ONCE = 500

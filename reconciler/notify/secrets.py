@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler import secretfile
+from reconciler import secret_file
 from reconciler.errors import ConfigError, DeliveryError
 
 GIVEN = "CREDENTIALS_DIRECTORY"
-OF_THE_SERVICE = Path("/run/credentials/reconciler.service")
+OF_THE_SERVICE = Path("/run/credentials/reconciler.systemd_notify")
 """Where systemd keeps them; for a person's command, who has no such variable and is root."""
 LONGEST = 16 * 1024
 """Characters."""
@@ -46,7 +46,7 @@ def look_for(name: str) -> Missing | None:
 def read_secret(name: str) -> str:
     """The text of a secret, without the space around it. Raises DeliveryError that names the file."""
     try:
-        return secretfile.read_secret("secret", place_of(name), 1, LONGEST, hint=HINT)
+        return secret_file.read_secret("secret", place_of(name), 1, LONGEST, hint=HINT)
     except ConfigError as error:
         # What keeps us from reading it, for `look_for`.
         raise DeliveryError(str(error), kind="secret", hint=error.hint) from error.__cause__

@@ -12,10 +12,10 @@ from reconciler.config import (
     SlackConfig,
     WebhookConfig,
 )
-from reconciler.notify.bodies import alert_request, slack_request, webhook_request
+from reconciler.notify.http_post import HttpSink
+from reconciler.notify.interfaces import Sink
 from reconciler.notify.mail import MailSink
-from reconciler.notify.ports import Sink
-from reconciler.notify.posting import HttpSink
+from reconciler.notify.payloads import alert_request, slack_request, webhook_request
 
 
 def open_sink(config: NotificationConfig, clock: Clock) -> Sink:

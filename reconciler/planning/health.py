@@ -6,15 +6,15 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Literal
 
-from reconciler.model.checktrial import BlockedChecks
+from reconciler.model.check_trial import BlockedChecks
 from reconciler.model.desired import HealthPolicy, VMSpec, checks_key, rollout_key
 from reconciler.model.health import Check, ProbePlan, ProcessCheck
 from reconciler.model.machine import Route, Tap
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.observed import Guest
+from reconciler.model.policy import ENOUGH_UPTIME, ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
 from reconciler.model.record import Generation, VMRecord
 from reconciler.now import Now
-from reconciler.planning.policy import ENOUGH_UPTIME, ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
 
 LOOPBACK = "127.0.0.1"
 SHORTEST_TRIAL_PERIOD = 0.5

@@ -18,40 +18,41 @@ from reconciler.model.plan import (
     Note,
     Plan,
 )
+from reconciler.model.policy import Policy
 from reconciler.model.record import Generation, Record
 from reconciler.now import Now
-from reconciler.planning import checktrial, readiness
-from reconciler.planning.absorb import absorb_exits, absorb_growth, absorb_outcomes
-from reconciler.planning.adopt import adopt
-from reconciler.planning.bursts import note_wanted
-from reconciler.planning.cutoff import excused
-from reconciler.planning.draft import Draft, Standing
-from reconciler.planning.forgotten import forget
-from reconciler.planning.handover import absorb_handovers, finish, succeed
+from reconciler.planning.context import Draft, Standing
 from reconciler.planning.health import probe_plan
-from reconciler.planning.heard import is_remembered, remember
-from reconciler.planning.holds import lift_holds, sent_back
-from reconciler.planning.images import Needs, cancel, collect
-from reconciler.planning.leads import as_wanted, lead, let_go
-from reconciler.planning.moves import move_one
-from reconciler.planning.policy import Policy
-from reconciler.planning.preflight import (
+from reconciler.planning.intake.deadlines import restart_what_ran_out
+from reconciler.planning.intake.isolation import excused
+from reconciler.planning.intake.milestones import is_remembered, remember
+from reconciler.planning.intake.outcomes import absorb_exits, absorb_growth, absorb_outcomes
+from reconciler.planning.preflight.images import Needs, cancel, collect
+from reconciler.planning.preflight.preflight import (
     images_ready,
 )
-from reconciler.planning.progress import watch_progress
-from reconciler.planning.prune import mark_removals, remove
-from reconciler.planning.renames import carry_on, successors, take_over, taking_over, unfounded
-from reconciler.planning.results import record_results
-from reconciler.planning.rollout import Budget, in_order
-from reconciler.planning.snapshots import absorb_volumes
-from reconciler.planning.standstill import restart_what_ran_out
-from reconciler.planning.suspension import end_expired, scopes, suspended
-from reconciler.planning.taps import see_to
-from reconciler.planning.targets import (
+from reconciler.planning.preflight.snapshots import absorb_volumes
+from reconciler.planning.results.revision import record_results
+from reconciler.planning.rollout.budget import Budget, in_order
+from reconciler.planning.rollout.bursts import note_wanted
+from reconciler.planning.rollout.suspension import end_expired, scopes, suspended
+from reconciler.planning.rollout.targets import (
     lift_outdated,
     take_in_place,
 )
-from reconciler.planning.verdicts import judge_candidate, judge_guest
+from reconciler.planning.steps import check_trial as checktrial
+from reconciler.planning.steps.adoption import adopt
+from reconciler.planning.steps.handover import absorb_handovers, finish, succeed
+from reconciler.planning.steps.prune import mark_removals, remove
+from reconciler.planning.steps.rename import carry_on, successors, take_over, taking_over, unfounded
+from reconciler.planning.steps.retention import forget
+from reconciler.planning.steps.routing import as_wanted, lead, let_go
+from reconciler.planning.steps.taps import see_to
+from reconciler.planning.steps.vm import move_one
+from reconciler.planning.verdicts import readiness
+from reconciler.planning.verdicts.holds import lift_holds, sent_back
+from reconciler.planning.verdicts.progress_deadline import watch_progress
+from reconciler.planning.verdicts.verdicts import judge_candidate, judge_guest
 
 
 def plan(

@@ -12,7 +12,7 @@ from yarl import URL
 
 from reconciler.model.health import HttpCheck, ProbeResult
 from reconciler.model.names import InstanceId
-from reconciler.probe.answers import MOST_BYTES, brief, is_ours
+from reconciler.probe.classify import MOST_BYTES, brief, is_ours
 from reconciler.probe.tcp import open_socket
 
 KEPT = "/%?&=:@!$'()*+,;~"

@@ -41,9 +41,9 @@ from reconciler.model.health import (
 )
 from reconciler.model.names import InstanceId, VMName
 from reconciler.probe import http, tcp
-from reconciler.probe.answers import brief, detail
-from reconciler.probe.counts import after_round, matters, verdict
-from reconciler.probe.trail import Trails
+from reconciler.probe.classify import brief, detail
+from reconciler.probe.counters import after_round, matters, verdict
+from reconciler.probe.history import Trails
 
 log = logging.getLogger(__name__)
 

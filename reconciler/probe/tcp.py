@@ -19,7 +19,7 @@ import contextlib
 import socket
 
 from reconciler.model.health import ProbeResult, TcpCheck
-from reconciler.probe.answers import MOST_BYTES, brief, is_ours
+from reconciler.probe.classify import MOST_BYTES, brief, is_ours
 
 MOMENT = 0.05
 """Seconds that a silent connection must stay open; a booted guest refuses within milliseconds."""

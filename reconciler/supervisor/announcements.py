@@ -16,11 +16,11 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reconciler.foreignfile import open_file
-from reconciler.model.said import SILENT, Said
-from reconciler.plaintext import clean_console_line
+from reconciler.model.guest_announcements import SILENT, Said
+from reconciler.safe_text import clean_console_line
 from reconciler.supervisor import console
 from reconciler.supervisor.console import MOST_LINE_CHARACTERS, MOST_LINES
+from reconciler.untrusted_file import open_file
 
 MOST_BYTES = 256 * 1024
 """Read of one console in one look; the rest is read in the next looks."""

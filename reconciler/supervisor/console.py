@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.foreignfile import appending, open_file, reading, replacing
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
+from reconciler.untrusted_file import appending, open_file, reading, replacing
 
 CONSOLE = "console.log"
 VMM_LOG = "vmm.log"

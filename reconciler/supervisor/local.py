@@ -13,10 +13,10 @@ from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Exit, Process
 from reconciler.model.usage import NetworkTraffic
-from reconciler.supervisor import console, guestfile, leftovers
-from reconciler.supervisor.adoption import Adoption, Finding
-from reconciler.supervisor.keeper import Keeper
-from reconciler.supervisor.press import press
+from reconciler.supervisor import console, guest_file as guestfile, orphans as leftovers
+from reconciler.supervisor.guest_discovery import Adoption, Finding
+from reconciler.supervisor.process_supervisor import Keeper
+from reconciler.supervisor.shutdown_command import press
 from reconciler.supervisor.spawn import Held, spawn
 from reconciler.supervisor.threads import Threads
 

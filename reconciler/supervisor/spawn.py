@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reconciler.errors import SupervisorError
-from reconciler.foreignfile import appending
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.observed import Process
-from reconciler.supervisor import console, guestfile, lock, procfs
+from reconciler.supervisor import console, guest_file as guestfile, lock, procfs
+from reconciler.untrusted_file import appending
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 

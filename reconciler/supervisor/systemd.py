@@ -17,9 +17,9 @@ from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.usage import NetworkTraffic
-from reconciler.supervisor import console, leftovers, lock, procfs
-from reconciler.supervisor.adoption import Dead, Finding, ended, folders, stranger
-from reconciler.supervisor.keeper import Keeper
+from reconciler.supervisor import console, lock, orphans as leftovers, procfs
+from reconciler.supervisor.guest_discovery import Dead, Finding, ended, folders, stranger
+from reconciler.supervisor.process_supervisor import Keeper
 from reconciler.supervisor.slots import owner, slot_of
 from reconciler.supervisor.spawn import Held, fresh_log
 from reconciler.supervisor.systemd_bus import Manager, Refused, UnitState

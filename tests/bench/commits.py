@@ -20,6 +20,7 @@ from reconciler.model.health import Health
 from reconciler.model.names import GenerationNumber, InstanceId, Revision
 from reconciler.model.observed import Guest, HostFacts, Observed, Process
 from reconciler.model.plan import Plan
+from reconciler.model.policy import Policy
 from reconciler.model.record import (
     Generation,
     Record,
@@ -28,10 +29,9 @@ from reconciler.model.record import (
     VMRecord,
 )
 from reconciler.now import Now
-from reconciler.planning.checks import check
+from reconciler.planning.lint.laws import check
 from reconciler.planning.planner import plan
-from reconciler.planning.policy import Policy
-from reconciler.source.gitsource import GitSource
+from reconciler.source.git.source import GitSource
 from tests.bench.figures import Figure, Scale, median, ms, spread_of
 from tests.bench.manifests import SMALLEST, declare, fill
 from tests.bench.rig import config_of

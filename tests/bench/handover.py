@@ -18,8 +18,8 @@ from demo.daemon import free_port
 from demo.fleet import page
 from demo.repository import BRANCH
 from demo.stage import Stage
-from reconciler.front.client import Front
 from reconciler.model.names import VMName
+from reconciler.proxy.client import Front
 from tests.bench.bare import BareGuest, argv_of
 from tests.bench.figures import Figure, Scale, median, ms, spread_of
 from tests.bench.follow import Follower

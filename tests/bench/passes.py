@@ -8,7 +8,7 @@ import gc
 import time
 
 from reconciler.daemon import COLLECT_AFTER
-from reconciler.planning.policy import Policy
+from reconciler.model.policy import Policy
 from tests.bench.figures import Figure, Scale, median, ms, spread_of
 from tests.bench.manifests import name_of
 from tests.world import World, state, vm

@@ -17,11 +17,11 @@ from demo.processes import end, guests_under
 from demo.repository import Repository
 from reconciler.clock import SystemClock
 from reconciler.config import Config
-from reconciler.engine.ports import Ports, Wake
+from reconciler.engine.interfaces import Ports, Wake
 from reconciler.model.machine import Launch, Machine, Route, Seat
 from reconciler.model.observed import Process
 from reconciler.supervisor.local import LocalSupervisor
-from reconciler.vmm.generations import GenerationFolders
+from reconciler.vmm.generation_folders import GenerationFolders
 from tests.bench.figures import Figure, Scale, median, ms, percentile, spread_of
 from tests.bench.manifests import fill
 from tests.bench.rig import PATIENCE, config_of, open_rig

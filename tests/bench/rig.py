@@ -11,19 +11,19 @@ from pathlib import Path
 from reconciler.clock import SystemClock
 from reconciler.config import Config, parse_config
 from reconciler.control.access import Access
-from reconciler.control.serve import serve_control, serve_http
+from reconciler.control.servers import serve_control, serve_http
 from reconciler.daemon import policy_of
 from reconciler.engine.guarded_ledger import GuardedLedger
+from reconciler.engine.interfaces import Ports, Wake
 from reconciler.engine.loop import Engine
-from reconciler.engine.ports import Ports, Wake
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.metrics import Metrics
+from reconciler.model.policy import Policy
 from reconciler.model.status import FleetStatus, RevisionStatus
 from reconciler.now import Now
-from reconciler.planning.policy import Policy
 from reconciler.probe.prober import GuestProber
-from reconciler.secretfile import own_secret
-from reconciler.source.gitsource import GitSource
+from reconciler.secret_file import own_secret
+from reconciler.source.git.source import GitSource
 from tests.eventually import eventually
 from tests.fakes import FakeClock
 from tests.world import World

@@ -7,7 +7,7 @@ import os
 
 import pytest
 
-from reconciler.vmm.links import TUN, hindrance
+from reconciler.vmm.netlink import TUN, hindrance
 
 CLONE_NEWNET = 0x40000000
 

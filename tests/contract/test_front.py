@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine import ports
+from reconciler.engine import interfaces as ports
 from reconciler.errors import FrontError
-from reconciler.front import wire
-from reconciler.front.client import Front
-from reconciler.front.starting import Starter
 from reconciler.model.machine import Led, Route
 from reconciler.model.names import InstanceId, VMName
+from reconciler.proxy import messages as wire
+from reconciler.proxy.client import Front
+from reconciler.proxy.launch import Starter
 from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeFront, Faults
 
@@ -195,7 +195,7 @@ async def test_it_outlives_who_started_it_and_is_found_again(tmp_path: Path) -> 
 async def test_one_that_hangs_is_told_in_time_and_passes_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.front.client.LOOK_DEADLINE", 0.2)
+    monkeypatch.setattr("reconciler.proxy.client.LOOK_DEADLINE", 0.2)
     host = RealHost(tmp_path / "front")
     try:
         await host.front.lead(WEB, led(1, host.port()))

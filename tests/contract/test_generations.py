@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.ports import Generations
+from reconciler.engine.interfaces import Generations
 from reconciler.errors import DriverError
 from reconciler.model.machine import Launch
 from reconciler.model.names import VMName
 from reconciler.model.record import Generation
-from reconciler.planning.machines import instance_id, machine_of
-from reconciler.vmm.generations import GenerationFolders
+from reconciler.planning.machine import instance_id, machine_of
+from reconciler.vmm.generation_folders import GenerationFolders
 from tests.world import World, vm
 
 WEB, SHOP = VMName("web"), VMName("shop")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.clock import SystemClock
-from reconciler.engine.ports import Images
+from reconciler.engine.interfaces import Images
 from reconciler.image.store import ImageStore
 from reconciler.model.image import LayerSpec, TreeSource
 from tests.eventually import eventually

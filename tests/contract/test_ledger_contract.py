@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.ports import Ledger
+from reconciler.engine.interfaces import Ledger
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.model.change import (
     AddEvent,

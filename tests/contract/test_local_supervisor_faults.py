@@ -22,7 +22,7 @@ from reconciler.endpoints import dial
 from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.observed import Process
 from reconciler.now import Now
-from reconciler.supervisor import keeper, procfs
+from reconciler.supervisor import process_supervisor as keeper, procfs
 from reconciler.supervisor.local import LocalSupervisor
 from tests.contract.vmms import LIVES, a_guest
 from tests.eventually import eventually

@@ -20,7 +20,7 @@ from reconciler.model.machine import Machine
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
 from reconciler.supervisor import lock, procfs
-from reconciler.vmm.nixrunner import NixRunnerDriver, is_runners
+from reconciler.vmm.nix_runner.driver import NixRunnerDriver, is_runners
 from tests.contract.test_supervisor import STAGES, KeptStage
 from tests.eventually import eventually
 from tests.microvm_nix import make_runner

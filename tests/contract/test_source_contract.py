@@ -8,7 +8,7 @@ from typing import Protocol
 
 import pytest
 
-from reconciler.engine.ports import Source
+from reconciler.engine.interfaces import Source
 from reconciler.errors import RevisionRefused
 from reconciler.model.desired import Lineage
 from reconciler.model.names import Revision

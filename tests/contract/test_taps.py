@@ -14,13 +14,13 @@ from typing import Any, Protocol
 
 import pytest
 
-from reconciler.engine.ports import Taps
+from reconciler.engine.interfaces import Taps
 from reconciler.errors import DriverError
 from reconciler.model.machine import Tap
 from reconciler.model.names import VMName
 from reconciler.model.observed import Link, Links
-from reconciler.vmm.links import TUN, TUNSETIFF, Owner, hindrance
-from reconciler.vmm.taps import BridgedTaps, NoTaps
+from reconciler.vmm.netlink import TUN, TUNSETIFF, Owner, hindrance
+from reconciler.vmm.tap_devices import BridgedTaps, NoTaps
 from tests.contract.netns import leave, needs_the_kernel
 from tests.fakes import FakeClock, FakeTaps, Faults
 
@@ -254,7 +254,7 @@ async def test_a_kernel_that_does_not_answer_is_not_waited_for(
     thread = ThreadPoolExecutor(1)
     loop = asyncio.get_running_loop()
     thread.submit(lambda: asyncio.run_coroutine_threadsafe(released.wait(), loop).result(30))
-    monkeypatch.setattr("reconciler.vmm.taps.DEADLINE", 0.05)
+    monkeypatch.setattr("reconciler.vmm.tap_devices.DEADLINE", 0.05)
     taps = BridgedTaps(tmp_path, Owner(), thread)
     assert "did not answer" in (await taps.look()).hindrance
     released.set()
@@ -273,7 +273,7 @@ def test_guests_of_a_group_must_be_let_at_the_device(
 ) -> None:
     tun = tmp_path / "tun"
     tun.touch(mode=0o600)
-    monkeypatch.setattr("reconciler.vmm.links.TUN", tun)
+    monkeypatch.setattr("reconciler.vmm.netlink.TUN", tun)
     assert "chmod 666" in hindrance(Owner(gid=12345))
     assert "chmod" not in hindrance(Owner(uid=0))
     tun.chmod(0o666)

@@ -6,10 +6,10 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from reconciler.model.guest_announcements import SILENT, Said
 from reconciler.model.health import ProbePlan, ProcessCheck
 from reconciler.model.machine import Forward, Machine
 from reconciler.model.observed import Exit, Process
-from reconciler.model.said import SILENT, Said
 from tests.fakes.front import FakeFront
 
 Behaviour = Callable[[Machine], str]

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.errors import DriverError, GuestConflict
+from reconciler.model.guest_announcements import SILENT, Said
 from reconciler.model.machine import HostPort, Launch, Led, Machine, Route, Seat, overlap
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.record import Generation
-from reconciler.model.said import SILENT, Said
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 from tests.fakes.front import FakeFront

@@ -9,7 +9,7 @@ from pathlib import Path
 from reconciler.errors import BuildUnavailable
 from reconciler.model.image import BuiltImage, LayerSpec, TreeSource
 from reconciler.model.names import VMName
-from reconciler.planning.policy import Policy
+from reconciler.model.policy import Policy
 from tests.world import World, state, vm
 
 LAYER = vm("web", "v2").layers[0].key

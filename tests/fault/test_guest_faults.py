@@ -12,7 +12,7 @@ from reconciler.config import PolicyConfig
 from reconciler.errors import DriverError, ManifestErrors
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.status import VMStatus
-from reconciler.source.folder import load_folder
+from reconciler.source.manifests.folder import load_folder
 from tests.world import World, listeners, state, vm
 
 MANIFEST = """\

@@ -14,8 +14,8 @@ from demo.stage import Stage
 from reconciler.clock import SystemClock
 from reconciler.errors import DeliveryError
 from reconciler.ledger.sqlite import open_ledger
-from reconciler.notify import courier, notifier
-from reconciler.notify.courier import LONGEST_PAUSE
+from reconciler.notify import delivery as courier, notifier
+from reconciler.notify.delivery import LONGEST_PAUSE
 from reconciler.notify.notifier import Notifier
 from tests.eventually import eventually
 from tests.fakes.sink import FakeCounts, FakeSink

@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec, Window
 from reconciler.model.names import GroupName, VMName
+from reconciler.model.policy import Policy
 from reconciler.model.request import Promote
-from reconciler.planning.policy import Policy
 from tests.world import World, state, vm
 
 PRUNING = Policy("/state", prune=True, memory_reserve_mib=0, disk_reserve_mib=0)

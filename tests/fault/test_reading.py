@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import RevisionRefused, SourceError
-from reconciler.source.gitsource import GitSource
-from reconciler.source.library import MIB
-from reconciler.source.pacing import FIRST_REST
+from reconciler.source.git.backoff import FIRST_REST
+from reconciler.source.git.libgit2_limits import MIB
+from reconciler.source.git.source import GitSource
 from tests.fakes import FakeClock
 from tests.unit.source.repositories import Repository, source_of, vm
 

@@ -9,13 +9,13 @@ from typing import Literal
 
 import pytest
 
-from reconciler.engine.reconcile import Reconciler
+from reconciler.engine.reconcile_pass import Reconciler
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.model.change import Change
 from reconciler.model.names import VMName
+from reconciler.model.policy import Policy
 from reconciler.model.record import Record
-from reconciler.planning.policy import Policy
-from reconciler.vmm.generations import GenerationFolders
+from reconciler.vmm.generation_folders import GenerationFolders
 from tests.fakes import Crash
 from tests.fakes.clock import FakeClock
 from tests.world import World, state, vm

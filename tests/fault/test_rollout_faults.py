@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName, VMName
-from reconciler.planning.policy import Policy
+from reconciler.model.policy import Policy
 from tests.fakes.faults import Fault
 from tests.world import World, state, vm
 

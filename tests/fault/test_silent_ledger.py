@@ -13,7 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from reconciler.control.serve import serve_http
+from reconciler.control.servers import serve_http
 from reconciler.engine.guarded_ledger import CHECKED_EVERY, GuardedLedger
 from reconciler.engine.loop import Engine
 from reconciler.errors import LedgerUnwritable

@@ -16,7 +16,7 @@ import pytest
 
 from reconciler.errors import ManifestErrors, RevisionRefused, SourceError
 from reconciler.model.names import Revision
-from reconciler.source.gitsource import TARGET, GitSource
+from reconciler.source.git.source import TARGET, GitSource
 from tests.unit.source.repositories import Repository, source_of, vm
 
 MIB = 1024 * 1024

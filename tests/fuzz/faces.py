@@ -15,7 +15,7 @@ from aiohttp import web
 
 from reconciler.config import HttpConfig, parse_config
 from reconciler.control.connections import Connections, Peer
-from reconciler.control.serve import serve_control, serve_http
+from reconciler.control.servers import serve_control, serve_http
 from reconciler.control.webhook import Webhook
 from tests.unit.control.fake_operator import FakeOperator, StillClock
 from tests.unit.control.opening import access

@@ -21,9 +21,9 @@ from typing import Any
 import pygit2
 from pygit2.enums import ObjectType
 
-from reconciler import giturl
+from reconciler import git_url
 from reconciler.errors import SourceError
-from reconciler.gitobjects import (
+from reconciler.git_objects import (
     FILE,
     LINK,
     PROGRAM,
@@ -36,10 +36,10 @@ from reconciler.gitobjects import (
     target_of,
 )
 from reconciler.model.names import Revision
-from reconciler.source import gittree, knownhosts
-from reconciler.source.failures import HINTS, sorted_failure
-from reconciler.source.mirror import Commit, Incomplete, Limits, Mirror
-from reconciler.source.snapshot import FileRefused
+from reconciler.source.git import known_hosts as knownhosts, tree as gittree
+from reconciler.source.git.error_kinds import HINTS, sorted_failure
+from reconciler.source.git.mirror import Commit, Incomplete, Limits, Mirror
+from reconciler.source.manifests.revision_files import FileRefused
 
 Target = Callable[[random.Random], object]
 
@@ -241,12 +241,12 @@ def fuzz_address(draw: random.Random) -> bytes:
     url = "".join(draw.choice(parts) for _ in range(draw.randrange(10)))
     if draw.random() < 0.5:
         url = draw.choice(("https://", "ssh://git@", "git@host:", "http://bob:s3cret@")) + url
-    fault = giturl.fault_of(url, "", "", plain=draw.random() < 0.5)
-    shown = giturl.redacted_url(url)
-    if fault is None and "://" in url and not url.lower().startswith(giturl.SSH):
+    fault = git_url.fault_of(url, "", "", plain=draw.random() < 0.5)
+    shown = git_url.redacted_url(url)
+    if fault is None and "://" in url and not url.lower().startswith(git_url.SSH):
         ensure("s3cret@" not in shown.partition("/")[0], url)
-    giturl.local_path(url)
-    giturl.origin_of(url)
+    git_url.local_path(url)
+    git_url.origin_of(url)
     try:
         server = knownhosts.server_of(url)
     except SourceError as error:

@@ -10,9 +10,9 @@ from reconciler.config import KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors, SourceError
 from reconciler.model.names import Revision
 from reconciler.model.record import MOST_PROBLEMS
-from reconciler.source.resolve import Resolver
-from reconciler.source.snapshot import FileRefused, Kind, ManifestFile, Oddity
-from reconciler.source.transfer import Header, Receiver, Sender
+from reconciler.source.manifests.resolve import Resolver
+from reconciler.source.manifests.revision_files import FileRefused, Kind, ManifestFile, Oddity
+from reconciler.source.manifests.transfer import Header, Receiver, Sender
 
 ROOT = Path(__file__).resolve().parents[2]
 BETWEEN = b"\n=== file\n"

@@ -15,12 +15,12 @@ import time
 from collections.abc import Iterator
 
 from reconciler.control.access import Access
-from reconciler.control.failures import UnauthorizedError
+from reconciler.control.error_responses import UnauthorizedError
 from reconciler.control.guard import is_known, known_names
 from reconciler.control.page.html import h
-from reconciler.image.children import Ended
+from reconciler.image.child_processes import Ended
 from reconciler.notify.message import LONGEST_TEXT, plain
-from reconciler.plaintext import UNSAFE, UNSAFE_IN_LINES, clean, clean_console_line, clean_lines
+from reconciler.safe_text import UNSAFE, UNSAFE_IN_LINES, clean, clean_console_line, clean_lines
 
 LONGEST, MOST_SECONDS = 2048, 1.0
 ACCESS = Access(b"k" * 32, lambda: 0.0, "an acting token of some length", delay=0.0)

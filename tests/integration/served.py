@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from reconciler.control.serve import serve_http
+from reconciler.control.servers import serve_http
 from reconciler.model.commit import Commit
 from reconciler.model.names import GroupName, Revision, VMName
 from reconciler.model.record import Event

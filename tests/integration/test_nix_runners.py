@@ -17,7 +17,7 @@ import pytest
 from demo.daemon import free_port
 from demo.processes import guests_under
 from demo.stage import Stage
-from reconciler.vmm.qemu import press
+from reconciler.vmm.qemu import power_button as press
 from tests import private_nix
 from tests.integration import evidence, standin_vmm
 from tests.integration.harness import request

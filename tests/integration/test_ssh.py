@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import SourceError
-from reconciler.source.gitsource import GitSource
+from reconciler.source.git.source import GitSource
 from tests.integration.sshd import Server, make_key, serving
 from tests.unit.source.repositories import Repository, source_of, vm
 

@@ -17,7 +17,7 @@ from demo.stage import Stage
 from reconciler.clock import SystemClock
 from reconciler.image.store import ImageStore
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
-from reconciler.vmm.links import TUN
+from reconciler.vmm.netlink import TUN
 from tests.integration import evidence
 from tests.integration.namespace import Namespace
 from tests.wait import wait_until
@@ -142,7 +142,7 @@ def test_a_guest_in_a_bridge_is_asked_updated_rolled_back_mended_and_removed(
     links = net.links()
     assert {links[tap]["master"] for tap in ("t0-web", "t0-mute")} == {"br0"}
     counted = net.python(
-        "__import__('reconciler.vmm.traffic').vmm.traffic.traffic(['t0-web']).sent_bytes"
+        "__import__('reconciler.vmm.tap_traffic').vmm.traffic.traffic(['t0-web']).sent_bytes"
     )
     assert int(counted) > 0
 

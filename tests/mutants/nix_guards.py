@@ -7,7 +7,7 @@ from tests.mutants.mutant import Mutant
 MUTANTS = (
     Mutant(
         "a repository may bring runners whatever the host says",
-        "reconciler/source/bounds.py",
+        "reconciler/source/manifests/policy_bounds.py",
         "    if not policy.runners:\n",
         "    if not policy:\n",
         ("tests/unit/source/test_runners.py",),
@@ -15,28 +15,28 @@ MUTANTS = (
     ),
     Mutant(
         "a flake of elsewhere needs no leave",
-        "reconciler/source/bounds.py",
+        "reconciler/source/manifests/policy_bounds.py",
         "fnmatchcase(runner.flake, pattern) for pattern in policy.flakes",
         "fnmatchcase(runner.flake, pattern) for pattern in (*policy.flakes, '*')",
         ("tests/unit/source/test_runners.py",),
     ),
     Mutant(
         "a flake need not be locked",
-        "reconciler/model/runners.py",
+        "reconciler/model/nix_runner.py",
         "    if LOCKED.search(value) is None:\n",
         "    if LOCKED.search(value) is None and not value:\n",
         ("tests/unit/source/test_parsing.py",),
     ),
     Mutant(
         "a runner that wants root is taken",
-        "reconciler/image/nix.py",
+        "reconciler/image/nix_build.py",
         "        if (place / name).exists():\n",
         "        if (place / name).is_symlink():\n",
         ("tests/unit/image/test_nix.py",),
     ),
     Mutant(
         "nix is shown all of the daemon's environment",
-        "reconciler/image/nix.py",
+        "reconciler/image/nix_build.py",
         "for name in KEPT_VARIABLES if name in os.environ}",
         "for name in os.environ}",
         ("tests/unit/image/test_nix.py",),
@@ -44,7 +44,7 @@ MUTANTS = (
     ),
     Mutant(
         "a runner's shutdown is run for whoever has the folder now",
-        "reconciler/supervisor/keeper.py",
+        "reconciler/supervisor/process_supervisor.py",
         "guest = next((guest for guest in alive if guest.process.pid == pid), None)",
         "guest = next(alive, None)",
         ("tests/contract/test_runners.py",),

@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     Mutant(
         "why the daemon is not ready is told to strangers",
-        "reconciler/control/public.py",
+        "reconciler/control/tcp.py",
         "if why and await access.checked(request) is None:",
         'if why and await access.checked(request) == "nobody":',
         PAGE,
@@ -108,7 +108,7 @@ MUTANTS = (
     ),
     Mutant(
         "everybody's token file is taken",
-        "reconciler/secretfile.py",
+        "reconciler/secret_file.py",
         "if private and stat.S_IMODE(mode) & 0o007:",
         "if private and stat.S_IMODE(mode) & 0o010000:",
         PAGE,
@@ -116,7 +116,7 @@ MUTANTS = (
     ),
     Mutant(
         "without a token there are forms all the same",
-        "reconciler/control/public.py",
+        "reconciler/control/tcp.py",
         'may_post = request.method == "POST" and request.path in posted',
         'may_post = request.method == "POST"',
         PAGE,
@@ -138,14 +138,14 @@ MUTANTS = (
     ),
     Mutant(
         "what acts unseen is shown as it is",
-        "reconciler/plaintext.py",
+        "reconciler/safe_text.py",
         'return UNSAFE.sub(_escaped, SEQUENCES.sub("", text))',
         'return SEQUENCES.sub("", text)',
         ("tests/unit/test_plaintext.py",),
     ),
     Mutant(
         "a link in the place of a log is followed",
-        "reconciler/foreignfile.py",
+        "reconciler/untrusted_file.py",
         "os.O_NOFOLLOW | os.O_NONBLOCK",
         "os.O_NONBLOCK",
         ("tests/unit/test_foreignfile.py",),
@@ -159,14 +159,14 @@ MUTANTS = (
     ),
     Mutant(
         "a state directory stays open to others",
-        "reconciler/statedir.py",
+        "reconciler/state_lock.py",
         "if found.st_uid == os.geteuid() and found.st_mode & OTHERS:",
         "if found.st_uid != os.geteuid() and found.st_mode & OTHERS:",
         ("tests/unit/test_secretfile.py",),
     ),
     Mutant(
         "a long history is read to its end",
-        "reconciler/source/past.py",
+        "reconciler/source/git/commit_log.py",
         "min(most, MOST_COMMITS)",
         "most",
         ("tests/unit/source/test_past.py",),
@@ -174,7 +174,7 @@ MUTANTS = (
     ),
     Mutant(
         "a status that is known is never told anew",
-        "reconciler/planning/status.py",
+        "reconciler/explain/status.py",
         "return all(a is b for a, b in zip(former, inputs, strict=False))",
         "return former is not inputs",
         ("tests/scenario",),

@@ -9,21 +9,21 @@ TAPS = ("tests/scenario/test_taps.py",)
 MUTANTS = (
     Mutant(
         "taps of guests that live are removed",
-        "reconciler/planning/taps.py",
+        "reconciler/planning/steps/taps.py",
         "if name not in claimed and not _untouchable(draft, owner):",
         "if not _untouchable(draft, owner):",
         TAPS,
     ),
     Mutant(
         "an interface that is not ours is taken for a tap",
-        "reconciler/planning/bridges.py",
+        "reconciler/planning/preflight/bridges.py",
         "    if there.owner is None:\n",
         "    if there.owner == standing.called:\n",
         TAPS,
     ),
     Mutant(
         "a guest whose bridge was restarted is asked as if nothing had been",
-        "reconciler/planning/cutoff.py",
+        "reconciler/planning/intake/isolation.py",
         "if settling or _is_loose(generation.spec, observed.links):",
         "if settling and _is_loose(generation.spec, observed.links):",
         TAPS,

@@ -17,7 +17,7 @@ from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.plan import Plan, StopGuest, StopLadder
 from reconciler.model.record import Stop
-from reconciler.planning.checks import check
+from reconciler.planning.lint.laws import check
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.fakes.prober import WRONG

@@ -10,7 +10,7 @@ from typing import Any
 from hypothesis import given, settings, strategies as st
 
 from reconciler.model.plan import StopGuest
-from reconciler.planning.policy import Policy
+from reconciler.model.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.world import CHECK, World, state, vm

@@ -15,9 +15,9 @@ from reconciler.model.quantity import (
     parse_duration,
     parse_size,
 )
-from reconciler.source import yamldoc
-from reconciler.source.builder import Refused
-from reconciler.source.parsing import parse_file
+from reconciler.source.manifests import yaml as yamldoc
+from reconciler.source.manifests.parse import parse_file
+from reconciler.source.manifests.yaml_builder import Refused
 
 # PyYAML writes YAML 1.1, in which `0e0`, `0o7` and `08` are texts that need no quotes.
 NUMBERS_SINCE_1_2 = re.compile(r"[0-9]+e-?[0-9]+|0o[0-7]+|0[0-9]+")

@@ -13,9 +13,9 @@ from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName
 from reconciler.model.observed import Observed
 from reconciler.model.plan import CancelBuild, StartGuest, StopGuest
+from reconciler.model.policy import Policy
 from reconciler.model.record import Record
 from reconciler.planning.planner import plan
-from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.world import World, state, vm

@@ -10,11 +10,11 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from reconciler.config import KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors
-from reconciler.gitobjects import SUBMODULE, UNKNOWN, Malformed, entries_of
-from reconciler.image.treebuild import BadTreeError, Limits, stage_tree
+from reconciler.git_objects import SUBMODULE, UNKNOWN, Malformed, entries_of
+from reconciler.image.inputs.tree import BadTreeError, Limits, stage_tree
 from reconciler.model.names import Revision
-from reconciler.source import mirror
-from reconciler.source.resolve import Resolver
+from reconciler.source.git import mirror
+from reconciler.source.manifests.resolve import Resolver
 from tests.unit.source.realgit import RealGit, raw_tree
 from tests.unit.source.repositories import vm
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reconciler.cli.exits import ExitCode
-from reconciler.cli.fleet_view import fleet_lines
+from reconciler.cli.exit_codes import ExitCode
+from reconciler.cli.host_view import fleet_lines
 from reconciler.cli.status import exit_code
 from reconciler.model.desired import GroupSpec
 from reconciler.model.names import GroupName

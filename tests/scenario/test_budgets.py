@@ -9,7 +9,7 @@ from reconciler.errors import BuildUnavailable
 from reconciler.model.image import BuiltImage, LayerSpec
 from reconciler.model.machine import Machine
 from reconciler.model.names import VMName
-from reconciler.planning.policy import TROUBLE_BACKOFF, Policy
+from reconciler.model.policy import TROUBLE_BACKOFF, Policy
 from tests.world import World, state, vm
 
 STRICT = Policy("/state", memory_reserve_mib=0, disk_reserve_mib=0, max_rollbacks_per_hour=1)

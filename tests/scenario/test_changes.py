@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from reconciler.model.health import HttpCheck, TcpCheck
 from reconciler.model.names import VMName
-from reconciler.planning.changes import differences
+from reconciler.planning.diff import differences
 from tests.world import vm
 
 

@@ -10,9 +10,9 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Led, Route
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.plan import Lead, Plan
+from reconciler.model.policy import Policy
 from reconciler.model.record import Record
 from reconciler.model.request import Suspend
-from reconciler.planning.policy import Policy
 from tests.world import CHECK, World, listeners, state, vm
 
 WEB = VMName("web")

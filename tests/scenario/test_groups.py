@@ -11,9 +11,9 @@ import pytest
 from reconciler.errors import RequestRefused
 from reconciler.model.desired import DesiredState, GroupSpec, Window
 from reconciler.model.names import GroupName, VMName
+from reconciler.model.policy import Policy
 from reconciler.model.request import Abort, Confirm, Promote, Resume, Retry, Suspend
-from reconciler.planning.policy import Policy
-from reconciler.planning.windows import opening
+from reconciler.planning.rollout.windows import opening
 from tests.world import World, state, vm
 
 NAMES = ("a", "b", "c")

@@ -11,9 +11,9 @@ from reconciler.model.desired import GroupSpec
 from reconciler.model.machine import Machine
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import Exit
+from reconciler.model.policy import Policy
 from reconciler.model.record import Record
 from reconciler.model.request import Restart, RollbackTo, Suspend
-from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.fakes.guest import Behaviour

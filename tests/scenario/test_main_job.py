@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName, VMName
+from reconciler.model.policy import Policy
 from reconciler.model.record import Evidence
 from reconciler.model.request import Restart, Resume, Retry, RollbackTo, Suspend
-from reconciler.planning.policy import Policy
 from tests.world import World, state, vm
 
 FRONT = GroupSpec(GroupName("front"), max_unavailable=1)

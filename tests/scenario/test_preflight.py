@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 import pytest
 
 from reconciler.model.names import VMName
+from reconciler.model.policy import Policy
 from reconciler.model.request import Restart, Retry
-from reconciler.planning.policy import Policy
 from tests.world import World, listeners, state, vm
 
 NEW = vm("web", "v2", memory=512, port=9090, snapshot=True)

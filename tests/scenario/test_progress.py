@@ -8,8 +8,8 @@ import pytest
 
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName, Revision, VMName
+from reconciler.model.policy import Policy
 from reconciler.model.request import Abort
-from reconciler.planning.policy import Policy
 from tests.world import World, listeners, state, vm
 
 DEADLINE = 60.0

@@ -8,8 +8,8 @@ from dataclasses import replace
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName
 from reconciler.model.observed import HostFacts
+from reconciler.model.policy import Policy
 from reconciler.model.request import Restart, Resume, Suspend
-from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.world import World, listeners, state, vm
 

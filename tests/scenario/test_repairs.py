@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName
-from reconciler.planning.policy import Policy
+from reconciler.model.policy import Policy
 from tests.world import World, state, vm
 
 FLEET = tuple(f"vm-{n:02}" for n in range(14))

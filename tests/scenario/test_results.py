@@ -10,10 +10,10 @@ from reconciler.model.change import PutSource
 from reconciler.model.desired import DesiredState, GroupSpec, RestartPolicy
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import Exit
+from reconciler.model.policy import Policy
 from reconciler.model.request import Abort, Retry, Suspend
-from reconciler.model.result import RevisionRecord, RevisionResult
-from reconciler.planning.policy import Policy
-from reconciler.planning.results import (
+from reconciler.model.revision_result import RevisionRecord, RevisionResult
+from reconciler.planning.results.revision import (
     beside,
     entry_of,
     fleet_of,

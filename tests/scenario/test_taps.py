@@ -9,8 +9,8 @@ import pytest
 from reconciler.model.desired import VMSpec
 from reconciler.model.health import HttpCheck
 from reconciler.model.observed import Link
+from reconciler.model.policy import Policy
 from reconciler.model.request import Suspend
-from reconciler.planning.policy import Policy
 from tests.world import World, state, vm
 
 

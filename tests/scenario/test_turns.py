@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import time
 
+from reconciler.explain.queue import turns
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.status import GenerationNumbers, GroupStatus
-from reconciler.planning.turns import turns
 from tests.unit.control.fake_operator import number, vm as fake_vm
 from tests.world import World, state, vm
 

@@ -9,6 +9,7 @@ import pytest
 from reconciler.errors import RequestRefused
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
+from reconciler.model.policy import Policy
 from reconciler.model.request import (
     Abort,
     Adopt,
@@ -22,7 +23,6 @@ from reconciler.model.request import (
     RollbackTo,
     Suspend,
 )
-from reconciler.planning.policy import Policy
 from tests.world import World, state, vm
 
 HOST = Policy("/state", prune=True, max_delete=1, memory_reserve_mib=0, disk_reserve_mib=0)

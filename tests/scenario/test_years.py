@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName
+from reconciler.model.policy import Policy
 from reconciler.model.request import Suspend
-from reconciler.planning.policy import Policy
 from tests.world import World, state, vm
 
 ROUNDS = 60

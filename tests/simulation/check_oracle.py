@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.model.checktrial import CheckTrial
+from reconciler.model.check_trial import CheckTrial
 from reconciler.model.desired import HealthPolicy, VMSpec, rollout_key
 from reconciler.model.health import HttpCheck
 from reconciler.model.names import VMName

@@ -13,7 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from reconciler.errors import LedgerUnwritable
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName
-from reconciler.planning.policy import Policy
+from reconciler.model.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.simulation.oracles import Oracles

@@ -11,6 +11,7 @@ from reconciler.errors import LedgerUnwritable, RequestRefused
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.machine import ANY_ADDRESS, HostPort, Machine
 from reconciler.model.names import GroupName, VMName
+from reconciler.model.policy import Policy
 from reconciler.model.request import (
     Abort,
     Promote,
@@ -21,7 +22,6 @@ from reconciler.model.request import (
     RollbackTo,
     Suspend,
 )
-from reconciler.planning.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.simulation.checking import Checking

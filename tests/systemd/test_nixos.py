@@ -10,8 +10,8 @@ import pytest
 from demo.repository import Repository
 from reconciler.config import Config, parse_config
 from reconciler.model.image import NixRunner
-from reconciler.source.drafts import VMDraft
-from reconciler.source.parsing import parse_file
+from reconciler.source.manifests.convert import VMDraft
+from reconciler.source.manifests.parse import parse_file
 from tests.systemd.container import Container
 from tests.systemd.host import CHECKOUT, ROOT
 

@@ -12,7 +12,7 @@ import pytest
 from pydantic import BaseModel
 
 from reconciler.cli.app import MODULES
-from reconciler.cli.exits import ExitCode
+from reconciler.cli.exit_codes import ExitCode
 from reconciler.config import Config, NotificationConfig
 from reconciler.errors import (
     BuildFailed,
@@ -30,8 +30,8 @@ from reconciler.ledger.recovery import ERRNO_KINDS, KINDS
 from reconciler.model.observed import Outcome
 from reconciler.model.plan import WaitKind
 from reconciler.model.record import Evidence
-from reconciler.notify.digest import ENDS, OPENS
-from reconciler.source.failures import HINTS
+from reconciler.notify.selection import ENDS, OPENS
+from reconciler.source.git.error_kinds import HINTS
 
 ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / "docs").is_dir():

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.control.console import ConsoleReader
+from reconciler.control.console_tail import ConsoleReader
 from reconciler.errors import DriverError
-from reconciler.foreignfile import appending, reading, replacing
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
-from reconciler.supervisor import console, guestfile
+from reconciler.supervisor import console, guest_file as guestfile
 from reconciler.supervisor.announcements import Listener
 from reconciler.supervisor.spawn import fresh_log
+from reconciler.untrusted_file import appending, reading, replacing
 from reconciler.vmm.qemu import growth
-from reconciler.vmm.snapshots import VolumeCopies
+from reconciler.vmm.volume_snapshots import VolumeCopies
 
 PRECIOUS = "the ledger\n" * 1000
 

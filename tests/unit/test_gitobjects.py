@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.gitobjects import (
+from reconciler.git_objects import (
     FILE,
     LINK,
     PROGRAM,

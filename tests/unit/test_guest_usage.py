@@ -6,8 +6,8 @@ import sys
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from reconciler.metrics.fleet import render
-from reconciler.metrics.guests import boot_wall, usage_of, usages
+from reconciler.metrics.host_series import render
+from reconciler.metrics.process_usage import boot_wall, usage_of, usages
 from tests.unit.control.fake_operator import fleet, vm
 from tests.unit.dashboards.exposed import EVERYTHING, start_of
 

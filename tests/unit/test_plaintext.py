@@ -11,12 +11,12 @@ import pytest
 
 from reconciler.cli.follow import event_line
 from reconciler.control.page.html import h
-from reconciler.image.children import Ended
+from reconciler.image.child_processes import Ended
 from reconciler.logs import Lines, datagram
 from reconciler.model.record import Event
 from reconciler.notify.message import plain
-from reconciler.plaintext import clean, clean_console_line, clean_lines, is_plain
-from reconciler.source.places import shortened
+from reconciler.safe_text import clean, clean_console_line, clean_lines, is_plain
+from reconciler.source.manifests.places import shortened
 from reconciler.supervisor.console import CONSOLE, last_words
 
 ACTING = (

@@ -13,7 +13,7 @@ from reconciler.metrics import Metrics
 from reconciler.metrics.sampler import LOOK, PEACE, ROUND, Sampler
 from reconciler.model.status import VMStatus
 from reconciler.model.usage import DiskOperations, GuestFigures, GuestMemory
-from reconciler.vmm.qemu.figures import memory, total
+from reconciler.vmm.qemu.stats import memory, total
 from tests.fakes.clock import FakeClock
 from tests.unit.test_metrics import STARTED, fleet, vm
 

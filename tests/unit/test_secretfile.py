@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import statedir
+from reconciler import state_lock
 from reconciler.errors import ConfigError
-from reconciler.secretfile import read_secret
+from reconciler.secret_file import read_secret
 
 KEY = "webhook.secret_file"
 SECRET = "s" * 16
@@ -86,5 +86,5 @@ def test_a_state_directory_that_was_there_is_closed_to_others(
     state = tmp_path / "state"
     state.mkdir()
     state.chmod(before)
-    with statedir.held(state):
+    with state_lock.held(state):
         assert state.stat().st_mode & 0o777 == after

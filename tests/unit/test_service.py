@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.service import Service, keep_told
+from reconciler.systemd_notify import Service, keep_told
 
 TAKES_SOCKET = """
 import os
-from reconciler.service import Service
+from reconciler.systemd_notify import Service
 os.environ["LISTEN_PID"] = str(os.getpid())
 service = Service()
 taken = service.listener("control")

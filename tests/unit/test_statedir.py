@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import statedir
+from reconciler import state_lock
 from reconciler.errors import StateDirLocked
 
 
@@ -15,20 +15,20 @@ def test_a_second_daemon_is_refused_also_when_the_lock_file_was_removed(
     lost: bool,  # noqa: FBT001
     tmp_path: Path,
 ) -> None:
-    with statedir.held(tmp_path):
+    with state_lock.held(tmp_path):
         if lost:
-            (tmp_path / statedir.LOCK_FILE).unlink()
-        with pytest.raises(StateDirLocked, match="another daemon runs"), statedir.held(tmp_path):
+            (tmp_path / state_lock.LOCK_FILE).unlink()
+        with pytest.raises(StateDirLocked, match="another daemon runs"), state_lock.held(tmp_path):
             pytest.fail("two daemons have one state directory")
-    with statedir.held(tmp_path):
+    with state_lock.held(tmp_path):
         pass
 
 
 def test_a_moved_state_directory_is_still_the_one_daemons(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
-    with statedir.held(first):
+    with state_lock.held(first):
         first.rename(second)
-        with pytest.raises(StateDirLocked), statedir.held(second):
+        with pytest.raises(StateDirLocked), state_lock.held(second):
             pytest.fail("two daemons have one state directory")
-        with statedir.held(first):
+        with state_lock.held(first):
             """A new folder of the old name is another one."""

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from reconciler.metrics.stock import KINDS, stock
+from reconciler.metrics.disk_usage import KINDS, stock
 
 KIB = 1024
 

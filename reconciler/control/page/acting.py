@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from aiohttp import web
 
 from reconciler.control.access import Access, Right, includes
-from reconciler.control.bodies import REQUEST, parse_body, to_request
-from reconciler.control.failures import BadQuestionError, ThrottledError, json_answer
+from reconciler.control.error_responses import BadQuestionError, ThrottledError, json_answer
 from reconciler.control.page.forms import actions, back_to, only_reading
 from reconciler.control.page.html import Html
 from reconciler.control.page.posted import fields_of, same_origin
-from reconciler.engine.operator import Operator
+from reconciler.control.request_bodies import REQUEST, parse_body, to_request
+from reconciler.engine.api import Operator
 from reconciler.errors import LedgerError, RequestRefused
 from reconciler.model.names import VMName
 from reconciler.model.record import VMRecord

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import lru_cache
 
 from reconciler.now import in_utc
-from reconciler.plaintext import clean_lines
+from reconciler.safe_text import clean_lines
 
 VOID = frozenset({"br", "hr", "input", "link", "meta"})
 

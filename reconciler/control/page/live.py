@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reconciler.control.page.frame import Pieces, changes
 from reconciler.control.page.stories import Stories
 from reconciler.control.streams import PAGE, Followers
-from reconciler.engine.operator import Operator
+from reconciler.engine.api import Operator
 from reconciler.model.record import Event
 
 LOOK = 1.0

@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from aiohttp import web
 
-from reconciler.control.failures import BadQuestionError, ForbiddenError
+from reconciler.control.error_responses import BadQuestionError, ForbiddenError
 
 MOST_BODY, MOST_FIELDS = 4096, 10
 BODY_SECONDS = 10.0

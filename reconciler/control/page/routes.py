@@ -7,13 +7,13 @@ from functools import lru_cache
 from aiohttp import web
 
 from reconciler.control.access import Access, includes
-from reconciler.control.failures import StoppingError, json_answer
+from reconciler.control.error_responses import StoppingError, json_answer
 from reconciler.control.page.acting import PATH, Acting
 from reconciler.control.page.frame import ASSETS, STAMPS, Pieces, asset, document
 from reconciler.control.page.live import View, updates
 from reconciler.control.page.views import Views
 from reconciler.control.streams import Followers
-from reconciler.engine.operator import Operator
+from reconciler.engine.api import Operator
 
 RULES = {
     "Content-Security-Policy": (

@@ -7,7 +7,7 @@ import logging
 from aiohttp import web
 
 from reconciler.control.access import Access, credential, includes
-from reconciler.control.failures import ForbiddenError, json_answer
+from reconciler.control.error_responses import ForbiddenError, json_answer
 from reconciler.control.page.frame import sign_in_document
 from reconciler.control.page.posted import fields_of, same_origin
 

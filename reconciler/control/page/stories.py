@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.record import Event, VMRecord
-from reconciler.model.result import Conclusion, RevisionRecord
+from reconciler.model.revision_result import Conclusion, RevisionRecord
 from reconciler.model.status import FleetStatus
 
 MOST_STORIES = 400

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from reconciler.control.console import ConsoleReader
+from reconciler.control.console_tail import ConsoleReader
 from reconciler.control.page.commits import Past, commits_page
 from reconciler.control.page.fleet import Asked, fleet_page
 from reconciler.control.page.frame import Pieces
@@ -13,12 +13,12 @@ from reconciler.control.page.group import group_page
 from reconciler.control.page.html import Html, h, join
 from reconciler.control.page.live import Recent
 from reconciler.control.page.vm import Seen, vm_page
-from reconciler.engine.operator import Operator
+from reconciler.engine.api import Operator
 from reconciler.errors import ReconcilerError, RequestRefused
 from reconciler.model.names import NAME_RE, GenerationNumber, VMName
 from reconciler.model.plan import FieldChange
 from reconciler.model.record import VMRecord
-from reconciler.plaintext import clean_console_line
+from reconciler.safe_text import clean_console_line
 
 CONSOLE_LINES = 100
 CONSOLE_BYTES = 32 * 1024

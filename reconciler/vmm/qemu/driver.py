@@ -9,7 +9,7 @@ from pathlib import Path
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.model.machine import Launch, Machine, Route, Seat
-from reconciler.vmm.qemu import forwards, growth, press, qmp, volumes
+from reconciler.vmm.qemu import forwards, growth, power_button as press, qmp, volumes
 from reconciler.vmm.qemu.argv import QMP_SOCKET, argv
 
 

@@ -22,9 +22,9 @@ from pathlib import Path
 
 from reconciler.durable import sync
 from reconciler.errors import DriverError
-from reconciler.foreignfile import reading
-from reconciler.model.hostfault import host_fault
-from reconciler.vmm.qemu.programs import run
+from reconciler.model.host_fault import host_fault
+from reconciler.untrusted_file import reading
+from reconciler.vmm.qemu.volume_programs import run
 
 MIB = 1024 * 1024
 LOCK = "lock"

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.cli.app import main
 from reconciler.config import parse_config
-from reconciler.control.serve import serve_control
+from reconciler.control.servers import serve_control
 from tests.unit.control.fake_operator import FakeOperator, StillClock
 from tests.unit.control.opening import access
 

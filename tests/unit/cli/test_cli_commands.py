@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.engine.operator import ReconcileReport
+from reconciler.engine.api import ReconcileReport
 from reconciler.errors import ManifestErrors, Problem, RequestRefused, SourceError
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.request import (

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.checks import check_sink
+from reconciler.cli.doctor_checks import check_sink
 from tests.unit.cli.conftest import Run
 from tests.unit.notify.receivers import http_receiver
 from tests.unit.notify.stories import sink

@@ -7,7 +7,7 @@ import pytest
 
 from reconciler.cli import why
 from reconciler.cli.advice import ADVICE
-from reconciler.cli.moments import seconds_until, since, until
+from reconciler.cli.times import seconds_until, since, until
 from reconciler.errors import RequestRefused
 from reconciler.model.plan import WaitKind
 from reconciler.model.status import GroupStatus, RevisionStatus, SourceStatus, WaitStatus

@@ -12,11 +12,11 @@ from socket import AF_UNIX, socket as unix_socket
 import pytest
 
 from reconciler import config as settings
-from reconciler.cli import sockets
+from reconciler.cli import socket_path as sockets
 from reconciler.cli.app import main
-from reconciler.cli.client import Daemon
+from reconciler.cli.daemon_client import Daemon
 from reconciler.cli.terminal import age
-from reconciler.plaintext import clean, clean_console_line
+from reconciler.safe_text import clean, clean_console_line
 from tests.unit.cli.conftest import Run
 
 CLI = [sys.executable, "-m", "reconciler"]

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.app import in_order
-from reconciler.cli.completing import SECONDS
+from reconciler.cli.completion import SECONDS
 from tests.unit.cli.conftest import Run
 from tests.unit.control.fake_operator import FakeOperator, fleet, vm
 

@@ -9,7 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import checks, nixcheck, servicechecks
+from reconciler.cli import (
+    doctor_checks as checks,
+    doctor_nix as nixcheck,
+    doctor_systemd as servicechecks,
+)
 from reconciler.config import QemuConfig
 
 NOWHERE = Path("/nowhere")

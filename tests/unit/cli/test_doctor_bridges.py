@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import bridgechecks
-from reconciler.cli.findings import Finding
-from reconciler.vmm.links import may_open
+from reconciler.cli import doctor_bridges as bridgechecks
+from reconciler.cli.doctor_findings import Finding
+from reconciler.vmm.netlink import may_open
 
 ROOT = Path(__file__).resolve().parents[3]
 

@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from reconciler.config import Config, parse_config
-from reconciler.control.serve import ControlFace, serve_control, serve_http
+from reconciler.control.servers import ControlFace, serve_control, serve_http
 from tests.unit.control.fake_operator import FakeOperator, StillClock
 from tests.unit.control.opening import ANY_PORT, access, shown
 

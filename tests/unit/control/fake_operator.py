@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reconciler.engine.operator import ReconcileReport
+from reconciler.engine.api import ReconcileReport
 from reconciler.errors import RequestRefused
 from reconciler.model.commit import Commit
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
@@ -23,7 +23,7 @@ from reconciler.model.record import (
     VMRecord,
 )
 from reconciler.model.request import Request
-from reconciler.model.result import RevisionRecord
+from reconciler.model.revision_result import RevisionRecord
 from reconciler.model.status import (
     FleetStatus,
     GenerationNumbers,

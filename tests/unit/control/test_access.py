@@ -14,10 +14,10 @@ from hypothesis import given, strategies as st
 
 from reconciler.control import access as rules
 from reconciler.control.access import LASTS, Access
-from reconciler.control.failures import UnauthorizedError
-from reconciler.control.serve import HttpFace, serve_http
+from reconciler.control.error_responses import UnauthorizedError
+from reconciler.control.servers import HttpFace, serve_http
 from reconciler.errors import ConfigError
-from reconciler.secretfile import OWN_BYTES, own_secret
+from reconciler.secret_file import OWN_BYTES, own_secret
 from tests.unit.control.fake_operator import FakeOperator
 from tests.unit.control.opening import ANY_PORT, KNOWN, NOW, access, shown
 

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.control import connections
 from reconciler.control.page.frame import STAMPS
-from reconciler.control.serve import HttpFace, serve_http
+from reconciler.control.servers import HttpFace, serve_http
 from reconciler.control.webhook import Webhook
 from tests.unit.control.fake_operator import FakeOperator
 from tests.unit.control.opening import ANY_PORT, access, shown

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.control import connections
-from reconciler.control.serve import HttpFace, serve_http
-from reconciler.front import relay
-from reconciler.front.relay import Line, TcpListener
+from reconciler.control.servers import HttpFace, serve_http
 from reconciler.logs import MOST_ALIKE, Lines, Sparing
+from reconciler.proxy import tcp_relay as relay
+from reconciler.proxy.tcp_relay import Line, TcpListener
 from tests.eventually import eventually
 from tests.unit.control.fake_operator import FakeOperator
 from tests.unit.control.opening import ANY_PORT, access, shown
@@ -180,10 +180,15 @@ def test_lines_that_always_differ_are_bounded_too() -> None:
 def test_our_own_lines_of_a_thousand_guests_are_all_told() -> None:
     sparing = Sparing(("reconciler.control",))
     assert (
-        sum(sparing.filter(r) for r in records(1000, "reconciler.supervisor.keeper", 1.0)) == 1000
+        sum(
+            sparing.filter(r)
+            for r in records(1000, "reconciler.supervisor.process_supervisor", 1.0)
+        )
+        == 1000
     )
     assert (
-        sum(sparing.filter(r) for r in records(1000, "reconciler.control.serve", 1.0)) == MOST_ALIKE
+        sum(sparing.filter(r) for r in records(1000, "reconciler.control.servers", 1.0))
+        == MOST_ALIKE
     )
 
 

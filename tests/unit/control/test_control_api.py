@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from reconciler.control import streams
-from reconciler.control.serve import ControlFace
+from reconciler.control.servers import ControlFace
 from reconciler.errors import (
     LedgerUnwritable,
     ManifestErrors,

@@ -12,9 +12,9 @@ import pytest
 from aiohttp import web
 
 from reconciler.config import Config, HttpConfig
-from reconciler.control import serve, streams
+from reconciler.control import servers as serve, streams
 from reconciler.control.listener import identity
-from reconciler.control.serve import ControlFace, serve_control, serve_http
+from reconciler.control.servers import ControlFace, serve_control, serve_http
 from reconciler.control.streams import Followers
 from reconciler.errors import ConfigError
 from tests.unit.control.fake_operator import FakeOperator, StillClock

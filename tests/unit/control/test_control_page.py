@@ -13,7 +13,7 @@ from reconciler.config import HttpConfig
 from reconciler.control.page.fleet import fleet_page
 from reconciler.control.page.frame import changes
 from reconciler.control.page.html import h
-from reconciler.control.serve import HttpFace, serve_http
+from reconciler.control.servers import HttpFace, serve_http
 from reconciler.model.commit import Commit
 from reconciler.model.names import GroupName
 from reconciler.model.status import (
@@ -23,7 +23,7 @@ from reconciler.model.status import (
     SourceStatus,
     WaitStatus,
 )
-from reconciler.plaintext import clean
+from reconciler.safe_text import clean
 from tests.unit.control.fake_operator import NEW, OLD, FakeOperator, fleet, vm
 from tests.unit.control.opening import ANY_PORT, access, shown
 from tests.unit.control.pages import ALLOWED_TAGS, HOSTILE, Read, events_of, get, next_change

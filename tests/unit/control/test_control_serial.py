@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.control.describe import history_answer, plan_answer
 from reconciler.control.reports import HistoryAnswer, PlanAnswer
-from reconciler.control.serial import encode, plain, revive, rfc3339
+from reconciler.control.serialization import encode, plain, revive, rfc3339
 from reconciler.model.record import Event
 from reconciler.model.status import FleetStatus, WaitStatus
 from tests.unit.control.fake_operator import StillClock, busy_plan, fleet, record, vm

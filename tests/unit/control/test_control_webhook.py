@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import aiohttp
 import pytest
 
-from reconciler.control.serve import serve_http
+from reconciler.control.servers import serve_http
 from reconciler.control.webhook import MOST_BODY, SERVERS, STATUS, UNKNOWN, Webhook
 from reconciler.metrics.meter import GIT_SERVERS, NO_WEBHOOK, WEBHOOK_RESULTS
 from tests.eventually import eventually

@@ -13,14 +13,14 @@ import pytest
 
 from reconciler.control.page.acting import MOST_ACTIONS
 from reconciler.control.page.posted import MOST_BODY
-from reconciler.control.serve import serve_http
+from reconciler.control.servers import serve_http
+from reconciler.engine.api import Operator
 from reconciler.engine.loop import Engine
-from reconciler.engine.operator import Operator
 from reconciler.errors import ConfigError, RequestRefused
 from reconciler.model.desired import GroupSpec
 from reconciler.model.names import GroupName
 from reconciler.model.request import Promote, Resume, Retry, RollbackTo, Suspend
-from reconciler.secretfile import read_secret
+from reconciler.secret_file import read_secret
 from tests.unit.control.fake_operator import FakeOperator
 from tests.unit.control.opening import ANY_PORT, KNOWN, access, shown
 from tests.unit.control.pages import HOSTILE, get, next_change

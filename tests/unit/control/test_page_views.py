@@ -16,7 +16,7 @@ from reconciler.model.commit import Commit
 from reconciler.model.names import GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event
-from reconciler.model.result import RevisionRecord
+from reconciler.model.revision_result import RevisionRecord
 from reconciler.model.status import (
     GenerationNumbers,
     GroupStatus,

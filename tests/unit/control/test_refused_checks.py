@@ -8,7 +8,7 @@ from reconciler.cli.generations import show_history
 from reconciler.cli.terminal import console
 from reconciler.control.describe import history_answer
 from reconciler.control.page.stories import Stories
-from reconciler.model.checktrial import BlockedChecks
+from reconciler.model.check_trial import BlockedChecks
 from reconciler.model.names import Digest, GenerationNumber, Revision, VMName
 from reconciler.model.record import Event, VMRecord
 from tests.unit.ledger.ledger_samples import WALL, vm_record

@@ -10,7 +10,7 @@ from pathlib import Path
 from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.metrics import Metrics
-from reconciler.metrics.guests import START, TICKS, boot_wall
+from reconciler.metrics.process_usage import START, TICKS, boot_wall
 from reconciler.model.names import GroupName
 from reconciler.model.status import (
     FleetStatus,

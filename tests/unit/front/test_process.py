@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import StateDirLocked
-from reconciler.front import wire
-from reconciler.front.client import Front
-from reconciler.front.control import Control
-from reconciler.front.process import Kept, run
-from reconciler.front.table import Keeping, Table
 from reconciler.model.machine import Led, Route
 from reconciler.model.names import InstanceId, VMName
-from reconciler.service import Service
+from reconciler.proxy import messages as wire
+from reconciler.proxy.client import Front
+from reconciler.proxy.control_socket import Control
+from reconciler.proxy.routing_table import Keeping, Table
+from reconciler.proxy.server import Kept, run
+from reconciler.systemd_notify import Service
 from tests.eventually import eventually
 
 VM = VMName("web")

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from reconciler.front import relay
-from reconciler.front.table import Keeping, Table
 from reconciler.model.machine import Led, Route
 from reconciler.model.names import InstanceId, VMName
+from reconciler.proxy import tcp_relay as relay
+from reconciler.proxy.routing_table import Keeping, Table
 from tests.eventually import eventually
 
 VM = VMName("web")
@@ -266,7 +266,7 @@ async def test_datagrams_of_many_clients_find_their_answers_and_their_new_guest(
 async def test_clients_that_were_silent_the_longest_are_forgotten_first(
     table: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("reconciler.front.datagrams.MOST_SESSIONS", 4)
+    monkeypatch.setattr("reconciler.proxy.udp_relay.MOST_SESSIONS", 4)
     loop, port = asyncio.get_running_loop(), free_port(socket.SOCK_DGRAM)
     transport, _ = await loop.create_datagram_endpoint(lambda: Echo("one"), (LOOPBACK, 0))
     target = transport.get_extra_info("sockname")[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import BuildUnavailable
-from reconciler.image import children
+from reconciler.image import child_processes as children
 from tests.eventually import eventually
 
 

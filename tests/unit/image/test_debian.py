@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import BuildUnavailable
-from reconciler.image.debian import Debian, Package, _dependencies
+from reconciler.image.debian_packages import Debian, Package, _dependencies
 
 META = "Package: linux-image-cloud\nDepends: linux-image-6.1.0-1-cloud (= 6.1.1-1)\n"
 IMAGE = "Package: linux-image-6.1.0-1-cloud\nDepends: kmod, linux-modules-6.1.0-1-cloud\n"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli.checks import check_images
+from reconciler.cli.doctor_checks import check_images
 from reconciler.clock import SystemClock
-from reconciler.image.builder import TreeBuilder
 from reconciler.image.mkfs import MAGICS
 from reconciler.image.store import ImageStore
+from reconciler.image.tree_builder import TreeBuilder
 from reconciler.model.image import LayerSpec, StoreFormat, TreeSource
 
 WEB = LayerSpec.of(TreeSource("a" * 40, "./web"), "erofs")

@@ -13,9 +13,9 @@ import pytest
 
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.image.builder import TreeBuilder
+from reconciler.image.inputs.tree import Limits
 from reconciler.image.store import ImageStore
-from reconciler.image.treebuild import Limits
+from reconciler.image.tree_builder import TreeBuilder
 from reconciler.model.image import LayerSpec, StoreFormat, TreeSource
 from tests.eventually import eventually
 from tests.unit.image.trees import COMMIT, FILE, LINK, TREE, Content, Repository

@@ -6,7 +6,7 @@ import json
 from dataclasses import replace
 
 from reconciler.ledger.codec import decode, encode
-from reconciler.model.checktrial import BlockedChecks, CheckChange, CheckTrial
+from reconciler.model.check_trial import BlockedChecks, CheckChange, CheckTrial
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.health import HttpCheck
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, VMName

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.model.hostfault import host_fault
+from reconciler.model.host_fault import host_fault
 
 QEMU = "qemu-system-x86_64: "
 

@@ -1,8 +1,8 @@
 """What is news to a sink, and what is not."""
 
 from reconciler.model.record import Event, Severity
-from reconciler.notify.digest import Digest
 from reconciler.notify.message import Message, for_so_long, plain
+from reconciler.notify.selection import Digest
 from tests.unit.notify.stories import REVISION, WALL, Log
 
 

@@ -13,8 +13,8 @@ from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.model.change import AddEvent, PutSuspension
 from reconciler.model.names import VMName
 from reconciler.model.record import Event
-from reconciler.notify import courier, notifier
-from reconciler.notify.courier import LONGEST_PAUSE
+from reconciler.notify import delivery as courier, notifier
+from reconciler.notify.delivery import LONGEST_PAUSE
 from reconciler.notify.notifier import Notifier
 from tests.eventually import eventually
 from tests.fakes.clock import FakeClock

@@ -17,12 +17,12 @@ from aiohttp import web
 
 from reconciler.errors import ConfigError, DeliveryError
 from reconciler.model.record import Event
-from reconciler.notify.bodies import SIGNATURE, TIMESTAMP
-from reconciler.notify.digest import Digest
 from reconciler.notify.message import Message
+from reconciler.notify.payloads import SIGNATURE, TIMESTAMP
 from reconciler.notify.secrets import Missing
+from reconciler.notify.selection import Digest
 from reconciler.notify.sinks import open_sink
-from reconciler.notify.trial import missing_secrets, send_to
+from reconciler.notify.test_message import missing_secrets, send_to
 from tests.fakes.clock import FakeClock
 from tests.unit.notify.receivers import MailServer, http_receiver
 from tests.unit.notify.stories import WALL, Log, sink, sinks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, strategies as st
 
 from reconciler.model.health import NEVER_ASKED, CheckAnswer, Health, ProbeResult
-from reconciler.probe.counts import after_round, matters, verdict
+from reconciler.probe.counters import after_round, matters, verdict
 
 RESULTS = st.sampled_from(("success", "failure", "error"))
 

@@ -6,7 +6,7 @@ import sys
 
 from reconciler.model.health import ProbePlan, ProbeResult
 from reconciler.model.names import GenerationNumber, VMName
-from reconciler.probe.trail import MOST_ROUNDS, Trails
+from reconciler.probe.history import MOST_ROUNDS, Trails
 
 WEB = VMName("web")
 

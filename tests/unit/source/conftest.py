@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.source.gitsource import GitSource
+from reconciler.source.git.source import GitSource
 from tests.unit.source.repositories import Repository, source_of
 
 MakeSource = Callable[..., GitSource]

@@ -14,10 +14,10 @@ from reconciler.clock import Clock, SystemClock
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import Revision
-from reconciler.source.gitsource import GitSource
-from reconciler.source.library import MIB
-from reconciler.source.mirror import Limits, Mirror
-from reconciler.source.resolve import Resolver
+from reconciler.source.git.libgit2_limits import MIB
+from reconciler.source.git.mirror import Limits, Mirror
+from reconciler.source.git.source import GitSource
+from reconciler.source.manifests.resolve import Resolver
 
 AUTHOR = pygit2.Signature("a person", "person@example.org", 1_700_000_000, 0)
 

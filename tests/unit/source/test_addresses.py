@@ -7,9 +7,9 @@ from pathlib import Path
 import pygit2
 import pytest
 
-from reconciler.giturl import host_of, local_path, redacted_text, redacted_url
-from reconciler.source.failures import LimitPassed, sorted_failure
-from reconciler.source.pacing import delay_after
+from reconciler.git_url import host_of, local_path, redacted_text, redacted_url
+from reconciler.source.git.backoff import delay_after
+from reconciler.source.git.error_kinds import LimitPassed, sorted_failure
 
 
 @pytest.mark.parametrize(

@@ -13,9 +13,9 @@ import pytest
 from reconciler.config import KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors
 from reconciler.model.record import MOST_PROBLEMS
-from reconciler.source import caps
-from reconciler.source.folder import Folder
-from reconciler.source.resolve import Resolver
+from reconciler.source.manifests import revision_limits as caps
+from reconciler.source.manifests.folder import Folder
+from reconciler.source.manifests.resolve import Resolver
 from tests.unit.source.repositories import forwarded, group, vm
 
 FORM = "apiVersion: reconciler/v1\nkind: MicroVM\n"

@@ -9,7 +9,7 @@ import pytest
 from reconciler.config import SourceConfig
 from reconciler.errors import ManifestErrors, SourceError
 from reconciler.model.names import VMName
-from reconciler.source.folder import load_folder
+from reconciler.source.manifests.folder import load_folder
 from tests.unit.source.repositories import vm
 
 ROOT = Path(__file__).resolve().parents[3]

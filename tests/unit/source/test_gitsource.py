@@ -14,10 +14,10 @@ from pygit2.enums import ObjectType
 from reconciler.errors import ManifestErrors, SourceError
 from reconciler.model.desired import DesiredState, Fetched
 from reconciler.model.names import Revision
-from reconciler.source import fetching, mirror
-from reconciler.source.gitsource import GitSource
-from reconciler.source.library import MIB
-from reconciler.source.request import Request
+from reconciler.source.git import fetch as fetching, mirror
+from reconciler.source.git.libgit2_limits import MIB
+from reconciler.source.git.protocol import Request
+from reconciler.source.git.source import GitSource
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.realgit import RealGit
 from tests.unit.source.repositories import Link, Repository, Submodule, vm

@@ -11,9 +11,9 @@ import pytest
 from reconciler.errors import RevisionRefused, SourceError
 from reconciler.model.desired import Lineage
 from reconciler.model.names import Revision
-from reconciler.source import fetching, history
-from reconciler.source.failures import sorted_failure
-from reconciler.source.request import Request
+from reconciler.source.git import commit_graph as history, fetch as fetching
+from reconciler.source.git.error_kinds import sorted_failure
+from reconciler.source.git.protocol import Request
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.realgit import PERSON, RealGit, run, served
 from tests.unit.source.repositories import vm

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import SourceError
-from reconciler.proxies import UnsupportedProxy, proxy_for, shown
+from reconciler.http_proxies import UnsupportedProxy, proxy_for, shown
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.https import GitServer, Proxy, basic, make_certificate, running
 from tests.unit.source.realgit import RealGit

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import ManifestErrors
-from reconciler.source.folder import load_folder
+from reconciler.source.manifests.folder import load_folder
 from tests.unit.source.repositories import InProcess, Link, Repository, vm
 
 Judge = Callable[[Mapping[str, Any]], list[str]]

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import SourceError
-from reconciler.source import knownhosts
-from reconciler.source.callbacks import Callbacks
-from reconciler.source.fetching import look
-from reconciler.source.knownhosts import Server, Trust, server_of, trust
-from reconciler.source.request import Request
+from reconciler.source.git import known_hosts as knownhosts
+from reconciler.source.git.callbacks import Callbacks
+from reconciler.source.git.fetch import look
+from reconciler.source.git.known_hosts import Server, Trust, server_of, trust
+from reconciler.source.git.protocol import Request
 
 pytestmark = pytest.mark.skipif(
     shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed"

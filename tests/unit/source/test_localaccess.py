@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import SourceError
-from reconciler.source import fetching, localaccess
-from reconciler.source.library import bound_library
-from reconciler.source.request import Request
+from reconciler.source.git import fetch as fetching, local_access as localaccess
+from reconciler.source.git.libgit2_limits import bound_library
+from reconciler.source.git.protocol import Request
 from tests.unit.source.repositories import Repository, vm
 
 STRANGER = 65534

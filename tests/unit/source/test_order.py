@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import ManifestErrors
-from reconciler.source.folder import load_folder
+from reconciler.source.manifests.folder import load_folder
 from tests.unit.source.repositories import group, vm
 
 

@@ -9,8 +9,8 @@ import pytest
 from reconciler.model.desired import GroupSpec, Window
 from reconciler.model.machine import ANY_ADDRESS
 from reconciler.model.names import GroupName, VMName
-from reconciler.source.drafts import GroupDraft, VMDraft, derived_mac
-from reconciler.source.parsing import parse_file
+from reconciler.source.manifests.convert import GroupDraft, VMDraft, derived_mac
+from reconciler.source.manifests.parse import parse_file
 from tests.unit.source.repositories import forwarded, group, vm
 
 GOLDEN = Path(__file__).with_name("golden")

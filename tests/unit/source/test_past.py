@@ -9,7 +9,7 @@ import pygit2
 import pytest
 
 from reconciler.errors import SourceError
-from reconciler.source import past
+from reconciler.source.git import commit_log as past
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.repositories import Repository, vm
 

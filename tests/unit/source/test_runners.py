@@ -10,7 +10,7 @@ from reconciler.config import PolicyConfig
 from reconciler.errors import ManifestErrors
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import NixRunner
-from reconciler.planning.changes import differences
+from reconciler.planning.diff import differences
 from tests.unit.source.repositories import InProcess, Repository, forwarded, vm
 
 COMMIT = "1" * 40

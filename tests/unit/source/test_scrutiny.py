@@ -12,7 +12,7 @@ from reconciler.config import parse_config
 from reconciler.errors import ConfigError, RevisionRefused
 from reconciler.model.desired import ANY, Lineage
 from reconciler.model.names import Revision
-from reconciler.source.gitsource import GitSource
+from reconciler.source.git.source import GitSource
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.repositories import Repository, vm
 from tests.unit.source.signed import LASTING

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.source.signatures import BadSignature, Signers, split
+from reconciler.source.git.signatures import BadSignature, Signers, split
 from tests.unit.source.signed import EXPIRED, LASTING, PAYLOAD
 
 needs_gpgv = pytest.mark.skipif(shutil.which("gpgv") is None, reason="gpgv is not installed")

@@ -10,8 +10,8 @@ import pytest
 from reconciler.errors import ManifestErrors, Problem, SourceError
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import Revision, VMName
-from reconciler.source.folder import load_folder
-from reconciler.source.transfer import Header, Receiver, Sender, refusal
+from reconciler.source.manifests.folder import load_folder
+from reconciler.source.manifests.transfer import Header, Receiver, Sender, refusal
 from tests.unit.source.repositories import group, vm
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.source import watch
-from reconciler.source.watch import FIRST_PAUSE, LocalWatch
+from reconciler.source.git import file_watch as watch
+from reconciler.source.git.file_watch import FIRST_PAUSE, LocalWatch
 from tests.eventually import eventually
 from tests.unit.source.repositories import Repository, vm
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.source import yamldoc
-from reconciler.source.builder import MOST_ALIASES, MOST_DOCUMENTS, Refused
+from reconciler.source.manifests import yaml as yamldoc
+from reconciler.source.manifests.yaml_builder import MOST_ALIASES, MOST_DOCUMENTS, Refused
 
 
 def faults(content: str | bytes) -> list[str]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
-from reconciler.supervisor import guestfile, procfs
-from reconciler.supervisor.adoption import Adoption
+from reconciler.supervisor import guest_file as guestfile, procfs
+from reconciler.supervisor.guest_discovery import Adoption
 from reconciler.supervisor.spawn import Held
 
 BECOMES_A_GUEST = "read go; exec env RECONCILER_INSTANCE=web-1 sleep 60"

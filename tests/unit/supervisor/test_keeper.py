@@ -8,9 +8,9 @@ from pathlib import Path
 from reconciler.errors import SupervisorError
 from reconciler.model.names import VMName
 from reconciler.model.observed import Conflict
-from reconciler.supervisor.adoption import Finding
-from reconciler.supervisor.keeper import ROUND, Keeper
+from reconciler.supervisor.guest_discovery import Finding
 from reconciler.supervisor.local import Children
+from reconciler.supervisor.process_supervisor import ROUND, Keeper
 from tests.eventually import eventually
 from tests.fakes.clock import FakeClock
 

@@ -18,7 +18,7 @@ from reconciler import daemon
 from reconciler.clock import SystemClock
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig, parse_config
 from reconciler.errors import ConfigError, ManifestErrors
-from reconciler.source.gitsource import GitSource
+from reconciler.source.git.source import GitSource
 from reconciler.spans import UNTRACED, Tracer
 from reconciler.tracing.otel import DEADLINE, OtelTracer, over_http
 from tests.unit.source.repositories import Repository, vm as manifest

@@ -14,7 +14,7 @@ import pytest
 from reconciler.errors import DriverError
 from reconciler.model.machine import Launch
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
-from reconciler.vmm.generations import GenerationFolders
+from reconciler.vmm.generation_folders import GenerationFolders
 from tests.unit.vmm.machines import a_generation, a_machine
 
 WEB = VMName("web")

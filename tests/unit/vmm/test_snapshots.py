@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import DriverError
-from reconciler.vmm.snapshots import VolumeCopies
+from reconciler.vmm.volume_snapshots import VolumeCopies
 
 MIB = 1024 * 1024
 

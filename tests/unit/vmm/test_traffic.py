@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconciler.model.usage import NetworkTraffic
-from reconciler.vmm.traffic import traffic
+from reconciler.vmm.tap_traffic import traffic
 
 
 def a_tap(root: Path, name: str, rx: tuple[int, int], tx: tuple[int, int]) -> None:

@@ -15,7 +15,7 @@ import pytest
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.model.machine import Disk, Machine, Mount
-from reconciler.vmm.qemu import programs
+from reconciler.vmm.qemu import volume_programs as programs
 from reconciler.vmm.qemu.driver import QemuDriver
 from tests.unit.vmm.machines import a_machine
 from tests.wait import wait_until

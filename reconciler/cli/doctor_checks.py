@@ -1,0 +1,289 @@
+"""The checks of `doctor`: each looks at one thing of the host and says how to mend it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import stat
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.cli.daemon_client import DaemonError
+from reconciler.cli.doctor_findings import Finding, Result, asker
+from reconciler.cli.socket_path import find_daemon
+from reconciler.config import Config, NotificationConfig, QemuConfig, config_path, load_config
+from reconciler.control.responses import VersionAnswer
+from reconciler.errors import ConfigError
+from reconciler.model.status import FleetStatus
+
+OLDEST_PYTHON = (3, 11)
+LEAST_MEMORY_MIB = 512
+"""What one small guest and the daemon need at least."""
+IMAGES_NAMED = 3
+CREDENTIALS = Path("/run/credentials")
+MEMINFO = Path("/proc/meminfo")
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that the daemon starts. Without a `needed` one it cannot work at all."""
+
+    name: str
+    purpose: str
+    package: str
+    needed: bool = True
+
+
+PROGRAMS = (
+    Program("mkfs.erofs", "builds store images", "erofs-utils"),
+    Program("mksquashfs", "builds store images in another format", "squashfs-tools", needed=False),
+    Program("lz4", "unpacks kernels", "lz4"),
+    Program("mkfs.ext4", "formats volumes", "e2fsprogs"),
+    Program("flock", "holds a guest's lock", "util-linux"),
+    Program("apt-get", "fetches kernel packages", "apt"),
+    Program("dpkg-deb", "unpacks kernel packages", "dpkg"),
+    Program("git", "makes repositories to try things with", "git", needed=False),
+)
+SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+"""A person's PATH often lacks these; the daemon's has them."""
+
+
+def examine(config: Path | None, socket: Path | None) -> list[Finding]:
+    """All findings, in the order in which one would mend them."""
+    settings, configured = check_config(config)
+    qemu = settings.qemu if settings else QemuConfig()
+    return [
+        check_python(),
+        configured,
+        check_program(Program(qemu.binary, "runs guests", "qemu-system-x86")),
+        *(check_program(program) for program in PROGRAMS),
+        check_accelerator(qemu),
+        check_memory(settings.policy.memory_reserve_mib if settings else 0),
+        *(_check_configured(settings) if settings else ()),
+        *(check_sink(sink) for sink in (settings.notifications if settings else ())),
+        check_daemon(socket, config),
+        *check_source(socket, config),
+    ]
+
+
+def _check_configured(settings: Config) -> list[Finding]:
+    """What cannot be looked at before the config can be read."""
+    kept = settings.supervisor == "systemd"
+    found = [check_owner(settings.state) if kept else check_state_dir(settings.state)]
+    found.append(check_space(settings.state, settings.policy.disk_reserve_mib))
+    found.append(check_images(settings.state))
+    from reconciler.cli.doctor_repository import check_repository  # noqa: PLC0415 - loads libgit2
+
+    found += check_repository(settings.source)
+    if settings.policy.runners:
+        from reconciler.cli.doctor_nix import check_nix  # noqa: PLC0415 - most hosts do without
+
+        found.append(check_nix())
+    if settings.http.token_file:
+        found.append(check_token(Path(settings.http.token_file)))
+    if settings.policy.bridges:
+        from reconciler.cli.doctor_bridges import check_bridges  # noqa: PLC0415 - few hosts have some
+
+        found += check_bridges(settings.policy.bridges, kept=kept)
+    if kept:
+        from reconciler.cli.doctor_systemd import check_service  # noqa: PLC0415 - loads dbus-fast
+
+        found += check_service()
+    return found
+
+
+def check_python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] >= OLDEST_PYTHON:
+        return Finding("python", "ok", version)
+    return Finding("python", "failed", f"{version} is too old", "apt-get install python3")
+
+
+def check_config(config: Path | None) -> tuple[Config | None, Finding]:
+    path = config_path(config)
+    try:
+        return load_config(path), Finding("config", "ok", str(path))
+    except ConfigError as error:
+        return None, Finding("config", "failed", str(error), error.hint)
+
+
+def check_program(program: Program) -> Finding:
+    folders = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS])
+    found = shutil.which(program.name, path=folders)
+    if found:
+        return Finding(program.name, "ok", found)
+    result: Result = "failed" if program.needed else "warning"
+    detail = f"is not installed; it {program.purpose}"
+    return Finding(program.name, result, detail, f"apt-get install {program.package}")
+
+
+def check_accelerator(qemu: QemuConfig) -> Finding:
+    from reconciler.vmm.qemu.accel import KVM, kvm_works  # noqa: PLC0415 - starts children
+
+    slow = "guests are emulated (TCG), which works and is slow"
+    if not KVM.exists():
+        return Finding(
+            "kvm", "warning", f"there is no {KVM}: {slow}", "modprobe kvm_intel, or kvm_amd"
+        )
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return Finding(
+            "kvm", "warning", f"{KVM} may not be opened: {slow}", f"usermod -aG kvm {asker()}"
+        )
+    if asyncio.run(kvm_works(qemu)):
+        return Finding("kvm", "ok", "proven: a guest ran")
+    detail = f"{KVM} is there, but no guest ran on it: {slow}"
+    return Finding(
+        "kvm", "warning", detail, "on a nested host, allow nested virtualisation outside"
+    )
+
+
+def check_owner(state: Path, owner: int = 0) -> Finding:
+    """Of a daemon that is root without capabilities: it may do no more than an owner may."""
+    try:
+        found = state.stat()
+    except OSError as error:
+        remedy = "systemd-tmpfiles --create reconciler.conf"
+        return Finding("state", "failed", f"{state}: {error.strerror}", remedy)
+    if found.st_uid != owner:
+        detail = f"{state} belongs to uid {found.st_uid}, and the daemon may not write it"
+        return Finding("state", "failed", detail, f"chown -R --from={found.st_uid} {owner} {state}")
+    if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
+        detail = f"the daemon may not write {state}"
+        return Finding("state", "failed", detail, f"chmod u+rwx {state}")
+    return _read_only(state) or Finding("state", "ok", f"{state} is the daemon's")
+
+
+def check_state_dir(state: Path) -> Finding:
+    nearest = _nearest(state)
+    if os.access(nearest, os.W_OK | os.X_OK):
+        return Finding(
+            "state", "ok", f"{state} is writable" if nearest == state else f"{state} can be made"
+        )
+    detail = f"{nearest} is not writable for {asker()}"
+    chown = Finding("state", "failed", detail, f"chown {asker()} {nearest}")
+    return _read_only(nearest) or chown
+
+
+def _read_only(folder: Path) -> Finding | None:
+    if not os.statvfs(folder).f_flag & os.ST_RDONLY:
+        return None
+    detail = f"the file system of {folder} is read-only"
+    remedy = f"mount -o remount,rw $(findmnt -no TARGET -T {folder})"
+    return Finding("state", "failed", detail, remedy)
+
+
+def check_space(state: Path, reserve_mib: int) -> Finding:
+    free = shutil.disk_usage(_nearest(state)).free // MIB
+    if free > reserve_mib:
+        return Finding("disk", "ok", f"{free} MiB free for {state}")
+    detail = f"{free} MiB free for {state}, {reserve_mib} MiB are kept in reserve"
+    return Finding("disk", "failed", detail, f"du -xhd2 {_nearest(state)} | sort -h | tail")
+
+
+def check_memory(reserve_mib: int) -> Finding:
+    available = _available_mib()
+    least = reserve_mib + LEAST_MEMORY_MIB
+    if available >= least:
+        return Finding("memory", "ok", f"{available} MiB available")
+    detail = f"{available} MiB available, a small guest needs {least} MiB with the reserve"
+    return Finding(
+        "memory", "warning", detail, "stop what is not needed, or lower memory_reserve_mib"
+    )
+
+
+def check_images(state: Path) -> Finding:
+    from reconciler.image.build_record import differing  # noqa: PLC0415 - loads the models
+
+    odd = [f"{made.title} ({made.differed} times)" for made in differing(state)]
+    if not odd:
+        return Finding("images", "ok", "none that was made again came out different")
+    more = f" and {len(odd) - IMAGES_NAMED} more" if len(odd) > IMAGES_NAMED else ""
+    detail = f"equal inputs gave other bytes: {', '.join(odd[:IMAGES_NAMED])}{more}"
+    remedy = "pin versions (kernels.debian.version), and take nothing from clock or network"
+    return Finding("images", "warning", detail, remedy)
+
+
+def check_sink(sink: NotificationConfig) -> Finding:
+    from reconciler.notify.test_message import missing_secrets  # noqa: PLC0415 - most hosts have no sink
+
+    name = f"notify {sink.name}"
+    if missing := missing_secrets(sink):
+        result: Result = "failed" if any(one.sure for one in missing) else "warning"
+        remedy = "write it there, readable for the daemon alone"
+        if result == "warning":
+            remedy += "; to be sure, ask as the daemon's user while it runs"
+        return Finding(name, result, "; ".join(one.words for one in missing), remedy)
+    detail = f"{sink.type}, from {sink.severity} on; try it with `reconciler notify {sink.name}`"
+    return Finding(name, "ok", detail)
+
+
+def check_token(path: Path) -> Finding:
+    from reconciler.secret_file import read_secret  # noqa: PLC0415 - most hosts have none
+
+    try:
+        read_secret("http.token_file", path, private=True)
+    except ConfigError as error:
+        # What systemd hands to the daemon is there for it alone, and only while it runs.
+        elsewhere = isinstance(error.__cause__, PermissionError) or CREDENTIALS in path.parents
+        result: Result = "warning" if elsewhere else "failed"
+        return Finding("page token", result, str(error), error.hint)
+    return Finding("page token", "ok", f"who knows what is in {path} can act on the page")
+
+
+def check_daemon(socket: Path | None, config: Path | None) -> Finding:
+    from reconciler.cli.doctor_systemd import check_membership  # noqa: PLC0415 - as above
+
+    try:
+        daemon = find_daemon(socket, config)
+        if denied := check_membership(daemon.path):
+            return denied
+        answer = daemon.get(VersionAnswer, "version")
+    except (DaemonError, ConfigError) as error:
+        return Finding("daemon", "warning", str(error), error.hint)
+    return Finding("daemon", "ok", f"version {answer.version} answers on {daemon.path}")
+
+
+NOT_MADE_YET = ("missing", "empty")
+"""Kinds of errors of a repository that nobody has made, or pushed to."""
+
+
+def check_source(socket: Path | None, config: Path | None) -> list[Finding]:
+    """What the daemon found when it read the repository last; nothing where no daemon answers."""
+    try:
+        status = find_daemon(socket, config).get(FleetStatus, "status")
+    except (DaemonError, ConfigError):
+        return []
+    found = []
+    for source in status.sources:
+        name = f"source {source.name}"
+        if source.error:
+            words = f"cannot be read: {source.error}"
+            # A host that is new waits for the first push: that is no fault of the host.
+            new = source.last_success_wall is None and source.error_kind in NOT_MADE_YET
+            result: Result = "warning" if new else "failed"
+            found.append(Finding(name, result, words, "reconciler reconcile"))
+        elif source.last_success_wall is None:
+            found.append(Finding(name, "warning", "it was not read yet"))
+        else:
+            found.append(Finding(name, "ok", f"{source.url} was read"))
+    rejected = status.revision.rejected
+    if rejected:
+        words = f"revision {rejected[:8]} is refused: {'; '.join(status.revision.problems[:1])}"
+        found.append(Finding("revision", "failed", words, "reconciler validate FOLDER"))
+    return found
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the first folder above it that exists."""
+    return next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
+
+
+def _available_mib() -> int:
+    for line in MEMINFO.read_text(encoding="ascii").splitlines():
+        key, _, value = line.partition(":")
+        if key == "MemAvailable":
+            return int(value.split()[0]) // 1024
+    return 0

@@ -1,0 +1,169 @@
+"""One pass: observe, plan, check, execute, record. The file to read first.
+
+A pass is level-triggered: it asks what is there and what should be there, never what happened. It
+may be run at any time, any number of times, and a crash in the middle of one needs no special path.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+
+from reconciler.engine.execute import Executor
+from reconciler.engine.interfaces import Ports
+from reconciler.engine.observe import Observer
+from reconciler.engine.telemetry import Measures
+from reconciler.engine.workers import Workers
+from reconciler.errors import LedgerError
+from reconciler.model.change import AddEvent, PutSource
+from reconciler.model.desired import DesiredState
+from reconciler.model.observed import Observed
+from reconciler.model.plan import Plan, Violation
+from reconciler.model.policy import Policy
+from reconciler.model.record import Event, Record
+from reconciler.model.refusals import Rejection
+from reconciler.now import Now
+from reconciler.planning.lint.laws import check
+from reconciler.planning.planner import plan
+from reconciler.planning.preflight.images import stood_on
+from reconciler.planning.results.revision import opened
+from reconciler.planning.steps.prune import refuse
+from reconciler.planning.steps.rename import successors
+
+log = logging.getLogger(__name__)
+
+LEDGER_RETRY = 5.0
+"""Seconds until a ledger that could not be written is tried again."""
+STANDSTILL = 60.0
+"""Seconds between passes after which nobody looked in between: twice the loop's longest pause."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """What the last pass saw and decided; faces explain the fleet from it."""
+
+    desired: DesiredState | None
+    observed: Observed
+    plan: Plan
+    now: Now
+
+
+class Reconciler:
+    """Runs passes. One at a time: the caller holds the lock that guards the record."""
+
+    def __init__(self, ports: Ports, policy: Policy, workers: Workers) -> None:
+        self._ports = ports
+        self._policy = policy
+        self._workers = workers
+        self._observer = Observer(ports, workers)
+        self._executor = Executor(ports, workers)
+        self._measures = Measures(ports)
+        self.desired: DesiredState | None = None
+        self.passed: Passed | None = None
+        self.alerts: tuple[str, ...] = ()
+        """What a person should look at now."""
+        self._left: Record | None = None
+        """The record as the last pass left it."""
+
+    async def accept(self, state: DesiredState) -> bool:
+        """Make a valid state the desired one, unless the planner's rules refuse it whole."""
+        now = self._ports.clock.now()
+        record = self._ports.ledger.record()
+        refusal = refuse(state, record)
+        if refusal is not None:
+            await self.reject(state.revision, (refusal,))
+            return False
+        former = record.source.revision
+        if former is not None and former not in (state.revision, record.source.applied):
+            self._ports.tracer.commit_ended(former, record.source.first_seen_wall, "overtaken")
+        if record.source.revision != state.revision or record.source.rejection is not None:
+            source = replace(
+                record.source,
+                revision=state.revision,
+                first_seen_wall=now.wall,
+                rejection=None,
+                rewritten=None,
+            )
+            if former != state.revision:
+                source = replace(source, revisions=opened(self.desired, state, record, now.wall))
+            vms = "1 VM" if len(state.vms) == 1 else f"{len(state.vms)} VMs"
+            message = f"revision {state.revision[:8]} is desired: {vms}"
+            if former != state.revision:
+                message += f", {source.revisions[-1].changed} changed"
+            event = Event("revision-accepted", message, now.wall, revision=state.revision)
+            await self._ports.ledger.write([PutSource(source), AddEvent(event)])
+        self.desired = state
+        return True
+
+    async def reject(
+        self, revision: str, problems: tuple[str, ...], kind: str = "parse", more: int = 0
+    ) -> None:
+        """Remember that a revision was refused; what was desired stays so (law 7)."""
+        now = self._ports.clock.now()
+        source = self._ports.ledger.record().source
+        if source.rejection is not None and (
+            (source.rejection.revision, source.rejection.problems) == (revision, problems)
+        ):
+            return
+        rejection = Rejection(revision, problems, now.wall, kind, more)
+        others = f" (and {rejection.count - 1} more)" if rejection.count > 1 else ""
+        message = f"revision {revision[:8]} is refused: {problems[0]}{others}"
+        event = Event("revision-rejected", message, now.wall, revision=revision, severity="error")
+        await self._ports.ledger.write(
+            [PutSource(replace(source, rejection=rejection)), AddEvent(event)]
+        )
+        self._ports.tracer.commit_ended(revision, now.wall, "refused")
+
+    async def run_pass(self) -> float | None:
+        """One pass. Returns the boot-clock moment at which the next is due, if time alone asks for it."""
+        ports = self._ports
+        began = ports.clock.now()
+        try:
+            await self._executor.settle()
+        except LedgerError:
+            return self._unwritable(began)
+        last = self.passed
+        quiet = last is not None and last.plan.idle and not last.plan.waits
+        same = last is not None and last.desired is self.desired and not self._workers.outcomes()
+        unasked = ports.ledger.record() is self._left  # else somebody asked something meanwhile
+        observed = await self._observer.observe(
+            self.desired, fresh=not (quiet and same and unasked)
+        )
+        now = ports.clock.now()
+        if last is None or began.boot - last.now.boot > STANDSTILL:
+            observed = replace(observed, blind=True)
+        record = ports.ledger.record()
+        if renamed := successors(self.desired, record):
+            taken = await ports.generations.occupied(list(renamed.values()))
+            observed = replace(observed, occupied=taken)
+        decided = plan(self.desired, observed, record, now, self._policy)
+        violations = check(decided, self.desired, observed, record, now)
+        if violations:
+            self._refuse(violations)
+            return now.boot + LEDGER_RETRY
+        needed = stood_on(decided, record)
+        if needed and await ports.images.look(needed):
+            return now.boot  # decided on images that were just taken away: once more, without them
+        try:
+            await self._executor.execute(decided, observed.outcomes)
+        except LedgerError:
+            return self._unwritable(began)
+        self.alerts, self._left = (), ports.ledger.record()
+        self.passed = Passed(self.desired, observed, decided, now)
+        seconds = ports.clock.now().boot - began.boot
+        self._measures.passed(record, decided, observed, self.desired, seconds)
+        # What was just decided may have settled the rest: the next pass says so, at once.
+        return decided.wake_at if decided.idle else now.boot
+
+    def _unwritable(self, began: Now) -> float:
+        """What failed is known by now: see `guarded_ledger`."""
+        now = self._ports.clock.now()
+        self._ports.meter.pass_ended("error", now.boot - began.boot)
+        return now.boot + LEDGER_RETRY
+
+    def _refuse(self, violations: tuple[Violation, ...]) -> None:
+        self.alerts = tuple(f"law {v.law}: {v.subject}: {v.message}" for v in violations)
+        for text in self.alerts:
+            log.critical("an unsound plan was refused", extra={"fields": {"violation": text}})
+        self._ports.meter.pass_ended("error", 0.0)
+        self._ports.meter.panicked()

@@ -1,0 +1,72 @@
+"""The ladder on which a guest is stopped: power button, SIGTERM, SIGKILL, each with its time."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from pathlib import Path
+
+from reconciler.engine.interfaces import Ports
+from reconciler.errors import DriverError, SupervisorError
+from reconciler.model.machine import guest_folder
+from reconciler.model.plan import StopGuest
+
+PRESS_AGAIN = 1.0
+"""Seconds between presses: a guest that was still booting has not heard the first."""
+PRESS_DEADLINE = 2.0
+
+
+async def stop_guest(ports: Ports, action: StopGuest) -> None:
+    """Return when the process is gone. Raises SupervisorError when even SIGKILL did not end it."""
+    if await _ask(ports, action):
+        return
+    for number, seconds in (
+        (signal.SIGTERM, action.ladder.term),
+        (signal.SIGKILL, action.ladder.kill),
+    ):
+        await ports.supervisor.signal(action.instance, number)
+        if await ports.supervisor.wait_gone(action.instance, seconds):
+            return
+    raise SupervisorError(
+        f"the VMM of {action.vm} outlives SIGKILL", kind="stuck",
+        hint="it hangs in the kernel: look at its state with ps, and at the host's disks",
+    )  # fmt: skip
+
+
+async def _ask(ports: Ports, action: StopGuest) -> bool:
+    """Press until the guest is gone or the time is up; whether it is gone."""
+    pid = _vmm(ports, action)
+    if pid is None:
+        return True
+    folder = Path(guest_folder(str(ports.generations.folder(action.vm)), action.slot))
+    gone = asyncio.ensure_future(
+        ports.supervisor.wait_gone(action.instance, action.ladder.power_button)
+    )
+    told = False
+    try:
+        while not gone.done():
+            try:
+                await ports.driver.press_power_button(folder, pid, PRESS_DEADLINE)
+                told = True
+            except DriverError:
+                if not told:  # it is going already, or hangs and wants the next rung
+                    await _pause(ports, gone)
+                    return gone.done() and gone.result()
+            await _pause(ports, gone)
+        return gone.result()
+    finally:
+        gone.cancel()
+
+
+def _vmm(ports: Ports, action: StopGuest) -> int | None:
+    """The process that is meant, if it lives; in its folder there may be another one by now."""
+    for process in ports.supervisor.processes():
+        if process.instance == action.instance and process.alive:
+            return process.pid
+    return None
+
+
+async def _pause(ports: Ports, gone: asyncio.Future[bool]) -> None:
+    pause = asyncio.ensure_future(ports.clock.sleep(PRESS_AGAIN))
+    await asyncio.wait((gone, pause), return_when=asyncio.FIRST_COMPLETED)
+    pause.cancel()

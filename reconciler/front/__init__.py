@@ -1,1 +1,0 @@
-"""The front: holds ports of the host for guests that hand over to each other, and outlives them."""

@@ -1,0 +1,1 @@
+"""The host: what it can give, and where its files are."""

@@ -1,0 +1,55 @@
+"""Which proxy is asked for an address, by the variables that curl and git look at."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.request import getproxies_environment, proxy_bypass
+
+from reconciler.git_url import MASK, origin_of
+
+SCHEMES = ("http", "https")
+
+
+class UnsupportedProxy(ValueError):
+    """The environment names a proxy of a kind that is not supported."""
+
+    def __init__(self, message: str, hint: str) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy of http and https addresses; None to go without. Raises UnsupportedProxy.
+
+    This host itself is never asked for by way of a proxy, which would look for it at home.
+    """
+    scheme, host, port = origin_of(url)
+    if scheme not in SCHEMES or is_loopback(host):
+        return None
+    known = getproxies_environment()
+    proxy = known.get(scheme) or known.get("all")
+    if not proxy or proxy_bypass(f"{host.strip('[]')}:{port}"):
+        return None
+    kind, separator, _ = proxy.partition("://")
+    if not separator:
+        return f"http://{proxy}"
+    if kind.lower() not in SCHEMES:
+        raise UnsupportedProxy(
+            f"{kind[:20]}:// is no kind of proxy that is supported",
+            f"let {scheme}_proxy name one of http:// or https://, or no_proxy {host}",
+        )
+    return proxy
+
+
+def is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def shown(proxy: str) -> str:
+    """Its address, without user and password."""
+    scheme, _, rest = proxy.partition("://")
+    userinfo, _, place = rest.rpartition("@")
+    return f"{scheme}://{MASK}@{place}" if userinfo else proxy

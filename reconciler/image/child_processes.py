@@ -1,0 +1,138 @@
+"""Programs we run: each in a process group of its own, with a deadline, bounded in what it prints."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.errors import BuildUnavailable
+from reconciler.safe_text import clean_lines
+
+MOST_OUTPUT_BYTES = 1024 * 1024
+"""What a child prints beyond this is dropped, the beginning first: errors come last."""
+SHOWN_CHARACTERS = 2000
+"""What of it an error message carries."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a child ended; a negative status is the signal that ended it."""
+
+    status: int
+    output: bytes
+
+    @property
+    def tail(self) -> str:
+        """The end of what it printed, which may be the words of foreign inputs."""
+        raw = self.output[-4 * SHOWN_CHARACTERS :]  # characters have up to four bytes
+        return clean_lines(raw.decode(errors="replace").strip())[-SHOWN_CHARACTERS:]
+
+
+class Child:
+    """A started program. Whoever stops waiting for it, for whatever reason, ends its whole group."""
+
+    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+        self._process = process
+        self._name = name
+
+    @classmethod
+    async def start(
+        cls,
+        argv: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        takes_input: bool = False,
+    ) -> Child:
+        """Start a program. Raises BuildUnavailable when this host lacks it."""
+        try:
+            process = await asyncio.create_subprocess_exec(
+                *argv,
+                cwd=cwd,
+                env={**(os.environ if env is None else env), "LC_ALL": "C"},
+                stdin=asyncio.subprocess.PIPE if takes_input else asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                start_new_session=True,
+            )
+        except OSError as error:
+            raise BuildUnavailable(
+                f"{argv[0]}: could not be started: {error.strerror}",
+                kind="missing-program",
+                hint="run `reconciler doctor`: it says which package has it",
+            ) from error
+        return cls(process, Path(argv[0]).name)
+
+    @property
+    def alive(self) -> bool:
+        return self._process.returncode is None
+
+    async def finish(self, seconds: float, given: bytes = b"") -> Ended:
+        """Hand over the input and wait for the end. Raises BuildUnavailable past the deadline."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._feed(given)
+                output = await self._read()
+                status = await self._process.wait()
+        except TimeoutError as error:
+            raise BuildUnavailable(
+                f"{self._name}: was not done after {seconds:g} s",
+                kind="deadline",
+                hint="is the host overloaded? it is tried again",
+            ) from error
+        finally:
+            await self.end()
+        return Ended(status, output)
+
+    async def end(self) -> None:
+        """Kill what is left of the group, also where the program itself has ended."""
+        with contextlib.suppress(ProcessLookupError):  # nothing is
+            os.killpg(self._process.pid, signal.SIGKILL)
+        await self._process.wait()
+
+    async def _feed(self, given: bytes) -> None:
+        if self._process.stdin is None:
+            return
+        try:
+            self._process.stdin.write(given)
+            await self._process.stdin.drain()
+            self._process.stdin.close()
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # it ended early; its status and its output say why
+
+    async def _read(self) -> bytes:
+        output = bytearray()
+        stream = self._process.stdout
+        while stream is not None and (chunk := await stream.read(65536)):
+            output += chunk
+            del output[: max(0, len(output) - MOST_OUTPUT_BYTES)]
+        return bytes(output)
+
+
+async def run(
+    argv: Sequence[str],
+    *,
+    seconds: float,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+) -> Ended:
+    """Run a program to its end, whatever its status. Raises BuildUnavailable."""
+    child = await Child.start(argv, cwd=cwd, env=env)
+    return await child.finish(seconds)
+
+
+async def check(
+    argv: Sequence[str], *, seconds: float, cwd: Path | None = None, hint: str = ""
+) -> bytes:
+    """Run a program that must succeed; returns what it printed. Raises BuildUnavailable."""
+    ended = await run(argv, seconds=seconds, cwd=cwd)
+    if ended.status != 0:
+        raise BuildUnavailable(
+            f"{Path(argv[0]).name}: status {ended.status}: {ended.tail}", hint=hint
+        )
+    return ended.output

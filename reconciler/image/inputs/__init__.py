@@ -1,0 +1,1 @@
+"""What layers are made of: one module for each kind of input."""

@@ -1,0 +1,218 @@
+"""Builder of `tree` layers: a child process that turns one git tree into one store image, and ends.
+
+The daemon keeps one of these waiting, its imports done and its limits set, because a fresh
+interpreter with pygit2 costs 110 ms and a push may cost 200 ms in all. It is a process and not a
+thread, so that what a hostile repository does to libgit2 or mkfs ends with the child; it serves one
+request, so that nothing of one build is left for the next. It reads objects by id, never a checkout,
+and becomes mkfs by exec: one process to limit and to kill.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import re
+import resource
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pygit2
+from pygit2.enums import ObjectType
+
+from reconciler.git_objects import (
+    FILE,
+    LINK,
+    PROGRAM,
+    SUBMODULE,
+    TREE,
+    Entry,
+    Malformed,
+    entries_of,
+)
+from reconciler.image.mkfs import mkfs_argv
+
+BAD_INPUT = 65
+"""Exit status: the tree itself cannot be built; the output is the reason. EX_DATAERR."""
+
+FOLDER = "folder"
+"""Asked for in place of a format: the tree as files, and no image."""
+
+CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
+PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+
+CPU_SECONDS = 300
+MEMORY_BYTES = 4 << 30  # address space; libgit2 maps whole packs
+OPEN_FILES = 256
+MOST_TREE_BYTES = 64 << 20
+MOST_TARGET_BYTES = 4095  # PATH_MAX without its NUL
+
+BAD_NAME = re.compile(rb"[\x00-\x1f\x7f/]|^(\.|\.\.|)$|^\.git *$", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a layer may be before it is staged."""
+
+    content_bytes: int = 2 << 30
+    entries: int = 100_000
+    depth: int = 64
+    name_bytes: int = 255
+
+
+class BadTreeError(Exception):
+    """The tree cannot become a layer; the message names the path."""
+
+
+class Stager:
+    """Writes a tree below an open folder, entry by entry, following nothing that it wrote."""
+
+    def __init__(self, repository: pygit2.Repository, limits: Limits) -> None:
+        self._repository = repository
+        self._limits = limits
+        self._entries = 0
+        self.content_bytes = 0
+
+    def stage(self, tree: bytes, folder: int, path: str = "", depth: int = 1) -> None:
+        """Write the entries of the tree with this id into the folder that `folder` is open on."""
+        if depth > self._limits.depth:
+            raise BadTreeError(f"{path}: folders are nested more than {self._limits.depth} deep")
+        for entry in self._entries_of(tree, path):
+            here = f"{path}{self._name(entry[1], path)}"
+            self._entries += 1
+            if self._entries > self._limits.entries:
+                raise BadTreeError(f"{here}: more than {self._limits.entries} entries")
+            try:
+                self._write(entry, folder, here, depth)
+            except FileExistsError as error:
+                raise BadTreeError(f"{here}: is in its folder twice") from error
+
+    def _write(self, entry: Entry, folder: int, here: str, depth: int) -> None:
+        mode, name, oid = entry
+        if mode == TREE:
+            os.mkdir(name, 0o755, dir_fd=folder)
+            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
+            try:
+                self.stage(oid, inner, f"{here}/", depth + 1)
+            finally:
+                os.close(inner)
+        elif mode in (FILE, PROGRAM):
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            permissions = 0o755 if mode == PROGRAM else 0o644
+            with open(os.open(name, flags, permissions, dir_fd=folder), "wb") as file:  # noqa: PTH123
+                file.write(self._blob(oid, here))
+        elif mode == LINK:
+            target = self._blob(oid, here)
+            if not target or len(target) > MOST_TARGET_BYTES or b"\0" in target:
+                raise BadTreeError(f"{here}: a symlink to nowhere")
+            os.symlink(target, name, dir_fd=folder)
+        elif mode == SUBMODULE:
+            raise BadTreeError(f"{here}: a submodule; put its files into the folder instead")
+        else:
+            raise BadTreeError(f"{here}: has a mode that is none of git's")
+
+    def _entries_of(self, tree: bytes, path: str) -> list[Entry]:
+        """As git reads them: libgit2 takes some modes for others."""
+        kind, size = self._repository.odb.read_header(pygit2.Oid(raw=tree))
+        if kind != ObjectType.TREE or size > MOST_TREE_BYTES:
+            raise BadTreeError(f"{path or '.'}: is listed as a folder and is none")
+        try:
+            return entries_of(self._repository.read(pygit2.Oid(raw=tree))[1])
+        except Malformed as error:
+            raise BadTreeError(f"{path or '.'}: a folder that git itself could not read") from error
+
+    def _blob(self, oid: bytes, here: str) -> bytes:
+        kind, size = self._repository.odb.read_header(pygit2.Oid(raw=oid))
+        if kind != ObjectType.BLOB:
+            raise BadTreeError(f"{here}: is listed as a file and is none")
+        self.content_bytes += size
+        if self.content_bytes > self._limits.content_bytes:
+            most = self._limits.content_bytes >> 20
+            raise BadTreeError(f"{here}: the folder holds more than {most} MiB")
+        return self._repository.read(pygit2.Oid(raw=oid))[1]
+
+    def _name(self, raw: bytes, path: str) -> str:
+        shown = raw.decode(errors="backslashreplace")
+        if BAD_NAME.search(raw) or len(raw) > self._limits.name_bytes:
+            raise BadTreeError(f"{path}{shown!r}: not a name that a layer may hold")
+        try:
+            return raw.decode()
+        except UnicodeDecodeError as error:
+            raise BadTreeError(f"{path}{shown}: the name is not UTF-8") from error
+
+
+def stage_tree(repository: str, tree: str, folder: Path, limits: Limits) -> int:
+    """Write a tree of a bare repository into a new folder; returns the bytes of its files."""
+    pygit2.settings.owner_validation = False  # the daemon may run as another user than its state
+    folder.mkdir(mode=0o755)
+    bare = pygit2.Repository(repository, pygit2.enums.RepositoryOpenFlag.BARE)
+    stager = Stager(bare, limits)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        stager.stage(bytes.fromhex(tree), descriptor)
+    finally:
+        os.close(descriptor)
+    return stager.content_bytes
+
+
+def age(folder: Path) -> None:
+    """Give everything the same time: a flake is told the newest of its files."""
+    for place, _, names in os.walk(folder):
+        for path in (*(Path(place, name) for name in names), Path(place)):
+            os.utime(path, (1, 1), follow_symlinks=False)
+
+
+def confine() -> None:
+    """Give up what a builder does not need. What this host does not let us give up, we keep."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+    libc.unshare(CLONE_NEWNET | CLONE_NEWIPC)  # root only; a builder needs no network
+    os.umask(0o022)
+    image_bytes = 2 * Limits().content_bytes
+    for kind, most in (
+        (resource.RLIMIT_CPU, CPU_SECONDS),
+        (resource.RLIMIT_AS, MEMORY_BYTES),
+        (resource.RLIMIT_FSIZE, image_bytes),
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(kind)[1]
+        least = most if hard == resource.RLIM_INFINITY else min(most, hard)
+        resource.setrlimit(kind, (least, least))
+
+
+def serve(request: dict[str, Any]) -> int:
+    """Stage the tree that was asked for, and become mkfs where an image is wanted of it."""
+    folder = Path(request["folder"])
+    content = stage_tree(
+        request["repository"], request["tree"], folder, Limits(**request["limits"])
+    )
+    if request["format"] != FOLDER:
+        argv = mkfs_argv(request["format"], request["image"], str(folder), content)
+        os.execvp(argv[0], argv)  # noqa: S606  # never a shell
+    age(folder)
+    return 0
+
+
+def main() -> int:
+    """Wait for one request on standard input: an end without one is an end of the daemon."""
+    confine()
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0
+    try:
+        return serve(json.loads(line))
+    except BadTreeError as error:
+        sys.stdout.write(str(error))
+        return BAD_INPUT
+    except Exception as error:  # noqa: BLE001 - the parent tells it, and tries again
+        sys.stdout.write(f"{type(error).__name__}: {error}")
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

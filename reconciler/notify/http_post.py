@@ -1,0 +1,69 @@
+"""One POST a message: no redirect followed, no cookie kept, no long answer read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import aiohttp
+
+from reconciler.clock import Clock
+from reconciler.errors import DeliveryError
+from reconciler.http_proxies import UnsupportedProxy, proxy_for
+from reconciler.notify.message import LONGEST_LINE, Message, plain
+from reconciler.notify.payloads import Request
+
+MOST_ANSWER = 4096
+GOOD = range(200, 300)
+NONSENSE = {400, 413, 422}
+"""The receiver read the message and wants none like it: the same bytes will not please it later."""
+HEADERS = {"User-Agent": "microvm-reconciler", "Content-Type": "application/json"}
+
+
+class HttpSink:
+    """`request_of`: the request for a message at a moment of the wall clock."""
+
+    def __init__(self, request_of: Callable[[Message, float], Request], clock: Clock) -> None:
+        self._request_of = request_of
+        self._clock = clock
+
+    async def send(self, message: Message) -> None:
+        try:
+            await self._send(message)
+        except UnsupportedProxy as error:
+            raise DeliveryError(str(error), kind="network", hint=error.hint) from None
+        except aiohttp.InvalidURL:
+            # Not its text, which has the address: that may be the secret.
+            raise DeliveryError("url: not an address", kind="secret", hint="mend it") from None
+        except (aiohttp.ClientError, OSError) as error:
+            words = (
+                type(error).__name__ if isinstance(error, aiohttp.ClientResponseError) else error
+            )
+            raise DeliveryError(plain(f"{words}", LONGEST_LINE), kind="network") from None
+
+    async def _send(self, message: Message) -> None:
+        request = self._request_of(message, self._clock.now().wall)
+        # The environment's proxies count, its ~/.netrc does not (trust_env would take both).
+        # A connection each: messages are rare, and a kept one would be dead when it matters.
+        async with (
+            aiohttp.ClientSession(
+                cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
+            ) as session,
+            session.post(
+                request.url,
+                data=request.body,
+                headers=HEADERS | request.headers,
+                allow_redirects=False,
+                timeout=aiohttp.ClientTimeout(),
+                proxy=proxy_for(request.url),
+            ) as answer,
+        ):
+            said = await answer.content.read(MOST_ANSWER)
+            if answer.status in GOOD:
+                return
+            words = plain(f"HTTP {answer.status}: {said.decode('utf-8', 'replace')}", LONGEST_LINE)
+            if answer.status in NONSENSE:
+                raise DeliveryError(words, kind="refused", hint="see what the receiver says")
+            raise DeliveryError(words, kind="answer", hint="see what the receiver says")
+
+    async def close(self) -> None:
+        """It holds nothing open."""

@@ -1,0 +1,357 @@
+"""A plan in the making: the inputs, and what was decided so far. Lives for one call of `plan`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
+
+from reconciler.model.change import (
+    AddEvent,
+    Change,
+    DropBuild,
+    DropGroup,
+    DropVM,
+    PutBuild,
+    PutGroup,
+    PutSource,
+    PutVM,
+)
+from reconciler.model.deadline import Deadline
+from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.health import ProbePlan
+from reconciler.model.names import GenerationNumber, GroupName, InstanceId, Revision, VMName
+from reconciler.model.observed import Guest, Observed
+from reconciler.model.plan import Action, FieldChange, Plan, Wait, WaitKind
+from reconciler.model.policy import CRASH_LOOP, STEADY, Policy
+from reconciler.model.record import (
+    BuildTrouble,
+    Event,
+    GroupRecord,
+    Record,
+    Severity,
+    SourceRecord,
+    Suspension,
+    VMRecord,
+)
+from reconciler.model.restarts import Restarted
+from reconciler.model.revision_result import owners
+from reconciler.now import Now
+from reconciler.planning.guest_roles import disturbs, seats
+from reconciler.planning.health import (
+    Judgement,
+    has_other_checks,
+    judge,
+    passing_for,
+    why_restart,
+)
+
+T = TypeVar("T")
+
+
+@dataclass(slots=True)
+class Standing:
+    """Where one VM is: what is wanted, what is remembered, what runs."""
+
+    name: VMName
+    spec: VMSpec | None
+    """None: the desired state does not have it."""
+    record: VMRecord
+    guest: Guest | None
+    """The living guest; where there are two, the one that serves."""
+    judgement: Judgement | None = None
+    """Of the living guest: whether it may serve."""
+    ailing: str = ""
+    """Why the living guest must be restarted; empty: it need not be, whether or not it may serve."""
+    looping: bool = False
+    """It crashes again and again, and has not been steady since."""
+    successor: VMName | None = None
+    """The desired name under which it goes on; `spec` is what that one wants."""
+    busy: bool = False
+    disturbed: bool = False
+    """What it is busy with concerns the guest that serves."""
+    candidate: Guest | None = None
+    """A living guest beside the one that serves, on trial."""
+    leaving: Guest | None = None
+    """Another than the serving one, told to stop."""
+    unknown: Guest | None = None
+    ready: bool = False
+    """Its candidate may be committed, and may thus take over."""
+    acted: bool = False
+    """Something was decided for it in this pass; one action a VM a pass."""
+
+    @property
+    def called(self) -> VMName:
+        """Its name in the desired state."""
+        return self.successor or self.name
+
+    @property
+    def group(self) -> GroupName:
+        return (
+            self.spec.rollout_group
+            if self.spec
+            else self.record.group or GroupName(f"~{self.name}")
+        )
+
+    @property
+    def running(self) -> GenerationNumber | None:
+        return self.guest.generation if self.guest else None
+
+    @property
+    def stopping(self) -> bool:
+        """The guest that serves was told to stop."""
+        stop, guest = self.record.stop, self.guest
+        return stop is not None and (guest is None or stop.instance == guest.instance)
+
+    @property
+    def available(self) -> bool:
+        """It serves, and may be expected to go on."""
+        return self.serving and not self.looping
+
+    @property
+    def serving(self) -> bool:
+        """Alive, healthy, its generation committed, and nobody is about to stop it."""
+        guest = self.guest
+        if guest is None or self.judgement != "healthy" or self.disturbed or self.stopping:
+            return False
+        if self.record.rollback is not None:
+            return False
+        generation = self.record.generation(guest.generation)
+        return generation is not None and generation.verdict == "committed"
+
+    @property
+    def down(self) -> bool:
+        """It is known not to serve, so that taking its guest away costs nobody anything.
+
+        A guest that was not asked yet, as after a restart of the daemon, may well be serving.
+        """
+        guest = self.guest
+        if guest is None or self.judgement == "unhealthy" or self.record.rollback is not None:
+            return True
+        generation = self.record.generation(guest.generation)
+        if generation is None or generation.verdict != "committed":
+            return True
+        return self.judgement == "starting" and guest.health.failures > 0
+
+    @property
+    def synced(self) -> bool:
+        """It serves what the desired state wants."""
+        good = self.record.last_good
+        return (
+            self.spec is not None
+            and self.successor is None
+            and good is not None
+            and good.digest == self.spec.digest
+            and good.number == self.running
+            and not has_other_checks(good, self.spec)
+            and self.available
+        )
+
+
+@dataclass
+class Draft:
+    desired: DesiredState | None
+    observed: Observed
+    record: Record
+    now: Now
+    policy: Policy
+    standings: dict[VMName, Standing] = field(default_factory=dict)
+    forerunners: dict[VMName, VMName] = field(default_factory=dict)
+    """By desired name the VM that is about to take that name."""
+    unfounded: dict[VMName, str] = field(default_factory=dict)
+    """VMs whose `movedFrom` names what cannot be taken over, with why."""
+    groups: dict[GroupName, GroupRecord | None] = field(default_factory=dict)
+    """Changed group records; None: dropped."""
+    troubles: dict[str, BuildTrouble | None] = field(default_factory=dict)
+    source: SourceRecord | None = None
+    actions: list[Action] = field(default_factory=list)
+    waits: list[Wait] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    more: list[Change] = field(default_factory=list)
+    """Changes of the host as a whole."""
+    dropped: list[VMName] = field(default_factory=list)
+    wake: float | None = None
+    probes: dict[InstanceId, ProbePlan] = field(default_factory=dict)
+    trial_probes: dict[InstanceId, ProbePlan] = field(default_factory=dict)
+    differences: dict[VMName, tuple[FieldChange, ...]] = field(default_factory=dict)
+    at_stake: set[VMName] | None = None
+    memory_left: int = 0
+    """MiB that may still be given to guests in this pass."""
+    suspended: Suspension | None = None
+    """Of the whole host."""
+    disk_full: bool = False
+    """A build found the disk full, for the first time."""
+    sent_back: frozenset[VMName] = frozenset()
+    """VMs that a hold sends back, though they serve what is desired."""
+    _failures: list[float] | None = None
+    _made: dict[str, Any] = field(default_factory=dict)
+
+    def once(self, name: str, make: Callable[[Draft], T]) -> T:
+        """What is worked out when it is first asked for, and stays so for this pass."""
+        if name not in self._made:
+            self._made[name] = make(self)
+        found: T = self._made[name]
+        return found
+
+    def stand(self, name: VMName, spec: VMSpec | None, record: VMRecord | None = None) -> Standing:
+        record = record or self.record.vms.get(name)
+        record = record or VMRecord(name, spec.group if spec else GroupName(""))
+        standing = Standing(name, spec, record, None, busy=name in self.observed.busy)
+        self.seat(standing)
+        self.standings[name] = standing
+        return standing
+
+    def seat(self, standing: Standing) -> None:
+        """Tell the VM's guests apart by its record, as it is now."""
+        name, record = standing.name, standing.record
+        found = seats(record, self.observed.guests.get(name, ()))
+        guest = standing.guest = found.serving
+        standing.candidate, standing.leaving = found.candidate, found.leaving
+        standing.unknown, standing.judgement, standing.ailing = found.unknown, None, ""
+        standing.disturbed = disturbs(self.observed.busy.get(name), record, guest)
+        generation = record.generation(guest.generation) if guest else None
+        judged_by = generation.spec if generation else standing.spec
+        if guest is not None and judged_by is not None:
+            health = judged_by.health
+            standing.judgement = judge(guest, health, self.now)
+            standing.ailing = why_restart(guest, health, self.now)
+            passing = passing_for(guest, health, self.now) or 0.0
+            standing.looping = is_looping(record) and passing < STEADY
+
+    def desired_as(self, name: VMName) -> Standing | None:
+        """Who is, or will be, the VM of this desired name."""
+        return self.standings.get(self.forerunners.get(name, name))
+
+    def do(self, standing: Standing, action: Action) -> None:
+        standing.acted = True
+        self.actions.append(action)
+
+    def wait(
+        self, kind: WaitKind, subject: VMName | GroupName, why: str, until: float | None = None
+    ) -> None:
+        self.waits.append(Wait(kind, subject, why, until))
+        if until is not None:
+            self.wake_at(until)
+
+    def wake_at(self, moment: float) -> None:
+        self.wake = moment if self.wake is None else min(self.wake, moment)
+
+    def event(
+        self, kind: str, message: str, standing: Standing | None = None,
+        severity: Severity = "info", generation: GenerationNumber | None = None,
+        group: GroupName | None = None, revision: Revision | None = None,
+    ) -> None:  # fmt: skip
+        """Tell what happened. Its revision is the one that it comes from: that of the generation."""
+        self.events.append(
+            Event(
+                kind=kind,
+                message=message,
+                wall=self.now.wall,
+                vm=standing.name if standing else None,
+                group=group or ((standing.record.group or None) if standing else None),
+                generation=generation,
+                revision=revision or self._origin(standing, generation),
+                severity=severity,
+            )
+        )
+
+    def _origin(
+        self, standing: Standing | None, number: GenerationNumber | None
+    ) -> Revision | None:
+        made = standing.record.generation(number) if standing and number is not None else None
+        if made is not None:
+            return made.revision
+        return self.origin(standing) if standing else self._desired_revision()
+
+    def origin(self, standing: Standing) -> Revision | None:
+        """The revision that said what is desired of this VM now: later ones did not change it."""
+        changed_by = self.once("owners", lambda draft: owners(draft.record.source.revisions))
+        if (revision := changed_by.get(standing.called)) is not None:
+            return revision
+        wanted = standing.spec.digest if standing.spec else None
+        for generation in reversed(standing.record.generations):
+            if generation.digest == wanted:
+                return generation.revision
+        return self._desired_revision()
+
+    def _desired_revision(self) -> Revision | None:
+        return self.desired.revision if self.desired else None
+
+    def deadline(self, seconds: float) -> Deadline:
+        return Deadline(self.now.boot + seconds, self.now.boot_id)
+
+    def group_record(self, name: GroupName) -> GroupRecord:
+        changed = self.groups.get(name)
+        return changed or self.record.groups.get(name) or GroupRecord(name)
+
+    def recent_failures(self, seconds: float) -> list[float]:
+        """Wall times at which generations were condemned lately, of the whole host.
+
+        A clock that was set back makes times of the future; those far ahead are no news either.
+        """
+        if self._failures is None:
+            self._failures = [
+                block.last_wall
+                for standing in self.standings.values()
+                for block in standing.record.blocked
+                if abs(self.now.wall - block.last_wall) < seconds
+            ]
+        return self._failures
+
+    def trouble(self, key: str) -> BuildTrouble | None:
+        return self.troubles[key] if key in self.troubles else self.record.builds.get(key)
+
+    def pausing(self, key: str) -> BuildTrouble | None:
+        """What failed lately and is not tried again yet."""
+        trouble = self.trouble(key)
+        return trouble if trouble is not None and not trouble.retry.passed(self.now) else None
+
+    def clear_trouble(self, key: str) -> None:
+        if self.trouble(key) is not None:
+            self.troubles[key] = None
+
+    def finish(self) -> Plan:
+        return Plan(
+            actions=tuple(self.actions),
+            waits=tuple(self.waits),
+            changes=tuple(self._changes()),
+            wake_at=self.wake,
+            probes=self.probes,
+            trial_probes=self.trial_probes,
+            differences=self.differences,
+        )
+
+    def _changes(self) -> list[Change]:
+        changes: list[Change] = []
+        gone = set(self.dropped)
+        for name, standing in self.standings.items():
+            if name in gone:
+                changes.append(DropVM(name))
+            elif (before := self.record.vms.get(name)) is not standing.record and (
+                before is not None or standing.record.next_number > 1 or standing.record.start
+            ):
+                changes.append(PutVM(standing.record))
+        for group_name, group in self.groups.items():
+            changes.append(PutGroup(group) if group else DropGroup(group_name))
+        for key, trouble in self.troubles.items():
+            changes.append(PutBuild(trouble) if trouble else DropBuild(key))
+        if self.source is not None:
+            changes.append(PutSource(self.source))
+        changes.extend(self.more)
+        changes.extend(AddEvent(event) for event in self.events)
+        return changes
+
+
+def is_looping(record: VMRecord) -> bool:
+    """Whether a committed generation ended or had to be restarted again and again."""
+    return record.backoff is not None and record.backoff.crashes >= CRASH_LOOP
+
+
+def count_restart(record: VMRecord, reason: str, wall: float, why: str = "") -> VMRecord:
+    """The record with one more start anew for this reason, at this moment."""
+    counts: Mapping[str, int] = dict(record.restarts)
+    return replace(
+        record,
+        restarts=tuple(sorted({**counts, reason: counts.get(reason, 0) + 1}.items())),
+        restarted=Restarted(wall, reason, why),
+    )

@@ -1,0 +1,1 @@
+"""What is observed, recorded: results of actions, guests that were found, deadlines that passed."""

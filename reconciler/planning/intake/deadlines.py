@@ -1,0 +1,63 @@
+"""After a time in which nobody looked or acted: deadlines that ran out meanwhile begin anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from reconciler.model.deadline import Deadline
+from reconciler.model.record import Candidate, Start, VMRecord
+from reconciler.now import Now
+from reconciler.planning.context import Draft
+
+Due = Callable[[Deadline], bool]
+
+
+def restart_what_ran_out(draft: Draft) -> None:
+    """Nobody asked the guests and nobody moved them: no verdict may follow from that time.
+
+    What did not run out stays as it was, so that a daemon that dies again and again decides at last.
+    """
+    if not draft.observed.blind:
+        return
+    now = draft.now
+    for standing in draft.standings.values():
+        standing.record = restart_clocks(standing.record, now, lambda d: d.passed(now))
+    for name, spec in draft.desired.groups.items() if draft.desired else ():
+        group = draft.group_record(name)
+        late = group.progress is not None and group.progress.passed(now)
+        if late and spec.progress_deadline is not None:
+            draft.groups[name] = replace(group, progress=draft.deadline(spec.progress_deadline))
+
+
+def restart_clocks(record: VMRecord, now: Now, due: Due = lambda _: True) -> VMRecord:
+    """The record with its whole time again wherever a verdict may follow from a deadline that is `due`."""
+    start, candidate, rollback = record.start, record.candidate, record.rollback
+    if start is not None and _is_judged(record, start):
+        record = replace(record, start=replace(start, deadline=_whole(record, start, now, due)))
+    if candidate is not None:
+        whole = _whole(record, candidate, now, due)
+        record = replace(record, candidate=replace(candidate, deadline=whole))
+    if (trial := record.check_trial) is not None and due(trial.deadline):
+        whole = Deadline(now.boot + trial.patience, now.boot_id)
+        record = replace(record, check_trial=replace(trial, deadline=whole))
+    back = record.generation(rollback.target) if rollback is not None else None
+    if rollback is not None and back is not None and due(rollback.deadline):
+        health = back.spec.health
+        whole = Deadline(now.boot + health.startup_deadline + health.min_healthy_time, now.boot_id)
+        record = replace(record, rollback=replace(rollback, deadline=whole))
+    return record
+
+
+def _is_judged(record: VMRecord, start: Start) -> bool:
+    """Of a proven generation that serves nothing follows from the time it takes."""
+    tried = record.generation(start.generation)
+    return tried is not None and (tried.verdict == "trial" or record.rollback is not None)
+
+
+def _whole(record: VMRecord, begun: Start | Candidate, now: Now, due: Due) -> Deadline:
+    """One of another boot stays as it is: it tells that the host went down, and not the guest."""
+    tried = record.generation(begun.generation)
+    if tried is None or begun.deadline.boot_id != now.boot_id or not due(begun.deadline):
+        return begun.deadline
+    return Deadline(now.boot + tried.spec.health.startup_deadline, now.boot_id)

@@ -1,0 +1,63 @@
+"""A start that failed by the host's fault: no verdict follows, and the VM is not left down for it.
+
+What was proven is tried again, with pauses. What is on trial gives way to the last good generation at
+once, and is tried again later, a few times: each of these tries stops a guest that serves.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from reconciler.model.observed import Outcome
+from reconciler.model.policy import TRIAL_BACKOFF, TROUBLE_BACKOFF, doubling
+from reconciler.model.record import BuildTrouble, Generation, Severity
+from reconciler.planning.context import Draft, Standing
+
+NOT_OF_THE_TRIAL = ("conflict", "growth")
+"""Kinds of errors for which going back is no help, or a verdict: whoever holds the VM's lock keeps every
+generation out, and a volume that cannot grow says that this generation can never be."""
+TRIES = 3
+"""Starts of one generation on trial after which a person is waited for."""
+
+
+def start_failed(
+    draft: Draft, standing: Standing, generation: Generation, why: str, *, beside: bool = False
+) -> None:
+    """Remember it, with a pause. `beside`: it was the start of a second guest, and another one serves."""
+    good = standing.record.last_good
+    costly = generation.verdict == "trial" and good is not None and not beside
+    kind = "start-beside" if beside else "start"
+    key = f"{'trial' if costly else kind}/{standing.name}"
+    former = draft.trouble(key)
+    attempts = (former.attempts if former else 0) + 1
+    draft.troubles[key] = trouble = BuildTrouble(
+        key=key,
+        title=kind,
+        attempts=attempts,
+        error=why,
+        definitive=costly and attempts >= TRIES,
+        retry=draft.deadline(doubling(TRIAL_BACKOFF if costly else TROUBLE_BACKOFF, attempts)),
+    )
+    back = f"; generation {good.number} serves meanwhile" if good and costly else ""
+    words, level = f"{kind} {standing.name}: {why}{back}", _severity(trouble)
+    if beside:
+        draft.event("start-beside-failed", words, standing, level, generation.number)
+    else:
+        draft.event("start-failed", words, standing, level, generation.number)
+
+
+def _severity(trouble: BuildTrouble) -> Severity:
+    return "error" if trouble.definitive else "warning"
+
+
+def absorb_start(draft: Draft, standing: Standing, outcome: Outcome) -> bool:
+    """Take in an operation's failure, if it was the start of something on trial; whether it was."""
+    record = standing.record
+    begun = record.generation(record.start.generation) if record.start else None
+    if outcome.kind != "start" or outcome.error_kind in NOT_OF_THE_TRIAL:
+        return False
+    if begun is None or begun.verdict != "trial" or not record.last_good:
+        return False
+    standing.record = replace(record, start=None, taking=None)
+    start_failed(draft, standing, begun, outcome.error or "")
+    return True

@@ -1,0 +1,1 @@
+"""A second opinion on each plan: the laws, checked without the code that made the plan."""

@@ -1,0 +1,107 @@
+"""Law 14, held against every plan: a changed check never stops a healthy guest.
+
+Like the rest of the linter it shares no code with what made the plan beyond judging health.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+
+from reconciler.model.change import PutVM
+from reconciler.model.check_trial import CheckTrial
+from reconciler.model.desired import DesiredState
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.observed import Guest, Observed
+from reconciler.model.plan import Plan, StopGuest, Violation
+from reconciler.model.record import Generation, Record, VMRecord
+from reconciler.now import Now
+from reconciler.planning.health import judge
+
+LAW = 14
+
+
+def broken_by(
+    plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
+) -> Iterator[Violation]:
+    after = {c.vm.name: c.vm for c in plan.changes if isinstance(c, PutVM)}
+    for name, vm in after.items():
+        before = record.vms.get(name)
+        if before is not None:
+            yield from _replaced(before, vm, observed, now)
+    for action in plan.actions:
+        if isinstance(action, StopGuest):
+            yield from _stopped(action, after, observed, record, now)
+    if desired is not None:
+        yield from _at_once(after, desired, record)
+
+
+def _replaced(
+    before: VMRecord, after: VMRecord, observed: Observed, now: Now
+) -> Iterator[Violation]:
+    """A committed generation takes other checks only from a trial that its guest has passed."""
+    for generation in after.generations:
+        former = before.generation(generation.number)
+        if former is None or former.verdict != "committed":
+            continue
+        if former.spec.health == generation.spec.health:
+            continue
+        trial = before.check_trial
+        if trial is None or not _is_of(trial, generation):
+            yield Violation(LAW, after.name, "checks are replaced without a trial")
+        elif not _passed(trial, _living(observed, after.name, trial.instance), now):
+            yield Violation(LAW, after.name, "checks are replaced by some that were not passed")
+
+
+def _is_of(trial: CheckTrial, generation: Generation) -> bool:
+    return (trial.generation, trial.health) == (generation.number, generation.spec.health)
+
+
+def _passed(trial: CheckTrial, guest: Guest | None, now: Now) -> bool:
+    if guest is None:
+        return False
+    since = guest.trial.passing_since
+    if not trial.health.checks:
+        since = guest.process.started_boot
+    return since is not None and now.boot - since >= trial.health.min_healthy_time
+
+
+def _stopped(
+    action: StopGuest,
+    after: Mapping[VMName, VMRecord],
+    observed: Observed,
+    record: Record,
+    now: Now,
+) -> Iterator[Violation]:
+    """A guest is stopped for its health only if it fails the checks that were in force before this plan."""
+    before, changed = record.vms.get(action.vm), after.get(action.vm)
+    guest = _living(observed, action.vm, action.instance)
+    if before is None or changed is None or changed.stop is None or guest is None:
+        return
+    generation = before.generation(guest.generation)
+    begun = before.stop is not None and before.stop.instance == action.instance
+    if changed.stop.cause != "unhealthy" or begun or generation is None:
+        return
+    if judge(guest, generation.spec.health, now) == "healthy":
+        yield Violation(LAW, action.vm, "a guest that passes its checks is stopped as unhealthy")
+
+
+def _at_once(
+    after: Mapping[VMName, VMRecord], desired: DesiredState, record: Record
+) -> Iterator[Violation]:
+    counts, former = Counter[GroupName](), Counter[GroupName]()
+    for name, spec in desired.vms.items():
+        before = record.vms.get(name)
+        now = after.get(name, before)
+        former[spec.rollout_group] += before is not None and before.check_trial is not None
+        counts[spec.rollout_group] += now is not None and now.check_trial is not None
+    for group, count in counts.items():
+        limit = desired.group(group).max_unavailable
+        if count > max(limit, former[group]):
+            words = f"checks of {count} are on trial at once: maxUnavailable is {limit}"
+            yield Violation(LAW, group, words)
+
+
+def _living(observed: Observed, vm: VMName, instance: str) -> Guest | None:
+    guests = observed.guests.get(vm, ())
+    return next((g for g in guests if g.alive and g.instance == instance), None)

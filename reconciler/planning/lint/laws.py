@@ -1,0 +1,377 @@
+"""The plan's linter: every plan is held against the laws before it runs.
+
+It shares no code with what made the plan beyond reading the same values. A violation is a bug of
+ours; the engine then refuses the whole plan and raises an alert.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from reconciler.model.change import PutVM
+from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.observed import Guest, Observed, OperationKind
+from reconciler.model.plan import (
+    CancelBuild,
+    Collect,
+    CreateGeneration,
+    DropTaps,
+    HandOver,
+    Lead,
+    MoveVM,
+    OpenPorts,
+    Plan,
+    PlugTaps,
+    RemoveVM,
+    RestoreVolumes,
+    SnapshotVolumes,
+    StartBeside,
+    StartGuest,
+    StopGuest,
+    Violation,
+)
+from reconciler.model.record import Generation, Record, VMRecord
+from reconciler.now import Now
+from reconciler.planning.health import judge, why_restart
+from reconciler.planning.lint.changed_checks import broken_by
+
+APART: tuple[OperationKind, ...] = (
+    "create", "start-beside", "open-ports", "hand-over", "lead", "plug-taps", "drop-taps",
+)  # fmt: skip
+"""What is done to a VM without touching its guest that serves."""
+
+
+def check(
+    plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
+) -> tuple[Violation, ...]:
+    """Every law of the design that this plan would break; empty for a sound one."""
+    laws = _Linter(plan, desired, observed, record, now).violations()
+    return *laws, *broken_by(plan, desired, observed, record, now)
+
+
+class _Linter:
+    def __init__(
+        self, plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
+    ) -> None:
+        self.plan, self.desired, self.observed = plan, desired, observed
+        self.record, self.now = record, now
+        self.after: dict[VMName, VMRecord] = {
+            c.vm.name: c.vm for c in plan.changes if isinstance(c, PutVM)
+        }
+
+    def violations(self) -> Iterator[Violation]:
+        if not self.plan.actions:
+            return
+        yield from self._one_action_a_vm()
+        for action in self.plan.actions:
+            match action:
+                case SnapshotVolumes() | RestoreVolumes() if self._living(action.vm) is not None:
+                    yield Violation(1, action.vm, "its volumes are touched while its guest lives")
+                case StartGuest() | StartBeside():
+                    yield from self._start(action)
+                case HandOver() | Lead():
+                    yield from self._led(action)
+                case StopGuest():
+                    yield from self._stop(action)
+                case MoveVM():
+                    yield from self._move(action)
+                case RemoveVM():
+                    yield from self._remove(action)
+                case CancelBuild(key) if self._wanted(key):
+                    yield Violation(13, key[:12], "a build that is wanted is cancelled")
+                case DropTaps():
+                    yield from self._drop_taps(action)
+                case Collect():
+                    yield from self._collect(action)
+                case _:
+                    pass
+        yield from self._begun_empty()
+        yield from self._budget()
+
+    def _one_action_a_vm(self) -> Iterator[Violation]:
+        kinds = (
+            StartGuest, StartBeside, OpenPorts, HandOver, Lead, StopGuest, RemoveVM, MoveVM, CreateGeneration,
+            SnapshotVolumes, RestoreVolumes, PlugTaps, DropTaps,
+        )  # fmt: skip
+        counts = Counter(a.vm for a in self.plan.actions if isinstance(a, kinds))
+        for vm, count in counts.items():
+            if count > 1 or vm in self.observed.busy:
+                yield Violation(1, vm, "more than one slow action at a time")
+
+    def _start(self, action: StartGuest | StartBeside) -> Iterator[Violation]:
+        vm, machine, record = action.vm, action.machine, self.after.get(action.vm)
+        yield from self._company(action, record)
+        if vm in self.observed.front and any(n.forwards for n in machine.networks):
+            yield Violation(2, vm, "a guest is to have ports that the front still holds for it")
+        meant = record.start if isinstance(action, StartGuest) and record else None
+        beside = record.candidate if isinstance(action, StartBeside) and record else None
+        intent = meant or beside
+        if record is None or intent is None or intent.instance != machine.instance:
+            yield Violation(4, vm, "a start without its durable intent")
+            return
+        generation = record.generation(machine.generation)
+        if generation is None:
+            yield Violation(4, vm, f"a start of generation {machine.generation}, which is unknown")
+            return
+        if generation.verdict == "condemned" or (
+            generation.verdict == "trial" and record.block_of(generation.spec)
+        ):
+            yield Violation(5, vm, "a start of a condemned digest")
+        if record.rollback is not None and (
+            generation.verdict != "committed" or generation.number == record.rollback.bad
+        ):
+            yield Violation(6, vm, "a rollback to something that is not committed")
+        yield from self._images(vm, generation.spec)
+
+    def _company(
+        self, action: StartGuest | StartBeside, record: VMRecord | None
+    ) -> Iterator[Violation]:
+        """Two guests at most, in different slots, of which one is a candidate and none but one writes."""
+        vm, machine = action.vm, action.machine
+        living = [g for g in self.observed.guests.get(vm, ()) if g.alive]
+        if not living:
+            return
+        trial = record.candidate if record is not None else None
+        beside = trial is not None and trial.instance in (machine.instance, living[0].instance)
+        if len(living) > 1 or not beside:
+            yield Violation(1, vm, "a start while a guest of it lives")
+        if machine.volumes or any(g.process.slot == machine.slot for g in living):
+            yield Violation(1, vm, "a second guest that writes, or takes the other's place")
+
+    def _led(self, action: HandOver | Lead) -> Iterator[Violation]:
+        yield from self._lead(action) if isinstance(action, Lead) else self._hand_over(action)
+
+    def _hand_over(self, action: HandOver) -> Iterator[Violation]:
+        """Only to who passed its trial; what was begun before may be carried on or taken back."""
+        vm, before, record = action.vm, self.record.vms.get(action.vm), self.after.get(action.vm)
+        taking = record.taking if record is not None else before.taking if before else None
+        if taking != action.led.instance:
+            yield Violation(4, vm, "a handover without its durable intent")
+        living = {g.instance: g for g in self.observed.guests.get(vm, ()) if g.alive}
+        guest = living.get(action.led.instance)
+        if guest is None:
+            yield Violation(2, vm, "a handover to a guest that does not live")
+        elif before is not None and before.taking is None:
+            generation = (record or before).generation(guest.generation)
+            if generation is None or judge(guest, generation.spec.health, self.now) != "healthy":
+                yield Violation(2, vm, "a handover to a guest that is not healthy")
+            elif generation.verdict == "condemned":
+                yield Violation(5, vm, "a handover to a condemned generation")
+
+    def _lead(self, action: Lead) -> Iterator[Violation]:
+        """To the guest that serves, by the ports that are known for its own; taken only from who is gone."""
+        vm, led = action.vm, action.led
+        record = self.after.get(vm) or self.record.vms.get(vm)
+        living = {g.instance for g in self.observed.guests.get(vm, ()) if g.alive}
+        start = record.start if record is not None else None
+        if led is None:
+            if start is not None and start.instance in living and start.routes:
+                yield Violation(2, vm, "the front lets go of the ports of a guest that serves")
+        elif start is None or start.instance != led.instance or start.routes != led.routes:
+            yield Violation(2, vm, "its ports are led to a guest that is not known to serve")
+        elif led.instance not in living:
+            yield Violation(2, vm, "its ports are led to a guest that does not live")
+
+    def _stop(self, action: StopGuest) -> Iterator[Violation]:
+        vm = action.vm
+        record = self.after.get(vm) or self.record.vms.get(vm)
+        if record is None or record.stop is None or record.stop.instance != action.instance:
+            yield Violation(4, vm, "a stop without its durable intent")
+            return
+        if record.stop.cause == "removed" and self.desired is None:
+            yield Violation(7, vm, "a removal without a desired state")
+        yield from self._repair(vm, record, action)
+        before = self.record.vms.get(vm)
+        begun = before is not None and before.stop == record.stop
+        left = record.start is not None and record.start.instance != action.instance
+        if record.stop.cause == "handed-over" and not begun and not left:
+            yield Violation(2, vm, "a stop of a guest whose ports nobody took over")
+        if record.stop.cause != "update" or not self._serves(vm):
+            return
+        if record.candidate is not None:
+            yield Violation(2, vm, "a stop of who serves before its candidate took over")
+        good = record.last_good
+        if good is None:
+            yield Violation(2, vm, "an update of a healthy guest without a way back")
+        else:
+            yield from self._images(vm, good.spec, law=2)
+        successor = record.generations[-1]
+        if record.pin is None and successor.verdict == "trial":
+            yield from self._images(vm, successor.spec, law=2)
+
+    def _repair(self, vm: VMName, record: VMRecord, action: StopGuest) -> Iterator[Violation]:
+        """A guest that only is not ready is left alone: what it lacks may be elsewhere."""
+        if record.stop is None or record.stop.cause != "unhealthy" or self._begun(action):
+            return
+        guest = self._living(vm)
+        generation = record.generation(guest.generation) if guest else None
+        if guest is None or generation is None or guest.instance != action.instance:
+            return
+        if not why_restart(guest, generation.spec.health, self.now):
+            yield Violation(2, vm, "a restart of a guest that need not be restarted")
+
+    def _images(self, vm: VMName, spec: VMSpec, law: int = 2) -> Iterator[Violation]:
+        lacking = [s.title for s in spec.layers if s.key not in self.observed.layers]
+        if spec.kernel.key not in self.observed.kernels:
+            lacking.append(spec.kernel.title)
+        if lacking:
+            yield Violation(law, vm, f"images are not there: {', '.join(lacking)}")
+
+    def _remove(self, action: RemoveVM) -> Iterator[Violation]:
+        if any(g.alive for g in self.observed.guests.get(action.vm, ())):
+            yield Violation(8, action.vm, "removed while its guest lives")
+        claimed = self.desired is not None and any(
+            spec.moved_from == action.vm for spec in self.desired.vms.values()
+        )
+        if self.desired is None or action.vm in self.desired.vms or claimed:
+            yield Violation(7, action.vm, "removed though it is not known to be unwanted")
+
+    def _begun_empty(self) -> Iterator[Violation]:
+        """A VM that says that it was another starts with that one's volumes, or not at all."""
+        for action in self.plan.actions:
+            if not isinstance(action, CreateGeneration) or action.generation.number != 1:
+                continue
+            old, known = action.generation.spec.moved_from, self.record.vms.get(action.vm)
+            former = self.record.vms.get(old) if old is not None else None
+            fresh = known is None or not known.generations
+            if fresh and old is not None and (former is None or former.generations):
+                yield Violation(7, action.vm, f"made anew though it says that it was {old}")
+
+    def _move(self, action: MoveVM) -> Iterator[Violation]:
+        for name in (action.vm, action.to):
+            if any(g.alive for g in self.observed.guests.get(name, ())):
+                yield Violation(1, name, "its folder is moved while a guest lives")
+        if (taken := self.record.vms.get(action.to)) is not None and taken.generations:
+            yield Violation(8, action.to, "its place is given to another VM")
+        record = self.after.get(action.vm) or self.record.vms.get(action.vm)
+        if record is None or record.moving != action.to:
+            yield Violation(4, action.vm, "a move without its durable intent")
+
+    def _called(self, name: VMName) -> VMName:
+        """The VM that has this desired name, or is about to."""
+        spec = self.desired.vms.get(name) if self.desired else None
+        if spec is None or name in self.record.vms:
+            return name
+        if spec.moved_from is not None and spec.moved_from in self.record.vms:
+            return spec.moved_from
+        return next((r.name for r in self.record.vms.values() if r.formerly == name), name)
+
+    def _wanted(self, key: str) -> bool:
+        return self.desired is None or any(
+            key == spec.kernel.key or any(key == layer.key for layer in spec.layers)
+            for spec in self.desired.vms.values()
+        )
+
+    def _collect(self, action: Collect) -> Iterator[Violation]:
+        for vm, record in {**self.record.vms, **self.after}.items():
+            for generation in record.generations:
+                keys = {generation.spec.kernel.key, *(s.key for s in generation.spec.layers)}
+                if not keys <= action.pinned and self._needed(record, generation):
+                    yield Violation(8, vm, f"generation {generation.number} is not pinned")
+
+    def _drop_taps(self, action: DropTaps) -> Iterator[Violation]:
+        starts = [a.machine.taps for a in self.plan.actions if isinstance(a, StartGuest)]
+        used = {tap.name for taps in starts for tap in taps}
+        for vm, guests in self.observed.guests.items():
+            record = self.after.get(vm) or self.record.vms.get(vm)
+            for guest in (guest for guest in guests if guest.alive):
+                generation = record.generation(guest.generation) if record else None
+                used |= {tap.name for tap in generation.spec.taps} if generation else set()
+                if generation is None and vm == action.vm:
+                    yield Violation(8, vm, "a tap is taken from a guest of which nothing is known")
+        if used & set(action.names):
+            yield Violation(8, action.vm, "a tap is taken from a guest that lives or is started")
+
+    def _needed(self, record: VMRecord, generation: Generation) -> bool:
+        running = {g.generation for g in self.observed.guests.get(record.name, ()) if g.alive}
+        return (
+            generation.verdict == "trial"
+            or generation is record.last_good
+            or generation.number in running
+        )
+
+    def _serves(self, vm: VMName) -> bool:
+        """Alive, healthy and committed, judged from the inputs alone."""
+        record = self.record.vms.get(vm)
+        guest = self._living(vm)
+        if record is None or guest is None:
+            return False
+        # A verdict given in this very plan counts: it is durable before the first action.
+        after = self.after.get(vm, record)
+        generation = after.generation(guest.generation)
+        return (
+            after.rollback is None
+            and generation is not None
+            and generation.verdict == "committed"
+            and (record.stop is None or record.stop.instance != guest.instance)
+            and not self._disturbed(vm, record)
+            and judge(guest, generation.spec.health, self.now) == "healthy"
+        )
+
+    def _may_serve(self, vm: VMName) -> bool:
+        """The same, but for a guest that was not asked yet: nobody knows that it is down."""
+        guest = self._living(vm)
+        if guest is None or guest.health.rounds > 0:
+            return self._serves(vm)
+        record = self.record.vms.get(vm)
+        generation = record.generation(guest.generation) if record else None
+        return (
+            record is not None
+            and generation is not None
+            and generation.verdict == "committed"
+            and record.rollback is None
+            and (record.stop is None or record.stop.instance != guest.instance)
+        )
+
+    def _disturbed(self, vm: VMName, record: VMRecord) -> bool:
+        """Whether somebody works at the guest that serves, and not at another one of the VM."""
+        operation = self.observed.busy.get(vm)
+        if operation is None or operation.kind in APART:
+            return False
+        return operation.kind != "stop" or record.stop is None
+
+    def _living(self, vm: VMName) -> Guest | None:
+        """Its guest; where there are two, the one that serves."""
+        living = [g for g in self.observed.guests.get(vm, ()) if g.alive]
+        for record in (self.after.get(vm), self.record.vms.get(vm)):
+            if record is not None and record.start is not None:
+                named = [g for g in living if g.instance == record.start.instance]
+                if named:
+                    return named[0]
+        return living[0] if living else None
+
+    def _begun(self, action: StopGuest) -> bool:
+        """Whether an earlier plan decided this stop, and it is carried through."""
+        record = self.record.vms.get(action.vm)
+        stop = record.stop if record else None
+        return stop is not None and stop.instance == action.instance
+
+    def _budget(self) -> Iterator[Violation]:
+        if self.desired is None:
+            return
+        heirs = {self._called(name): spec for name, spec in self.desired.vms.items()}
+        touched, ill = Counter[GroupName](), Counter[GroupName]()
+        for action in self.plan.actions:
+            if not isinstance(action, StopGuest):
+                continue
+            spec = self.desired.vms.get(action.vm) or heirs.get(action.vm)
+            stop = self.after[action.vm].stop if action.vm in self.after else None
+            if spec is None or stop is None:
+                continue
+            if stop.cause == "update" and self._may_serve(action.vm):
+                touched[spec.rollout_group] += 1
+            elif stop.cause == "unhealthy" and not self._begun(action):
+                ill[spec.rollout_group] += 1
+        for group, count in ill.items():
+            if count > (limit := self.desired.group(group).max_unavailable):
+                yield Violation(3, group, f"{count} repairs at once: maxUnavailable is {limit}")
+        for group, count in touched.items():
+            members = [s.name for s in self.desired.vms.values() if s.rollout_group == group]
+            down = sum(not self._may_serve(self._called(name)) for name in members)
+            limit = self.desired.group(group).max_unavailable
+            if down + count > max(limit, down):
+                yield Violation(
+                    3, group, f"{down} down and {count} more: maxUnavailable is {limit}"
+                )

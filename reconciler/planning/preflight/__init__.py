@@ -1,0 +1,1 @@
+"""What must hold before a guest is started: images, ports, bridges, snapshots."""

@@ -1,0 +1,165 @@
+"""Who has the ports of the host, and who may need one back: what the preflight asks of each start."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Container, Iterable, Iterator, Mapping
+
+from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.machine import HostPort, overlap
+from reconciler.model.names import VMName
+from reconciler.model.observed import Guest
+from reconciler.model.record import Record
+from reconciler.planning.context import Draft, Standing
+
+SWAP = "let one of them take a free port first, in a commit of its own"
+
+Owned = dict[int, list[tuple[VMName, HostPort]]]
+
+
+class Book:
+    """All that is known of ports in one pass, by number: of a thousand VMs each asks."""
+
+    def __init__(self, draft: Draft) -> None:
+        self.listening: dict[int, list[HostPort]] = defaultdict(list)
+        for one in draft.observed.host.listening:
+            self.listening[one.port].append(one)
+        self._had = _owned((s.name, current_spec(s)) for s in draft.standings.values())
+        goods = ((s.name, s.record.last_good) for s in draft.standings.values())
+        self._needed = _owned((name, good.spec if good else None) for name, good in goods)
+
+    def whose(self, wanted: HostPort, but: VMName) -> VMName | None:
+        """The VM whose living guest was made with this port."""
+        return _other(self._had, wanted, but)
+
+    def needs_back(self, wanted: HostPort, but: VMName) -> VMName | None:
+        """Whose last good generation has the port, whatever runs at this moment (law 6)."""
+        return _other(self._needed, wanted, but)
+
+
+def _owned(specs: Iterable[tuple[VMName, VMSpec | None]]) -> Owned:
+    found: Owned = defaultdict(list)
+    for name, spec in specs:
+        for one in spec.listens if spec is not None else ():
+            found[one.port].append((name, one))
+    return found
+
+
+def _other(owned: Owned, wanted: HostPort, but: VMName) -> VMName | None:
+    of_others = (
+        name for name, one in owned.get(wanted.port, ()) if overlap(one, wanted) and name != but
+    )
+    return next(of_others, None)
+
+
+def taken_ports(draft: Draft, standing: Standing, spec: VMSpec) -> Iterator[str]:
+    """Ports of this spec that somebody else has or is kept for, in words."""
+    book: Book = draft.once("ports", Book)
+    mine, good = _own_ports(draft, standing, spec), standing.record.last_good
+    proven = set(good.spec.listens) if good else set()
+    for wanted in spec.listens:
+        if wanted in mine:
+            continue
+        if why := _in_the_way(draft, book, spec, wanted, mine):
+            holder = _owner(draft, book, wanted, standing.name)
+            who = f"{holder} has not released it yet" if holder else why
+            if _in_a_circle(draft, book, standing, wanted):
+                who = f"{holder} has it, and waits for a port of {standing.name}: {SWAP}"
+            yield f"{_named(wanted)} of the host is taken: {who}"
+        elif wanted not in proven and (other := book.needs_back(wanted, standing.name)):
+            yield f"{_named(wanted)} of the host is kept for {other}, which may have to go back to it"
+
+
+def _named(port: HostPort) -> str:
+    return f"port {port.port}" if port.protocol == "tcp" else f"{port.protocol} port {port.port}"
+
+
+def _in_the_way(
+    draft: Draft, book: Book, spec: VMSpec, wanted: HostPort, mine: set[HostPort]
+) -> str:
+    """Why no guest of this spec can have the port now, in words; empty if it can."""
+    # Behind the front a guest needs no port of the host. Who holds them cannot be told while it does not
+    # answer; whose they are to be is known all the same, and it would be asked for them as soon as it does.
+    if spec.handed_over and draft.observed.front_ails:
+        return ""
+    there = book.listening.get(wanted.port, ())
+    if any(overlap(one, wanted) and one not in mine for one in there):
+        return "another process listens on it"
+    if any(overlap(one, wanted) for one in mine):
+        return ""  # what keeps it is, or may be, the guest that goes
+    return draft.observed.host.refused.get(wanted, "")
+
+
+def to_ask_for(
+    desired: DesiredState | None, record: Record, guests: Mapping[VMName, tuple[Guest, ...]],
+    busy: Container[VMName],
+) -> frozenset[HostPort]:  # fmt: skip
+    """Ports that a guest may soon be started on, and that none of its VM has already.
+
+    A VM that runs what is desired asks for none, and neither does one whose start is under way.
+    """
+    specs = desired.vms if desired is not None else {}
+    found: set[HostPort] = set()
+    for name in record.vms.keys() | specs.keys():
+        known, spec = record.vms.get(name), specs.get(name)
+        living = next((guest for guest in guests.get(name, ()) if guest.alive), None)
+        running = known.generation(living.generation) if known and living else None
+        if name in busy or (running and spec and running.digest == spec.digest):
+            continue
+        made = tuple(one.spec for one in known.generations) if known else ()
+        listens = {port for one in (*made, spec) if one for port in one.listens}
+        found |= listens.difference(running.spec.listens if running else ())
+    return frozenset(found)
+
+
+def current_spec(standing: Standing) -> VMSpec | None:
+    """What the VM's living guest was made of."""
+    if standing.guest is None:
+        return None
+    generation = standing.record.generation(standing.guest.generation)
+    return generation.spec if generation else None
+
+
+def _own_ports(draft: Draft, standing: Standing, spec: VMSpec) -> set[HostPort]:
+    """Ports that this VM has already, itself or by the front, and that are free for this spec."""
+    own, start = current_spec(standing), standing.record.start
+    if own is not None and (start is None or not start.routes):
+        return set(own.listens)
+    # What the front holds is only let go of while another guest of the VM lives or is to come.
+    return _fronted(draft, standing.name) if own is not None or spec.handed_over else set()
+
+
+def _fronted(draft: Draft, name: VMName) -> set[HostPort]:
+    led = draft.observed.front.get(name)
+    routes = led.routes if led else ()
+    return {HostPort(route.address, route.port, route.protocol) for route in routes}
+
+
+def _owner(draft: Draft, book: Book, wanted: HostPort, but: VMName) -> str | None:
+    if (owner := book.whose(wanted, but)) is not None:
+        return owner
+    held = (
+        name
+        for name in sorted(draft.observed.front)
+        if any(overlap(one, wanted) for one in _fronted(draft, name))
+    )
+    return next((f"the front, for {name}," for name in held), None)
+
+
+def _in_a_circle(draft: Draft, book: Book, standing: Standing, port: HostPort) -> bool:
+    """Whether who has the port waits itself, by way of whomever, for a port of this VM."""
+    seen: set[VMName] = set()
+    following = [book.whose(port, standing.name)]
+    while following:
+        at = following.pop()
+        if at == standing.name:
+            return True
+        if at is None or at in seen:
+            continue
+        seen.add(at)
+        other = draft.standings[at]
+        has = current_spec(other)
+        wanted = set(other.spec.listens) if other.spec else set()
+        wanted -= set(has.listens) if has else set()
+        following.extend(book.whose(one, at) for one in sorted(wanted))
+    return False

@@ -1,0 +1,145 @@
+"""Which layers and kernel bundles are built now, and what may be collected."""
+
+from __future__ import annotations
+
+from reconciler.model.change import PutVM
+from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.image import KernelSpec, LayerSpec
+from reconciler.model.names import VMName
+from reconciler.model.plan import (
+    STORE,
+    BuildKernel,
+    BuildLayer,
+    CancelBuild,
+    Collect,
+    Plan,
+    StartBeside,
+    StartGuest,
+    StopGuest,
+    WaitKind,
+)
+from reconciler.model.record import Record
+from reconciler.planning.context import Draft
+from reconciler.planning.preflight.preflight import LOOK_AGAIN
+
+NAMED = 3
+"""VMs named in a reason before the rest is only counted."""
+
+
+class Needs:
+    """Missing images, each with the VMs that want it; the first to ask is served first."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._layers: dict[str, LayerSpec] = {}
+        self._kernels: dict[str, KernelSpec] = {}
+        self._for: dict[str, list[VMName]] = {}
+
+    def add(self, vm: VMName, spec: VMSpec) -> None:
+        """Note what this spec lacks."""
+        for layer in spec.layers:
+            if layer.key not in self._draft.observed.layers:
+                self._layers.setdefault(layer.key, layer)
+                self._for.setdefault(layer.key, []).append(vm)
+        if spec.kernel.key not in self._draft.observed.kernels:
+            self._kernels.setdefault(spec.kernel.key, spec.kernel)
+            self._for.setdefault(spec.kernel.key, []).append(vm)
+
+    def build(self) -> None:
+        """Turn needs into builds, as many at once as the host allows; the rest wait."""
+        room = self._draft.policy.max_builds - len(self._draft.observed.building)
+        for key, kernel in self._kernels.items():
+            room = self._build(key, kernel.title, BuildKernel(kernel, self._why(key)), room)
+        for key, layer in self._layers.items():
+            room = self._build(key, layer.title, BuildLayer(layer, self._why(key)), room)
+
+    def _build(self, key: str, title: str, action: BuildKernel | BuildLayer, room: int) -> int:
+        draft = self._draft
+        if key in draft.observed.building:
+            self._wait(key, f"{title} is being built")
+            return room
+        trouble = draft.trouble(key)
+        if trouble is not None and trouble.definitive:
+            self._wait(
+                key, f"{title} cannot be built: {trouble.error}; push a fix or `retry`", "broken"
+            )
+            return room
+        if (pausing := draft.pausing(key)) is not None:
+            self._wait(key, f"building {title} failed, again soon: {pausing.error}", "build")
+            draft.wake_at(pausing.retry.boot)
+            return room
+        free, reserve = draft.observed.host.disk_free_mib, draft.policy.disk_reserve_mib
+        if free < reserve:
+            short = f"{free}MiB are free, less than policy.disk_reserve_mib {reserve}"
+            self._wait(key, f"{title} is not built while {short}: free some space", "disk")
+            draft.wake_at(draft.now.boot + LOOK_AGAIN)
+            return room
+        if room <= 0:
+            self._wait(key, f"{title} waits for its turn to be built")
+            return room
+        draft.actions.append(action)
+        self._wait(key, f"{title} is being built")
+        if trouble is None and self._was_there(key):
+            lost = f"{title} is gone from the store, and is built again; guests run on"
+            draft.event("image-lost", lost, severity="warning")
+        return room - 1
+
+    def _was_there(self, key: str) -> bool:
+        """What a last good generation boots from was built once, and is never collected."""
+        goods = (self._draft.standings[vm].record.last_good for vm in self._for[key])
+        return any(good is not None and key in good.spec.image_keys for good in goods)
+
+    def _wait(self, key: str, why: str, kind: WaitKind = "image") -> None:
+        for vm in self._for[key]:
+            self._draft.wait(kind, vm, why)
+
+    def _why(self, key: str) -> str:
+        vms = self._for[key]
+        more = f" and {len(vms) - NAMED} more" if len(vms) > NAMED else ""
+        return f"wanted by {', '.join(vms[:NAMED])}{more}"
+
+
+def stood_on(decided: Plan, record: Record) -> frozenset[str]:
+    """Images of the VMs of which this plan starts or stops a guest: their way on, and back."""
+    acting = {a.vm for a in decided.actions if isinstance(a, StartGuest | StartBeside | StopGuest)}
+    changed = {c.vm.name: c.vm for c in decided.changes if isinstance(c, PutVM)}
+    known = (changed.get(name) or record.vms.get(name) for name in acting)
+    return frozenset(key for vm in known if vm for g in vm.generations for key in g.spec.image_keys)
+
+
+def cancel(draft: Draft) -> None:
+    """A build of what nobody names any more, as after a newer commit, ends: others want its place.
+
+    One that some VM still wants, or may go back to, goes on.
+    """
+    observed = draft.observed
+    running = observed.building - observed.ending - {STORE}
+    if draft.desired is None or not running:
+        return
+    for key in sorted(running - named(draft, draft.desired)):
+        draft.actions.append(CancelBuild(key, "nobody wants it any more"))
+        draft.event("build-cancelled", f"the build of {key[:12]} ends: nobody wants it any more")
+
+
+def named(draft: Draft, desired: DesiredState) -> set[str]:
+    """Images that a generation or a desired VM names."""
+    found: set[str] = set()
+    specs = [g.spec for standing in draft.standings.values() for g in standing.record.generations]
+    for spec in (*specs, *desired.vms.values()):
+        found.update(spec.image_keys)
+    return found
+
+
+def collect(draft: Draft) -> None:
+    """Images that no generation and no desired VM names may go, when nothing else is going on.
+
+    A build that finds the disk full asks for it at once, beside other builds.
+    """
+    observed = draft.observed
+    awaited = STORE in observed.building if draft.disk_full else bool(observed.building)
+    if awaited or draft.desired is None or draft.trouble(f"collect/{STORE}") is not None:
+        return
+    pinned = named(draft, draft.desired)
+    garbage = (observed.layers | observed.kernels) - pinned
+    if garbage:
+        draft.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nobody pins"))

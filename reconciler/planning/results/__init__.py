@@ -1,0 +1,1 @@
+"""What became of each revision, and of each VM in it."""

@@ -1,0 +1,1 @@
+"""Which VM may change now: order, budget, windows, suspension, and the generation it should run."""

@@ -1,0 +1,121 @@
+"""How many guests that live and fail their checks may be stopped and started again at once.
+
+Such a guest may still serve something, and its failing may be the host's or the prober's fault:
+then all fail at once, and to restart all of them at once would make it worse. A guest that is gone
+serves nobody, and is started again without asking here.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter
+
+from reconciler.model.names import GroupName
+from reconciler.planning.context import Draft, Standing
+
+TOGETHER = 60.0
+"""Seconds within which guests that turn unhealthy are thought to have one cause."""
+TOO_MANY = 3
+"""VMs below which that is no more than chance."""
+
+
+class Repairs:
+    """Bounds repairs by group and host. One at a time always may go, whatever else is down."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._draft = draft
+        self._under_way: Counter[GroupName] | None = None
+        self._out: Counter[GroupName] = Counter()
+        self._suspicion = ""
+
+    def take(self, standing: Standing) -> bool:
+        """Ask to stop this unhealthy guest, to start it again; a refusal becomes a wait.
+
+        Ask when all VMs without a guest have had their turn: what they begin counts.
+        """
+        under_way = self._look()
+        total, group = under_way.total(), standing.group
+        limit = 1 if self._suspicion else self._draft.policy.max_repairs
+        if total >= limit:
+            why = self._suspicion or (
+                f"{total} unhealthy guests are being started again (policy.max_concurrent_repairs)"
+            )
+            self._draft.wait("repair", standing.name, why)
+            return False
+        budget = self._draft.desired.group(group).max_unavailable if self._draft.desired else 1
+        if under_way[group] and self._out[group] >= budget:
+            why = (
+                f"its checks fail, and {self._out[group]} of group {group} do not serve at all:"
+                f" maxUnavailable is {budget}"
+            )
+            self._draft.wait("repair", standing.name, why)
+            return False
+        under_way[group] += 1
+        self._out[group] += 1
+        return True
+
+    def _look(self) -> Counter[GroupName]:
+        if self._under_way is None:
+            self._under_way = Counter()
+            for standing in self._draft.standings.values():
+                if _under_way(standing):
+                    self._under_way[standing.group] += 1
+                if not standing.available and not _ill(standing):
+                    self._out[standing.group] += 1
+            self._suspicion = _suspicion(self._draft)
+        return self._under_way
+
+
+def _ill(standing: Standing) -> bool:
+    """It lives, must be restarted, and nobody does anything about it."""
+    guest, record = standing.guest, standing.record
+    if guest is None or not standing.ailing or standing.busy:
+        return False
+    running = record.generation(guest.generation)
+    committed = running is not None and running.verdict == "committed"
+    return committed and record.stop is None and record.rollback is None
+
+
+def _under_way(standing: Standing) -> bool:
+    """It is being stopped for its ill health, or was started again and is not well yet."""
+    record, backoff = standing.record, standing.record.backoff
+    if backoff is None or not backoff.ill or record.quarantine is not None:
+        return False
+    if standing.guest is None:
+        return standing.busy or standing.acted
+    if record.stop is not None:
+        return record.stop.cause == "unhealthy"
+    again = record.start is not None and record.start.purpose == "restart"
+    return again and standing.judgement == "starting"
+
+
+def _suspicion(draft: Draft) -> str:
+    """Why the host is suspect, in words; empty when it is not."""
+    proven = [s for s in draft.standings.values() if s.record.last_good is not None]
+    turned = sorted(
+        since
+        for s in proven
+        if _ill(s) and s.guest is not None
+        and (since := s.guest.health.liveness.failing_since) is not None
+    )  # fmt: skip
+    together = max(
+        (bisect_right(turned, start + TOGETHER) - before for before, start in enumerate(turned)),
+        default=0,
+    )
+    weak = sum(_repaired_in_vain(s) for s in proven)
+    ill = together + weak
+    if ill < TOO_MANY or 2 * ill <= len(proven):
+        return ""
+    already = f" or are not well after a restart ({weak})" if weak else ""
+    return (
+        f"{ill} of {len(proven)} VMs failed their checks within {TOGETHER:g}s{already}:"
+        " the host is suspect, and repairs go one at a time"
+    )
+
+
+def _repaired_in_vain(standing: Standing) -> bool:
+    """Its first restart has not made it well yet; who needs many has a cause of its own."""
+    backoff = standing.record.backoff
+    return backoff is not None and backoff.ill and backoff.crashes == 1 and not (
+        standing.judgement == "healthy" or _ill(standing)
+    )  # fmt: skip

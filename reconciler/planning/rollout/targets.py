@@ -1,0 +1,196 @@
+"""Which generation a VM should run, and which one it may fall back on meanwhile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.health import NEVER_ASKED
+from reconciler.model.names import GenerationNumber
+from reconciler.model.observed import Guest
+from reconciler.model.plan import Note, WaitKind
+from reconciler.model.record import Generation, Hold, VMRecord
+from reconciler.planning.context import Draft, Standing
+from reconciler.planning.diff import differences
+from reconciler.planning.health import asks_guest, judge
+from reconciler.planning.verdicts.holds import hold_of
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a VM should go.
+
+    `generation` is None with a `spec` when it must still be made. `why` says why the desired
+    digest is not the target, where that is so. Both None: leave the VM as it is.
+    """
+
+    generation: Generation | None = None
+    spec: VMSpec | None = None
+    kind: WaitKind | None = None
+    why: str = ""
+
+    @property
+    def wanted(self) -> VMSpec | None:
+        """What it is made of, made or not."""
+        return self.generation.spec if self.generation else self.spec
+
+
+def choose(draft: Draft, standing: Standing) -> Target:
+    """The rules in their order: a person's word, a way back, then the desired state."""
+    record, spec = standing.record, standing.spec
+    if record.quarantine is not None:
+        return Target(kind="quarantine", why=record.quarantine.reason)
+    if record.rollback is not None:
+        back = record.generation(record.rollback.target)
+        return Target(back, kind="rollback", why=f"going back: {record.rollback.reason}")
+    if record.pin is not None and (pinned := record.generation(record.pin.generation)):
+        return Target(
+            pinned, kind="pinned", why=f"kept at generation {pinned.number} until a new digest or `resume`"
+        )  # fmt: skip
+    good = record.last_good
+    if spec is None:
+        return Target(good)
+    hold = hold_of(draft, standing)
+    if hold is not None and (back := _sent_back(hold, record)) is not None:
+        why = f"group {spec.group} goes back: {hold.words}"
+        return Target(back, kind="hold", why=why)
+    if good is not None and good.digest == spec.digest:
+        return Target(good)
+    if (refused := _refused(record, good, spec)) is not None:
+        return refused
+    if hold is not None and (standing.name, spec.digest) in hold.held:
+        why = f"group {spec.group} is held: {hold.words}"
+        return Target(good, kind="hold", why=why)
+    newest = record.generations[-1] if record.generations else None
+    if newest is not None and newest.verdict == "trial" and newest.digest == spec.digest:
+        return Target(newest)
+    return Target(spec=spec)
+
+
+def _refused(record: VMRecord, good: Generation | None, spec: VMSpec) -> Target | None:
+    """What was condemned, or would have to make a volume smaller, is no target."""
+    if (block := record.block_of(spec)) is not None:
+        why = f"generation {block.generation} failed: {block.reason}; push a fix or `retry`"
+        return Target(good, kind="blocked", why=why)
+    if good is not None and (shrunken := _shrunken(good.spec, spec)):
+        return Target(good, kind="broken", why=shrunken)
+    return None
+
+
+def _shrunken(now: VMSpec, wanted: VMSpec) -> str:
+    """Which volume would have to shrink, in words; empty when none."""
+    sizes = {volume.name: volume.size_mib for volume in now.volumes}
+    for volume in wanted.volumes:
+        if volume.size_mib < (size := sizes.get(volume.name, 0)):
+            return (
+                f"spec.volumes: {volume.name} has {size}MiB and shall have {volume.size_mib}MiB: a"
+                " volume is never made smaller; give it its size back, or a new one another name"
+            )
+    return ""
+
+
+def _sent_back(hold: Hold, record: VMRecord) -> Generation | None:
+    for name, number in hold.back:
+        if name == record.name:
+            return record.generation(number)
+    return None
+
+
+def lift_outdated(draft: Draft, standing: Standing) -> None:
+    """A new digest ends a quarantine and a pin; other checks a quarantine that came of the checks."""
+    spec, record = standing.spec, standing.record
+    if spec is None:
+        return
+    if record.quarantine is not None and (what := _ends_quarantine(record, spec)):
+        standing.record = record = replace(record, quarantine=None)
+        draft.actions.append(Note("block-lifted", standing.name, f"{what} end the quarantine"))
+    if record.pin is not None and record.pin.digest != spec.digest:
+        standing.record = replace(record, pin=None)
+        draft.actions.append(Note("block-lifted", standing.name, "a new digest ends the pin"))
+
+
+def _ends_quarantine(record: VMRecord, spec: VMSpec) -> str:
+    """What is desired now and was not tried, in words; empty where all was."""
+    if record.quarantine is not None and record.quarantine.digest != spec.digest:
+        return "changes that need a restart"
+    refused = any(block.digest == spec.digest for block in record.blocked)
+    return "other checks" if refused and record.block_of(spec) is None else ""
+
+
+def take_in_place(draft: Draft, standing: Standing) -> None:
+    """Fields that no restart is needed for: the newest generation of that digest takes them."""
+    spec, record = standing.spec, standing.record
+    if spec is None:
+        return
+    if record.group != spec.group:
+        standing.record = record = replace(record, group=spec.group)
+    for generation in reversed(record.generations):
+        if generation.digest == spec.digest and generation.verdict != "condemned":
+            if generation.spec is not spec and generation.spec != spec:
+                _take(draft, standing, generation, spec)
+            return
+
+
+def _take(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec) -> None:
+    """All but the checks of a generation that somebody runs well: these are tried first, see `checktrial`."""
+    present = generation.spec.health
+    if present != spec.health and not _takes_checks(draft, standing, generation):
+        spec = replace(spec, health=present)
+    if generation.spec == spec:
+        return
+    taken = present != spec.health and draft.desired is not None
+    if taken:
+        # What it is judged by from now on is of who changed that, and so is the verdict.
+        revision = draft.origin(standing) or generation.revision
+        generation = replace(generation, revision=revision)
+    _replace_spec(draft, standing, generation, spec)
+    if taken:
+        _ask_anew(draft, standing, generation.number, spec)
+
+
+def _takes_checks(draft: Draft, standing: Standing, generation: Generation) -> bool:
+    """Whether it is on trial and found not healthy, so that the newer commit overtakes at once."""
+    if generation.verdict != "trial":
+        return False
+    guest = _guest_of(standing, generation.number)
+    if guest is None:
+        return True
+    present = generation.spec.health
+    unasked = asks_guest(present) and not guest.health.rounds
+    if guest.instance == standing.record.taking or unasked:
+        return False  # it passed, and takes over; or may have passed before this daemon began
+    return judge(guest, present, draft.now) != "healthy"
+
+
+def _guest_of(standing: Standing, number: GenerationNumber) -> Guest | None:
+    return next(
+        (g for g in (standing.guest, standing.candidate) if g and g.generation == number), None
+    )
+
+
+def _ask_anew(draft: Draft, standing: Standing, number: GenerationNumber, spec: VMSpec) -> None:
+    """What the guest on trial answered to other questions does not count, nor the time that took."""
+    record, deadline = standing.record, draft.deadline(spec.health.startup_deadline)
+    guest, candidate = standing.guest, standing.candidate
+    if guest is not None and guest.generation == number:
+        standing.guest = guest = replace(guest, health=NEVER_ASKED)
+        standing.judgement = judge(guest, spec.health, draft.now)
+        if record.start is not None and record.start.instance == guest.instance:
+            standing.record = replace(record, start=replace(record.start, deadline=deadline))
+    elif candidate is not None and candidate.generation == number and record.candidate is not None:
+        standing.candidate = replace(candidate, health=NEVER_ASKED)
+        standing.record = replace(record, candidate=replace(record.candidate, deadline=deadline))
+
+
+def _replace_spec(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec) -> None:
+    changed = differences(generation.spec, spec)
+    standing.record = standing.record.with_generation(replace(generation, spec=spec))
+    words = ", ".join(str(change) for change in changed) or "nothing visible"
+    draft.actions.append(Note("in-place", standing.name, words))
+    draft.event("changed-in-place", f"{standing.name}: {words}", standing)
+
+
+def fallback(record: VMRecord, target: Target) -> Generation | None:
+    """What may run while the target is not ready."""
+    good = record.last_good
+    return None if good is None or good is target.generation else good

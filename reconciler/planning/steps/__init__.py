@@ -1,0 +1,1 @@
+"""What is done to one VM next: start, stop, handover, rename, removal."""

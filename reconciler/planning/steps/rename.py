@@ -1,0 +1,213 @@
+"""A VM that goes on under another name: its guest stops, its folder moves, and it starts as the new one.
+
+old runs --ready, allowed, in its turn--> stopped --"moving" is durable--> folder moved
+                                                                              |
+new runs <-- as any VM that does not run: last good, or on trial <-- record under the new name
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from reconciler.model.change import DropVM
+from reconciler.model.desired import DesiredState
+from reconciler.model.names import VMName
+from reconciler.model.plan import MoveVM
+from reconciler.model.record import GroupRecord, Record, VMRecord
+from reconciler.planning.context import Draft, Standing
+from reconciler.planning.intake.outcomes import note_illness
+from reconciler.planning.preflight.preflight import claim_memory, preflight, ready
+from reconciler.planning.rollout.budget import Budget
+from reconciler.planning.rollout.gates import at_stake, may_begin
+from reconciler.planning.rollout.targets import Target
+from reconciler.planning.steps.actions import in_trouble, stop
+
+MOST_NAMED = 3
+
+
+def successors(desired: DesiredState | None, record: Record) -> dict[VMName, VMName]:
+    """VMs of the record that go on under another name, with that name.
+
+    A desired VM of which nothing is remembered takes over the one it says it was moved from, or
+    one that once had its name: so the revert of a rename brings the VM back with its data.
+    """
+    found = {vm.name: vm.moving for vm in record.vms.values() if vm.moving is not None}
+    if desired is None:
+        return found
+    fresh = [n for n in sorted(desired.vms) if not _known(record, n) and n not in found.values()]
+    if not fresh:
+        return found
+    formerly = {vm.formerly: vm.name for vm in record.vms.values() if vm.formerly is not None}
+    for name in fresh:
+        old = desired.vms[name].moved_from
+        if old is None or not _known(record, old):
+            old = formerly.get(name)
+        if old is not None and old not in found and old not in desired.vms:
+            found[old] = name
+    return found
+
+
+def unfounded(
+    desired: DesiredState | None, record: Record, renamed: Mapping[VMName, VMName]
+) -> dict[VMName, str]:
+    """New VMs that say they are another one's, of which nothing is known here; with why, in words.
+
+    Each would start with empty volumes, and the one that was meant, left without a name, might be
+    removed.
+    """
+    if desired is None:
+        return {}
+    taken = {new: old for old, new in renamed.items()}
+    claimed = [s for s in desired.vms.values() if s.moved_from is not None and s.name not in taken]
+    fresh = [spec for spec in claimed if not _known(record, spec.name)]
+    return {
+        spec.name: _what_is_wrong(spec.name, spec.moved_from, desired, record, renamed)
+        for spec in fresh
+        if spec.moved_from is not None and not _never_began(spec.moved_from, desired, record)
+    }
+
+
+def _never_began(old: VMName, desired: DesiredState, record: Record) -> bool:
+    """Whether it is remembered, was never created, and is not wanted: there is nothing to take over."""
+    vm = record.vms.get(old)
+    return vm is not None and not vm.generations and old not in desired.vms
+
+
+def _what_is_wrong(
+    new: VMName,
+    old: VMName,
+    desired: DesiredState,
+    record: Record,
+    renamed: Mapping[VMName, VMName],
+) -> str:
+    heir = renamed.get(old) or next(
+        (v.name for v in record.vms.values() if v.formerly == old), None
+    )
+    left = sorted(name for name in record.vms if name not in desired.vms and name not in renamed)
+    if old in desired.vms:
+        why = f"{old} is still declared"
+    elif heir is not None:
+        why = f"{old} goes on as {heir}"
+    else:
+        perhaps = (
+            f" (of those it has, the repository lacks {', '.join(left[:MOST_NAMED])})"
+            if left
+            else ""
+        )
+        why = f"this host knows no VM {old}{perhaps}"
+    return (
+        f"metadata.movedFrom: {why}. {new} does not start, for it would start empty: name the VM that it"
+        f" was, or remove movedFrom if it is to be a new one"
+    )
+
+
+def _known(record: Record, name: VMName) -> bool:
+    vm = record.vms.get(name)
+    return vm is not None and bool(vm.generations)
+
+
+def taking_over(old: VMName, record: Record) -> str:
+    """What the new name waits for, in words."""
+    vm = record.vms.get(old)
+    if vm is not None and vm.quarantine is not None:
+        return f"takes over {old}, which is in quarantine: push a fix, or `reconciler retry {old}`"
+    return f"takes over {old}, with its generations and volumes"
+
+
+def take_over(draft: Draft, names: Mapping[VMName, VMName]) -> dict[VMName, VMRecord]:
+    """Records whose folder has moved since the last pass, each under its new name."""
+    found: dict[VMName, VMRecord] = {}
+    for outcome in draft.observed.outcomes:
+        old = VMName(outcome.subject)
+        if outcome.kind != "move" or outcome.error is not None or old not in names:
+            continue
+        new = names[old]
+        found[new] = _renamed(draft.record.vms[old], new)
+        draft.more.append(DropVM(old))
+        for group in draft.record.groups.values():
+            changed = _with_name(draft.group_record(group.name), old, new)
+            if changed != draft.group_record(group.name):
+                draft.groups[group.name] = changed
+    return found
+
+
+def _renamed(vm: VMRecord, new: VMName) -> VMRecord:
+    generations = tuple(replace(g, vm=new, spec=replace(g.spec, name=new)) for g in vm.generations)
+    return replace(
+        vm, name=new, generations=generations, formerly=vm.name, moving=None, start=None, stop=None,
+        candidate=None, taking=None, restart=None, removing=False, check_trial=None,
+    )  # fmt: skip
+
+
+def _with_name(group: GroupRecord, old: VMName, new: VMName) -> GroupRecord:
+    def now(name: VMName) -> VMName:
+        return new if name == old else name
+
+    hold = group.hold
+    if hold is not None:
+        hold = replace(
+            hold, vm=now(hold.vm), held=tuple((now(n), d) for n, d in hold.held),
+            back=tuple((now(n), g) for n, g in hold.back),
+            back_checks=tuple(now(n) for n in hold.back_checks),
+        )  # fmt: skip
+    return replace(group, hold=hold, approved=tuple((now(n), d) for n, d in group.approved))
+
+
+def carry_on(draft: Draft, standing: Standing) -> None:
+    """A move that was begun is carried through, whatever is desired meanwhile: half is nowhere."""
+    record = standing.record
+    if record.moving is None or standing.acted or draft.observed.guests.get(standing.name):
+        return
+    if not in_trouble(draft, standing, "move"):
+        draft.do(standing, MoveVM(standing.name, record.moving, f"it goes on as {record.moving}"))
+
+
+def move_folder(draft: Draft, standing: Standing) -> bool:
+    """Nothing of it runs: whether its folder moves now, or does as soon as the last guest is gone."""
+    new = standing.successor
+    if new is None or standing.candidate is not None or _hindered(draft, standing):
+        return False
+    if not draft.observed.guests.get(standing.name):
+        standing.record = replace(standing.record, moving=new, stop=None)
+        carry_on(draft, standing)
+    return True
+
+
+def make_way(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
+    """It runs: stop it for the move, when what follows is ready, allowed and its turn."""
+    new, record, spec = standing.successor, standing.record, target.wanted
+    if new is None or spec is None or _hindered(draft, standing):
+        return
+    generation = target.generation
+    trial = generation is not None and generation.verdict == "trial"
+    beside = standing.candidate is not None or standing.leaving is not None
+    if beside or (trial and generation is not None and generation.number == standing.running):
+        draft.wait("rename", standing.name, f"goes on as {new} once its trial is over")
+        return
+    fresh = generation is None or trial
+    if not ready(draft, standing, spec):
+        return
+    if fresh and target.kind is None and not may_begin(draft, standing):
+        return
+    if not preflight(draft, standing, spec) or not budget.take(standing):
+        return
+    claim_memory(draft, standing, spec)
+    if fresh and record.last_good is not None:
+        at_stake(draft).add(standing.name)
+    if fresh and target.kind is None:
+        note_illness(draft, standing)
+    stop(draft, standing, "update", f"it goes on as {new}")
+
+
+def _hindered(draft: Draft, standing: Standing) -> bool:
+    new = standing.successor
+    if new is not None and new in draft.observed.occupied:
+        why = (
+            f"cannot go on as {new}: vms/{new} in the state directory holds something already,"
+            " perhaps volumes of an earlier VM of that name: move it away"
+        )
+        draft.wait("conflict", standing.name, why)
+        draft.wait("conflict", new, why)
+        return True
+    return in_trouble(draft, standing, "move")

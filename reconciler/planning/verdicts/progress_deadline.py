@@ -1,0 +1,102 @@
+"""Rollouts that do not move: the progress deadline of a group, and the hold that follows from it.
+
+The deadline counts the time in which a member is on its way: started, on trial, going back. It
+stands still while all that move wait for something else, and begins again afterwards: missing
+memory, a long build or a closed window say nothing about the change.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import replace
+
+from reconciler.model.names import GroupName
+from reconciler.model.plan import Note, WaitKind
+from reconciler.model.record import Hold
+from reconciler.planning.context import Draft, Standing
+from reconciler.planning.health import has_other_checks
+from reconciler.planning.verdicts.holds import members, put_hold, still_to_take
+
+IN_MOTION: frozenset[WaitKind] = frozenset(("starting", "rollback", "busy"))
+"""The member itself is on its way, whatever else is waited for."""
+STANDING_STILL: frozenset[WaitKind] = frozenset(
+    (
+        "suspended", "hold", "blocked", "broken", "quarantine", "window", "approval", "pinned", "soak", "breaker",
+        "image", "build", "memory", "disk", "port", "network", "conflict", "moved-from", "probe",
+        "dependency", "budget", "repair", "rename", "readiness", "ended", "checks",
+    )
+)  # fmt: skip
+"""A person, the clock, the host or another VM is waited for: this member is not expected to move."""
+
+
+def watch_progress(draft: Draft) -> None:
+    """Set a group's deadline, move it on with each success, and hold the group when it passes."""
+    if draft.desired is None:
+        return
+    for name, spec in draft.desired.groups.items():
+        if spec.progress_deadline is None:
+            continue
+        record = draft.group_record(name)
+        moving = [] if record.hold is not None else _moving(draft, name)
+        if not moving:
+            if record.progress is not None:
+                draft.groups[name] = replace(record, progress=None)
+        elif record.progress is None or _succeeded(draft, name):
+            progress = draft.deadline(spec.progress_deadline)
+            draft.groups[name] = replace(record, progress=progress)
+            draft.wake_at(progress.boot)
+        elif record.progress.passed(draft.now):
+            _hold(draft, name, moving[0], spec.progress_deadline)
+        else:
+            draft.wake_at(record.progress.boot)
+
+
+def _moving(draft: Draft, group: GroupName) -> list[Standing]:
+    """Members that are on their way to what is desired, and that nothing else keeps."""
+    waits = draft.once("waits by subject", _waits_by_subject)
+    behind = (s for s in members(draft, group) if not s.synced and not _has_arrived(s))
+    return [s for s in behind if _on_its_way(waits[s.name])]
+
+
+def _has_arrived(member: Standing) -> bool:
+    """It was proven with all that is desired: that it is down since then is its own affair."""
+    good, spec = member.record.last_good, member.spec
+    if good is None or spec is None or member.successor is not None:
+        return False
+    return good.digest == spec.digest and not has_other_checks(good, spec)
+
+
+def _on_its_way(waits: set[WaitKind]) -> bool:
+    return bool(waits & IN_MOTION) or not waits & STANDING_STILL
+
+
+def _waits_by_subject(draft: Draft) -> dict[str, set[WaitKind]]:
+    found: dict[str, set[WaitKind]] = defaultdict(set)
+    for wait in draft.waits:
+        found[wait.subject].add(wait.kind)
+    return found
+
+
+def _succeeded(draft: Draft, group: GroupName) -> bool:
+    names = {s.name for s in members(draft, group)}
+    return any(
+        isinstance(a, Note) and a.kind in ("commit", "checks-accepted") and a.subject in names
+        for a in draft.actions
+    )
+
+
+def _hold(draft: Draft, group: GroupName, stuck: Standing, seconds: float) -> None:
+    """Hold all members that are behind, naming the one that was on its way and did not arrive."""
+    if stuck.spec is None or draft.desired is None:
+        return
+    why = f"{stuck.name} did not become healthy, nor any other member, within progressDeadline {seconds:g}s"
+    held = tuple(
+        (s.name, still_to_take(s) or s.spec.digest)
+        for s in members(draft, group)
+        if s.spec is not None and not s.synced
+    )
+    hold = Hold(
+        stuck.name, stuck.spec.digest, why, draft.now.wall, held,
+        cause="progress", revision=draft.origin(stuck),
+    )  # fmt: skip
+    put_hold(draft, group, hold)

@@ -1,0 +1,149 @@
+"""Which port of the host leads where; a VM's ports change all at once, or not at all."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from reconciler.errors import FrontError
+from reconciler.model.machine import Led, Protocol, Route
+from reconciler.model.names import InstanceId, VMName
+from reconciler.proxy.tcp_relay import Line, TcpListener
+from reconciler.proxy.udp_relay import UdpListener
+
+BACKLOG = 1024
+KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A port of the host."""
+
+    protocol: Protocol
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.protocol}-{self.address}-{self.port}"
+
+
+Listener = TcpListener | UdpListener
+
+
+class Keeping:
+    """Who keeps listening sockets while the front is started anew; by default nobody."""
+
+    def keep(self, name: str, sock: socket.socket) -> None:
+        pass
+
+    def drop(self, name: str) -> None:
+        pass
+
+    def write(self, led: dict[VMName, Led]) -> None:
+        pass
+
+
+class Table:
+    """Holds the listeners. Every method runs to its end without giving way."""
+
+    def __init__(self, keeping: Keeping, take: Callable[[str], socket.socket | None]) -> None:
+        self._keeping = keeping
+        self._take = take
+        """A listening socket of before, by the name of its place."""
+        self._lines: dict[VMName, Line] = {}
+        self._held: dict[VMName, dict[Place, Listener]] = {}
+        self.led: dict[VMName, Led] = {}
+        self.version = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether it leads nothing, and nobody is connected any more."""
+        return not self.led and not any(line.open for line in self._lines.values())
+
+    def open(self, vm: VMName, instance: InstanceId) -> int:
+        """Connections to this guest that are under way."""
+        line = self._lines.get(vm)
+        return line.open[instance] if line is not None else 0
+
+    def lead(self, vm: VMName, led: Led | None) -> None:
+        """Raises FrontError, of kind port, and has changed nothing then."""
+        routes = {place_of(r): r.target for r in led.routes} if led is not None else {}
+        held = self._held.get(vm, {})
+        line = self._lines.setdefault(vm, Line())
+        fresh = self._listen(vm, [place for place in routes if place not in held])
+        if led is not None:
+            line.instance = led.instance  # from here on new connections are counted as its
+        kept: dict[Place, Listener] = {}
+        for place, target in routes.items():
+            if place in held:
+                kept[place] = held[place]
+                kept[place].target = target
+            else:
+                sock = fresh[place]
+                udp = place.protocol == "udp"
+                kept[place] = UdpListener(sock, target) if udp else TcpListener(sock, line, target)
+        self._remember(vm, led, kept)
+        for place in held.keys() - kept.keys():
+            self._keeping.drop(str(place))
+            held[place].close()
+
+    def _remember(self, vm: VMName, led: Led | None, kept: dict[Place, Listener]) -> None:
+        if led is not None and kept:
+            self._held[vm], self.led[vm] = kept, led
+        else:
+            self._held.pop(vm, None)
+            self.led.pop(vm, None)
+        for gone in [n for n, line in self._lines.items() if n not in self.led and not line.open]:
+            del self._lines[gone]
+        self.version += 1
+        self._keeping.write(self.led)
+
+    def _listen(self, vm: VMName, places: list[Place]) -> dict[Place, socket.socket]:
+        """All of them, or none. Raises FrontError."""
+        fresh: dict[Place, socket.socket] = {}
+        try:
+            for place in places:
+                self._refuse_others(place, vm)
+                fresh[place] = self._take(str(place)) or _bound(place)
+        except BaseException:
+            for sock in fresh.values():
+                sock.close()
+            raise
+        for place, sock in fresh.items():
+            self._keeping.keep(str(place), sock)
+        return fresh
+
+    def _refuse_others(self, place: Place, vm: VMName) -> None:
+        for other, held in self._held.items():
+            if place in held and other != vm:
+                raise FrontError(f"port {place.port} of the host is held for {other}", kind="port")
+
+    def close(self) -> None:
+        for held in self._held.values():
+            for listener in held.values():
+                listener.close()
+        self._held.clear()
+
+
+def place_of(route: Route) -> Place:
+    return Place(route.protocol, route.address, route.port)
+
+
+def _bound(place: Place) -> socket.socket:
+    sock = socket.socket(socket.AF_INET, KINDS[place.protocol] | socket.SOCK_NONBLOCK)
+    try:
+        if place.protocol == "tcp":
+            # As everybody does who listens: connections that just ended do not hold the port.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((place.address, place.port))
+        if place.protocol == "tcp":
+            sock.listen(BACKLOG)
+    except OSError as error:
+        sock.close()
+        raise FrontError(
+            f"port {place.port} of the host cannot be had at {place.address}: {error.strerror}",
+            kind="port",
+            hint="`ss -anp` names who has it",
+        ) from error
+    return sock

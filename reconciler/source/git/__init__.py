@@ -1,0 +1,1 @@
+"""Revisions from git: fetching, verification, signatures, and the mirror."""

@@ -1,0 +1,339 @@
+"""Fetches one revision into the bare mirror, and clones the mirror anew when it is broken."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pygit2
+
+from reconciler.errors import SourceError
+from reconciler.git_url import local_path, redacted_text
+from reconciler.http_proxies import proxy_for, shown
+from reconciler.source.git import known_hosts as knownhosts, local_access as localaccess
+from reconciler.source.git.callbacks import MOST_OBJECTS, Callbacks
+from reconciler.source.git.commit_graph import commit_at, has
+from reconciler.source.git.error_kinds import (
+    SHALLOW,
+    LimitPassed,
+    failure,
+    is_unparsable,
+    sorted_failure,
+    unsupported,
+)
+from reconciler.source.git.object_copy import copy_objects, heads_of
+from reconciler.source.git.protocol import Answer, Request
+
+HEX = re.compile(r"[0-9a-f]{4,40}")
+WHOLE_HEX = re.compile(r"[0-9a-f]{40}")
+BROKEN, NEW, HOME = ".broken", ".new", ".home"
+PARTIAL = ("pack_", "tmp_")
+MOST_PACKS = 500
+"""Every fetch that finds something leaves one; libgit2 never joins them."""
+MOST_NAMED = 8
+PROXY_HINT = "is the proxy of the daemon's environment right? no_proxy names what goes without"
+CLONE_AGAIN = 600.0
+"""Seconds after which a repository that could not be cloned may be cloned again for the same error."""
+EVERY_BRANCH = "+refs/heads/*:refs/reconciler/branches/*"
+
+Heads = dict[str, str]
+
+
+class FailedClones:
+    """What a whole new mirror did not help with, so that it is not made again at each look."""
+
+    def __init__(self) -> None:
+        self._failed: dict[str, tuple[str, float]] = {}
+
+    def just_failed(self, request: Request, error: SourceError) -> bool:
+        words, when = self._failed.get(request.mirror, ("", 0.0))
+        return words == str(error) and time.monotonic() - when < CLONE_AGAIN
+
+    def failed(self, request: Request, error: SourceError) -> None:
+        self._failed[request.mirror] = (str(error), time.monotonic())
+
+    def forget(self, request: Request) -> None:
+        self._failed.pop(request.mirror, None)
+
+
+CLONES = FailedClones()
+
+
+def look(request: Request) -> Answer:
+    """Bring the mirror up to date. Raises SourceError; the mirror is then as good as before."""
+    path = Path(request.mirror)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    trusted = _trusted(path, request)
+    try:
+        return _look(path, request)
+    except SourceError as error:
+        if trusted is not None and error.kind == "verify":
+            raise trusted.refusal(str(error)) from error
+        local = local_path(request.url)
+        if local is not None and (fault := localaccess.unreadable(local)) is not None:
+            raise fault from error
+        proxy = proxy_for(request.url)
+        if proxy is not None and error.kind in ("network", "timeout"):
+            text = redacted_text(str(error), proxy)
+            raise failure(
+                error.kind, f"{text} (by way of the proxy {shown(proxy)})", PROXY_HINT
+            ) from error
+        raise
+
+
+def _trusted(path: Path, request: Request) -> knownhosts.Trust | None:
+    """For ssh, the keys that the server may show; libgit2 takes them from a home of their own."""
+    server = knownhosts.server_of(request.url)
+    if server is None:
+        return None
+    home = path.with_name(path.name + HOME)
+    found = knownhosts.trust(server, request.known_hosts)
+    knownhosts.write_home(found, home)
+    pygit2.settings.homedir = str(home)
+    return found
+
+
+def _look(path: Path, request: Request) -> Answer:
+    if request.anew or not path.exists():
+        return _clone(path, request)
+    try:
+        try:
+            revision, moved = _fetch(path, request)
+        except pygit2.GitError as error:
+            if not is_unparsable(error):
+                raise
+            revision, moved = _fetch_whole(path, request), True
+    except Exception as error:  # whatever it is, it gets a kind
+        found = sorted_failure(error)
+        if found.kind not in ("corrupt", "unknown") or CLONES.just_failed(request, found):
+            raise found from error
+        try:
+            return _clone(path, request)
+        except SourceError as failed:
+            CLONES.failed(request, failed)
+            raise
+    CLONES.forget(request)
+    if not moved:
+        return Answer(revision)
+    if used_bytes(path) > request.repository_bytes:
+        # perhaps most of it was left behind by rewritten branches
+        return _clone(path, request, broken=False)
+    if len(list(path.glob("objects/pack/*.pack"))) > MOST_PACKS:
+        with contextlib.suppress(SourceError):  # upkeep, which can wait
+            return _clone(path, request, broken=False)
+    return Answer(revision)
+
+
+def _clone(path: Path, request: Request, *, broken: bool = True) -> Answer:
+    """Make a whole new mirror beside the old one, and only then change places.
+
+    A broken one is kept aside, the newest alone, for people to look at.
+    """
+    fresh, aside = path.with_name(path.name + NEW), path.with_name(path.name + BROKEN)
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        revision, _ = _fetch(fresh, request)
+        if used_bytes(fresh) > request.repository_bytes:
+            size = request.repository_bytes >> 20
+            raise LimitPassed(f"the repository is larger than {size} MiB")  # noqa: TRY301
+    except Exception as error:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise sorted_failure(error) from error
+    if path.exists():
+        shutil.rmtree(aside, ignore_errors=True)
+        path.rename(aside)
+    fresh.rename(path)
+    if not broken:
+        shutil.rmtree(aside, ignore_errors=True)
+    return Answer(revision, cloned=True)
+
+
+def _fetch_whole(path: Path, request: Request) -> str:
+    """All that the remote has, into a mirror that keeps what it had.
+
+    To ask only for what is new, libgit2 walks what the mirror has, and stumbles over a commit.
+    """
+    fresh = path.with_name(path.name + NEW)
+    shutil.rmtree(fresh, ignore_errors=True)
+    try:
+        revision, _ = _fetch(fresh, request)
+        for suffix in (".pack", ".idx"):  # an index is there only once its pack is
+            for file in fresh.glob(f"objects/pack/*{suffix}"):
+                file.replace(path / "objects" / "pack" / file.name)
+        came = _open(fresh, request).references.get(request.ref)  # it may be a tag's
+        target = revision if came is None else str(came.target)
+        _open(path, request).references.create(request.ref, target, force=True)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return revision
+
+
+def _fetch(path: Path, request: Request) -> tuple[str, bool]:
+    """The revision, and whether anything had to be transferred for it."""
+    repository = _open(path, request)
+    try:
+        present = _present(repository, request)
+        if present is not None:
+            return present, False
+        return _fetch_into(repository, request)
+    finally:
+        repository.free()
+
+
+def _open(path: Path, request: Request) -> pygit2.Repository:
+    """The mirror, which is made when it is missing, and corrupt when it cannot be used."""
+    if not path.exists():
+        return pygit2.init_repository(str(path), bare=True)
+    try:
+        repository = pygit2.Repository(str(path))
+        repository.references.get(request.ref)
+    except (pygit2.GitError, ValueError) as error:
+        raise failure("corrupt", f"the mirror cannot be opened: {error}") from error
+    return repository
+
+
+def _present(repository: pygit2.Repository, request: Request) -> str | None:
+    """A commit that was asked for by its id, and is here already."""
+    if request.want == "commit" and WHOLE_HEX.fullmatch(request.name):
+        return _commit(repository, request.name)
+    if request.want == "any" and HEX.fullmatch(request.name):
+        return _commit(repository, request.name)
+    return None
+
+
+def _commit(repository: pygit2.Repository, name: str) -> str | None:
+    """The commit of a ref, or of an id, also a shortened one."""
+    try:
+        ref = None if HEX.fullmatch(name) else repository.references.get(name)
+        oid = str(ref.target) if ref is not None else str(repository.expand_id(name))
+    except (KeyError, ValueError, pygit2.GitError):
+        return None
+    return commit_at(repository, oid)
+
+
+def _fetch_into(repository: pygit2.Repository, request: Request) -> tuple[str, bool]:
+    if (local := local_path(request.url)) is not None:
+        refuse_peculiar(local)
+    remote = repository.remotes.create_anonymous(request.url)
+    callbacks = Callbacks(request)
+    heads = _heads(remote, request, callbacks)
+    if request.want == "commit":
+        return _fetch_commit(repository, remote, request), True
+    name, oid = choose(heads, request)
+    known = repository.references.get(request.ref)
+    moved = known is None or str(known.target) != oid or _commit(repository, oid) is None
+    if moved:
+        try:
+            remote.fetch(
+                [f"+{name}:{request.ref}"], callbacks=callbacks, proxy=proxy_for(request.url)
+            )
+        except pygit2.GitError as error:
+            local = local_path(request.url)
+            if local is None or not is_unparsable(error):
+                raise
+            copy_objects(local, repository, oid, MOST_OBJECTS)
+            repository.references.create(request.ref, oid, force=True)
+    revision = _commit(repository, request.ref)
+    if revision is None:
+        if has(repository, oid):
+            raise failure("missing", f"{name} does not name a commit")
+        raise failure("corrupt", f"{request.ref} is not in the mirror after a fetch")
+    return revision, moved
+
+
+def refuse_peculiar(path: Path) -> None:
+    """A shallow repository on this host would be copied without a word, and its history end too soon."""
+    with contextlib.suppress(pygit2.GitError):  # whatever else it is, the fetch says it
+        repository = pygit2.Repository(str(path))
+        shallow = repository.is_shallow
+        repository.free()
+        if shallow:
+            raise unsupported(SHALLOW)
+
+
+def _heads(remote: pygit2.Remote, request: Request, callbacks: Callbacks) -> Heads:
+    """What each of the remote's refs names, by its name; HEAD among them."""
+    proxy = proxy_for(request.url)
+    try:
+        return {
+            h.name or "": str(h.oid) for h in remote.list_heads(callbacks=callbacks, proxy=proxy)
+        }
+    except pygit2.GitError as error:
+        local = local_path(request.url)
+        if local is None or not is_unparsable(error):
+            raise
+        return heads_of(local)
+
+
+def _fetch_commit(repository: pygit2.Repository, remote: pygit2.Remote, request: Request) -> str:
+    """By its id where the server allows it, else with all branches."""
+    if not WHOLE_HEX.fullmatch(request.name):
+        raise failure("missing", "source.commit is not a commit id", "write all 40 hex digits")
+    attempts: tuple[Callable[[], str], ...] = (
+        lambda: f"+{request.name}:{request.ref}",
+        lambda: EVERY_BRANCH,
+    )
+    for index, refspec in enumerate(attempts):
+        try:
+            remote.fetch([refspec()], callbacks=Callbacks(request), proxy=proxy_for(request.url))
+        except pygit2.GitError as error:
+            local = local_path(request.url)
+            if local is not None and is_unparsable(error):
+                copy_objects(local, repository, request.name, MOST_OBJECTS)
+            elif index == len(attempts) - 1:
+                raise
+        if (found := _commit(repository, request.name)) is not None:
+            return found
+    raise failure("missing", f"no branch has the commit {request.name}")
+
+
+def choose(heads: Heads, request: Request) -> tuple[str, str]:
+    """The remote's name and id of what was asked for. Raises SourceError: missing or empty."""
+    if not heads:
+        raise failure("empty", "the repository has no commits")
+    candidates = {
+        "head": ["HEAD"],
+        "branch": [f"refs/heads/{request.name}"],
+        "tag": [f"refs/tags/{request.name}"],
+        "any": [f"refs/heads/{request.name}", f"refs/tags/{request.name}"],
+        "commit": [],
+    }[request.want]
+    if request.want == "any" and request.name == "HEAD":
+        candidates = ["HEAD"]
+    for name in candidates:
+        if name in heads:
+            return name, heads[name]
+    prefix = "refs/tags/" if request.want == "tag" else "refs/heads/"
+    known = [n.removeprefix(prefix) for n in heads if n.startswith(prefix)]
+    listed = ", ".join(known[:MOST_NAMED]) or "none"
+    if request.want == "head":
+        raise failure(
+            "missing", "the repository's HEAD names no branch that exists",
+            f"set source.branch; it has: {listed}",
+        )  # fmt: skip
+    what = {"branch": "branch", "tag": "tag"}.get(request.want, "branch, tag or commit")
+    raise failure("missing", f"the repository has no {what} {request.name[:80]}", f"has: {listed}")
+
+
+def used_bytes(path: Path) -> int:
+    """Space of the mirror's objects."""
+    return sum(
+        (Path(folder) / name).stat().st_size
+        for folder, _, names in os.walk(path / "objects")
+        for name in names
+    )
+
+
+def sweep(path: Path) -> None:
+    """Remove what a child that was killed left: locks and partial packs. Nobody else writes here."""
+    for lock in (*path.glob("*.lock"), *path.glob("refs/**/*.lock")):
+        lock.unlink(missing_ok=True)
+    for partial in path.glob("objects/pack/*"):
+        if partial.suffix == "" and partial.name.startswith(PARTIAL):
+            partial.unlink(missing_ok=True)
+    shutil.rmtree(path.with_name(path.name + NEW), ignore_errors=True)

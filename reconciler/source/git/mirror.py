@@ -1,0 +1,392 @@
+"""Reads commits from the bare mirror, object by object; nothing is ever checked out."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pygit2
+from pygit2.enums import ObjectType
+
+from reconciler.errors import SourceError
+from reconciler.git_objects import (
+    LINK,
+    SUBMODULE,
+    TREE,
+    UNKNOWN,
+    Malformed,
+    commit_of,
+    entries_of,
+)
+from reconciler.model.names import Revision
+from reconciler.source.git import tree as gittree
+from reconciler.source.git.tree import Listing, forbidden
+from reconciler.source.manifests.ignore_file import (
+    IGNORE_FILE,
+    MOST_BYTES as MOST_IGNORE_BYTES,
+    Ignored,
+    is_hidden,
+)
+from reconciler.source.manifests.revision_files import FileRefused, Kind, ManifestFile, Oddity
+
+REVISION = re.compile(r"[0-9a-f]{40}")
+KINDS = {LINK: "a symbolic link", SUBMODULE: "a submodule", UNKNOWN: "of a kind that git has not"}
+MOST_DEPTH = 64
+"""Folders in folders."""
+MOST_ENTRIES = 1_000_000
+"""Of a revision, below the folder of manifests; and of a layer."""
+MOST_LINK_BYTES = 4096
+MOST_TREE_BYTES = 64 * 1024 * 1024
+REMEMBERED = 100_000
+"""Folders whose completeness is remembered."""
+SPARE_ENTRIES = 10_000
+"""By how much the entries of remembered folders may outgrow twice those of the newest revision."""
+
+
+class Incomplete(Exception):
+    """The mirror lacks an object, or holds one that is damaged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    files: int
+    file_bytes: int
+
+
+class Mirror:
+    """What was read of a repository, by object id; outlives the many times it is opened."""
+
+    def __init__(self, path: Path, folder: str, limits: Limits) -> None:
+        self.path = path
+        self.limits = limits
+        self.folder = posixpath.normpath(folder).strip("/") if folder.strip("./") else ""
+        self.listings: dict[bytes, Listing] = {}
+        self.entries = 0
+        """Of all remembered listings."""
+        self.ignored: tuple[bytes, Ignored] | None = None
+        """The newest ignore file, by the id of its content."""
+        self.complete: set[bytes] = set()
+        """Trees known to be whole, with all below them."""
+
+    def forget(self, used: dict[bytes, Listing]) -> None:
+        """Drop listings that only older revisions had, once that is worth a walk.
+
+        Each commit to a folder of a thousand files brings another list of a thousand.
+        """
+        present = sum(listing.entries for listing in used.values())
+        if self.entries > 2 * present + SPARE_ENTRIES:
+            self.listings, self.entries = dict(used), present
+
+    @contextmanager
+    def open(self, revision: Revision) -> Iterator[Commit]:
+        """One commit. Raises SourceError: missing, corrupt or limit.
+
+        The repository is opened for each look, for libgit2 keeps files of packs open for ever.
+        """
+        repository = None
+        if not self.path.exists():
+            raise no_commit(revision)
+        try:
+            repository = pygit2.Repository(str(self.path))
+            yield Commit(self, repository, revision)
+        except (pygit2.GitError, Incomplete) as error:
+            raise SourceError(
+                f"the mirror cannot be read: {str(error)[:200]}", kind="corrupt",
+                hint="it is set aside and cloned again at the next look",
+            ) from error  # fmt: skip
+        finally:
+            if repository is not None:
+                repository.free()
+
+
+class Commit:
+    """A revision as a Snapshot: its manifest files, its oddities, and its folders by path."""
+
+    def __init__(self, mirror: Mirror, repository: pygit2.Repository, revision: Revision) -> None:
+        self._mirror = mirror
+        self._repository = repository
+        self.revision = revision
+        self._root = self._root_of(revision)
+        self.files: list[ManifestFile] = []
+        self.hidden: list[ManifestFile] = []
+        self.oddities: list[Oddity] = []
+        self._trees: dict[str, str] = {}
+        self._folders: dict[bytes, dict[str, bytes]] = {}
+        self._names: dict[bytes, dict[bytes, tuple[bytes, bytes]]] = {}
+        """Mode and id of all entries of folders that were searched for a file."""
+        self._used: dict[bytes, Listing] = {}
+        self._walk()
+        mirror.forget(self._used)
+
+    def _root_of(self, revision: Revision) -> bytes:
+        oid = pygit2.Oid(hex=revision) if REVISION.fullmatch(revision) else None
+        if oid is None or not self._repository.odb.exists(oid):
+            raise no_commit(revision)
+        kind, raw = self._read(oid.raw)
+        if kind != ObjectType.COMMIT:
+            raise no_commit(revision)
+        try:
+            return bytes.fromhex(commit_of(raw).tree)
+        except Malformed:
+            raise no_commit(revision) from None
+
+    def read(self, file: ManifestFile) -> bytes:
+        most = self._mirror.limits.file_bytes
+        if self._size(file.blob) > most:
+            raise FileRefused(
+                f"is larger than {most // 1024} KiB", "split it, or raise source.max_file_kib"
+            )
+        try:
+            return self._blob(file.blob)
+        except Malformed as error:
+            raise FileRefused(str(error), "commit it again as a file: see `git fsck`") from None
+
+    def tree(self, path: str) -> str:
+        known = self._trees.get(path)
+        if known is None:
+            known = self._trees[path] = self._tree(path)
+        return known
+
+    def entry(self, path: str) -> Kind | None:
+        try:
+            found = self._find(path)
+        except Malformed:
+            return None
+        if found is None:
+            return None
+        return "folder" if found[0] == TREE else "link" if found[0] == LINK else "file"
+
+    def _tree(self, path: str) -> str:
+        try:
+            found = self._find(path)
+            if found is None:
+                raise FileRefused(
+                    f"{path or '.'} does not exist in the repository", "commit the folder"
+                )
+            mode, oid = found
+            if mode != TREE:
+                raise FileRefused(
+                    f"{path} is {KINDS.get(mode, 'a file')}", "name a folder of files"
+                )
+            self._check_complete(oid, path)
+        except Malformed:
+            message, hint = gittree.UNREADABLE
+            raise FileRefused(f"{path or '.'} {message}", hint) from None
+        return oid.hex()
+
+    # Objects
+
+    def _size(self, oid: bytes) -> int:
+        try:
+            _, size = self._repository.odb.read_header(pygit2.Oid(raw=oid))
+        except ValueError as error:  # a damaged pack has kinds of objects that do not exist
+            raise Incomplete(str(error)) from error
+        return size
+
+    def _read(self, oid: bytes) -> tuple[int, bytes]:
+        try:
+            return self._repository.read(pygit2.Oid(raw=oid))
+        except ValueError as error:
+            raise Incomplete(str(error)) from error
+
+    def _blob(self, oid: bytes) -> bytes:
+        kind, content = self._read(oid)
+        if kind != ObjectType.BLOB:
+            raise Malformed("is listed as a file and is none")
+        return content
+
+    def _raw_tree(self, oid: bytes) -> bytes:
+        if self._size(oid) > MOST_TREE_BYTES:
+            raise too_much(f"a folder has more than {MOST_TREE_BYTES >> 20} MiB of names")
+        kind, content = self._read(oid)
+        if kind != ObjectType.TREE:
+            raise Malformed("is listed as a folder and is none")
+        return content
+
+    def _listing(self, oid: bytes) -> Listing:
+        mirror = self._mirror
+        found = mirror.listings.get(oid)
+        if found is None:
+            found = mirror.listings[oid] = gittree.listing_of(self._raw_tree(oid))
+            mirror.entries += found.entries
+        self._used[oid] = found
+        return found
+
+    # Walking
+
+    def _find(self, path: str) -> tuple[bytes, bytes] | None:
+        """Mode and id of what stands at a path."""
+        mode, oid = TREE, self._root
+        for part in path.split("/") if path else ():
+            if mode != TREE:
+                return None
+            if oid not in self._folders:
+                self._folders[oid] = dict(self._listing(oid).folders)
+            if part in self._folders[oid]:
+                oid = self._folders[oid][part]
+                continue
+            found = self._entry(oid, part.encode())
+            if found is None:
+                return None
+            mode, oid = found
+        return mode, oid
+
+    def _entry(self, folder: bytes, name: bytes) -> tuple[bytes, bytes] | None:
+        """Mode and id of an entry; a folder is parsed once, however many ask for its files."""
+        if folder not in self._names:
+            if sum(map(len, self._names.values())) > SPARE_ENTRIES:
+                self._names.clear()
+            entries = entries_of(self._raw_tree(folder))
+            self._names[folder] = {found: (mode, oid) for mode, found, oid in reversed(entries)}
+        return self._names[folder].get(name)
+
+    def _ignored(self) -> Ignored:
+        """What the repository says that it holds for others."""
+        path = posixpath.join(self._mirror.folder, IGNORE_FILE)
+        found = self._find(path)
+        if found is None:
+            return Ignored()
+        mode, oid = found
+        if mode in (TREE, LINK, SUBMODULE, UNKNOWN):
+            self.oddities.append(Oddity(path, "is not a regular file", "let it be one"))
+            return Ignored()
+        known = self._mirror.ignored
+        if known is None or known[0] != oid:
+            large = self._size(oid) > MOST_IGNORE_BYTES
+            content = b" " * (MOST_IGNORE_BYTES + 1) if large else self._blob(oid)
+            known = self._mirror.ignored = (oid, Ignored(content))
+        self.oddities.extend(known[1].oddities(path))
+        return known[1]
+
+    def _walk(self) -> None:
+        try:
+            found = self._find(self._mirror.folder)
+        except Malformed:
+            self.oddities.append(Oddity(self._mirror.folder or ".", *gittree.UNREADABLE))
+            return
+        if found is None:
+            return  # no manifests: an empty desired state, which the planner judges
+        mode, oid = found
+        if mode != TREE:
+            self.oddities.append(
+                Oddity(self._mirror.folder, "is not a folder", "correct source.path")
+            )
+            return
+        try:
+            ignored = self._ignored()
+        except Malformed:
+            ignored = Ignored()  # the folder is unreadable, as is said below
+        entries = 0
+        stack = [("", oid, 0, False)]
+        while stack:
+            below, oid, depth, hidden = stack.pop()
+            folder = posixpath.join(self._mirror.folder, below).rstrip("/")
+            if depth > MOST_DEPTH:
+                raise too_much(f"more than {MOST_DEPTH} folders in folders")
+            try:
+                listing = self._listing(oid)
+            except Malformed:
+                self.oddities.append(Oddity(folder or ".", *gittree.UNREADABLE))
+                continue
+            prefix = below + "/" if below else ""
+            for name, tree in listing.folders:
+                if not ignored.folder(prefix + name):
+                    stack.append((prefix + name, tree, depth + 1, hidden or is_hidden(name)))
+            self._take(listing, prefix, ignored, hidden=hidden)
+            entries += listing.entries
+            if entries > MOST_ENTRIES:
+                raise too_much(f"more than {MOST_ENTRIES} entries")
+            if len(self.files) > self._mirror.limits.files:
+                raise too_much(f"more than {self._mirror.limits.files} files of manifests")
+        self.files.sort(key=lambda file: file.path)
+
+    def _take(self, listing: Listing, below: str, ignored: Ignored, *, hidden: bool) -> None:
+        """The entries of one folder, `below` the folder of manifests."""
+        prefix = posixpath.join(self._mirror.folder, below)
+        for name, blob in listing.files:
+            if hidden or is_hidden(name):
+                if len(self.hidden) < self._mirror.limits.files:
+                    self.hidden.append(ManifestFile(prefix + name, blob))
+            elif not ignored.file(below + name):
+                self.files.append(ManifestFile(prefix + name, blob))
+        if hidden:
+            return
+        for name, message, hint in listing.odd:
+            if not ignored.file(below + name) and (not is_hidden(name) or forbidden(name)):
+                self.oddities.append(Oddity(prefix + name, message, hint))
+        for name, blob in listing.links:
+            if not is_hidden(name) and not ignored.file(below + name):
+                self._judge_link(prefix + name, blob)
+
+    def _judge_link(self, path: str, blob: bytes) -> None:
+        """A link to a file is nobody's business; one to a folder may hide manifests."""
+        target = b"/"
+        try:
+            if self._size(blob) <= MOST_LINK_BYTES:
+                target = self._blob(blob)
+            text = target.decode("utf-8", "replace")
+            joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
+            outside = joined.startswith(("/", "../")) or joined == ".."
+            found = None if outside else self._find("" if joined == "." else joined)
+        except Malformed:
+            outside, found = True, None  # where it leads cannot be told
+        if outside or (found is not None and found[0] == TREE):
+            self.oddities.append(
+                Oddity(path, "is a symbolic link, which is never followed", "move the folder here")
+            )
+
+    def _check_complete(self, root: bytes, path: str) -> None:
+        """Every object of a layer is there, and none is a submodule; each tree is walked once."""
+        complete, odb = self._mirror.complete, self._repository.odb
+        if root in complete:
+            return
+        walked, entries = set[bytes](), 0
+        stack = [(root, 0)]
+        while stack:
+            oid, depth = stack.pop()
+            if oid in complete or oid in walked:
+                continue
+            if depth > MOST_DEPTH:
+                raise FileRefused(
+                    f"{path} has more than {MOST_DEPTH} folders in folders", "flatten it"
+                )
+            for mode, name, inner in entries_of(self._raw_tree(oid)):
+                entries += 1
+                if mode in (SUBMODULE, UNKNOWN):
+                    raise refused_entry(path, mode, name)
+                if mode == TREE:
+                    stack.append((inner, depth + 1))
+                elif not odb.exists(pygit2.Oid(raw=inner)):
+                    raise Incomplete(f"{inner.hex()} is missing")
+            if entries > MOST_ENTRIES:
+                raise FileRefused(f"{path} has more than {MOST_ENTRIES} entries", "split it")
+            walked.add(oid)
+        if len(complete) > REMEMBERED:
+            complete.clear()
+        complete |= walked
+
+
+def refused_entry(path: str, mode: bytes, name: bytes) -> FileRefused:
+    text = gittree.printable(name.decode("utf-8", "replace"))
+    if mode == SUBMODULE:
+        return FileRefused(f"{path} holds the submodule {text}", "copy its files instead")
+    message, hint = gittree.OF_NO_KIND
+    return FileRefused(f"{path} holds {text}, which {message}", hint)
+
+
+def too_much(what: str) -> SourceError:
+    return SourceError(
+        f"the repository has {what}", kind="limit", hint="narrow source.path, or raise the limit"
+    )
+
+
+def no_commit(revision: str) -> SourceError:
+    return SourceError(
+        f"the mirror has no commit {revision[:40]}",
+        kind="missing",
+        hint="it may have left the repository's history",
+    )

@@ -1,0 +1,96 @@
+"""What a folder of a repository means to manifests: every entry has a place, or is refused by name."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from reconciler.git_objects import LINK, SUBMODULE, TREE, UNKNOWN, Entry, entries_of
+
+MANIFEST_SUFFIXES = (".yaml", ".yml")
+GIT_NAMES = frozenset({".git", "git~1"})
+OF_NO_KIND = (
+    "has a mode that is none of git's", "commit it again as a file or a folder: see `git fsck`",
+)  # fmt: skip
+UNREADABLE = (
+    "is a folder that git itself could not read", "commit it again with git: see `git fsck`",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What one folder of a repository means to manifests; kept by the id of its tree."""
+
+    entries: int
+    files: tuple[tuple[str, bytes], ...]
+    """Regular files that may hold manifests, by name."""
+    folders: tuple[tuple[str, bytes], ...]
+    links: tuple[tuple[str, bytes], ...]
+    """Symbolic links that may lead to a folder."""
+    odd: tuple[tuple[str, str, str], ...]
+    """Name as it may be shown, what is wrong with it, what to do."""
+
+
+def listing_of(raw: bytes) -> Listing:
+    """Sort a folder's entries by what they are. Raises Malformed."""
+    entries = entries_of(raw)
+    files: list[tuple[str, bytes]] = []
+    folders: list[tuple[str, bytes]] = []
+    links: list[tuple[str, bytes]] = []
+    odd: list[tuple[str, str, str]] = []
+    for mode, raw_name, oid in entries:
+        name = raw_name.decode("utf-8", "backslashreplace")
+        is_manifest = name.lower().endswith(MANIFEST_SUFFIXES)
+        if fault := fault_of_name(name, raw_name):
+            odd.append((printable(name), fault, "rename it"))
+        elif mode == TREE:
+            folders.append((name, oid))
+        elif mode == SUBMODULE:
+            odd.append((name, "is a submodule, which is never read", "copy its files instead"))
+        elif mode == LINK and is_manifest:
+            odd.append((name, "is a symbolic link, which is never followed", "copy the file"))
+        elif mode == LINK:
+            links.append((name, oid))
+        elif mode == UNKNOWN:
+            odd.append((name, *OF_NO_KIND))
+        elif is_manifest:
+            files.append((name, oid))
+    odd.extend(repeated(entries))
+    odd.extend(colliding([name for name, _ in files + folders]))
+    return Listing(len(entries), tuple(files), tuple(folders), tuple(links), tuple(odd))
+
+
+def fault_of_name(name: str, raw: bytes) -> str:
+    if not name.isprintable():
+        return "has control characters in its name"
+    if name.encode("utf-8") != raw:
+        return "has a name that is not UTF-8"
+    return "has a name that git forbids" if forbidden(name) else ""
+
+
+def forbidden(name: str) -> bool:
+    return "/" in name or "\\" in name or name in (".", "..") or name.lower() in GIT_NAMES
+
+
+def printable(name: str) -> str:
+    return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)[:255]
+
+
+def repeated(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
+    """Names that a folder has twice: which of them counts would depend on who reads."""
+    if len({name for _, name, _ in entries}) == len(entries):
+        return []
+    counted = Counter(name for _, name, _ in entries)
+    names = (name.decode("utf-8", "backslashreplace") for name, n in counted.items() if n > 1)
+    return [(printable(name), "is in its folder twice", "remove one of them") for name in names]
+
+
+def colliding(names: list[str]) -> list[tuple[str, str, str]]:
+    seen: dict[str, str] = {}
+    found = []
+    for name in names:
+        first = seen.setdefault(name.casefold(), name)
+        if first != name:
+            found.append((name, f"differs from {first} by case alone", "rename one of them"))
+    return found

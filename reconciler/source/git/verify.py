@@ -1,0 +1,81 @@
+"""Whether a fetched commit may be followed: it continues what was followed, and is signed as asked."""
+
+from __future__ import annotations
+
+import pygit2
+from pygit2.enums import ObjectType
+
+from reconciler.source.git.commit_graph import descends, has, since
+from reconciler.source.git.error_kinds import failure
+from reconciler.source.git.protocol import Answer, Scrutiny
+from reconciler.source.git.signatures import BadSignature, Signers
+
+MOST_COMMITS = 10_000
+"""Signatures that are checked of one push."""
+MOST_COMMIT_BYTES = 1024 * 1024
+
+
+def scrutinise(task: Scrutiny) -> Answer:
+    """Raises SourceError: ancestry, verify, or whatever is wrong with the mirror."""
+    repository = pygit2.Repository(task.mirror)
+    try:
+        if task.must_continue:
+            _judge_lineage(repository, task)
+        if task.verify != "off":
+            _judge_signatures(repository, task)
+    finally:
+        repository.free()
+    return Answer(task.revision)
+
+
+def _judge_lineage(repository: pygit2.Repository, task: Scrutiny) -> None:
+    if task.rewritten and descends(repository, task.revision, task.rewritten):
+        return
+    for former in task.followed:
+        if descends(repository, task.revision, former):
+            continue
+        back = has(repository, former) and descends(repository, former, task.revision)
+        what = "was set back to a commit before" if back else "does not continue"
+        raise failure(
+            "ancestry", f"commit {task.revision[:8]} is refused: the branch {what} {former[:8]}",
+            f"`reconciler accept-rewrite {task.revision[:8]}` follows it all the same",
+        )  # fmt: skip
+
+
+def _judge_signatures(repository: pygit2.Repository, task: Scrutiny) -> None:
+    signers = Signers(task.allowed_signers, task.keyring)
+    for count, oid in enumerate(_commits(repository, task)):
+        if count >= MOST_COMMITS:
+            raise failure(
+                "verify", f"more than {MOST_COMMITS} commits since the last one are to be verified",
+                "push fewer at once",
+            )  # fmt: skip
+        raw = _commit(repository, oid)
+        try:
+            signers.check(raw)
+        except BadSignature as error:
+            below = "" if oid == task.revision else f" (below {task.revision[:8]})"
+            raise failure(
+                "verify", f"commit {oid[:8]}{below} is refused: {error}", error.hint
+            ) from None
+
+
+def _commits(repository: pygit2.Repository, task: Scrutiny) -> list[str]:
+    """The revision itself, and with `since-last` all that came with it."""
+    known = [c for c in (*task.followed, task.rewritten) if c and has(repository, c)]
+    if task.verify == "head" or not known:
+        return [task.revision]
+    came = since(repository, task.revision, known, MOST_COMMITS + 1)
+    return [task.revision, *(oid for oid in came if oid != task.revision)]
+
+
+def _commit(repository: pygit2.Repository, name: str) -> bytes:
+    """A commit as it was hashed."""
+    oid = pygit2.Oid(hex=name)
+    _, size = repository.odb.read_header(oid)
+    if size > MOST_COMMIT_BYTES:
+        raise failure("limit", f"commit {name[:8]} is larger than {MOST_COMMIT_BYTES >> 20} MiB")
+    kind, raw = repository.read(oid)
+    if kind != ObjectType.COMMIT:
+        raise failure("missing", f"{name[:8]} is no commit")
+    return raw

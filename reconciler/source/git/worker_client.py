@@ -1,0 +1,47 @@
+"""The daemon's handle on its fetching child: asked one thing at a time, killed when it is late."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from reconciler.errors import SourceError
+from reconciler.source.git.error_kinds import failure
+from reconciler.source.git.protocol import Answer, Task, line_of
+from reconciler.source.worker_process import ChildProcess
+
+
+class FetchChild(ChildProcess):
+    def __init__(self, repository_mib: int, seconds: float) -> None:
+        super().__init__("reconciler.source.git.worker", str(repository_mib), str(seconds))
+
+    async def ask(self, task: Task) -> Answer:
+        """Raises SourceError; past the task's deadline the child is killed."""
+        try:
+            async with asyncio.timeout(task.deadline):
+                answer = await self._exchange(task)
+        except TimeoutError:
+            await self.close()
+            raise failure("timeout", f"no answer within {task.deadline:g} s") from None
+        except BaseException:
+            await self.close()  # half an exchange is no state to go on from
+            raise
+        if answer.kind:
+            raise SourceError(answer.message, kind=answer.kind, hint=answer.hint)
+        return answer
+
+    async def _exchange(self, task: Task) -> Answer:
+        to_child, from_child = await self._pipes()
+        line = b""
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError, ValueError):
+            to_child.write(line_of(task))
+            await to_child.drain()
+            line = await from_child.readline()
+        try:
+            return Answer.of(line)
+        except (ValueError, TypeError):
+            code = None if line else await self._exit_code()
+            raise failure(
+                "limit", f"the fetch ended without an answer (exit {code})",
+                "it may have passed its memory limit",
+            ) from None  # fmt: skip

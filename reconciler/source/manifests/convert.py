@@ -1,0 +1,226 @@
+"""Turns checked manifests into drafts: all that one document says by itself, without the repository."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from reconciler.model import manifest, network_interfaces as interfaces
+from reconciler.model.desired import (
+    GroupSpec,
+    HealthPolicy,
+    RestartPolicy,
+    RollbackPolicy,
+    UpdatePolicy,
+    VMSpec,
+    Volume,
+    Window,
+)
+from reconciler.model.groups import Group, Window as WindowFace
+from reconciler.model.health import Check, HttpCheck, ProcessCheck, TcpCheck
+from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
+from reconciler.model.machine import ANY_ADDRESS, Forward, Tap, UserNetwork
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.nix_runner import Runner, is_folder
+from reconciler.model.quantity import Share
+from reconciler.source.manifests.places import Loc
+
+LOOPBACK = "127.0.0.1"
+MAC_PREFIX = "52:54:00"
+TAP_MAC_PREFIX = "02"
+MOST_INTERFACE_CHARACTERS = 15
+NO_KERNEL = KernelSpec.of("", DebianKernel())
+
+
+@dataclass(frozen=True, slots=True)
+class HostFiles:
+    """A kernel and an initrd of the host, by path."""
+
+    kernel: str
+    initrd: str
+
+
+@dataclass(frozen=True, slots=True)
+class VMDraft:
+    """A VM whose layers, kernel and digest are still open."""
+
+    document: int
+    """Which document of its file."""
+    spec: VMSpec
+    trees: tuple[str | None, ...]
+    """For each layer the folder as written, or None for the busybox base; of a runner its flake's folder."""
+    kernel: HostFiles | None
+    """None: the bundle `debian`."""
+    runner: NixRunner | None = None
+    """Instead of a kernel and layers."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDraft:
+    """A group whose members are still unknown."""
+
+    document: int
+    spec: GroupSpec
+    max_unavailable: int | Share
+    """As written; a share is of the members."""
+
+    @property
+    def name(self) -> GroupName:
+        return self.spec.name
+
+
+def draft_of(document: int, face: manifest.MicroVM | Group) -> VMDraft | GroupDraft:
+    return _vm(document, face) if isinstance(face, manifest.MicroVM) else _group(document, face)
+
+
+def _group(document: int, face: Group) -> GroupDraft:
+    policy = face.spec
+    spec = GroupSpec(
+        name=GroupName(face.metadata.name),
+        canary=tuple(VMName(name) for name in policy.canary),
+        canary_soak=policy.canary_soak,
+        on_failure=policy.on_failure,
+        max_failures=policy.max_failures,
+        progress_deadline=policy.progress_deadline,
+        windows=tuple(map(_window, policy.windows)),
+        approval=policy.approval,
+    )
+    return GroupDraft(document, spec, policy.max_unavailable)
+
+
+def _window(face: WindowFace) -> Window:
+    stretch = face.allow or face.deny
+    if stretch is None:
+        raise AssertionError("a window is one of both")  # its model saw to that
+    return Window(stretch.cron, stretch.duration, stretch.time_zone, allow=face.allow is not None)
+
+
+def derived_mac(vm: str, index: int) -> str:
+    """Always the same for the same interface of the same VM."""
+    raw = hashlib.sha256(f"{vm}/{index}".encode()).hexdigest()
+    return f"{MAC_PREFIX}:{raw[0:2]}:{raw[2:4]}:{raw[4:6]}"
+
+
+def derived_tap(vm: str, index: int) -> str:
+    """An interface's name on the host, in the 15 characters that Linux gives it."""
+    name = f"t{index}-{vm}"
+    if len(name) <= MOST_INTERFACE_CHARACTERS:
+        return name
+    raw = hashlib.sha256(f"{vm}/{index}".encode()).hexdigest()
+    return f"t{index}-{vm[:5]}-{raw[:6]}"
+
+
+def derived_tap_mac(vm: str, index: int) -> str:
+    """Administered locally, and of 40 bits: unlike user networks, bridges are shared."""
+    raw = hashlib.sha256(f"{vm}/{index}".encode()).hexdigest()
+    return ":".join((TAP_MAC_PREFIX, *(raw[at : at + 2] for at in range(0, 10, 2))))
+
+
+def _taps(vm: str, faces: list[interfaces.Interface]) -> Iterator[Tap]:
+    for index, face in enumerate(faces):
+        if face.type == "tap" and face.bridge is not None:
+            yield Tap(
+                name=face.id or derived_tap(vm, index),
+                bridge=face.bridge,
+                mac=face.mac or derived_tap_mac(vm, index),
+                interface=index,
+                address=face.address or "",
+                gateway=face.gateway or "",
+                nameservers=tuple(face.nameservers),
+            )
+
+
+def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
+    meta, spec = face.metadata, face.spec
+    given = spec.runner
+    runner = NixRunner(given.flake, given.attribute) if given else None
+    draft = VMSpec(
+        name=VMName(meta.name),
+        group=GroupName(meta.group or ""),
+        labels=tuple(sorted(meta.labels.items())),
+        hypervisor=spec.hypervisor,
+        vcpu=spec.vcpu,
+        memory_mib=spec.memory,
+        kernel=NO_KERNEL if runner is None else runner_spec(runner),
+        format=spec.store.format if spec.store else "erofs",
+        layers=(),
+        volumes=tuple(Volume(v.name, v.mount_point, v.size, v.fs_type) for v in spec.volumes),
+        networks=tuple(
+            UserNetwork(i.mac or derived_mac(meta.name, n), tuple(map(_forward, i.forward)))
+            for n, i in enumerate(spec.interfaces)
+            if i.type == "user"
+        )
+        if given is None
+        else (_reached(meta.name, given),),
+        taps=tuple(_taps(meta.name, spec.interfaces)),
+        health=_health(spec),
+        update=UpdatePolicy(
+            tuple(VMName(name) for name in spec.update.after),
+            spec.update.stop_timeout,
+            spec.update.strategy,
+            spec.update.snapshot_volumes,
+            spec.update.short_of_memory,
+        ),
+        rollback=RollbackPolicy(spec.rollback.mode, spec.rollback.data_epoch),
+        moved_from=VMName(meta.moved_from) if meta.moved_from else None,
+        restart=RestartPolicy(spec.restart.policy, spec.restart.backoff),
+    )
+    kernel = None if spec.kernel == "debian" else HostFiles(spec.kernel.path, spec.kernel.initrd)
+    if runner is not None:
+        return VMDraft(
+            document, draft, (runner.flake,) if is_folder(runner.flake) else (), None, runner
+        )
+    layers = spec.store.layers if spec.store else ()
+    return VMDraft(document, draft, tuple(layer.tree for layer in layers), kernel)
+
+
+def runner_spec(runner: NixRunner) -> KernelSpec:
+    return KernelSpec.of(f"{runner.flake}#{runner.attribute}", runner)
+
+
+def port_place(spec: VMSpec, network: int, forward: int) -> Loc:
+    """Where a manifest says a port of the host."""
+    if isinstance(spec.kernel.source, NixRunner):
+        return ("spec", "runner", "ports", forward)
+    return ("spec", "interfaces", network, "forward", forward, "host")
+
+
+def _reached(vm: str, runner: Runner) -> UserNetwork:
+    """What is known of a runner's network: it may have one, and these ports lead to it."""
+    return UserNetwork(derived_mac(vm, 0), tuple(Forward(port, port) for port in runner.ports))
+
+
+def _forward(face: interfaces.Forward) -> Forward:
+    return Forward(face.host, face.guest, face.protocol, face.address)
+
+
+def _health(spec: manifest.Spec) -> HealthPolicy:
+    hosts = {
+        forward.host: LOOPBACK if forward.address == ANY_ADDRESS else forward.address
+        for interface in spec.interfaces
+        for forward in interface.forward
+        if forward.protocol == "tcp"
+    }
+    at = next((i.address for i in spec.interfaces if i.address), "").partition("/")[0]
+    hosts |= dict.fromkeys(spec.runner.ports if spec.runner else (), LOOPBACK)
+    health = spec.health
+    return HealthPolicy(
+        tuple(_check(check, hosts, at) for check in health.checks),
+        health.startup_deadline,
+        health.min_healthy_time,
+        health.period,
+        health.failure_threshold,
+    )
+
+
+def _check(face: manifest.Check, hosts: dict[int, str], at: str) -> Check:
+    """A port that is not forwarded is the guest's own, at its address."""
+    if (http := face.http) is not None:
+        return HttpCheck(
+            http.port, http.path, hosts.get(http.port, at), http.status, http.contains, http.timeout,
+            http.expect_instance, face.purpose,
+        )  # fmt: skip
+    if (tcp := face.tcp) is not None:
+        return TcpCheck(tcp.port, hosts.get(tcp.port, at), tcp.expect, tcp.timeout, face.purpose)
+    return ProcessCheck()

@@ -1,0 +1,200 @@
+"""What documents get wrong together: names, order, ports, addresses; both places are named."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from reconciler.model.desired import VMSpec
+from reconciler.model.machine import ANY_ADDRESS, Forward
+from reconciler.model.names import GroupName, VMName
+from reconciler.source.manifests.convert import GroupDraft, port_place
+from reconciler.source.manifests.declarations import NAME, Declared, Report, T
+from reconciler.source.manifests.places import Loc
+
+VMs = Mapping[VMName, Declared[VMSpec]]
+Groups = Mapping[GroupName, Declared[GroupDraft]]
+VM, GROUP = "MicroVM", "Group"
+AFTER: Loc = ("spec", "update", "after")
+MOVED: Loc = ("metadata", "movedFrom")
+MEMBER: Loc = ("metadata", "group")
+CANARY: Loc = ("spec", "canary")
+CANARIES = "~"
+"""Before a group's name: its canaries, as what a member waits for. No name has this character."""
+MOST_SHOWN = 8
+"""Members of a cycle that an error names."""
+
+
+def unique(kind: str, declared: Iterable[Declared[T]], report: Report) -> dict[str, Declared[T]]:
+    """By name; of two that share one, the first of the first file in order."""
+    named: dict[str, Declared[T]] = {}
+    for one in declared:
+        first = named.setdefault(one.what.name, one)
+        if first is not one:
+            report.add(
+                one,
+                NAME,
+                f"{kind} {one.what.name} is declared twice",
+                f"first declared at {report.where(first)}",
+            )
+    return named
+
+
+Taker = tuple[int, Declared[VMSpec], Loc]
+"""A forward by its place in the order of all, with the VM whose it is."""
+
+
+@dataclass(slots=True)
+class Takers:
+    """Who takes one port of the host: the first of all, and the first of each address."""
+
+    first: Taker
+    addresses: dict[str, Taker] = field(default_factory=dict)
+
+    def before(self, address: str) -> Taker | None:
+        """The first that keeps the port of this address from others.
+
+        Equal ports of different addresses are well.
+        """
+        if address == ANY_ADDRESS:
+            return self.first
+        found = [self.addresses[a] for a in (address, ANY_ADDRESS) if a in self.addresses]
+        return min(found, key=lambda taker: taker[0], default=None)
+
+
+def check_ports(vms: VMs, report: Report) -> None:
+    """No two guests listen on the same port of the host."""
+    taken: dict[tuple[str, int], Takers] = {}
+    count = 0
+    for vm in vms.values():
+        for loc, forward in forwards_of(vm.what):
+            count += 1
+            taker = (count, vm, loc)
+            takers = taken.setdefault((forward.protocol, forward.host), Takers(taker))
+            if takers.addresses and (first := takers.before(forward.address)) is not None:
+                _, other, other_loc = first
+                whose = "" if other is vm else f" by {other.what.name}"
+                report.add(
+                    vm, loc, f"{forward.protocol} port {forward.host} of the host is taken{whose}",
+                    f"first declared at {report.where(other, other_loc)}",
+                )  # fmt: skip
+            takers.addresses.setdefault(forward.address, taker)
+
+
+def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, Forward]]:
+    for index, network in spec.user_interfaces:
+        for number, forward in enumerate(network.forwards):
+            yield port_place(spec, index, number), forward
+
+
+def check_order(vms: VMs, groups: Groups, report: Report) -> None:
+    """Every `after` names a VM, and no VM waits for itself by way of others or of a canary."""
+    for vm in vms.values():
+        for index, name in enumerate(vm.what.update.after):
+            if report.lacks(VM, name, vms):
+                hint = report.suggestion(name, vms) or "declare it"
+                report.add(vm, (*AFTER, index), f"no VM is named {name}", hint)
+    for cycle in itertools.islice(cycles(awaited(vms, groups)), report.room + 1):
+        first, second = vms[VMName(cycle[0])], VMName(cycle[1 % len(cycle)])
+        links = zip(cycle[1:MOST_SHOWN], [*cycle[2:], cycle[0]], strict=False)
+        others = [_link(node, following, vms, groups, report) for node, following in links]
+        shown = " -> ".join(map(_node_in_words, [*cycle[:MOST_SHOWN], cycle[0]]))
+        report.add(
+            first, (*AFTER, first.what.update.after.index(second)), f"a cycle: {shown}",
+            f"remove one of them ({', '.join(others)})",
+        )  # fmt: skip
+
+
+def awaited(vms: VMs, groups: Groups) -> dict[str, tuple[str, ...]]:
+    """For each VM what must be healthy before it moves: what it comes after, and its group's canaries.
+
+    The canaries of a group are a node of their own, so that edges are no more than VMs.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name, group in groups.items():
+        members = [c for c in group.what.spec.canary if c in vms and vms[c].what.group == name]
+        found[CANARIES + name] = tuple(members)
+    for vm in vms.values():
+        canaries = CANARIES + vm.what.group
+        waits = canaries in found and vm.what.name not in found[canaries]
+        after: tuple[str, ...] = vm.what.update.after
+        found[vm.what.name] = (*after, canaries) if waits else after
+    return found
+
+
+def _node_in_words(node: str) -> str:
+    return f"canary of {node.removeprefix(CANARIES)}" if node.startswith(CANARIES) else node
+
+
+def _link(node: str, following: str, vms: VMs, groups: Groups, report: Report) -> str:
+    """Where it is said that one of a cycle waits for the next."""
+    if node.startswith(CANARIES):
+        group = groups[GroupName(node.removeprefix(CANARIES))]
+        return f"spec.canary at {report.where(group, CANARY)}"
+    at = MEMBER if following.startswith(CANARIES) else AFTER
+    return f"{node} at {report.where(vms[VMName(node)], at)}"
+
+
+def cycles(after: Mapping[str, tuple[str, ...]]) -> Iterator[list[str]]:
+    """One cycle for each way back, beginning with a VM that comes after another; each is walked once."""
+    done: set[str] = set()
+    for root in sorted(name for name, names in after.items() if names):
+        path: dict[str, Iterator[str]] = {}
+        at: str | None = root if root not in done else None
+        while at is not None:
+            if at not in path:
+                path[at] = iter(after.get(at, ()))
+            following = next(path[at], None)
+            if following is None:
+                done.add(at)
+                del path[at]
+                at = next(reversed(path), None)
+            elif following in path:
+                names = list(path)
+                cycle = names[names.index(following) :]
+                if len(cycle) > 1:  # a VM after itself was refused with its document
+                    yield _turned(cycle)
+            elif following not in done:
+                at = following
+
+
+def _turned(cycle: list[str]) -> list[str]:
+    """Beginning with the first name of those that say `after`; a canary's way out is always one."""
+    followed = zip(cycle, [*cycle[1:], cycle[0]], strict=True)
+    first = min(one for one, other in followed if not (one + other).count(CANARIES))
+    pivot = cycle.index(first)
+    return cycle[pivot:] + cycle[:pivot]
+
+
+def check_moves(vms: VMs, report: Report) -> None:
+    """A former name is declared no more, and only one VM says that it was its own."""
+    claimed: dict[VMName, Declared[VMSpec]] = {}
+    for vm in vms.values():
+        old = vm.what.moved_from
+        if old is None or old == vm.what.name:  # a VM from itself was refused with its document
+            continue
+        if old in vms:
+            report.add(
+                vm, MOVED, f"metadata.movedFrom: {old} is still declared",
+                f"remove it at {report.where(vms[old])}, or this field",
+            )  # fmt: skip
+        elif (other := claimed.setdefault(old, vm)) is not vm:
+            report.add(
+                vm, MOVED, f"metadata.movedFrom: {old} can go on as one VM only",
+                f"{other.what.name} takes it over at {report.where(other, MOVED)}",
+            )  # fmt: skip
+
+
+def check_canaries(vms: VMs, groups: Groups, report: Report) -> None:
+    for name, group in groups.items():
+        for index, canary in enumerate(group.what.spec.canary):
+            vm = vms.get(canary)
+            if vm is None and report.lacks(VM, canary, vms):
+                hint = report.suggestion(canary, vms) or "declare it"
+                report.add(group, (*CANARY, index), f"no VM is named {canary}", hint)
+            elif vm is not None and vm.what.group != name:
+                report.add(
+                    group, (*CANARY, index), f"{canary} is not a member of {name}",
+                    f"it is declared at {report.where(vm, ('metadata', 'group'))}",
+                )  # fmt: skip

@@ -1,0 +1,199 @@
+"""Puts pydantic's errors into words that people can act on, at the field's place in the file."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import types
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from reconciler.model.manifest import UNION_TAGS
+from reconciler.source.manifests.places import Fault, Loc, Places, shortened
+
+KEY_MARK = "[key]"
+QUOTED = re.compile(r"'([^']*)'")
+PATTERN_HINTS = {
+    "name": "lower-case letters, digits and inner dashes",
+    "group": "lower-case letters, digits and inner dashes",
+    "movedFrom": "lower-case letters, digits and inner dashes",
+    "after": "lower-case letters, digits and inner dashes",
+    "canary": "lower-case letters, digits and inner dashes",
+    "bridge": "letters, digits and _.-, at most 15",
+    "id": "letters, digits and _.-, at most 15",
+    "mac": "six pairs of lower-case hex digits: 52:54:00:12:34:56",
+    "mountPoint": "an absolute path of letters, digits and ._-",
+    "path": "begin with /, and no spaces",
+    "initrd": "begin with /, and no spaces",
+    "tree": "a relative path, as in ./web",
+    "labels": "letters, digits and ._/-, at most 63",
+    "timeZone": "a name of the IANA database: Europe/Berlin",
+}
+NAMES = {
+    "name": 40, "group": 40, "movedFrom": 40, "after": 40, "canary": 40, "bridge": 15, "id": 15,
+}  # fmt: skip
+"""Characters that a name may have, by its field."""
+TYPES = {
+    "string_type": ("is not a text", "quote it"),
+    "int_type": ("is not a whole number", "write it without quotes or a fraction"),
+    "int_from_float": ("is not a whole number", "write it without a fraction"),
+    "bool_type": ("is neither true nor false", "write true or false"),
+    "list_type": ("is not a list", "write [...] or lines that begin with `- `"),
+    "model_type": ("is not a mapping", "write {...} or indented fields"),
+    "dict_type": ("is not a mapping", "write {...} or indented fields"),
+}
+
+
+def explain(error: ValidationError, model: type[BaseModel], places: Places) -> Iterator[Fault]:
+    """Every error of one document."""
+    for detail in error.errors(include_url=False):
+        loc = tuple(part for part in detail["loc"] if part not in UNION_TAGS)
+        match detail["type"]:
+            case "faults":
+                for fault in detail["ctx"]["faults"]:
+                    at = (*loc, *fault.at)
+                    place = places.value(at)
+                    yield Fault(*place, sentence(at, fault.message), fault.hint)
+            case "extra_forbidden":
+                hint = did_you_mean(str(loc[-1]), fields_at(model, loc[:-1]))
+                yield Fault(*places.key(loc), f"{dotted(loc)}: unknown field", hint)
+            case "missing":
+                yield Fault(*places.key(loc[:-1]), f"{dotted(loc)} is missing", "add it")
+            case _:
+                yield _about_a_value(detail, loc, places)
+
+
+def _about_a_value(detail: ErrorDetails, loc: Loc, places: Places) -> Fault:
+    place = places.value(loc)
+    if loc and loc[-1] == KEY_MARK:
+        loc = loc[:-1]
+        place = places.key(loc)
+    words, hint = _words(detail, loc)
+    return Fault(*place, f"{dotted(loc)}: {shown(detail['input'])} {words}", hint)
+
+
+def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:
+    context = detail.get("ctx", {})
+    kind = detail["type"]
+    if kind in TYPES:
+        return TYPES[kind]
+    match kind:
+        case "quantity":
+            return context["says"], context["hint"]
+        case "literal_error":
+            known = QUOTED.findall(context["expected"])
+            return f"is not one of: {', '.join(known)}", did_you_mean(str(detail["input"]), known)
+        case "string_pattern_mismatch":
+            return _of_a_pattern(detail["input"], loc)
+        case "string_too_long":
+            return "is too long", f"{context['max_length']} characters at most"
+        case "greater_than_equal":
+            return "is too small", f"{context['ge']} or more"
+        case "less_than_equal":
+            return "is too large", f"{context['le']} or less"
+        case "too_short":
+            return "has too few entries", f"{context['min_length']} or more"
+        case "too_long":
+            return "has too many entries", f"{context['max_length']} at most"
+        case _:
+            return "is not accepted", shortened(detail["msg"])
+
+
+def _of_a_pattern(value: object, loc: Loc) -> tuple[str, str]:
+    most = most_characters(loc)
+    if most and isinstance(value, str) and len(value) > most:
+        return f"is too long: {len(value)} characters", f"{most} at most"
+    return "is not well formed", pattern_hint(loc)
+
+
+def most_characters(loc: Loc) -> int:
+    """How long a name at this place may be; 0: its pattern says nothing of that."""
+    field = next((part for part in reversed(loc) if part in NAMES), "")
+    return 16 if "volumes" in loc else NAMES.get(str(field), 0)
+
+
+def pattern_hint(loc: Loc) -> str:
+    field = next((part for part in reversed(loc) if part in PATTERN_HINTS), "")
+    return PATTERN_HINTS.get(str(field), "see docs/manifest.md")
+
+
+def did_you_mean(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.6)
+    folded = [k for k in known if k.casefold() == name.casefold()]
+    if folded or close:
+        return f"did you mean {(folded or close)[0]}?"
+    return f"known: {', '.join(known)}" if known else "remove it"
+
+
+def sentence(loc: Loc, message: str) -> str:
+    """`spec.memory is ...`, or `spec.volumes[1].name: data is also ...`."""
+    return f"{dotted(loc)}{' ' if message.startswith('is ') else ': '}{message}"
+
+
+def dotted(loc: Loc) -> str:
+    """`spec.health.checks[0].http.port`."""
+    text = ""
+    for part in loc:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            text += f".{shortened(part)}" if text else shortened(part)
+    return text or "document"
+
+
+def shown(value: object) -> str:
+    """A foreign value in an error: recognisable, and never long."""
+    match value:
+        case str():
+            return f'"{shortened(value)}"'
+        case bool() | None:
+            return str(value).lower() if value is not None else "nothing"
+        case Mapping():
+            return "a mapping"
+        case list():
+            return "a list"
+        case _:
+            return shortened(str(value))
+
+
+def fields_at(model: type[BaseModel], loc: Loc) -> list[str]:
+    """The names of the fields that the model knows at a place."""
+    kind: Any = model
+    for part in loc:
+        kind = _child(kind, part)
+        if kind is None:
+            return []
+    found = _model_of(kind)
+    return [f.alias or name for name, f in found.model_fields.items()] if found else []
+
+
+def _child(kind: Any, part: str | int) -> Any:
+    if isinstance(part, int):
+        lists = [k for k in _branches(kind) if get_origin(k) is list]
+        return get_args(lists[0])[0] if lists else None
+    found = _model_of(kind)
+    if found is None:
+        return None
+    fields = {f.alias or name: f.annotation for name, f in found.model_fields.items()}
+    return fields.get(part)
+
+
+def _model_of(kind: Any) -> type[BaseModel] | None:
+    for branch in _branches(kind):
+        if isinstance(branch, type) and issubclass(branch, BaseModel):
+            return branch
+    return None
+
+
+def _branches(kind: Any) -> Iterator[Any]:
+    origin = get_origin(kind)
+    if origin is Annotated:
+        yield from _branches(get_args(kind)[0])
+    elif origin in (Union, types.UnionType):
+        for branch in get_args(kind):
+            yield from _branches(branch)
+    else:
+        yield kind

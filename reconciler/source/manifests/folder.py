@@ -1,0 +1,192 @@
+"""Manifests of a plain folder on disk, judged as a commit of it would be; no daemon, no git."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+
+from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
+from reconciler.errors import SourceError
+from reconciler.model.desired import DesiredState
+from reconciler.model.names import Revision
+from reconciler.source.git.mirror import MOST_DEPTH, too_much
+from reconciler.source.git.tree import GIT_NAMES, MANIFEST_SUFFIXES, colliding, printable
+from reconciler.source.manifests.ignore_file import (
+    IGNORE_FILE,
+    MOST_BYTES as MOST_IGNORE_BYTES,
+    Ignored,
+    is_hidden,
+)
+from reconciler.source.manifests.resolve import Resolver
+from reconciler.source.manifests.revision_files import FileRefused, Kind, ManifestFile, Oddity
+
+NO_REVISION = Revision("")
+DEFAULTS = SourceConfig(url="unused")
+MOST_LISTED = 1_000
+"""Problems that are put into words for who asks for all of them."""
+
+
+def load_folder(
+    path: Path,
+    policy: PolicyConfig | None = None,
+    kernels: KernelsConfig | None = None,
+    source: SourceConfig = DEFAULTS,
+) -> DesiredState:
+    """What the manifests below a folder say.
+
+    Raises ManifestErrors with all problems, or SourceError when the folder cannot be read.
+    Layers may lie anywhere in the git work tree that holds the folder, as in a commit.
+    """
+    resolver = Resolver(policy or PolicyConfig(), kernels or KernelsConfig(), MOST_LISTED)
+    if path.is_file():
+        alone = Folder(path.parent, source.max_files, source.max_file_kib * 1024, only=path.name)
+        return resolver.resolve(alone, alone=True)
+    return resolver.resolve(Folder(path, source.max_files, source.max_file_kib * 1024))
+
+
+class Folder:
+    """A folder as a Snapshot."""
+
+    revision = NO_REVISION
+
+    def __init__(self, path: Path, most_files: int, most_bytes: int, only: str = "") -> None:
+        """`only` names the one file that is read of it; empty: all."""
+        if not path.is_dir():
+            fault = "is neither a folder nor a file" if path.exists() else "does not exist"
+            hint = "name a folder of manifests, or one file"
+            raise SourceError(f"{path} {fault}", kind="missing", hint=hint)
+        self._below = Path(os.path.realpath(path))
+        self._root = work_tree_of(self._below)
+        self._most_files = most_files
+        self._most_bytes = most_bytes
+        self.files: list[ManifestFile] = []
+        self.hidden: list[ManifestFile] = []
+        self.oddities: list[Oddity] = []
+        if only:
+            shown = str((self._below / only).relative_to(self._root))
+            self.files.append(ManifestFile(shown, os.fsencode(shown)))
+            return
+        try:
+            self._ignored = self._ignore_file()
+            self._walk(self._below, 0, hidden=False)
+        except OSError as error:
+            raise SourceError(
+                f"{error.filename}: {error.strerror}", kind="missing", hint="check owner and mode"
+            ) from error
+        self.files.sort(key=lambda file: file.path)
+
+    def read(self, file: ManifestFile) -> bytes:
+        target = self._root / file.path
+        try:
+            descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as stream:
+                content = stream.read(self._most_bytes + 1)
+        except OSError as error:
+            raise FileRefused(
+                f"cannot be read: {error.strerror}", "check owner and mode"
+            ) from error
+        if len(content) > self._most_bytes:
+            raise FileRefused(
+                f"is larger than {self._most_bytes // 1024} KiB",
+                "split it, or raise source.max_file_kib",
+            )
+        return content
+
+    def tree(self, path: str) -> str:
+        """A name for the folder's path: its content is known only once it is committed."""
+        target = self._root
+        for part in path.split("/") if path else ():
+            target /= part
+            if target.is_symlink():
+                raise FileRefused(f"{path} is a symbolic link", "name a folder of files")
+        if not target.exists():
+            raise FileRefused(f"{path or '.'} does not exist", "make the folder")
+        if not target.is_dir():
+            raise FileRefused(f"{path} is a file", "name a folder of files")
+        return hashlib.sha256(os.fsencode(target)).hexdigest()[:40]
+
+    def entry(self, path: str) -> Kind | None:
+        target = self._root / path
+        if any(
+            parent.is_symlink() for parent in target.parents if parent.is_relative_to(self._root)
+        ):
+            return None
+        if target.is_symlink():
+            return "link"
+        return "folder" if target.is_dir() else "file" if target.exists() else None
+
+    def _ignore_file(self) -> Ignored:
+        """What the folder says that it holds for others. Raises OSError."""
+        path = self._below / IGNORE_FILE
+        shown = str(path.relative_to(self._root))
+        if not path.is_symlink() and not path.exists():
+            return Ignored()
+        if path.is_symlink() or not path.is_file():
+            self.oddities.append(Oddity(shown, "is not a regular file", "let it be one"))
+            return Ignored()
+        with path.open("rb") as stream:
+            found = Ignored(stream.read(MOST_IGNORE_BYTES + 1))
+        self.oddities.extend(found.oddities(shown))
+        return found
+
+    def _walk(self, folder: Path, depth: int, *, hidden: bool) -> None:
+        if depth > MOST_DEPTH:
+            raise too_much(f"more than {MOST_DEPTH} folders in folders")
+        names = []
+        with os.scandir(folder) as entries:
+            for entry in sorted(entries, key=lambda entry: entry.name):
+                if entry.name in GIT_NAMES:
+                    continue
+                path = str(Path(entry.path).relative_to(self._root))
+                is_folder = entry.is_dir(follow_symlinks=False)
+                below = str(Path(entry.path).relative_to(self._below))
+                if self._ignored.folder(below) if is_folder else self._ignored.file(below):
+                    continue
+                unseen = hidden or is_hidden(entry.name)
+                if unseen:
+                    self._hide(entry, path)
+                elif self._take(entry, path):
+                    names.append(entry.name)
+                if is_folder and path.isprintable():
+                    self._walk(Path(entry.path), depth + 1, hidden=unseen)
+        prefix = Path(os.path.relpath(folder, self._root))
+        self.oddities.extend(
+            Oddity(str(prefix / name), message, hint) for name, message, hint in colliding(names)
+        )
+
+    def _hide(self, entry: os.DirEntry[str], path: str) -> None:
+        """It is no manifest, and must not look like one."""
+        is_manifest = entry.name.lower().endswith(MANIFEST_SUFFIXES)
+        regular = entry.is_file(follow_symlinks=False) and path.isprintable()
+        if is_manifest and regular and len(self.hidden) < self._most_files:
+            self.hidden.append(ManifestFile(path, os.fsencode(path)))
+
+    def _take(self, entry: os.DirEntry[str], path: str) -> bool:
+        """Whether it is a manifest or a folder; oddities are noted."""
+        is_manifest = entry.name.lower().endswith(MANIFEST_SUFFIXES)
+        if not entry.name.isprintable():
+            self.oddities.append(
+                Oddity(printable(path), "has control characters in its name", "rename it")
+            )
+        elif entry.is_symlink():
+            if is_manifest or entry.is_dir():
+                message = "is a symbolic link, which is never followed"
+                self.oddities.append(Oddity(path, message, "copy what it names"))
+        elif entry.is_dir():
+            return True
+        elif is_manifest and stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+            self.files.append(ManifestFile(path, os.fsencode(path)))
+            if len(self.files) > self._most_files:
+                raise too_much(f"more than {self._most_files} files of manifests")
+            return True
+        return False
+
+
+def work_tree_of(path: Path) -> Path:
+    """The git work tree that holds a folder, else the folder itself."""
+    for candidate in (path, *path.parents):
+        if (candidate / ".git").exists():
+            return candidate
+    return path

@@ -1,0 +1,90 @@
+"""What a group's policy gets wrong about its members' deadlines, and about this host's time zones."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from zoneinfo import ZoneInfo, available_timezones
+
+from reconciler.model.desired import GroupSpec, VMSpec
+from reconciler.model.names import GroupName
+from reconciler.model.quantity import format_duration
+from reconciler.source.manifests.crosscheck import GROUP, MEMBER, Groups, VMs
+from reconciler.source.manifests.declarations import Declared, Report
+from reconciler.source.manifests.error_messages import dotted
+from reconciler.source.manifests.places import Loc
+
+PROGRESS: Loc = ("spec", "progressDeadline")
+
+
+def check_membership(vms: VMs, groups: Groups, report: Report) -> None:
+    """A mistyped group would escape its windows, its approval and its budget."""
+    for vm in vms.values():
+        name = vm.what.group
+        if name and report.lacks(GROUP, name, groups):
+            hint = report.suggestion(name, groups)
+            hint = hint if hint.startswith("did") else "declare it, as kind: Group"
+            report.add(vm, MEMBER, f"no group is named {name}", hint)
+
+
+def check_deadlines(vms: VMs, groups: Groups, report: Report) -> None:
+    """A member that needs all the time it has must not end the rollout (Nomad's rule)."""
+    if all(group.what.spec.progress_deadline is None for group in groups.values()):
+        return
+    slowest: dict[GroupName, Declared[VMSpec]] = {}
+    for vm in vms.values():
+        other = slowest.setdefault(vm.what.group, vm)
+        if needed_by(vm.what) > needed_by(other.what):
+            slowest[vm.what.group] = vm
+    for name, group in groups.items():
+        deadline, member = group.what.spec.progress_deadline, slowest.get(name)
+        if deadline is None or member is None:
+            continue
+        soak = soaked_by(group.what.spec)
+        most = needed_by(member.what) + soak
+        if deadline <= most:
+            place = report.where(member, ("spec", "health"))
+            beside = "canarySoak and " if soak else ""
+            report.add(
+                group, PROGRESS,
+                f"{dotted(PROGRESS)}: {format_duration(deadline)} is not longer than {beside}"
+                f"startupDeadline and minHealthyTime of {member.what.name}",
+                f"more than {format_duration(most)}, or lower those at {place}",
+            )  # fmt: skip
+
+
+def needed_by(spec: VMSpec) -> float:
+    """The longest that a new generation of a VM may take until it is committed."""
+    return spec.health.startup_deadline + spec.health.min_healthy_time
+
+
+def soaked_by(group: GroupSpec) -> float:
+    """While canaries soak nobody else becomes healthy."""
+    return group.canary_soak if group.canary else 0.0
+
+
+def check_time_zones(groups: Groups, report: Report) -> None:
+    for group in groups.values():
+        for index, window in enumerate(group.what.spec.windows):
+            if not is_known(window.time_zone):
+                at = ("spec", "windows", index, "allow" if window.allow else "deny", "timeZone")
+                hint = report.suggestion(window.time_zone, zones()) if report.room > 0 else ""
+                report.add(
+                    group, at, f"{dotted(at)}: this host knows no zone {window.time_zone}",
+                    hint if hint.startswith("did") else "is the package tzdata installed?",
+                )  # fmt: skip
+
+
+@lru_cache(maxsize=1)
+def zones() -> tuple[str, ...]:
+    """Names of all zones of the host; to find them, many folders are read."""
+    return tuple(sorted(available_timezones()))
+
+
+@lru_cache(maxsize=1024)
+def is_known(zone: str) -> bool:
+    """Asked for what the whole host has, as the planner will ask for it."""
+    try:
+        ZoneInfo(zone)
+    except (ValueError, KeyError, OSError):
+        return False
+    return True

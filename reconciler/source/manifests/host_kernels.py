@@ -1,0 +1,83 @@
+"""Kernels that manifests name by their path on the host, taken only from where the policy allows."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Sequence
+
+from reconciler.model.image import KernelSpec, PathKernel
+from reconciler.source.manifests.convert import HostFiles
+from reconciler.source.manifests.revision_files import FileRefused
+
+MOST_BYTES = 512 * 1024 * 1024
+"""Of one kernel or initrd."""
+CHUNK = 1024 * 1024
+FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+State = tuple[int, int, int, int]
+
+
+class HostKernels:
+    """Reads and remembers digests; a file is read again only when its inode, size or time differ."""
+
+    def __init__(self, prefixes: Sequence[str]) -> None:
+        self._prefixes = tuple(prefix.rstrip("/") + "/" for prefix in prefixes)
+        self._digests: dict[str, tuple[State, str]] = {}
+
+    def spec(self, files: HostFiles) -> KernelSpec:
+        """Raises FileRefused."""
+        source = PathKernel(
+            files.kernel, files.initrd, self._digest(files.kernel), self._digest(files.initrd)
+        )
+        return KernelSpec.of(files.kernel, source)
+
+    def _digest(self, path: str) -> str:
+        if {".", "..", ""} & set(path.split("/")[1:]) or not path.startswith(self._prefixes):
+            allowed = ", ".join(self._prefixes) or "none"
+            raise FileRefused(
+                f"{path[:80]} is not under a host path that the policy allows",
+                f"allowed: {allowed}",
+            )
+        try:
+            descriptor = open_beneath(path)
+        except OSError as error:
+            raise FileRefused(
+                f"{path[:80]}: {error.strerror}", "name a regular file; links are not followed"
+            ) from error
+        try:
+            return self._digest_of(path, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def _digest_of(self, path: str, descriptor: int) -> str:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_size > MOST_BYTES:
+            raise FileRefused(
+                f"{path[:80]} is not a regular file of at most {MOST_BYTES >> 20} MiB",
+                "choose another",
+            )
+        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
+        known = self._digests.get(path)
+        if known is None or known[0] != state:
+            digest = hashlib.sha256()
+            while chunk := os.read(descriptor, CHUNK):
+                digest.update(chunk)
+            known = self._digests[path] = (state, digest.hexdigest())
+        return known[1]
+
+
+def open_beneath(path: str) -> int:
+    """Open a file with no symbolic link anywhere in its path; the caller closes it."""
+    *folders, name = path.split("/")[1:]
+    at = os.open("/", FOLDER_FLAGS)
+    try:
+        for folder in folders:
+            inner = os.open(folder, FOLDER_FLAGS, dir_fd=at)
+            os.close(at)
+            at = inner
+        return os.open(name, FILE_FLAGS, dir_fd=at)
+    finally:
+        os.close(at)

@@ -1,0 +1,333 @@
+"""The documents of one revision become its desired state, or every problem that they have."""
+
+from __future__ import annotations
+
+import posixpath
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from reconciler.config import KernelsConfig, PolicyConfig
+from reconciler.errors import ManifestErrors, SourceError
+from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
+from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
+from reconciler.model.names import GroupName, VMName
+from reconciler.model.quantity import Share
+from reconciler.model.record import MOST_PROBLEMS
+from reconciler.source.manifests import (
+    crosscheck,
+    group_crosscheck as groupcheck,
+    network_crosscheck as netcheck,
+)
+from reconciler.source.manifests.convert import NO_KERNEL, GroupDraft, VMDraft, runner_spec
+from reconciler.source.manifests.declarations import Declared, Report
+from reconciler.source.manifests.error_messages import dotted
+from reconciler.source.manifests.host_kernels import HostKernels
+from reconciler.source.manifests.parse import MOST_FAULTS, ParsedFile, faults_of, parse_quickly
+from reconciler.source.manifests.places import Fault
+from reconciler.source.manifests.policy_bounds import policy_faults, runner_faults
+from reconciler.source.manifests.revision_files import FileRefused, ManifestFile, Snapshot
+from reconciler.source.manifests.revision_limits import within_caps
+
+MOST_BYTES = 64 * 1024 * 1024
+"""Of all manifests of a revision together."""
+HIDDEN = Fault(
+    1, 1, "a manifest in a file or folder whose name begins with a dot, where none is read",
+    "rename it",
+)  # fmt: skip
+LAYERS = ("spec", "store", "layers")
+INIT = "/sbin/init"
+WITH_INIT = "let `{busybox: {}}` be the first layer, or add one to a tree"
+IN_A_LAYER = Fault(1, 1, "a manifest inside the folder of a layer", "move it out of that folder")
+SPARE_ENTRIES = 1_000
+"""By how much the cache may outgrow twice the files of a revision."""
+
+
+@dataclass(frozen=True, slots=True)
+class PlacedFile:
+    """A parsed file at its path."""
+
+    file: ManifestFile
+    parsed: ParsedFile
+    folders: frozenset[str]
+    """What its layers name, from the root of the repository."""
+    likely: frozenset[str] = frozenset()
+    """What its layers may name, where it cannot be read to its end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A VM with what it was resolved from: while that is equal, the same object is handed out."""
+
+    folders: tuple[str | None, ...]
+    """Of its layers, from the root of the repository; None for the busybox base."""
+    trees: tuple[str, ...]
+    """Their ids; empty for the busybox base."""
+    kernel: KernelSpec
+    declared: Declared[VMSpec]
+
+
+class Resolver:
+    """Remembers by content, so that a commit costs what it changed."""
+
+    def __init__(
+        self, policy: PolicyConfig, kernels: KernelsConfig, most_problems: int = MOST_PROBLEMS
+    ) -> None:
+        self._policy = policy
+        self._most = most_problems
+        self._debian = KernelSpec.of(
+            "debian", DebianKernel(kernels.debian.package, kernels.debian.version)
+        )
+        self._host_kernels = HostKernels(policy.host_paths)
+        self._placed: dict[ManifestFile, PlacedFile] = {}
+        self._resolved: dict[tuple[ManifestFile, int], Resolved] = {}
+        self.parsed_files = 0
+        """Files that were parsed, ever; those known by their content are not parsed again."""
+
+    def resolve(self, snapshot: Snapshot, *, alone: bool = False) -> DesiredState:
+        """Raises ManifestErrors, or SourceError. `alone`: what is not there may be declared elsewhere."""
+        report = Report(snapshot, self._most)
+        report.legible = not alone
+        placed = [self._placed.get(file) or self._place(file, snapshot) for file in snapshot.files]
+        hidden = [self._placed.get(file) or self._place(file, snapshot) for file in snapshot.hidden]
+        if sum(one.parsed.size for one in placed) > MOST_BYTES:
+            raise SourceError(
+                f"the manifests have more than {MOST_BYTES >> 20} MiB together",
+                kind="limit",
+                hint="narrow source.path",
+            )
+        tell_hidden(hidden, placed, report)
+        manifests = list(self._outside_layers(placed, snapshot, report))
+        vms, groups = self._declared(manifests, snapshot, report)
+        state = assemble(snapshot, vms, groups, report)
+        self._forget([*placed, *hidden])
+        if report.problems:
+            raise ManifestErrors(
+                list(report.problems), revision=snapshot.revision, more=report.more
+            )
+        return state
+
+    def _place(self, file: ManifestFile, snapshot: Snapshot) -> PlacedFile:
+        try:
+            content = snapshot.read(file)
+            self.parsed_files += 1
+            parsed = parse_quickly(content)
+        except FileRefused as error:
+            fault = Fault(1, 1, str(error), error.hint)
+            parsed = ParsedFile(0, faulty=True, faults=(fault,), legible=False)
+        placed = PlacedFile(
+            file, parsed, folders_at(file, parsed.trees), folders_at(file, parsed.likely_trees)
+        )
+        self._placed[file] = placed
+        return placed
+
+    def _outside_layers(
+        self, placed: list[PlacedFile], snapshot: Snapshot, report: Report
+    ) -> Iterator[PlacedFile]:
+        """Files in a layer's folder are the guest's own; a manifest there is a mistake.
+
+        What lies where an illegible manifest may have a layer is not judged before that is mended.
+        """
+        layers = set[str]().union(*(one.folders for one in placed))
+        likely = set[str]().union(*(one.likely for one in placed))
+        inside: dict[str, tuple[bool, bool]] = {}
+        for one in placed:
+            folder = posixpath.dirname(one.file.path)
+            if folder not in inside:
+                inside[folder] = is_inside(folder, layers), is_inside(folder, likely)
+            within, perhaps = inside[folder]
+            if within and one.parsed.is_manifest:
+                report.put(one.file.path, IN_A_LAYER)
+            elif not within and (not perhaps or one.likely or one.parsed.is_manifest):
+                yield one
+        for odd in snapshot.oddities:
+            if not is_inside(posixpath.dirname(odd.path), layers | likely):
+                report.put(odd.path, Fault(odd.line, 1, odd.message, odd.hint))
+
+    def _declared(
+        self, manifests: list[PlacedFile], snapshot: Snapshot, report: Report
+    ) -> tuple[list[Declared[VMSpec]], list[Declared[GroupDraft]]]:
+        vms: list[Declared[VMSpec]] = []
+        groups: list[Declared[GroupDraft]] = []
+        for one in manifests:
+            report.claimed |= one.parsed.claimed
+            report.legible &= one.parsed.legible
+            if one.parsed.faulty:
+                self._tell(one, snapshot, report)
+            for draft in one.parsed.drafts:
+                if isinstance(draft, VMDraft):
+                    known = self._resolved.get((one.file, draft.document))
+                    if known is None or not self._holds(known, draft, snapshot):
+                        vms.append(self._vm(one.file, draft, snapshot, report))
+                    else:
+                        vms.append(known.declared)
+                else:
+                    groups.append(Declared(one.file, draft.document, draft))
+        return vms, groups
+
+    def _tell(self, one: PlacedFile, snapshot: Snapshot, report: Report) -> None:
+        """Put a file's faults into words, as long as anybody would read them."""
+        if report.room <= 0:
+            report.more += 1
+            return
+        faults = one.parsed.faults or faults_of(snapshot.read(one.file), MOST_FAULTS)
+        for fault in faults:
+            report.put(one.file.path, fault)
+
+    def _holds(self, known: Resolved, draft: VMDraft, snapshot: Snapshot) -> bool:
+        """Whether the repository and the host still give a VM what they gave it before."""
+        try:
+            for folder, tree in zip(known.folders, known.trees, strict=True):
+                if folder is not None and snapshot.tree(folder) != tree:
+                    return False
+            return draft.kernel is None or self._host_kernels.spec(draft.kernel) == known.kernel
+        except FileRefused:
+            return False
+
+    def _vm(
+        self, file: ManifestFile, draft: VMDraft, snapshot: Snapshot, report: Report
+    ) -> Declared[VMSpec]:
+        """The resolved VM; when it has problems, the draft, so that cross checks still see it."""
+        before = report.count
+        unfinished = Declared(file, draft.document, draft.spec)
+        folders = tuple(None if tree is None else folder_at(file, tree) for tree in draft.trees)
+        trees = self._trees(unfinished, draft, snapshot, report)
+        kernel = self._kernel(unfinished, draft, report)
+        ours = draft.runner is None and draft.kernel is None  # our initrd, which starts it
+        if ours and report.count == before and lacks_init(folders, snapshot):
+            report.add(unfinished, LAYERS, f"{dotted(LAYERS)}: no layer has {INIT}", WITH_INIT)
+        faults = [*policy_faults(draft.spec, self._policy)]
+        if draft.runner is not None:
+            faults += runner_faults(draft.runner, self._policy)
+        for fault in faults:
+            report.add(unfinished, fault.at, f"{dotted(fault.at)}: {fault.message}", fault.hint)
+        if report.count > before:
+            return unfinished
+        done = Declared(file, draft.document, finished(draft, trees, kernel))
+        self._resolved[file, draft.document] = Resolved(folders, trees, kernel, done)
+        return done
+
+    def _trees(
+        self, vm: Declared[VMSpec], draft: VMDraft, snapshot: Snapshot, report: Report
+    ) -> tuple[str, ...]:
+        """For each layer the id of its tree; empty for the busybox base."""
+        ids = []
+        for index, tree in enumerate(draft.trees):
+            try:
+                ids.append("" if tree is None else tree_id(vm.file, tree, snapshot))
+            except FileRefused as error:
+                layer = ("spec", "store", "layers", index, "tree")
+                at = layer if draft.runner is None else ("spec", "runner", "flake")
+                report.add(vm, at, f"{dotted(at)}: {error}", error.hint)
+        return tuple(ids)
+
+    def _kernel(self, vm: Declared[VMSpec], draft: VMDraft, report: Report) -> KernelSpec:
+        if draft.kernel is None:
+            return self._debian
+        try:
+            return self._host_kernels.spec(draft.kernel)
+        except FileRefused as error:
+            report.add(vm, ("spec", "kernel"), f"spec.kernel: {error}", error.hint)
+        return NO_KERNEL
+
+    def _forget(self, placed: list[PlacedFile]) -> None:
+        """Drop what only older revisions had, once that is worth a walk."""
+        if len(self._placed) > 2 * len(placed) + SPARE_ENTRIES:
+            self._placed = {one.file: one for one in placed}
+            self._resolved = {k: v for k, v in self._resolved.items() if k[0] in self._placed}
+
+
+def tell_hidden(hidden: list[PlacedFile], placed: list[PlacedFile], report: Report) -> None:
+    """What is not read must not be a manifest: its VM would be gone from the desired state."""
+    layers = set[str]().union(*(one.folders for one in placed))
+    for one in hidden:
+        ours = one.parsed.is_manifest and not one.parsed.faults
+        if ours and not is_inside(posixpath.dirname(one.file.path), layers):
+            report.put(one.file.path, HIDDEN)
+
+
+def assemble(
+    snapshot: Snapshot,
+    vms: list[Declared[VMSpec]],
+    groups: list[Declared[GroupDraft]],
+    report: Report,
+) -> DesiredState:
+    vms, groups = within_caps(vms, groups, report)
+    named = {VMName(n): vm for n, vm in crosscheck.unique("VM", vms, report).items()}
+    policies = {GroupName(n): g for n, g in crosscheck.unique("group", groups, report).items()}
+    crosscheck.check_ports(named, report)
+    netcheck.check_networks(named, report)
+    crosscheck.check_order(named, policies, report)
+    crosscheck.check_moves(named, report)
+    crosscheck.check_canaries(named, policies, report)
+    groupcheck.check_membership(named, policies, report)
+    groupcheck.check_deadlines(named, policies, report)
+    groupcheck.check_time_zones(policies, report)
+    members = Counter(vm.what.group for vm in named.values())
+    return DesiredState(
+        snapshot.revision,
+        {name: vm.what for name, vm in named.items()},
+        {name: group_spec(group.what, members[name]) for name, group in policies.items()},
+    )
+
+
+def group_spec(draft: GroupDraft, members: int) -> GroupSpec:
+    most = draft.max_unavailable
+    count = most.of(members) if isinstance(most, Share) else most
+    return replace(draft.spec, max_unavailable=count)
+
+
+def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSpec:
+    if (runner := draft.runner) is not None:
+        made = replace(runner, tree=trees[0] if trees else "")
+        spec = replace(draft.spec, kernel=runner_spec(made))
+        return replace(spec, digest=spec.compute_digest())
+    layers = tuple(
+        LayerSpec.of(BusyboxSource() if path is None else TreeSource(tree, path), draft.spec.format)
+        for path, tree in zip(draft.trees, trees, strict=True)
+    )
+    spec = replace(draft.spec, layers=layers, kernel=kernel)
+    return replace(spec, digest=spec.compute_digest())
+
+
+def lacks_init(folders: tuple[str | None, ...], snapshot: Snapshot) -> bool:
+    """Whether no guest of these layers can begin; where a link leads to is not looked at."""
+    return not any(
+        folder is None
+        or snapshot.entry(posixpath.join(folder, "sbin")) == "link"
+        or snapshot.entry(posixpath.join(folder, INIT[1:])) is not None
+        for folder in folders
+    )
+
+
+def folder_at(file: ManifestFile, tree: str) -> str | None:
+    """A layer's folder from the repository's root; None when it lies outside."""
+    joined = posixpath.normpath(posixpath.join(posixpath.dirname(file.path), tree))
+    outside = joined.startswith(("../", "/")) or joined == ".."
+    return None if outside else "" if joined == "." else joined
+
+
+def folders_at(file: ManifestFile, trees: Iterable[str]) -> frozenset[str]:
+    """Those that lie in the repository."""
+    inside = (folder_at(file, tree) for tree in trees)
+    return frozenset(folder for folder in inside if folder is not None)
+
+
+def tree_id(file: ManifestFile, tree: str, snapshot: Snapshot) -> str:
+    folder = folder_at(file, tree)
+    if folder is None:
+        raise FileRefused(f"{tree} leads out of the repository", "name a folder inside of it")
+    return snapshot.tree(folder)
+
+
+def is_inside(folder: str, layers: set[str]) -> bool:
+    """Whether the folder or one that holds it is a layer."""
+    if not layers:
+        return False
+    if "" in layers:
+        return True
+    while folder:
+        if folder in layers:
+            return True
+        folder = posixpath.dirname(folder)
+    return False

@@ -1,0 +1,74 @@
+"""`run/guest.json`: what a later daemon needs to find a guest again; a hint, verified before use."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reconciler.model.names import GenerationNumber, InstanceId
+from reconciler.model.observed import Process
+from reconciler.supervisor.slots import owner, slot_of
+from reconciler.untrusted_file import reading, replacing
+
+GUEST_FILE = "run/guest.json"
+MOST_BYTES = 64 * 1024
+
+
+class GuestFile(BaseModel):
+    """The process of a guest, as its supervisor started it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
+
+    instance: str = Field(min_length=1, max_length=200)
+    generation: int = Field(ge=0)
+    pid: int = Field(gt=1)
+    start_time: int = Field(ge=0)
+    started_boot: float = Field(ge=0)
+    boot_id: str = Field(max_length=100)
+
+    def process(self, folder: Path) -> Process:
+        """As the guest that lives in this folder."""
+        return Process(
+            vm=owner(folder),
+            slot=slot_of(folder),
+            instance=InstanceId(self.instance),
+            generation=GenerationNumber(self.generation),
+            pid=self.pid,
+            start_time=self.start_time,
+            started_boot=self.started_boot,
+        )
+
+
+def write(folder: Path, process: Process, boot_id: str) -> None:
+    """Whole or not at all. Not synced: after a crash of the host no guest runs either."""
+    content = GuestFile(
+        instance=process.instance,
+        generation=process.generation,
+        pid=process.pid,
+        start_time=process.start_time,
+        started_boot=process.started_boot,
+        boot_id=boot_id,
+    )
+    path = folder / GUEST_FILE
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with replacing(temporary) as file:
+        file.write(content.model_dump_json().encode())
+    temporary.replace(path)
+
+
+def read(folder: Path) -> GuestFile | None:
+    """None when there is none, or none that can be understood."""
+    try:
+        with reading(folder / GUEST_FILE) as file:
+            return GuestFile.model_validate_json(file.read(MOST_BYTES))
+    except (OSError, ValidationError):
+        return None
+
+
+def remove(folder: Path, instance: InstanceId) -> None:
+    """Forget a guest, unless the file already tells of a newer one."""
+    present = read(folder)
+    if present is None or present.instance == instance:
+        (folder / GUEST_FILE).unlink(missing_ok=True)

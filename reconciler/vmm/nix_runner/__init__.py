@@ -1,0 +1,1 @@
+"""Guests that a runner of microvm.nix starts and stops."""
