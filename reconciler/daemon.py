@@ -33,7 +33,7 @@ from reconciler.metrics.disk_usage import keep_stock
 from reconciler.metrics.sampler import Sampler
 from reconciler.model.names import InstanceId
 from reconciler.model.policy import Policy
-from reconciler.model.status import FleetStatus, RevisionStatus, VMStatus
+from reconciler.model.status import HostStatus, RevisionStatus, VMStatus
 from reconciler.model.usage import GuestFigures
 from reconciler.notify.notifier import Notifier
 from reconciler.probe.prober import GuestProber
@@ -43,7 +43,7 @@ from reconciler.secret_file import own_secret, read_secret
 from reconciler.source.git.source import GitSource
 from reconciler.spans import UNTRACED, Tracer
 from reconciler.supervisor.local import LocalSupervisor
-from reconciler.supervisor.process_supervisor import Keeper
+from reconciler.supervisor.process_supervisor import ProcessSupervisor
 from reconciler.supervisor.systemd import SystemdSupervisor
 from reconciler.supervisor.systemd_files import group_id
 from reconciler.systemd_notify import Service, keep_told
@@ -106,7 +106,7 @@ async def _daemon(
             for engine in engine_of:
                 engine.wake()
 
-        def status() -> FleetStatus:
+        def status() -> HostStatus:
             return engine_of[0].status() if engine_of else EMPTY
 
         metrics = _metrics(config, status, clock)
@@ -169,7 +169,7 @@ def _webhook(config: Config, engine: Engine, metrics: Metrics) -> Webhook | None
 
 async def _ports(
     config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack,
-    made: tuple[GuardedLedger, Metrics, Keeper, Tracer],
+    made: tuple[GuardedLedger, Metrics, ProcessSupervisor, Tracer],
 ) -> Ports:  # fmt: skip
     """The adapters: those already made, and the others, each closed by the stack."""
     ledger, metrics, supervisor, tracer = made
@@ -230,7 +230,9 @@ def _front(config: Config, wake: Callable[[], None], stack: contextlib.AsyncExit
     return front
 
 
-async def _sampled(engine: Engine, supervisor: Keeper, metrics: Metrics, clock: Clock) -> None:
+async def _sampled(
+    engine: Engine, supervisor: ProcessSupervisor, metrics: Metrics, clock: Clock
+) -> None:
     """Ask for what only a guest's VMM and its keeper know, until cancelled."""
 
     async def ask(vm: VMStatus, timeout: float) -> GuestFigures:
@@ -262,7 +264,7 @@ async def _tracer(config: Config, clock: Clock, stack: contextlib.AsyncExitStack
     return tracer
 
 
-def _metrics(config: Config, status: Callable[[], FleetStatus], clock: Clock) -> Metrics:
+def _metrics(config: Config, status: Callable[[], HostStatus], clock: Clock) -> Metrics:
     return Metrics(
         status, version=own_version(), started_wall=clock.now().wall,
         sources=(config.source.name,), components=("planner", "source"),
@@ -273,7 +275,7 @@ def _metrics(config: Config, status: Callable[[], FleetStatus], clock: Clock) ->
 
 SUPERVISORS = {"local": LocalSupervisor, "systemd": SystemdSupervisor}
 
-EMPTY = FleetStatus(RevisionStatus(None, None), (), (), suspended=False)
+EMPTY = HostStatus(RevisionStatus(None, None), (), (), suspended=False)
 
 
 def policy_of(config: Config) -> Policy:
@@ -292,7 +294,7 @@ def policy_of(config: Config) -> Policy:
     )
 
 
-def _words(fleet: FleetStatus) -> str:
+def _words(fleet: HostStatus) -> str:
     """The fleet in a line, for `systemctl status`."""
     healthy = sum(vm.healthy for vm in fleet.vms)
     revision = (fleet.revision.observed or "no revision yet")[:12]

@@ -115,7 +115,7 @@ class DriverError(ReconcilerError):
     default_kind = "driver"
 
 
-class FrontError(ReconcilerError):
+class ProxyError(ReconcilerError):
     """kind: front (it cannot be asked), or port (somebody else has a port)."""
 
     default_kind = "front"

@@ -33,7 +33,7 @@ from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision
 from reconciler.model.policy import Policy
 from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.model.request import Request
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import HostStatus
 from reconciler.requests.answer import answer
 from reconciler.spans import UNTRACED, Tracer
 from tests.fakes import (
@@ -232,7 +232,7 @@ class World:
     def alerts(self) -> tuple[str, ...]:
         return (*self.reconciler.alerts, *self.guard.alerts)
 
-    def status(self) -> FleetStatus:
+    def status(self) -> HostStatus:
         passed = self.reconciler.passed
         assert passed is not None
         told = (

@@ -12,7 +12,7 @@ import typer
 from reconciler.cli.socket_path import find_daemon
 from reconciler.errors import ReconcilerError
 from reconciler.model.names import NAME_RE
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import HostStatus
 
 COMPLETE = "_RECONCILER_COMPLETE"
 """What the shells set in the environment when they ask for completions."""
@@ -56,7 +56,7 @@ def _beginning(names: Iterable[str], incomplete: str) -> list[str]:
 def _names(context: typer.Context) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}
     with contextlib.suppress(ReconcilerError, OSError, ValueError):
-        status = find_daemon(*_given(context)).get(FleetStatus, "status", timeout=SECONDS)
+        status = find_daemon(*_given(context)).get(HostStatus, "status", timeout=SECONDS)
         # A shell may take what it is given for words of its own: nothing but names gets there.
         found["vm"] = [vm.name for vm in status.vms if NAME_RE.fullmatch(vm.name)]
         found["group"] = [one.name for one in status.groups if NAME_RE.fullmatch(one.name)]

@@ -16,7 +16,7 @@ from reconciler.cli.socket_path import find_daemon
 from reconciler.config import Config, NotificationConfig, QemuConfig, config_path, load_config
 from reconciler.control.responses import VersionAnswer
 from reconciler.errors import ConfigError
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import HostStatus
 
 OLDEST_PYTHON = (3, 11)
 LEAST_MEMORY_MIB = 512
@@ -253,7 +253,7 @@ NOT_MADE_YET = ("missing", "empty")
 def check_source(socket: Path | None, config: Path | None) -> list[Finding]:
     """What the daemon found when it read the repository last; nothing where no daemon answers."""
     try:
-        status = find_daemon(socket, config).get(FleetStatus, "status")
+        status = find_daemon(socket, config).get(HostStatus, "status")
     except (DaemonError, ConfigError):
         return []
     found = []

@@ -11,7 +11,7 @@ from rich.text import Text
 from reconciler.cli.terminal import age, count, short
 from reconciler.control.reports import VMAnswer
 from reconciler.model.names import GenerationNumber
-from reconciler.model.status import FleetStatus, GroupStatus, SourceStatus, SyncState, VMStatus
+from reconciler.model.status import GroupStatus, HostStatus, SourceStatus, SyncState, VMStatus
 from reconciler.safe_text import clean
 
 GAP = 2
@@ -34,7 +34,7 @@ FAILED = {
 }
 """Results of a revision that its line says; of the others the rows say enough."""
 
-Fleet = FleetStatus | VMAnswer
+Fleet = HostStatus | VMAnswer
 
 
 @dataclass(frozen=True, slots=True)

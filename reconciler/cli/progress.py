@@ -12,7 +12,7 @@ from rich.text import Text
 
 from reconciler.cli.daemon_client import Daemon, DaemonError
 from reconciler.cli.terminal import console, count
-from reconciler.model.status import FleetStatus, VMStatus
+from reconciler.model.status import HostStatus, VMStatus
 from reconciler.safe_text import clean
 
 PERIOD = 0.5
@@ -47,17 +47,17 @@ class RolloutProgress:
     def look(self) -> float:
         # The question that we wait for will say what is wrong.
         with contextlib.suppress(DaemonError):
-            self._show(self._daemon.get(FleetStatus, "status"))
+            self._show(self._daemon.get(HostStatus, "status"))
         return PERIOD
 
-    def _show(self, fleet: FleetStatus) -> None:
+    def _show(self, fleet: HostStatus) -> None:
         done = sum(_done(vm) for vm in fleet.vms)
         self._bar.update(self._fleet, total=len(fleet.vms), completed=done)
         alerts = [_line(alert, "red") for alert in fleet.alerts]
         self._live.update(Group(self._bar, *alerts, *work_lines(fleet)))
 
 
-def work_lines(fleet: FleetStatus) -> list[Text]:
+def work_lines(fleet: HostStatus) -> list[Text]:
     """VMs that something is being done about, those in motion first."""
     at_work = [vm for vm in fleet.vms if not _done(vm) and (vm.why or vm.state != "running")]
     at_work.sort(key=lambda vm: vm.state not in ("starting", "stopping"))

@@ -13,7 +13,7 @@ from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOpt
 from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import console, wall
 from reconciler.control.serialization import encode
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import HostStatus
 
 if TYPE_CHECKING:
     from reconciler.control.reports import VMAnswer
@@ -57,15 +57,15 @@ def status(
     raise typer.Exit(exit_code(fleet))
 
 
-def ask(daemon: Daemon, vm: str | None) -> FleetStatus | VMAnswer:
+def ask(daemon: Daemon, vm: str | None) -> HostStatus | VMAnswer:
     if vm is None:
-        return daemon.get(FleetStatus, "status")
+        return daemon.get(HostStatus, "status")
     from reconciler.control.reports import VMAnswer  # noqa: PLC0415 - loads much of the model
 
     return daemon.get(VMAnswer, "vms", vm)
 
 
-def exit_code(fleet: FleetStatus | VMAnswer) -> ExitCode:
+def exit_code(fleet: HostStatus | VMAnswer) -> ExitCode:
     if not all(vm.healthy or vm.unasked for vm in fleet.vms):
         return ExitCode.UNHEALTHY
     if any(vm.sync == "blocked" for vm in fleet.vms):
@@ -73,12 +73,12 @@ def exit_code(fleet: FleetStatus | VMAnswer) -> ExitCode:
     return ExitCode.OK
 
 
-def _show(fleet: FleetStatus | VMAnswer) -> None:
+def _show(fleet: HostStatus | VMAnswer) -> None:
     from reconciler.cli.host_view import fleet_lines  # noqa: PLC0415 - loads rich
     from reconciler.cli.vm_view import show_vm  # noqa: PLC0415 - loads rich
 
     out, now = console(), wall()
-    if not isinstance(fleet, FleetStatus):
+    if not isinstance(fleet, HostStatus):
         show_vm(fleet, out, now)
         return
     for line in fleet_lines(fleet, out.width, now):

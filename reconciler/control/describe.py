@@ -45,11 +45,11 @@ from reconciler.model.plan import (
     Wait,
 )
 from reconciler.model.record import Blocked, Suspension, VMRecord
-from reconciler.model.status import FleetStatus, GroupStatus, VMStatus
+from reconciler.model.status import GroupStatus, HostStatus, VMStatus
 from reconciler.now import Now
 
 
-def plan_answer(plan: Plan, now: Now, status: FleetStatus, *, preview: bool = False) -> PlanAnswer:
+def plan_answer(plan: Plan, now: Now, status: HostStatus, *, preview: bool = False) -> PlanAnswer:
     """`preview`: of a revision that was just read, so that what the source says is known."""
     differences = {vm: changes for vm, changes in sorted(plan.differences.items()) if changes}
     return PlanAnswer(
@@ -64,7 +64,7 @@ def plan_answer(plan: Plan, now: Now, status: FleetStatus, *, preview: bool = Fa
     )
 
 
-def _unseen(status: FleetStatus) -> str:
+def _unseen(status: HostStatus) -> str:
     for source in status.sources:
         if source.error:
             return f"source {source.name} cannot be read: {source.error}"
@@ -102,7 +102,7 @@ def step(action: Action) -> Step:
             kind = "start-guest" if isinstance(action, StartGuest) else "start-beside"
             return Step(kind, action.vm, action.why, action.machine.generation)
         case OpenPorts():
-            return Step("open-ports", action.vm, action.why, action.seat.generation)
+            return Step("open-ports", action.vm, action.why, action.endpoint.generation)
         case HandOver():
             return Step("hand-over", action.vm, action.why, action.machine.generation)
         case (
@@ -181,7 +181,7 @@ def _condemned(record: VMRecord, blocked: Blocked) -> BlockedBrief:
     )
 
 
-def why_answer(fleet: FleetStatus, vm: VMStatus, record: VMRecord | None) -> WhyAnswer:
+def why_answer(fleet: HostStatus, vm: VMStatus, record: VMRecord | None) -> WhyAnswer:
     blocked = sorted(
         record.blocked if record else (), key=lambda b: (b.digest != vm.digest, -b.last_wall)
     )
@@ -200,7 +200,7 @@ def _suspension(suspension: Suspension | None) -> str:
     return (suspension.reason or "by request") if suspension else ""
 
 
-def vm_answer(fleet: FleetStatus, vm: VMStatus, record: VMRecord | None) -> VMAnswer:
+def vm_answer(fleet: HostStatus, vm: VMStatus, record: VMRecord | None) -> VMAnswer:
     return VMAnswer(
         revision=fleet.revision,
         vms=(vm,),
@@ -212,6 +212,6 @@ def vm_answer(fleet: FleetStatus, vm: VMStatus, record: VMRecord | None) -> VMAn
     )
 
 
-def _own_groups(fleet: FleetStatus, vm: VMStatus) -> tuple[GroupStatus, ...]:
+def _own_groups(fleet: HostStatus, vm: VMStatus) -> tuple[GroupStatus, ...]:
     own = GroupName(f"~{vm.name}")
     return tuple(group for group in fleet.groups if group.name in (vm.group, own))

@@ -29,11 +29,11 @@ from reconciler.control.request_bodies import (
 from reconciler.control.responses import DoneAnswer, TokenAnswer, VersionAnswer
 from reconciler.control.streams import Followers, console_pieces, event_lines
 from reconciler.control.version import version
-from reconciler.engine.api import Operator
+from reconciler.engine.api import EngineAPI
 from reconciler.errors import RequestRefused
 from reconciler.model.names import NAME_RE, GenerationNumber, VMName
 from reconciler.model.record import VMRecord
-from reconciler.model.status import FleetStatus, VMStatus
+from reconciler.model.status import HostStatus, VMStatus
 
 BODY_SECONDS = 10.0
 """How long a peer may take to send a body of at most 64 KiB over a local socket."""
@@ -43,7 +43,7 @@ class Api:
     """Handlers only: they parse, ask the operator, and serialize."""
 
     def __init__(
-        self, operator: Operator, clock: Clock, followers: Followers, access: Access
+        self, operator: EngineAPI, clock: Clock, followers: Followers, access: Access
     ) -> None:
         self._operator = operator
         self._access = access
@@ -149,7 +149,7 @@ class Api:
         words = await self._operator.request(to_request(body), by=await self._callers.of(request))
         return json_answer(DoneAnswer(words))
 
-    def _look(self, request: web.Request) -> tuple[FleetStatus, VMStatus, VMRecord | None]:
+    def _look(self, request: web.Request) -> tuple[HostStatus, VMStatus, VMRecord | None]:
         """The fleet, and of the VM that is asked about its status and what is remembered."""
         _query(request, NoQuery)
         name = _vm_name(request)

@@ -25,7 +25,7 @@ from reconciler.control.page.signing import PATHS, Signing
 from reconciler.control.streams import Followers
 from reconciler.control.tcp import only_reading, public_routes
 from reconciler.control.webhook import Webhook
-from reconciler.engine.api import Operator
+from reconciler.engine.api import EngineAPI
 from reconciler.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -103,7 +103,7 @@ class HttpFace:
 
 
 async def serve_control(
-    operator: Operator, config: Config, clock: Clock, access: Access,
+    operator: EngineAPI, config: Config, clock: Clock, access: Access,
     given: socket.socket | None = None,
 ) -> ControlFace:  # fmt: skip
     """Open the control API, on a socket that was given or on `control_socket`. Raises ConfigError."""
@@ -124,7 +124,7 @@ async def serve_control(
 
 
 async def serve_http(
-    operator: Operator, render_metrics: Callable[..., bytes], http: HttpConfig, access: Access,
+    operator: EngineAPI, render_metrics: Callable[..., bytes], http: HttpConfig, access: Access,
     given: socket.socket | None = None, *, webhook: Webhook | None = None,
 ) -> HttpFace:  # fmt: skip
     """Open the TCP face, on a socket that was given or on a port; port 0 takes a free one.

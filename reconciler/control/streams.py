@@ -13,7 +13,7 @@ from aiohttp import web
 from reconciler.control.console_tail import ConsoleReader
 from reconciler.control.error_responses import BusyError, StoppingError
 from reconciler.control.serialization import encode
-from reconciler.engine.api import Operator
+from reconciler.engine.api import EngineAPI
 from reconciler.model.record import Event
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _gone(request: web.Request) -> bool:
 
 
 async def event_lines(
-    operator: Operator, first: list[Event], after: int, followers: Followers
+    operator: EngineAPI, first: list[Event], after: int, followers: Followers
 ) -> AsyncGenerator[bytes, None]:
     """JSON lines: these events, then each newer one."""
     events = first

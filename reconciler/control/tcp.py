@@ -9,7 +9,7 @@ from aiohttp.typedefs import Middleware
 
 from reconciler.control.access import Access
 from reconciler.control.error_responses import Handler
-from reconciler.engine.api import Operator
+from reconciler.engine.api import EngineAPI
 
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """The Prometheus text format."""
@@ -23,7 +23,7 @@ ASK_ON_THE_HOST = "not ready: `reconciler status` on the host says why"
 
 
 def public_routes(
-    operator: Operator, render_metrics: Callable[..., bytes], access: Access
+    operator: EngineAPI, render_metrics: Callable[..., bytes], access: Access
 ) -> list[web.RouteDef]:
     """`render_metrics`: the plain text, or OpenMetrics with `openmetrics=True`."""
 

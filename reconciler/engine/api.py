@@ -13,7 +13,7 @@ from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import Request
 from reconciler.model.revision_result import Conclusion, RevisionRecord, VMResult
-from reconciler.model.status import FleetStatus, ProbeStatus
+from reconciler.model.status import HostStatus, ProbeStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +35,8 @@ class ReconcileReport:
     """Trouble that this revision did not cause, each with the one that did."""
 
 
-class Operator(Protocol):
-    def status(self) -> FleetStatus: ...
+class EngineAPI(Protocol):
+    def status(self) -> HostStatus: ...
 
     async def plan(self, ref: str | None) -> Plan:
         """What would happen now, or if `ref` (branch, tag or commit) were the revision.

@@ -23,7 +23,7 @@ class Gap:
     seconds: float
 
 
-class Gaps:
+class DowntimeTracker:
     """Of VMs that this daemon has seen serve: before that nobody knows since when one is down."""
 
     def __init__(self) -> None:

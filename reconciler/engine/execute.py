@@ -166,11 +166,11 @@ class Executor:
         match action:
             case OpenPorts():
                 # Who serves by ports of its own gives them up only to a front that answers.
-                return self._ports.driver.open_ports(action.seat, self._ports.front.reach)
+                return self._ports.driver.open_ports(action.endpoint, self._ports.front.reach)
             case HandOver():
                 return self._hand_over(action)
             case Lead():
-                return self._ports.front.lead(action.vm, action.led)
+                return self._ports.front.lead(action.vm, action.target)
 
     def _taps(self, action: PlugTaps | DropTaps) -> Coroutine[Any, Any, None]:
         if isinstance(action, DropTaps):
@@ -205,8 +205,8 @@ class Executor:
 
     async def _hand_over(self, action: HandOver) -> None:
         front = self._ports.front
-        await front.lead(action.vm, action.led)
-        await front.drained(action.vm, action.giver, action.drain)
+        await front.lead(action.vm, action.target)
+        await front.drained(action.vm, action.predecessor, action.drain)
         await self._describe(action.machine, current=True)
         await self._ports.generations.set_booted(action.vm, action.machine.generation)
 

@@ -19,7 +19,16 @@ from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.guest_announcements import Said
 from reconciler.model.health import Health, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
-from reconciler.model.machine import FrontTable, HostPort, Launch, Led, Machine, Route, Seat, Tap
+from reconciler.model.machine import (
+    GuestEndpoint,
+    HostPort,
+    Launch,
+    Machine,
+    Route,
+    RouteTarget,
+    RoutingTable,
+    Tap,
+)
 from reconciler.model.names import (
     GenerationNumber,
     InstanceId,
@@ -137,7 +146,7 @@ class Driver(Protocol):
         ...
 
     async def open_ports(
-        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+        self, endpoint: GuestEndpoint, before_giving_up: Callable[[], Awaitable[None]]
     ) -> tuple[Route, ...]:
         """Let free loopback ports lead to this guest, one for each forward, and none of the forwards' own.
 
@@ -167,7 +176,7 @@ class Driver(Protocol):
 class Front(Protocol):
     """Holds ports of the host for guests that hand over to each other, and outlives both and the daemon."""
 
-    async def look(self) -> FrontTable:
+    async def look(self) -> RoutingTable:
         """Where it leads what. Never raises, and never starts it."""
         ...
 
@@ -175,7 +184,7 @@ class Front(Protocol):
         """See that it runs and answers. It is started if it does not run. Raises FrontError."""
         ...
 
-    async def lead(self, vm: VMName, led: Led | None) -> None:
+    async def lead(self, vm: VMName, target: RouteTarget | None) -> None:
         """Let new connections to these ports come to this guest, all at once; None: let go of them.
 
         Raises FrontError, and leads as before then. It is started if it does not run.

@@ -19,7 +19,7 @@ from reconciler.engine.api import ReconcileReport
 from reconciler.engine.execute import end_interrupted
 from reconciler.engine.interfaces import Ports
 from reconciler.engine.reconcile_pass import Reconciler
-from reconciler.engine.source_poller import Looking
+from reconciler.engine.source_poller import SourcePoller
 from reconciler.engine.workers import Workers
 from reconciler.errors import (
     LedgerError,
@@ -35,7 +35,7 @@ from reconciler.model.policy import Policy
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import AcceptRewrite, Request
 from reconciler.model.revision_result import RevisionRecord, RevisionResult
-from reconciler.model.status import FleetStatus, ProbeStatus
+from reconciler.model.status import HostStatus, ProbeStatus
 from reconciler.planning.diff import differences
 from reconciler.planning.planner import plan
 from reconciler.planning.results.revision import (
@@ -70,14 +70,14 @@ class Engine:
         self._lock = asyncio.Lock()
         self._workers = Workers(ports.clock, self.wake)
         self._reconciler = Reconciler(ports, policy, self._workers)
-        self._looking = Looking(
+        self._looking = SourcePoller(
             ports, self._reconciler, self._lock, self.wake, self._first_pass,
             self._tick, self._looks,
         )  # fmt: skip
         self._promised: dict[str, float] = {}
         """By when each part must tick again, or counts as hung."""
         self._known: Known = {}
-        self._status: tuple[tuple[object, ...], FleetStatus] | None = None
+        self._status: tuple[tuple[object, ...], HostStatus] | None = None
 
     # Life
 
@@ -167,7 +167,7 @@ class Engine:
 
     # Operator
 
-    def status(self) -> FleetStatus:
+    def status(self) -> HostStatus:
         passed, record = self._reconciler.passed, self._ports.ledger.record()
         source = self._ports.source.status()
         # The newest desired state, also before a pass took it up: a status that names a revision

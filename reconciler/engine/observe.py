@@ -62,8 +62,8 @@ class Observer:
             ending=self._workers.ending(),
             outcomes=self._workers.outcomes(),
             conflicts={c.vm: c for c in ports.supervisor.conflicts()},
-            front=front.led,
-            front_ails=front.ails,
+            front=front.targets,
+            proxy_error=front.error,
         )
         found = await self._unknown(processes)
         return replace(observed, found=found) if found else observed

@@ -20,7 +20,7 @@ from reconciler.requests.ancestry import lineage
 log = logging.getLogger(__name__)
 
 
-class Looking:
+class SourcePoller:
     """One look at a time. `lock` is held for every write; `tick` tells that looks go on, `looks` of one that begins."""
 
     def __init__(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import get_args
 
-from reconciler.engine.downtime import Gaps
+from reconciler.engine.downtime import DowntimeTracker
 from reconciler.engine.execute import describe
 from reconciler.engine.interfaces import Ports
 from reconciler.model.desired import DesiredState
@@ -32,7 +32,7 @@ VERDICTS = ("commit", "condemn", "rolled-back", "quarantine")
 class Measures:
     def __init__(self, ports: Ports) -> None:
         self._ports = ports
-        self._gaps = Gaps()
+        self._gaps = DowntimeTracker()
 
     def passed(
         self, record: Record, decided: Plan, observed: Observed, desired: DesiredState | None,

@@ -16,9 +16,9 @@ from reconciler.model.plan import Plan, Wait
 from reconciler.model.policy import STEADY
 from reconciler.model.record import Record, VMRecord
 from reconciler.model.status import (
-    FleetStatus,
     GenerationNumbers,
     GroupStatus,
+    HostStatus,
     RestartStatus,
     RolloutState,
     SyncState,
@@ -27,7 +27,7 @@ from reconciler.model.status import (
 )
 from reconciler.now import Now
 from reconciler.planning.context import is_looping
-from reconciler.planning.guest_roles import disturbs, seats
+from reconciler.planning.guest_roles import assign_roles, disturbs
 from reconciler.planning.health import (
     has_other_checks,
     judge,
@@ -44,7 +44,7 @@ Known = dict[VMName, tuple[tuple[object, ...], VMStatus]]
 def explain(
     desired: DesiredState | None, observed: Observed | None, record: Record, plan: Plan, now: Now,
     *, known: Known | None = None,
-) -> FleetStatus:  # fmt: skip
+) -> HostStatus:  # fmt: skip
     """What faces show of the fleet, from the last pass; what is `known` is not told anew."""
     waits: dict[str, list[Wait]] = defaultdict(list)
     for wait in plan.waits:
@@ -58,7 +58,7 @@ def explain(
         _recall(known, VMName(n), specs.get(VMName(n)), observed, record, waits.get(n, []), now)
         for n in names
     )
-    return FleetStatus(
+    return HostStatus(
         revision=revision_status(desired, observed, record, plan, now),
         vms=vms,
         groups=tuple(_groups(desired, record, vms, now)),
@@ -84,7 +84,7 @@ def _recall(
     origin = round(now.wall - now.boot)
     inputs = (
         record.vms.get(name), spec, guest, observed.busy.get(name), observed.front.get(name),
-        observed.front_ails,
+        observed.proxy_error,
     )  # fmt: skip
     former = known.get(name)
     if former is not None and former[0][-1] == origin and _are(former[0], inputs):
@@ -103,7 +103,7 @@ def _vm(
     waits: list[Wait], now: Now,
 ) -> VMStatus:  # fmt: skip
     vm = record.vms.get(name) or VMRecord(name, spec.group if spec else GroupName(""))
-    found = seats(vm, observed.guests.get(name, ()) if observed else ())
+    found = assign_roles(vm, observed.guests.get(name, ()) if observed else ())
     guest = found.serving
     operation = observed.busy.get(name) if observed else None
     waiter = Waiter(vm, spec, found.candidate or guest, operation)

@@ -61,7 +61,7 @@ class Meta(BaseModel):
     verified: dict[str, Mark]
 
 
-class Shelf:
+class ImageDirectory:
     """A folder of entries that all consist of the same files. Blocking: call it in a thread."""
 
     def __init__(self, root: Path, files: tuple[str, ...]) -> None:

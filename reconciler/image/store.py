@@ -15,7 +15,7 @@ from typing import TypeVar
 from reconciler.clock import Clock
 from reconciler.errors import BuildUnavailable, ImageError
 from reconciler.image.debian_packages import Debian
-from reconciler.image.image_directory import Shelf
+from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.inputs.busybox import build_base
 from reconciler.image.kernel import INITRD, KERNEL, announces, build_bundle
 from reconciler.image.mkfs import has_magic
@@ -68,8 +68,8 @@ class ImageStore:
         self._disk_reserve_bytes = disk_reserve_bytes
         self._tree_builder = tree_builder or TreeBuilder()
         self._debian = debian or Debian()
-        self._layer_shelf = Shelf(state_dir / "layers", (IMAGE,))
-        self._kernel_shelf = Shelf(state_dir / "kernels", (KERNEL, INITRD))
+        self._layer_shelf = ImageDirectory(state_dir / "layers", (IMAGE,))
+        self._kernel_shelf = ImageDirectory(state_dir / "kernels", (KERNEL, INITRD))
         self._nix = NixRunners(state_dir / "runners")
         self._layers: dict[str, BuiltImage] = {}
         self._kernels: dict[str, BuiltImage] = {}
@@ -182,7 +182,7 @@ class ImageStore:
                     )
         return frozenset(missing)
 
-    def _shelves(self) -> tuple[tuple[Shelf | NixRunners, dict[str, BuiltImage]], ...]:
+    def _shelves(self) -> tuple[tuple[ImageDirectory | NixRunners, dict[str, BuiltImage]], ...]:
         return (
             (self._layer_shelf, self._layers),
             (self._kernel_shelf, self._kernels),
@@ -204,7 +204,12 @@ class ImageStore:
         return freed
 
     async def _build(
-        self, key: str, title: str, shelf: Shelf, present: dict[str, BuiltImage], make: Make
+        self,
+        key: str,
+        title: str,
+        shelf: ImageDirectory,
+        present: dict[str, BuiltImage],
+        make: Make,
     ) -> BuiltImage:
         async def build() -> BuiltImage:
             try:
@@ -224,7 +229,7 @@ class ImageStore:
 
         return await self._builds.run(key, build)
 
-    async def _make(self, key: str, title: str, shelf: Shelf, make: Make) -> BuiltImage:
+    async def _make(self, key: str, title: str, shelf: ImageDirectory, make: Make) -> BuiltImage:
         begin = self._clock.now().boot
         with shelf.workspace(key) as workspace:
             try:

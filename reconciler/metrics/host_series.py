@@ -15,8 +15,8 @@ from reconciler.model.plan import WaitKind
 from reconciler.model.record import Evidence
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import (
-    FleetStatus,
     GroupStatus,
+    HostStatus,
     RevisionStatus,
     RolloutState,
     SourceStatus,
@@ -40,7 +40,7 @@ RESTART_REASONS = ("crash", "rollout", "rollback", "manual")
 
 
 def render(
-    status: FleetStatus,
+    status: HostStatus,
     rollbacks: Mapping[tuple[str, str, str], int],
     figures: Callable[[VMStatus], GuestFigures | None] = lambda _: None,
     *,
@@ -78,7 +78,7 @@ def _state_set(labels: Iterable[tuple[str, str]], label: str, states: tuple[str,
     ]
 
 
-def _host(status: FleetStatus) -> Iterator[str]:
+def _host(status: HostStatus) -> Iterator[str]:
     def suspended() -> Iterator[str]:
         yield f'{{scope="host",name=""}} {int(status.suspended)}'
         for group in status.groups:
@@ -98,7 +98,7 @@ def _host(status: FleetStatus) -> Iterator[str]:
     )
 
 
-def _source_lines(status: FleetStatus) -> Iterator[str]:
+def _source_lines(status: HostStatus) -> Iterator[str]:
     labelled = [(f"source={quoted(source.name)}", source) for source in status.sources]
 
     def gauge(name: str, text: str, value: Callable[[SourceStatus], float]) -> Iterator[str]:
@@ -122,7 +122,7 @@ def _source_lines(status: FleetStatus) -> Iterator[str]:
     )
 
 
-def _revision_lines(status: FleetStatus, applied_seen: float) -> Iterator[str]:
+def _revision_lines(status: HostStatus, applied_seen: float) -> Iterator[str]:
     """By when each was first seen here: what a commit says of its own time is its author's word."""
     revision = status.revision
     valid = revision.seen_wall or 0.0

@@ -25,7 +25,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from reconciler.metrics import host_series as fleet
 from reconciler.metrics.disk_usage import KINDS
 from reconciler.model.observed import OutcomeKind
-from reconciler.model.status import FleetStatus, VMStatus
+from reconciler.model.status import HostStatus, VMStatus
 from reconciler.model.usage import GuestFigures
 from reconciler.spans import trace_of
 
@@ -93,7 +93,7 @@ class Metrics:
 
     def __init__(
         self,
-        status: Callable[[], FleetStatus],
+        status: Callable[[], HostStatus],
         *,
         version: str,
         started_wall: float,

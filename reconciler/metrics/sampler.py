@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 from reconciler.clock import Clock
 from reconciler.errors import ReconcilerError
-from reconciler.model.status import FleetStatus, VMStatus
+from reconciler.model.status import HostStatus, VMStatus
 from reconciler.model.usage import GuestFigures
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ Ask = Callable[[VMStatus, float], Awaitable[GuestFigures]]
 class Sampler:
     """`run` until cancelled; `figures` at any time."""
 
-    def __init__(self, status: Callable[[], FleetStatus], ask: Ask, clock: Clock) -> None:
+    def __init__(self, status: Callable[[], HostStatus], ask: Ask, clock: Clock) -> None:
         self._status = status
         self._ask = ask
         self._clock = clock

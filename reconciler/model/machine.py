@@ -137,7 +137,7 @@ class Machine:
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
+class GuestEndpoint:
     """A living guest as somebody to whom traffic can be led."""
 
     instance: InstanceId
@@ -161,7 +161,7 @@ class Route:
 
 
 @dataclass(frozen=True, slots=True)
-class Led:
+class RouteTarget:
     """Whom new connections to a VM's ports come to, by the front."""
 
     instance: InstanceId
@@ -169,12 +169,12 @@ class Led:
 
 
 @dataclass(frozen=True, slots=True)
-class FrontTable:
+class RoutingTable:
     """What the front answers of itself."""
 
-    led: Mapping[VMName, Led] = field(default_factory=dict)
-    ails: str = ""
-    """Why it could not be asked: then `led` says nothing."""
+    targets: Mapping[VMName, RouteTarget] = field(default_factory=dict)
+    error: str = ""
+    """Why it could not be asked: then `targets` says nothing."""
 
 
 @dataclass(frozen=True, slots=True)

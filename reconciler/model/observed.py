@@ -8,7 +8,7 @@ from typing import Literal
 
 from reconciler.model.guest_announcements import SILENT, Said
 from reconciler.model.health import NEVER_ASKED, Health
-from reconciler.model.machine import Accel, HostPort, Led, Route, Slot
+from reconciler.model.machine import Accel, HostPort, Route, RouteTarget, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.record import Generation
 
@@ -194,9 +194,9 @@ class Observed:
     links: Links = Links()
     plugged: Mapping[VMName, float] = field(default_factory=dict)
     """By VM when its taps were last plugged into their bridges again, by the boot clock."""
-    front: Mapping[VMName, Led] = field(default_factory=dict)
+    front: Mapping[VMName, RouteTarget] = field(default_factory=dict)
     """Where the front leads the ports of which VM; empty where none runs."""
-    front_ails: str = ""
+    proxy_error: str = ""
     """Why the front cannot be asked, so that nobody knows where it leads; empty: it was asked."""
     blind: bool = False
     """Nobody looked for a while before this: the daemon is new, or stood still."""

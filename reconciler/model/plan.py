@@ -9,7 +9,7 @@ from typing import Literal
 from reconciler.model.change import Change
 from reconciler.model.health import ProbePlan
 from reconciler.model.image import KernelSpec, LayerSpec
-from reconciler.model.machine import Led, Machine, Seat, Slot, Tap
+from reconciler.model.machine import GuestEndpoint, Machine, RouteTarget, Slot, Tap
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
 from reconciler.model.record import Generation
 
@@ -92,7 +92,7 @@ class OpenPorts:
     """Let ports that the kernel chooses lead to a guest, and those of its manifest not by itself."""
 
     vm: VMName
-    seat: Seat
+    endpoint: GuestEndpoint
     why: str
 
 
@@ -103,8 +103,8 @@ class HandOver:
     vm: VMName
     machine: Machine
     """The candidate's, of which its generation's folder is to tell."""
-    led: Led
-    giver: InstanceId | None
+    target: RouteTarget
+    predecessor: InstanceId | None
     drain: float
     """Seconds that connections to the giver have at most to end, before it may be stopped."""
     why: str
@@ -115,7 +115,7 @@ class Lead:
     """Have the front lead a VM's ports to the guest that serves, or let go of them."""
 
     vm: VMName
-    led: Led | None
+    target: RouteTarget | None
     why: str
 
 

@@ -182,7 +182,7 @@ class VMRecord:
     start: Start | None = None
     """Of the guest that serves, or is to."""
     candidate: Candidate | None = None
-    taking: InstanceId | None = None
+    pending_transfer: InstanceId | None = None
     """Who is being given ports: its own, or as a candidate those of the VM. Begun, not known to be done."""
     stop: Stop | None = None
     rollback: Rollback | None = None

@@ -154,7 +154,7 @@ class SourceStatus:
 
 
 @dataclass(frozen=True, slots=True)
-class FleetStatus:
+class HostStatus:
     revision: RevisionStatus
     vms: tuple[VMStatus, ...]
     groups: tuple[GroupStatus, ...]

@@ -30,7 +30,7 @@ MOST_WAITING = 1000
 GIVEN_UP = ("refused", "unforeseen")
 
 
-class Courier:
+class Delivery:
     """Delivers to one sink. `begin` once, `take` each event in order, `run` until cancelled."""
 
     def __init__(

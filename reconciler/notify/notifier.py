@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from reconciler.clock import Clock
 from reconciler.config import NotificationConfig
 from reconciler.model.record import Event
-from reconciler.notify.delivery import Courier
+from reconciler.notify.delivery import Delivery
 from reconciler.notify.interfaces import Counts, Outbox
 from reconciler.notify.selection import Digest
 from reconciler.notify.sinks import open_sink
@@ -27,7 +27,7 @@ class Notifier:
         host = socket.gethostname()
         self._outbox = outbox
         self._couriers = {
-            config.name: Courier(
+            config.name: Delivery(
                 config.name,
                 open_sink(config, clock),
                 Digest(

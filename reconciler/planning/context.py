@@ -37,7 +37,7 @@ from reconciler.model.record import (
 from reconciler.model.restarts import Restarted
 from reconciler.model.revision_result import owners
 from reconciler.now import Now
-from reconciler.planning.guest_roles import disturbs, seats
+from reconciler.planning.guest_roles import assign_roles, disturbs
 from reconciler.planning.health import (
     Judgement,
     has_other_checks,
@@ -50,7 +50,7 @@ T = TypeVar("T")
 
 
 @dataclass(slots=True)
-class Standing:
+class VMContext:
     """Where one VM is: what is wanted, what is remembered, what runs."""
 
     name: VMName
@@ -61,7 +61,7 @@ class Standing:
     """The living guest; where there are two, the one that serves."""
     judgement: Judgement | None = None
     """Of the living guest: whether it may serve."""
-    ailing: str = ""
+    unhealthy: str = ""
     """Why the living guest must be restarted; empty: it need not be, whether or not it may serve."""
     looping: bool = False
     """It crashes again and again, and has not been steady since."""
@@ -81,7 +81,7 @@ class Standing:
     """Something was decided for it in this pass; one action a VM a pass."""
 
     @property
-    def called(self) -> VMName:
+    def desired_name(self) -> VMName:
         """Its name in the desired state."""
         return self.successor or self.name
 
@@ -149,16 +149,16 @@ class Standing:
 
 
 @dataclass
-class Draft:
+class PlanBuilder:
     desired: DesiredState | None
     observed: Observed
     record: Record
     now: Now
     policy: Policy
-    standings: dict[VMName, Standing] = field(default_factory=dict)
-    forerunners: dict[VMName, VMName] = field(default_factory=dict)
+    vms: dict[VMName, VMContext] = field(default_factory=dict)
+    renames: dict[VMName, VMName] = field(default_factory=dict)
     """By desired name the VM that is about to take that name."""
-    unfounded: dict[VMName, str] = field(default_factory=dict)
+    refused_renames: dict[VMName, str] = field(default_factory=dict)
     """VMs whose `movedFrom` names what cannot be taken over, with why."""
     groups: dict[GroupName, GroupRecord | None] = field(default_factory=dict)
     """Changed group records; None: dropped."""
@@ -186,44 +186,46 @@ class Draft:
     _failures: list[float] | None = None
     _made: dict[str, Any] = field(default_factory=dict)
 
-    def once(self, name: str, make: Callable[[Draft], T]) -> T:
+    def once(self, name: str, make: Callable[[PlanBuilder], T]) -> T:
         """What is worked out when it is first asked for, and stays so for this pass."""
         if name not in self._made:
             self._made[name] = make(self)
         found: T = self._made[name]
         return found
 
-    def stand(self, name: VMName, spec: VMSpec | None, record: VMRecord | None = None) -> Standing:
+    def add_vm(
+        self, name: VMName, spec: VMSpec | None, record: VMRecord | None = None
+    ) -> VMContext:
         record = record or self.record.vms.get(name)
         record = record or VMRecord(name, spec.group if spec else GroupName(""))
-        standing = Standing(name, spec, record, None, busy=name in self.observed.busy)
-        self.seat(standing)
-        self.standings[name] = standing
-        return standing
+        vm = VMContext(name, spec, record, None, busy=name in self.observed.busy)
+        self.assign_guests(vm)
+        self.vms[name] = vm
+        return vm
 
-    def seat(self, standing: Standing) -> None:
+    def assign_guests(self, vm: VMContext) -> None:
         """Tell the VM's guests apart by its record, as it is now."""
-        name, record = standing.name, standing.record
-        found = seats(record, self.observed.guests.get(name, ()))
-        guest = standing.guest = found.serving
-        standing.candidate, standing.leaving = found.candidate, found.leaving
-        standing.unknown, standing.judgement, standing.ailing = found.unknown, None, ""
-        standing.disturbed = disturbs(self.observed.busy.get(name), record, guest)
+        name, record = vm.name, vm.record
+        found = assign_roles(record, self.observed.guests.get(name, ()))
+        guest = vm.guest = found.serving
+        vm.candidate, vm.leaving = found.candidate, found.leaving
+        vm.unknown, vm.judgement, vm.unhealthy = found.unknown, None, ""
+        vm.disturbed = disturbs(self.observed.busy.get(name), record, guest)
         generation = record.generation(guest.generation) if guest else None
-        judged_by = generation.spec if generation else standing.spec
+        judged_by = generation.spec if generation else vm.spec
         if guest is not None and judged_by is not None:
             health = judged_by.health
-            standing.judgement = judge(guest, health, self.now)
-            standing.ailing = why_restart(guest, health, self.now)
+            vm.judgement = judge(guest, health, self.now)
+            vm.unhealthy = why_restart(guest, health, self.now)
             passing = passing_for(guest, health, self.now) or 0.0
-            standing.looping = is_looping(record) and passing < STEADY
+            vm.looping = is_looping(record) and passing < STEADY
 
-    def desired_as(self, name: VMName) -> Standing | None:
+    def desired_as(self, name: VMName) -> VMContext | None:
         """Who is, or will be, the VM of this desired name."""
-        return self.standings.get(self.forerunners.get(name, name))
+        return self.vms.get(self.renames.get(name, name))
 
-    def do(self, standing: Standing, action: Action) -> None:
-        standing.acted = True
+    def do(self, vm: VMContext, action: Action) -> None:
+        vm.acted = True
         self.actions.append(action)
 
     def wait(
@@ -237,7 +239,7 @@ class Draft:
         self.wake = moment if self.wake is None else min(self.wake, moment)
 
     def event(
-        self, kind: str, message: str, standing: Standing | None = None,
+        self, kind: str, message: str, vm: VMContext | None = None,
         severity: Severity = "info", generation: GenerationNumber | None = None,
         group: GroupName | None = None, revision: Revision | None = None,
     ) -> None:  # fmt: skip
@@ -247,29 +249,27 @@ class Draft:
                 kind=kind,
                 message=message,
                 wall=self.now.wall,
-                vm=standing.name if standing else None,
-                group=group or ((standing.record.group or None) if standing else None),
+                vm=vm.name if vm else None,
+                group=group or ((vm.record.group or None) if vm else None),
                 generation=generation,
-                revision=revision or self._origin(standing, generation),
+                revision=revision or self._origin(vm, generation),
                 severity=severity,
             )
         )
 
-    def _origin(
-        self, standing: Standing | None, number: GenerationNumber | None
-    ) -> Revision | None:
-        made = standing.record.generation(number) if standing and number is not None else None
+    def _origin(self, vm: VMContext | None, number: GenerationNumber | None) -> Revision | None:
+        made = vm.record.generation(number) if vm and number is not None else None
         if made is not None:
             return made.revision
-        return self.origin(standing) if standing else self._desired_revision()
+        return self.origin(vm) if vm else self._desired_revision()
 
-    def origin(self, standing: Standing) -> Revision | None:
+    def origin(self, vm: VMContext) -> Revision | None:
         """The revision that said what is desired of this VM now: later ones did not change it."""
-        changed_by = self.once("owners", lambda draft: owners(draft.record.source.revisions))
-        if (revision := changed_by.get(standing.called)) is not None:
+        changed_by = self.once("owners", lambda plan: owners(plan.record.source.revisions))
+        if (revision := changed_by.get(vm.desired_name)) is not None:
             return revision
-        wanted = standing.spec.digest if standing.spec else None
-        for generation in reversed(standing.record.generations):
+        wanted = vm.spec.digest if vm.spec else None
+        for generation in reversed(vm.record.generations):
             if generation.digest == wanted:
                 return generation.revision
         return self._desired_revision()
@@ -292,8 +292,8 @@ class Draft:
         if self._failures is None:
             self._failures = [
                 block.last_wall
-                for standing in self.standings.values()
-                for block in standing.record.blocked
+                for vm in self.vms.values()
+                for block in vm.record.blocked
                 if abs(self.now.wall - block.last_wall) < seconds
             ]
         return self._failures
@@ -324,13 +324,13 @@ class Draft:
     def _changes(self) -> list[Change]:
         changes: list[Change] = []
         gone = set(self.dropped)
-        for name, standing in self.standings.items():
+        for name, vm in self.vms.items():
             if name in gone:
                 changes.append(DropVM(name))
-            elif (before := self.record.vms.get(name)) is not standing.record and (
-                before is not None or standing.record.next_number > 1 or standing.record.start
+            elif (before := self.record.vms.get(name)) is not vm.record and (
+                before is not None or vm.record.next_number > 1 or vm.record.start
             ):
-                changes.append(PutVM(standing.record))
+                changes.append(PutVM(vm.record))
         for group_name, group in self.groups.items():
             changes.append(PutGroup(group) if group else DropGroup(group_name))
         for key, trouble in self.troubles.items():

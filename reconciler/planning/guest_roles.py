@@ -10,7 +10,7 @@ from reconciler.model.record import VMRecord
 
 
 @dataclass(frozen=True, slots=True)
-class Seats:
+class GuestRoles:
     serving: Guest | None = None
     """The one that serves, or is to; the only one where nothing is handed over."""
     candidate: Guest | None = None
@@ -20,10 +20,10 @@ class Seats:
     """One too many, of which the record knows nothing."""
 
 
-def seats(record: VMRecord, guests: Iterable[Guest]) -> Seats:
+def assign_roles(record: VMRecord, guests: Iterable[Guest]) -> GuestRoles:
     living = [guest for guest in guests if guest.alive]
     if len(living) == 1 and record.candidate is None:
-        return Seats(living[0])
+        return GuestRoles(living[0])
     beside = record.candidate.instance if record.candidate else None
     candidate = next((g for g in living if g.instance == beside), None)
     others = sorted(
@@ -41,7 +41,7 @@ def seats(record: VMRecord, guests: Iterable[Guest]) -> Seats:
     told = record.stop.instance if record.stop else None
     leaving = next((g for g in rest if g.instance == told), None)
     unknown = next((g for g in rest if g is not candidate and g is not leaving), None)
-    return Seats(serving, candidate, leaving, unknown)
+    return GuestRoles(serving, candidate, leaving, unknown)
 
 
 def disturbs(operation: Operation | None, record: VMRecord, serving: Guest | None) -> bool:

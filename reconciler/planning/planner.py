@@ -21,7 +21,7 @@ from reconciler.model.plan import (
 from reconciler.model.policy import Policy
 from reconciler.model.record import Generation, Record
 from reconciler.now import Now
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.health import probe_plan
 from reconciler.planning.intake.deadlines import restart_what_ran_out
 from reconciler.planning.intake.isolation import excused
@@ -44,7 +44,13 @@ from reconciler.planning.steps import check_trial as checktrial
 from reconciler.planning.steps.adoption import adopt
 from reconciler.planning.steps.handover import absorb_handovers, finish, succeed
 from reconciler.planning.steps.prune import mark_removals, remove
-from reconciler.planning.steps.rename import carry_on, successors, take_over, taking_over, unfounded
+from reconciler.planning.steps.rename import (
+    carry_on,
+    refused_renames,
+    successors,
+    take_over,
+    taking_over,
+)
 from reconciler.planning.steps.retention import forget
 from reconciler.planning.steps.routing import as_wanted, lead, let_go
 from reconciler.planning.steps.taps import see_to
@@ -63,89 +69,89 @@ def plan(
     `desired` is None while no revision was ever valid: then everything stays as it is, and what
     crashes is started again.
     """
-    draft = Draft(desired, excused(observed, record, now), record, now, policy)
-    draft.memory_left = observed.host.memory_available_mib - policy.memory_reserve_mib
-    _stand(draft)
-    draft.suspended = record.suspended
-    draft.sent_back = sent_back(record)
-    end_expired(draft)
-    restart_what_ran_out(draft)
-    absorb_outcomes(draft)
-    absorb_growth(draft)
-    absorb_volumes(draft)
-    absorb_handovers(draft)
-    unsettled = [s for s in draft.standings.values() if not _settled(draft, s)]
-    for standing in unsettled:
-        _judge(draft, standing)
-    mark_removals(draft)
-    lift_holds(draft)
-    _move(draft, {s.name for s in unsettled})
-    see_to(draft)
-    _watch(draft)
-    watch_progress(draft)
-    _applied(draft)
-    record_results(draft)
-    cancel(draft)
-    collect(draft)
-    forget(draft)
-    return draft.finish()
+    plan = PlanBuilder(desired, excused(observed, record, now), record, now, policy)
+    plan.memory_left = observed.host.memory_available_mib - policy.memory_reserve_mib
+    _stand(plan)
+    plan.suspended = record.suspended
+    plan.sent_back = sent_back(record)
+    end_expired(plan)
+    restart_what_ran_out(plan)
+    absorb_outcomes(plan)
+    absorb_growth(plan)
+    absorb_volumes(plan)
+    absorb_handovers(plan)
+    unsettled = [s for s in plan.vms.values() if not _settled(plan, s)]
+    for vm in unsettled:
+        _judge(plan, vm)
+    mark_removals(plan)
+    lift_holds(plan)
+    _move(plan, {s.name for s in unsettled})
+    see_to(plan)
+    _watch(plan)
+    watch_progress(plan)
+    _applied(plan)
+    record_results(plan)
+    cancel(plan)
+    collect(plan)
+    forget(plan)
+    return plan.finish()
 
 
-def _judge(draft: Draft, standing: Standing) -> None:
+def _judge(plan: PlanBuilder, vm: VMContext) -> None:
     """What became of its guests, what is remembered of that, and what follows for their generations."""
-    adopt(draft, standing)
-    absorb_exits(draft, standing)
-    succeed(draft, standing)
-    remember(draft, standing)
-    note_wanted(draft, standing)
-    lift_outdated(draft, standing)
-    take_in_place(draft, standing)
-    paused = any(scopes(draft, standing))
-    judge_guest(draft, standing, paused=paused)
-    judge_candidate(draft, standing, paused=paused)
-    checktrial.follow(draft, standing, paused=paused)
-    readiness.follow(draft, standing)
+    adopt(plan, vm)
+    absorb_exits(plan, vm)
+    succeed(plan, vm)
+    remember(plan, vm)
+    note_wanted(plan, vm)
+    lift_outdated(plan, vm)
+    take_in_place(plan, vm)
+    paused = any(scopes(plan, vm))
+    judge_guest(plan, vm, paused=paused)
+    judge_candidate(plan, vm, paused=paused)
+    checktrial.follow(plan, vm, paused=paused)
+    readiness.follow(plan, vm)
 
 
-def _stand(draft: Draft) -> None:
+def _stand(plan: PlanBuilder) -> None:
     """Every VM that is wanted, remembered or alive; one that is renamed once, not twice."""
-    desired, record = draft.desired, draft.record
+    desired, record = plan.desired, plan.record
     specs = desired.vms if desired is not None else {}
     renamed = successors(desired, record)
-    draft.unfounded = unfounded(desired, record, renamed)
-    taken_over = take_over(draft, renamed)
-    names = record.vms.keys() | specs.keys() | draft.observed.guests.keys()
+    plan.refused_renames = refused_renames(desired, record, renamed)
+    taken_over = take_over(plan, renamed)
+    names = record.vms.keys() | specs.keys() | plan.observed.guests.keys()
     for name in sorted(map(VMName, names | taken_over.keys())):
         new = renamed.get(name)
         if name in taken_over:
-            standing = draft.stand(name, specs.get(name), taken_over[name])
-            former = standing.record.formerly
+            vm = plan.add_vm(name, specs.get(name), taken_over[name])
+            former = vm.record.formerly
             words = f"{former} goes on as {name}, with its generations and volumes"
-            draft.event("vm-renamed", words, standing)
+            plan.event("vm-renamed", words, vm)
         elif new is not None and new in taken_over:
             continue
         elif new is not None and new in specs and name not in specs:
-            draft.stand(name, replace(specs[new], name=name)).successor = new
-            draft.forerunners[new] = name
-            draft.wait("rename", new, taking_over(name, record))
+            plan.add_vm(name, replace(specs[new], name=name)).successor = new
+            plan.renames[new] = name
+            plan.wait("rename", new, taking_over(name, record))
         elif name not in renamed.values():
-            draft.stand(name, specs.get(name))
+            plan.add_vm(name, specs.get(name))
 
 
-def _settled(draft: Draft, standing: Standing) -> bool:
+def _settled(plan: PlanBuilder, vm: VMContext) -> bool:
     """The quick way out for a VM that serves what is wanted and of which nothing is pending."""
-    record, spec = standing.record, standing.spec
+    record, spec = vm.record, vm.spec
     good = record.last_good
     return (
         spec is not None
         and good is not None
-        and standing.name not in draft.sent_back
+        and vm.name not in plan.sent_back
         and (good.spec is spec or good.spec == spec)
-        and standing.synced
-        and len(draft.observed.guests.get(standing.name, ())) == 1
+        and vm.synced
+        and len(plan.observed.guests.get(vm.name, ())) == 1
         and record.start is not None
-        and standing.guest is not None
-        and record.start.instance == standing.guest.instance
+        and vm.guest is not None
+        and record.start.instance == vm.guest.instance
         and record.pin is None
         and record.quarantine is None
         and record.backoff is None
@@ -153,96 +159,101 @@ def _settled(draft: Draft, standing: Standing) -> bool:
         and record.candidate is None
         and record.check_trial is None
         and all(block.withdrawn for block in record.blocked_checks)
-        and record.taking is None
+        and record.pending_transfer is None
         and record.suspended is None
         and not record.removing
         and record.group == spec.group
-        and is_remembered(draft, standing)
+        and is_remembered(plan, vm)
         and record.unready is None
-        and as_wanted(draft, standing)
-        and images_ready(draft, spec)
+        and as_wanted(plan, vm)
+        and images_ready(plan, spec)
     )
 
 
-def _move(draft: Draft, unsettled: set[VMName]) -> None:
-    budget, needs = Budget(draft), Needs(draft)
-    for standing in in_order(draft):
-        if standing.name not in unsettled:
+def _move(plan: PlanBuilder, unsettled: set[VMName]) -> None:
+    budget, needs = Budget(plan), Needs(plan)
+    for vm in in_order(plan):
+        if vm.name not in unsettled:
             continue
-        if standing.busy:
-            operation = draft.observed.busy[standing.name]
-            draft.wait("busy", standing.name, f"{operation.kind} in progress")
-        elif finish(draft, standing) or lead(draft, standing):
+        if vm.busy:
+            operation = plan.observed.busy[vm.name]
+            plan.wait("busy", vm.name, f"{operation.kind} in progress")
+        elif finish(plan, vm) or lead(plan, vm):
             pass  # ports wait for nothing, a suspension neither
-        elif standing.record.moving is not None:
-            carry_on(draft, standing)
-        elif standing.record.removing:
-            remove(draft, standing)
-        elif not suspended(draft, standing):
-            move_one(draft, standing, budget, needs)
-    let_go(draft)
+        elif vm.record.moving is not None:
+            carry_on(plan, vm)
+        elif vm.record.removing:
+            remove(plan, vm)
+        elif not suspended(plan, vm):
+            move_one(plan, vm, budget, needs)
+    let_go(plan)
     needs.build()
 
 
-def _watch(draft: Draft) -> None:
+def _watch(plan: PlanBuilder) -> None:
     """Every living guest is asked, for life."""
-    for standing in draft.standings.values():
-        _watch_candidate(draft, standing)
-        guest = standing.guest
+    for vm in plan.vms.values():
+        _watch_candidate(plan, vm)
+        guest = vm.guest
         if guest is None:
             continue
-        generation = standing.record.generation(guest.generation)
-        if generation is None or _unreachable(draft, standing, guest):
+        generation = vm.record.generation(guest.generation)
+        if generation is None or _unreachable(plan, vm, guest):
             continue
-        soaking = generation.verdict == "trial" or standing.record.rollback is not None
-        start = standing.record.start
+        soaking = generation.verdict == "trial" or vm.record.rollback is not None
+        start = vm.record.start
         routes = start.routes if start is not None and start.instance == guest.instance else None
-        _ask(draft, guest, generation, routes or (), soaking=soaking)
-        checktrial.ask(draft, standing, routes or ())
+        _ask(plan, guest, generation, routes or (), soaking=soaking)
+        checktrial.ask(plan, vm, routes or ())
 
 
-def _unreachable(draft: Draft, standing: Standing, guest: Guest) -> bool:
+def _unreachable(plan: PlanBuilder, vm: VMContext, guest: Guest) -> bool:
     """Whether its ports are about to be opened, and it was never asked: it could not be meant."""
-    waits = standing.record.taking == guest.instance and not guest.health.rounds
-    return waits and draft.trouble(f"open-ports/{standing.name}") is None
+    waits = vm.record.pending_transfer == guest.instance and not guest.health.rounds
+    return waits and plan.trouble(f"open-ports/{vm.name}") is None
 
 
-def _watch_candidate(draft: Draft, standing: Standing) -> None:
-    guest, candidate = standing.candidate, standing.record.candidate
+def _watch_candidate(plan: PlanBuilder, vm: VMContext) -> None:
+    guest, candidate = vm.candidate, vm.record.candidate
     if guest is None or candidate is None or candidate.routes is None:
         return
-    generation = standing.record.generation(candidate.generation)
+    generation = vm.record.generation(candidate.generation)
     if generation is not None:
-        _ask(draft, guest, generation, candidate.routes, soaking=True)
+        _ask(plan, guest, generation, candidate.routes, soaking=True)
 
 
 def _ask(
-    draft: Draft, guest: Guest, generation: Generation, routes: tuple[Route, ...], *, soaking: bool
+    plan: PlanBuilder,
+    guest: Guest,
+    generation: Generation,
+    routes: tuple[Route, ...],
+    *,
+    soaking: bool,
 ) -> None:
     """Through ports of its own, if it has any: that the front is away is no guest's illness."""
     question = probe_plan(
         guest, generation.spec.health, routes, generation.spec.taps, soaking=soaking
     )
     if question is not None:
-        draft.probes[guest.instance] = question
+        plan.probes[guest.instance] = question
 
 
-def _applied(draft: Draft) -> None:
+def _applied(plan: PlanBuilder) -> None:
     """The revision is applied when every VM serves what it says."""
-    desired, source = draft.desired, draft.record.source
+    desired, source = plan.desired, plan.record.source
     if desired is None or source.applied == desired.revision:
         return
-    if all(_is_applied(s) and not s.acted for s in draft.standings.values() if s.spec is not None):
-        draft.source = replace(source, applied=desired.revision)
-        draft.actions.append(Note("applied", desired.revision[:8], "every VM serves it"))
-        draft.event("revision-applied", f"revision {desired.revision[:8]} is applied")
+    if all(_is_applied(s) and not s.acted for s in plan.vms.values() if s.spec is not None):
+        plan.source = replace(source, applied=desired.revision)
+        plan.actions.append(Note("applied", desired.revision[:8], "every VM serves it"))
+        plan.event("revision-applied", f"revision {desired.revision[:8]} is applied")
 
 
-def _is_applied(standing: Standing) -> bool:
+def _is_applied(vm: VMContext) -> bool:
     """It serves what is desired, or did so to its own end."""
-    finished, good, spec = standing.record.finished, standing.record.last_good, standing.spec
+    finished, good, spec = vm.record.finished, vm.record.last_good, vm.spec
     ended = finished is not None and good is not None and finished.generation == good.number
-    return standing.synced or (
-        ended and standing.guest is None and spec is not None and good is not None
+    return vm.synced or (
+        ended and vm.guest is None and spec is not None and good is not None
         and good.digest == spec.digest
     )  # fmt: skip

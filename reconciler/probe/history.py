@@ -17,7 +17,7 @@ CLOSE = 1.0
 RESULTS: tuple[ProbeResult, ...] = get_args(ProbeResult)
 
 
-class Trail:
+class ProbeHistory:
     """One VM's answers, oldest first; in arrays, since a thousand VMs have a hundred each."""
 
     __slots__ = ("_boots", "_generations", "_results", "_seconds")
@@ -59,14 +59,14 @@ class Trails:
     """The trails of all VMs that were ever asked, or of the last so many."""
 
     def __init__(self) -> None:
-        self._trails: dict[VMName, Trail] = {}
+        self._trails: dict[VMName, ProbeHistory] = {}
 
     def add(self, plan: ProbePlan, result: ProbeResult, seconds: float, boot: float) -> None:
         trail = self._trails.get(plan.vm)
         if trail is None:
             while len(self._trails) >= MOST_TRAILS:
                 del self._trails[next(iter(self._trails))]
-            trail = self._trails[plan.vm] = Trail()
+            trail = self._trails[plan.vm] = ProbeHistory()
         trail.add(Round(boot, result, seconds, plan.generation))
 
     def rounds(self, vm: VMName) -> tuple[Round, ...]:

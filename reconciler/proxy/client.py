@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from reconciler.endpoints import dial, is_held
-from reconciler.errors import FrontError
-from reconciler.model.machine import FrontTable, Led
+from reconciler.errors import ProxyError
+from reconciler.model.machine import RouteTarget, RoutingTable
 from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy import messages as wire
 
@@ -48,31 +48,31 @@ class Front:
         self._start = start
         self._line: _Line | None = None
         self._dialling = asyncio.Lock()
-        self._table: dict[VMName, Led] = {}
+        self._table: dict[VMName, RouteTarget] = {}
         self._version = -1
         self._silent_until = 0.0
         self._asking = 0
         """Questions under way, for which the connection must not be given up."""
 
-    async def look(self) -> FrontTable:
+    async def look(self) -> RoutingTable:
         """See the engine's port `Front`."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._silent_until:
-            return FrontTable(ails=SILENCE)
+            return RoutingTable(error=SILENCE)
         try:
             async with asyncio.timeout(LOOK_DEADLINE):
                 if (answer := await self._asked()) is None:
-                    return FrontTable(ails=self._absence())
+                    return RoutingTable(error=self._absence())
             if "led" in answer:
                 self._table = wire.unpack_all(answer)
             self._version = answer.get("version", -1)
         except (TimeoutError, wire.Malformed):
             self._leave()
             self._silent_until = loop.time() + SILENT
-            return FrontTable(ails=SILENCE)
+            return RoutingTable(error=SILENCE)
         if not self._table:
             self._leave()  # so that it may end
-        return FrontTable(dict(self._table))
+        return RoutingTable(dict(self._table))
 
     def _absence(self) -> str:
         """Why one that does not run could not be started by its socket either; empty if it could."""
@@ -96,7 +96,7 @@ class Front:
                 await asyncio.sleep(DIAL_PAUSE)
         return None
 
-    async def lead(self, vm: VMName, led: Led | None) -> None:
+    async def lead(self, vm: VMName, led: RouteTarget | None) -> None:
         """See the engine's port `Front`."""
         wanted = led if led is not None and led.routes else None
         if wanted is None and not self._runs():
@@ -105,7 +105,7 @@ class Front:
             {"do": "lead", "vm": vm, **(wire.pack(wanted) if wanted is not None else {})}
         )
         if "error" in answer:
-            raise FrontError(
+            raise ProxyError(
                 str(answer["error"])[:300],
                 kind="port" if answer.get("kind") == "port" else "front",
                 hint=str(answer.get("hint", ""))[:200],
@@ -115,7 +115,7 @@ class Front:
         """See the engine's port `Front`."""
         if instance is None or most <= 0:
             return
-        with contextlib.suppress(FrontError, TimeoutError):
+        with contextlib.suppress(ProxyError, TimeoutError):
             async with asyncio.timeout(most):
                 open_still = {"do": "open", "vm": vm, "instance": instance}
                 while (await self._ask(open_still)).get("open"):  # noqa: ASYNC110 - as below
@@ -133,10 +133,10 @@ class Front:
                 return await line.ask(message)
         except TimeoutError as error:
             self._hang_up()
-            raise FrontError(f"no answer within {LEAD_DEADLINE:g} s", hint=SILENCE) from error
+            raise ProxyError(f"no answer within {LEAD_DEADLINE:g} s", hint=SILENCE) from error
         except (OSError, wire.Malformed) as error:
             self._hang_up()
-            raise FrontError(f"it cannot be told: {error}"[:300], hint=SILENCE) from error
+            raise ProxyError(f"it cannot be told: {error}"[:300], hint=SILENCE) from error
         finally:
             self._asking -= 1
 

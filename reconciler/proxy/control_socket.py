@@ -7,7 +7,7 @@ import contextlib
 import socket
 from typing import Any
 
-from reconciler.errors import FrontError
+from reconciler.errors import ProxyError
 from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy import messages as wire
 from reconciler.proxy.routing_table import Table
@@ -58,7 +58,7 @@ class Control:
             return self._answer(wire.decode(line))
         except wire.Malformed as error:
             return {"error": str(error), "kind": "malformed"}
-        except FrontError as error:
+        except ProxyError as error:
             return {"error": str(error), "kind": error.kind, "hint": error.hint}
 
     def _answer(self, said: dict[str, Any]) -> dict[str, Any]:

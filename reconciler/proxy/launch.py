@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from reconciler.errors import FrontError
+from reconciler.errors import ProxyError
 
 LOG = "front.log"
 KEPT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONNOUSERSITE", "LANG", "LC_ALL")
@@ -41,7 +41,7 @@ class Starter:
                     start_new_session=True,
                 )
         except OSError as error:
-            raise FrontError(
+            raise ProxyError(
                 f"the front cannot be started: {error.strerror or error}",
                 hint="is there space in the state directory?",
             ) from error

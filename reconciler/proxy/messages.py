@@ -6,7 +6,7 @@ import json
 from ipaddress import AddressValueError, IPv4Address
 from typing import Any
 
-from reconciler.model.machine import Led, Route
+from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
 
 SOCKET = "front.sock"
@@ -39,20 +39,20 @@ def decode(line: bytes) -> dict[str, Any]:
     return said
 
 
-def pack(led: Led) -> dict[str, Any]:
+def pack(led: RouteTarget) -> dict[str, Any]:
     routes = [[r.protocol, r.address, r.port, r.target] for r in led.routes]
     return {"instance": led.instance, "routes": routes}
 
 
-def unpack(said: dict[str, Any]) -> Led:
+def unpack(said: dict[str, Any]) -> RouteTarget:
     """Raises Malformed."""
     rows = said.get("routes")
     if not isinstance(rows, list) or len(rows) > MOST_ROUTES:
         raise Malformed(f"routes: at most {MOST_ROUTES} of them")
-    return Led(InstanceId(name(said, "instance")), tuple(_route(row) for row in rows))
+    return RouteTarget(InstanceId(name(said, "instance")), tuple(_route(row) for row in rows))
 
 
-def unpack_all(said: dict[str, Any]) -> dict[VMName, Led]:
+def unpack_all(said: dict[str, Any]) -> dict[VMName, RouteTarget]:
     """Raises Malformed."""
     rows = said.get("led")
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):

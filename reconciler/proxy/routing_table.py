@@ -6,8 +6,8 @@ import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from reconciler.errors import FrontError
-from reconciler.model.machine import Led, Protocol, Route
+from reconciler.errors import ProxyError
+from reconciler.model.machine import Protocol, Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy.tcp_relay import Line, TcpListener
 from reconciler.proxy.udp_relay import UdpListener
@@ -40,7 +40,7 @@ class Keeping:
     def drop(self, name: str) -> None:
         pass
 
-    def write(self, led: dict[VMName, Led]) -> None:
+    def write(self, led: dict[VMName, RouteTarget]) -> None:
         pass
 
 
@@ -53,7 +53,7 @@ class Table:
         """A listening socket of before, by the name of its place."""
         self._lines: dict[VMName, Line] = {}
         self._held: dict[VMName, dict[Place, Listener]] = {}
-        self.led: dict[VMName, Led] = {}
+        self.led: dict[VMName, RouteTarget] = {}
         self.version = 0
 
     @property
@@ -66,7 +66,7 @@ class Table:
         line = self._lines.get(vm)
         return line.open[instance] if line is not None else 0
 
-    def lead(self, vm: VMName, led: Led | None) -> None:
+    def lead(self, vm: VMName, led: RouteTarget | None) -> None:
         """Raises FrontError, of kind port, and has changed nothing then."""
         routes = {place_of(r): r.target for r in led.routes} if led is not None else {}
         held = self._held.get(vm, {})
@@ -88,7 +88,7 @@ class Table:
             self._keeping.drop(str(place))
             held[place].close()
 
-    def _remember(self, vm: VMName, led: Led | None, kept: dict[Place, Listener]) -> None:
+    def _remember(self, vm: VMName, led: RouteTarget | None, kept: dict[Place, Listener]) -> None:
         if led is not None and kept:
             self._held[vm], self.led[vm] = kept, led
         else:
@@ -117,7 +117,7 @@ class Table:
     def _refuse_others(self, place: Place, vm: VMName) -> None:
         for other, held in self._held.items():
             if place in held and other != vm:
-                raise FrontError(f"port {place.port} of the host is held for {other}", kind="port")
+                raise ProxyError(f"port {place.port} of the host is held for {other}", kind="port")
 
     def close(self) -> None:
         for held in self._held.values():
@@ -141,7 +141,7 @@ def _bound(place: Place) -> socket.socket:
             sock.listen(BACKLOG)
     except OSError as error:
         sock.close()
-        raise FrontError(
+        raise ProxyError(
             f"port {place.port} of the host cannot be had at {place.address}: {error.strerror}",
             kind="port",
             hint="`ss -anp` names who has it",

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from reconciler.endpoints import short_address
 from reconciler.errors import StateDirLocked
-from reconciler.model.machine import Led
+from reconciler.model.machine import RouteTarget
 from reconciler.model.names import VMName
 from reconciler.proxy import messages as wire
 from reconciler.proxy.control_socket import Control
@@ -54,12 +54,12 @@ class Kept(Keeping):
     def drop(self, name: str) -> None:
         self._service.drop(name)
 
-    def write(self, led: dict[VMName, Led]) -> None:
+    def write(self, led: dict[VMName, RouteTarget]) -> None:
         text = wire.encode({"led": {vm: wire.pack(one) for vm, one in led.items()}})
         os.ftruncate(self._memory, 0)
         os.pwrite(self._memory, text, 0)
 
-    def read(self) -> dict[VMName, Led]:
+    def read(self) -> dict[VMName, RouteTarget]:
         """What was led before; nothing if that cannot be read."""
         try:
             return wire.unpack_all(wire.decode(os.pread(self._memory, wire.MOST_BYTES, 0)))

@@ -15,7 +15,7 @@ from reconciler.model.observed import Exit, Process
 from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import console, guest_file as guestfile, orphans as leftovers
 from reconciler.supervisor.guest_discovery import Adoption, Finding
-from reconciler.supervisor.process_supervisor import Keeper
+from reconciler.supervisor.process_supervisor import ProcessSupervisor
 from reconciler.supervisor.shutdown_command import press
 from reconciler.supervisor.spawn import Held, spawn
 from reconciler.supervisor.threads import Threads
@@ -69,7 +69,7 @@ class Children:
         return Adoption(self._clock.now().boot_id)
 
 
-class LocalSupervisor(Keeper):
+class LocalSupervisor(ProcessSupervisor):
     """Guests as plain processes; see `Keeper` for the arguments."""
 
     def __init__(

@@ -65,7 +65,7 @@ class _Guest:
         return self.held.process
 
 
-class Keeper:
+class ProcessSupervisor:
     """Keeps VMM processes. `root` is the folder `vms` of the state directory.
 
     `wake` is called when a guest died or a conflict came or went; `on_change` is told each new

@@ -19,7 +19,7 @@ from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import console, lock, orphans as leftovers, procfs
 from reconciler.supervisor.guest_discovery import Dead, Finding, ended, folders, stranger
-from reconciler.supervisor.process_supervisor import Keeper
+from reconciler.supervisor.process_supervisor import ProcessSupervisor
 from reconciler.supervisor.slots import owner, slot_of
 from reconciler.supervisor.spawn import Held, fresh_log
 from reconciler.supervisor.systemd_bus import Manager, Refused, UnitState
@@ -219,7 +219,7 @@ class Units:
         return Held(process, pidfd)
 
 
-class SystemdSupervisor(Keeper):
+class SystemdSupervisor(ProcessSupervisor):
     """Guests as transient services; see `Keeper` for the arguments."""
 
     def __init__(

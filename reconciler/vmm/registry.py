@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from reconciler.model.machine import Launch, Machine, Route, Seat
+from reconciler.model.machine import GuestEndpoint, Launch, Machine, Route
 from reconciler.vmm.nix_runner import driver as nixrunner
 from reconciler.vmm.nix_runner.driver import NixRunnerDriver
 from reconciler.vmm.qemu.driver import QemuDriver
@@ -29,9 +29,9 @@ class Drivers:
         await (self._runners if made else self._qemu).press_power_button(folder, pid, deadline)
 
     async def open_ports(
-        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+        self, endpoint: GuestEndpoint, before_giving_up: Callable[[], Awaitable[None]]
     ) -> tuple[Route, ...]:
-        return await self._qemu.open_ports(seat, before_giving_up)
+        return await self._qemu.open_ports(endpoint, before_giving_up)
 
     async def volumes(
         self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()

@@ -131,7 +131,7 @@ def measure(scale: Scale) -> list[Figure]:
 async def _costs(stage: Stage, port: int, requests: int, loads: int) -> list[Figure]:
     """The same guest asked by the front and by its own port, which QEMU forwards itself, in turns."""
     front = Front(stage.state / "front", lambda: None)
-    own = (await front.look()).led[VMName(VM)].routes[0].target
+    own = (await front.look()).targets[VMName(VM)].routes[0].target
     await front.close()
     await asyncio.sleep(CALM)
     small = await asyncio.to_thread(_in_turns, (port, own), "/", requests)

@@ -12,7 +12,7 @@ from reconciler.control.page.fleet import row
 from reconciler.control.page.live import message
 from reconciler.control.page.views import Views
 from reconciler.model.names import GroupName
-from reconciler.model.status import FleetStatus, GroupStatus, VMStatus
+from reconciler.model.status import GroupStatus, HostStatus, VMStatus
 from tests.bench.figures import Figure, Scale, median, ms, spread_of
 from tests.unit.control.fake_operator import FakeOperator, fleet, vm
 
@@ -43,7 +43,7 @@ async def _measure(size: int, rounds: int) -> list[Figure]:
 
 
 async def _seconds(
-    rounds: int, calm: FleetStatus, changed: Callable[[int], FleetStatus]
+    rounds: int, calm: HostStatus, changed: Callable[[int], HostStatus]
 ) -> list[float]:
     operator = FakeOperator(Path("console.log"), fleet=calm)
     views = Views(operator)
@@ -61,14 +61,14 @@ async def _seconds(
     return found
 
 
-async def _first(calm: FleetStatus) -> float:
+async def _first(calm: HostStatus) -> float:
     row.cache_clear()
     began = time.process_time()
     await Views(FakeOperator(Path("console.log"), fleet=calm)).of({"view": "fleet"})
     return time.process_time() - began
 
 
-def many(size: int) -> FleetStatus:
+def many(size: int) -> HostStatus:
     vms = [vm(f"vm-{n:05}", group=GroupName(f"group-{n * GROUPS // size}")) for n in range(size)]
     groups = tuple(
         GroupStatus(GroupName(f"group-{n}"), "idle", size // GROUPS, 0, 1, 0) for n in range(GROUPS)
@@ -76,7 +76,7 @@ def many(size: int) -> FleetStatus:
     return fleet(*vms, groups=groups)
 
 
-def one_changed(calm: FleetStatus, number: int) -> FleetStatus:
+def one_changed(calm: HostStatus, number: int) -> HostStatus:
     """All values are new ones, as after a pass; one is another, on the page that is seen."""
     place = number % 50
     vms = [
@@ -86,6 +86,6 @@ def one_changed(calm: FleetStatus, number: int) -> FleetStatus:
     return replace(calm, vms=tuple(vms))
 
 
-def all_changed(calm: FleetStatus, number: int) -> FleetStatus:
+def all_changed(calm: HostStatus, number: int) -> HostStatus:
     changed: list[VMStatus] = [replace(one, why=f"{number}") for one in calm.vms]
     return replace(calm, vms=tuple(changed))

@@ -18,7 +18,7 @@ from demo.repository import Repository
 from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.engine.interfaces import Ports, Wake
-from reconciler.model.machine import Launch, Machine, Route, Seat
+from reconciler.model.machine import GuestEndpoint, Launch, Machine, Route
 from reconciler.model.observed import Process
 from reconciler.supervisor.local import LocalSupervisor
 from reconciler.vmm.generation_folders import GenerationFolders
@@ -40,7 +40,7 @@ class SleepDriver:
         pass
 
     async def open_ports(
-        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+        self, seat: GuestEndpoint, before_giving_up: Callable[[], Awaitable[None]]
     ) -> tuple[Route, ...]:
         raise NotImplementedError(seat)
 

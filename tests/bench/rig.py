@@ -19,7 +19,7 @@ from reconciler.engine.loop import Engine
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.metrics import Metrics
 from reconciler.model.policy import Policy
-from reconciler.model.status import FleetStatus, RevisionStatus
+from reconciler.model.status import HostStatus, RevisionStatus
 from reconciler.now import Now
 from reconciler.probe.prober import GuestProber
 from reconciler.secret_file import own_secret
@@ -30,7 +30,7 @@ from tests.world import World
 
 PATIENCE = 120.0
 """Seconds for anything that a measure waits for."""
-EMPTY = FleetStatus(RevisionStatus(None, None), (), (), suspended=False)
+EMPTY = HostStatus(RevisionStatus(None, None), (), (), suspended=False)
 
 GuestsOf = Callable[[Ports, Config, Wake], Ports]
 """Puts other guests in the place of the pretended ones."""

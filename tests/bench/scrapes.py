@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from reconciler.metrics import Metrics
 from reconciler.model.names import VMName
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import HostStatus
 from tests.bench.figures import Figure, Scale, median, ms, spread_of
 from tests.bench.manifests import name_of
 from tests.unit.control.fake_operator import vm
@@ -57,7 +57,7 @@ def host(size: int) -> Metrics:
         )
         for n in range(size)
     )  # fmt: skip
-    fleet: FleetStatus = replace(whole_fleet(), vms=guests)
+    fleet: HostStatus = replace(whole_fleet(), vms=guests)
     metrics = Metrics(lambda: fleet, version="bench", started_wall=started, sinks=("ops",))
     metrics.figures = lambda _: EVERYTHING
     return metrics

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.engine import interfaces as ports
-from reconciler.errors import FrontError
-from reconciler.model.machine import Led, Route
+from reconciler.errors import ProxyError
+from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy import messages as wire
 from reconciler.proxy.client import Front
@@ -94,15 +94,15 @@ async def host(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
         await host.close()
 
 
-def led(number: int, *ports: int) -> Led:
+def led(number: int, *ports: int) -> RouteTarget:
     routes = tuple(Route("tcp", "127.0.0.1", port, 50000 + number) for port in ports)
-    return Led(InstanceId(f"web-g{number}-0"), routes)
+    return RouteTarget(InstanceId(f"web-g{number}-0"), routes)
 
 
-async def table(host: Host) -> dict[VMName, Led]:
+async def table(host: Host) -> dict[VMName, RouteTarget]:
     found = await host.front.look()
-    assert found.ails == ""
-    return dict(found.led)
+    assert found.error == ""
+    return dict(found.targets)
 
 
 async def test_a_host_where_nothing_is_led_has_an_empty_table(host: Host) -> None:
@@ -131,7 +131,7 @@ async def test_a_port_that_somebody_has_changes_nothing_and_is_told(host: Host) 
     mine, taken = host.port(), host.port()
     await host.front.lead(WEB, led(1, mine))
     host.take(taken)
-    with pytest.raises(FrontError, match=str(taken)) as caught:
+    with pytest.raises(ProxyError, match=str(taken)) as caught:
         await host.front.lead(WEB, led(2, mine, host.port(), taken))
     assert caught.value.kind == "port"
     assert await table(host) == {WEB: led(1, mine)}
@@ -143,7 +143,7 @@ async def test_a_port_that_somebody_has_changes_nothing_and_is_told(host: Host) 
 async def test_a_port_of_another_vm_is_taken_too(host: Host) -> None:
     port = host.port()
     await host.front.lead(WEB, led(1, port))
-    with pytest.raises(FrontError) as caught:
+    with pytest.raises(ProxyError) as caught:
         await host.front.lead(DB, led(2, port))
     assert caught.value.kind == "port"
     await host.front.lead(WEB, None)
@@ -186,7 +186,7 @@ async def test_it_outlives_who_started_it_and_is_found_again(tmp_path: Path) -> 
         second = Front(tmp_path / "front", lambda: None, None)
         with contextlib.suppress(AttributeError):
             await host.front.close()  # type: ignore[attr-defined]
-        assert dict((await second.look()).led) == {WEB: led(1, port)}
+        assert dict((await second.look()).targets) == {WEB: led(1, port)}
         await second.close()
     finally:
         await host.close()
@@ -203,8 +203,8 @@ async def test_one_that_hangs_is_told_in_time_and_passes_go_on(
         pid = int((tmp_path / "front" / wire.LOCK).read_text())
         os.kill(pid, signal.SIGSTOP)
         first, second = await host.front.look(), await host.front.look()
-        assert "does not answer" in first.ails
-        assert "does not answer" in second.ails
+        assert "does not answer" in first.error
+        assert "does not answer" in second.error
         os.kill(pid, signal.SIGCONT)
     finally:
         await host.close()
@@ -220,8 +220,8 @@ async def test_one_whose_socket_nobody_holds_cannot_be_reached_and_that_is_known
 ) -> None:
     """As where systemd is to start it, and its socket unit is dead."""
     front = Front(tmp_path, lambda: None)
-    assert "systemctl restart reconciler-front.socket" in (await front.look()).ails
+    assert "systemctl restart reconciler-front.socket" in (await front.look()).error
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / wire.SOCKET))  # and it was closed, as by a crash
-    assert (await front.look()).ails == "", "what nobody asked is not known"
+    assert (await front.look()).error == "", "what nobody asked is not known"
     await front.close()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from reconciler.errors import FrontError
-from reconciler.model.machine import FrontTable, Led
+from reconciler.errors import ProxyError
+from reconciler.model.machine import RouteTarget, RoutingTable
 from reconciler.model.names import InstanceId, VMName
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
@@ -15,34 +15,34 @@ class FakeFront:
     def __init__(self, clock: FakeClock, faults: Faults) -> None:
         self._clock = clock
         self._faults = faults
-        self.table: dict[VMName, Led] = {}
-        self.ails = ""
+        self.table: dict[VMName, RouteTarget] = {}
+        self.error = ""
         self.gone = False
         """Nothing starts it any more, and nobody knows it before it is asked."""
         self.strangers: set[int] = set()
         """Ports on which somebody else listens."""
         self.lingers = 0.0
         """Seconds for which connections to a guest go on that gets no new ones."""
-        self.told: Callable[[VMName, Led | None], None] = lambda _vm, _led: None
+        self.told: Callable[[VMName, RouteTarget | None], None] = lambda _vm, _led: None
 
-    async def look(self) -> FrontTable:
-        return FrontTable({}, self.ails) if self.ails else FrontTable(dict(self.table))
+    async def look(self) -> RoutingTable:
+        return RoutingTable({}, self.error) if self.error else RoutingTable(dict(self.table))
 
     async def reach(self) -> None:
         fault = await self._faults.before("reach")
-        if self.ails or self.gone:
-            raise FrontError(self.ails or "it cannot be reached")
+        if self.error or self.gone:
+            raise ProxyError(self.error or "it cannot be reached")
         self._faults.after("reach", fault)
 
-    async def lead(self, vm: VMName, led: Led | None) -> None:
+    async def lead(self, vm: VMName, led: RouteTarget | None) -> None:
         fault = await self._faults.before("lead")
-        if self.ails or self.gone:
-            raise FrontError(self.ails or "it cannot be reached")
+        if self.error or self.gone:
+            raise ProxyError(self.error or "it cannot be reached")
         others = [other for name, other in self.table.items() if name != vm]
         held = {(r.address, r.port) for other in others for r in other.routes}
         for route in led.routes if led is not None else ():
             if route.port in self.strangers or (route.address, route.port) in held:
-                raise FrontError(f"port {route.port} of the host is taken", kind="port")
+                raise ProxyError(f"port {route.port} of the host is taken", kind="port")
         if led is None or not led.routes:
             self.table.pop(vm, None)
         else:

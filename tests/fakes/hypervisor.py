@@ -11,7 +11,15 @@ from pathlib import Path
 
 from reconciler.errors import DriverError, GuestConflict
 from reconciler.model.guest_announcements import SILENT, Said
-from reconciler.model.machine import HostPort, Launch, Led, Machine, Route, Seat, overlap
+from reconciler.model.machine import (
+    GuestEndpoint,
+    HostPort,
+    Launch,
+    Machine,
+    Route,
+    RouteTarget,
+    overlap,
+)
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.model.record import Generation
@@ -61,7 +69,7 @@ class FakeHypervisor(FakeProber):
     def __post_init__(self) -> None:
         self.front.told = self._led
 
-    def _led(self, vm: VMName, led: Led | None) -> None:
+    def _led(self, vm: VMName, led: RouteTarget | None) -> None:
         guest = self.guests.get(led.instance) if led is not None else None
         if guest is not None:
             self.log.append(("lead", vm, guest.machine.generation))
@@ -104,7 +112,7 @@ class FakeHypervisor(FakeProber):
             )
 
     async def open_ports(
-        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+        self, seat: GuestEndpoint, before_giving_up: Callable[[], Awaitable[None]]
     ) -> tuple[Route, ...]:
         fault = await self.faults.before("open-ports")
         guest = self._listening(seat)
@@ -119,7 +127,7 @@ class FakeHypervisor(FakeProber):
         own = {stands_for: port for port, stands_for in guest.ports.items()}
         return tuple(Route(f.protocol, f.address, f.host, own[f.host]) for f in wanted)
 
-    def _listening(self, seat: Seat) -> FakeGuest:
+    def _listening(self, seat: GuestEndpoint) -> FakeGuest:
         guest = self.guests.get(seat.instance)
         if guest is None or not guest.process.alive or seat.instance in self.deaf:
             raise DriverError(f"{seat.instance} does not answer", kind="missing")

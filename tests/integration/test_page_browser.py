@@ -15,7 +15,7 @@ import pytest
 
 from reconciler.model.names import GroupName
 from reconciler.model.request import Retry, Suspend
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import HostStatus
 from tests.integration.browser import PROGRAM, Browser, chromium
 from tests.integration.served import Served, everything, served
 from tests.unit.control.fake_operator import FakeOperator, fleet, vm
@@ -266,7 +266,7 @@ def press(browser: Browser, words: str) -> None:
     )
 
 
-def show(operator: FakeOperator, fleet: FleetStatus) -> None:
+def show(operator: FakeOperator, fleet: HostStatus) -> None:
     operator.fleet = fleet
 
 

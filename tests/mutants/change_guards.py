@@ -14,8 +14,8 @@ MUTANTS = (
     Mutant(
         "a VM is removed though a movedFrom that names nobody may mean it",
         "reconciler/planning/steps/prune.py",
-        "    if draft.unfounded:\n",
-        "    if draft.unfounded and not removals:\n",
+        "    if plan.refused_renames:\n",
+        "    if plan.refused_renames and not removals:\n",
     ),
     Mutant(
         "a canary may come after a member that waits for it",
@@ -52,8 +52,8 @@ MUTANTS = (
     Mutant(
         "a port that another VM may have to go back to is free for all",
         "reconciler/planning/preflight/host_ports.py",
-        "elif wanted not in proven and (other := book.needs_back(wanted, standing.name)):",
-        "elif wanted in proven and (other := book.needs_back(wanted, standing.name)):",
+        "elif wanted not in proven and (other := book.needs_back(wanted, vm.name)):",
+        "elif wanted in proven and (other := book.needs_back(wanted, vm.name)):",
     ),
     Mutant(
         "a VM that was renamed is removed",
@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "a move that was begun is forgotten when something else is desired",
         "reconciler/planning/planner.py",
-        "        elif standing.record.moving is not None:\n            carry_on(draft, standing)\n",
+        "        elif vm.record.moving is not None:\n            carry_on(plan, vm)\n",
         "",
     ),
     Mutant(
@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant(
         "a build that others want is cancelled",
         "reconciler/planning/preflight/images.py",
-        "for key in sorted(running - named(draft, draft.desired)):",
+        "for key in sorted(running - named(plan, plan.desired)):",
         "for key in sorted(running):",
     ),
     Mutant(
@@ -124,36 +124,36 @@ MUTANTS = (
     Mutant(
         "a guest that was not ready goes back to what it was when it is stopped for its repair",
         "reconciler/planning/rollout/gates.py",
-        "or (standing.guest is None and record.unready is not None)",
-        "or (standing.guest is None and record.unready is None)",
+        "or (vm.guest is None and record.unready is not None)",
+        "or (vm.guest is None and record.unready is None)",
         ("tests/scenario/test_readiness.py",),
     ),
     Mutant(
         "the illness of a guest that is stopped for its repair counts for nothing",
         "reconciler/planning/steps/vm.py",
-        "    if gated:\n        note_illness(draft, standing)\n",
+        "    if gated:\n        note_illness(plan, vm)\n",
         "",
         ("tests/scenario/test_readiness.py",),
     ),
     Mutant(
         "guests that are only not ready take a change past their canary",
         "reconciler/planning/rollout/gates.py",
-        "(_broken(standing) and not _only_unready(standing))",
-        "_broken(standing)",
+        "(_broken(vm) and not _only_unready(vm))",
+        "_broken(vm)",
         ("tests/scenario/test_readiness.py",),
     ),
     Mutant(
         "a VM is removed though the host is suspended",
         "reconciler/planning/steps/prune.py",
-        "if not begun and suspended(draft, standing):",
-        "if begun and suspended(draft, standing):",
+        "if not begun and suspended(plan, vm):",
+        "if begun and suspended(plan, vm):",
         ("tests/scenario/test_verbs.py",),
     ),
     Mutant(
         "a burst of pushes is no burst any more after half a minute",
         "reconciler/planning/rollout/bursts.py",
-        "(known.burst.passed(draft.now) and followed)",
-        "(known.burst.passed(draft.now) and not followed)",
+        "(known.burst.passed(plan.now) and followed)",
+        "(known.burst.passed(plan.now) and not followed)",
         ("tests/scenario/test_bursts.py",),
     ),
 )

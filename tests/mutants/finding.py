@@ -49,7 +49,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a guard stands: offsets in the text of a file, and what its names are called there."""
+    """Where a guard stands: offsets in the text of a file, and what its names are desired_name there."""
 
     file: Path
     begin: int
@@ -96,7 +96,7 @@ class Code:
             count += 1
             text = b.text
             if number == len(fragment) - 1 and text.startswith(f"{a.text}."):
-                text = a.text  # the last name may go on: `draft.groups` is in `draft.groups.pop`
+                text = a.text  # the last name may go on: `plan.groups` is in `plan.groups.pop`
                 end = b.begin + len(text) if number == last else end
             if a.shape == "N" and (
                 names.setdefault(a.text, text) != text or former.setdefault(text, a.text) != a.text
@@ -193,7 +193,7 @@ def without(mutant: Mutant, place: Place, text: str) -> str:
 
 
 def _renamed(gone: str, names: Mapping[str, str]) -> str:
-    """As the names are called in the code now; those that the guard lacks keep theirs."""
+    """As the names are desired_name in the code now; those that the guard lacks keep theirs."""
     result, at = "", 0
     for token in tokens(gone):
         word = _name_now(token.text, names) if token.shape == "N" else token.text
@@ -203,8 +203,8 @@ def _renamed(gone: str, names: Mapping[str, str]) -> str:
 
 
 def _name_now(name: str, names: Mapping[str, str]) -> str:
-    """`names` may have it, or another that begins alike: `vm.ready` for `standing.ready` tells of
-    `standing.down`, too."""
+    """`names` may have it, or another that begins alike: `vm.ready` for `vm.ready` tells of
+    `vm.down`, too."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         known = ".".join(parts[:length])

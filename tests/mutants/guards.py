@@ -67,13 +67,13 @@ MUTANTS = (
     Mutant(
         "changed checks are taken by all at once",
         "reconciler/planning/rollout/targets.py",
-        "if present != spec.health and not _takes_checks(draft, standing, generation):",
+        "if present != spec.health and not _takes_checks(plan, vm, generation):",
         "if spec is None:",
     ),
     Mutant(
         "changed checks are tried without canary, person and window",
         "reconciler/planning/steps/check_trial.py",
-        "    if not wanted.back and not may_begin(draft, standing, wanted.health):\n        return\n",
+        "    if not wanted.back and not may_begin(plan, vm, wanted.health):\n        return\n",
         "",
     ),
     Mutant(
@@ -85,8 +85,8 @@ MUTANTS = (
     Mutant(
         "a guest that fell ill refuses changed checks",
         "reconciler/planning/steps/check_trial.py",
-        "elif not _is_well(standing, guest):",
-        "elif standing.guest is None:",
+        "elif not _is_well(vm, guest):",
+        "elif vm.guest is None:",
     ),
     Mutant(
         "mended checks lift no block",
@@ -97,9 +97,9 @@ MUTANTS = (
     Mutant(
         "a failed group is not held",
         "reconciler/planning/verdicts/verdicts.py",
-        "    hold_after_failure(draft, standing, generation, why, evidence)\n",
+        "    hold_after_failure(plan, vm, generation, why, evidence)\n",
         "",
-        before="standing.record = record\n_way_back(draft, standing, generation, why)",
+        before="vm.record = record\n_way_back(plan, vm, generation, why)",
     ),
     Mutant(
         "a hold outlives the digest that failed",
@@ -110,26 +110,26 @@ MUTANTS = (
     Mutant(
         "the hold keeps nobody",
         "reconciler/planning/rollout/targets.py",
-        "if hold is not None and (standing.name, spec.digest) in hold.held:",
+        "if hold is not None and (vm.name, spec.digest) in hold.held:",
         "if hold is not None and not hold.held:",
     ),
     Mutant(
         "the budget is not counted down",
         "reconciler/planning/rollout/budget.py",
-        "            self._left[group] -= 1\n            self._down[group].append(standing.name)\n            return True",
+        "            self._left[group] -= 1\n            self._down[group].append(vm.name)\n            return True",
         "            return True",
     ),
     Mutant(
         "VMs that are down for other reasons do not count",
         "reconciler/planning/rollout/budget.py",
-        "            if not standing.available:\n                self._left[group] -= 1",
-        "            if not standing.available:\n                self._left[group] -= 0",
+        "            if not vm.available:\n                self._left[group] -= 1",
+        "            if not vm.available:\n                self._left[group] -= 0",
     ),
     Mutant(
         "a guest that was not asked yet counts as broken and costs nothing",
         "reconciler/planning/rollout/budget.py",
-        "if standing.down or standing.spec is None:",
-        "if not standing.available or standing.spec is None:",
+        "if vm.down or vm.spec is None:",
+        "if not vm.available or vm.spec is None:",
     ),
     Mutant(
         "the soak is forgotten",
@@ -146,9 +146,9 @@ MUTANTS = (
     Mutant(
         "build time is charged to the health deadline",
         "reconciler/planning/steps/actions.py",
-        "deadline = draft.deadline(generation.spec.health.startup_deadline)",
-        "deadline = draft.deadline(\n        generation.spec.health.startup_deadline - (now.wall - generation.created_wall) - 25.0\n    )",
-        before="instance = instance_id(standing.name, generation, now)",
+        "deadline = plan.deadline(generation.spec.health.startup_deadline)",
+        "deadline = plan.deadline(\n        generation.spec.health.startup_deadline - (now.wall - generation.created_wall) - 25.0\n    )",
+        before="instance = instance_id(vm.name, generation, now)",
     ),
     Mutant(
         "an empty set is accepted",
@@ -166,27 +166,27 @@ MUTANTS = (
     Mutant(
         "any number of VMs is removed at once",
         "reconciler/planning/steps/prune.py",
-        "if removals > policy.max_delete and not _confirmed(draft):",
+        "if removals > policy.max_delete and not _confirmed(plan):",
         "if removals > policy.max_delete + 1000:",
     ),
     Mutant(
         "a guest is stopped before its successor's images are there",
         "reconciler/planning/steps/vm.py",
-        "    if not ready(draft, standing, spec):\n        return\n",
+        "    if not ready(plan, vm, spec):\n        return\n",
         "",
         after='fresh = target.generation is None or target.generation.verdict == "trial"',
     ),
     Mutant(
         "the preflight is skipped",
         "reconciler/planning/steps/vm.py",
-        "if not preflight(draft, standing, spec) or not budget.take(standing):",
-        "if not budget.take(standing):",
-        before="if applies(standing, spec) and begin(draft, standing, target, spec):\n return",
+        "if not preflight(plan, vm, spec) or not budget.take(vm):",
+        "if not budget.take(vm):",
+        before="if applies(vm, spec) and begin(plan, vm, target, spec):\n return",
     ),
     Mutant(
         "a failed rollback is tried for ever",
         "reconciler/planning/verdicts/verdicts.py",
-        '        quarantine(draft, standing, f"rolling back failed: not healthy in time: {why}")',
+        '        quarantine(plan, vm, f"rolling back failed: not healthy in time: {why}")',
         "        pass",
         before="why = symptom(guest, health)",
     ),
@@ -199,15 +199,15 @@ MUTANTS = (
     Mutant(
         "the wish to be after another VM is ignored",
         "reconciler/planning/rollout/gates.py",
-        "    if not _dependencies(draft, standing) or not _breaker(draft, standing):",
-        "    if not _breaker(draft, standing):",
+        "    if not _dependencies(plan, vm) or not _breaker(plan, vm):",
+        "    if not _breaker(plan, vm):",
     ),
     Mutant(
         "a crash of a committed guest condemns it",
         "reconciler/planning/intake/outcomes.py",
         'elif generation.verdict == "trial":',
         'elif generation.verdict != "condemned":',
-        after="condemn(draft, standing, generation, why, _evidence(guest))",
+        after="condemn(plan, vm, generation, why, _evidence(guest))",
     ),
     Mutant(
         "pauses between crashes do not grow",
@@ -236,26 +236,26 @@ MUTANTS = (
     Mutant(
         "a stop that was begun is forgotten over a crash",
         "reconciler/planning/steps/vm.py",
-        "elif begun is not None and begun.instance == standing.guest.instance:",
-        "elif begun is not None and begun.instance == standing.name:",
+        "elif begun is not None and begun.instance == vm.guest.instance:",
+        "elif begun is not None and begun.instance == vm.name:",
     ),
     Mutant(
         "a suspended VM is acted on",
         "reconciler/planning/planner.py",
-        "elif not suspended(draft, standing):",
-        "elif not suspended(draft, standing) or True:",
-        before="elif standing.record.removing:\n remove(draft, standing)",
+        "elif not suspended(plan, vm):",
+        "elif not suspended(plan, vm) or True:",
+        before="elif vm.record.removing:\n remove(plan, vm)",
     ),
     Mutant(
         "clocks run on while suspended",
         "reconciler/planning/verdicts/verdicts.py",
-        "if standing.busy or paused or standing.stopping:",
-        "if standing.busy or standing.stopping:",
+        "if vm.busy or paused or vm.stopping:",
+        "if vm.busy or vm.stopping:",
     ),
     Mutant(
         "a rollback leaves what the bad generation wrote",
         "reconciler/planning/preflight/snapshots.py",
-        "    return _restore_first(draft, standing, purpose)\n",
+        "    return _restore_first(plan, vm, purpose)\n",
         "    return True\n",
     ),
     Mutant(
@@ -269,7 +269,7 @@ MUTANTS = (
         "reconciler/planning/rollout/gates.py",
         "        if left > 0:",
         "        if left > 1e9:",
-        before="left = _soak_left(draft, other, group.canary_soak)",
+        before="left = _soak_left(plan, other, group.canary_soak)",
     ),
     Mutant(
         "an allowing window wins over a denying one",
@@ -280,17 +280,17 @@ MUTANTS = (
     Mutant(
         "the host's breaker never opens",
         "reconciler/planning/rollout/gates.py",
-        "if len(recent) + under_way < draft.policy.max_rollbacks_per_hour:",
-        "if len(recent) + under_way < draft.policy.max_rollbacks_per_hour + 1000:",
-        before="recent, under_way = draft.recent_failures(ROLLBACKS_COUNT), len(at_stake(draft))",
+        "if len(recent) + under_way < plan.policy.max_rollbacks_per_hour:",
+        "if len(recent) + under_way < plan.policy.max_rollbacks_per_hour + 1000:",
+        before="recent, under_way = plan.recent_failures(ROLLBACKS_COUNT), len(at_stake(plan))",
     ),
     Mutant(
         "what is under way does not count towards the host's breaker",
         "reconciler/planning/rollout/gates.py",
-        "if len(recent) + under_way < draft.policy.max_rollbacks_per_hour:",
-        "if len(recent) < draft.policy.max_rollbacks_per_hour:",
+        "if len(recent) + under_way < plan.policy.max_rollbacks_per_hour:",
+        "if len(recent) < plan.policy.max_rollbacks_per_hour:",
         (*PLANNING, "tests/fault/test_rollout_faults.py"),
-        before="recent, under_way = draft.recent_failures(ROLLBACKS_COUNT), len(at_stake(draft))",
+        before="recent, under_way = plan.recent_failures(ROLLBACKS_COUNT), len(at_stake(plan))",
     ),
     Mutant(
         "a forced push is followed",
@@ -316,8 +316,8 @@ MUTANTS = (
     Mutant(
         "deadlines run on while nobody looks",
         "reconciler/planning/intake/deadlines.py",
-        "    if not draft.observed.blind:",
-        "    if draft.observed.blind or not draft.observed.blind:",
+        "    if not plan.observed.blind:",
+        "    if plan.observed.blind or not plan.observed.blind:",
         (*PLANNING, "tests/fault/test_engine_faults.py"),
     ),
     Mutant(
@@ -331,8 +331,8 @@ MUTANTS = (
     Mutant(
         "a guest is stopped for a generation whose folder could not be written",
         "reconciler/planning/steps/vm.py",
-        'if draft.trouble(f"create/{standing.name}") is not None:',
-        'if draft.trouble(f"create/{standing.name}") is draft:',
+        'if plan.trouble(f"create/{vm.name}") is not None:',
+        'if plan.trouble(f"create/{vm.name}") is plan:',
         ("tests/scenario/test_preflight.py",),
     ),
     Mutant(

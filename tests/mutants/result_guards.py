@@ -34,7 +34,7 @@ MUTANTS = (
     Mutant(
         "a repair stops a guest that changed checks are tried on",
         "reconciler/planning/steps/vm.py",
-        "if checktrial.spared(draft, standing) or not",
+        "if checktrial.spared(plan, vm) or not",
         "if not",
         CHECKS,
     ),

@@ -10,15 +10,15 @@ MUTANTS = (
     Mutant(
         "taps of guests that live are removed",
         "reconciler/planning/steps/taps.py",
-        "if name not in claimed and not _untouchable(draft, owner):",
-        "if not _untouchable(draft, owner):",
+        "if name not in claimed and not _untouchable(plan, owner):",
+        "if not _untouchable(plan, owner):",
         TAPS,
     ),
     Mutant(
         "an interface that is not ours is taken for a tap",
         "reconciler/planning/preflight/bridges.py",
         "    if there.owner is None:\n",
-        "    if there.owner == standing.called:\n",
+        "    if there.owner == vm.desired_name:\n",
         TAPS,
     ),
     Mutant(

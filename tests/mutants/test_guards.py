@@ -132,8 +132,8 @@ def test_a_guard_takes_the_names_and_the_depth_of_where_it_stands_now(tmp_path: 
     )
     guard = Mutant(
         "", "old.py",
-        "    if standing.ready and (standing.done):\n        begin(standing)\n",
-        "    if standing.down:\n        begin(standing)\n",
+        "    if vm.ready and (vm.done):\n        begin(vm)\n",
+        "    if vm.down:\n        begin(vm)\n",
     )  # fmt: skip
     code = tree_of(tmp_path)
     place = find(guard, code)

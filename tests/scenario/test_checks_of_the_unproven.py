@@ -153,7 +153,7 @@ async def test_a_candidate_that_takes_over_when_the_daemon_dies_keeps_the_checks
     await world.push(over("v2", "/healthz"))
     await world.run(2)
     candidate = world.record("web").candidate
-    while world.record("web").taking is None:
+    while world.record("web").pending_transfer is None:
         await world.step()
         world.clock.advance(0.5)
     assert candidate is not None

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.machine import Led, Route
+from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.plan import Lead, Plan
 from reconciler.model.policy import Policy
@@ -96,7 +96,7 @@ async def test_the_front_is_led_again_though_a_person_suspended_the_host(world: 
 async def test_a_front_that_does_not_answer_is_told_and_touches_no_guest(world: World) -> None:
     await serving(world)
     before, led = len(world.hypervisor.log), world.faults.calls.count("lead")
-    world.front.ails = "the front does not answer"
+    world.front.error = "the front does not answer"
     tried: list[Lead] = []
     world.on_pass = lambda: tried.extend(
         action for action in planned(world).actions if isinstance(action, Lead)
@@ -106,7 +106,7 @@ async def test_a_front_that_does_not_answer_is_told_and_touches_no_guest(world: 
     assert world.faults.calls.count("lead") == led, "nobody knows what should change"
     assert len(world.hypervisor.log) == before
     assert tried == [], "nobody knows where it leads: it is told nothing until it answers"
-    world.front.ails = ""
+    world.front.error = ""
     await world.settle()
     assert world.why("web") == ""
 
@@ -115,11 +115,11 @@ async def test_a_crashed_guest_is_started_again_though_the_front_does_not_answer
     world: World,
 ) -> None:
     await serving(world)
-    world.front.ails = "the front does not answer"
+    world.front.error = "the front does not answer"
     world.hypervisor.kill("web")
     await some(world)
     assert world.hypervisor.running()[WEB] == 1
-    world.front.ails = ""
+    world.front.error = ""
     await world.settle()
     assert serves(world)
 
@@ -186,7 +186,7 @@ async def test_a_vm_that_was_removed_has_no_ports_at_the_front(world: World) -> 
 async def test_what_the_front_holds_for_a_vm_that_nobody_knows_is_let_go(world: World) -> None:
     await serving(world)
     routes = (Route("tcp", "127.0.0.1", 99, 40099),)
-    world.front.table[VMName("gone")] = Led(InstanceId("gone-g1-0"), routes)
+    world.front.table[VMName("gone")] = RouteTarget(InstanceId("gone-g1-0"), routes)
     await world.settle()
     assert set(world.front.table) == {"web"}
 
@@ -296,14 +296,14 @@ async def test_while_the_front_does_not_answer_nobody_takes_a_port_that_another_
     await world.push(state(*wanted("v1", before)))
     await world.settle()
     world.hypervisor.behaviour = lambda m: "bad" if (m.vm, m.generation) == ("web", 2) else "good"
-    world.front.ails = "the front does not answer"
+    world.front.error = "the front does not answer"
     world.host.value = replace(world.host.value, listening=frozenset())
     await world.push(state(*wanted("v2", before | {taker: CHECK.port, "web": 8003})))
     await some(world, 60)
     assert f"port {CHECK.port} of the host is kept for web" in world.why(taker)
     assert world.hypervisor.running()[VMName(taker)] == 1
     world.front.die()
-    world.front.ails = ""
+    world.front.error = ""
     await some(world, 60)
     assert serves(world), "it went back, and its port is there for it"
     assert world.hypervisor.running()[WEB] == 1
@@ -321,7 +321,7 @@ async def test_a_guest_keeps_its_ports_while_the_front_cannot_be_reached(
 ) -> None:
     await moved_behind_it(world)
     world.front.gone = True
-    world.front.ails = "the front cannot be reached" if known else ""
+    world.front.error = "the front cannot be reached" if known else ""
     await world.push(state(vm("web", "v2", handover=True), vm("other")))
     await some(world, 60)
     assert CHECK.port in world.hypervisor.living("web").ports, "it serves as it did"
@@ -329,7 +329,7 @@ async def test_a_guest_keeps_its_ports_while_the_front_cannot_be_reached(
     told = [world.why("web"), *world.events("open-ports-failed")]
     assert any("cannot be reached" in words for words in told)
     assert world.generation("web", 1).verdict == "committed"
-    world.front.gone, world.front.ails = False, ""
+    world.front.gone, world.front.error = False, ""
     await world.settle()
     assert world.hypervisor.running()[WEB] == 2
     assert serves(world)
@@ -340,12 +340,12 @@ async def test_a_guest_that_nobody_reaches_is_not_called_healthy(
     world: World, *, hangs: bool
 ) -> None:
     await serving(world)
-    world.front.gone, world.front.ails = True, "the front does not answer" if hangs else ""
+    world.front.gone, world.front.error = True, "the front does not answer" if hangs else ""
     world.front.die()
     await some(world, 3)
     status = next(one for one in world.status().vms if one.name == WEB)
     assert not status.healthy
     assert status.why
-    world.front.gone, world.front.ails = False, ""
+    world.front.gone, world.front.error = False, ""
     await world.settle()
     assert next(one for one in world.status().vms if one.name == WEB).healthy

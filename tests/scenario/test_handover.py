@@ -227,7 +227,7 @@ async def test_half_moved_forwards_are_carried_on_though_a_person_suspended_the_
     start = world.record("web").start
     assert start is not None
     assert start.instance == world.hypervisor.living("web").process.instance, "it is who serves"
-    assert world.record("web").taking is None, "and nothing is half moved any more"
+    assert world.record("web").pending_transfer is None, "and nothing is half moved any more"
 
 
 async def test_requests_that_end_late_at_the_old_guest_do_not_make_the_new_one_look_ill(

@@ -207,7 +207,7 @@ class Oracles:
             if record is None or candidate is None or candidate.instance != led.instance:
                 continue
             generation = record.generation(candidate.generation)
-            begun = record.taking == candidate.instance
+            begun = record.pending_transfer == candidate.instance
             if not begun and (generation is None or generation.verdict != "committed"):
                 raise Broken(f"law 2: requests to {name} come to a guest on its trial")
 

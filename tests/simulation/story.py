@@ -175,12 +175,12 @@ class Story:
     def _move_ports(self) -> None:
         """A VM gives its port to another and takes a new one, or the two swap, which none may begin."""
         self.moved = True
-        giver, taker = self.random.sample(NAMES, 2)
+        predecessor, taker = self.random.sample(NAMES, 2)
         swapped = self.random.random() < 0.3
         free = min(set(range(8001, 8020)) - set(self.ports.values()))
-        self.ports[giver], self.ports[taker] = (
+        self.ports[predecessor], self.ports[taker] = (
             self.ports[taker] if swapped else free,
-            self.ports[giver],
+            self.ports[predecessor],
         )
 
     async def _leave_no_circle(self) -> None:
@@ -340,10 +340,10 @@ class Story:
 
     async def _front_hangs(self) -> None:
         """For a while it answers nobody; what it leads, it leads on."""
-        self.world.front.ails = "the front does not answer"
+        self.world.front.error = "the front does not answer"
         for _ in range(self.random.randrange(2, 8)):
             await self._step()
-        self.world.front.ails = ""
+        self.world.front.error = ""
 
     async def _idle(self) -> None:
         self.world.clock.advance(self.random.choice((1.0, 10.0, 60.0)))

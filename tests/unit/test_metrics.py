@@ -18,9 +18,9 @@ from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.plan import WaitKind
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import (
-    FleetStatus,
     GenerationNumbers,
     GroupStatus,
+    HostStatus,
     RestartStatus,
     RevisionStatus,
     RolloutState,
@@ -123,8 +123,8 @@ def vm(name: str, state: VMState = "running", **changes: object) -> VMStatus:
     return replace(status, **changes)  # type: ignore[arg-type]
 
 
-def fleet(*vms: VMStatus, revision: str = FIRST) -> FleetStatus:
-    return FleetStatus(
+def fleet(*vms: VMStatus, revision: str = FIRST) -> HostStatus:
+    return HostStatus(
         revision=RevisionStatus(
             revision, revision, None, ("web.yaml:1:1: bad", "db.yaml:2:1: bad")
         ),

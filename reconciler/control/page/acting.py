@@ -13,7 +13,7 @@ from reconciler.control.page.forms import actions, back_to, only_reading
 from reconciler.control.page.html import Html
 from reconciler.control.page.posted import fields_of, same_origin
 from reconciler.control.request_bodies import REQUEST, parse_body, to_request
-from reconciler.engine.api import Operator
+from reconciler.engine.api import EngineAPI
 from reconciler.errors import LedgerError, RequestRefused
 from reconciler.model.names import VMName
 from reconciler.model.record import VMRecord
@@ -28,7 +28,7 @@ PATH = "/act"
 class Acting:
     """Forms beside a page, and what they ask; the script sends them with its session."""
 
-    def __init__(self, operator: Operator, access: Access, seconds: Callable[[], float]) -> None:
+    def __init__(self, operator: EngineAPI, access: Access, seconds: Callable[[], float]) -> None:
         self._operator = operator
         self._access = access
         self._seconds = seconds

@@ -14,7 +14,7 @@ from reconciler.control.page.frame import Pieces
 from reconciler.control.page.html import Html, h, join, moment, short
 from reconciler.model.names import GenerationNumber
 from reconciler.model.record import Event
-from reconciler.model.status import FleetStatus, GroupStatus, RevisionStatus, VMStatus, WaitStatus
+from reconciler.model.status import GroupStatus, HostStatus, RevisionStatus, VMStatus, WaitStatus
 
 COLUMNS = (
     "VM",
@@ -64,7 +64,7 @@ class Asked:
         return f"/?{query}"
 
 
-def fleet_page(status: FleetStatus, events: Sequence[Event], asked: Asked = Asked()) -> Pieces:
+def fleet_page(status: HostStatus, events: Sequence[Event], asked: Asked = Asked()) -> Pieces:
     found = [vm for vm in status.vms if matches(vm, asked.wanted)] if asked.wanted else status.vms
     by_group = sorted(found, key=lambda vm: (not vm.group, vm.group, vm.name))
     pages = max(1, math.ceil(len(by_group) / PAGE))
@@ -124,7 +124,7 @@ def matches(vm: VMStatus, wanted: str) -> bool:
     return all(word in text.split() or word in text for word in wanted.lower().split())
 
 
-def _summary(status: FleetStatus) -> Html:
+def _summary(status: HostStatus) -> Html:
     vms, revision = status.vms, status.revision
     ill = sum(not vm.healthy and not vm.unasked for vm in vms)
     unasked = sum(vm.unasked for vm in vms)
@@ -156,7 +156,7 @@ def _summary(status: FleetStatus) -> Html:
     )  # fmt: skip
 
 
-def _without_vms(status: FleetStatus) -> str:
+def _without_vms(status: HostStatus) -> str:
     if status.revision.observed is None:
         return "No revision was read yet, so no VM is known."
     return "No VM to show."
@@ -168,7 +168,7 @@ def _result(revision: RevisionStatus) -> Html | None:
     return h("p", f"It {words}: {revision.why}", class_="why bad") if words else None
 
 
-def _notices(status: FleetStatus) -> Html:
+def _notices(status: HostStatus) -> Html:
     revision = status.revision
     told = [h("p", alert, class_="notice bad") for alert in status.alerts]
     if status.suspended:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reconciler.control.page.frame import Pieces, changes
 from reconciler.control.page.stories import Stories
 from reconciler.control.streams import PAGE, Followers
-from reconciler.engine.api import Operator
+from reconciler.engine.api import EngineAPI
 from reconciler.model.record import Event
 
 LOOK = 1.0
@@ -24,7 +24,7 @@ MOST_EVENTS = 30
 class Recent:
     """The newest events, read once and then followed; shared by all who look."""
 
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: EngineAPI) -> None:
         self._operator = operator
         self.events: tuple[Event, ...] = ()
         self.stories = Stories()
@@ -48,7 +48,7 @@ class View:
 
     pieces: Callable[[], Awaitable[Pieces]]
     recent: Recent
-    operator: Operator
+    operator: EngineAPI
 
 
 async def updates(view: View, seen: str, followers: Followers) -> AsyncGenerator[bytes, None]:

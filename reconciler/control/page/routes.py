@@ -13,7 +13,7 @@ from reconciler.control.page.frame import ASSETS, STAMPS, Pieces, asset, documen
 from reconciler.control.page.live import View, updates
 from reconciler.control.page.views import Views
 from reconciler.control.streams import Followers
-from reconciler.engine.api import Operator
+from reconciler.engine.api import EngineAPI
 
 RULES = {
     "Content-Security-Policy": (
@@ -32,7 +32,7 @@ class PageRoutes:
     """What is shown here, and what may be asked for; who may is decided before a request comes here."""
 
     def __init__(
-        self, operator: Operator, followers: Followers, access: Access, acting: Acting
+        self, operator: EngineAPI, followers: Followers, access: Access, acting: Acting
     ) -> None:
         self._operator = operator
         self._followers = followers

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.revision_result import Conclusion, RevisionRecord
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import HostStatus
 
 MOST_STORIES = 400
 """Revisions of which something is remembered; the oldest are forgotten first."""
@@ -76,7 +76,7 @@ class Stories:
         return list(self._stories)[-most:]
 
     def told(
-        self, status: FleetStatus, records: Iterable[VMRecord],
+        self, status: HostStatus, records: Iterable[VMRecord],
         results: Iterable[RevisionRecord] = (),
     ) -> dict[str, Story]:  # fmt: skip
         """By revision: what events told, how it was judged, and what VMs run and remember now."""

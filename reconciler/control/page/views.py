@@ -13,7 +13,7 @@ from reconciler.control.page.group import group_page
 from reconciler.control.page.html import Html, h, join
 from reconciler.control.page.live import Recent
 from reconciler.control.page.vm import Seen, vm_page
-from reconciler.engine.api import Operator
+from reconciler.engine.api import EngineAPI
 from reconciler.errors import ReconcilerError, RequestRefused
 from reconciler.model.names import NAME_RE, GenerationNumber, VMName
 from reconciler.model.plan import FieldChange
@@ -37,7 +37,7 @@ Query = Mapping[str, str]
 class Views:
     """Reads only. A page that does not exist has no parts."""
 
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: EngineAPI) -> None:
         self._operator = operator
         self.recent = Recent(operator)
         self._fleets: dict[Asked, tuple[tuple[object, object], Pieces]] = {}

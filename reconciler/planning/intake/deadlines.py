@@ -8,26 +8,26 @@ from dataclasses import replace
 from reconciler.model.deadline import Deadline
 from reconciler.model.record import Candidate, Start, VMRecord
 from reconciler.now import Now
-from reconciler.planning.context import Draft
+from reconciler.planning.context import PlanBuilder
 
 Due = Callable[[Deadline], bool]
 
 
-def restart_what_ran_out(draft: Draft) -> None:
+def restart_what_ran_out(plan: PlanBuilder) -> None:
     """Nobody asked the guests and nobody moved them: no verdict may follow from that time.
 
     What did not run out stays as it was, so that a daemon that dies again and again decides at last.
     """
-    if not draft.observed.blind:
+    if not plan.observed.blind:
         return
-    now = draft.now
-    for standing in draft.standings.values():
-        standing.record = restart_clocks(standing.record, now, lambda d: d.passed(now))
-    for name, spec in draft.desired.groups.items() if draft.desired else ():
-        group = draft.group_record(name)
+    now = plan.now
+    for vm in plan.vms.values():
+        vm.record = restart_clocks(vm.record, now, lambda d: d.passed(now))
+    for name, spec in plan.desired.groups.items() if plan.desired else ():
+        group = plan.group_record(name)
         late = group.progress is not None and group.progress.passed(now)
         if late and spec.progress_deadline is not None:
-            draft.groups[name] = replace(group, progress=draft.deadline(spec.progress_deadline))
+            plan.groups[name] = replace(group, progress=plan.deadline(spec.progress_deadline))
 
 
 def restart_clocks(record: VMRecord, now: Now, due: Due = lambda _: True) -> VMRecord:

@@ -24,7 +24,7 @@ from reconciler.model.record import (
 )
 from reconciler.model.restarts import Finished
 from reconciler.model.setbacks import Backoff
-from reconciler.planning.context import Draft, Standing, count_restart
+from reconciler.planning.context import PlanBuilder, VMContext, count_restart
 from reconciler.planning.intake.start_trouble import absorb_start, start_failed
 from reconciler.planning.verdicts.verdicts import condemn, failed, quarantine
 
@@ -37,79 +37,79 @@ _PROMPT = ("open-ports", "hand-over", "lead")
 """Operations of milliseconds, which somebody may be waiting for."""
 
 
-def absorb_outcomes(draft: Draft) -> None:
+def absorb_outcomes(plan: PlanBuilder) -> None:
     """A failed operation is remembered with a pause; a success clears what was remembered."""
-    for outcome in draft.observed.outcomes:
+    for outcome in plan.observed.outcomes:
         key = trouble_key(outcome)
         if outcome.error is None:
-            draft.clear_trouble(key)
+            plan.clear_trouble(key)
             if outcome.kind in ("start", "start-beside"):
-                draft.clear_trouble(f"create/{outcome.subject}")  # a start makes the folder too
+                plan.clear_trouble(f"create/{outcome.subject}")  # a start makes the folder too
             elif outcome.kind in _BUILDS and outcome.detail:
-                draft.event("image-differs", outcome.detail, severity="warning")
+                plan.event("image-differs", outcome.detail, severity="warning")
             continue
-        standing = draft.standings.get(VMName(outcome.subject))
-        if standing is not None and absorb_start(draft, standing, outcome):
+        vm = plan.vms.get(VMName(outcome.subject))
+        if vm is not None and absorb_start(plan, vm, outcome):
             continue
-        former = draft.trouble(key)
+        former = plan.trouble(key)
         attempts = (former.attempts if former else 0) + 1
         # Each try of a snapshot stops a guest that serves: a few are enough.
         costly = outcome.kind == "snapshot" and attempts >= SNAPSHOT_TRIES
-        definitive = not outcome.transient or costly or _stays(draft, outcome)
+        definitive = not outcome.transient or costly or _stays(plan, outcome)
         if outcome.error_kind == "disk-full" and attempts == 1:
-            draft.disk_full = True
+            plan.disk_full = True
         backoff = HANDOVER_BACKOFF if outcome.kind in _PROMPT else TROUBLE_BACKOFF
-        draft.troubles[key] = BuildTrouble(
+        plan.troubles[key] = BuildTrouble(
             key=key,
             title=BY_THE_FRONT if outcome.error_kind == "front" else outcome.kind,
             attempts=attempts,
             error=outcome.error,
             definitive=definitive,
-            retry=draft.deadline(doubling(backoff, attempts)),
+            retry=plan.deadline(doubling(backoff, attempts)),
         )
-        draft.event(
+        plan.event(
             f"{outcome.kind}-failed", f"{outcome.kind} {outcome.subject[:12]}: {outcome.error}",
-            standing,
+            vm,
             "error" if definitive else "warning",
-            revision=_named_by(draft, outcome.subject) if outcome.kind in _BUILDS else None,
+            revision=_named_by(plan, outcome.subject) if outcome.kind in _BUILDS else None,
         )  # fmt: skip
 
 
-def _named_by(draft: Draft, key: str) -> Revision | None:
+def _named_by(plan: PlanBuilder, key: str) -> Revision | None:
     """The revision that an image is built for: that of the VMs that want it and have not proven it."""
-    for standing in draft.standings.values():
-        spec, good = standing.spec, standing.record.last_good
+    for vm in plan.vms.values():
+        spec, good = vm.spec, vm.record.last_good
         if spec is None or key not in spec.image_keys:
             continue
         if good is None or key not in good.spec.image_keys:
-            return draft.origin(standing)
+            return plan.origin(vm)
     return None
 
 
-def absorb_growth(draft: Draft) -> None:
+def absorb_growth(plan: PlanBuilder) -> None:
     """A volume that cannot grow: its generation never ran, and the one before serves without that."""
-    for outcome in draft.observed.outcomes:
-        standing = draft.standings.get(VMName(outcome.subject))
-        if outcome.kind not in _GROWING or outcome.error_kind != "growth" or standing is None:
+    for outcome in plan.observed.outcomes:
+        vm = plan.vms.get(VMName(outcome.subject))
+        if outcome.kind not in _GROWING or outcome.error_kind != "growth" or vm is None:
             continue
-        record = standing.record
+        record = vm.record
         begun = record.generation(record.start.generation) if record.start else None
         if outcome.kind == "create":  # whoever serves serves on
             begun = record.generations[-1] if record.generations else None
         if begun is None or begun.verdict != "trial" or record.last_good is None:
             continue
         if outcome.kind == "start":
-            standing.record = replace(record, start=None)
-        draft.clear_trouble(trouble_key(outcome))
-        condemn(draft, standing, begun, outcome.error or "", Evidence("volumes"))
+            vm.record = replace(record, start=None)
+        plan.clear_trouble(trouble_key(outcome))
+        condemn(plan, vm, begun, outcome.error or "", Evidence("volumes"))
 
 
-def _stays(draft: Draft, outcome: Outcome) -> bool:
+def _stays(plan: PlanBuilder, outcome: Outcome) -> bool:
     """Whether a move was refused since its place is taken: nothing moved, and the VM goes on here."""
-    standing = draft.standings.get(VMName(outcome.subject))
-    if outcome.kind != "move" or outcome.error_kind != OCCUPIED or standing is None:
+    vm = plan.vms.get(VMName(outcome.subject))
+    if outcome.kind != "move" or outcome.error_kind != OCCUPIED or vm is None:
         return False
-    standing.record = replace(standing.record, moving=None)
+    vm.record = replace(vm.record, moving=None)
     return True
 
 
@@ -118,46 +118,46 @@ def trouble_key(outcome: Outcome) -> str:
     return outcome.subject if outcome.kind in _BUILDS else f"{outcome.kind}/{outcome.subject}"
 
 
-def absorb_exits(draft: Draft, standing: Standing) -> None:
+def absorb_exits(plan: PlanBuilder, vm: VMContext) -> None:
     """Ended guests get their place in the record, and may then be forgotten."""
-    if standing.busy:
+    if vm.busy:
         return
-    for guest in draft.observed.guests.get(standing.name, ()):
+    for guest in plan.observed.guests.get(vm.name, ()):
         if guest.alive:
             continue
-        _absorb_exit(draft, standing, guest)
-        draft.do(standing, ForgetGuest(standing.name, guest.instance, "its end is in the record"))
-        standing.acted = False  # forgetting stands in nobody's way
-    _absorb_vanished(standing)
+        _absorb_exit(plan, vm, guest)
+        plan.do(vm, ForgetGuest(vm.name, guest.instance, "its end is in the record"))
+        vm.acted = False  # forgetting stands in nobody's way
+    _absorb_vanished(vm)
 
 
-def _absorb_exit(draft: Draft, standing: Standing, guest: Guest) -> None:
-    record = standing.record
+def _absorb_exit(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
+    record = vm.record
     if record.stop is not None and record.stop.instance == guest.instance:
-        standing.record = _without(replace(record, stop=None), guest.instance)
+        vm.record = _without(replace(record, stop=None), guest.instance)
         return
     if record.candidate is not None and record.candidate.instance == guest.instance:
-        _candidate_ended(draft, standing, guest)
+        _candidate_ended(plan, vm, guest)
         return
     if record.start is None or record.start.instance != guest.instance:
         return
-    if record.start.deadline.boot_id != draft.now.boot_id:
+    if record.start.deadline.boot_id != plan.now.boot_id:
         return  # the host went down, not the guest: no verdict and no crash follows from that
-    standing.record = replace(record, start=None, restart=None)
+    vm.record = replace(record, start=None, restart=None)
     generation = record.generation(guest.generation)
     if generation is None:
         return
     why = f"the guest ended: {guest.process.exit}"
     if _by_the_host(guest) and (generation.verdict == "trial" or not guest.health.ever_passed):
-        start_failed(draft, standing, generation, str(guest.process.exit))
+        start_failed(plan, vm, generation, str(guest.process.exit))
     elif generation.verdict == "trial":
-        condemn(draft, standing, generation, why, _evidence(guest))
+        condemn(plan, vm, generation, why, _evidence(guest))
     elif record.rollback is not None:
-        quarantine(draft, standing, f"rolling back failed: {why}")
+        quarantine(plan, vm, f"rolling back failed: {why}")
     elif _stays_down(generation, record, guest):
-        _finished(draft, standing, generation, why)
+        _finished(plan, vm, generation, why)
     else:
-        crashed(draft, standing, why)
+        crashed(plan, vm, why)
 
 
 def _stays_down(generation: Generation, record: VMRecord, guest: Guest) -> bool:
@@ -174,13 +174,13 @@ def _stays_down(generation: Generation, record: VMRecord, guest: Guest) -> bool:
             return True
 
 
-def _finished(draft: Draft, standing: Standing, generation: Generation, why: str) -> None:
+def _finished(plan: PlanBuilder, vm: VMContext, generation: Generation, why: str) -> None:
     policy = generation.spec.restart.policy
-    finished = Finished(generation.number, why, draft.now.boot_id, draft.now.wall)
-    standing.record = replace(standing.record, finished=finished, backoff=None)
-    words = f"{standing.name}: {why}; restart.policy is {policy}: it stays down"
+    finished = Finished(generation.number, why, plan.now.boot_id, plan.now.wall)
+    vm.record = replace(vm.record, finished=finished, backoff=None)
+    words = f"{vm.name}: {why}; restart.policy is {policy}: it stays down"
     severity: Severity = "info" if policy == "on-failure" else "warning"
-    draft.event("guest-finished", words, standing, severity, generation.number)
+    plan.event("guest-finished", words, vm, severity, generation.number)
 
 
 def _kind_of(end: Exit | None) -> Literal["reported", "panicked", "exited"]:
@@ -189,18 +189,16 @@ def _kind_of(end: Exit | None) -> Literal["reported", "panicked", "exited"]:
     return "panicked" if end is not None and end.panicked else "exited"
 
 
-def _candidate_ended(draft: Draft, standing: Standing, guest: Guest) -> None:
+def _candidate_ended(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
     """It never served: its generation is condemned, and the guest that serves is not concerned."""
-    record, candidate = standing.record, standing.record.candidate
+    record, candidate = vm.record, vm.record.candidate
     generation = record.generation(guest.generation)
-    lost = candidate is not None and candidate.deadline.boot_id != draft.now.boot_id
+    lost = candidate is not None and candidate.deadline.boot_id != plan.now.boot_id
     if generation is not None and _by_the_host(guest) and not lost:
-        start_failed(draft, standing, generation, str(guest.process.exit), beside=True)
+        start_failed(plan, vm, generation, str(guest.process.exit), beside=True)
     elif generation is not None and generation.verdict != "condemned" and not lost:
-        failed(
-            draft, standing, generation, f"the guest ended: {guest.process.exit}", _evidence(guest)
-        )
-    standing.record = replace(standing.record, candidate=None)
+        failed(plan, vm, generation, f"the guest ended: {guest.process.exit}", _evidence(guest))
+    vm.record = replace(vm.record, candidate=None)
 
 
 def _by_the_host(guest: Guest) -> bool:
@@ -227,39 +225,39 @@ def _without(record: VMRecord, instance: InstanceId) -> VMRecord:
     return replace(record, start=None, restart=None)
 
 
-def _absorb_vanished(standing: Standing) -> None:
+def _absorb_vanished(vm: VMContext) -> None:
     """A start or stop in the record whose process is nowhere: spawned never, or lost with a boot."""
-    record = standing.record
-    if record.candidate is not None and standing.candidate is None:
-        standing.record = record = replace(record, candidate=None)
-    if record.stop is None or standing.leaving is not None:
+    record = vm.record
+    if record.candidate is not None and vm.candidate is None:
+        vm.record = record = replace(record, candidate=None)
+    if record.stop is None or vm.leaving is not None:
         return
-    if standing.guest is None or record.stop.instance != standing.guest.instance:
-        standing.record = _without(replace(record, stop=None), record.stop.instance)
+    if vm.guest is None or record.stop.instance != vm.guest.instance:
+        vm.record = _without(replace(record, stop=None), record.stop.instance)
 
 
-def crashed(draft: Draft, standing: Standing, why: str, *, ill: bool = False) -> None:
+def crashed(plan: PlanBuilder, vm: VMContext, why: str, *, ill: bool = False) -> None:
     """A committed guest ended or turned bad by itself: again, after a pause that grows."""
-    former, now = standing.record.backoff, draft.now.wall
+    former, now = vm.record.backoff, plan.now.wall
     crashes = (former.crashes if former else 0) + 1
     since = (former.since_wall or now) if former else now
-    running = standing.record.generation(standing.running) if standing.running is not None else None
-    good = running or standing.record.last_good
+    running = vm.record.generation(vm.running) if vm.running is not None else None
+    good = running or vm.record.last_good
     given = good.spec.restart.backoff if good is not None else None
     pause = doubling(CRASH_BACKOFF, crashes) if crashes > 1 else 0.0
     pause = pause if given is None else given
-    backoff = Backoff(crashes, draft.deadline(pause), why, ill, since)
-    standing.record = count_restart(replace(standing.record, backoff=backoff), "crash", now, why)
-    draft.actions.append(Note("crash", standing.name, why))
-    draft.event("guest-crashed", f"{standing.name}: {why}", standing, "warning", standing.running)
+    backoff = Backoff(crashes, plan.deadline(pause), why, ill, since)
+    vm.record = count_restart(replace(vm.record, backoff=backoff), "crash", now, why)
+    plan.actions.append(Note("crash", vm.name, why))
+    plan.event("guest-crashed", f"{vm.name}: {why}", vm, "warning", vm.running)
 
 
-def note_illness(draft: Draft, standing: Standing) -> None:
+def note_illness(plan: PlanBuilder, vm: VMContext) -> None:
     """Count it as a crash that a committed guest which must be restarted is stopped for something new.
 
     No gate kept that from it since it is broken. Nothing else tells so once it is gone, and gates that
     are shut again would bring the former generation back, to be stopped for the new one again and again.
     """
-    running = standing.record.generation(standing.running) if standing.running is not None else None
-    if standing.ailing and running is not None and running.verdict == "committed":
-        crashed(draft, standing, standing.ailing, ill=True)
+    running = vm.record.generation(vm.running) if vm.running is not None else None
+    if vm.unhealthy and running is not None and running.verdict == "committed":
+        crashed(plan, vm, vm.unhealthy, ill=True)

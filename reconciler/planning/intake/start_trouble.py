@@ -11,7 +11,7 @@ from dataclasses import replace
 from reconciler.model.observed import Outcome
 from reconciler.model.policy import TRIAL_BACKOFF, TROUBLE_BACKOFF, doubling
 from reconciler.model.record import BuildTrouble, Generation, Severity
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 
 NOT_OF_THE_TRIAL = ("conflict", "growth")
 """Kinds of errors for which going back is no help, or a verdict: whoever holds the VM's lock keeps every
@@ -21,43 +21,43 @@ TRIES = 3
 
 
 def start_failed(
-    draft: Draft, standing: Standing, generation: Generation, why: str, *, beside: bool = False
+    plan: PlanBuilder, vm: VMContext, generation: Generation, why: str, *, beside: bool = False
 ) -> None:
     """Remember it, with a pause. `beside`: it was the start of a second guest, and another one serves."""
-    good = standing.record.last_good
+    good = vm.record.last_good
     costly = generation.verdict == "trial" and good is not None and not beside
     kind = "start-beside" if beside else "start"
-    key = f"{'trial' if costly else kind}/{standing.name}"
-    former = draft.trouble(key)
+    key = f"{'trial' if costly else kind}/{vm.name}"
+    former = plan.trouble(key)
     attempts = (former.attempts if former else 0) + 1
-    draft.troubles[key] = trouble = BuildTrouble(
+    plan.troubles[key] = trouble = BuildTrouble(
         key=key,
         title=kind,
         attempts=attempts,
         error=why,
         definitive=costly and attempts >= TRIES,
-        retry=draft.deadline(doubling(TRIAL_BACKOFF if costly else TROUBLE_BACKOFF, attempts)),
+        retry=plan.deadline(doubling(TRIAL_BACKOFF if costly else TROUBLE_BACKOFF, attempts)),
     )
     back = f"; generation {good.number} serves meanwhile" if good and costly else ""
-    words, level = f"{kind} {standing.name}: {why}{back}", _severity(trouble)
+    words, level = f"{kind} {vm.name}: {why}{back}", _severity(trouble)
     if beside:
-        draft.event("start-beside-failed", words, standing, level, generation.number)
+        plan.event("start-beside-failed", words, vm, level, generation.number)
     else:
-        draft.event("start-failed", words, standing, level, generation.number)
+        plan.event("start-failed", words, vm, level, generation.number)
 
 
 def _severity(trouble: BuildTrouble) -> Severity:
     return "error" if trouble.definitive else "warning"
 
 
-def absorb_start(draft: Draft, standing: Standing, outcome: Outcome) -> bool:
+def absorb_start(plan: PlanBuilder, vm: VMContext, outcome: Outcome) -> bool:
     """Take in an operation's failure, if it was the start of something on trial; whether it was."""
-    record = standing.record
+    record = vm.record
     begun = record.generation(record.start.generation) if record.start else None
     if outcome.kind != "start" or outcome.error_kind in NOT_OF_THE_TRIAL:
         return False
     if begun is None or begun.verdict != "trial" or not record.last_good:
         return False
-    standing.record = replace(record, start=None, taking=None)
-    start_failed(draft, standing, begun, outcome.error or "")
+    vm.record = replace(record, start=None, pending_transfer=None)
+    start_failed(plan, vm, begun, outcome.error or "")
     return True

@@ -146,14 +146,20 @@ class _Linter:
     def _hand_over(self, action: HandOver) -> Iterator[Violation]:
         """Only to who passed its trial; what was begun before may be carried on or taken back."""
         vm, before, record = action.vm, self.record.vms.get(action.vm), self.after.get(action.vm)
-        taking = record.taking if record is not None else before.taking if before else None
-        if taking != action.led.instance:
+        pending_transfer = (
+            record.pending_transfer
+            if record is not None
+            else before.pending_transfer
+            if before
+            else None
+        )
+        if pending_transfer != action.target.instance:
             yield Violation(4, vm, "a handover without its durable intent")
         living = {g.instance: g for g in self.observed.guests.get(vm, ()) if g.alive}
-        guest = living.get(action.led.instance)
+        guest = living.get(action.target.instance)
         if guest is None:
             yield Violation(2, vm, "a handover to a guest that does not live")
-        elif before is not None and before.taking is None:
+        elif before is not None and before.pending_transfer is None:
             generation = (record or before).generation(guest.generation)
             if generation is None or judge(guest, generation.spec.health, self.now) != "healthy":
                 yield Violation(2, vm, "a handover to a guest that is not healthy")
@@ -162,16 +168,16 @@ class _Linter:
 
     def _lead(self, action: Lead) -> Iterator[Violation]:
         """To the guest that serves, by the ports that are known for its own; taken only from who is gone."""
-        vm, led = action.vm, action.led
+        vm, target = action.vm, action.target
         record = self.after.get(vm) or self.record.vms.get(vm)
         living = {g.instance for g in self.observed.guests.get(vm, ()) if g.alive}
         start = record.start if record is not None else None
-        if led is None:
+        if target is None:
             if start is not None and start.instance in living and start.routes:
                 yield Violation(2, vm, "the front lets go of the ports of a guest that serves")
-        elif start is None or start.instance != led.instance or start.routes != led.routes:
+        elif start is None or start.instance != target.instance or start.routes != target.routes:
             yield Violation(2, vm, "its ports are led to a guest that is not known to serve")
-        elif led.instance not in living:
+        elif target.instance not in living:
             yield Violation(2, vm, "its ports are led to a guest that does not live")
 
     def _stop(self, action: StopGuest) -> Iterator[Violation]:

@@ -7,37 +7,37 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Tap
 from reconciler.model.names import VMName
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 
 
-def obstacle(draft: Draft, standing: Standing, spec: VMSpec) -> str | None:
+def obstacle(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> str | None:
     """Why the taps of this spec cannot be made now."""
-    if spec.taps and draft.observed.links.hindrance:
-        return draft.observed.links.hindrance
-    whys = (_hindrance(draft, standing, tap) or misplaced(draft, spec, tap) for tap in spec.taps)
+    if spec.taps and plan.observed.links.hindrance:
+        return plan.observed.links.hindrance
+    whys = (_hindrance(plan, vm, tap) or misplaced(plan, spec, tap) for tap in spec.taps)
     return next(filter(None, whys), None)
 
 
-def _hindrance(draft: Draft, standing: Standing, tap: Tap) -> str:
-    there = draft.observed.links.found.get(tap.name)
-    if why := lacking(draft, tap):
+def _hindrance(plan: PlanBuilder, vm: VMContext, tap: Tap) -> str:
+    there = plan.observed.links.found.get(tap.name)
+    if why := lacking(plan, tap):
         return why
-    if there is None or there.owner == standing.name:
+    if there is None or there.owner == vm.name:
         return ""
     if there.owner is None:
         return (
             f"interface {tap.name} is there, and not ours: it is left as it is; remove it, or give"
             f" interfaces[{tap.interface}] an id"
         )
-    used = in_use(draft, there.owner)
-    kept = used is None or tap.name in used or there.owner in draft.observed.busy
+    used = in_use(plan, there.owner)
+    kept = used is None or tap.name in used or there.owner in plan.observed.busy
     return f"tap {tap.name} is {there.owner}'s still" if kept else ""
 
 
-def lacking(draft: Draft, tap: Tap) -> str:
+def lacking(plan: PlanBuilder, tap: Tap) -> str:
     """What is wrong with the tap's bridge."""
-    bridge = draft.observed.links.found.get(tap.bridge)
-    if tap.bridge not in draft.policy.bridges:
+    bridge = plan.observed.links.found.get(tap.bridge)
+    if tap.bridge not in plan.policy.bridges:
         return f"bridge {tap.bridge} is not among policy.bridges of the config any more"
     if bridge is None:
         return f"the host has no bridge {tap.bridge}: ip link add {tap.bridge} type bridge"
@@ -46,9 +46,9 @@ def lacking(draft: Draft, tap: Tap) -> str:
     return ""
 
 
-def misplaced(draft: Draft, spec: VMSpec, tap: Tap) -> str:
+def misplaced(plan: PlanBuilder, spec: VMSpec, tap: Tap) -> str:
     """Why the address of a tap may not be asked: the daemon would ask another host, in the host's name."""
-    bridge = draft.observed.links.found.get(tap.bridge)
+    bridge = plan.observed.links.found.get(tap.bridge)
     if not tap.address or bridge is None:
         return ""
     where = f"interfaces[{tap.interface}].address {tap.ip}"
@@ -80,11 +80,11 @@ def _ends(network: IPv4Network) -> tuple[IPv4Address, ...]:
     return (network.network_address, network.broadcast_address) if network.prefixlen < 31 else ()  # noqa: PLR2004
 
 
-def in_use(draft: Draft, vm: VMName) -> set[str] | None:
+def in_use(plan: PlanBuilder, vm: VMName) -> set[str] | None:
     """Names of the taps that living guests of a VM have; None: nobody knows."""
-    record = draft.standings[vm].record if vm in draft.standings else None
+    record = plan.vms[vm].record if vm in plan.vms else None
     used: set[str] = set()
-    for guest in draft.observed.guests.get(vm, ()):
+    for guest in plan.observed.guests.get(vm, ()):
         if not guest.alive:
             continue
         generation = record.generation(guest.generation) if record else None

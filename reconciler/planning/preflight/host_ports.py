@@ -10,7 +10,7 @@ from reconciler.model.machine import HostPort, overlap
 from reconciler.model.names import VMName
 from reconciler.model.observed import Guest
 from reconciler.model.record import Record
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 
 SWAP = "let one of them take a free port first, in a commit of its own"
 
@@ -20,12 +20,12 @@ Owned = dict[int, list[tuple[VMName, HostPort]]]
 class Book:
     """All that is known of ports in one pass, by number: of a thousand VMs each asks."""
 
-    def __init__(self, draft: Draft) -> None:
+    def __init__(self, plan: PlanBuilder) -> None:
         self.listening: dict[int, list[HostPort]] = defaultdict(list)
-        for one in draft.observed.host.listening:
+        for one in plan.observed.host.listening:
             self.listening[one.port].append(one)
-        self._had = _owned((s.name, current_spec(s)) for s in draft.standings.values())
-        goods = ((s.name, s.record.last_good) for s in draft.standings.values())
+        self._had = _owned((s.name, current_spec(s)) for s in plan.vms.values())
+        goods = ((s.name, s.record.last_good) for s in plan.vms.values())
         self._needed = _owned((name, good.spec if good else None) for name, good in goods)
 
     def whose(self, wanted: HostPort, but: VMName) -> VMName | None:
@@ -52,21 +52,21 @@ def _other(owned: Owned, wanted: HostPort, but: VMName) -> VMName | None:
     return next(of_others, None)
 
 
-def taken_ports(draft: Draft, standing: Standing, spec: VMSpec) -> Iterator[str]:
+def taken_ports(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> Iterator[str]:
     """Ports of this spec that somebody else has or is kept for, in words."""
-    book: Book = draft.once("ports", Book)
-    mine, good = _own_ports(draft, standing, spec), standing.record.last_good
+    book: Book = plan.once("ports", Book)
+    mine, good = _own_ports(plan, vm, spec), vm.record.last_good
     proven = set(good.spec.listens) if good else set()
     for wanted in spec.listens:
         if wanted in mine:
             continue
-        if why := _in_the_way(draft, book, spec, wanted, mine):
-            holder = _owner(draft, book, wanted, standing.name)
+        if why := _in_the_way(plan, book, spec, wanted, mine):
+            holder = _owner(plan, book, wanted, vm.name)
             who = f"{holder} has not released it yet" if holder else why
-            if _in_a_circle(draft, book, standing, wanted):
-                who = f"{holder} has it, and waits for a port of {standing.name}: {SWAP}"
+            if _in_a_circle(plan, book, vm, wanted):
+                who = f"{holder} has it, and waits for a port of {vm.name}: {SWAP}"
             yield f"{_named(wanted)} of the host is taken: {who}"
-        elif wanted not in proven and (other := book.needs_back(wanted, standing.name)):
+        elif wanted not in proven and (other := book.needs_back(wanted, vm.name)):
             yield f"{_named(wanted)} of the host is kept for {other}, which may have to go back to it"
 
 
@@ -75,19 +75,19 @@ def _named(port: HostPort) -> str:
 
 
 def _in_the_way(
-    draft: Draft, book: Book, spec: VMSpec, wanted: HostPort, mine: set[HostPort]
+    plan: PlanBuilder, book: Book, spec: VMSpec, wanted: HostPort, mine: set[HostPort]
 ) -> str:
     """Why no guest of this spec can have the port now, in words; empty if it can."""
     # Behind the front a guest needs no port of the host. Who holds them cannot be told while it does not
     # answer; whose they are to be is known all the same, and it would be asked for them as soon as it does.
-    if spec.handed_over and draft.observed.front_ails:
+    if spec.handed_over and plan.observed.proxy_error:
         return ""
     there = book.listening.get(wanted.port, ())
     if any(overlap(one, wanted) and one not in mine for one in there):
         return "another process listens on it"
     if any(overlap(one, wanted) for one in mine):
         return ""  # what keeps it is, or may be, the guest that goes
-    return draft.observed.host.refused.get(wanted, "")
+    return plan.observed.host.refused.get(wanted, "")
 
 
 def to_ask_for(
@@ -112,52 +112,52 @@ def to_ask_for(
     return frozenset(found)
 
 
-def current_spec(standing: Standing) -> VMSpec | None:
+def current_spec(vm: VMContext) -> VMSpec | None:
     """What the VM's living guest was made of."""
-    if standing.guest is None:
+    if vm.guest is None:
         return None
-    generation = standing.record.generation(standing.guest.generation)
+    generation = vm.record.generation(vm.guest.generation)
     return generation.spec if generation else None
 
 
-def _own_ports(draft: Draft, standing: Standing, spec: VMSpec) -> set[HostPort]:
+def _own_ports(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> set[HostPort]:
     """Ports that this VM has already, itself or by the front, and that are free for this spec."""
-    own, start = current_spec(standing), standing.record.start
+    own, start = current_spec(vm), vm.record.start
     if own is not None and (start is None or not start.routes):
         return set(own.listens)
     # What the front holds is only let go of while another guest of the VM lives or is to come.
-    return _fronted(draft, standing.name) if own is not None or spec.handed_over else set()
+    return _fronted(plan, vm.name) if own is not None or spec.handed_over else set()
 
 
-def _fronted(draft: Draft, name: VMName) -> set[HostPort]:
-    led = draft.observed.front.get(name)
-    routes = led.routes if led else ()
+def _fronted(plan: PlanBuilder, name: VMName) -> set[HostPort]:
+    target = plan.observed.front.get(name)
+    routes = target.routes if target else ()
     return {HostPort(route.address, route.port, route.protocol) for route in routes}
 
 
-def _owner(draft: Draft, book: Book, wanted: HostPort, but: VMName) -> str | None:
+def _owner(plan: PlanBuilder, book: Book, wanted: HostPort, but: VMName) -> str | None:
     if (owner := book.whose(wanted, but)) is not None:
         return owner
     held = (
         name
-        for name in sorted(draft.observed.front)
-        if any(overlap(one, wanted) for one in _fronted(draft, name))
+        for name in sorted(plan.observed.front)
+        if any(overlap(one, wanted) for one in _fronted(plan, name))
     )
     return next((f"the front, for {name}," for name in held), None)
 
 
-def _in_a_circle(draft: Draft, book: Book, standing: Standing, port: HostPort) -> bool:
+def _in_a_circle(plan: PlanBuilder, book: Book, vm: VMContext, port: HostPort) -> bool:
     """Whether who has the port waits itself, by way of whomever, for a port of this VM."""
     seen: set[VMName] = set()
-    following = [book.whose(port, standing.name)]
+    following = [book.whose(port, vm.name)]
     while following:
         at = following.pop()
-        if at == standing.name:
+        if at == vm.name:
             return True
         if at is None or at in seen:
             continue
         seen.add(at)
-        other = draft.standings[at]
+        other = plan.vms[at]
         has = current_spec(other)
         wanted = set(other.spec.listens) if other.spec else set()
         wanted -= set(has.listens) if has else set()

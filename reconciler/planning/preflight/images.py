@@ -19,7 +19,7 @@ from reconciler.model.plan import (
     WaitKind,
 )
 from reconciler.model.record import Record
-from reconciler.planning.context import Draft
+from reconciler.planning.context import PlanBuilder
 from reconciler.planning.preflight.preflight import LOOK_AGAIN
 
 NAMED = 3
@@ -29,8 +29,8 @@ NAMED = 3
 class Needs:
     """Missing images, each with the VMs that want it; the first to ask is served first."""
 
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
+    def __init__(self, plan: PlanBuilder) -> None:
+        self._draft = plan
         self._layers: dict[str, LayerSpec] = {}
         self._kernels: dict[str, KernelSpec] = {}
         self._for: dict[str, list[VMName]] = {}
@@ -54,39 +54,39 @@ class Needs:
             room = self._build(key, layer.title, BuildLayer(layer, self._why(key)), room)
 
     def _build(self, key: str, title: str, action: BuildKernel | BuildLayer, room: int) -> int:
-        draft = self._draft
-        if key in draft.observed.building:
+        plan = self._draft
+        if key in plan.observed.building:
             self._wait(key, f"{title} is being built")
             return room
-        trouble = draft.trouble(key)
+        trouble = plan.trouble(key)
         if trouble is not None and trouble.definitive:
             self._wait(
                 key, f"{title} cannot be built: {trouble.error}; push a fix or `retry`", "broken"
             )
             return room
-        if (pausing := draft.pausing(key)) is not None:
+        if (pausing := plan.pausing(key)) is not None:
             self._wait(key, f"building {title} failed, again soon: {pausing.error}", "build")
-            draft.wake_at(pausing.retry.boot)
+            plan.wake_at(pausing.retry.boot)
             return room
-        free, reserve = draft.observed.host.disk_free_mib, draft.policy.disk_reserve_mib
+        free, reserve = plan.observed.host.disk_free_mib, plan.policy.disk_reserve_mib
         if free < reserve:
             short = f"{free}MiB are free, less than policy.disk_reserve_mib {reserve}"
             self._wait(key, f"{title} is not built while {short}: free some space", "disk")
-            draft.wake_at(draft.now.boot + LOOK_AGAIN)
+            plan.wake_at(plan.now.boot + LOOK_AGAIN)
             return room
         if room <= 0:
             self._wait(key, f"{title} waits for its turn to be built")
             return room
-        draft.actions.append(action)
+        plan.actions.append(action)
         self._wait(key, f"{title} is being built")
         if trouble is None and self._was_there(key):
             lost = f"{title} is gone from the store, and is built again; guests run on"
-            draft.event("image-lost", lost, severity="warning")
+            plan.event("image-lost", lost, severity="warning")
         return room - 1
 
     def _was_there(self, key: str) -> bool:
         """What a last good generation boots from was built once, and is never collected."""
-        goods = (self._draft.standings[vm].record.last_good for vm in self._for[key])
+        goods = (self._draft.vms[vm].record.last_good for vm in self._for[key])
         return any(good is not None and key in good.spec.image_keys for good in goods)
 
     def _wait(self, key: str, why: str, kind: WaitKind = "image") -> None:
@@ -107,39 +107,39 @@ def stood_on(decided: Plan, record: Record) -> frozenset[str]:
     return frozenset(key for vm in known if vm for g in vm.generations for key in g.spec.image_keys)
 
 
-def cancel(draft: Draft) -> None:
+def cancel(plan: PlanBuilder) -> None:
     """A build of what nobody names any more, as after a newer commit, ends: others want its place.
 
     One that some VM still wants, or may go back to, goes on.
     """
-    observed = draft.observed
+    observed = plan.observed
     running = observed.building - observed.ending - {STORE}
-    if draft.desired is None or not running:
+    if plan.desired is None or not running:
         return
-    for key in sorted(running - named(draft, draft.desired)):
-        draft.actions.append(CancelBuild(key, "nobody wants it any more"))
-        draft.event("build-cancelled", f"the build of {key[:12]} ends: nobody wants it any more")
+    for key in sorted(running - named(plan, plan.desired)):
+        plan.actions.append(CancelBuild(key, "nobody wants it any more"))
+        plan.event("build-cancelled", f"the build of {key[:12]} ends: nobody wants it any more")
 
 
-def named(draft: Draft, desired: DesiredState) -> set[str]:
+def named(plan: PlanBuilder, desired: DesiredState) -> set[str]:
     """Images that a generation or a desired VM names."""
     found: set[str] = set()
-    specs = [g.spec for standing in draft.standings.values() for g in standing.record.generations]
+    specs = [g.spec for vm in plan.vms.values() for g in vm.record.generations]
     for spec in (*specs, *desired.vms.values()):
         found.update(spec.image_keys)
     return found
 
 
-def collect(draft: Draft) -> None:
+def collect(plan: PlanBuilder) -> None:
     """Images that no generation and no desired VM names may go, when nothing else is going on.
 
     A build that finds the disk full asks for it at once, beside other builds.
     """
-    observed = draft.observed
-    awaited = STORE in observed.building if draft.disk_full else bool(observed.building)
-    if awaited or draft.desired is None or draft.trouble(f"collect/{STORE}") is not None:
+    observed = plan.observed
+    awaited = STORE in observed.building if plan.disk_full else bool(observed.building)
+    if awaited or plan.desired is None or plan.trouble(f"collect/{STORE}") is not None:
         return
-    pinned = named(draft, draft.desired)
+    pinned = named(plan, plan.desired)
     garbage = (observed.layers | observed.kernels) - pinned
     if garbage:
-        draft.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nobody pins"))
+        plan.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nobody pins"))

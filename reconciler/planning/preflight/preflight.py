@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.desired import VMSpec
 from reconciler.model.plan import WaitKind
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight.bridges import obstacle
 from reconciler.planning.preflight.host_ports import current_spec, taken_ports
 
@@ -12,33 +12,33 @@ LOOK_AGAIN = 5.0
 """Seconds until an obstacle outside our sight is looked at again."""
 
 
-def images_ready(draft: Draft, spec: VMSpec) -> bool:
+def images_ready(plan: PlanBuilder, spec: VMSpec) -> bool:
     """Every layer and the kernel bundle are built, synced and verified."""
-    layers = draft.observed.layers
-    return spec.kernel.key in draft.observed.kernels and all(s.key in layers for s in spec.layers)
+    layers = plan.observed.layers
+    return spec.kernel.key in plan.observed.kernels and all(s.key in layers for s in spec.layers)
 
 
-def missing_images(draft: Draft, spec: VMSpec) -> list[str]:
+def missing_images(plan: PlanBuilder, spec: VMSpec) -> list[str]:
     """Titles of what is not there yet, for people."""
-    titles = [s.title for s in spec.layers if s.key not in draft.observed.layers]
-    if spec.kernel.key not in draft.observed.kernels:
+    titles = [s.title for s in spec.layers if s.key not in plan.observed.layers]
+    if spec.kernel.key not in plan.observed.kernels:
         titles.append(spec.kernel.title)
     return titles
 
 
-def ready(draft: Draft, standing: Standing, spec: VMSpec) -> bool:
+def ready(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> bool:
     """Images of the target and of the way back are there (law 2); `needs` builds what is not."""
-    good = standing.record.last_good
+    good = vm.record.last_good
     for part, what in ((spec, ""), (good.spec if good else None, "the way back lacks ")):
-        if part is not None and not images_ready(draft, part):
-            missing = ", ".join(missing_images(draft, part))
-            draft.wait("image", standing.name, f"{what}{missing} not built yet")
+        if part is not None and not images_ready(plan, part):
+            missing = ", ".join(missing_images(plan, part))
+            plan.wait("image", vm.name, f"{what}{missing} not built yet")
             return False
     return True
 
 
 def preflight(
-    draft: Draft, standing: Standing, spec: VMSpec, *, repair: bool = False, beside: bool = False
+    plan: PlanBuilder, vm: VMContext, spec: VMSpec, *, repair: bool = False, beside: bool = False
 ) -> bool:
     """Whether the host can run this spec in place of what the VM runs now, or `beside` it.
 
@@ -46,38 +46,38 @@ def preflight(
 
     Every obstacle becomes a wait, and is looked at again soon: no event tells that it went away.
     """
-    found = _hindrance(draft, standing, spec)
+    found = _hindrance(plan, vm, spec)
     if found is None and not repair:
-        found = _shortage(draft, standing, spec, beside=beside)
+        found = _shortage(plan, vm, spec, beside=beside)
     if found is not None:
         kind, why = found
-        draft.wait(kind, standing.name, why)
-        draft.wake_at(draft.now.boot + LOOK_AGAIN)
+        plan.wait(kind, vm.name, why)
+        plan.wake_at(plan.now.boot + LOOK_AGAIN)
     return found is None
 
 
-def _hindrance(draft: Draft, standing: Standing, spec: VMSpec) -> tuple[WaitKind, str] | None:
+def _hindrance(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> tuple[WaitKind, str] | None:
     """What makes every start impossible: somebody else holds what it needs."""
-    conflict = draft.observed.conflicts.get(standing.name)
+    conflict = plan.observed.conflicts.get(vm.name)
     if conflict is not None:
         return "conflict", conflict.what
-    if taken := next(taken_ports(draft, standing, spec), None):
+    if taken := next(taken_ports(plan, vm, spec), None):
         return "port", taken
-    missing = obstacle(draft, standing, spec)
+    missing = obstacle(plan, vm, spec)
     return None if missing is None else ("network", missing)
 
 
 def _shortage(
-    draft: Draft, standing: Standing, spec: VMSpec, *, beside: bool
+    plan: PlanBuilder, vm: VMContext, spec: VMSpec, *, beside: bool
 ) -> tuple[WaitKind, str] | None:
     """What the host has too little of for something new."""
-    host, policy = draft.observed.host, draft.policy
-    extra = _more_than_before(standing, spec, beside=beside)
-    if extra > 0 and extra > draft.memory_left:
+    host, policy = plan.observed.host, plan.policy
+    extra = _more_than_before(vm, spec, beside=beside)
+    if extra > 0 and extra > plan.memory_left:
         why = " for a second guest beside the one that serves" if beside else ""
         hint = "; update.shortOfMemory: restart does without" if beside else ""
         return "memory", (
-            f"needs {extra}MiB more memory{why}, {max(0, draft.memory_left)}MiB can be given"
+            f"needs {extra}MiB more memory{why}, {max(0, plan.memory_left)}MiB can be given"
             f" (policy.memory_reserve_mib keeps {policy.memory_reserve_mib}MiB){hint}"
         )
     if host.disk_free_mib < policy.disk_reserve_mib:
@@ -85,33 +85,33 @@ def _shortage(
             f"{host.disk_free_mib}MiB free under the state directory, less than"
             f" policy.disk_reserve_mib {policy.disk_reserve_mib}: free some space"
         )
-    if (wanted := _snapshot_mib(standing, spec)) > host.disk_free_mib - policy.disk_reserve_mib:
+    if (wanted := _snapshot_mib(vm, spec)) > host.disk_free_mib - policy.disk_reserve_mib:
         return "disk", f"a snapshot of its volumes may need {wanted}MiB: free some space"
     return None
 
 
-def _snapshot_mib(standing: Standing, spec: VMSpec) -> int:
+def _snapshot_mib(vm: VMContext, spec: VMSpec) -> int:
     """At most so much, where the filesystem cannot share blocks."""
-    good = standing.record.last_good
-    if not spec.update.snapshot_volumes or good is None or standing.record.snapshot is not None:
+    good = vm.record.last_good
+    if not spec.update.snapshot_volumes or good is None or vm.record.snapshot is not None:
         return 0
     return sum(volume.size_mib for volume in good.spec.volumes)
 
 
-def _more_than_before(standing: Standing, spec: VMSpec, *, beside: bool) -> int:
+def _more_than_before(vm: VMContext, spec: VMSpec, *, beside: bool) -> int:
     """MiB that this spec takes beyond what the VM takes anyway: its last good one runs, or would."""
-    good = standing.record.last_good
-    if beside or standing.guest is not None or good is None:
-        return _extra_memory(standing, spec, beside=beside)
+    good = vm.record.last_good
+    if beside or vm.guest is not None or good is None:
+        return _extra_memory(vm, spec, beside=beside)
     return spec.memory_mib - good.spec.memory_mib
 
 
-def claim_memory(draft: Draft, standing: Standing, spec: VMSpec, *, beside: bool = False) -> None:
+def claim_memory(plan: PlanBuilder, vm: VMContext, spec: VMSpec, *, beside: bool = False) -> None:
     """Take what this start will need off what the pass may still give."""
-    draft.memory_left -= max(0, _extra_memory(standing, spec, beside=beside))
+    plan.memory_left -= max(0, _extra_memory(vm, spec, beside=beside))
 
 
-def _extra_memory(standing: Standing, spec: VMSpec, *, beside: bool) -> int:
+def _extra_memory(vm: VMContext, spec: VMSpec, *, beside: bool) -> int:
     """MiB that this spec takes beyond what the guest that it replaces gives back."""
-    freed = None if beside else current_spec(standing)
+    freed = None if beside else current_spec(vm)
     return spec.memory_mib - (freed.memory_mib if freed else 0)

@@ -25,7 +25,7 @@ from reconciler.model.revision_result import (
     owners,
 )
 from reconciler.now import Now
-from reconciler.planning.context import Draft
+from reconciler.planning.context import PlanBuilder
 from reconciler.planning.results.vm import HELD, Fleet, caused_by, removal_result, vm_result
 from reconciler.requests.answer import nearest
 
@@ -236,28 +236,28 @@ def _troubles(
                 yield f"{name}: {wait.why}"
 
 
-def record_results(draft: Draft) -> None:
+def record_results(plan: PlanBuilder) -> None:
     """Remember how revisions ended, once that is known, and tell it."""
-    desired, source = draft.desired, draft.source or draft.record.source
+    desired, source = plan.desired, plan.source or plan.record.source
     if desired is None or all(one.result in DONE for one in source.revisions):
         return
-    fleet = _fleet_of_draft(draft, desired)
-    revisions = tuple(_ended(draft, fleet, one) for one in source.revisions)
+    fleet = _fleet_of_draft(plan, desired)
+    revisions = tuple(_ended(plan, fleet, one) for one in source.revisions)
     if any(a is not b for a, b in zip(revisions, source.revisions, strict=True)):
-        draft.source = replace(source, revisions=revisions)
+        plan.source = replace(source, revisions=revisions)
 
 
-def _fleet_of_draft(draft: Draft, desired: DesiredState) -> Fleet:
-    vms = {name: standing.record for name, standing in draft.standings.items()}
-    changed = {name: group for name, group in draft.groups.items() if group is not None}
-    groups = {**draft.record.groups, **changed}
-    observed = draft.observed
+def _fleet_of_draft(plan: PlanBuilder, desired: DesiredState) -> Fleet:
+    vms = {name: vm.record for name, vm in plan.vms.items()}
+    changed = {name: group for name, group in plan.groups.items() if group is not None}
+    groups = {**plan.record.groups, **changed}
+    observed = plan.observed
     return Fleet(
-        desired, vms, groups, observed.guests, observed.busy, by_subject(draft.waits), draft.now
+        desired, vms, groups, observed.guests, observed.busy, by_subject(plan.waits), plan.now
     )
 
 
-def _ended(draft: Draft, fleet: Fleet, one: RevisionRecord) -> RevisionRecord:
+def _ended(plan: PlanBuilder, fleet: Fleet, one: RevisionRecord) -> RevisionRecord:
     """The same revision with its result, where that is final and another than before."""
     if one.result in DONE or not (one.vms or one.removed):
         return one
@@ -266,20 +266,20 @@ def _ended(draft: Draft, fleet: Fleet, one: RevisionRecord) -> RevisionRecord:
         return one
     blamed = tuple(vm.vm for vm in found.vms if vm.result in FINAL)
     ended = replace(
-        one, result=found.result, why=found.why, blamed=blamed, ended_wall=draft.now.wall
+        one, result=found.result, why=found.why, blamed=blamed, ended_wall=plan.now.wall
     )
     if (ended.result, ended.why, ended.blamed) == (one.result, one.why, one.blamed):
         return one
-    _tell(draft, ended, found)
+    _tell(plan, ended, found)
     return ended
 
 
-def _tell(draft: Draft, one: RevisionRecord, found: RevisionResult) -> None:
+def _tell(plan: PlanBuilder, one: RevisionRecord, found: RevisionResult) -> None:
     """`revision-applied` is told when every VM of the host is as declared; this is of its own VMs."""
-    source = draft.source or draft.record.source
+    source = plan.source or plan.record.source
     if found.result == "converged" and source.applied == one.revision:
         return
     words = f"revision {one.revision[:8]}: {found.result.replace('-', ' ')}: {found.why}"
     if found.result == "converged":
         words = f"revision {one.revision[:8]}: what it changed is healthy: {found.changed} of {one.changed}"
-    draft.event("revision-ended", words, revision=one.revision)
+    plan.event("revision-ended", words, revision=one.revision)

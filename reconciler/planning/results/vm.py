@@ -19,7 +19,7 @@ from reconciler.model.plan import Wait, WaitKind
 from reconciler.model.record import Blocked, GroupRecord, Hold, VMRecord
 from reconciler.model.revision_result import Conclusion, VMResult
 from reconciler.now import Now
-from reconciler.planning.guest_roles import seats
+from reconciler.planning.guest_roles import assign_roles
 from reconciler.planning.health import has_other_checks, judge, refused_checks
 
 NOT_ASKED = "its checks have not answered yet"
@@ -48,7 +48,7 @@ class Fleet:
     def guest(self, name: VMName) -> Guest | None:
         """The living guest that serves."""
         record = self.vms.get(name)
-        return seats(record, self.guests.get(name, ())).serving if record else None
+        return assign_roles(record, self.guests.get(name, ())).serving if record else None
 
     def serves(self, name: VMName) -> bool:
         """Whether a guest of what is desired runs, was committed, and is seen healthy."""

@@ -16,7 +16,7 @@ from dataclasses import replace
 
 from reconciler.model.deadline import Deadline
 from reconciler.model.restarts import Wanted
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 
 QUIET = 5.0
 """Seconds without another change after which the newest one is followed."""
@@ -24,42 +24,42 @@ MOST = 30.0
 """Seconds after which the newest one is followed, however quickly the next ones come."""
 
 
-def note_wanted(draft: Draft, standing: Standing) -> None:
+def note_wanted(plan: PlanBuilder, vm: VMContext) -> None:
     """Remember when the desired digest became another."""
-    spec, known = standing.spec, standing.record.wanted
+    spec, known = vm.spec, vm.record.wanted
     if spec is None or (known is not None and known.digest == spec.digest):
         return
-    now, burst, good = draft.now, None, standing.record.last_good
+    now, burst, good = plan.now, None, vm.record.last_good
     under_way = known is not None and not (good is not None and good.digest == known.digest)
     if known is not None and under_way and known.since.boot_id == now.boot_id:
         quickly = now.boot - known.since.boot < QUIET
-        burst = _burst(draft, standing, known) if quickly else None
+        burst = _burst(plan, vm, known) if quickly else None
     wanted = Wanted(spec.digest, Deadline(now.boot, now.boot_id), burst)
-    standing.record = replace(standing.record, wanted=wanted)
+    vm.record = replace(vm.record, wanted=wanted)
 
 
-def _burst(draft: Draft, standing: Standing, known: Wanted) -> Deadline:
+def _burst(plan: PlanBuilder, vm: VMContext, known: Wanted) -> Deadline:
     """Until when this change may be put off: a stream of pushes stops a guest once in `MOST`, not at each.
 
     A time that is over begins again only when what it ended with was started; else nothing would ever be.
     """
-    start = standing.record.start
-    begun = standing.record.generation(start.generation) if start is not None else None
+    start = vm.record.start
+    begun = vm.record.generation(start.generation) if start is not None else None
     followed = begun is not None and begun.digest == known.digest
-    if known.burst is None or (known.burst.passed(draft.now) and followed):
-        return draft.deadline(MOST)
+    if known.burst is None or (known.burst.passed(plan.now) and followed):
+        return plan.deadline(MOST)
     return known.burst
 
 
-def is_calm(draft: Draft, standing: Standing) -> bool:
+def is_calm(plan: PlanBuilder, vm: VMContext) -> bool:
     """Whether a guest that lives may be stopped for the desired digest; if not, it is a wait."""
-    wanted, now = standing.record.wanted, draft.now
+    wanted, now = vm.record.wanted, plan.now
     if wanted is None or wanted.burst is None or wanted.burst.passed(now):
         return True
     if wanted.since.boot_id != now.boot_id or now.boot >= wanted.since.boot + QUIET:
         return True
-    draft.wait(
-        "burst", standing.name,
+    plan.wait(
+        "burst", vm.name,
         f"several changes came within {QUIET:g}s: the newest is followed when no other comes for so long",
         min(wanted.since.boot + QUIET, wanted.burst.boot),
     )  # fmt: skip

@@ -6,7 +6,7 @@ from collections import Counter
 
 from reconciler.model.desired import GroupSpec, HealthPolicy
 from reconciler.model.names import GroupName, VMName
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.health import has_other_checks, passing_for
 from reconciler.planning.rollout.windows import opening
 
@@ -14,204 +14,195 @@ ROLLBACKS_COUNT = 3600.0
 """Seconds for which a failure counts towards the host's breaker."""
 
 
-def may_begin(draft: Draft, standing: Standing, checks: HealthPolicy | None = None) -> bool:
+def may_begin(plan: PlanBuilder, vm: VMContext, checks: HealthPolicy | None = None) -> bool:
     """Whether nothing stands before this VM's next generation; each refusal becomes a wait.
 
     `checks`: before a trial of these, which are to be those of the generation that runs.
     """
-    if standing.spec is None:
+    if vm.spec is None:
         return True
-    if not _dependencies(draft, standing) or not _breaker(draft, standing):
+    if not _dependencies(plan, vm) or not _breaker(plan, vm):
         return False
-    if not standing.spec.group or draft.desired is None:
+    if not vm.spec.group or plan.desired is None:
         return True
-    if _served_before(standing, checks):
+    if _served_before(vm, checks):
         return True  # a way back waits for no canary, person or window
-    group = draft.desired.group(standing.spec.group)
+    group = plan.desired.group(vm.spec.group)
     return (
-        _canaries(draft, standing, group, checks)
-        and _approved(draft, standing, group, digest_alone=checks is None)
-        and _window(draft, standing, group)
+        _canaries(plan, vm, group, checks)
+        and _approved(plan, vm, group, digest_alone=checks is None)
+        and _window(plan, vm, group)
     )
 
 
-def _served_before(standing: Standing, checks: HealthPolicy | None) -> bool:
+def _served_before(vm: VMContext, checks: HealthPolicy | None) -> bool:
     """Whether this digest served here before, judged by these very checks."""
-    spec, good = standing.spec, standing.record.last_good
+    spec, good = vm.spec, vm.record.last_good
     if checks is not None:
         return good is not None and good.checks is not None and good.checks.before == checks
     return spec is not None and any(
         generation.verdict == "committed"
         and generation.digest == spec.digest
         and not has_other_checks(generation, spec)
-        for generation in standing.record.generations
+        for generation in vm.record.generations
     )
 
 
-def _broken(standing: Standing) -> bool:
+def _broken(vm: VMContext) -> bool:
     """Down, and what it has to go back to does not help: only something new can repair it."""
-    record = standing.record
+    record = vm.record
     hopeless = record.last_good is None or record.backoff is not None
     # A guest that was not ready may have been stopped for what repairs it: that must still pass then.
-    ill = standing.judgement == "unhealthy" or (
-        standing.guest is None and record.unready is not None
-    )
-    return standing.down and (hopeless or ill)
+    ill = vm.judgement == "unhealthy" or (vm.guest is None and record.unready is not None)
+    return vm.down and (hopeless or ill)
 
 
-def _only_unready(standing: Standing) -> bool:
+def _only_unready(vm: VMContext) -> bool:
     """It lives, was proven, and must not be restarted: what it lacks may be elsewhere, and come back.
 
     Many are so at once, as when what they all need is updated. To give a new generation to all of them
     past their canary would make of that short outage as long a one as the generation is bad.
     """
-    guest, record = standing.guest, standing.record
-    if (
-        guest is None
-        or standing.ailing
-        or record.rollback is not None
-        or record.backoff is not None
-    ):
+    guest, record = vm.guest, vm.record
+    if guest is None or vm.unhealthy or record.rollback is not None or record.backoff is not None:
         return False
     running = record.generation(guest.generation)
     return running is not None and running.verdict == "committed"
 
 
-def _goes_before_canaries(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
+def _goes_before_canaries(plan: PlanBuilder, vm: VMContext, group: GroupSpec) -> bool:
     """Whether a canary serves and cannot be stopped since members like this one use up the budget.
 
     Then these go first, as many at once as the budget would let go.
     """
-    if draft.once("unavailable", _unavailable)[group.name] < group.max_unavailable:
+    if plan.once("unavailable", _unavailable)[group.name] < group.max_unavailable:
         return False
-    canaries = [c for name in group.canary if (c := draft.desired_as(name)) is not None]
+    canaries = [c for name in group.canary if (c := plan.desired_as(name)) is not None]
     if not any(canary.available and not canary.synced for canary in canaries):
         return False
-    others = [
-        s for s in map(draft.standings.get, at_stake(draft)) if s is not None and s is not standing
-    ]
+    others = [s for s in map(plan.vms.get, at_stake(plan)) if s is not None and s is not vm]
     return sum(s.group == group.name for s in others) < group.max_unavailable
 
 
-def _unavailable(draft: Draft) -> Counter[GroupName]:
-    return Counter(s.group for s in draft.standings.values() if not s.available)
+def _unavailable(plan: PlanBuilder) -> Counter[GroupName]:
+    return Counter(s.group for s in plan.vms.values() if not s.available)
 
 
-def _dependencies(draft: Draft, standing: Standing) -> bool:
-    for name in standing.spec.update.after if standing.spec else ():
-        other = draft.desired_as(name)
-        if other is None or not _is_done(draft, other):
+def _dependencies(plan: PlanBuilder, vm: VMContext) -> bool:
+    for name in vm.spec.update.after if vm.spec else ():
+        other = plan.desired_as(name)
+        if other is None or not _is_done(plan, other):
             why = f"comes after {name}, which is not yet healthy at its desired generation"
-            draft.wait("dependency", standing.name, why)
+            plan.wait("dependency", vm.name, why)
             return False
     return True
 
 
-def _is_done(draft: Draft, other: Standing) -> bool:
+def _is_done(plan: PlanBuilder, other: VMContext) -> bool:
     """It serves what is desired, or did so to its own end, as a migration does."""
     spec = other.spec
     return other.synced or (
         spec is not None
         and other.successor is None
-        and other.record.ended_well(spec, draft.now.boot_id)
+        and other.record.ended_well(spec, plan.now.boot_id)
     )
 
 
-def _breaker(draft: Draft, standing: Standing) -> bool:
+def _breaker(plan: PlanBuilder, vm: VMContext) -> bool:
     """Many failures at once mean that the host is ill, not the guests: nothing healthy is changed.
 
     What is under way may fail, too: at no time is more at stake than may fail within an hour.
     """
-    if _broken(standing) or standing.name in at_stake(draft):
+    if _broken(vm) or vm.name in at_stake(plan):
         return True
-    recent, under_way = draft.recent_failures(ROLLBACKS_COUNT), len(at_stake(draft))
-    if len(recent) + under_way < draft.policy.max_rollbacks_per_hour:
+    recent, under_way = plan.recent_failures(ROLLBACKS_COUNT), len(at_stake(plan))
+    if len(recent) + under_way < plan.policy.max_rollbacks_per_hour:
         return True
     if under_way:
         why = f"{under_way} new generations are under way and {len(recent)} failed within the hour"
         limit = "(policy.max_rollbacks_per_hour): it is this VM's turn when one of them is healthy"
-        draft.wait("breaker", standing.name, f"{why} {limit}")
+        plan.wait("breaker", vm.name, f"{why} {limit}")
         return False
-    left = min(recent) + ROLLBACKS_COUNT - draft.now.wall
-    draft.wait(
-        "breaker", standing.name,
+    left = min(recent) + ROLLBACKS_COUNT - plan.now.wall
+    plan.wait(
+        "breaker", vm.name,
         f"{len(recent)} generations failed within the hour (policy.max_rollbacks_per_hour): nothing"
-        " that serves is changed until that has passed", draft.now.boot + max(left, 1.0),
+        " that serves is changed until that has passed", plan.now.boot + max(left, 1.0),
     )  # fmt: skip
     return False
 
 
-def at_stake(draft: Draft) -> set[VMName]:
+def at_stake(plan: PlanBuilder) -> set[VMName]:
     """VMs that have something to go back to, and whose new generation is under way."""
-    if draft.at_stake is None:
-        draft.at_stake = {s.name for s in draft.standings.values() if _under_way(s)}
-    return draft.at_stake
+    if plan.at_stake is None:
+        plan.at_stake = {s.name for s in plan.vms.values() if _under_way(s)}
+    return plan.at_stake
 
 
-def _under_way(standing: Standing) -> bool:
-    record = standing.record
+def _under_way(vm: VMContext) -> bool:
+    record = vm.record
     newest = record.generations[-1] if record.generations else None
     if record.last_good is None or newest is None or newest.verdict != "trial":
         return False
-    left = standing.guest is None or standing.stopping or record.candidate is not None
-    return record.quarantine is None and (left or standing.running == newest.number)
+    left = vm.guest is None or vm.stopping or record.candidate is not None
+    return record.quarantine is None and (left or vm.running == newest.number)
 
 
 def _canaries(
-    draft: Draft, standing: Standing, group: GroupSpec, checks: HealthPolicy | None
+    plan: PlanBuilder, vm: VMContext, group: GroupSpec, checks: HealthPolicy | None
 ) -> bool:
     # The canary itself may wait for the budget that this one uses up: a fix must come through.
-    if standing.called in group.canary or (_broken(standing) and not _only_unready(standing)):
+    if vm.desired_name in group.canary or (_broken(vm) and not _only_unready(vm)):
         return True
     # Changed checks stop nobody, so that no canary waits for a budget to try them.
-    if checks is None and _broken(standing) and _goes_before_canaries(draft, standing, group):
+    if checks is None and _broken(vm) and _goes_before_canaries(plan, vm, group):
         return True
     for name in group.canary:
-        other = draft.desired_as(name)
+        other = plan.desired_as(name)
         if other is None:
             continue
         if not other.synced:
-            draft.wait("dependency", standing.name, f"canary {name} goes first")
+            plan.wait("dependency", vm.name, f"canary {name} goes first")
             return False
-        left = _soak_left(draft, other, group.canary_soak)
+        left = _soak_left(plan, other, group.canary_soak)
         if left > 0:
             why = f"canary {name} soaks for {left:.0f}s more"
-            draft.wait("soak", standing.name, why, draft.now.boot + left)
+            plan.wait("soak", vm.name, why, plan.now.boot + left)
             return False
     return True
 
 
-def _soak_left(draft: Draft, canary: Standing, soak: float) -> float:
+def _soak_left(plan: PlanBuilder, canary: VMContext, soak: float) -> float:
     good = canary.record.last_good
     if soak <= 0 or canary.guest is None or good is None:
         return 0.0
-    passing = passing_for(canary.guest, good.spec.health, draft.now)
+    passing = passing_for(canary.guest, good.spec.health, plan.now)
     return soak - (passing or 0.0)
 
 
-def _approved(draft: Draft, standing: Standing, group: GroupSpec, *, digest_alone: bool) -> bool:
-    spec, first = standing.spec, standing.record.last_good is None
-    if group.approval == "auto" or first or spec is None or standing.called in group.canary:
+def _approved(plan: PlanBuilder, vm: VMContext, group: GroupSpec, *, digest_alone: bool) -> bool:
+    spec, first = vm.spec, vm.record.last_good is None
+    if group.approval == "auto" or first or spec is None or vm.desired_name in group.canary:
         return True
-    approved = draft.group_record(group.name).approved
-    if (standing.called, spec.rollout_key) in approved:
+    approved = plan.group_record(group.name).approved
+    if (vm.desired_name, spec.rollout_key) in approved:
         return True
-    if digest_alone and (standing.called, spec.digest) in approved:  # by an older version
+    if digest_alone and (vm.desired_name, spec.digest) in approved:  # by an older version
         return True
     why = f"waits for a person: `reconciler promote {group.name}`"
-    draft.wait("approval", standing.name, why)
+    plan.wait("approval", vm.name, why)
     return False
 
 
-def _window(draft: Draft, standing: Standing, group: GroupSpec) -> bool:
+def _window(plan: PlanBuilder, vm: VMContext, group: GroupSpec) -> bool:
     """Repairing what is down does not wait for a window."""
-    if not group.windows or _broken(standing):
+    if not group.windows or _broken(vm):
         return True
-    now = opening(group.windows, draft.now.wall)
+    now = opening(group.windows, plan.now.wall)
     if now.open:
         return True
     until = None
     if now.until_wall is not None:
-        until = draft.now.boot + max(1.0, now.until_wall - draft.now.wall)
-    draft.wait("window", standing.name, now.why, until)
+        until = plan.now.boot + max(1.0, now.until_wall - plan.now.wall)
+    plan.wait("window", vm.name, now.why, until)
     return False

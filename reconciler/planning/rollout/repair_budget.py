@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections import Counter
 
 from reconciler.model.names import GroupName
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 
 TOGETHER = 60.0
 """Seconds within which guests that turn unhealthy are thought to have one cause."""
@@ -22,25 +22,25 @@ TOO_MANY = 3
 class Repairs:
     """Bounds repairs by group and host. One at a time always may go, whatever else is down."""
 
-    def __init__(self, draft: Draft) -> None:
-        self._draft = draft
+    def __init__(self, plan: PlanBuilder) -> None:
+        self._draft = plan
         self._under_way: Counter[GroupName] | None = None
         self._out: Counter[GroupName] = Counter()
         self._suspicion = ""
 
-    def take(self, standing: Standing) -> bool:
+    def take(self, vm: VMContext) -> bool:
         """Ask to stop this unhealthy guest, to start it again; a refusal becomes a wait.
 
         Ask when all VMs without a guest have had their turn: what they begin counts.
         """
         under_way = self._look()
-        total, group = under_way.total(), standing.group
+        total, group = under_way.total(), vm.group
         limit = 1 if self._suspicion else self._draft.policy.max_repairs
         if total >= limit:
             why = self._suspicion or (
                 f"{total} unhealthy guests are being started again (policy.max_concurrent_repairs)"
             )
-            self._draft.wait("repair", standing.name, why)
+            self._draft.wait("repair", vm.name, why)
             return False
         budget = self._draft.desired.group(group).max_unavailable if self._draft.desired else 1
         if under_way[group] and self._out[group] >= budget:
@@ -48,7 +48,7 @@ class Repairs:
                 f"its checks fail, and {self._out[group]} of group {group} do not serve at all:"
                 f" maxUnavailable is {budget}"
             )
-            self._draft.wait("repair", standing.name, why)
+            self._draft.wait("repair", vm.name, why)
             return False
         under_way[group] += 1
         self._out[group] += 1
@@ -57,41 +57,41 @@ class Repairs:
     def _look(self) -> Counter[GroupName]:
         if self._under_way is None:
             self._under_way = Counter()
-            for standing in self._draft.standings.values():
-                if _under_way(standing):
-                    self._under_way[standing.group] += 1
-                if not standing.available and not _ill(standing):
-                    self._out[standing.group] += 1
+            for vm in self._draft.vms.values():
+                if _under_way(vm):
+                    self._under_way[vm.group] += 1
+                if not vm.available and not _ill(vm):
+                    self._out[vm.group] += 1
             self._suspicion = _suspicion(self._draft)
         return self._under_way
 
 
-def _ill(standing: Standing) -> bool:
+def _ill(vm: VMContext) -> bool:
     """It lives, must be restarted, and nobody does anything about it."""
-    guest, record = standing.guest, standing.record
-    if guest is None or not standing.ailing or standing.busy:
+    guest, record = vm.guest, vm.record
+    if guest is None or not vm.unhealthy or vm.busy:
         return False
     running = record.generation(guest.generation)
     committed = running is not None and running.verdict == "committed"
     return committed and record.stop is None and record.rollback is None
 
 
-def _under_way(standing: Standing) -> bool:
+def _under_way(vm: VMContext) -> bool:
     """It is being stopped for its ill health, or was started again and is not well yet."""
-    record, backoff = standing.record, standing.record.backoff
+    record, backoff = vm.record, vm.record.backoff
     if backoff is None or not backoff.ill or record.quarantine is not None:
         return False
-    if standing.guest is None:
-        return standing.busy or standing.acted
+    if vm.guest is None:
+        return vm.busy or vm.acted
     if record.stop is not None:
         return record.stop.cause == "unhealthy"
     again = record.start is not None and record.start.purpose == "restart"
-    return again and standing.judgement == "starting"
+    return again and vm.judgement == "starting"
 
 
-def _suspicion(draft: Draft) -> str:
+def _suspicion(plan: PlanBuilder) -> str:
     """Why the host is suspect, in words; empty when it is not."""
-    proven = [s for s in draft.standings.values() if s.record.last_good is not None]
+    proven = [s for s in plan.vms.values() if s.record.last_good is not None]
     turned = sorted(
         since
         for s in proven
@@ -113,9 +113,9 @@ def _suspicion(draft: Draft) -> str:
     )
 
 
-def _repaired_in_vain(standing: Standing) -> bool:
+def _repaired_in_vain(vm: VMContext) -> bool:
     """Its first restart has not made it well yet; who needs many has a cause of its own."""
-    backoff = standing.record.backoff
+    backoff = vm.record.backoff
     return backoff is not None and backoff.ill and backoff.crashes == 1 and not (
-        standing.judgement == "healthy" or _ill(standing)
+        vm.judgement == "healthy" or _ill(vm)
     )  # fmt: skip

@@ -8,53 +8,53 @@ from dataclasses import replace
 from reconciler.model.change import PutSuspension
 from reconciler.model.plan import Note
 from reconciler.model.record import Suspension
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.intake.deadlines import restart_clocks
 
 
-def scopes(draft: Draft, standing: Standing) -> Iterator[tuple[str, Suspension]]:
+def scopes(plan: PlanBuilder, vm: VMContext) -> Iterator[tuple[str, Suspension]]:
     """What suspends this VM, nearest first."""
-    group = draft.group_record(standing.group).suspended
+    group = plan.group_record(vm.group).suspended
     for scope, suspension in (
-        (str(standing.name), standing.record.suspended),
-        (f"group {standing.group}", group),
-        ("this host", draft.suspended),
+        (str(vm.name), vm.record.suspended),
+        (f"group {vm.group}", group),
+        ("this host", plan.suspended),
     ):
         if suspension is not None:
             yield scope, suspension
 
 
-def suspended(draft: Draft, standing: Standing) -> bool:
+def suspended(plan: PlanBuilder, vm: VMContext) -> bool:
     """Whether a person said stop; why becomes a wait."""
-    for scope, suspension in scopes(draft, standing):
+    for scope, suspension in scopes(plan, vm):
         reason = f": {suspension.reason}" if suspension.reason else ""
         until = None
         if suspension.until_wall is not None:
-            until = draft.now.boot + max(0.0, suspension.until_wall - draft.now.wall)
+            until = plan.now.boot + max(0.0, suspension.until_wall - plan.now.wall)
         why = f"{scope} is suspended{reason}; `resume` ends it"
-        draft.wait("suspended", standing.name, why, until)
+        plan.wait("suspended", vm.name, why, until)
         return True
     return False
 
 
-def end_expired(draft: Draft) -> None:
+def end_expired(plan: PlanBuilder) -> None:
     """Suspensions that were given an end, and reached it."""
-    wall = draft.now.wall
-    for standing in draft.standings.values():
-        if _over(standing.record.suspended, wall):
-            standing.record = replace(restart_clocks(standing.record, draft.now), suspended=None)
-            _tell(draft, standing.name)
-    for name, group in draft.record.groups.items():
+    wall = plan.now.wall
+    for vm in plan.vms.values():
+        if _over(vm.record.suspended, wall):
+            vm.record = replace(restart_clocks(vm.record, plan.now), suspended=None)
+            _tell(plan, vm.name)
+    for name, group in plan.record.groups.items():
         if _over(group.suspended, wall):
-            draft.groups[name] = replace(draft.group_record(name), suspended=None)
-            _restart_group(draft, name)
-            _tell(draft, name)
-    if _over(draft.suspended, wall):
-        draft.suspended = None
-        draft.more.append(PutSuspension(None))
-        for standing in draft.standings.values():
-            standing.record = restart_clocks(standing.record, draft.now)
-        _tell(draft, "this host")
+            plan.groups[name] = replace(plan.group_record(name), suspended=None)
+            _restart_group(plan, name)
+            _tell(plan, name)
+    if _over(plan.suspended, wall):
+        plan.suspended = None
+        plan.more.append(PutSuspension(None))
+        for vm in plan.vms.values():
+            vm.record = restart_clocks(vm.record, plan.now)
+        _tell(plan, "this host")
 
 
 def _over(suspension: Suspension | None, wall: float) -> bool:
@@ -65,12 +65,12 @@ def _over(suspension: Suspension | None, wall: float) -> bool:
     )
 
 
-def _restart_group(draft: Draft, name: str) -> None:
-    for standing in draft.standings.values():
-        if standing.record.group == name:
-            standing.record = restart_clocks(standing.record, draft.now)
+def _restart_group(plan: PlanBuilder, name: str) -> None:
+    for vm in plan.vms.values():
+        if vm.record.group == name:
+            vm.record = restart_clocks(vm.record, plan.now)
 
 
-def _tell(draft: Draft, subject: str) -> None:
-    draft.actions.append(Note("resumed", subject, "the time it was suspended for is over"))
-    draft.event("resumed", f"{subject} goes on: the time it was suspended for is over")
+def _tell(plan: PlanBuilder, subject: str) -> None:
+    plan.actions.append(Note("resumed", subject, "the time it was suspended for is over"))
+    plan.event("resumed", f"{subject} goes on: the time it was suspended for is over")

@@ -10,7 +10,7 @@ from reconciler.model.names import GenerationNumber
 from reconciler.model.observed import Guest
 from reconciler.model.plan import Note, WaitKind
 from reconciler.model.record import Generation, Hold, VMRecord
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.diff import differences
 from reconciler.planning.health import asks_guest, judge
 from reconciler.planning.verdicts.holds import hold_of
@@ -35,9 +35,9 @@ class Target:
         return self.generation.spec if self.generation else self.spec
 
 
-def choose(draft: Draft, standing: Standing) -> Target:
+def choose(plan: PlanBuilder, vm: VMContext) -> Target:
     """The rules in their order: a person's word, a way back, then the desired state."""
-    record, spec = standing.record, standing.spec
+    record, spec = vm.record, vm.spec
     if record.quarantine is not None:
         return Target(kind="quarantine", why=record.quarantine.reason)
     if record.rollback is not None:
@@ -50,7 +50,7 @@ def choose(draft: Draft, standing: Standing) -> Target:
     good = record.last_good
     if spec is None:
         return Target(good)
-    hold = hold_of(draft, standing)
+    hold = hold_of(plan, vm)
     if hold is not None and (back := _sent_back(hold, record)) is not None:
         why = f"group {spec.group} goes back: {hold.words}"
         return Target(back, kind="hold", why=why)
@@ -58,7 +58,7 @@ def choose(draft: Draft, standing: Standing) -> Target:
         return Target(good)
     if (refused := _refused(record, good, spec)) is not None:
         return refused
-    if hold is not None and (standing.name, spec.digest) in hold.held:
+    if hold is not None and (vm.name, spec.digest) in hold.held:
         why = f"group {spec.group} is held: {hold.words}"
         return Target(good, kind="hold", why=why)
     newest = record.generations[-1] if record.generations else None
@@ -96,17 +96,17 @@ def _sent_back(hold: Hold, record: VMRecord) -> Generation | None:
     return None
 
 
-def lift_outdated(draft: Draft, standing: Standing) -> None:
+def lift_outdated(plan: PlanBuilder, vm: VMContext) -> None:
     """A new digest ends a quarantine and a pin; other checks a quarantine that came of the checks."""
-    spec, record = standing.spec, standing.record
+    spec, record = vm.spec, vm.record
     if spec is None:
         return
     if record.quarantine is not None and (what := _ends_quarantine(record, spec)):
-        standing.record = record = replace(record, quarantine=None)
-        draft.actions.append(Note("block-lifted", standing.name, f"{what} end the quarantine"))
+        vm.record = record = replace(record, quarantine=None)
+        plan.actions.append(Note("block-lifted", vm.name, f"{what} end the quarantine"))
     if record.pin is not None and record.pin.digest != spec.digest:
-        standing.record = replace(record, pin=None)
-        draft.actions.append(Note("block-lifted", standing.name, "a new digest ends the pin"))
+        vm.record = replace(record, pin=None)
+        plan.actions.append(Note("block-lifted", vm.name, "a new digest ends the pin"))
 
 
 def _ends_quarantine(record: VMRecord, spec: VMSpec) -> str:
@@ -117,77 +117,75 @@ def _ends_quarantine(record: VMRecord, spec: VMSpec) -> str:
     return "other checks" if refused and record.block_of(spec) is None else ""
 
 
-def take_in_place(draft: Draft, standing: Standing) -> None:
+def take_in_place(plan: PlanBuilder, vm: VMContext) -> None:
     """Fields that no restart is needed for: the newest generation of that digest takes them."""
-    spec, record = standing.spec, standing.record
+    spec, record = vm.spec, vm.record
     if spec is None:
         return
     if record.group != spec.group:
-        standing.record = record = replace(record, group=spec.group)
+        vm.record = record = replace(record, group=spec.group)
     for generation in reversed(record.generations):
         if generation.digest == spec.digest and generation.verdict != "condemned":
             if generation.spec is not spec and generation.spec != spec:
-                _take(draft, standing, generation, spec)
+                _take(plan, vm, generation, spec)
             return
 
 
-def _take(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec) -> None:
+def _take(plan: PlanBuilder, vm: VMContext, generation: Generation, spec: VMSpec) -> None:
     """All but the checks of a generation that somebody runs well: these are tried first, see `checktrial`."""
     present = generation.spec.health
-    if present != spec.health and not _takes_checks(draft, standing, generation):
+    if present != spec.health and not _takes_checks(plan, vm, generation):
         spec = replace(spec, health=present)
     if generation.spec == spec:
         return
-    taken = present != spec.health and draft.desired is not None
+    taken = present != spec.health and plan.desired is not None
     if taken:
         # What it is judged by from now on is of who changed that, and so is the verdict.
-        revision = draft.origin(standing) or generation.revision
+        revision = plan.origin(vm) or generation.revision
         generation = replace(generation, revision=revision)
-    _replace_spec(draft, standing, generation, spec)
+    _replace_spec(plan, vm, generation, spec)
     if taken:
-        _ask_anew(draft, standing, generation.number, spec)
+        _ask_anew(plan, vm, generation.number, spec)
 
 
-def _takes_checks(draft: Draft, standing: Standing, generation: Generation) -> bool:
+def _takes_checks(plan: PlanBuilder, vm: VMContext, generation: Generation) -> bool:
     """Whether it is on trial and found not healthy, so that the newer commit overtakes at once."""
     if generation.verdict != "trial":
         return False
-    guest = _guest_of(standing, generation.number)
+    guest = _guest_of(vm, generation.number)
     if guest is None:
         return True
     present = generation.spec.health
     unasked = asks_guest(present) and not guest.health.rounds
-    if guest.instance == standing.record.taking or unasked:
+    if guest.instance == vm.record.pending_transfer or unasked:
         return False  # it passed, and takes over; or may have passed before this daemon began
-    return judge(guest, present, draft.now) != "healthy"
+    return judge(guest, present, plan.now) != "healthy"
 
 
-def _guest_of(standing: Standing, number: GenerationNumber) -> Guest | None:
-    return next(
-        (g for g in (standing.guest, standing.candidate) if g and g.generation == number), None
-    )
+def _guest_of(vm: VMContext, number: GenerationNumber) -> Guest | None:
+    return next((g for g in (vm.guest, vm.candidate) if g and g.generation == number), None)
 
 
-def _ask_anew(draft: Draft, standing: Standing, number: GenerationNumber, spec: VMSpec) -> None:
+def _ask_anew(plan: PlanBuilder, vm: VMContext, number: GenerationNumber, spec: VMSpec) -> None:
     """What the guest on trial answered to other questions does not count, nor the time that took."""
-    record, deadline = standing.record, draft.deadline(spec.health.startup_deadline)
-    guest, candidate = standing.guest, standing.candidate
+    record, deadline = vm.record, plan.deadline(spec.health.startup_deadline)
+    guest, candidate = vm.guest, vm.candidate
     if guest is not None and guest.generation == number:
-        standing.guest = guest = replace(guest, health=NEVER_ASKED)
-        standing.judgement = judge(guest, spec.health, draft.now)
+        vm.guest = guest = replace(guest, health=NEVER_ASKED)
+        vm.judgement = judge(guest, spec.health, plan.now)
         if record.start is not None and record.start.instance == guest.instance:
-            standing.record = replace(record, start=replace(record.start, deadline=deadline))
+            vm.record = replace(record, start=replace(record.start, deadline=deadline))
     elif candidate is not None and candidate.generation == number and record.candidate is not None:
-        standing.candidate = replace(candidate, health=NEVER_ASKED)
-        standing.record = replace(record, candidate=replace(record.candidate, deadline=deadline))
+        vm.candidate = replace(candidate, health=NEVER_ASKED)
+        vm.record = replace(record, candidate=replace(record.candidate, deadline=deadline))
 
 
-def _replace_spec(draft: Draft, standing: Standing, generation: Generation, spec: VMSpec) -> None:
+def _replace_spec(plan: PlanBuilder, vm: VMContext, generation: Generation, spec: VMSpec) -> None:
     changed = differences(generation.spec, spec)
-    standing.record = standing.record.with_generation(replace(generation, spec=spec))
+    vm.record = vm.record.with_generation(replace(generation, spec=spec))
     words = ", ".join(str(change) for change in changed) or "nothing visible"
-    draft.actions.append(Note("in-place", standing.name, words))
-    draft.event("changed-in-place", f"{standing.name}: {words}", standing)
+    plan.actions.append(Note("in-place", vm.name, words))
+    plan.event("changed-in-place", f"{vm.name}: {words}", vm)
 
 
 def fallback(record: VMRecord, target: Target) -> Generation | None:

@@ -7,101 +7,99 @@ from dataclasses import replace
 from reconciler.model.observed import Guest
 from reconciler.model.plan import Note
 from reconciler.model.record import Candidate, Start, StartPurpose, Suspension, VMRecord
-from reconciler.planning.context import Draft, Standing
-from reconciler.planning.steps.actions import behind_front
+from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.steps.actions import behind_proxy
 from reconciler.planning.steps.routing import routes_of
 
 TWO_GUESTS = "adopted after the ledger was lost, with two guests"
 NOT_DESIRED = "adopted after the ledger was lost, and not what is desired"
 
 
-def adopt(draft: Draft, standing: Standing) -> None:
+def adopt(plan: PlanBuilder, vm: VMContext) -> None:
     """Take a living guest with its generation, as it was found on disk, into the record.
 
     Its generation counts as committed, since nothing better is known and it runs. Where it is not
     what the desired state wants, the VM is suspended: going on is a person's choice. That state
     may come to be known only later, since the lost ledger held its revision.
     """
-    record = standing.record
-    guest = standing.guest
+    record = vm.record
+    guest = vm.guest
     if record.generations or record.start is not None:
-        _recognise(draft, standing)
-        if guest is not None and not standing.busy:
-            _follow(draft, standing, guest)
+        _recognise(plan, vm)
+        if guest is not None and not vm.busy:
+            _follow(plan, vm, guest)
         return
     if guest is None:
         return
-    led = next((g for g in (standing.unknown,) if g is not None and routes_of(draft, g)), None)
-    guest = led or guest
-    found = draft.observed.found.get(guest.instance)
+    target = next((g for g in (vm.unknown,) if g is not None and routes_of(plan, g)), None)
+    guest = target or guest
+    found = plan.observed.found.get(guest.instance)
     if found is None:
-        draft.wait(
+        plan.wait(
             "conflict",
-            standing.name,
+            vm.name,
             f"process {guest.process.pid} runs as its guest, and nothing is known of it",
         )
-        standing.acted = True
+        vm.acted = True
         return
-    committed = replace(found, verdict="committed", verdict_wall=draft.now.wall, reason="adopted")
-    deadline = draft.deadline(found.spec.health.startup_deadline)
-    record = standing.record.with_generation(committed)
-    record = _started(
-        draft, record, Start(guest.instance, found.number, "restart", deadline), guest
-    )
-    if standing.spec is None or standing.spec.digest != found.digest:
+    committed = replace(found, verdict="committed", verdict_wall=plan.now.wall, reason="adopted")
+    deadline = plan.deadline(found.spec.health.startup_deadline)
+    record = vm.record.with_generation(committed)
+    record = _started(plan, record, Start(guest.instance, found.number, "restart", deadline), guest)
+    if vm.spec is None or vm.spec.digest != found.digest:
         record = replace(
             record,
-            suspended=Suspension(draft.now.wall, NOT_DESIRED),
+            suspended=Suspension(plan.now.wall, NOT_DESIRED),
         )
-    standing.record = record
-    draft.seat(standing)
-    draft.actions.append(Note("adopt", standing.name, f"generation {found.number} runs"))
-    draft.event(
-        "guest-adopted", f"{standing.name}: generation {found.number} adopted", standing, "warning"
+    vm.record = record
+    plan.assign_guests(vm)
+    plan.actions.append(Note("adopt", vm.name, f"generation {found.number} runs"))
+    plan.event(
+        "guest-adopted", f"{vm.name}: generation {found.number} adopted", vm, "warning"
     )
-    _adopt_candidate(draft, standing)
+    _adopt_candidate(plan, vm)
 
 
-def _started(draft: Draft, record: VMRecord, start: Start, guest: Guest) -> VMRecord:
+def _started(plan: PlanBuilder, record: VMRecord, start: Start, guest: Guest) -> VMRecord:
     """The record with this start. Behind the front, its ports are those that the front knows, or are asked."""
-    generation, routes = record.generation(start.generation), routes_of(draft, guest)
-    asked = routes is None and generation is not None and behind_front(generation.spec)
-    taking = start.instance if asked else record.taking
-    return replace(record, start=replace(start, routes=routes), taking=taking)
+    generation, routes = record.generation(start.generation), routes_of(plan, guest)
+    asked = routes is None and generation is not None and behind_proxy(generation.spec)
+    pending_transfer = start.instance if asked else record.pending_transfer
+    return replace(record, start=replace(start, routes=routes), pending_transfer=pending_transfer)
 
 
-def _adopt_candidate(draft: Draft, standing: Standing) -> None:
+def _adopt_candidate(plan: PlanBuilder, vm: VMContext) -> None:
     """A second guest is on trial again, as far as anybody knows; which one serves, a person should see."""
-    guest = standing.unknown
-    found = draft.observed.found.get(guest.instance) if guest is not None else None
+    guest = vm.unknown
+    found = plan.observed.found.get(guest.instance) if guest is not None else None
     if guest is None or found is None:
         return
-    deadline = draft.deadline(found.spec.health.startup_deadline)
-    record, known = standing.record, standing.record.generation(found.number)
+    deadline = plan.deadline(found.spec.health.startup_deadline)
+    record, known = vm.record, vm.record.generation(found.number)
     if known is None or known.verdict != "committed":  # else a second guest of what serves
         record = record.with_generation(replace(found, verdict="trial", evidence=None))
-    suspended = standing.record.suspended or Suspension(draft.now.wall, TWO_GUESTS)
+    suspended = vm.record.suspended or Suspension(plan.now.wall, TWO_GUESTS)
     candidate = Candidate(guest.instance, found.number, deadline)
-    standing.record = replace(record, candidate=candidate, suspended=suspended)
-    draft.seat(standing)
-    draft.actions.append(Note("adopt", standing.name, f"generation {found.number} runs beside it"))
+    vm.record = replace(record, candidate=candidate, suspended=suspended)
+    plan.assign_guests(vm)
+    plan.actions.append(Note("adopt", vm.name, f"generation {found.number} runs beside it"))
 
 
-def _recognise(draft: Draft, standing: Standing) -> None:
+def _recognise(plan: PlanBuilder, vm: VMContext) -> None:
     """An adopted guest turns out to be what is desired: that needs no person."""
-    record, spec, good = standing.record, standing.spec, standing.record.last_good
+    record, spec, good = vm.record, vm.spec, vm.record.last_good
     if record.suspended is None or record.suspended.reason != NOT_DESIRED:
         return
     if spec is not None and good is not None and good.digest == spec.digest:
-        standing.record = replace(record, suspended=None)
+        vm.record = replace(record, suspended=None)
         why = "what was adopted is what is desired"
-        draft.actions.append(Note("resumed", standing.name, why))
-        draft.event("resumed", f"{standing.name} goes on: {why}", standing)
+        plan.actions.append(Note("resumed", vm.name, why))
+        plan.event("resumed", f"{vm.name} goes on: {why}", vm)
 
 
-def _follow(draft: Draft, standing: Standing, guest: Guest) -> None:
+def _follow(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
     """The record knows the VM, but of another start: as after putting an older ledger back."""
-    record = standing.record
+    record = vm.record
     if record.start is not None and record.start.instance == guest.instance:
         return
     if record.stop is not None and record.stop.instance == guest.instance:
@@ -109,11 +107,11 @@ def _follow(draft: Draft, standing: Standing, guest: Guest) -> None:
     generation = record.generation(guest.generation)
     if generation is None:
         why = f"process {guest.process.pid} runs generation {guest.generation}, which nothing remembers"
-        draft.wait("conflict", standing.name, why)
-        standing.acted = True
+        plan.wait("conflict", vm.name, why)
+        vm.acted = True
         return
     purpose: StartPurpose = "trial" if generation.verdict == "trial" else "restart"
-    deadline = draft.deadline(generation.spec.health.startup_deadline)
+    deadline = plan.deadline(generation.spec.health.startup_deadline)
     start = Start(guest.instance, generation.number, purpose, deadline)
-    standing.record = _started(draft, record, start, guest)
-    draft.actions.append(Note("adopt", standing.name, f"generation {generation.number} runs"))
+    vm.record = _started(plan, record, start, guest)
+    plan.actions.append(Note("adopt", vm.name, f"generation {generation.number} runs"))

@@ -21,7 +21,7 @@ from reconciler.model.names import Digest, GroupName, Revision
 from reconciler.model.observed import Guest
 from reconciler.model.plan import Note
 from reconciler.model.record import Generation
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.diff import differences
 from reconciler.planning.health import (
     asks_guest,
@@ -54,49 +54,49 @@ class Proposal:
         return rollout_key(self.generation.digest, self.health)
 
 
-def proposal(draft: Draft, standing: Standing) -> Proposal | None:
+def proposal(plan: PlanBuilder, vm: VMContext) -> Proposal | None:
     """The changed checks of the last good generation; None where it has what it is to have."""
-    spec, good, record = standing.spec, standing.record.last_good, standing.record
+    spec, good, record = vm.spec, vm.record.last_good, vm.record
     if spec is None or good is None or good.digest != spec.digest:
         return None
     if record.removing or record.pin is not None or record.quarantine is not None:
         return None
     wanted, back = effective_checks(good.spec.health, spec.health), False
-    hold = hold_of(draft, standing)
-    if hold is not None and standing.name in hold.back_checks and good.checks is not None:
+    hold = hold_of(plan, vm)
+    if hold is not None and vm.name in hold.back_checks and good.checks is not None:
         wanted, back = effective_checks(good.spec.health, good.checks.before), True
     return Proposal(good, wanted, back) if wanted != good.spec.health else None
 
 
-def follow(draft: Draft, standing: Standing, *, paused: bool) -> None:
+def follow(plan: PlanBuilder, vm: VMContext, *, paused: bool) -> None:
     """Conclude a trial of checks, or end one that nobody wants any more.
 
     `paused`: it is suspended, and no verdict is given.
     """
-    if draft.desired is None:
+    if plan.desired is None:
         return  # what is wanted is not known yet: the trial goes on when it is
-    wanted = proposal(draft, standing)
-    _withdraw_refused(draft, standing)
-    trial, guest = standing.record.check_trial, standing.guest
+    wanted = proposal(plan, vm)
+    _withdraw_refused(plan, vm)
+    trial, guest = vm.record.check_trial, vm.guest
     if trial is None:
         return
-    if wanted is None or not _is_of(trial, wanted) or _held(draft, standing, wanted):
-        standing.record = replace(standing.record, check_trial=None)
-        _tell_withdrawn(draft, standing, trial.revision)
-    elif guest is None or guest.instance != trial.instance or standing.record.rollback is not None:
+    if wanted is None or not _is_of(trial, wanted) or _held(plan, vm, wanted):
+        vm.record = replace(vm.record, check_trial=None)
+        _tell_withdrawn(plan, vm, trial.revision)
+    elif guest is None or guest.instance != trial.instance or vm.record.rollback is not None:
         # Not a word about the checks: they are tried on the next guest, from the start.
-        standing.record = replace(standing.record, check_trial=None)
-    elif not (paused or standing.busy or standing.stopping):
-        _judge(draft, standing, trial, guest)
+        vm.record = replace(vm.record, check_trial=None)
+    elif not (paused or vm.busy or vm.stopping):
+        _judge(plan, vm, trial, guest)
 
 
 def _is_of(trial: CheckTrial, wanted: Proposal) -> bool:
     return (trial.generation, trial.health) == (wanted.generation.number, wanted.health)
 
 
-def _withdraw_refused(draft: Draft, standing: Standing) -> None:
+def _withdraw_refused(plan: PlanBuilder, vm: VMContext) -> None:
     """Refused checks that are no longer asked for are bad news no more; asked for again, they are."""
-    record, spec = standing.record, standing.spec
+    record, spec = vm.record, vm.spec
     if not record.blocked_checks or spec is None:
         return
     asked = {spec.rollout_key, _present_key(record.last_good, spec.health)}
@@ -105,9 +105,9 @@ def _withdraw_refused(draft: Draft, standing: Standing) -> None:
         b for b, a in zip(record.blocked_checks, changed, strict=True) if a.withdrawn > b.withdrawn
     ]
     if tuple(changed) != record.blocked_checks:
-        standing.record = replace(record, blocked_checks=tuple(changed))
+        vm.record = replace(record, blocked_checks=tuple(changed))
     for block in gone:
-        _tell_withdrawn(draft, standing, block.revision)
+        _tell_withdrawn(plan, vm, block.revision)
 
 
 def _present_key(good: Generation | None, wanted: HealthPolicy) -> Digest | None:
@@ -116,28 +116,28 @@ def _present_key(good: Generation | None, wanted: HealthPolicy) -> Digest | None
     return rollout_key(good.digest, effective_checks(good.spec.health, wanted))
 
 
-def _tell_withdrawn(draft: Draft, standing: Standing, revision: Revision) -> None:
+def _tell_withdrawn(plan: PlanBuilder, vm: VMContext, revision: Revision) -> None:
     why = f"the changed checks of revision {revision[:8]} are no longer asked for"
-    draft.actions.append(Note("checks-withdrawn", standing.name, why))
-    draft.event("checks-withdrawn", f"{standing.name}: {why}", standing, revision=revision)
+    plan.actions.append(Note("checks-withdrawn", vm.name, why))
+    plan.event("checks-withdrawn", f"{vm.name}: {why}", vm, revision=revision)
 
 
-def _judge(draft: Draft, standing: Standing, trial: CheckTrial, guest: Guest) -> None:
+def _judge(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Guest) -> None:
     answers, policy = guest.trial, trial.health
-    passing = passing_for(replace(guest, health=answers), policy, draft.now)
+    passing = passing_for(replace(guest, health=answers), policy, plan.now)
     if answers.errors:
         why = f"its changed checks could not be asked: {answers.detail}"
-        draft.wait("probe", standing.name, why)
+        plan.wait("probe", vm.name, why)
     elif passing is None:
-        _not_passing(draft, standing, trial, guest)
+        _not_passing(plan, vm, trial, guest)
     elif passing >= policy.min_healthy_time:
-        _accept(draft, standing, trial, guest)
+        _accept(plan, vm, trial, guest)
     else:
         left = policy.min_healthy_time - passing
-        draft.wait(
-            "checks", standing.name,
+        plan.wait(
+            "checks", vm.name,
             f"{_on_trial(trial)}: passing for {passing:.1f}s of {policy.min_healthy_time:g}s",
-            draft.now.boot + left,
+            plan.now.boot + left,
         )  # fmt: skip
 
 
@@ -147,34 +147,34 @@ def _on_trial(trial: CheckTrial) -> str:
     )
 
 
-def _not_passing(draft: Draft, standing: Standing, trial: CheckTrial, guest: Guest) -> None:
+def _not_passing(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Guest) -> None:
     """Refuse them, if they had their time and the guest itself was well meanwhile."""
-    answers, policy, now = guest.trial, trial.health, draft.now
+    answers, policy, now = guest.trial, trial.health, plan.now
     fell = answers.ever_passed and answers.failures >= policy.failure_threshold
     late = trial.deadline.passed(now) and answers.asked >= trial.deadline.boot
     if not (fell or late):
-        draft.wait(
-            "checks", standing.name, f"{_on_trial(trial)}: not passing ({answers.detail})",
+        plan.wait(
+            "checks", vm.name, f"{_on_trial(trial)}: not passing ({answers.detail})",
             trial.deadline.boot if now.boot < trial.deadline.boot else now.boot + ASK_AGAIN,
         )  # fmt: skip
-    elif not _is_well(standing, guest):
+    elif not _is_well(vm, guest):
         words = f"{_on_trial(trial)}, and the guest does not pass those either ({answers.detail})"
-        draft.wait("checks", standing.name, words, now.boot + ASK_AGAIN)
+        plan.wait("checks", vm.name, words, now.boot + ASK_AGAIN)
     elif fell:
-        _refuse(draft, standing, trial, f"they passed, then failed: {answers.detail}")
+        _refuse(plan, vm, trial, f"they passed, then failed: {answers.detail}")
     else:
         limit = f"within startupDeadline {trial.patience:g}s"
-        _refuse(draft, standing, trial, f"not passed {limit}: {answers.detail}")
+        _refuse(plan, vm, trial, f"not passed {limit}: {answers.detail}")
 
 
-def _is_well(standing: Standing, guest: Guest) -> bool:
+def _is_well(vm: VMContext, guest: Guest) -> bool:
     """Whether it passed its present checks after it began to fail the changed ones.
 
     A guest that fell ill fails both, and which of them is asked first says nothing.
     """
-    present = standing.record.generation(guest.generation)
+    present = vm.record.generation(guest.generation)
     if present is None or not asks_guest(present.spec.health):
-        return present is not None and standing.judgement == "healthy"
+        return present is not None and vm.judgement == "healthy"
     health, since = guest.health, guest.trial.failing_since
     return (
         health.passing_since is not None
@@ -184,8 +184,8 @@ def _is_well(standing: Standing, guest: Guest) -> bool:
     )
 
 
-def _accept(draft: Draft, standing: Standing, trial: CheckTrial, guest: Guest) -> None:
-    generation = standing.record.generation(trial.generation)
+def _accept(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Guest) -> None:
+    generation = vm.record.generation(trial.generation)
     if generation is None:
         return
     before = generation.spec.health
@@ -196,29 +196,29 @@ def _accept(draft: Draft, standing: Standing, trial: CheckTrial, guest: Guest) -
         checks=None if trial.back else CheckChange(before, trial.revision),
     )
     key = rollout_key(generation.digest, trial.health)
-    record = standing.record.with_generation(changed)
-    standing.record = replace(
+    record = vm.record.with_generation(changed)
+    vm.record = replace(
         record, check_trial=None, blocked_checks=tuple(b for b in record.blocked_checks if b.key != key)
     )  # fmt: skip
-    standing.guest = replace(guest, health=guest.trial)
-    standing.judgement = judge(standing.guest, trial.health, draft.now)
-    standing.ailing = why_restart(standing.guest, trial.health, draft.now)
+    vm.guest = replace(guest, health=guest.trial)
+    vm.judgement = judge(vm.guest, trial.health, plan.now)
+    vm.unhealthy = why_restart(vm.guest, trial.health, plan.now)
     changes = differences(generation.spec, changed.spec)
     words = ", ".join(f"{one.path} {one.old} -> {one.new}" for one in changes)
     why = f"the checks of revision {trial.revision[:8]} passed beside the former ones: {words}"
-    draft.actions.append(Note("checks-accepted", standing.name, why))
-    draft.event(
-        "checks-accepted", f"{standing.name}: {why}", standing, generation=changed.number,
+    plan.actions.append(Note("checks-accepted", vm.name, why))
+    plan.event(
+        "checks-accepted", f"{vm.name}: {why}", vm, generation=changed.number,
         revision=trial.revision,
     )  # fmt: skip
 
 
-def _refuse(draft: Draft, standing: Standing, trial: CheckTrial, why: str) -> None:
+def _refuse(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, why: str) -> None:
     """The verdict, the block and the hold: one transaction. The guest is not concerned."""
-    record, generation = standing.record, standing.record.generation(trial.generation)
+    record, generation = vm.record, vm.record.generation(trial.generation)
     if generation is None:
         return
-    now, key = draft.now.wall, rollout_key(generation.digest, trial.health)
+    now, key = plan.now.wall, rollout_key(generation.digest, trial.health)
     former = record.checks_blocked(key)
     block = BlockedChecks(
         key=key,
@@ -231,105 +231,105 @@ def _refuse(draft: Draft, standing: Standing, trial: CheckTrial, why: str) -> No
     )
     others = [b for b in record.blocked_checks if b.key != key]
     blocked = tuple([*others, block][-BLOCKED_KEPT:])
-    standing.record = replace(record, check_trial=None, blocked_checks=blocked)
+    vm.record = replace(record, check_trial=None, blocked_checks=blocked)
     words = f"the changed checks of revision {trial.revision[:8]} are refused: {why}"
-    draft.actions.append(Note("checks-condemned", standing.name, words))
-    draft.event(
-        "checks-condemned", f"{standing.name}: {words}; the present ones stay", standing, "error",
+    plan.actions.append(Note("checks-condemned", vm.name, words))
+    plan.event(
+        "checks-condemned", f"{vm.name}: {words}; the present ones stay", vm, "error",
         trial.generation, revision=trial.revision,
     )  # fmt: skip
     if not trial.back:
-        hold_after_checks(draft, standing, trial.revision, f"its changed checks: {why}")
+        hold_after_checks(plan, vm, trial.revision, f"its changed checks: {why}")
 
 
-def begin(draft: Draft, standing: Standing) -> None:
+def begin(plan: PlanBuilder, vm: VMContext) -> None:
     """Try changed checks on the guest that runs, when nothing stands before that; else say what does."""
-    wanted, guest, record = proposal(draft, standing), standing.guest, standing.record
-    if wanted is None or draft.desired is None or _held(draft, standing, wanted):
+    wanted, guest, record = proposal(plan, vm), vm.guest, vm.record
+    if wanted is None or plan.desired is None or _held(plan, vm, wanted):
         return
     if (block := record.checks_blocked(wanted.key)) is not None:
         why = f"the changed checks of revision {block.revision[:8]} are refused: {block.reason}"
-        draft.wait("blocked", standing.name, f"{why}; the present ones stay; push a fix or `retry`")
+        plan.wait("blocked", vm.name, f"{why}; the present ones stay; push a fix or `retry`")
         return
     changed = replace(wanted.generation.spec, health=wanted.health)
-    draft.differences[standing.name] = differences(wanted.generation.spec, changed)
+    plan.differences[vm.name] = differences(wanted.generation.spec, changed)
     runs = guest is not None and guest.generation == wanted.generation.number
     if guest is None or not runs or record.check_trial is not None or record.rollback is not None:
         return
-    if standing.successor is not None or standing.candidate is not None:
+    if vm.successor is not None or vm.candidate is not None:
         return  # that guest is about to go
-    if not wanted.back and not may_begin(draft, standing, wanted.health):
+    if not wanted.back and not may_begin(plan, vm, wanted.health):
         return
-    if not _has_room(draft, standing):
+    if not _has_room(plan, vm):
         return
-    revision = _origin(draft, standing, draft.desired.revision)
+    revision = _origin(plan, vm, plan.desired.revision)
     patience = wanted.health.startup_deadline
-    if standing.spec is not None and not wanted.back:  # a shorter one is none of the generation's
-        patience = standing.spec.health.startup_deadline
-    deadline = draft.deadline(patience)
+    if vm.spec is not None and not wanted.back:  # a shorter one is none of the generation's
+        patience = vm.spec.health.startup_deadline
+    deadline = plan.deadline(patience)
     trial = CheckTrial(
         wanted.generation.number, guest.instance, wanted.health, revision, deadline, patience,
         wanted.back,
     )  # fmt: skip
-    standing.record = replace(record, check_trial=trial)
-    draft.wait("checks", standing.name, _on_trial(trial), deadline.boot)
-    draft.actions.append(Note("checks-tried", standing.name, _on_trial(trial)))
-    draft.event("checks-tried", f"{standing.name}: {_on_trial(trial)}", standing)
+    vm.record = replace(record, check_trial=trial)
+    plan.wait("checks", vm.name, _on_trial(trial), deadline.boot)
+    plan.actions.append(Note("checks-tried", vm.name, _on_trial(trial)))
+    plan.event("checks-tried", f"{vm.name}: {_on_trial(trial)}", vm)
 
 
-def _origin(draft: Draft, standing: Standing, newest: Revision) -> Revision:
+def _origin(plan: PlanBuilder, vm: VMContext, newest: Revision) -> Revision:
     """The revision that changed last what is desired of this VM: a later one may change others alone."""
-    known = reversed(draft.record.source.revisions)
-    return next((one.revision for one in known if standing.called in one.vms), newest)
+    known = reversed(plan.record.source.revisions)
+    return next((one.revision for one in known if vm.desired_name in one.vms), newest)
 
 
-def _held(draft: Draft, standing: Standing, wanted: Proposal) -> bool:
+def _held(plan: PlanBuilder, vm: VMContext, wanted: Proposal) -> bool:
     """Whether its group's hold keeps these checks from being tried; `begin` says so."""
-    hold = hold_of(draft, standing)
-    if hold is None or standing.spec is None or wanted.back:
+    hold = hold_of(plan, vm)
+    if hold is None or vm.spec is None or wanted.back:
         return False
-    held = (standing.name, standing.spec.rollout_key) in hold.held
-    if not held and standing.name not in hold.back_checks:
+    held = (vm.name, vm.spec.rollout_key) in hold.held
+    if not held and vm.name not in hold.back_checks:
         return False
-    why = f"group {standing.spec.group} is held: {hold.words}"
-    draft.wait("hold", standing.name, why)
+    why = f"group {vm.spec.group} is held: {hold.words}"
+    plan.wait("hold", vm.name, why)
     return True
 
 
-def _has_room(draft: Draft, standing: Standing) -> bool:
+def _has_room(plan: PlanBuilder, vm: VMContext) -> bool:
     """At most `maxUnavailable` of a group at once: a check may hurt by being asked."""
-    under_way = draft.once("check trials", _under_way)
-    group = standing.group
-    limit = draft.desired.group(group).max_unavailable if draft.desired else 1
+    under_way = plan.once("check trials", _under_way)
+    group = vm.group
+    limit = plan.desired.group(group).max_unavailable if plan.desired else 1
     if under_way[group] >= limit:
         why = f"maxUnavailable of group {group} is used up: changed checks of {under_way[group]} are on trial"
-        draft.wait("budget", standing.name, why)
+        plan.wait("budget", vm.name, why)
         return False
     under_way[group] += 1
     return True
 
 
-def _under_way(draft: Draft) -> Counter[GroupName]:
-    return Counter(s.group for s in draft.standings.values() if s.record.check_trial is not None)
+def _under_way(plan: PlanBuilder) -> Counter[GroupName]:
+    return Counter(s.group for s in plan.vms.values() if s.record.check_trial is not None)
 
 
-def spared(draft: Draft, standing: Standing) -> bool:
+def spared(plan: PlanBuilder, vm: VMContext) -> bool:
     """Whether an ill guest passes the checks that are to replace those that it fails."""
-    trial, guest = standing.record.check_trial, standing.guest
+    trial, guest = vm.record.check_trial, vm.guest
     if trial is None or guest is None or guest.trial.passing_since is None:
         return False
     why = f"it fails its present checks and passes the changed ones: {guest.health.detail}"
-    draft.wait("checks", standing.name, why)
+    plan.wait("checks", vm.name, why)
     return True
 
 
-def ask(draft: Draft, standing: Standing, routes: tuple[Route, ...]) -> None:
+def ask(plan: PlanBuilder, vm: VMContext, routes: tuple[Route, ...]) -> None:
     """From now on ask its guest the checks on trial, too."""
-    trial, guest = standing.record.check_trial, standing.guest
+    trial, guest = vm.record.check_trial, vm.guest
     if trial is None or guest is None or guest.instance != trial.instance:
         return
-    generation = standing.record.generation(guest.generation)
+    generation = vm.record.generation(guest.generation)
     taps = generation.spec.taps if generation is not None else ()
     question = trial_plan(guest, trial.health, routes, taps)
     if question is not None:
-        draft.trial_probes[guest.instance] = question
+        plan.trial_probes[guest.instance] = question

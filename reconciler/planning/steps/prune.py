@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.model.desired import DesiredState
 from reconciler.model.plan import Note, RemoveVM, WaitKind
 from reconciler.model.record import Record
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.rollout.suspension import scopes, suspended
 from reconciler.planning.steps.actions import in_trouble, stop
 
@@ -24,49 +24,49 @@ def refuse(state: DesiredState, record: Record) -> str | None:
     )
 
 
-def mark_removals(draft: Draft) -> None:
+def mark_removals(plan: PlanBuilder) -> None:
     """Accept or refuse the removals that the desired state asks for."""
-    if draft.desired is None:
+    if plan.desired is None:
         return
-    absent = [s for s in draft.standings.values() if s.spec is None]
-    for standing in draft.standings.values():
-        if standing.spec is not None and standing.record.removing:
-            standing.record = replace(standing.record, removing=False)
-    named = {spec.moved_from: spec.name for spec in draft.desired.vms.values() if spec.moved_from}
-    for standing in absent:
-        if (heir := named.get(standing.name)) is not None and standing.record.moving is None:
-            draft.wait(
-                "prune", standing.name,
+    absent = [s for s in plan.vms.values() if s.spec is None]
+    for vm in plan.vms.values():
+        if vm.spec is not None and vm.record.removing:
+            vm.record = replace(vm.record, removing=False)
+    named = {spec.moved_from: spec.name for spec in plan.desired.vms.values() if spec.moved_from}
+    for vm in absent:
+        if (heir := named.get(vm.name)) is not None and vm.record.moving is None:
+            plan.wait(
+                "prune", vm.name,
                 f"kept: {heir} names it as movedFrom, and has generations of its own: remove that"
                 " field, or rename this VM's folder away yourself",
             )  # fmt: skip
     absent = [s for s in absent if s.record.moving is None and s.name not in named]
-    fresh = [s for s in absent if not s.record.removing and not any(scopes(draft, s))]
+    fresh = [s for s in absent if not s.record.removing and not any(scopes(plan, s))]
     if not fresh:
         return
-    if (why := _why_kept(draft, draft.desired, len(fresh))) is not None:
-        for standing in fresh:
-            draft.wait(why[0], standing.name, f"not in the repository; kept, since {why[1]}")
+    if (why := _why_kept(plan, plan.desired, len(fresh))) is not None:
+        for vm in fresh:
+            plan.wait(why[0], vm.name, f"not in the repository; kept, since {why[1]}")
     else:
-        for standing in fresh:
-            standing.record = replace(
-                standing.record, removing=True, pin=None, rollback=None, quarantine=None
-            )
-            draft.actions.append(Note("remove", standing.name, "left the repository"))
-            draft.event("vm-removing", f"{standing.name} left the repository", standing)
+        for vm in fresh:
+            vm.record = replace(vm.record, removing=True, pin=None, rollback=None, quarantine=None)
+            plan.actions.append(Note("remove", vm.name, "left the repository"))
+            plan.event("vm-removing", f"{vm.name} left the repository", vm)
 
 
-def _why_kept(draft: Draft, desired: DesiredState, removals: int) -> tuple[WaitKind, str] | None:
+def _why_kept(
+    plan: PlanBuilder, desired: DesiredState, removals: int
+) -> tuple[WaitKind, str] | None:
     """Why VMs that left the repository are not removed; None when they are."""
-    policy = draft.policy
-    if draft.unfounded:
-        heirs = ", ".join(sorted(draft.unfounded)[:MOST_NAMED])
+    policy = plan.policy
+    if plan.refused_renames:
+        heirs = ", ".join(sorted(plan.refused_renames)[:MOST_NAMED])
         return "moved-from", (
             f"metadata.movedFrom of {heirs} names a VM that is not known here, and may mean this one"
         )
     if not policy.prune:
         return "kept", "source.prune is off"
-    if removals > policy.max_delete and not _confirmed(draft):
+    if removals > policy.max_delete and not _confirmed(plan):
         return "prune", (
             f"removing {removals} VMs at once exceeds max_delete {policy.max_delete}: `reconciler"
             f" confirm {desired.revision[:8]}` allows it"
@@ -74,32 +74,32 @@ def _why_kept(draft: Draft, desired: DesiredState, removals: int) -> tuple[WaitK
     return None
 
 
-def _confirmed(draft: Draft) -> bool:
+def _confirmed(plan: PlanBuilder) -> bool:
     """A person allowed this revision's removals, however many."""
-    return draft.desired is not None and draft.record.source.confirmed == draft.desired.revision
+    return plan.desired is not None and plan.record.source.confirmed == plan.desired.revision
 
 
-def remove(draft: Draft, standing: Standing) -> None:
+def remove(plan: PlanBuilder, vm: VMContext) -> None:
     """The next step of a removal: stop, then clear away; the volumes stay."""
-    if standing.busy or standing.acted:
+    if vm.busy or vm.acted:
         return
-    if _removed(draft, standing):
-        draft.dropped.append(standing.name)
-        standing.acted = True
-        draft.event("vm-removed", f"{standing.name} is gone; its volumes are kept", standing)
+    if _removed(plan, vm):
+        plan.dropped.append(vm.name)
+        vm.acted = True
+        plan.event("vm-removed", f"{vm.name} is gone; its volumes are kept", vm)
         return
-    guest = standing.leaving or standing.candidate or standing.guest or standing.unknown
-    begun = standing.record.stop is not None and standing.record.stop.cause == "removed"
-    if not begun and suspended(draft, standing):
+    guest = vm.leaving or vm.candidate or vm.guest or vm.unknown
+    begun = vm.record.stop is not None and vm.record.stop.cause == "removed"
+    if not begun and suspended(plan, vm):
         return
     if guest is not None:
-        stop(draft, standing, "removed", "left the repository", guest)
-    elif not in_trouble(draft, standing, "remove"):
-        draft.do(standing, RemoveVM(standing.name, "its guest is gone"))
+        stop(plan, vm, "removed", "left the repository", guest)
+    elif not in_trouble(plan, vm, "remove"):
+        plan.do(vm, RemoveVM(vm.name, "its guest is gone"))
 
 
-def _removed(draft: Draft, standing: Standing) -> bool:
+def _removed(plan: PlanBuilder, vm: VMContext) -> bool:
     return any(
-        outcome.kind == "remove" and outcome.subject == standing.name and outcome.error is None
-        for outcome in draft.observed.outcomes
+        outcome.kind == "remove" and outcome.subject == vm.name and outcome.error is None
+        for outcome in plan.observed.outcomes
     )

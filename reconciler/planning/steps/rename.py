@@ -15,7 +15,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
 from reconciler.model.plan import MoveVM
 from reconciler.model.record import GroupRecord, Record, VMRecord
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.intake.outcomes import note_illness
 from reconciler.planning.preflight.preflight import claim_memory, preflight, ready
 from reconciler.planning.rollout.budget import Budget
@@ -48,7 +48,7 @@ def successors(desired: DesiredState | None, record: Record) -> dict[VMName, VMN
     return found
 
 
-def unfounded(
+def refused_renames(
     desired: DesiredState | None, record: Record, renamed: Mapping[VMName, VMName]
 ) -> dict[VMName, str]:
     """New VMs that say they are another one's, of which nothing is known here; with why, in words.
@@ -115,20 +115,20 @@ def taking_over(old: VMName, record: Record) -> str:
     return f"takes over {old}, with its generations and volumes"
 
 
-def take_over(draft: Draft, names: Mapping[VMName, VMName]) -> dict[VMName, VMRecord]:
+def take_over(plan: PlanBuilder, names: Mapping[VMName, VMName]) -> dict[VMName, VMRecord]:
     """Records whose folder has moved since the last pass, each under its new name."""
     found: dict[VMName, VMRecord] = {}
-    for outcome in draft.observed.outcomes:
+    for outcome in plan.observed.outcomes:
         old = VMName(outcome.subject)
         if outcome.kind != "move" or outcome.error is not None or old not in names:
             continue
         new = names[old]
-        found[new] = _renamed(draft.record.vms[old], new)
-        draft.more.append(DropVM(old))
-        for group in draft.record.groups.values():
-            changed = _with_name(draft.group_record(group.name), old, new)
-            if changed != draft.group_record(group.name):
-                draft.groups[group.name] = changed
+        found[new] = _renamed(plan.record.vms[old], new)
+        plan.more.append(DropVM(old))
+        for group in plan.record.groups.values():
+            changed = _with_name(plan.group_record(group.name), old, new)
+            if changed != plan.group_record(group.name):
+                plan.groups[group.name] = changed
     return found
 
 
@@ -136,7 +136,7 @@ def _renamed(vm: VMRecord, new: VMName) -> VMRecord:
     generations = tuple(replace(g, vm=new, spec=replace(g.spec, name=new)) for g in vm.generations)
     return replace(
         vm, name=new, generations=generations, formerly=vm.name, moving=None, start=None, stop=None,
-        candidate=None, taking=None, restart=None, removing=False, check_trial=None,
+        candidate=None, pending_transfer=None, restart=None, removing=False, check_trial=None,
     )  # fmt: skip
 
 
@@ -154,60 +154,60 @@ def _with_name(group: GroupRecord, old: VMName, new: VMName) -> GroupRecord:
     return replace(group, hold=hold, approved=tuple((now(n), d) for n, d in group.approved))
 
 
-def carry_on(draft: Draft, standing: Standing) -> None:
+def carry_on(plan: PlanBuilder, vm: VMContext) -> None:
     """A move that was begun is carried through, whatever is desired meanwhile: half is nowhere."""
-    record = standing.record
-    if record.moving is None or standing.acted or draft.observed.guests.get(standing.name):
+    record = vm.record
+    if record.moving is None or vm.acted or plan.observed.guests.get(vm.name):
         return
-    if not in_trouble(draft, standing, "move"):
-        draft.do(standing, MoveVM(standing.name, record.moving, f"it goes on as {record.moving}"))
+    if not in_trouble(plan, vm, "move"):
+        plan.do(vm, MoveVM(vm.name, record.moving, f"it goes on as {record.moving}"))
 
 
-def move_folder(draft: Draft, standing: Standing) -> bool:
+def move_folder(plan: PlanBuilder, vm: VMContext) -> bool:
     """Nothing of it runs: whether its folder moves now, or does as soon as the last guest is gone."""
-    new = standing.successor
-    if new is None or standing.candidate is not None or _hindered(draft, standing):
+    new = vm.successor
+    if new is None or vm.candidate is not None or _hindered(plan, vm):
         return False
-    if not draft.observed.guests.get(standing.name):
-        standing.record = replace(standing.record, moving=new, stop=None)
-        carry_on(draft, standing)
+    if not plan.observed.guests.get(vm.name):
+        vm.record = replace(vm.record, moving=new, stop=None)
+        carry_on(plan, vm)
     return True
 
 
-def make_way(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
+def make_way(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
     """It runs: stop it for the move, when what follows is ready, allowed and its turn."""
-    new, record, spec = standing.successor, standing.record, target.wanted
-    if new is None or spec is None or _hindered(draft, standing):
+    new, record, spec = vm.successor, vm.record, target.wanted
+    if new is None or spec is None or _hindered(plan, vm):
         return
     generation = target.generation
     trial = generation is not None and generation.verdict == "trial"
-    beside = standing.candidate is not None or standing.leaving is not None
-    if beside or (trial and generation is not None and generation.number == standing.running):
-        draft.wait("rename", standing.name, f"goes on as {new} once its trial is over")
+    beside = vm.candidate is not None or vm.leaving is not None
+    if beside or (trial and generation is not None and generation.number == vm.running):
+        plan.wait("rename", vm.name, f"goes on as {new} once its trial is over")
         return
     fresh = generation is None or trial
-    if not ready(draft, standing, spec):
+    if not ready(plan, vm, spec):
         return
-    if fresh and target.kind is None and not may_begin(draft, standing):
+    if fresh and target.kind is None and not may_begin(plan, vm):
         return
-    if not preflight(draft, standing, spec) or not budget.take(standing):
+    if not preflight(plan, vm, spec) or not budget.take(vm):
         return
-    claim_memory(draft, standing, spec)
+    claim_memory(plan, vm, spec)
     if fresh and record.last_good is not None:
-        at_stake(draft).add(standing.name)
+        at_stake(plan).add(vm.name)
     if fresh and target.kind is None:
-        note_illness(draft, standing)
-    stop(draft, standing, "update", f"it goes on as {new}")
+        note_illness(plan, vm)
+    stop(plan, vm, "update", f"it goes on as {new}")
 
 
-def _hindered(draft: Draft, standing: Standing) -> bool:
-    new = standing.successor
-    if new is not None and new in draft.observed.occupied:
+def _hindered(plan: PlanBuilder, vm: VMContext) -> bool:
+    new = vm.successor
+    if new is not None and new in plan.observed.occupied:
         why = (
             f"cannot go on as {new}: vms/{new} in the state directory holds something already,"
             " perhaps volumes of an earlier VM of that name: move it away"
         )
-        draft.wait("conflict", standing.name, why)
-        draft.wait("conflict", new, why)
+        plan.wait("conflict", vm.name, why)
+        plan.wait("conflict", new, why)
         return True
-    return in_trouble(draft, standing, "move")
+    return in_trouble(plan, vm, "move")

@@ -3,40 +3,40 @@
 from __future__ import annotations
 
 from reconciler.model.names import VMName
-from reconciler.planning.context import Draft
+from reconciler.planning.context import PlanBuilder
 from reconciler.planning.preflight.images import named
 
 
-def forget(draft: Draft) -> None:
+def forget(plan: PlanBuilder) -> None:
     """Drop records of groups that are gone, and troubles of what nobody asks for.
 
     What a person suspended stays so, whoever is in it.
     """
-    if draft.desired is None:
+    if plan.desired is None:
         return
-    _forget_groups(draft)
-    _forget_troubles(draft)
+    _forget_groups(plan)
+    _forget_troubles(plan)
 
 
-def _forget_groups(draft: Draft) -> None:
-    desired = draft.desired
-    remembered = draft.record.groups
+def _forget_groups(plan: PlanBuilder) -> None:
+    desired = plan.desired
+    remembered = plan.record.groups
     if desired is None or not remembered:
         return
-    members = {standing.group for standing in draft.standings.values()}
+    members = {vm.group for vm in plan.vms.values()}
     for name in sorted(remembered.keys() - members - desired.groups.keys()):
-        if draft.group_record(name).suspended is None:
-            draft.groups[name] = None
+        if plan.group_record(name).suspended is None:
+            plan.groups[name] = None
 
 
-def _forget_troubles(draft: Draft) -> None:
-    remembered = [key for key in draft.record.builds if draft.trouble(key) is not None]
-    if draft.desired is None or not remembered:
+def _forget_troubles(plan: PlanBuilder) -> None:
+    remembered = [key for key in plan.record.builds if plan.trouble(key) is not None]
+    if plan.desired is None or not remembered:
         return
-    images = named(draft, draft.desired)
+    images = named(plan, plan.desired)
     for key in remembered:
         # `remove/web` is of a VM, and any other of an image; that of the store is always asked for.
         kind, _, subject = key.partition("/")
-        known = VMName(subject) in draft.standings if subject else key in images
+        known = VMName(subject) in plan.vms if subject else key in images
         if not known and kind != "collect":
-            draft.clear_trouble(key)
+            plan.clear_trouble(key)

@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-from reconciler.model.machine import Led, Route
+from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Lead
 from reconciler.model.record import VMRecord
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight.preflight import LOOK_AGAIN
 from reconciler.planning.steps.actions import in_trouble
 
 CUT_OFF = "its guest is well, and the front does not lead its ports to it"
 
 
-def wanted(standing: Standing) -> Led | None:
+def wanted(vm: VMContext) -> RouteTarget | None:
     """Where they are to lead. None: the front has nothing to do with this VM, or not yet."""
-    start, guest = standing.record.start, standing.guest
+    start, guest = vm.record.start, vm.guest
     if guest is None or start is None or start.instance != guest.instance or not start.routes:
         return None
-    return Led(guest.instance, start.routes)
+    return RouteTarget(guest.instance, start.routes)
 
 
 def is_cut_off(record: VMRecord, guest: Guest, observed: Observed) -> bool:
@@ -26,51 +26,46 @@ def is_cut_off(record: VMRecord, guest: Guest, observed: Observed) -> bool:
     start = record.start
     if start is None or start.instance != guest.instance or not start.routes:
         return False
-    led = observed.front.get(record.name)
-    return bool(observed.front_ails) or led is None or led.instance != guest.instance
+    target = observed.front.get(record.name)
+    return bool(observed.proxy_error) or target is None or target.instance != guest.instance
 
 
-def as_wanted(draft: Draft, standing: Standing) -> bool:
+def as_wanted(plan: PlanBuilder, vm: VMContext) -> bool:
     """Whether the front leads them there, as far as it was asked."""
-    known = not draft.observed.front_ails
-    return known and draft.observed.front.get(standing.name) == wanted(standing)
+    known = not plan.observed.proxy_error
+    return known and plan.observed.front.get(vm.name) == wanted(vm)
 
 
-def lead(draft: Draft, standing: Standing) -> bool:
+def lead(plan: PlanBuilder, vm: VMContext) -> bool:
     """See that they lead there, whatever else is so; whether something was decided."""
-    want, guest, start = wanted(standing), standing.guest, standing.record.start
-    if draft.observed.front_ails:
+    want, guest, start = wanted(vm), vm.guest, vm.record.start
+    if plan.observed.proxy_error:
         if want is not None:
-            draft.wait("port", standing.name, draft.observed.front_ails)
-            draft.wake_at(draft.now.boot + LOOK_AGAIN)
+            plan.wait("port", vm.name, plan.observed.proxy_error)
+            plan.wake_at(plan.now.boot + LOOK_AGAIN)
         return False
     unknown = guest is not None and (start is None or start.instance != guest.instance)
-    if (
-        as_wanted(draft, standing)
-        or unknown
-        or _handing_over(standing)
-        or in_trouble(draft, standing, "lead")
-    ):
+    if as_wanted(plan, vm) or unknown or _handing_over(vm) or in_trouble(plan, vm, "lead"):
         return False
-    why = "no guest of it serves" if want is None else f"generation {standing.running} serves"
-    draft.do(standing, Lead(standing.name, want, f"its ports: {why}"))
+    why = "no guest of it serves" if want is None else f"generation {vm.running} serves"
+    plan.do(vm, Lead(vm.name, want, f"its ports: {why}"))
     return True
 
 
-def _handing_over(standing: Standing) -> bool:
+def _handing_over(vm: VMContext) -> bool:
     """Whether they may lead to its candidate already."""
-    taking = standing.record.taking
-    return standing.candidate is not None and standing.candidate.instance == taking
+    pending_transfer = vm.record.pending_transfer
+    return vm.candidate is not None and vm.candidate.instance == pending_transfer
 
 
-def let_go(draft: Draft) -> None:
+def let_go(plan: PlanBuilder) -> None:
     """Ports that the front holds for VMs of which nobody knows any more."""
-    for name in sorted(draft.observed.front.keys() - draft.standings.keys()):
-        if name not in draft.observed.busy and draft.pausing(f"lead/{name}") is None:
-            draft.actions.append(Lead(name, None, "its ports: there is no such VM"))
+    for name in sorted(plan.observed.front.keys() - plan.vms.keys()):
+        if name not in plan.observed.busy and plan.pausing(f"lead/{name}") is None:
+            plan.actions.append(Lead(name, None, "its ports: there is no such VM"))
 
 
-def routes_of(draft: Draft, guest: Guest) -> tuple[Route, ...] | None:
+def routes_of(plan: PlanBuilder, guest: Guest) -> tuple[Route, ...] | None:
     """What the front knows of a guest that the record does not."""
-    led = draft.observed.front.get(guest.process.vm)
-    return led.routes if led is not None and led.instance == guest.instance else None
+    target = plan.observed.front.get(guest.process.vm)
+    return target.routes if target is not None and target.instance == guest.instance else None

@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.observed import Guest
 from reconciler.model.record import Generation, StopCause
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.diff import differences
 from reconciler.planning.health import symptom
 from reconciler.planning.intake.outcomes import crashed, note_illness
@@ -29,207 +29,203 @@ from reconciler.planning.steps.handover import applies, begin, replace_anew, ten
 from reconciler.planning.steps.rename import make_way, move_folder
 
 
-def move_one(draft: Draft, standing: Standing, budget: Budget, needs: Needs) -> None:
-    target = choose(draft, standing)
-    good = standing.record.last_good
+def move_one(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> None:
+    target = choose(plan, vm)
+    good = vm.record.last_good
     for spec in (target.wanted, good.spec if good else None):
         if spec is not None:
-            needs.add(standing.name, spec)
-    _explain(draft, standing, target)
-    if standing.acted:
+            needs.add(vm.name, spec)
+    _explain(plan, vm, target)
+    if vm.acted:
         return
-    if tend(draft, standing, target):
+    if tend(plan, vm, target):
         return
-    if standing.candidate is not None:
-        target = _as_it_is(standing)  # the candidate is seen to: whoever serves, serves on
-    begun = standing.record.stop
-    if standing.guest is None:
-        _without_guest(draft, standing, target)
-    elif begun is not None and begun.instance == standing.guest.instance:
+    if vm.candidate is not None:
+        target = _as_it_is(vm)  # the candidate is seen to: whoever serves, serves on
+    begun = vm.record.stop
+    if vm.guest is None:
+        _without_guest(plan, vm, target)
+    elif begun is not None and begun.instance == vm.guest.instance:
         # The guest may have been told already: a stop that was begun is carried through.
-        stop(draft, standing, begun.cause, f"carrying on: {begun.cause}")
+        stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
     else:
-        _with_guest(draft, standing, target, budget)
-        if not standing.acted:
-            _repair(draft, standing, budget)  # what runs must be well, whatever else it waits for
-        if not standing.acted:
-            checktrial.begin(draft, standing)
+        _with_guest(plan, vm, target, budget)
+        if not vm.acted:
+            _repair(plan, vm, budget)  # what runs must be well, whatever else it waits for
+        if not vm.acted:
+            checktrial.begin(plan, vm)
 
 
-def _without_guest(draft: Draft, standing: Standing, target: Target) -> None:
-    if (why := draft.unfounded.get(standing.name)) is not None:
-        draft.wait("moved-from", standing.name, why)
-    elif standing.successor is None:
-        _bring_up(draft, standing, target)
-    elif not move_folder(draft, standing):
+def _without_guest(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
+    if (why := plan.refused_renames.get(vm.name)) is not None:
+        plan.wait("moved-from", vm.name, why)
+    elif vm.successor is None:
+        _bring_up(plan, vm, target)
+    elif not move_folder(plan, vm):
         # It cannot move yet, and serves where it is.
-        _bring_up(draft, standing, Target(standing.record.last_good))
+        _bring_up(plan, vm, Target(vm.record.last_good))
 
 
-def _with_guest(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
+def _with_guest(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
     settled = target.wanted is not None and target.kind not in ("rollback", "quarantine")
-    if standing.successor is not None and settled:
-        make_way(draft, standing, target, budget)
-    elif _must_change(standing, target):
-        _replace(draft, standing, target, budget)
+    if vm.successor is not None and settled:
+        make_way(plan, vm, target, budget)
+    elif _must_change(vm, target):
+        _replace(plan, vm, target, budget)
     else:
-        _keep(draft, standing, target, budget)
+        _keep(plan, vm, target, budget)
 
 
-def _as_it_is(standing: Standing) -> Target:
-    running = standing.record.generation(standing.running) if standing.running is not None else None
-    return Target(running or standing.record.last_good)
+def _as_it_is(vm: VMContext) -> Target:
+    running = vm.record.generation(vm.running) if vm.running is not None else None
+    return Target(running or vm.record.last_good)
 
 
-def _must_change(standing: Standing, target: Target) -> bool:
+def _must_change(vm: VMContext, target: Target) -> bool:
     if target.generation is None:
         return target.spec is not None
-    return target.generation.number != standing.running
+    return target.generation.number != vm.running
 
 
-def _explain(draft: Draft, standing: Standing, target: Target) -> None:
+def _explain(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
     """Why the desired digest is not the target, and what the next generation changes."""
-    told = target.kind == "rollback" and standing.guest is not None  # by `verdicts`, with its clock
+    told = target.kind == "rollback" and vm.guest is not None  # by `verdicts`, with its clock
     if target.kind is not None and not told:
-        draft.wait(target.kind, standing.name, target.why)
-    good = standing.record.last_good
+        plan.wait(target.kind, vm.name, target.why)
+    good = vm.record.last_good
     if good is not None and target.wanted is not None and target.wanted.digest != good.digest:
-        draft.differences[standing.name] = differences(good.spec, target.wanted)
+        plan.differences[vm.name] = differences(good.spec, target.wanted)
 
 
-def _keep(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
+def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
     """The right generation runs: do what a person asked."""
-    guest, record = standing.guest, standing.record
+    guest, record = vm.guest, vm.record
     if guest is None:
         return
     if target.generation is None:
         running = record.generation(guest.generation)
         if target.kind == "blocked" and running is not None and running.verdict == "condemned":
-            stop(draft, standing, "condemned", running.reason)  # and there is no way back
+            stop(plan, vm, "condemned", running.reason)  # and there is no way back
         return
     if record.restart is None:
         return
     if record.restart != guest.instance:
-        standing.record = replace(record, restart=None)
+        vm.record = replace(record, restart=None)
     elif record.rollback is not None:
         return  # the way back ends first, within its deadline
-    elif replace_anew(draft, standing, target.generation):
+    elif replace_anew(plan, vm, target.generation):
         pass
-    elif (standing.down or ready(draft, standing, target.generation.spec)) and budget.take(
-        standing
-    ):
-        stop(draft, standing, "requested", "a person asked for a restart")
+    elif (vm.down or ready(plan, vm, target.generation.spec)) and budget.take(vm):
+        stop(plan, vm, "requested", "a person asked for a restart")
 
 
-def _repair(draft: Draft, standing: Standing, budget: Budget) -> None:
+def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> None:
     """A committed guest that turned bad is stopped, to be started again with growing pauses."""
-    guest, record = standing.guest, standing.record
+    guest, record = vm.guest, vm.record
     running = record.generation(guest.generation) if guest else None
     if guest is None or running is None or running.verdict != "committed":
         return
     if record.rollback is not None:
         return  # going back has a deadline of its own, in `verdicts`
-    if not standing.ailing:
-        _await_readiness(draft, standing, guest, running.spec.health)
+    if not vm.unhealthy:
+        _await_readiness(plan, vm, guest, running.spec.health)
         return
     if running.spec.restart.policy == "never" and guest.said.ended:
-        draft.wait("ended", standing.name, f"{standing.ailing}; restart.policy is never")
+        plan.wait("ended", vm.name, f"{vm.unhealthy}; restart.policy is never")
         return
-    if record.quarantine is not None or in_trouble(draft, standing, "stop"):
+    if record.quarantine is not None or in_trouble(plan, vm, "stop"):
         return
-    if checktrial.spared(draft, standing) or not budget.repairs.take(standing):
+    if checktrial.spared(plan, vm) or not budget.repairs.take(vm):
         return
-    why = standing.ailing
-    crashed(draft, standing, why, ill=True)
-    stop(draft, standing, "unhealthy", why)
+    why = vm.unhealthy
+    crashed(plan, vm, why, ill=True)
+    stop(plan, vm, "unhealthy", why)
 
 
-def _await_readiness(draft: Draft, standing: Standing, guest: Guest, policy: HealthPolicy) -> None:
+def _await_readiness(plan: PlanBuilder, vm: VMContext, guest: Guest, policy: HealthPolicy) -> None:
     """It lives, and what it lacks may be elsewhere: a restart would help nobody."""
-    if standing.judgement == "unhealthy":
+    if vm.judgement == "unhealthy":
         why = f"not ready: {symptom(guest, policy)}; no restart follows from that"
-        draft.wait("readiness", standing.name, why)
-    elif standing.judgement == "starting" and not guest.passed:
+        plan.wait("readiness", vm.name, why)
+    elif vm.judgement == "starting" and not guest.passed:
         why = f"started again: {symptom(guest, policy)}"
         due = guest.process.started_boot + policy.startup_deadline
-        draft.wait("starting", standing.name, why, due)
+        plan.wait("starting", vm.name, why, due)
 
 
-def _replace(draft: Draft, standing: Standing, target: Target, budget: Budget) -> None:
+def _replace(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
     """Another generation must run: prepare all of it, ask, and only then stop what runs."""
-    spec, record = target.wanted, standing.record
+    spec, record = target.wanted, vm.record
     if spec is None:
         return
     if record.rollback is not None:
-        stop(draft, standing, "condemned", record.rollback.reason)  # never waits for anything
+        stop(plan, vm, "condemned", record.rollback.reason)  # never waits for anything
         return
-    if not ready(draft, standing, spec):
+    if not ready(plan, vm, spec):
         return
     fresh = target.generation is None or target.generation.verdict == "trial"
     gated = fresh and target.kind is None
-    if gated and not may_begin(draft, standing):
+    if gated and not may_begin(plan, vm):
         return
-    if target.generation is not None and fresh and in_trouble(draft, standing, "trial"):
+    if target.generation is not None and fresh and in_trouble(plan, vm, "trial"):
         return
-    if applies(standing, spec) and begin(draft, standing, target, spec):
+    if applies(vm, spec) and begin(plan, vm, target, spec):
         return
-    calm = not gated or is_calm(draft, standing)
-    if not (calm and preflight(draft, standing, spec) and budget.take(standing)):
+    calm = not gated or is_calm(plan, vm)
+    if not (calm and preflight(plan, vm, spec) and budget.take(vm)):
         return
-    claim_memory(draft, standing, spec)
+    claim_memory(plan, vm, spec)
     if fresh and record.last_good is not None:
-        at_stake(draft).add(standing.name)
+        at_stake(plan).add(vm.name)
     if target.generation is None:
-        create(draft, standing, spec)
+        create(plan, vm, spec)
         return
-    if any(in_trouble(draft, standing, kind) for kind in ("create", "stop", "snapshot")):
+    if any(in_trouble(plan, vm, kind) for kind in ("create", "stop", "snapshot")):
         return
-    if draft.trouble(f"create/{standing.name}") is not None:
+    if plan.trouble(f"create/{vm.name}") is not None:
         # Its folder could not be written: nothing is stopped for it before that is done.
-        write(draft, standing, target.generation)
+        write(plan, vm, target.generation)
         return
-    _give_way(draft, standing, target.generation, gated=gated)
+    _give_way(plan, vm, target.generation, gated=gated)
 
 
-def _give_way(draft: Draft, standing: Standing, newer: Generation, *, gated: bool) -> None:
+def _give_way(plan: PlanBuilder, vm: VMContext, newer: Generation, *, gated: bool) -> None:
     if gated:
-        note_illness(draft, standing)
-    running = standing.record.generation(standing.running) if standing.running is not None else None
+        note_illness(plan, vm)
+    running = vm.record.generation(vm.running) if vm.running is not None else None
     overtaken = running is not None and running.verdict == "trial"
     cause: StopCause = "overtaken" if overtaken else "update"
-    stop(draft, standing, cause, f"generation {newer.number} is ready")
+    stop(plan, vm, cause, f"generation {newer.number} is ready")
 
 
-def _bring_up(draft: Draft, standing: Standing, target: Target) -> None:
+def _bring_up(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
     """Nothing runs: start the target, or the last good generation while the target may not start."""
-    record, now = standing.record, draft.now
+    record, now = vm.record, plan.now
     spec = target.wanted
     back = fallback(record, target)
     if target.kind == "quarantine" or (spec is None and back is None):
         return
     fresh = target.generation is None or target.generation.verdict == "trial"
     rebooted = record.start is not None and record.start.deadline.boot_id != now.boot_id
-    allowed = spec is not None and images_ready(draft, spec) and not (rebooted and fresh and back)
+    allowed = spec is not None and images_ready(plan, spec) and not (rebooted and fresh and back)
     if allowed and fresh:
-        allowed = may_begin(draft, standing) and not any(
-            in_trouble(draft, standing, kind) for kind in ("snapshot", "trial")
+        allowed = may_begin(plan, vm) and not any(
+            in_trouble(plan, vm, kind) for kind in ("snapshot", "trial")
         )
-    if not allowed and back is not None and images_ready(draft, back.spec):
-        start(draft, standing, back)
+    if not allowed and back is not None and images_ready(plan, back.spec):
+        start(plan, vm, back)
     elif not allowed:
-        if spec is not None and not images_ready(draft, spec):
-            draft.wait(
-                "image", standing.name, f"{', '.join(missing_images(draft, spec))} not built yet"
-            )
+        if spec is not None and not images_ready(plan, spec):
+            plan.wait("image", vm.name, f"{', '.join(missing_images(plan, spec))} not built yet")
     elif target.generation is not None:
-        start(draft, standing, target.generation)
-        if back is not None and fresh and not standing.acted and _host_lacks(draft, standing):
-            start(draft, standing, back)  # the last good one waits for no reserve: serve meanwhile
-    elif spec is not None and preflight(draft, standing, spec):
-        create(draft, standing, spec)
+        start(plan, vm, target.generation)
+        if back is not None and fresh and not vm.acted and _host_lacks(plan, vm):
+            start(plan, vm, back)  # the last good one waits for no reserve: serve meanwhile
+    elif spec is not None and preflight(plan, vm, spec):
+        create(plan, vm, spec)
 
 
-def _host_lacks(draft: Draft, standing: Standing) -> bool:
+def _host_lacks(plan: PlanBuilder, vm: VMContext) -> bool:
     """Whether what stands before its start is the host's, and came up since its former guest was stopped."""
     lacking = ("memory", "disk", "port", "network")
-    return any(w.subject == standing.name and w.kind in lacking for w in draft.waits)
+    return any(w.subject == vm.name and w.kind in lacking for w in plan.waits)

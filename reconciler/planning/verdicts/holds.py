@@ -9,82 +9,84 @@ from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import Note
 from reconciler.model.record import OF_CHECKS, Evidence, Generation, Hold, Record
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.health import has_other_checks, refused_checks
 
 
 def hold_after_failure(
-    draft: Draft, standing: Standing, generation: Generation, why: str, evidence: Evidence
+    plan: PlanBuilder, vm: VMContext, generation: Generation, why: str, evidence: Evidence
 ) -> None:
     """What the group's policy says to a member that failed."""
-    spec = standing.spec
+    spec = vm.spec
     if spec is None or spec.digest != generation.digest:
         return  # already overtaken: nobody is about to take it
     key = generation.spec.rollout_key if evidence.kind in OF_CHECKS else Digest("")
     if key not in ("", spec.rollout_key):
         return  # overtaken, too: it is to be judged by other checks
-    _hold_group(draft, standing, spec, generation.revision, why, key)
+    _hold_group(plan, vm, spec, generation.revision, why, key)
 
 
-def hold_after_checks(draft: Draft, standing: Standing, revision: Revision, why: str) -> None:
+def hold_after_checks(plan: PlanBuilder, vm: VMContext, revision: Revision, why: str) -> None:
     """The same to a member whose changed checks did not pass."""
-    if standing.spec is not None:
-        _hold_group(draft, standing, standing.spec, revision, why, standing.spec.rollout_key)
+    if vm.spec is not None:
+        _hold_group(plan, vm, vm.spec, revision, why, vm.spec.rollout_key)
 
 
 def _hold_group(
-    draft: Draft, standing: Standing, spec: VMSpec, revision: Revision, why: str, key: Digest
+    plan: PlanBuilder, vm: VMContext, spec: VMSpec, revision: Revision, why: str, key: Digest
 ) -> None:
-    if draft.desired is None or not spec.group:
+    if plan.desired is None or not spec.group:
         return
-    group = draft.desired.group(spec.group)
-    if group.on_failure == "continue" and not _too_many(draft, group):
+    group = plan.desired.group(spec.group)
+    if group.on_failure == "continue" and not _too_many(plan, group):
         return
     goes_back = group.on_failure == "rollbackGroup"
     hold = Hold(
-        standing.name, spec.digest, why, draft.now.wall,
-        held=tuple(_waiting(draft, group.name, standing.name)),
-        back=tuple(_way_back(draft, group, standing.name, revision)) if goes_back else (),
+        vm.name, spec.digest, why, plan.now.wall,
+        held=tuple(_waiting(plan, group.name, vm.name)),
+        back=tuple(_way_back(plan, group, vm.name, revision)) if goes_back else (),
         revision=revision,
         key=key,
-        back_checks=tuple(_former_checks(draft, group, revision)) if goes_back else (),
+        back_checks=tuple(_former_checks(plan, group, revision)) if goes_back else (),
     )  # fmt: skip
-    put_hold(draft, group.name, hold)
+    put_hold(plan, group.name, hold)
 
 
-def put_hold(draft: Draft, group: GroupName, hold: Hold) -> None:
+def put_hold(plan: PlanBuilder, group: GroupName, hold: Hold) -> None:
     why = hold.words
-    draft.groups[group] = replace(draft.group_record(group), hold=hold, progress=None)
-    draft.actions.append(Note("hold", group, why))
+    plan.groups[group] = replace(plan.group_record(group), hold=hold, progress=None)
+    plan.actions.append(Note("hold", group, why))
     words = f"group {group} is held: {why}"
-    draft.event("group-held", words, severity="error", group=group, revision=hold.revision)
+    plan.event("group-held", words, severity="error", group=group, revision=hold.revision)
 
 
-def _too_many(draft: Draft, group: GroupSpec) -> bool:
+def _too_many(plan: PlanBuilder, group: GroupSpec) -> bool:
     if group.max_failures is None:
         return False
-    return sum(_failed(s) for s in members(draft, group.name)) > group.max_failures
+    return sum(_failed(s) for s in members(plan, group.name)) > group.max_failures
 
 
-def _failed(member: Standing) -> bool:
+def _failed(member: VMContext) -> bool:
     spec, record = member.spec, member.record
     if spec is None:
         return False
     return record.block_of(spec) is not None or refused_checks(record, spec) is not None
 
 
-def members(draft: Draft, group: GroupName) -> Iterable[Standing]:
-    return (s for s in draft.standings.values() if s.spec is not None and s.spec.group == group)
+def members(plan: PlanBuilder, group: GroupName) -> Iterable[VMContext]:
+    return (s for s in plan.vms.values() if s.spec is not None and s.spec.group == group)
 
 
-def _waiting(draft: Draft, group: GroupName, failed: VMName) -> Iterable[tuple[VMName, Digest]]:
+def _waiting(
+    plan: PlanBuilder, group: GroupName, failed: VMName
+) -> Iterable[tuple[VMName, Digest]]:
     """Members that were about to take the same change and have not: they stay where they are."""
-    for other in members(draft, group):
+    for other in members(plan, group):
         if other.name != failed and (change := still_to_take(other)) is not None:
             yield other.name, change
 
 
-def still_to_take(member: Standing) -> Digest | None:
+def still_to_take(member: VMContext) -> Digest | None:
     """Its desired digest, or the rollout key where only the checks are others; None: it has all."""
     if member.spec is None:
         return None
@@ -93,7 +95,7 @@ def still_to_take(member: Standing) -> Digest | None:
     return member.spec.rollout_key if _has_other_checks(member) else None
 
 
-def _has_taken(other: Standing) -> bool:
+def _has_taken(other: VMContext) -> bool:
     """Whether a member runs its desired digest already, on trial or for good."""
     running = [guest.generation for guest in (other.guest, other.candidate) if guest is not None]
     known = [other.record.generation(number) for number in running]
@@ -102,7 +104,7 @@ def _has_taken(other: Standing) -> bool:
     )
 
 
-def _has_other_checks(other: Standing) -> bool:
+def _has_other_checks(other: VMContext) -> bool:
     """Whether a member that has its desired digest is still judged by other checks than desired."""
     good, spec = other.record.last_good, other.spec
     if good is None or spec is None or good.digest != spec.digest:
@@ -110,19 +112,19 @@ def _has_other_checks(other: Standing) -> bool:
     return has_other_checks(good, spec)
 
 
-def _former_checks(draft: Draft, group: GroupSpec, failed: Revision) -> Iterable[VMName]:
+def _former_checks(plan: PlanBuilder, group: GroupSpec, failed: Revision) -> Iterable[VMName]:
     """Members whose checks were changed by the failed revision."""
-    for other in members(draft, group.name):
+    for other in members(plan, group.name):
         good = other.record.last_good
         if good is not None and good.checks is not None and good.checks.revision == failed:
             yield other.name
 
 
 def _way_back(
-    draft: Draft, group: GroupSpec, failed: VMName, revision: Revision
+    plan: PlanBuilder, group: GroupSpec, failed: VMName, revision: Revision
 ) -> Iterable[tuple[VMName, GenerationNumber]]:
     """Members whose newest good generation is of the failed revision, and the one before it."""
-    for other in members(draft, group.name):
+    for other in members(plan, group.name):
         good = other.record.last_good
         if other.name == failed or good is None or good.revision != revision:
             continue
@@ -141,14 +143,14 @@ def sent_back(record: Record) -> frozenset[VMName]:
     return back.union(*(hold.back_checks for hold in holds))
 
 
-def hold_of(draft: Draft, standing: Standing) -> Hold | None:
+def hold_of(plan: PlanBuilder, vm: VMContext) -> Hold | None:
     """The hold of this VM's group, while the failed VM still wants what failed."""
-    if standing.spec is None or not standing.spec.group or draft.desired is None:
+    if vm.spec is None or not vm.spec.group or plan.desired is None:
         return None
-    hold = draft.group_record(standing.spec.group).hold
+    hold = plan.group_record(vm.spec.group).hold
     if hold is None:
         return None
-    return hold if _stands(hold, draft.desired.vms.get(hold.vm)) else None
+    return hold if _stands(hold, plan.desired.vms.get(hold.vm)) else None
 
 
 def _stands(hold: Hold, failed: VMSpec | None) -> bool:
@@ -158,18 +160,18 @@ def _stands(hold: Hold, failed: VMSpec | None) -> bool:
     return hold.key in ("", failed.rollout_key)
 
 
-def lift_holds(draft: Draft) -> None:
+def lift_holds(plan: PlanBuilder) -> None:
     """A hold ends when the failed VM wants something else or left."""
-    if draft.desired is None:
+    if plan.desired is None:
         return
-    for name, group in draft.record.groups.items():
-        hold = draft.group_record(name).hold
+    for name, group in plan.record.groups.items():
+        hold = plan.group_record(name).hold
         if hold is None or hold is not group.hold:
             continue
-        failed = draft.desired.vms.get(hold.vm)
+        failed = plan.desired.vms.get(hold.vm)
         if not _stands(hold, failed):
             checks = failed is not None and failed.digest == hold.digest
             why = f"{hold.vm} has {'other checks' if checks else 'a new digest'}"
-            draft.groups[name] = replace(draft.group_record(name), hold=None)
-            draft.actions.append(Note("lift-hold", name, why))
-            draft.event("hold-lifted", f"group {name} goes on: {why}", group=name)
+            plan.groups[name] = replace(plan.group_record(name), hold=None)
+            plan.actions.append(Note("lift-hold", name, why))
+            plan.event("hold-lifted", f"group {name} goes on: {why}", group=name)

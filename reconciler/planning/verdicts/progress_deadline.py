@@ -13,7 +13,7 @@ from dataclasses import replace
 from reconciler.model.names import GroupName
 from reconciler.model.plan import Note, WaitKind
 from reconciler.model.record import Hold
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.health import has_other_checks
 from reconciler.planning.verdicts.holds import members, put_hold, still_to_take
 
@@ -29,36 +29,36 @@ STANDING_STILL: frozenset[WaitKind] = frozenset(
 """A person, the clock, the host or another VM is waited for: this member is not expected to move."""
 
 
-def watch_progress(draft: Draft) -> None:
+def watch_progress(plan: PlanBuilder) -> None:
     """Set a group's deadline, move it on with each success, and hold the group when it passes."""
-    if draft.desired is None:
+    if plan.desired is None:
         return
-    for name, spec in draft.desired.groups.items():
+    for name, spec in plan.desired.groups.items():
         if spec.progress_deadline is None:
             continue
-        record = draft.group_record(name)
-        moving = [] if record.hold is not None else _moving(draft, name)
+        record = plan.group_record(name)
+        moving = [] if record.hold is not None else _moving(plan, name)
         if not moving:
             if record.progress is not None:
-                draft.groups[name] = replace(record, progress=None)
-        elif record.progress is None or _succeeded(draft, name):
-            progress = draft.deadline(spec.progress_deadline)
-            draft.groups[name] = replace(record, progress=progress)
-            draft.wake_at(progress.boot)
-        elif record.progress.passed(draft.now):
-            _hold(draft, name, moving[0], spec.progress_deadline)
+                plan.groups[name] = replace(record, progress=None)
+        elif record.progress is None or _succeeded(plan, name):
+            progress = plan.deadline(spec.progress_deadline)
+            plan.groups[name] = replace(record, progress=progress)
+            plan.wake_at(progress.boot)
+        elif record.progress.passed(plan.now):
+            _hold(plan, name, moving[0], spec.progress_deadline)
         else:
-            draft.wake_at(record.progress.boot)
+            plan.wake_at(record.progress.boot)
 
 
-def _moving(draft: Draft, group: GroupName) -> list[Standing]:
+def _moving(plan: PlanBuilder, group: GroupName) -> list[VMContext]:
     """Members that are on their way to what is desired, and that nothing else keeps."""
-    waits = draft.once("waits by subject", _waits_by_subject)
-    behind = (s for s in members(draft, group) if not s.synced and not _has_arrived(s))
+    waits = plan.once("waits by subject", _waits_by_subject)
+    behind = (s for s in members(plan, group) if not s.synced and not _has_arrived(s))
     return [s for s in behind if _on_its_way(waits[s.name])]
 
 
-def _has_arrived(member: Standing) -> bool:
+def _has_arrived(member: VMContext) -> bool:
     """It was proven with all that is desired: that it is down since then is its own affair."""
     good, spec = member.record.last_good, member.spec
     if good is None or spec is None or member.successor is not None:
@@ -70,33 +70,33 @@ def _on_its_way(waits: set[WaitKind]) -> bool:
     return bool(waits & IN_MOTION) or not waits & STANDING_STILL
 
 
-def _waits_by_subject(draft: Draft) -> dict[str, set[WaitKind]]:
+def _waits_by_subject(plan: PlanBuilder) -> dict[str, set[WaitKind]]:
     found: dict[str, set[WaitKind]] = defaultdict(set)
-    for wait in draft.waits:
+    for wait in plan.waits:
         found[wait.subject].add(wait.kind)
     return found
 
 
-def _succeeded(draft: Draft, group: GroupName) -> bool:
-    names = {s.name for s in members(draft, group)}
+def _succeeded(plan: PlanBuilder, group: GroupName) -> bool:
+    names = {s.name for s in members(plan, group)}
     return any(
         isinstance(a, Note) and a.kind in ("commit", "checks-accepted") and a.subject in names
-        for a in draft.actions
+        for a in plan.actions
     )
 
 
-def _hold(draft: Draft, group: GroupName, stuck: Standing, seconds: float) -> None:
+def _hold(plan: PlanBuilder, group: GroupName, stuck: VMContext, seconds: float) -> None:
     """Hold all members that are behind, naming the one that was on its way and did not arrive."""
-    if stuck.spec is None or draft.desired is None:
+    if stuck.spec is None or plan.desired is None:
         return
     why = f"{stuck.name} did not become healthy, nor any other member, within progressDeadline {seconds:g}s"
     held = tuple(
         (s.name, still_to_take(s) or s.spec.digest)
-        for s in members(draft, group)
+        for s in members(plan, group)
         if s.spec is not None and not s.synced
     )
     hold = Hold(
-        stuck.name, stuck.spec.digest, why, draft.now.wall, held,
-        cause="progress", revision=draft.origin(stuck),
+        stuck.name, stuck.spec.digest, why, plan.now.wall, held,
+        cause="progress", revision=plan.origin(stuck),
     )  # fmt: skip
-    put_hold(draft, group, hold)
+    put_hold(plan, group, hold)

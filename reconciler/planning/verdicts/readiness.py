@@ -5,24 +5,24 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.restarts import Unready
-from reconciler.planning.context import Draft, Standing
+from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.health import symptom
 
 
-def follow(draft: Draft, standing: Standing) -> None:
+def follow(plan: PlanBuilder, vm: VMContext) -> None:
     """A guest that must be restarted is told of by its restart, one on trial by its verdict."""
-    guest, record = standing.guest, standing.record
+    guest, record = vm.guest, vm.record
     running = record.generation(guest.generation) if guest is not None else None
-    if guest is None or running is None or standing.disturbed or standing.stopping:
+    if guest is None or running is None or vm.disturbed or vm.stopping:
         return
-    if standing.judgement == "healthy" and record.unready is not None:
-        standing.record = replace(record, unready=None)
-        words = f"{standing.name}: generation {running.number} is ready again"
-        draft.event("guest-ready", words, standing, generation=running.number)
-    elif standing.judgement == "unhealthy" and record.unready is None:
-        if running.verdict != "committed" or record.rollback is not None or standing.ailing:
+    if vm.judgement == "healthy" and record.unready is not None:
+        vm.record = replace(record, unready=None)
+        words = f"{vm.name}: generation {running.number} is ready again"
+        plan.event("guest-ready", words, vm, generation=running.number)
+    elif vm.judgement == "unhealthy" and record.unready is None:
+        if running.verdict != "committed" or record.rollback is not None or vm.unhealthy:
             return
         why = symptom(guest, running.spec.health)
-        standing.record = replace(record, unready=Unready(draft.now.wall, why))
-        words = f"{standing.name}: generation {running.number} is not ready: {why}; it is not restarted for that"
-        draft.event("guest-not-ready", words, standing, "warning", running.number)
+        vm.record = replace(record, unready=Unready(plan.now.wall, why))
+        words = f"{vm.name}: generation {running.number} is not ready: {why}; it is not restarted for that"
+        plan.event("guest-not-ready", words, vm, "warning", running.number)

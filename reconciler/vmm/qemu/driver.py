@@ -8,7 +8,7 @@ from pathlib import Path
 
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
-from reconciler.model.machine import Launch, Machine, Route, Seat
+from reconciler.model.machine import GuestEndpoint, Launch, Machine, Route
 from reconciler.vmm.qemu import forwards, growth, power_button as press, qmp, volumes
 from reconciler.vmm.qemu.argv import QMP_SOCKET, argv
 
@@ -29,10 +29,10 @@ class QemuDriver:
         await qmp.execute(folder, "system_powerdown", deadline, pid)
 
     async def open_ports(
-        self, seat: Seat, before_giving_up: Callable[[], Awaitable[None]]
+        self, endpoint: GuestEndpoint, before_giving_up: Callable[[], Awaitable[None]]
     ) -> tuple[Route, ...]:
         """Each forward's port of the host, with the one that the kernel chose for the guest."""
-        return await forwards.open_ports(seat, before_giving_up)
+        return await forwards.open_ports(endpoint, before_giving_up)
 
     async def volumes(
         self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()

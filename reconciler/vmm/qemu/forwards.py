@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import DriverError
-from reconciler.model.machine import ANY_ADDRESS, Forward, Route, Seat
+from reconciler.model.machine import ANY_ADDRESS, Forward, GuestEndpoint, Route
 from reconciler.vmm.qemu import qmp
 
 DEADLINE = 5.0
@@ -88,14 +88,14 @@ async def nothing() -> None:
 
 
 async def open_ports(
-    seat: Seat, before_giving_up: Callable[[], Awaitable[None]] = nothing
+    endpoint: GuestEndpoint, before_giving_up: Callable[[], Awaitable[None]] = nothing
 ) -> tuple[Route, ...]:
     """Ports that the kernel chooses lead to this guest, and none of its manifest; see the port `Driver`.
 
     Connections that came in by a forward that goes are not concerned.
     """
-    wanted = tuple(_wanted(seat))
-    async with _fresh_monitor(seat) as monitor:
+    wanted = tuple(_wanted(endpoint))
+    async with _fresh_monitor(endpoint) as monitor:
         rows = await monitor.rows()
         for net, forward in wanted:
             if _own(rows, net, forward, wanted) is None:
@@ -127,20 +127,22 @@ def _own(
     return None
 
 
-def _wanted(seat: Seat) -> Iterator[tuple[int, Forward]]:
-    for net, network in enumerate(seat.networks):
+def _wanted(endpoint: GuestEndpoint) -> Iterator[tuple[int, Forward]]:
+    for net, network in enumerate(endpoint.networks):
         for forward in network.forwards:
             yield net, forward
 
 
 @contextlib.asynccontextmanager
-async def _fresh_monitor(seat: Seat) -> AsyncIterator[Monitor]:
+async def _fresh_monitor(endpoint: GuestEndpoint) -> AsyncIterator[Monitor]:
     """The monitor of a VMM that was perhaps just started, and does not listen yet."""
     until = asyncio.get_running_loop().time() + DEADLINE
     async with contextlib.AsyncExitStack() as stack:
         monitor = None
         while monitor is None:
-            session = qmp.session(Path(seat.folder), "about its forwards", DEADLINE, seat.pid)
+            session = qmp.session(
+                Path(endpoint.folder), "about its forwards", DEADLINE, endpoint.pid
+            )
             try:
                 monitor = Monitor(await stack.enter_async_context(session))
             except DriverError as error:

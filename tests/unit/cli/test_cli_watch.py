@@ -17,7 +17,7 @@ import pytest
 
 from reconciler.cli.progress import MOST_LINES, work_lines
 from reconciler.cli.watch import screen
-from reconciler.model.status import FleetStatus
+from reconciler.model.status import HostStatus
 from tests.unit.control.fake_operator import FakeOperator, fleet, vm
 
 ROWS, COLUMNS = 24, 80
@@ -26,7 +26,7 @@ FRAMES = 2
 DEADLINE = 50.0
 
 
-def crowd(size: int, **changes: object) -> FleetStatus:
+def crowd(size: int, **changes: object) -> HostStatus:
     return fleet(*(vm(f"vm-{index:03}", **changes) for index in range(size)))
 
 

@@ -25,9 +25,9 @@ from reconciler.model.record import (
 from reconciler.model.request import Request
 from reconciler.model.revision_result import RevisionRecord
 from reconciler.model.status import (
-    FleetStatus,
     GenerationNumbers,
     GroupStatus,
+    HostStatus,
     ProbeStatus,
     RevisionStatus,
     SourceStatus,
@@ -75,8 +75,8 @@ def vm(name: str, **changes: object) -> VMStatus:
     return replace(well, **changes)  # type: ignore[arg-type]
 
 
-def fleet(*vms: VMStatus, **changes: object) -> FleetStatus:
-    whole = FleetStatus(
+def fleet(*vms: VMStatus, **changes: object) -> HostStatus:
+    whole = HostStatus(
         revision=RevisionStatus(NEW, NEW),
         vms=vms,
         groups=(GroupStatus(GroupName("frontend"), "idle", len(vms), 0, 1, 0),),
@@ -161,7 +161,7 @@ class FakeOperator:
     """Satisfies `Operator`; each answer can be set, and `failure` is raised instead of any."""
 
     console_path: Path
-    fleet: FleetStatus = field(default_factory=lambda: fleet(vm("db"), vm("web")))
+    fleet: HostStatus = field(default_factory=lambda: fleet(vm("db"), vm("web")))
     the_plan: Plan = field(default_factory=Plan)
     report: ReconcileReport = field(default_factory=lambda: ReconcileReport("converged", NEW, ""))
     requests: list[Request] = field(default_factory=list)
@@ -185,7 +185,7 @@ class FakeOperator:
         if self.failure is not None:
             raise self.failure
 
-    def status(self) -> FleetStatus:
+    def status(self) -> HostStatus:
         self._perhaps_fail()
         return self.fleet
 

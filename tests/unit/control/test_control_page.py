@@ -17,8 +17,8 @@ from reconciler.control.servers import HttpFace, serve_http
 from reconciler.model.commit import Commit
 from reconciler.model.names import GroupName
 from reconciler.model.status import (
-    FleetStatus,
     GroupStatus,
+    HostStatus,
     RevisionStatus,
     SourceStatus,
     WaitStatus,
@@ -72,7 +72,7 @@ async def test_nothing_that_others_wrote_becomes_markup(
     page: aiohttp.ClientSession, operator: FakeOperator
 ) -> None:
     operator.console_path.write_bytes(HOSTILE.encode())
-    operator.fleet = FleetStatus(
+    operator.fleet = HostStatus(
         RevisionStatus(HOSTILE, OLD, HOSTILE, (HOSTILE,)),
         (vm("web", why=HOSTILE, probe=HOSTILE, waits=(WaitStatus("x", HOSTILE),), restarts=((HOSTILE, 1),)),),
         (GroupStatus(GroupName("frontend"), "held", 1, 1, 1, 1, HOSTILE),),

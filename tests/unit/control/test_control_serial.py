@@ -11,13 +11,13 @@ from reconciler.control.describe import history_answer, plan_answer
 from reconciler.control.reports import HistoryAnswer, PlanAnswer
 from reconciler.control.serialization import encode, plain, revive, rfc3339
 from reconciler.model.record import Event
-from reconciler.model.status import FleetStatus, WaitStatus
+from reconciler.model.status import HostStatus, WaitStatus
 from tests.unit.control.fake_operator import StillClock, busy_plan, fleet, record, vm
 
 
 def test_a_fleet_survives_the_way_to_json_and_back() -> None:
     whole = fleet(vm("web"), vm("db", pid=None, healthy=False))
-    assert revive(FleetStatus, json.loads(encode(whole))) == whole
+    assert revive(HostStatus, json.loads(encode(whole))) == whole
 
 
 def test_a_plan_and_a_history_survive_it_too() -> None:

@@ -14,7 +14,7 @@ import pytest
 from reconciler.control.page.acting import MOST_ACTIONS
 from reconciler.control.page.posted import MOST_BODY
 from reconciler.control.servers import serve_http
-from reconciler.engine.api import Operator
+from reconciler.engine.api import EngineAPI
 from reconciler.engine.loop import Engine
 from reconciler.errors import ConfigError, RequestRefused
 from reconciler.model.desired import GroupSpec
@@ -51,7 +51,7 @@ class Page:
 
 
 @asynccontextmanager
-async def opened(operator: Operator) -> AsyncIterator[Page]:
+async def opened(operator: EngineAPI) -> AsyncIterator[Page]:
     face = await serve_http(operator, bytes, ANY_PORT, access(KNOWN))
     home = f"http://127.0.0.1:{face.port}"
     async with aiohttp.ClientSession(home) as session:

@@ -13,8 +13,8 @@ from reconciler.metrics import Metrics
 from reconciler.metrics.process_usage import START, TICKS, boot_wall
 from reconciler.model.names import GroupName
 from reconciler.model.status import (
-    FleetStatus,
     GroupStatus,
+    HostStatus,
     RevisionStatus,
     SourceStatus,
     VMStatus,
@@ -42,11 +42,11 @@ def start_of(pid: int) -> float:
     return boot_wall() + int(stat[START]) / TICKS
 
 
-def whole_fleet() -> FleetStatus:
+def whole_fleet() -> HostStatus:
     # This process stands for a guest.
     db = vm("db", group=GroupName("backend"), pid=os.getpid(), started_wall=start_of(os.getpid()))
     vms: tuple[VMStatus, ...] = (db, vm("web"), vm("asleep"))
-    return FleetStatus(
+    return HostStatus(
         revision=RevisionStatus("a" * 40, "a" * 40),
         vms=(*vms[:2], replace(vms[2], suspended=True, sync="suspended")),
         groups=tuple(

@@ -18,9 +18,9 @@ from demo.daemon import Daemon, Settings, free_port
 from reconciler.config import load_config
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.status import (
-    FleetStatus,
     GenerationNumbers,
     GroupStatus,
+    HostStatus,
     RevisionStatus,
     VMStatus,
 )
@@ -28,7 +28,7 @@ from reconciler.model.status import (
 
 def status(*vms: VMStatus) -> dict[str, Any]:
     group = GroupStatus(GroupName("front"), "held", 2, 1, 1, 1, hold="web failed")
-    whole = FleetStatus(RevisionStatus("abc", None), vms, (group,), suspended=False)
+    whole = HostStatus(RevisionStatus("abc", None), vms, (group,), suspended=False)
     answer: dict[str, Any] = json.loads(json.dumps(asdict(whole)))
     return answer
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import StateDirLocked
-from reconciler.model.machine import Led, Route
+from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy import messages as wire
 from reconciler.proxy.client import Front
@@ -45,18 +45,18 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
-def led(port: int, target: int = 40000) -> Led:
-    return Led(InstanceId("web-g1-0"), (Route("tcp", "127.0.0.1", port, target),))
+def led(port: int, target: int = 40000) -> RouteTarget:
+    return RouteTarget(InstanceId("web-g1-0"), (Route("tcp", "127.0.0.1", port, target),))
 
 
 async def test_it_ends_by_itself_once_there_is_nothing_to_lead(tmp_path: Path) -> None:
     running = asyncio.create_task(run(tmp_path / "front", Service({}), idle=0.1))
     front = Front(tmp_path / "front", lambda: None)
     await front.lead(VM, led(free_port()))
-    assert (await front.look()).led != {}
+    assert (await front.look()).targets != {}
     assert not running.done()
     await front.lead(VM, None)
-    assert (await front.look()).led == {}
+    assert (await front.look()).targets == {}
     async with asyncio.timeout(10):
         await running
 
@@ -96,7 +96,7 @@ async def test_started_anew_by_systemd_it_leads_on_and_nobody_is_refused_meanwhi
     writer.close()
     await eventually((tmp_path / wire.SOCKET).exists)
     await front.lead(VM, wanted)
-    assert (await front.look()).led == {VM: wanted}
+    assert (await front.look()).targets == {VM: wanted}
     await front.lead(VM, None)
     assert set(manager.kept) == {"table"}
     await front.close()

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.machine import Led, Route
+from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy import tcp_relay as relay
 from reconciler.proxy.routing_table import Keeping, Table
@@ -49,8 +49,8 @@ class Guest:
         finally:
             server.close()
 
-    def led(self, port: int) -> Led:
-        return Led(self.instance, (Route("tcp", LOOPBACK, port, self.port),))
+    def led(self, port: int) -> RouteTarget:
+        return RouteTarget(self.instance, (Route("tcp", LOOPBACK, port, self.port),))
 
 
 def named(name: str) -> Guest:
@@ -180,7 +180,7 @@ async def test_a_guest_that_breaks_off_is_told_as_a_reset_and_not_as_the_end(tab
 
 async def test_a_guest_that_does_not_listen_is_a_reset_and_leaves_nothing(table: Table) -> None:
     port = free_port()
-    nobody = Led(InstanceId("nobody"), (Route("tcp", LOOPBACK, port, free_port()),))
+    nobody = RouteTarget(InstanceId("nobody"), (Route("tcp", LOOPBACK, port, free_port()),))
     table.lead(VM, nobody)
     with pytest.raises(ConnectionResetError):
         await ask(port)
@@ -248,7 +248,7 @@ async def test_datagrams_of_many_clients_find_their_answers_and_their_new_guest(
     clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
     try:
         for name, target in zip(("one", "two"), own, strict=True):
-            table.lead(VM, Led(InstanceId(name), (Route("udp", LOOPBACK, port, target),)))
+            table.lead(VM, RouteTarget(InstanceId(name), (Route("udp", LOOPBACK, port, target),)))
             for number, client in enumerate(clients):
                 client.settimeout(0)
                 client.sendto(b"%d" % number, (LOOPBACK, port))
@@ -270,7 +270,7 @@ async def test_clients_that_were_silent_the_longest_are_forgotten_first(
     loop, port = asyncio.get_running_loop(), free_port(socket.SOCK_DGRAM)
     transport, _ = await loop.create_datagram_endpoint(lambda: Echo("one"), (LOOPBACK, 0))
     target = transport.get_extra_info("sockname")[1]
-    table.lead(VM, Led(InstanceId("one"), (Route("udp", LOOPBACK, port, target),)))
+    table.lead(VM, RouteTarget(InstanceId("one"), (Route("udp", LOOPBACK, port, target),)))
     try:
         for number in range(20):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:

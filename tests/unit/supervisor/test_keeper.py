@@ -10,7 +10,7 @@ from reconciler.model.names import VMName
 from reconciler.model.observed import Conflict
 from reconciler.supervisor.guest_discovery import Finding
 from reconciler.supervisor.local import Children
-from reconciler.supervisor.process_supervisor import ROUND, Keeper
+from reconciler.supervisor.process_supervisor import ROUND, ProcessSupervisor
 from tests.eventually import eventually
 from tests.fakes.clock import FakeClock
 
@@ -40,7 +40,7 @@ async def test_conflicts_are_looked_at_again_after_a_time_in_which_nobody_could_
 ) -> None:
     clock = FakeClock()
     bus = Bus(Path("web"), clock)
-    keeper = Keeper(tmp_path, clock, lambda: None, bus)
+    keeper = ProcessSupervisor(tmp_path, clock, lambda: None, bus)
     await keeper.adopt()
     running = asyncio.create_task(keeper.run())
 

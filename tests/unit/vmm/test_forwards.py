@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import DriverError
-from reconciler.model.machine import Forward, Route, Seat, UserNetwork
+from reconciler.model.machine import Forward, GuestEndpoint, Route, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.vmm.qemu.forwards import Row, open_ports, parse
 from tests.unit.vmm.test_qmp import negotiate, peer, send
@@ -62,9 +62,9 @@ class Vmm:
         async with peer(self.folder, self._serve):
             yield
 
-    def seat(self, *networks: tuple[Forward, ...]) -> Seat:
+    def seat(self, *networks: tuple[Forward, ...]) -> GuestEndpoint:
         nets = tuple(UserNetwork("52:54:00:00:00:01", forwards) for forwards in networks)
-        return Seat(InstanceId("i"), GenerationNumber(1), str(self.folder), nets)
+        return GuestEndpoint(InstanceId("i"), GenerationNumber(1), str(self.folder), nets)
 
     async def _serve(self, reader: Any, writer: Any) -> None:
         await negotiate(reader, writer)
