@@ -14,7 +14,7 @@ from reconciler.engine.interfaces import Ports
 from reconciler.engine.reconcile_pass import Reconciler
 from reconciler.engine.workers import Workers
 from reconciler.explain.convergence import settled as is_settled
-from reconciler.explain.status import Known, explain
+from reconciler.explain.vm_status import Known, explain
 from reconciler.model.desired import (
     DesiredState,
     GroupSpec,

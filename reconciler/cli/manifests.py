@@ -79,7 +79,7 @@ def _doubts(desired: DesiredState) -> list[Doubt]:
 def _ephemeral(desired: DesiredState) -> Iterator[Doubt]:
     """Forwards at ports that the kernel of this host gives to outgoing connections."""
     from reconciler.source.manifests.warnings import Doubt  # noqa: PLC0415 - loads the manifest models
-    from reconciler.vmm.host_ports import ephemeral_ports, reserved_ports  # noqa: PLC0415 - as above
+    from reconciler.vmm.port_availability import ephemeral_ports, reserved_ports  # noqa: PLC0415 - as above
 
     taken, reserved = ephemeral_ports(), reserved_ports()
     for name, spec in desired.vms.items():

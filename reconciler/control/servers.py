@@ -23,7 +23,7 @@ from reconciler.control.page.acting import PATH, Acting
 from reconciler.control.page.routes import PageRoutes, add_rules
 from reconciler.control.page.signing import PATHS, Signing
 from reconciler.control.streams import Followers
-from reconciler.control.tcp import only_reading, public_routes
+from reconciler.control.tcp_site import only_reading, public_routes
 from reconciler.control.webhook import Webhook
 from reconciler.engine.api import EngineAPI
 from reconciler.errors import ConfigError

@@ -9,7 +9,7 @@ from reconciler.model.names import VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.record import Record, VMRecord
 from reconciler.now import Now
-from reconciler.planning.health import judge
+from reconciler.planning.guest_health import judge
 
 Cause = Literal["planned", "unplanned"]
 """planned: its guest was being stopped. unplanned: it ended, or its checks failed, by itself."""

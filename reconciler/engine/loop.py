@@ -26,7 +26,7 @@ from reconciler.errors import (
     ReconcilerError,
     RequestRefused,
 )
-from reconciler.explain.status import Known, explain
+from reconciler.explain.vm_status import Known, explain
 from reconciler.model.commit import Commit
 from reconciler.model.machine import Slot, guest_folder, other
 from reconciler.model.names import GenerationNumber, Revision, VMName
@@ -38,7 +38,7 @@ from reconciler.model.revision_result import RevisionRecord, RevisionResult
 from reconciler.model.status import HostStatus, ProbeStatus
 from reconciler.planning.diff import differences
 from reconciler.planning.planner import plan
-from reconciler.planning.results.revision import (
+from reconciler.planning.results.revision_results import (
     beside,
     entry_of,
     fleet_of,

@@ -25,8 +25,8 @@ from reconciler.model.refusals import Rejection
 from reconciler.now import Now
 from reconciler.planning.lint.laws import check
 from reconciler.planning.planner import plan
-from reconciler.planning.preflight.images import stood_on
-from reconciler.planning.results.revision import opened
+from reconciler.planning.preflight.image_builds import stood_on
+from reconciler.planning.results.revision_results import opened
 from reconciler.planning.steps.prune import refuse
 from reconciler.planning.steps.rename import successors
 

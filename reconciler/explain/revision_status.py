@@ -9,7 +9,7 @@ from reconciler.model.record import MOST_PROBLEMS, Record
 from reconciler.model.revision_result import RevisionResult
 from reconciler.model.status import RevisionStatus
 from reconciler.now import Now
-from reconciler.planning.results.revision import beside, entry_of, fleet_of, judge_revision
+from reconciler.planning.results.revision_results import beside, entry_of, fleet_of, judge_revision
 
 
 def revision_status(

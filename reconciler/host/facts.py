@@ -12,7 +12,7 @@ from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.model.machine import Accel, HostPort
 from reconciler.model.observed import HostFacts
-from reconciler.vmm.host_ports import listening_ports, refused_ports
+from reconciler.vmm.port_availability import listening_ports, refused_ports
 from reconciler.vmm.qemu.accel import choose_accel, tsc_khz
 
 ACCEL_FILE = "accel.json"

@@ -37,14 +37,8 @@ from reconciler.model.record import (
 from reconciler.model.restarts import Restarted
 from reconciler.model.revision_result import owners
 from reconciler.now import Now
-from reconciler.planning.guest_roles import assign_roles, disturbs
-from reconciler.planning.health import (
-    Judgement,
-    has_other_checks,
-    judge,
-    passing_for,
-    why_restart,
-)
+from reconciler.planning import guest_health, guest_roles
+from reconciler.planning.guest_health import Judgement
 
 T = TypeVar("T")
 
@@ -143,7 +137,7 @@ class VMContext:
             and good is not None
             and good.digest == self.spec.digest
             and good.number == self.running
-            and not has_other_checks(good, self.spec)
+            and not guest_health.has_other_checks(good, self.spec)
             and self.available
         )
 
@@ -206,18 +200,18 @@ class PlanBuilder:
     def assign_guests(self, vm: VMContext) -> None:
         """Tell the VM's guests apart by its record, as it is now."""
         name, record = vm.name, vm.record
-        found = assign_roles(record, self.observed.guests.get(name, ()))
+        found = guest_roles.assign_roles(record, self.observed.guests.get(name, ()))
         guest = vm.guest = found.serving
         vm.candidate, vm.leaving = found.candidate, found.leaving
         vm.unknown, vm.judgement, vm.unhealthy = found.unknown, None, ""
-        vm.disturbed = disturbs(self.observed.busy.get(name), record, guest)
+        vm.disturbed = guest_roles.disturbs(self.observed.busy.get(name), record, guest)
         generation = record.generation(guest.generation) if guest else None
         judged_by = generation.spec if generation else vm.spec
         if guest is not None and judged_by is not None:
             health = judged_by.health
-            vm.judgement = judge(guest, health, self.now)
-            vm.unhealthy = why_restart(guest, health, self.now)
-            passing = passing_for(guest, health, self.now) or 0.0
+            vm.judgement = guest_health.judge(guest, health, self.now)
+            vm.unhealthy = guest_health.why_restart(guest, health, self.now)
+            passing = guest_health.passing_for(guest, health, self.now) or 0.0
             vm.looping = is_looping(record) and passing < STEADY
 
     def desired_as(self, name: VMName) -> VMContext | None:

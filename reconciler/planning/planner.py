@@ -21,44 +21,26 @@ from reconciler.model.plan import (
 from reconciler.model.policy import Policy
 from reconciler.model.record import Generation, Record
 from reconciler.now import Now
+from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.health import probe_plan
-from reconciler.planning.intake.deadlines import restart_what_ran_out
-from reconciler.planning.intake.isolation import excused
-from reconciler.planning.intake.milestones import is_remembered, remember
-from reconciler.planning.intake.outcomes import absorb_exits, absorb_growth, absorb_outcomes
-from reconciler.planning.preflight.images import Needs, cancel, collect
-from reconciler.planning.preflight.preflight import (
-    images_ready,
+from reconciler.planning.intake import deadlines, isolation, milestones, outcomes
+from reconciler.planning.preflight import blockers, image_builds, snapshots
+from reconciler.planning.preflight.image_builds import Needs
+from reconciler.planning.results import revision_results
+from reconciler.planning.rollout import bursts, disruption_budget, suspension, targets
+from reconciler.planning.rollout.disruption_budget import Budget
+from reconciler.planning.steps import (
+    adoption,
+    handover,
+    next_step,
+    prune,
+    rename,
+    retention,
+    routing,
+    taps,
+    try_checks,
 )
-from reconciler.planning.preflight.snapshots import absorb_volumes
-from reconciler.planning.results.revision import record_results
-from reconciler.planning.rollout.budget import Budget, in_order
-from reconciler.planning.rollout.bursts import note_wanted
-from reconciler.planning.rollout.suspension import end_expired, scopes, suspended
-from reconciler.planning.rollout.targets import (
-    lift_outdated,
-    take_in_place,
-)
-from reconciler.planning.steps import check_trial as checktrial
-from reconciler.planning.steps.adoption import adopt
-from reconciler.planning.steps.handover import absorb_handovers, finish, succeed
-from reconciler.planning.steps.prune import mark_removals, remove
-from reconciler.planning.steps.rename import (
-    carry_on,
-    refused_renames,
-    successors,
-    take_over,
-    taking_over,
-)
-from reconciler.planning.steps.retention import forget
-from reconciler.planning.steps.routing import as_wanted, lead, let_go
-from reconciler.planning.steps.taps import see_to
-from reconciler.planning.steps.vm import move_one
-from reconciler.planning.verdicts import readiness
-from reconciler.planning.verdicts.holds import lift_holds, sent_back
-from reconciler.planning.verdicts.progress_deadline import watch_progress
-from reconciler.planning.verdicts.verdicts import judge_candidate, judge_guest
+from reconciler.planning.verdicts import holds, judgement, progress_deadline, readiness
 
 
 def plan(
@@ -69,57 +51,57 @@ def plan(
     `desired` is None while no revision was ever valid: then everything stays as it is, and what
     crashes is started again.
     """
-    plan = PlanBuilder(desired, excused(observed, record, now), record, now, policy)
+    plan = PlanBuilder(desired, isolation.excused(observed, record, now), record, now, policy)
     plan.memory_left = observed.host.memory_available_mib - policy.memory_reserve_mib
-    _stand(plan)
+    _collect_vms(plan)
     plan.suspended = record.suspended
-    plan.sent_back = sent_back(record)
-    end_expired(plan)
-    restart_what_ran_out(plan)
-    absorb_outcomes(plan)
-    absorb_growth(plan)
-    absorb_volumes(plan)
-    absorb_handovers(plan)
+    plan.sent_back = holds.sent_back(record)
+    suspension.end_expired(plan)
+    deadlines.restart_what_ran_out(plan)
+    outcomes.absorb_outcomes(plan)
+    outcomes.absorb_growth(plan)
+    snapshots.absorb_volumes(plan)
+    handover.absorb_handovers(plan)
     unsettled = [s for s in plan.vms.values() if not _settled(plan, s)]
     for vm in unsettled:
         _judge(plan, vm)
-    mark_removals(plan)
-    lift_holds(plan)
+    prune.mark_removals(plan)
+    holds.lift_holds(plan)
     _move(plan, {s.name for s in unsettled})
-    see_to(plan)
+    taps.maintain(plan)
     _watch(plan)
-    watch_progress(plan)
+    progress_deadline.watch_progress(plan)
     _applied(plan)
-    record_results(plan)
-    cancel(plan)
-    collect(plan)
-    forget(plan)
+    revision_results.record_results(plan)
+    image_builds.cancel(plan)
+    image_builds.collect(plan)
+    retention.forget(plan)
     return plan.finish()
 
 
 def _judge(plan: PlanBuilder, vm: VMContext) -> None:
     """What became of its guests, what is remembered of that, and what follows for their generations."""
-    adopt(plan, vm)
-    absorb_exits(plan, vm)
-    succeed(plan, vm)
-    remember(plan, vm)
-    note_wanted(plan, vm)
-    lift_outdated(plan, vm)
-    take_in_place(plan, vm)
-    paused = any(scopes(plan, vm))
-    judge_guest(plan, vm, paused=paused)
-    judge_candidate(plan, vm, paused=paused)
-    checktrial.follow(plan, vm, paused=paused)
+    adoption.adopt(plan, vm)
+    outcomes.absorb_exits(plan, vm)
+    handover.promote_candidate(plan, vm)
+    milestones.remember(plan, vm)
+    bursts.note_wanted(plan, vm)
+    targets.lift_outdated(plan, vm)
+    targets.take_in_place(plan, vm)
+    paused = any(suspension.scopes(plan, vm))
+    judgement.judge_guest(plan, vm, paused=paused)
+    judgement.judge_candidate(plan, vm, paused=paused)
+    try_checks.follow(plan, vm, paused=paused)
     readiness.follow(plan, vm)
 
 
-def _stand(plan: PlanBuilder) -> None:
+def _collect_vms(plan: PlanBuilder) -> None:
     """Every VM that is wanted, remembered or alive; one that is renamed once, not twice."""
     desired, record = plan.desired, plan.record
     specs = desired.vms if desired is not None else {}
-    renamed = successors(desired, record)
-    plan.refused_renames = refused_renames(desired, record, renamed)
-    taken_over = take_over(plan, renamed)
+    renamed = rename.successors(desired, record)
+    plan.refused_renames = rename.refused_renames(desired, record, renamed)
+    taken_over = rename.take_over(plan, renamed)
     names = record.vms.keys() | specs.keys() | plan.observed.guests.keys()
     for name in sorted(map(VMName, names | taken_over.keys())):
         new = renamed.get(name)
@@ -133,7 +115,7 @@ def _stand(plan: PlanBuilder) -> None:
         elif new is not None and new in specs and name not in specs:
             plan.add_vm(name, replace(specs[new], name=name)).successor = new
             plan.renames[new] = name
-            plan.wait("rename", new, taking_over(name, record))
+            plan.wait("rename", new, rename.taking_over(name, record))
         elif name not in renamed.values():
             plan.add_vm(name, specs.get(name))
 
@@ -163,30 +145,30 @@ def _settled(plan: PlanBuilder, vm: VMContext) -> bool:
         and record.suspended is None
         and not record.removing
         and record.group == spec.group
-        and is_remembered(plan, vm)
+        and milestones.is_remembered(plan, vm)
         and record.unready is None
-        and as_wanted(plan, vm)
-        and images_ready(plan, spec)
+        and routing.is_current(plan, vm)
+        and blockers.images_ready(plan, spec)
     )
 
 
 def _move(plan: PlanBuilder, unsettled: set[VMName]) -> None:
     budget, needs = Budget(plan), Needs(plan)
-    for vm in in_order(plan):
+    for vm in disruption_budget.in_order(plan):
         if vm.name not in unsettled:
             continue
         if vm.busy:
             operation = plan.observed.busy[vm.name]
             plan.wait("busy", vm.name, f"{operation.kind} in progress")
-        elif finish(plan, vm) or lead(plan, vm):
+        elif handover.resume(plan, vm) or routing.update(plan, vm):
             pass  # ports wait for nothing, a suspension neither
         elif vm.record.moving is not None:
-            carry_on(plan, vm)
+            rename.resume(plan, vm)
         elif vm.record.removing:
-            remove(plan, vm)
-        elif not suspended(plan, vm):
-            move_one(plan, vm, budget, needs)
-    let_go(plan)
+            prune.remove(plan, vm)
+        elif not suspension.suspended(plan, vm):
+            next_step.move_one(plan, vm, budget, needs)
+    routing.release_unknown(plan)
     needs.build()
 
 
@@ -204,7 +186,7 @@ def _watch(plan: PlanBuilder) -> None:
         start = vm.record.start
         routes = start.routes if start is not None and start.instance == guest.instance else None
         _ask(plan, guest, generation, routes or (), soaking=soaking)
-        checktrial.ask(plan, vm, routes or ())
+        try_checks.ask(plan, vm, routes or ())
 
 
 def _unreachable(plan: PlanBuilder, vm: VMContext, guest: Guest) -> bool:
@@ -231,7 +213,7 @@ def _ask(
     soaking: bool,
 ) -> None:
     """Through ports of its own, if it has any: that the front is away is no guest's illness."""
-    question = probe_plan(
+    question = guest_health.probe_plan(
         guest, generation.spec.health, routes, generation.spec.taps, soaking=soaking
     )
     if question is not None:

@@ -10,7 +10,7 @@ from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import Digest, GroupName
 from reconciler.model.record import Generation, GroupRecord, Hold, Record
 from reconciler.now import Now
-from reconciler.planning.health import has_other_checks
+from reconciler.planning.guest_health import has_other_checks
 from reconciler.requests.result import Answer, done
 
 

@@ -13,7 +13,7 @@ from reconciler.errors import DriverError
 from reconciler.model.machine import Launch
 from reconciler.model.names import VMName
 from reconciler.model.record import Generation
-from reconciler.planning.machine import instance_id, machine_of
+from reconciler.planning.machines import instance_id, machine_of
 from reconciler.vmm.generation_folders import GenerationFolders
 from tests.world import World, vm
 

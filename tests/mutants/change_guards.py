@@ -64,7 +64,7 @@ MUTANTS = (
     Mutant(
         "a move that was begun is forgotten when something else is desired",
         "reconciler/planning/planner.py",
-        "        elif vm.record.moving is not None:\n            carry_on(plan, vm)\n",
+        "        elif vm.record.moving is not None:\n            resume(plan, vm)\n",
         "",
     ),
     Mutant(
@@ -82,7 +82,7 @@ MUTANTS = (
     ),
     Mutant(
         "a build that others want is cancelled",
-        "reconciler/planning/preflight/images.py",
+        "reconciler/planning/preflight/image_builds.py",
         "for key in sorted(running - named(plan, plan.desired)):",
         "for key in sorted(running):",
     ),
@@ -130,7 +130,7 @@ MUTANTS = (
     ),
     Mutant(
         "the illness of a guest that is stopped for its repair counts for nothing",
-        "reconciler/planning/steps/vm.py",
+        "reconciler/planning/steps/next_step.py",
         "    if gated:\n        note_illness(plan, vm)\n",
         "",
         ("tests/scenario/test_readiness.py",),

@@ -28,7 +28,7 @@ MUTANTS = (
     Mutant(
         "a front that died is not noticed",
         "reconciler/planning/planner.py",
-        "        and as_wanted(plan, vm)\n",
+        "        and is_current(plan, vm)\n",
         "",
         FRONT,
         after="and images_ready(plan, spec)",
@@ -78,14 +78,14 @@ MUTANTS = (
     ),
     Mutant(
         "a candidate that failed sends back who serves",
-        "reconciler/planning/verdicts/verdicts.py",
+        "reconciler/planning/verdicts/judgement.py",
         "if good is None or _is_candidate(vm.record, bad) or",
         "if good is None or",
         HANDOVER,
     ),
     Mutant(
         "memory for both guests is not asked for",
-        "reconciler/planning/preflight/preflight.py",
+        "reconciler/planning/preflight/blockers.py",
         "freed = None if beside else current_spec(vm)",
         "freed = current_spec(vm)",
         HANDOVER,
@@ -99,14 +99,14 @@ MUTANTS = (
     ),
     Mutant(
         "a restart stops who serves",
-        "reconciler/planning/steps/vm.py",
+        "reconciler/planning/steps/next_step.py",
         "    elif replace_anew(plan, vm, target.generation):\n",
         "    elif vm.down and replace_anew(plan, vm, target.generation):\n",
         AGAIN,
     ),
     Mutant(
         "a way back stops who serves",
-        "reconciler/planning/steps/vm.py",
+        "reconciler/planning/steps/next_step.py",
         "    if applies(vm, spec) and begin(plan, vm, target, spec):\n",
         "    if fresh and applies(vm, spec) and begin(plan, vm, target, spec):\n",
         AGAIN,
@@ -120,7 +120,7 @@ MUTANTS = (
     ),
     Mutant(
         "a restart that does not come up condemns what serves",
-        "reconciler/planning/verdicts/verdicts.py",
+        "reconciler/planning/verdicts/judgement.py",
         '    if generation.verdict == "trial":\n        condemn(',
         "    if generation is not None:\n        condemn(",
         AGAIN,

@@ -66,7 +66,7 @@ MUTANTS = (
     ),
     Mutant(
         "why the daemon is not ready is told to strangers",
-        "reconciler/control/tcp.py",
+        "reconciler/control/tcp_site.py",
         "if why and await access.checked(request) is None:",
         'if why and await access.checked(request) == "nobody":',
         PAGE,
@@ -116,7 +116,7 @@ MUTANTS = (
     ),
     Mutant(
         "without a token there are forms all the same",
-        "reconciler/control/tcp.py",
+        "reconciler/control/tcp_site.py",
         'may_post = request.method == "POST" and request.path in posted',
         'may_post = request.method == "POST"',
         PAGE,
@@ -174,7 +174,7 @@ MUTANTS = (
     ),
     Mutant(
         "a status that is known is never told anew",
-        "reconciler/explain/status.py",
+        "reconciler/explain/vm_status.py",
         "return all(a is b for a, b in zip(former, inputs, strict=False))",
         "return former is not inputs",
         ("tests/scenario",),

@@ -9,7 +9,7 @@ from reconciler.model.names import GroupName, VMName
 from reconciler.model.record import Event
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import VMStatus
-from reconciler.planning.results.revision import entry_of, fleet_of, judge_revision
+from reconciler.planning.results.revision_results import entry_of, fleet_of, judge_revision
 from tests.world import World, state, vm
 
 NAMES = ("a", "b", "c")

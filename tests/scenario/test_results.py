@@ -13,7 +13,7 @@ from reconciler.model.observed import Exit
 from reconciler.model.policy import Policy
 from reconciler.model.request import Abort, Retry, Suspend
 from reconciler.model.revision_result import RevisionRecord, RevisionResult
-from reconciler.planning.results.revision import (
+from reconciler.planning.results.revision_results import (
     beside,
     entry_of,
     fleet_of,

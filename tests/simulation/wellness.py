@@ -9,7 +9,7 @@ from dataclasses import replace
 from reconciler.model.health import ProcessCheck
 from reconciler.model.names import Digest, VMName
 from reconciler.model.plan import StopGuest
-from reconciler.planning.health import asks_guest
+from reconciler.planning.guest_health import asks_guest
 from tests.fakes.guest import FakeGuest
 from tests.simulation.naming import OTHER_NAMES
 from tests.world import World

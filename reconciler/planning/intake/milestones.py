@@ -7,8 +7,8 @@ from dataclasses import replace
 from reconciler.model.guest_announcements import Said
 from reconciler.model.observed import Guest
 from reconciler.model.record import Candidate, Start
+from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.health import passing_for
 
 
 def remember(plan: PlanBuilder, vm: VMContext) -> None:
@@ -41,6 +41,7 @@ def _seen(
         return begun.said, begun.passed
     generation = vm.record.generation(guest.generation)
     passed = begun.passed or (
-        generation is not None and passing_for(guest, generation.spec.health, plan.now) is not None
+        generation is not None
+        and guest_health.passing_for(guest, generation.spec.health, plan.now) is not None
     )
     return guest.said, passed

@@ -24,9 +24,10 @@ from reconciler.model.record import (
 )
 from reconciler.model.restarts import Finished
 from reconciler.model.setbacks import Backoff
-from reconciler.planning.context import PlanBuilder, VMContext, count_restart
-from reconciler.planning.intake.start_trouble import absorb_start, start_failed
-from reconciler.planning.verdicts.verdicts import condemn, failed, quarantine
+from reconciler.planning import context
+from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.intake import start_trouble
+from reconciler.planning.verdicts import judgement
 
 SNAPSHOT_TRIES = 3
 OCCUPIED = "occupied"
@@ -49,7 +50,7 @@ def absorb_outcomes(plan: PlanBuilder) -> None:
                 plan.event("image-differs", outcome.detail, severity="warning")
             continue
         vm = plan.vms.get(VMName(outcome.subject))
-        if vm is not None and absorb_start(plan, vm, outcome):
+        if vm is not None and start_trouble.absorb_start(plan, vm, outcome):
             continue
         former = plan.trouble(key)
         attempts = (former.attempts if former else 0) + 1
@@ -101,7 +102,7 @@ def absorb_growth(plan: PlanBuilder) -> None:
         if outcome.kind == "start":
             vm.record = replace(record, start=None)
         plan.clear_trouble(trouble_key(outcome))
-        condemn(plan, vm, begun, outcome.error or "", Evidence("volumes"))
+        judgement.condemn(plan, vm, begun, outcome.error or "", Evidence("volumes"))
 
 
 def _stays(plan: PlanBuilder, outcome: Outcome) -> bool:
@@ -149,11 +150,11 @@ def _absorb_exit(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
         return
     why = f"the guest ended: {guest.process.exit}"
     if _by_the_host(guest) and (generation.verdict == "trial" or not guest.health.ever_passed):
-        start_failed(plan, vm, generation, str(guest.process.exit))
+        start_trouble.start_failed(plan, vm, generation, str(guest.process.exit))
     elif generation.verdict == "trial":
-        condemn(plan, vm, generation, why, _evidence(guest))
+        judgement.condemn(plan, vm, generation, why, _evidence(guest))
     elif record.rollback is not None:
-        quarantine(plan, vm, f"rolling back failed: {why}")
+        judgement.quarantine(plan, vm, f"rolling back failed: {why}")
     elif _stays_down(generation, record, guest):
         _finished(plan, vm, generation, why)
     else:
@@ -168,8 +169,8 @@ def _stays_down(generation: Generation, record: VMRecord, guest: Guest) -> bool:
         case "always":
             return False
         case "on-failure":
-            failed = end is None or end.status != 0 or end.panicked or end.reported
-            return not (failed or said.ended)
+            ended_badly = end is None or end.status != 0 or end.panicked or end.reported
+            return not (ended_badly or said.ended)
         case "never":
             return True
 
@@ -195,9 +196,11 @@ def _candidate_ended(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
     generation = record.generation(guest.generation)
     lost = candidate is not None and candidate.deadline.boot_id != plan.now.boot_id
     if generation is not None and _by_the_host(guest) and not lost:
-        start_failed(plan, vm, generation, str(guest.process.exit), beside=True)
+        start_trouble.start_failed(plan, vm, generation, str(guest.process.exit), beside=True)
     elif generation is not None and generation.verdict != "condemned" and not lost:
-        failed(plan, vm, generation, f"the guest ended: {guest.process.exit}", _evidence(guest))
+        judgement.failed(
+            plan, vm, generation, f"the guest ended: {guest.process.exit}", _evidence(guest)
+        )
     vm.record = replace(vm.record, candidate=None)
 
 
@@ -247,7 +250,7 @@ def crashed(plan: PlanBuilder, vm: VMContext, why: str, *, ill: bool = False) ->
     pause = doubling(CRASH_BACKOFF, crashes) if crashes > 1 else 0.0
     pause = pause if given is None else given
     backoff = Backoff(crashes, plan.deadline(pause), why, ill, since)
-    vm.record = count_restart(replace(vm.record, backoff=backoff), "crash", now, why)
+    vm.record = context.count_restart(replace(vm.record, backoff=backoff), "crash", now, why)
     plan.actions.append(Note("crash", vm.name, why))
     plan.event("guest-crashed", f"{vm.name}: {why}", vm, "warning", vm.running)
 

@@ -16,7 +16,7 @@ from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Plan, StopGuest, Violation
 from reconciler.model.record import Generation, Record, VMRecord
 from reconciler.now import Now
-from reconciler.planning.health import judge
+from reconciler.planning import guest_health
 
 LAW = 14
 
@@ -82,7 +82,7 @@ def _stopped(
     begun = before.stop is not None and before.stop.instance == action.instance
     if changed.stop.cause != "unhealthy" or begun or generation is None:
         return
-    if judge(guest, generation.spec.health, now) == "healthy":
+    if guest_health.judge(guest, generation.spec.health, now) == "healthy":
         yield Violation(LAW, action.vm, "a guest that passes its checks is stopped as unhealthy")
 
 

@@ -34,8 +34,8 @@ from reconciler.model.plan import (
 )
 from reconciler.model.record import Generation, Record, VMRecord
 from reconciler.now import Now
-from reconciler.planning.health import judge, why_restart
-from reconciler.planning.lint.changed_checks import broken_by
+from reconciler.planning import guest_health
+from reconciler.planning.lint import changed_checks
 
 APART: tuple[OperationKind, ...] = (
     "create", "start-beside", "open-ports", "hand-over", "lead", "plug-taps", "drop-taps",
@@ -48,7 +48,7 @@ def check(
 ) -> tuple[Violation, ...]:
     """Every law of the design that this plan would break; empty for a sound one."""
     laws = _Linter(plan, desired, observed, record, now).violations()
-    return *laws, *broken_by(plan, desired, observed, record, now)
+    return *laws, *changed_checks.broken_by(plan, desired, observed, record, now)
 
 
 class _Linter:
@@ -161,7 +161,10 @@ class _Linter:
             yield Violation(2, vm, "a handover to a guest that does not live")
         elif before is not None and before.pending_transfer is None:
             generation = (record or before).generation(guest.generation)
-            if generation is None or judge(guest, generation.spec.health, self.now) != "healthy":
+            if (
+                generation is None
+                or guest_health.judge(guest, generation.spec.health, self.now) != "healthy"
+            ):
                 yield Violation(2, vm, "a handover to a guest that is not healthy")
             elif generation.verdict == "condemned":
                 yield Violation(5, vm, "a handover to a condemned generation")
@@ -215,7 +218,7 @@ class _Linter:
         generation = record.generation(guest.generation) if guest else None
         if guest is None or generation is None or guest.instance != action.instance:
             return
-        if not why_restart(guest, generation.spec.health, self.now):
+        if not guest_health.why_restart(guest, generation.spec.health, self.now):
             yield Violation(2, vm, "a restart of a guest that need not be restarted")
 
     def _images(self, vm: VMName, spec: VMSpec, law: int = 2) -> Iterator[Violation]:
@@ -313,7 +316,7 @@ class _Linter:
             and generation.verdict == "committed"
             and (record.stop is None or record.stop.instance != guest.instance)
             and not self._disturbed(vm, record)
-            and judge(guest, generation.spec.health, self.now) == "healthy"
+            and guest_health.judge(guest, generation.spec.health, self.now) == "healthy"
         )
 
     def _may_serve(self, vm: VMName) -> bool:

@@ -17,8 +17,8 @@ from reconciler.model.record import (
     StartPurpose,
     VMRecord,
 )
+from reconciler.planning import machines
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.machine import vm_folder, volume_path
 
 
 def pairs_of(plan: PlanBuilder, vm: VMName, generation: Generation) -> tuple[tuple[str, str], ...]:
@@ -26,8 +26,8 @@ def pairs_of(plan: PlanBuilder, vm: VMName, generation: Generation) -> tuple[tup
     state_dir = plan.policy.state_dir
     return tuple(
         (
-            volume_path(state_dir, vm, volume.name),
-            f"{vm_folder(state_dir, vm)}/snapshots/{volume.name}.raw",
+            machines.volume_path(state_dir, vm, volume.name),
+            f"{machines.vm_folder(state_dir, vm)}/snapshots/{volume.name}.raw",
         )
         for volume in generation.spec.volumes
     )

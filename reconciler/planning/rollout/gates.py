@@ -6,9 +6,9 @@ from collections import Counter
 
 from reconciler.model.desired import GroupSpec, HealthPolicy
 from reconciler.model.names import GroupName, VMName
+from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.health import has_other_checks, passing_for
-from reconciler.planning.rollout.windows import opening
+from reconciler.planning.rollout import windows
 
 ROLLBACKS_COUNT = 3600.0
 """Seconds for which a failure counts towards the host's breaker."""
@@ -43,7 +43,7 @@ def _served_before(vm: VMContext, checks: HealthPolicy | None) -> bool:
     return spec is not None and any(
         generation.verdict == "committed"
         and generation.digest == spec.digest
-        and not has_other_checks(generation, spec)
+        and not guest_health.has_other_checks(generation, spec)
         for generation in vm.record.generations
     )
 
@@ -176,7 +176,7 @@ def _soak_left(plan: PlanBuilder, canary: VMContext, soak: float) -> float:
     good = canary.record.last_good
     if soak <= 0 or canary.guest is None or good is None:
         return 0.0
-    passing = passing_for(canary.guest, good.spec.health, plan.now)
+    passing = guest_health.passing_for(canary.guest, good.spec.health, plan.now)
     return soak - (passing or 0.0)
 
 
@@ -198,7 +198,7 @@ def _window(plan: PlanBuilder, vm: VMContext, group: GroupSpec) -> bool:
     """Repairing what is down does not wait for a window."""
     if not group.windows or _broken(vm):
         return True
-    now = opening(group.windows, plan.now.wall)
+    now = windows.opening(group.windows, plan.now.wall)
     if now.open:
         return True
     until = None

@@ -9,7 +9,7 @@ from reconciler.model.change import PutSuspension
 from reconciler.model.plan import Note
 from reconciler.model.record import Suspension
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.intake.deadlines import restart_clocks
+from reconciler.planning.intake import deadlines
 
 
 def scopes(plan: PlanBuilder, vm: VMContext) -> Iterator[tuple[str, Suspension]]:
@@ -42,7 +42,7 @@ def end_expired(plan: PlanBuilder) -> None:
     wall = plan.now.wall
     for vm in plan.vms.values():
         if _over(vm.record.suspended, wall):
-            vm.record = replace(restart_clocks(vm.record, plan.now), suspended=None)
+            vm.record = replace(deadlines.restart_clocks(vm.record, plan.now), suspended=None)
             _tell(plan, vm.name)
     for name, group in plan.record.groups.items():
         if _over(group.suspended, wall):
@@ -53,7 +53,7 @@ def end_expired(plan: PlanBuilder) -> None:
         plan.suspended = None
         plan.more.append(PutSuspension(None))
         for vm in plan.vms.values():
-            vm.record = restart_clocks(vm.record, plan.now)
+            vm.record = deadlines.restart_clocks(vm.record, plan.now)
         _tell(plan, "this host")
 
 
@@ -68,7 +68,7 @@ def _over(suspension: Suspension | None, wall: float) -> bool:
 def _restart_group(plan: PlanBuilder, name: str) -> None:
     for vm in plan.vms.values():
         if vm.record.group == name:
-            vm.record = restart_clocks(vm.record, plan.now)
+            vm.record = deadlines.restart_clocks(vm.record, plan.now)
 
 
 def _tell(plan: PlanBuilder, subject: str) -> None:

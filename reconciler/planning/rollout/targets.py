@@ -10,10 +10,9 @@ from reconciler.model.names import GenerationNumber
 from reconciler.model.observed import Guest
 from reconciler.model.plan import Note, WaitKind
 from reconciler.model.record import Generation, Hold, VMRecord
+from reconciler.planning import diff, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.diff import differences
-from reconciler.planning.health import asks_guest, judge
-from reconciler.planning.verdicts.holds import hold_of
+from reconciler.planning.verdicts import holds
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ def choose(plan: PlanBuilder, vm: VMContext) -> Target:
     good = record.last_good
     if spec is None:
         return Target(good)
-    hold = hold_of(plan, vm)
+    hold = holds.hold_of(plan, vm)
     if hold is not None and (back := _sent_back(hold, record)) is not None:
         why = f"group {spec.group} goes back: {hold.words}"
         return Target(back, kind="hold", why=why)
@@ -156,10 +155,10 @@ def _takes_checks(plan: PlanBuilder, vm: VMContext, generation: Generation) -> b
     if guest is None:
         return True
     present = generation.spec.health
-    unasked = asks_guest(present) and not guest.health.rounds
+    unasked = guest_health.asks_guest(present) and not guest.health.rounds
     if guest.instance == vm.record.pending_transfer or unasked:
         return False  # it passed, and takes over; or may have passed before this daemon began
-    return judge(guest, present, plan.now) != "healthy"
+    return guest_health.judge(guest, present, plan.now) != "healthy"
 
 
 def _guest_of(vm: VMContext, number: GenerationNumber) -> Guest | None:
@@ -172,7 +171,7 @@ def _ask_anew(plan: PlanBuilder, vm: VMContext, number: GenerationNumber, spec: 
     guest, candidate = vm.guest, vm.candidate
     if guest is not None and guest.generation == number:
         vm.guest = guest = replace(guest, health=NEVER_ASKED)
-        vm.judgement = judge(guest, spec.health, plan.now)
+        vm.judgement = guest_health.judge(guest, spec.health, plan.now)
         if record.start is not None and record.start.instance == guest.instance:
             vm.record = replace(record, start=replace(record.start, deadline=deadline))
     elif candidate is not None and candidate.generation == number and record.candidate is not None:
@@ -181,7 +180,7 @@ def _ask_anew(plan: PlanBuilder, vm: VMContext, number: GenerationNumber, spec: 
 
 
 def _replace_spec(plan: PlanBuilder, vm: VMContext, generation: Generation, spec: VMSpec) -> None:
-    changed = differences(generation.spec, spec)
+    changed = diff.differences(generation.spec, spec)
     vm.record = vm.record.with_generation(replace(generation, spec=spec))
     words = ", ".join(str(change) for change in changed) or "nothing visible"
     plan.actions.append(Note("in-place", vm.name, words))

@@ -16,11 +16,10 @@ from reconciler.model.record import (
     StopCause,
     VMRecord,
 )
-from reconciler.planning.context import PlanBuilder, VMContext, count_restart
-from reconciler.planning.machine import instance_id, machine_of, volume_sizes
-from reconciler.planning.preflight.preflight import claim_memory, preflight
-from reconciler.planning.preflight.snapshots import prepare_volumes
-from reconciler.planning.verdicts.crash_loop import crashes_in_words
+from reconciler.planning import context, machines
+from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.preflight import blockers, snapshots
+from reconciler.planning.verdicts import crash_loop
 
 MAKES_WAY: frozenset[StopCause] = frozenset(("update", "overtaken", "handed-over", "removed"))
 
@@ -44,14 +43,14 @@ def create(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> None:
 
 def write(plan: PlanBuilder, vm: VMContext, generation: Generation) -> str:
     """Write a generation's folder; returns why, in words."""
-    machine = machine_of(
-        generation, instance_id(vm.name, generation, plan.now), plan.observed.host,
+    machine = machines.machine_of(
+        generation, machines.instance_id(vm.name, generation, plan.now), plan.observed.host,
         plan.policy.state_dir,
     )  # fmt: skip
     earlier = vm.record.proven(generation.digest)
     as_before = f", as generation {earlier.number} was" if earlier is not None else ""
     why = f"generation {generation.number} of revision {generation.revision[:8]}{as_before}"
-    sizes = volume_sizes(generation, plan.policy.state_dir)
+    sizes = machines.volume_sizes(generation, plan.policy.state_dir)
     plan.do(vm, CreateGeneration(vm.name, generation, machine, why, sizes))
     return why
 
@@ -64,19 +63,19 @@ def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
         plan.wait("ended", vm.name, over)
         return
     if committed and backoff is not None and not backoff.until.passed(now):
-        why = f"{crashes_in_words(backoff, now)}, again soon: {backoff.reason}"
+        why = f"{crash_loop.crashes_in_words(backoff, now)}, again soon: {backoff.reason}"
         plan.wait("backoff", vm.name, why, backoff.until.boot)
         return
     if any(in_trouble(plan, vm, kind) for kind in ("create", "start", "restore")):
         return
-    if not preflight(plan, vm, generation.spec, repair=generation.verdict == "committed"):
+    if not blockers.preflight(plan, vm, generation.spec, repair=generation.verdict == "committed"):
         return
     purpose = _purpose(vm, generation)
-    if not prepare_volumes(plan, vm, generation, purpose):
+    if not snapshots.prepare_volumes(plan, vm, generation, purpose):
         return
     record = vm.record
-    claim_memory(plan, vm, generation.spec)
-    instance = instance_id(vm.name, generation, now)
+    blockers.claim_memory(plan, vm, generation.spec)
+    instance = machines.instance_id(vm.name, generation, now)
     deadline = plan.deadline(generation.spec.health.startup_deadline)
     announces = generation.spec.kernel.key in plan.observed.announcing
     begun = Start(instance, generation.number, purpose, deadline, announces=announces)
@@ -90,9 +89,9 @@ def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
         finished=None,
     )
     if purpose == "trial" and record.last_good is not None:
-        record = count_restart(record, "rollout", plan.now.wall)
+        record = context.count_restart(record, "rollout", plan.now.wall)
     vm.record = record
-    machine = machine_of(
+    machine = machines.machine_of(
         generation,
         instance,
         plan.observed.host,
@@ -100,9 +99,9 @@ def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
         free_slot(plan, vm),
     )
     why = f"generation {generation.number}: {purpose}"
-    sizes = volume_sizes(generation, plan.policy.state_dir)
+    sizes = machines.volume_sizes(generation, plan.policy.state_dir)
     good = record.last_good
-    kept = frozenset(volume_sizes(good, plan.policy.state_dir) if good is not None else ())
+    kept = frozenset(machines.volume_sizes(good, plan.policy.state_dir) if good is not None else ())
     plan.do(vm, StartGuest(vm.name, machine, sizes, why, kept & sizes.keys()))
     plan.event("guest-starting", f"{vm.name}: {why}", vm, generation=generation.number)
 
@@ -148,7 +147,7 @@ def stop(
     if guest is vm.guest:
         record = replace(record, restart=None)
     if cause == "requested":
-        record = count_restart(record, "manual", plan.now.wall)
+        record = context.count_restart(record, "manual", plan.now.wall)
     vm.record = record
     ladder = StopLadder(timeout)
     action = StopGuest(vm.name, guest.instance, ladder, why, guest.process.slot)

@@ -8,8 +8,7 @@ from reconciler.model.observed import Guest
 from reconciler.model.plan import Note
 from reconciler.model.record import Candidate, Start, StartPurpose, Suspension, VMRecord
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.steps.actions import behind_proxy
-from reconciler.planning.steps.routing import routes_of
+from reconciler.planning.steps import actions, routing
 
 TWO_GUESTS = "adopted after the ledger was lost, with two guests"
 NOT_DESIRED = "adopted after the ledger was lost, and not what is desired"
@@ -31,7 +30,7 @@ def adopt(plan: PlanBuilder, vm: VMContext) -> None:
         return
     if guest is None:
         return
-    target = next((g for g in (vm.unknown,) if g is not None and routes_of(plan, g)), None)
+    target = next((g for g in (vm.unknown,) if g is not None and routing.routes_of(plan, g)), None)
     guest = target or guest
     found = plan.observed.found.get(guest.instance)
     if found is None:
@@ -54,16 +53,14 @@ def adopt(plan: PlanBuilder, vm: VMContext) -> None:
     vm.record = record
     plan.assign_guests(vm)
     plan.actions.append(Note("adopt", vm.name, f"generation {found.number} runs"))
-    plan.event(
-        "guest-adopted", f"{vm.name}: generation {found.number} adopted", vm, "warning"
-    )
+    plan.event("guest-adopted", f"{vm.name}: generation {found.number} adopted", vm, "warning")
     _adopt_candidate(plan, vm)
 
 
 def _started(plan: PlanBuilder, record: VMRecord, start: Start, guest: Guest) -> VMRecord:
     """The record with this start. Behind the front, its ports are those that the front knows, or are asked."""
-    generation, routes = record.generation(start.generation), routes_of(plan, guest)
-    asked = routes is None and generation is not None and behind_proxy(generation.spec)
+    generation, routes = record.generation(start.generation), routing.routes_of(plan, guest)
+    asked = routes is None and generation is not None and actions.behind_proxy(generation.spec)
     pending_transfer = start.instance if asked else record.pending_transfer
     return replace(record, start=replace(start, routes=routes), pending_transfer=pending_transfer)
 

@@ -20,13 +20,14 @@ from reconciler.model.observed import Guest
 from reconciler.model.plan import HandOver, OpenPorts, StartBeside
 from reconciler.model.policy import BY_THE_FRONT
 from reconciler.model.record import Candidate, Generation, Start, Stop, VMRecord
-from reconciler.planning.context import PlanBuilder, VMContext, count_restart
-from reconciler.planning.machine import instance_id, machine_of, vm_folder
-from reconciler.planning.preflight.preflight import LOOK_AGAIN, claim_memory, preflight, ready
-from reconciler.planning.rollout.gates import at_stake
+from reconciler.planning import context, machines
+from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.preflight import blockers
+from reconciler.planning.preflight.blockers import LOOK_AGAIN
+from reconciler.planning.rollout import gates
 from reconciler.planning.rollout.targets import Target
-from reconciler.planning.steps.actions import behind_proxy, create, free_slot, in_trouble, stop
-from reconciler.planning.verdicts.verdicts import commit
+from reconciler.planning.steps import actions
+from reconciler.planning.verdicts import judgement
 
 MOST_DRAIN = 10.0
 """Seconds that requests of the old guest have to end; a client that keeps its connection loses it then."""
@@ -76,7 +77,7 @@ def _moved(plan: PlanBuilder, vm: VMContext) -> None:
     plan.assign_guests(vm)
     plan.clear_trouble(f"candidate/{vm.name}")
     if generation.verdict == "trial":
-        commit(plan, vm, generation)
+        judgement.commit(plan, vm, generation)
     before = f" from generation {old.generation}" if old is not None else ""
     if old is not None and old.generation == generation.number:
         before = " from its former guest"
@@ -96,25 +97,25 @@ def begin(plan: PlanBuilder, vm: VMContext, target: Target, spec: VMSpec) -> boo
     made = target.generation
     proven = made is not None and made.verdict == "committed"
     back = proven and made is not None and made.number != vm.running
-    if back and in_trouble(plan, vm, "candidate"):
+    if back and actions.in_trouble(plan, vm, "candidate"):
         return True
     if spec.memory_mib > plan.memory_left and spec.update.short_of_memory == "restart":
         return False
-    if not preflight(plan, vm, spec, beside=True):
+    if not blockers.preflight(plan, vm, spec, beside=True):
         return True
-    if plan.observed.proxy_error and behind_proxy(spec):
+    if plan.observed.proxy_error and actions.behind_proxy(spec):
         # Whoever serves keeps its ports, and nothing is put beside it that could not take them over.
         plan.wait("port", vm.name, plan.observed.proxy_error)
         plan.wake_at(plan.now.boot + LOOK_AGAIN)
         return True
     if (asked := _behind_the_front(plan, vm)) is not None:
         return asked
-    claim_memory(plan, vm, spec, beside=True)
+    blockers.claim_memory(plan, vm, spec, beside=True)
     if not proven and vm.record.last_good is not None:
-        at_stake(plan).add(vm.name)
+        gates.at_stake(plan).add(vm.name)
     if made is None:
-        create(plan, vm, spec)
-    elif not any(in_trouble(plan, vm, kind) for kind in ("create", "start-beside")):
+        actions.create(plan, vm, spec)
+    elif not any(actions.in_trouble(plan, vm, kind) for kind in ("create", "start-beside")):
         _start_beside(plan, vm, made)
     return True
 
@@ -123,12 +124,12 @@ def replace_anew(plan: PlanBuilder, vm: VMContext, generation: Generation) -> bo
     """A restart that a person asked for, by a second guest of what runs. False: it takes a stop."""
     if not applies(vm, generation.spec):
         return False
-    if vm.candidate is not None or not ready(plan, vm, generation.spec):
+    if vm.candidate is not None or not blockers.ready(plan, vm, generation.spec):
         return True  # another one's trial comes first, and may spare the restart
     return begin(plan, vm, Target(generation), generation.spec)
 
 
-def succeed(plan: PlanBuilder, vm: VMContext) -> None:
+def promote_candidate(plan: PlanBuilder, vm: VMContext) -> None:
     """Who served is gone: a candidate of a proven generation is in its place at once, as a start of it would be."""
     record, candidate = vm.record, vm.record.candidate
     if vm.guest is not None or vm.candidate is None or candidate is None:
@@ -149,9 +150,7 @@ def succeed(plan: PlanBuilder, vm: VMContext) -> None:
         record, start=begun, candidate=None, pending_transfer=pending_transfer, restart=None
     )
     plan.assign_guests(vm)
-    words = (
-        f"{vm.name}: the second guest of generation {number} serves, since the first ended"
-    )
+    words = f"{vm.name}: the second guest of generation {number} serves, since the first ended"
     plan.event("handed-over", words, vm, generation=number)
 
 
@@ -175,19 +174,19 @@ def _behind_the_front(plan: PlanBuilder, vm: VMContext) -> bool | None:
 
 
 def _start_beside(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
-    instance = instance_id(vm.name, generation, plan.now)
+    instance = machines.instance_id(vm.name, generation, plan.now)
     deadline = plan.deadline(generation.spec.health.startup_deadline)
-    routes = None if behind_proxy(generation.spec) else ()
+    routes = None if actions.behind_proxy(generation.spec) else ()
     announces = generation.spec.kernel.key in plan.observed.announcing
     candidate = Candidate(instance, generation.number, deadline, routes, announces)
     beside = replace(vm.record, candidate=candidate)
     vm.record = _counted(beside, generation, plan.now.wall)
-    machine = machine_of(
+    machine = machines.machine_of(
         generation,
         instance,
         plan.observed.host,
         plan.policy.state_dir,
-        free_slot(plan, vm),
+        actions.free_slot(plan, vm),
     )
     what = "trial" if generation.verdict == "trial" else "a new guest"
     why = f"generation {generation.number}: {what} beside generation {vm.running}"
@@ -197,12 +196,12 @@ def _start_beside(plan: PlanBuilder, vm: VMContext, generation: Generation) -> N
 
 def _counted(record: VMRecord, generation: Generation, wall: float) -> VMRecord:
     if generation.verdict == "trial":
-        return count_restart(record, "rollout", wall)
+        return context.count_restart(record, "rollout", wall)
     again = record.start is not None and record.start.generation == generation.number
-    return count_restart(record, "manual", wall) if again else record
+    return context.count_restart(record, "manual", wall) if again else record
 
 
-def finish(plan: PlanBuilder, vm: VMContext) -> bool:
+def resume(plan: PlanBuilder, vm: VMContext) -> bool:
     """Carry on with ports that somebody is being given, whatever else is so; whether that is all."""
     record, guest, candidate = vm.record, vm.guest, vm.candidate
     if record.pending_transfer is None or (guest is not None and vm.stopping):
@@ -230,10 +229,10 @@ def _wanted(vm: VMContext) -> bool:
     return generation is not None and generation.verdict != "condemned"
 
 
-def tend(plan: PlanBuilder, vm: VMContext, target: Target) -> bool:
+def manage_candidate(plan: PlanBuilder, vm: VMContext, target: Target) -> bool:
     """See to the guests beside the one that serves; whether that is all for this pass."""
     if vm.leaving is not None:
-        _see_off(plan, vm, vm.leaving)
+        _stop_predecessor(plan, vm, vm.leaving)
         return True
     if vm.unknown is not None:
         process = vm.unknown.process
@@ -271,28 +270,30 @@ def _sought(plan: PlanBuilder, vm: VMContext, wanted: Generation) -> bool:
     return trouble is None or trouble.retry.passed(plan.now)
 
 
-def _see_off(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
+def _stop_predecessor(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
     told = vm.record.stop
     if told is None:
         return
     why = f"generation {vm.running} took over" if told.cause == "handed-over" else told.cause
-    stop(plan, vm, told.cause, f"carrying on: {why}", guest)
+    actions.stop(plan, vm, told.cause, f"carrying on: {why}", guest)
 
 
 def _dismiss(plan: PlanBuilder, vm: VMContext, guest: Guest, target: Target) -> None:
     """The candidate is not wanted any more; whoever serves is not concerned."""
     generation = vm.record.generation(guest.generation)
     if generation is not None and generation.verdict == "condemned":
-        stop(plan, vm, "condemned", generation.reason, guest)
+        actions.stop(plan, vm, "condemned", generation.reason, guest)
     else:
-        stop(plan, vm, "overtaken", target.why or "it is not wanted any more", guest)
+        actions.stop(plan, vm, "overtaken", target.why or "it is not wanted any more", guest)
 
 
 def _open_ports(plan: PlanBuilder, vm: VMContext, guest: Guest, generation: Generation) -> bool:
     """Nothing else is tried before; where it failed lately, all else goes on meanwhile."""
-    if in_trouble(plan, vm, "open-ports"):
+    if actions.in_trouble(plan, vm, "open-ports"):
         return False
-    folder = guest_folder(vm_folder(plan.policy.state_dir, guest.process.vm), guest.process.slot)
+    folder = guest_folder(
+        machines.vm_folder(plan.policy.state_dir, guest.process.vm), guest.process.slot
+    )
     endpoint = GuestEndpoint(
         guest.instance, generation.number, folder, generation.spec.networks, guest.process.pid
     )
@@ -307,7 +308,7 @@ def _hand_over(plan: PlanBuilder, vm: VMContext) -> None:
     generation = record.generation(candidate.generation) if candidate else None
     if candidate is None or candidate.routes is None or generation is None:
         return
-    if in_trouble(plan, vm, "hand-over"):
+    if actions.in_trouble(plan, vm, "hand-over"):
         return
     vm.record = replace(record, pending_transfer=candidate.instance)
     running = record.generation(old.generation) if old is not None else None
@@ -316,7 +317,7 @@ def _hand_over(plan: PlanBuilder, vm: VMContext) -> None:
     predecessor = old.instance if old is not None else None
     why = f"generation {candidate.generation} takes over, healthy for its minHealthyTime"
     slot = vm.candidate.process.slot if vm.candidate is not None else 1
-    machine = machine_of(
+    machine = machines.machine_of(
         generation, candidate.instance, plan.observed.host, plan.policy.state_dir, slot
     )
     plan.do(vm, HandOver(vm.name, machine, target, predecessor, drain, why))

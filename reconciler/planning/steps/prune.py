@@ -8,8 +8,8 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.plan import Note, RemoveVM, WaitKind
 from reconciler.model.record import Record
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.rollout.suspension import scopes, suspended
-from reconciler.planning.steps.actions import in_trouble, stop
+from reconciler.planning.rollout import suspension
+from reconciler.planning.steps import actions
 
 MOST_NAMED = 3
 
@@ -41,7 +41,7 @@ def mark_removals(plan: PlanBuilder) -> None:
                 " field, or rename this VM's folder away yourself",
             )  # fmt: skip
     absent = [s for s in absent if s.record.moving is None and s.name not in named]
-    fresh = [s for s in absent if not s.record.removing and not any(scopes(plan, s))]
+    fresh = [s for s in absent if not s.record.removing and not any(suspension.scopes(plan, s))]
     if not fresh:
         return
     if (why := _why_kept(plan, plan.desired, len(fresh))) is not None:
@@ -90,11 +90,11 @@ def remove(plan: PlanBuilder, vm: VMContext) -> None:
         return
     guest = vm.leaving or vm.candidate or vm.guest or vm.unknown
     begun = vm.record.stop is not None and vm.record.stop.cause == "removed"
-    if not begun and suspended(plan, vm):
+    if not begun and suspension.suspended(plan, vm):
         return
     if guest is not None:
-        stop(plan, vm, "removed", "left the repository", guest)
-    elif not in_trouble(plan, vm, "remove"):
+        actions.stop(plan, vm, "removed", "left the repository", guest)
+    elif not actions.in_trouble(plan, vm, "remove"):
         plan.do(vm, RemoveVM(vm.name, "its guest is gone"))
 
 

@@ -16,12 +16,12 @@ from reconciler.model.names import VMName
 from reconciler.model.plan import MoveVM
 from reconciler.model.record import GroupRecord, Record, VMRecord
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.intake.outcomes import note_illness
-from reconciler.planning.preflight.preflight import claim_memory, preflight, ready
-from reconciler.planning.rollout.budget import Budget
-from reconciler.planning.rollout.gates import at_stake, may_begin
+from reconciler.planning.intake import outcomes
+from reconciler.planning.preflight import blockers
+from reconciler.planning.rollout import gates
+from reconciler.planning.rollout.disruption_budget import Budget
 from reconciler.planning.rollout.targets import Target
-from reconciler.planning.steps.actions import in_trouble, stop
+from reconciler.planning.steps import actions
 
 MOST_NAMED = 3
 
@@ -154,12 +154,12 @@ def _with_name(group: GroupRecord, old: VMName, new: VMName) -> GroupRecord:
     return replace(group, hold=hold, approved=tuple((now(n), d) for n, d in group.approved))
 
 
-def carry_on(plan: PlanBuilder, vm: VMContext) -> None:
+def resume(plan: PlanBuilder, vm: VMContext) -> None:
     """A move that was begun is carried through, whatever is desired meanwhile: half is nowhere."""
     record = vm.record
     if record.moving is None or vm.acted or plan.observed.guests.get(vm.name):
         return
-    if not in_trouble(plan, vm, "move"):
+    if not actions.in_trouble(plan, vm, "move"):
         plan.do(vm, MoveVM(vm.name, record.moving, f"it goes on as {record.moving}"))
 
 
@@ -170,11 +170,11 @@ def move_folder(plan: PlanBuilder, vm: VMContext) -> bool:
         return False
     if not plan.observed.guests.get(vm.name):
         vm.record = replace(vm.record, moving=new, stop=None)
-        carry_on(plan, vm)
+        resume(plan, vm)
     return True
 
 
-def make_way(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
+def stop_for_rename(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
     """It runs: stop it for the move, when what follows is ready, allowed and its turn."""
     new, record, spec = vm.successor, vm.record, target.wanted
     if new is None or spec is None or _hindered(plan, vm):
@@ -186,18 +186,18 @@ def make_way(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -
         plan.wait("rename", vm.name, f"goes on as {new} once its trial is over")
         return
     fresh = generation is None or trial
-    if not ready(plan, vm, spec):
+    if not blockers.ready(plan, vm, spec):
         return
-    if fresh and target.kind is None and not may_begin(plan, vm):
+    if fresh and target.kind is None and not gates.may_begin(plan, vm):
         return
-    if not preflight(plan, vm, spec) or not budget.take(vm):
+    if not blockers.preflight(plan, vm, spec) or not budget.take(vm):
         return
-    claim_memory(plan, vm, spec)
+    blockers.claim_memory(plan, vm, spec)
     if fresh and record.last_good is not None:
-        at_stake(plan).add(vm.name)
+        gates.at_stake(plan).add(vm.name)
     if fresh and target.kind is None:
-        note_illness(plan, vm)
-    stop(plan, vm, "update", f"it goes on as {new}")
+        outcomes.note_illness(plan, vm)
+    actions.stop(plan, vm, "update", f"it goes on as {new}")
 
 
 def _hindered(plan: PlanBuilder, vm: VMContext) -> bool:
@@ -210,4 +210,4 @@ def _hindered(plan: PlanBuilder, vm: VMContext) -> bool:
         plan.wait("conflict", vm.name, why)
         plan.wait("conflict", new, why)
         return True
-    return in_trouble(plan, vm, "move")
+    return actions.in_trouble(plan, vm, "move")

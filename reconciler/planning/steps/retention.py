@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.model.names import VMName
 from reconciler.planning.context import PlanBuilder
-from reconciler.planning.preflight.images import named
+from reconciler.planning.preflight import image_builds
 
 
 def forget(plan: PlanBuilder) -> None:
@@ -33,7 +33,7 @@ def _forget_troubles(plan: PlanBuilder) -> None:
     remembered = [key for key in plan.record.builds if plan.trouble(key) is not None]
     if plan.desired is None or not remembered:
         return
-    images = named(plan, plan.desired)
+    images = image_builds.named(plan, plan.desired)
     for key in remembered:
         # `remove/web` is of a VM, and any other of an image; that of the store is always asked for.
         kind, _, subject = key.partition("/")

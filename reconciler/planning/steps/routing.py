@@ -7,8 +7,8 @@ from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Lead
 from reconciler.model.record import VMRecord
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.preflight.preflight import LOOK_AGAIN
-from reconciler.planning.steps.actions import in_trouble
+from reconciler.planning.preflight.blockers import LOOK_AGAIN
+from reconciler.planning.steps import actions
 
 CUT_OFF = "its guest is well, and the front does not lead its ports to it"
 
@@ -30,13 +30,13 @@ def is_cut_off(record: VMRecord, guest: Guest, observed: Observed) -> bool:
     return bool(observed.proxy_error) or target is None or target.instance != guest.instance
 
 
-def as_wanted(plan: PlanBuilder, vm: VMContext) -> bool:
+def is_current(plan: PlanBuilder, vm: VMContext) -> bool:
     """Whether the front leads them there, as far as it was asked."""
     known = not plan.observed.proxy_error
     return known and plan.observed.front.get(vm.name) == wanted(vm)
 
 
-def lead(plan: PlanBuilder, vm: VMContext) -> bool:
+def update(plan: PlanBuilder, vm: VMContext) -> bool:
     """See that they lead there, whatever else is so; whether something was decided."""
     want, guest, start = wanted(vm), vm.guest, vm.record.start
     if plan.observed.proxy_error:
@@ -45,7 +45,7 @@ def lead(plan: PlanBuilder, vm: VMContext) -> bool:
             plan.wake_at(plan.now.boot + LOOK_AGAIN)
         return False
     unknown = guest is not None and (start is None or start.instance != guest.instance)
-    if as_wanted(plan, vm) or unknown or _handing_over(vm) or in_trouble(plan, vm, "lead"):
+    if is_current(plan, vm) or unknown or _handing_over(vm) or actions.in_trouble(plan, vm, "lead"):
         return False
     why = "no guest of it serves" if want is None else f"generation {vm.running} serves"
     plan.do(vm, Lead(vm.name, want, f"its ports: {why}"))
@@ -58,7 +58,7 @@ def _handing_over(vm: VMContext) -> bool:
     return vm.candidate is not None and vm.candidate.instance == pending_transfer
 
 
-def let_go(plan: PlanBuilder) -> None:
+def release_unknown(plan: PlanBuilder) -> None:
     """Ports that the front holds for VMs of which nobody knows any more."""
     for name in sorted(plan.observed.front.keys() - plan.vms.keys()):
         if name not in plan.observed.busy and plan.pausing(f"lead/{name}") is None:

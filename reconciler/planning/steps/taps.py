@@ -10,15 +10,15 @@ from reconciler.model.names import VMName
 from reconciler.model.observed import Link
 from reconciler.model.plan import DropTaps, PlugTaps
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.preflight.bridges import in_use, lacking
-from reconciler.planning.rollout.suspension import scopes
-from reconciler.planning.steps.actions import in_trouble
+from reconciler.planning.preflight import bridges
+from reconciler.planning.rollout import suspension
+from reconciler.planning.steps import actions
 
 LOOK_AGAIN = 5.0
 """Seconds until taps of living guests are looked at again: nobody tells of a bridge's restart."""
 
 
-def see_to(plan: PlanBuilder) -> None:
+def maintain(plan: PlanBuilder) -> None:
     """Mend what came loose, and remove what leads nowhere; guests are not touched."""
     if not plan.observed.links.found:
         return  # nobody could look
@@ -34,12 +34,12 @@ def _mend(plan: PlanBuilder, vm: VMContext) -> None:
     if generation is None or not generation.spec.taps:
         return
     plan.wake_at(plan.now.boot + LOOK_AGAIN)
-    if vm.busy or vm.stopping or any(scopes(plan, vm)):
+    if vm.busy or vm.stopping or any(suspension.scopes(plan, vm)):
         return
     if any(outcome.subject == vm.name for outcome in plan.observed.outcomes):
         return  # what was just done may have been done after the look
     loose = tuple(_loose(plan, vm, generation.spec.taps))
-    if not loose or vm.acted or in_trouble(plan, vm, "plug-taps"):
+    if not loose or vm.acted or actions.in_trouble(plan, vm, "plug-taps"):
         return
     why = ", ".join(f"tap {tap.name} had left bridge {tap.bridge}" for tap in loose)
     plan.do(vm, PlugTaps(vm.name, loose, why))
@@ -52,10 +52,12 @@ def _loose(plan: PlanBuilder, vm: VMContext, taps: tuple[Tap, ...]) -> Iterator[
         if there == Link("tap", vm.name, tap.bridge):
             continue
         if there is None:
-            why = f"tap {tap.name} of its guest is gone: `reconciler restart {vm.name}` makes it anew"
+            why = (
+                f"tap {tap.name} of its guest is gone: `reconciler restart {vm.name}` makes it anew"
+            )
         elif there.owner != vm.name:
             why = f"interface {tap.name} is another's now: it is left as it is"
-        elif what := lacking(plan, tap):
+        elif what := bridges.lacking(plan, tap):
             why = f"tap {tap.name} of its guest has no bridge: {what}"
         else:
             yield tap
@@ -92,13 +94,13 @@ def _claimed(plan: PlanBuilder) -> set[str]:
         if vm.busy or vm.acted:
             claimed |= {t.name for g in vm.record.generations for t in g.spec.taps}
         else:
-            claimed |= in_use(plan, vm.name) or set()
+            claimed |= bridges.in_use(plan, vm.name) or set()
     return claimed
 
 
 def _untouchable(plan: PlanBuilder, name: VMName) -> bool:
     """Nothing is to be done to it now, or nobody knows what its guests have."""
     vm = plan.vms.get(name)
-    if vm is not None and (vm.acted or any(scopes(plan, vm))):
+    if vm is not None and (vm.acted or any(suspension.scopes(plan, vm))):
         return True
-    return name in plan.observed.busy or in_use(plan, name) is None
+    return name in plan.observed.busy or bridges.in_use(plan, name) is None

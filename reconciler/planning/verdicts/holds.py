@@ -9,8 +9,8 @@ from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import Note
 from reconciler.model.record import OF_CHECKS, Evidence, Generation, Hold, Record
+from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.health import has_other_checks, refused_checks
 
 
 def hold_after_failure(
@@ -70,7 +70,9 @@ def _failed(member: VMContext) -> bool:
     spec, record = member.spec, member.record
     if spec is None:
         return False
-    return record.block_of(spec) is not None or refused_checks(record, spec) is not None
+    return (
+        record.block_of(spec) is not None or guest_health.refused_checks(record, spec) is not None
+    )
 
 
 def members(plan: PlanBuilder, group: GroupName) -> Iterable[VMContext]:
@@ -109,7 +111,7 @@ def _has_other_checks(other: VMContext) -> bool:
     good, spec = other.record.last_good, other.spec
     if good is None or spec is None or good.digest != spec.digest:
         return False
-    return has_other_checks(good, spec)
+    return guest_health.has_other_checks(good, spec)
 
 
 def _former_checks(plan: PlanBuilder, group: GroupSpec, failed: Revision) -> Iterable[VMName]:

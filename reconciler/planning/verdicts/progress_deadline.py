@@ -13,9 +13,9 @@ from dataclasses import replace
 from reconciler.model.names import GroupName
 from reconciler.model.plan import Note, WaitKind
 from reconciler.model.record import Hold
+from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.health import has_other_checks
-from reconciler.planning.verdicts.holds import members, put_hold, still_to_take
+from reconciler.planning.verdicts import holds
 
 IN_MOTION: frozenset[WaitKind] = frozenset(("starting", "rollback", "busy"))
 """The member itself is on its way, whatever else is waited for."""
@@ -54,7 +54,7 @@ def watch_progress(plan: PlanBuilder) -> None:
 def _moving(plan: PlanBuilder, group: GroupName) -> list[VMContext]:
     """Members that are on their way to what is desired, and that nothing else keeps."""
     waits = plan.once("waits by subject", _waits_by_subject)
-    behind = (s for s in members(plan, group) if not s.synced and not _has_arrived(s))
+    behind = (s for s in holds.members(plan, group) if not s.synced and not _has_arrived(s))
     return [s for s in behind if _on_its_way(waits[s.name])]
 
 
@@ -63,7 +63,7 @@ def _has_arrived(member: VMContext) -> bool:
     good, spec = member.record.last_good, member.spec
     if good is None or spec is None or member.successor is not None:
         return False
-    return good.digest == spec.digest and not has_other_checks(good, spec)
+    return good.digest == spec.digest and not guest_health.has_other_checks(good, spec)
 
 
 def _on_its_way(waits: set[WaitKind]) -> bool:
@@ -78,7 +78,7 @@ def _waits_by_subject(plan: PlanBuilder) -> dict[str, set[WaitKind]]:
 
 
 def _succeeded(plan: PlanBuilder, group: GroupName) -> bool:
-    names = {s.name for s in members(plan, group)}
+    names = {s.name for s in holds.members(plan, group)}
     return any(
         isinstance(a, Note) and a.kind in ("commit", "checks-accepted") and a.subject in names
         for a in plan.actions
@@ -91,12 +91,12 @@ def _hold(plan: PlanBuilder, group: GroupName, stuck: VMContext, seconds: float)
         return
     why = f"{stuck.name} did not become healthy, nor any other member, within progressDeadline {seconds:g}s"
     held = tuple(
-        (s.name, still_to_take(s) or s.spec.digest)
-        for s in members(plan, group)
+        (s.name, holds.still_to_take(s) or s.spec.digest)
+        for s in holds.members(plan, group)
         if s.spec is not None and not s.synced
     )
     hold = Hold(
         stuck.name, stuck.spec.digest, why, plan.now.wall, held,
         cause="progress", revision=plan.origin(stuck),
     )  # fmt: skip
-    put_hold(plan, group, hold)
+    holds.put_hold(plan, group, hold)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.restarts import Unready
+from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.health import symptom
 
 
 def follow(plan: PlanBuilder, vm: VMContext) -> None:
@@ -22,7 +22,7 @@ def follow(plan: PlanBuilder, vm: VMContext) -> None:
     elif vm.judgement == "unhealthy" and record.unready is None:
         if running.verdict != "committed" or record.rollback is not None or vm.unhealthy:
             return
-        why = symptom(guest, running.spec.health)
+        why = guest_health.symptom(guest, running.spec.health)
         vm.record = replace(record, unready=Unready(plan.now.wall, why))
         words = f"{vm.name}: generation {running.number} is not ready: {why}; it is not restarted for that"
         plan.event("guest-not-ready", words, vm, "warning", running.number)

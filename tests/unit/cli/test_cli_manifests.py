@@ -118,8 +118,8 @@ async def test_a_forward_that_an_outgoing_connection_may_take_is_warned_of(
     given, kept = tmp_path / "range", tmp_path / "reserved"
     given.write_text("32768\t60999\n")
     kept.write_text("40124\n")
-    monkeypatch.setattr("reconciler.vmm.host_ports.ephemeral_ports.__defaults__", (given,))
-    monkeypatch.setattr("reconciler.vmm.host_ports.reserved_ports.__defaults__", (kept,))
+    monkeypatch.setattr("reconciler.vmm.port_availability.ephemeral_ports.__defaults__", (given,))
+    monkeypatch.setattr("reconciler.vmm.port_availability.reserved_ports.__defaults__", (kept,))
     forwards = ", ".join(f"{{host: {port}, guest: 80}}" for port in (8080, 40123, 40124))
     (folder / "web.yaml").write_text(
         f"{GOOD}  interfaces: [{{type: user, forward: [{forwards}]}}]\n"

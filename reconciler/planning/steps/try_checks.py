@@ -21,18 +21,10 @@ from reconciler.model.names import Digest, GroupName, Revision
 from reconciler.model.observed import Guest
 from reconciler.model.plan import Note
 from reconciler.model.record import Generation
+from reconciler.planning import diff, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.diff import differences
-from reconciler.planning.health import (
-    asks_guest,
-    effective_checks,
-    judge,
-    passing_for,
-    trial_plan,
-    why_restart,
-)
-from reconciler.planning.rollout.gates import may_begin
-from reconciler.planning.verdicts.holds import hold_after_checks, hold_of
+from reconciler.planning.rollout import gates
+from reconciler.planning.verdicts import holds
 
 BLOCKED_KEPT = 20
 """Refused checks remembered for each VM; the oldest are forgotten first."""
@@ -61,10 +53,10 @@ def proposal(plan: PlanBuilder, vm: VMContext) -> Proposal | None:
         return None
     if record.removing or record.pin is not None or record.quarantine is not None:
         return None
-    wanted, back = effective_checks(good.spec.health, spec.health), False
-    hold = hold_of(plan, vm)
+    wanted, back = guest_health.effective_checks(good.spec.health, spec.health), False
+    hold = holds.hold_of(plan, vm)
     if hold is not None and vm.name in hold.back_checks and good.checks is not None:
-        wanted, back = effective_checks(good.spec.health, good.checks.before), True
+        wanted, back = guest_health.effective_checks(good.spec.health, good.checks.before), True
     return Proposal(good, wanted, back) if wanted != good.spec.health else None
 
 
@@ -113,7 +105,7 @@ def _withdraw_refused(plan: PlanBuilder, vm: VMContext) -> None:
 def _present_key(good: Generation | None, wanted: HealthPolicy) -> Digest | None:
     if good is None:
         return None
-    return rollout_key(good.digest, effective_checks(good.spec.health, wanted))
+    return rollout_key(good.digest, guest_health.effective_checks(good.spec.health, wanted))
 
 
 def _tell_withdrawn(plan: PlanBuilder, vm: VMContext, revision: Revision) -> None:
@@ -124,7 +116,7 @@ def _tell_withdrawn(plan: PlanBuilder, vm: VMContext, revision: Revision) -> Non
 
 def _judge(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Guest) -> None:
     answers, policy = guest.trial, trial.health
-    passing = passing_for(replace(guest, health=answers), policy, plan.now)
+    passing = guest_health.passing_for(replace(guest, health=answers), policy, plan.now)
     if answers.errors:
         why = f"its changed checks could not be asked: {answers.detail}"
         plan.wait("probe", vm.name, why)
@@ -173,7 +165,7 @@ def _is_well(vm: VMContext, guest: Guest) -> bool:
     A guest that fell ill fails both, and which of them is asked first says nothing.
     """
     present = vm.record.generation(guest.generation)
-    if present is None or not asks_guest(present.spec.health):
+    if present is None or not guest_health.asks_guest(present.spec.health):
         return present is not None and vm.judgement == "healthy"
     health, since = guest.health, guest.trial.failing_since
     return (
@@ -201,9 +193,9 @@ def _accept(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Guest) -
         record, check_trial=None, blocked_checks=tuple(b for b in record.blocked_checks if b.key != key)
     )  # fmt: skip
     vm.guest = replace(guest, health=guest.trial)
-    vm.judgement = judge(vm.guest, trial.health, plan.now)
-    vm.unhealthy = why_restart(vm.guest, trial.health, plan.now)
-    changes = differences(generation.spec, changed.spec)
+    vm.judgement = guest_health.judge(vm.guest, trial.health, plan.now)
+    vm.unhealthy = guest_health.why_restart(vm.guest, trial.health, plan.now)
+    changes = diff.differences(generation.spec, changed.spec)
     words = ", ".join(f"{one.path} {one.old} -> {one.new}" for one in changes)
     why = f"the checks of revision {trial.revision[:8]} passed beside the former ones: {words}"
     plan.actions.append(Note("checks-accepted", vm.name, why))
@@ -239,7 +231,7 @@ def _refuse(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, why: str) -> No
         trial.generation, revision=trial.revision,
     )  # fmt: skip
     if not trial.back:
-        hold_after_checks(plan, vm, trial.revision, f"its changed checks: {why}")
+        holds.hold_after_checks(plan, vm, trial.revision, f"its changed checks: {why}")
 
 
 def begin(plan: PlanBuilder, vm: VMContext) -> None:
@@ -252,13 +244,13 @@ def begin(plan: PlanBuilder, vm: VMContext) -> None:
         plan.wait("blocked", vm.name, f"{why}; the present ones stay; push a fix or `retry`")
         return
     changed = replace(wanted.generation.spec, health=wanted.health)
-    plan.differences[vm.name] = differences(wanted.generation.spec, changed)
+    plan.differences[vm.name] = diff.differences(wanted.generation.spec, changed)
     runs = guest is not None and guest.generation == wanted.generation.number
     if guest is None or not runs or record.check_trial is not None or record.rollback is not None:
         return
     if vm.successor is not None or vm.candidate is not None:
         return  # that guest is about to go
-    if not wanted.back and not may_begin(plan, vm, wanted.health):
+    if not wanted.back and not gates.may_begin(plan, vm, wanted.health):
         return
     if not _has_room(plan, vm):
         return
@@ -285,7 +277,7 @@ def _origin(plan: PlanBuilder, vm: VMContext, newest: Revision) -> Revision:
 
 def _held(plan: PlanBuilder, vm: VMContext, wanted: Proposal) -> bool:
     """Whether its group's hold keeps these checks from being tried; `begin` says so."""
-    hold = hold_of(plan, vm)
+    hold = holds.hold_of(plan, vm)
     if hold is None or vm.spec is None or wanted.back:
         return False
     held = (vm.name, vm.spec.rollout_key) in hold.held
@@ -330,6 +322,6 @@ def ask(plan: PlanBuilder, vm: VMContext, routes: tuple[Route, ...]) -> None:
         return
     generation = vm.record.generation(guest.generation)
     taps = generation.spec.taps if generation is not None else ()
-    question = trial_plan(guest, trial.health, routes, taps)
+    question = guest_health.trial_plan(guest, trial.health, routes, taps)
     if question is not None:
         plan.trial_probes[guest.instance] = question

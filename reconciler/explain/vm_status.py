@@ -27,14 +27,14 @@ from reconciler.model.status import (
 )
 from reconciler.now import Now
 from reconciler.planning.context import is_looping
-from reconciler.planning.guest_roles import assign_roles, disturbs
-from reconciler.planning.health import (
+from reconciler.planning.guest_health import (
     has_other_checks,
     judge,
     passing_for,
     refused_checks,
     why_restart,
 )
+from reconciler.planning.guest_roles import assign_roles, disturbs
 from reconciler.planning.steps.routing import CUT_OFF, is_cut_off
 
 Known = dict[VMName, tuple[tuple[object, ...], VMStatus]]

@@ -26,7 +26,8 @@ from reconciler.model.revision_result import (
 )
 from reconciler.now import Now
 from reconciler.planning.context import PlanBuilder
-from reconciler.planning.results.vm import HELD, Fleet, caused_by, removal_result, vm_result
+from reconciler.planning.results import vm_results
+from reconciler.planning.results.vm_results import HELD, Fleet
 from reconciler.requests.answer import nearest
 
 MOST_REVISIONS = 50
@@ -136,8 +137,8 @@ def entry_of(
 
 def judge_revision(fleet: Fleet, entry: RevisionRecord) -> RevisionResult:
     """How a revision fares now, by the VMs that are its own."""
-    found = [vm_result(fleet, name) for name in entry.vms if name in fleet.desired.vms]
-    found += [removal_result(fleet, name) for name in entry.removed]
+    found = [vm_results.vm_result(fleet, name) for name in entry.vms if name in fleet.desired.vms]
+    found += [vm_results.removal_result(fleet, name) for name in entry.removed]
     if not found:
         final: Conclusion = "superseded" if entry.changed else "unchanged"
         result = entry.result if entry.result in FINAL else final
@@ -171,7 +172,7 @@ def judge_subject(fleet: Fleet, subject: str, source: SourceRecord) -> RevisionR
     changed_by = owners(source.revisions)
     found = [
         replace(one, revision=one.revision or changed_by.get(one.vm))
-        for one in (vm_result(fleet, name) for name in sorted(names))
+        for one in (vm_results.vm_result(fleet, name) for name in sorted(names))
     ]
     return _summed(fleet.desired.revision, found, fleet.desired.revision)
 
@@ -224,10 +225,10 @@ def _troubles(
     for name in sorted(fleet.desired.vms):
         if name in own or fleet.serves(name):
             continue
-        one = vm_result(fleet, name)
+        one = vm_results.vm_result(fleet, name)
         if one.result == "converged":
             continue
-        revision = one.revision or caused_by(fleet.vms.get(name), changed_by.get(name))
+        revision = one.revision or vm_results.caused_by(fleet.vms.get(name), changed_by.get(name))
         of = f" (revision {revision[:8]})" if revision is not None else ""
         yield f"{name}: {one.why}{of}"
     for name in sorted(fleet.vms.keys() - fleet.desired.vms.keys() - own):

@@ -5,8 +5,7 @@ from __future__ import annotations
 from reconciler.model.desired import VMSpec
 from reconciler.model.plan import WaitKind
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.preflight.bridges import obstacle
-from reconciler.planning.preflight.host_ports import current_spec, taken_ports
+from reconciler.planning.preflight import bridges, host_ports
 
 LOOK_AGAIN = 5.0
 """Seconds until an obstacle outside our sight is looked at again."""
@@ -61,9 +60,9 @@ def _hindrance(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> tuple[WaitKind
     conflict = plan.observed.conflicts.get(vm.name)
     if conflict is not None:
         return "conflict", conflict.what
-    if taken := next(taken_ports(plan, vm, spec), None):
+    if taken := next(host_ports.taken_ports(plan, vm, spec), None):
         return "port", taken
-    missing = obstacle(plan, vm, spec)
+    missing = bridges.obstacle(plan, vm, spec)
     return None if missing is None else ("network", missing)
 
 
@@ -113,5 +112,5 @@ def claim_memory(plan: PlanBuilder, vm: VMContext, spec: VMSpec, *, beside: bool
 
 def _extra_memory(vm: VMContext, spec: VMSpec, *, beside: bool) -> int:
     """MiB that this spec takes beyond what the guest that it replaces gives back."""
-    freed = None if beside else current_spec(vm)
+    freed = None if beside else host_ports.current_spec(vm)
     return spec.memory_mib - (freed.memory_mib if freed else 0)

@@ -20,7 +20,7 @@ from reconciler.model.plan import (
 )
 from reconciler.model.record import Record
 from reconciler.planning.context import PlanBuilder
-from reconciler.planning.preflight.preflight import LOOK_AGAIN
+from reconciler.planning.preflight.blockers import LOOK_AGAIN
 
 NAMED = 3
 """VMs named in a reason before the rest is only counted."""

@@ -7,30 +7,19 @@ from dataclasses import replace
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.observed import Guest
 from reconciler.model.record import Generation, StopCause
+from reconciler.planning import diff, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.diff import differences
-from reconciler.planning.health import symptom
-from reconciler.planning.intake.outcomes import crashed, note_illness
-from reconciler.planning.preflight.images import Needs
-from reconciler.planning.preflight.preflight import (
-    claim_memory,
-    images_ready,
-    missing_images,
-    preflight,
-    ready,
-)
-from reconciler.planning.rollout.budget import Budget
-from reconciler.planning.rollout.bursts import is_calm
-from reconciler.planning.rollout.gates import at_stake, may_begin
-from reconciler.planning.rollout.targets import Target, choose, fallback
-from reconciler.planning.steps import check_trial as checktrial
-from reconciler.planning.steps.actions import create, in_trouble, start, stop, write
-from reconciler.planning.steps.handover import applies, begin, replace_anew, tend
-from reconciler.planning.steps.rename import make_way, move_folder
+from reconciler.planning.intake import outcomes
+from reconciler.planning.preflight import blockers
+from reconciler.planning.preflight.image_builds import Needs
+from reconciler.planning.rollout import bursts, gates, targets
+from reconciler.planning.rollout.disruption_budget import Budget
+from reconciler.planning.rollout.targets import Target
+from reconciler.planning.steps import actions, handover, rename, try_checks
 
 
 def move_one(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> None:
-    target = choose(plan, vm)
+    target = targets.choose(plan, vm)
     good = vm.record.last_good
     for spec in (target.wanted, good.spec if good else None):
         if spec is not None:
@@ -38,7 +27,7 @@ def move_one(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> 
     _explain(plan, vm, target)
     if vm.acted:
         return
-    if tend(plan, vm, target):
+    if handover.manage_candidate(plan, vm, target):
         return
     if vm.candidate is not None:
         target = _as_it_is(vm)  # the candidate is seen to: whoever serves, serves on
@@ -47,13 +36,13 @@ def move_one(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> 
         _without_guest(plan, vm, target)
     elif begun is not None and begun.instance == vm.guest.instance:
         # The guest may have been told already: a stop that was begun is carried through.
-        stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
+        actions.stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
     else:
         _with_guest(plan, vm, target, budget)
         if not vm.acted:
             _repair(plan, vm, budget)  # what runs must be well, whatever else it waits for
         if not vm.acted:
-            checktrial.begin(plan, vm)
+            try_checks.begin(plan, vm)
 
 
 def _without_guest(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
@@ -61,7 +50,7 @@ def _without_guest(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
         plan.wait("moved-from", vm.name, why)
     elif vm.successor is None:
         _bring_up(plan, vm, target)
-    elif not move_folder(plan, vm):
+    elif not rename.move_folder(plan, vm):
         # It cannot move yet, and serves where it is.
         _bring_up(plan, vm, Target(vm.record.last_good))
 
@@ -69,7 +58,7 @@ def _without_guest(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
 def _with_guest(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
     settled = target.wanted is not None and target.kind not in ("rollback", "quarantine")
     if vm.successor is not None and settled:
-        make_way(plan, vm, target, budget)
+        rename.stop_for_rename(plan, vm, target, budget)
     elif _must_change(vm, target):
         _replace(plan, vm, target, budget)
     else:
@@ -94,7 +83,7 @@ def _explain(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
         plan.wait(target.kind, vm.name, target.why)
     good = vm.record.last_good
     if good is not None and target.wanted is not None and target.wanted.digest != good.digest:
-        plan.differences[vm.name] = differences(good.spec, target.wanted)
+        plan.differences[vm.name] = diff.differences(good.spec, target.wanted)
 
 
 def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
@@ -105,7 +94,7 @@ def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> N
     if target.generation is None:
         running = record.generation(guest.generation)
         if target.kind == "blocked" and running is not None and running.verdict == "condemned":
-            stop(plan, vm, "condemned", running.reason)  # and there is no way back
+            actions.stop(plan, vm, "condemned", running.reason)  # and there is no way back
         return
     if record.restart is None:
         return
@@ -113,10 +102,10 @@ def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> N
         vm.record = replace(record, restart=None)
     elif record.rollback is not None:
         return  # the way back ends first, within its deadline
-    elif replace_anew(plan, vm, target.generation):
+    elif handover.replace_anew(plan, vm, target.generation):
         pass
-    elif (vm.down or ready(plan, vm, target.generation.spec)) and budget.take(vm):
-        stop(plan, vm, "requested", "a person asked for a restart")
+    elif (vm.down or blockers.ready(plan, vm, target.generation.spec)) and budget.take(vm):
+        actions.stop(plan, vm, "requested", "a person asked for a restart")
 
 
 def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> None:
@@ -133,22 +122,22 @@ def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> None:
     if running.spec.restart.policy == "never" and guest.said.ended:
         plan.wait("ended", vm.name, f"{vm.unhealthy}; restart.policy is never")
         return
-    if record.quarantine is not None or in_trouble(plan, vm, "stop"):
+    if record.quarantine is not None or actions.in_trouble(plan, vm, "stop"):
         return
-    if checktrial.spared(plan, vm) or not budget.repairs.take(vm):
+    if try_checks.spared(plan, vm) or not budget.repairs.take(vm):
         return
     why = vm.unhealthy
-    crashed(plan, vm, why, ill=True)
-    stop(plan, vm, "unhealthy", why)
+    outcomes.crashed(plan, vm, why, ill=True)
+    actions.stop(plan, vm, "unhealthy", why)
 
 
 def _await_readiness(plan: PlanBuilder, vm: VMContext, guest: Guest, policy: HealthPolicy) -> None:
     """It lives, and what it lacks may be elsewhere: a restart would help nobody."""
     if vm.judgement == "unhealthy":
-        why = f"not ready: {symptom(guest, policy)}; no restart follows from that"
+        why = f"not ready: {guest_health.symptom(guest, policy)}; no restart follows from that"
         plan.wait("readiness", vm.name, why)
     elif vm.judgement == "starting" and not guest.passed:
-        why = f"started again: {symptom(guest, policy)}"
+        why = f"started again: {guest_health.symptom(guest, policy)}"
         due = guest.process.started_boot + policy.startup_deadline
         plan.wait("starting", vm.name, why, due)
 
@@ -159,70 +148,74 @@ def _replace(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -
     if spec is None:
         return
     if record.rollback is not None:
-        stop(plan, vm, "condemned", record.rollback.reason)  # never waits for anything
+        actions.stop(plan, vm, "condemned", record.rollback.reason)  # never waits for anything
         return
-    if not ready(plan, vm, spec):
+    if not blockers.ready(plan, vm, spec):
         return
     fresh = target.generation is None or target.generation.verdict == "trial"
     gated = fresh and target.kind is None
-    if gated and not may_begin(plan, vm):
+    if gated and not gates.may_begin(plan, vm):
         return
-    if target.generation is not None and fresh and in_trouble(plan, vm, "trial"):
+    if target.generation is not None and fresh and actions.in_trouble(plan, vm, "trial"):
         return
-    if applies(vm, spec) and begin(plan, vm, target, spec):
+    if handover.applies(vm, spec) and handover.begin(plan, vm, target, spec):
         return
-    calm = not gated or is_calm(plan, vm)
-    if not (calm and preflight(plan, vm, spec) and budget.take(vm)):
+    calm = not gated or bursts.is_calm(plan, vm)
+    if not (calm and blockers.preflight(plan, vm, spec) and budget.take(vm)):
         return
-    claim_memory(plan, vm, spec)
+    blockers.claim_memory(plan, vm, spec)
     if fresh and record.last_good is not None:
-        at_stake(plan).add(vm.name)
+        gates.at_stake(plan).add(vm.name)
     if target.generation is None:
-        create(plan, vm, spec)
+        actions.create(plan, vm, spec)
         return
-    if any(in_trouble(plan, vm, kind) for kind in ("create", "stop", "snapshot")):
+    if any(actions.in_trouble(plan, vm, kind) for kind in ("create", "stop", "snapshot")):
         return
     if plan.trouble(f"create/{vm.name}") is not None:
         # Its folder could not be written: nothing is stopped for it before that is done.
-        write(plan, vm, target.generation)
+        actions.write(plan, vm, target.generation)
         return
     _give_way(plan, vm, target.generation, gated=gated)
 
 
 def _give_way(plan: PlanBuilder, vm: VMContext, newer: Generation, *, gated: bool) -> None:
     if gated:
-        note_illness(plan, vm)
+        outcomes.note_illness(plan, vm)
     running = vm.record.generation(vm.running) if vm.running is not None else None
     overtaken = running is not None and running.verdict == "trial"
     cause: StopCause = "overtaken" if overtaken else "update"
-    stop(plan, vm, cause, f"generation {newer.number} is ready")
+    actions.stop(plan, vm, cause, f"generation {newer.number} is ready")
 
 
 def _bring_up(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
     """Nothing runs: start the target, or the last good generation while the target may not start."""
     record, now = vm.record, plan.now
     spec = target.wanted
-    back = fallback(record, target)
+    back = targets.fallback(record, target)
     if target.kind == "quarantine" or (spec is None and back is None):
         return
     fresh = target.generation is None or target.generation.verdict == "trial"
     rebooted = record.start is not None and record.start.deadline.boot_id != now.boot_id
-    allowed = spec is not None and images_ready(plan, spec) and not (rebooted and fresh and back)
+    allowed = (
+        spec is not None and blockers.images_ready(plan, spec) and not (rebooted and fresh and back)
+    )
     if allowed and fresh:
-        allowed = may_begin(plan, vm) and not any(
-            in_trouble(plan, vm, kind) for kind in ("snapshot", "trial")
+        allowed = gates.may_begin(plan, vm) and not any(
+            actions.in_trouble(plan, vm, kind) for kind in ("snapshot", "trial")
         )
-    if not allowed and back is not None and images_ready(plan, back.spec):
-        start(plan, vm, back)
+    if not allowed and back is not None and blockers.images_ready(plan, back.spec):
+        actions.start(plan, vm, back)
     elif not allowed:
-        if spec is not None and not images_ready(plan, spec):
-            plan.wait("image", vm.name, f"{', '.join(missing_images(plan, spec))} not built yet")
+        if spec is not None and not blockers.images_ready(plan, spec):
+            plan.wait(
+                "image", vm.name, f"{', '.join(blockers.missing_images(plan, spec))} not built yet"
+            )
     elif target.generation is not None:
-        start(plan, vm, target.generation)
+        actions.start(plan, vm, target.generation)
         if back is not None and fresh and not vm.acted and _host_lacks(plan, vm):
-            start(plan, vm, back)  # the last good one waits for no reserve: serve meanwhile
-    elif spec is not None and preflight(plan, vm, spec):
-        create(plan, vm, spec)
+            actions.start(plan, vm, back)  # the last good one waits for no reserve: serve meanwhile
+    elif spec is not None and blockers.preflight(plan, vm, spec):
+        actions.create(plan, vm, spec)
 
 
 def _host_lacks(plan: PlanBuilder, vm: VMContext) -> bool:

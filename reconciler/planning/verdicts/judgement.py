@@ -22,11 +22,10 @@ from reconciler.model.plan import DropGenerations, Note
 from reconciler.model.policy import SOAKED_RESET, STEADY, TROUBLE_BACKOFF, doubling
 from reconciler.model.record import OF_CHECKS, Blocked, BuildTrouble, Evidence, Generation, VMRecord
 from reconciler.model.setbacks import Quarantine, Rollback
-from reconciler.planning.context import PlanBuilder, VMContext, count_restart
-from reconciler.planning.health import asks_guest, judge, passing_for, symptom, well_since
-from reconciler.planning.preflight.snapshots import drop_snapshot, taken_for
-from reconciler.planning.verdicts.crash_loop import crashes_in_words
-from reconciler.planning.verdicts.holds import hold_after_failure
+from reconciler.planning import context, guest_health
+from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.preflight import snapshots
+from reconciler.planning.verdicts import crash_loop, holds
 
 STOP_GRACE = 20.0
 """Seconds after the power button until SIGKILL has done its work: the ladder's two last rungs."""
@@ -87,7 +86,7 @@ def _passed_trial(
 ) -> bool:
     """Whether it may be committed; where it never will, it is condemned."""
     health = generation.spec.health
-    passing = passing_for(guest, health, plan.now)
+    passing = guest_health.passing_for(guest, health, plan.now)
     if guest.health.errors:
         # A prober that is broken says nothing about the guest: neither commit nor condemn.
         why = f"its health could not be asked for: {guest.health.detail}"
@@ -120,12 +119,12 @@ def _not_passing(
     plan: PlanBuilder, vm: VMContext, generation: Generation, guest: Guest, deadline: Deadline
 ) -> None:
     health = generation.spec.health
-    detail = symptom(guest, health)
-    if guest.said.ended and judge(guest, health, plan.now) == "unhealthy":
-        probe = guest.health.detail if asks_guest(health) else ""
+    detail = guest_health.symptom(guest, health)
+    if guest.said.ended and guest_health.judge(guest, health, plan.now) == "unhealthy":
+        probe = guest.health.detail if guest_health.asks_guest(health) else ""
         evidence = Evidence("ended", probe=probe, console=guest.said.console)
         failed(plan, vm, generation, detail, evidence)
-    elif judge(guest, health, plan.now) == "unhealthy" and guest.health.ever_passed:
+    elif guest_health.judge(guest, health, plan.now) == "unhealthy" and guest.health.ever_passed:
         evidence = Evidence("probe-failed", probe=detail)
         failed(plan, vm, generation, f"its health check failed: {detail}", evidence)
     elif _asked_since(plan, guest, health, deadline):
@@ -142,16 +141,16 @@ def _not_passing(
 
 
 def _awaited(guest: Guest, health: HealthPolicy) -> str:
-    if asks_guest(health):
+    if guest_health.asks_guest(health):
         return f"waiting for its checks ({guest.health.detail})"
-    if well_since(guest, health) is None:
+    if guest_health.well_since(guest, health) is None:
         return "no checks: waiting for its init to say that it is up"
-    return symptom(guest, health)
+    return guest_health.symptom(guest, health)
 
 
 def _due(guest: Guest, health: HealthPolicy, deadline: Deadline) -> float:
     """When it passes by time alone, or else fails."""
-    since = None if asks_guest(health) else well_since(guest, health)
+    since = None if guest_health.asks_guest(health) else guest_health.well_since(guest, health)
     return deadline.boot if since is None else min(since, deadline.boot)
 
 
@@ -200,7 +199,7 @@ def _asked_since(plan: PlanBuilder, guest: Guest, policy: HealthPolicy, deadline
     """
     if not deadline.passed(plan.now):
         return False
-    if not asks_guest(policy):
+    if not guest_health.asks_guest(policy):
         return True  # its console is read before the first pass
     if guest.health.asked >= deadline.boot:
         return True
@@ -211,7 +210,9 @@ def _asked_since(plan: PlanBuilder, guest: Guest, policy: HealthPolicy, deadline
 def commit(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
     """It stayed healthy long enough: from now on it is what a rollback goes back to."""
     reason = (
-        "stayed healthy" if asks_guest(generation.spec.health) else "it is up; it has no checks"
+        "stayed healthy"
+        if guest_health.asks_guest(generation.spec.health)
+        else "it is up; it has no checks"
     )
     committed = replace(generation, verdict="committed", verdict_wall=plan.now.wall, reason=reason)
     record = vm.record.with_generation(committed)
@@ -221,7 +222,7 @@ def commit(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
     )  # fmt: skip
     vm.record, dropped = _trim(record, plan.policy.generations_kept, generation.number)
     plan.clear_trouble(f"trial/{vm.name}")
-    drop_snapshot(plan, vm, "its generation is committed")
+    snapshots.drop_snapshot(plan, vm, "its generation is committed")
     plan.actions.append(Note("commit", vm.name, f"generation {generation.number} is healthy"))
     if dropped:
         plan.actions.append(DropGenerations(vm.name, dropped, "older than what is kept"))
@@ -276,7 +277,7 @@ def condemn(
     )  # fmt: skip
     vm.record = record
     _way_back(plan, vm, generation, why)
-    hold_after_failure(plan, vm, generation, why, evidence)
+    holds.hold_after_failure(plan, vm, generation, why, evidence)
 
 
 def _way_back(plan: PlanBuilder, vm: VMContext, bad: Generation, why: str) -> None:
@@ -286,7 +287,7 @@ def _way_back(plan: PlanBuilder, vm: VMContext, bad: Generation, why: str) -> No
     if bad.spec.rollback.mode == "manual":
         command = f"reconciler rollback {vm.name}"
         quarantine(plan, vm, f"{why}; rollback.mode is manual: run `{command}`")
-    elif bad.spec.rollback.data_epoch != good.spec.rollback.data_epoch and not taken_for(
+    elif bad.spec.rollback.data_epoch != good.spec.rollback.data_epoch and not snapshots.taken_for(
         vm.record, bad
     ):
         quarantine(
@@ -306,15 +307,15 @@ def _judge_rollback(plan: PlanBuilder, vm: VMContext, generation: Generation) ->
         return
     bad = vm.record.generation(rollback.bad)
     health = generation.spec.health
-    passing = passing_for(guest, health, plan.now)
+    passing = guest_health.passing_for(guest, health, plan.now)
     if guest.health.errors:
         why = f"its health could not be asked for: {guest.health.detail}"
         plan.wait("probe", vm.name, why)
     elif passing is not None and passing >= health.min_healthy_time:
-        vm.record = count_restart(
+        vm.record = context.count_restart(
             replace(vm.record, rollback=None), "rollback", plan.now.wall, rollback.reason
         )
-        drop_snapshot(plan, vm, "the way back is behind us")
+        snapshots.drop_snapshot(plan, vm, "the way back is behind us")
         plan.actions.append(Note("rolled-back", vm.name, rollback.reason))
         plan.event(
             "rolled-back",
@@ -322,7 +323,7 @@ def _judge_rollback(plan: PlanBuilder, vm: VMContext, generation: Generation) ->
             vm, "warning", generation.number, revision=bad.revision if bad else None,
         )  # fmt: skip
     elif passing is None and _asked_since(plan, guest, health, rollback.deadline):
-        why = symptom(guest, health)
+        why = guest_health.symptom(guest, health)
         quarantine(plan, vm, f"rolling back failed: not healthy in time: {why}")
     else:
         until = plan.now.boot + health.min_healthy_time - passing if passing is not None else None
@@ -343,9 +344,9 @@ def quarantine(plan: PlanBuilder, vm: VMContext, why: str) -> None:
 
 def _forgive_crashes(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
     guest, backoff = vm.guest, vm.record.backoff
-    passing = passing_for(guest, generation.spec.health, plan.now) if guest else None
+    passing = guest_health.passing_for(guest, generation.spec.health, plan.now) if guest else None
     if vm.looping and backoff is not None:
-        words = f"{crashes_in_words(backoff, plan.now)}, and not steady yet: {backoff.reason}"
+        words = f"{crash_loop.crashes_in_words(backoff, plan.now)}, and not steady yet: {backoff.reason}"
         until = None if passing is None else plan.now.boot + STEADY - passing
         plan.wait("crash-loop", vm.name, words, until)
     if passing is None:

@@ -19,8 +19,7 @@ from reconciler.model.plan import Wait, WaitKind
 from reconciler.model.record import Blocked, GroupRecord, Hold, VMRecord
 from reconciler.model.revision_result import Conclusion, VMResult
 from reconciler.now import Now
-from reconciler.planning.guest_roles import assign_roles
-from reconciler.planning.health import has_other_checks, judge, refused_checks
+from reconciler.planning import guest_health, guest_roles
 
 NOT_ASKED = "its checks have not answered yet"
 HELD = "held: "
@@ -48,7 +47,9 @@ class Fleet:
     def guest(self, name: VMName) -> Guest | None:
         """The living guest that serves."""
         record = self.vms.get(name)
-        return assign_roles(record, self.guests.get(name, ())).serving if record else None
+        return (
+            guest_roles.assign_roles(record, self.guests.get(name, ())).serving if record else None
+        )
 
     def serves(self, name: VMName) -> bool:
         """Whether a guest of what is desired runs, was committed, and is seen healthy."""
@@ -84,7 +85,7 @@ def vm_result(fleet: Fleet, name: VMName) -> VMResult:
     block = record.block_of(spec) if record else None
     if record is not None and block is not None:
         return _condemned(name, record, block)
-    if (refused := refused_checks(record, spec)) is not None:
+    if (refused := guest_health.refused_checks(record, spec)) is not None:
         return VMResult(name, "rolled-back", _refused_words(refused), refused.revision)
     if (broken := _wait(fleet, name, "broken")) is not None:
         return VMResult(name, "failed", broken.why)
@@ -114,10 +115,10 @@ def _serves(fleet: Fleet, name: VMName, spec: VMSpec) -> bool:
     good = record.last_good if record else None
     if record is None or guest is None or good is None or good.digest != spec.digest:
         return False
-    if guest.generation != good.number or has_other_checks(good, spec):
+    if guest.generation != good.number or guest_health.has_other_checks(good, spec):
         return False
     leaves = record.stop is not None and record.stop.instance == guest.instance
-    return not leaves and judge(guest, good.spec.health, fleet.now) == "healthy"
+    return not leaves and guest_health.judge(guest, good.spec.health, fleet.now) == "healthy"
 
 
 def _condemned(name: VMName, record: VMRecord, block: Blocked) -> VMResult:
@@ -153,7 +154,7 @@ def _held(fleet: Fleet, name: VMName, hold: Hold) -> VMResult:
         if (block := record.block_of(failed)) is not None:
             found = _condemned(hold.vm, record, block)
             return VMResult(name, found.result, why, hold.revision)
-        if refused_checks(record, failed) is not None:
+        if guest_health.refused_checks(record, failed) is not None:
             return VMResult(name, "rolled-back", why, hold.revision)
     return VMResult(name, "failed", why, hold.revision)
 
