@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -50,7 +51,24 @@ def _cursors(connection: sqlite3.Connection) -> None:
     )
 
 
-MIGRATIONS: tuple[Migration, ...] = (_tables, _cursors)
+def _pending_transfer(connection: sqlite3.Connection) -> None:
+    """Version 3: a VM's field `taking` is called `pending_transfer`. A damaged row stays for recovery to find."""
+    rows = connection.execute("SELECT key, CAST(body AS BLOB), checksum FROM vms").fetchall()
+    for key, body, written in rows:
+        name = bytes(key).decode(errors="replace") if isinstance(key, bytes) else key
+        if checksum("vms", name, body) != written:
+            continue
+        (record,) = json.loads(body)
+        if "taking" in record:
+            record["pending_transfer"] = record.pop("taking")
+            text = json.dumps([record], ensure_ascii=False, separators=(",", ":"))
+            connection.execute(
+                "UPDATE vms SET body = ?, checksum = ? WHERE key = ?",
+                (text, checksum("vms", name, text.encode()), name),
+            )
+
+
+MIGRATIONS: tuple[Migration, ...] = (_tables, _cursors, _pending_transfer)
 """The function at index n turns version n into version n + 1. Only ever append."""
 
 

@@ -49,7 +49,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a guard stands: offsets in the text of a file, and what its names are desired_name there."""
+    """Where a guard stands: offsets in the text of a file, and what its names are called there."""
 
     file: Path
     begin: int

@@ -22,7 +22,8 @@ MUTANTS = (
         "ports are led only while nobody suspended the VM",
         "reconciler/planning/planner.py",
         "elif finish(plan, vm) or lead(plan, vm):",
-        "elif not any(scopes(plan, vm)) and (finish(plan, vm) or lead(plan, vm)):",
+        "elif not any(suspension.scopes(plan, vm)) and ("
+        "handover.resume(plan, vm) or routing.update(plan, vm)):",
         FRONT,
     ),
     Mutant(

@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import LedgerError, LedgerTooNew
-from reconciler.ledger.schema import MIGRATIONS, Migration, migrate, version
+from reconciler.ledger.codec import checksum, decode, encode
+from reconciler.ledger.schema import MIGRATIONS, Migration, connect, create, migrate, version
 from reconciler.ledger.sqlite import open_ledger
 from reconciler.model.change import PutSuspension, apply
-from reconciler.model.record import Record
+from reconciler.model.names import GroupName, InstanceId, VMName
+from reconciler.model.record import Record, VMRecord
 from tests.unit.ledger.ledger_samples import StillClock, everything
 
 
@@ -103,3 +105,26 @@ def test_migrating_what_is_newest_does_nothing() -> None:
     migrate(connection, len(MIGRATIONS))
     assert connection.total_changes == before
     connection.close()
+
+
+async def test_a_transfer_under_way_when_version_2_stopped_is_known_to_version_3(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "ledger.db"
+    row = VMRecord(VMName("web"), GroupName(""), pending_transfer=InstanceId("web-1-a"))
+    former = encode(row).replace('"pending_transfer"', '"taking"')
+    rows = {"web": checksum("vms", "web", former.encode()), "hit": 1}
+    create(path, MIGRATIONS[:2])
+    with sqlite3.connect(path) as connection:
+        connection.executemany(
+            "INSERT INTO vms VALUES (?, ?, ?)", [(name, former, rows[name]) for name in rows]
+        )
+    connection.close()
+    connection = connect(path)
+    migrate(connection, 2)
+    kept = {
+        bytes(key): bytes(body) for key, body in connection.execute("SELECT key, body FROM vms")
+    }
+    connection.close()
+    assert decode(VMRecord, kept[b"web"]) == row
+    assert kept[b"hit"] == former.encode(), "a damaged row is left for recovery to find"
