@@ -10,7 +10,7 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 python=${PYTHON:-python3}
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
 needs="flock kill qemu-system-x86_64 mkfs.erofs mkfs.ext4 lz4 zstd"
-units="reconciler.systemd_notify reconciler.socket reconciler-http.socket reconciler-front.service reconciler-front.socket microvms.slice"
+units="reconciler.service reconciler.socket reconciler-http.socket reconciler-front.service reconciler-front.socket microvms.slice"
 umask 022
 
 die() { # MESSAGE HINT
@@ -89,16 +89,16 @@ go() {
     systemd-tmpfiles --create reconciler.conf
     systemctl daemon-reload
     /usr/lib/reconciler/ensure-front-socket
-    systemctl enable --quiet reconciler.socket reconciler.systemd_notify
+    systemctl enable --quiet reconciler.socket reconciler.service
     systemctl start microvms.slice reconciler.socket
-    systemctl restart reconciler.systemd_notify
+    systemctl restart reconciler.service
     echo "the daemon runs; what it keeps is said in /etc/reconciler/config.toml"
     reconciler doctor || true # the kernel and busybox of guests take apt and dpkg, wherever this runs
 }
 
 remove() {
     [ "$(id -u)" = 0 ] || die "this takes root" "sudo deploy/install.sh --remove"
-    systemctl disable --quiet --now reconciler-http.socket reconciler.socket reconciler.systemd_notify || true
+    systemctl disable --quiet --now reconciler-http.socket reconciler.socket reconciler.service || true
     local unit
     for unit in $units; do rm -f "/usr/lib/systemd/system/$unit"; done
     rm -rf /usr/lib/reconciler /usr/share/doc/reconciler /usr/share/reconciler

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 import tomllib
 from pathlib import Path
@@ -21,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from reconciler import git_url
 from reconciler.errors import ConfigError
+from reconciler.suggestions import did_you_mean
 
 DEFAULT_PATH = Path("/etc/reconciler/config.toml")
 ENVIRONMENT = "RECONCILER_CONFIG"
@@ -371,5 +371,4 @@ def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name[:64], known, n=1)
-    return f"did you mean {close[0]}?" if close else f"known here: {', '.join(known)}"
+    return did_you_mean(name, known, f"known here: {', '.join(known)}")

@@ -24,7 +24,6 @@ from reconciler.engine.guarded_ledger import GuardedLedger
 from reconciler.engine.interfaces import Ports
 from reconciler.engine.loop import Engine
 from reconciler.errors import ConfigError
-from reconciler.host.facts import LocalHost
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import open_ledger
 from reconciler.logs import open_log
@@ -48,6 +47,7 @@ from reconciler.supervisor.systemd import SystemdSupervisor
 from reconciler.supervisor.systemd_files import group_id
 from reconciler.systemd_notify import Service, keep_told
 from reconciler.vmm.generation_folders import GenerationFolders
+from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.netlink import Owner
 from reconciler.vmm.nix_runner.driver import NixRunnerDriver
 from reconciler.vmm.qemu.driver import QemuDriver

@@ -9,7 +9,7 @@ ReconcilerError              has a `kind` (a metric label) and a `hint` (what th
 │   ├── BuildFailed          the input is bad: building again gives the same
 │   └── BuildUnavailable     the surroundings are bad: building again may help
 ├── DriverError              a VMM refused, or did not answer in time
-├── FrontError               the front cannot be asked, or a port is somebody else's
+├── ProxyError               the proxy cannot be asked, or a port is somebody else's
 ├── SupervisorError          a process could not be started or found
 │   └── GuestConflict        somebody else holds our lock or socket; never ours to kill
 ├── LedgerError              what must be remembered cannot be

@@ -50,7 +50,7 @@ in
       example = lib.literalExpression ''{ deploy_key = "/etc/keys/deploy_key"; }'';
       description = ''
         Files that the daemon is handed by systemd, by their names: a key `deploy_key` is
-        `/run/credentials/reconciler.systemd_notify/deploy_key` in `settings`. Paths of the host, not of the
+        `/run/credentials/reconciler.service/deploy_key` in `settings`. Paths of the host, not of the
         store: that is readable for everybody.
       '';
     };

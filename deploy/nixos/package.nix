@@ -69,7 +69,7 @@ python3Packages.buildPythonApplication {
   postInstall = ''
     install -D -m 644 -t $out/lib/systemd/system deploy/systemd/*
     install -D -m 644 -t $out/lib/tmpfiles.d deploy/tmpfiles.d/*
-    substituteInPlace $out/lib/systemd/system/reconciler.systemd_notify \
+    substituteInPlace $out/lib/systemd/system/reconciler.service \
       --replace-fail /usr/bin/reconciler $out/bin/reconciler \
       --replace-fail ExecReload=kill ExecReload=${coreutils}/bin/kill \
       --replace-fail /usr/lib/reconciler/apt.conf /etc/reconciler/apt.conf

@@ -17,7 +17,7 @@ from reconciler.vmm.netlink import NET_ADMIN, may_open
 TUN = Path("/dev/net/tun")
 INTERFACES = Path("/sys/class/net")
 STATUS = Path("/proc/self/status")
-UNIT = "reconciler.systemd_notify"
+UNIT = "reconciler.service"
 DROP_INS = tuple(
     Path(root) / "systemd/system" / f"{UNIT}.d" for root in ("/etc", "/run", "/usr/lib", "/lib")
 )

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from reconciler.cli.advice import advice
 from reconciler.cli.evidence import show_condemned
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
 from reconciler.cli.socket_path import find_daemon
@@ -15,8 +14,8 @@ from reconciler.cli.terminal import age, console, say, short, wall
 from reconciler.cli.times import since, until
 from reconciler.control.reports import WhyAnswer
 from reconciler.control.serialization import encode
-from reconciler.explain.waits import LOUD
 from reconciler.model.status import VMStatus, WaitStatus
+from reconciler.model.waits import WaitTraits, traits_of
 from reconciler.safe_text import clean
 
 if TYPE_CHECKING:
@@ -50,16 +49,16 @@ def why(
 def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
     from rich.text import Text  # noqa: PLC0415 - only text output pays for it
 
-    say(out, _standing(answer, now), "bold")
+    say(out, _headline(answer, now), "bold")
     for line in _surroundings(answer, now):
         say(out, line, "red")
     for at, wait in enumerate(answer.vm.waits):
-        style = "red" if wait.kind in LOUD else "yellow"
+        traits = traits_of(wait.kind)
+        style = "red" if traits is not None and traits.failure_rank else "yellow"
         words = Text("  ").append(clean(wait.kind), style).append(f": {clean(wait.why)}")
         say(out, words.append(_times(wait, now), "dim"), hang=4)
         if wait.kind not in {later.kind for later in answer.vm.waits[at + 1 :]}:
-            told = advice(wait.kind, clean(answer.vm.name), clean(answer.vm.group or ""))
-            say(out, f"    {told}", "dim", hang=4)
+            say(out, f"    {_advice(traits, answer.vm)}", "dim", hang=4)
     if not answer.vm.waits:
         say(out, f"  {_without_waits(answer.vm)}")
     former = False
@@ -71,7 +70,15 @@ def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
         show_condemned(blocked, out, now, answer.vm.name, lines=CONSOLE_LINES)
 
 
-def _standing(answer: WhyAnswer, now: float) -> str:
+def _advice(traits: WaitTraits | None, vm: VMStatus) -> str:
+    """Empty for a kind of wait that only a newer daemon knows."""
+    if traits is None:
+        return ""
+    name = clean(vm.name)
+    return traits.advice.format(vm=name, group=clean(vm.group or "") or name)
+
+
+def _headline(answer: WhyAnswer, now: float) -> str:
     """`web is running, healthy and out-of-sync: generation 3 runs, 4 is desired by b81e03f7`."""
     vm, numbers, revision = answer.vm, answer.vm.generation, answer.revision
     health = "healthy" if vm.healthy else "not asked yet" if vm.unasked else "not healthy"

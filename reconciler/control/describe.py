@@ -15,7 +15,6 @@ from reconciler.control.reports import (
     Waiting,
     WhyAnswer,
 )
-from reconciler.explain.convergence import FOR_PEOPLE
 from reconciler.model.check_trial import BlockedChecks
 from reconciler.model.names import GroupName
 from reconciler.model.plan import (
@@ -42,10 +41,10 @@ from reconciler.model.plan import (
     StartBeside,
     StartGuest,
     StopGuest,
-    Wait,
 )
 from reconciler.model.record import Blocked, Suspension, VMRecord
 from reconciler.model.status import GroupStatus, HostStatus, VMStatus
+from reconciler.model.waits import Wait
 from reconciler.now import Now
 
 
@@ -120,7 +119,7 @@ def step(action: Action) -> Step:
 
 def _under_way(wait: Wait) -> bool:
     """Time or work of ours will end it, and then something is done."""
-    return wait.kind not in FOR_PEOPLE
+    return wait.traits.ended_by != "person"
 
 
 def waiting(wait: Wait, now: Now) -> Waiting:

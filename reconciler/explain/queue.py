@@ -10,21 +10,7 @@ from heapq import heapify, heappop, heappush
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.status import VMStatus
-
-HELD = frozenset(
-    (
-        "hold",
-        "blocked",
-        "broken",
-        "quarantine",
-        "pinned",
-        "suspended",
-        "conflict",
-        "ended",
-        "moved-from",
-    )
-)
-"""Waits of a member that the rollout passes over until a person does something."""
+from reconciler.model.waits import traits_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +30,16 @@ def turns(group: GroupName, members: Sequence[VMStatus], desired: DesiredState |
             continue
         if _moves(vm):
             moving.append(vm.name)
-        elif any(wait.kind in HELD for wait in vm.waits):
+        elif any(_passed_over(wait.kind) for wait in vm.waits):
             held.append(vm.name)
         else:
             waiting.append(vm)
     return Turns(tuple(moving), tuple(_line(group, waiting, desired)), tuple(held))
+
+
+def _passed_over(kind: str) -> bool:
+    traits = traits_of(kind)
+    return traits is not None and traits.passed_over
 
 
 def _moves(vm: VMStatus) -> bool:

@@ -7,12 +7,12 @@ from collections.abc import Iterable
 
 from reconciler.explain.queue import turns
 from reconciler.explain.revision_status import revision_status
-from reconciler.explain.waits import Waiter, loudest_first, told
+from reconciler.explain.waits import Waiter, told
 from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState, HealthPolicy, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
-from reconciler.model.plan import Plan, Wait
+from reconciler.model.plan import Plan
 from reconciler.model.policy import STEADY
 from reconciler.model.record import Record, VMRecord
 from reconciler.model.status import (
@@ -25,6 +25,7 @@ from reconciler.model.status import (
     VMState,
     VMStatus,
 )
+from reconciler.model.waits import Wait, most_serious_first
 from reconciler.now import Now
 from reconciler.planning.context import is_looping
 from reconciler.planning.guest_health import (
@@ -107,7 +108,7 @@ def _vm(
     guest = found.serving
     operation = observed.busy.get(name) if observed else None
     waiter = Waiter(vm, spec, found.candidate or guest, operation)
-    waits = loudest_first(waits)
+    waits = most_serious_first(waits)
     running = vm.generation(guest.generation) if guest else None
     judged_by = running.spec if running else spec
     healthy = (

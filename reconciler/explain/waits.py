@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from reconciler.model.desired import VMSpec
 from reconciler.model.names import GroupName
 from reconciler.model.observed import Guest, Operation
-from reconciler.model.plan import Wait
 from reconciler.model.record import Hold, Record, VMRecord
 from reconciler.model.status import WaitStatus
+from reconciler.model.waits import Wait
 from reconciler.now import Now
-
-LOUD: tuple[str, ...] = (
-    "quarantine",
-    "blocked",
-    "broken",
-    "hold",
-    "conflict",
-    "moved-from",
-    "build",
-)
-"""Kinds of waits that something failed for; they come before all others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +21,6 @@ class Waiter:
     spec: VMSpec | None
     guest: Guest | None
     operation: Operation | None
-
-
-def loudest_first(waits: Iterable[Wait]) -> list[Wait]:
-    return sorted(waits, key=lambda w: LOUD.index(w.kind) if w.kind in LOUD else len(LOUD))
 
 
 def told(wait: Wait, waiter: Waiter, record: Record, now: Now) -> WaitStatus:

@@ -11,7 +11,6 @@ from typing import get_args, get_type_hints
 
 from reconciler.metrics.exposition import family, quoted
 from reconciler.metrics.guest_series import guest_lines
-from reconciler.model.plan import WaitKind
 from reconciler.model.record import Evidence
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import (
@@ -25,6 +24,7 @@ from reconciler.model.status import (
     VMStatus,
 )
 from reconciler.model.usage import GuestFigures
+from reconciler.model.waits import WaitKind
 
 VM_STATES = tuple(state for state in get_args(VMState) if state != "unknown")
 SYNC_STATES = tuple(state for state in get_args(SyncState) if state != "unknown")

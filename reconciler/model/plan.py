@@ -10,8 +10,9 @@ from reconciler.model.change import Change
 from reconciler.model.health import ProbePlan
 from reconciler.model.image import KernelSpec, LayerSpec
 from reconciler.model.machine import GuestEndpoint, Machine, RouteTarget, Slot, Tap
-from reconciler.model.names import GenerationNumber, GroupName, InstanceId, VMName
+from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.record import Generation
+from reconciler.model.waits import Wait
 
 Effect = Literal["rebuild", "restart", "checks on trial", "in place"]
 STORE = "store"
@@ -257,23 +258,6 @@ Action = (
     | Collect
     | Note
 )
-
-WaitKind = Literal[
-    "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
-    "port", "memory", "disk", "conflict", "quarantine", "prune", "kept", "starting", "soak", "probe",
-    "rollback", "pinned", "window", "approval", "breaker", "repair", "rename", "moved-from", "network", "checks",
-    "burst", "crash-loop", "readiness", "ended",
-]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """A reason for not acting. `until` is a boot-clock moment, where time alone can end it."""
-
-    kind: WaitKind
-    subject: VMName | GroupName
-    why: str
-    until: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

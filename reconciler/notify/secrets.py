@@ -10,7 +10,7 @@ from reconciler import secret_file
 from reconciler.errors import ConfigError, DeliveryError
 
 GIVEN = "CREDENTIALS_DIRECTORY"
-OF_THE_SERVICE = Path("/run/credentials/reconciler.systemd_notify")
+OF_THE_SERVICE = Path("/run/credentials/reconciler.service")
 """Where systemd keeps them; for a person's command, who has no such variable and is root."""
 LONGEST = 16 * 1024
 """Characters."""

@@ -22,7 +22,7 @@ from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.health import ProbePlan
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.observed import Guest, Observed
-from reconciler.model.plan import Action, FieldChange, Plan, Wait, WaitKind
+from reconciler.model.plan import Action, FieldChange, Plan
 from reconciler.model.policy import CRASH_LOOP, STEADY, Policy
 from reconciler.model.record import (
     BuildTrouble,
@@ -36,6 +36,7 @@ from reconciler.model.record import (
 )
 from reconciler.model.restarts import Restarted
 from reconciler.model.revision_result import owners
+from reconciler.model.waits import Wait, WaitKind
 from reconciler.now import Now
 from reconciler.planning import guest_health, guest_roles
 from reconciler.planning.guest_health import Judgement

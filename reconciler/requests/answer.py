@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import assert_never, get_args
@@ -48,11 +47,10 @@ from reconciler.requests.ancestry import accept_rewrite
 from reconciler.requests.approval import abort, promote
 from reconciler.requests.removal import confirm, remove_one
 from reconciler.requests.result import Answer, done
+from reconciler.suggestions import ALL_NAMES, did_you_mean
 
 MOST_NAMED = 8
 """Members of a group that a hint names."""
-MOST_COMPARED = 2_000
-"""Names among which a likely one is searched for: it takes time that others wait for."""
 
 
 def answer(
@@ -101,7 +99,7 @@ def find_vm(record: Record, name: str, desired: DesiredState | None = None) -> V
     groups = {vm.name: vm.group for vm in record.vms.values()}
     groups |= {spec.name: spec.group for spec in desired.vms.values()} if desired else {}
     members = [vm for vm, group in groups.items() if group == name]
-    hint = nearest(name, groups)
+    hint = did_you_mean(name, groups, ALL_NAMES, 3)
     if members:
         hint = f"that is a group; its members: {', '.join(sorted(members)[:MOST_NAMED])}"
     raise RequestRefused(f"there is no VM {name!r} on this host", kind="unknown", hint=hint)
@@ -114,11 +112,6 @@ def find_declared(desired: DesiredState | None, name: str) -> None:
             f"{name} is declared and was never started: it has no generation yet",
             hint=f"`reconciler why {name}` says what it waits for; its group or the host can be suspended",
         )
-
-
-def nearest(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name, sorted(known)[:MOST_COMPARED], n=3)
-    return f"did you mean {' or '.join(near)}?" if near else "see `reconciler status` for all names"
 
 
 def _rollback(
@@ -254,7 +247,9 @@ def _subject(
         raise RequestRefused(
             f"there is no {what} {name!r} on this host",
             kind="unknown",
-            hint=nearest(name, {*known, *record.vms, *(desired.vms if desired else ())}),
+            hint=did_you_mean(
+                name, {*known, *record.vms, *(desired.vms if desired else ())}, ALL_NAMES, 3
+            ),
         )
     return vm, GroupName(name)
 

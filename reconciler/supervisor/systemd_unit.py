@@ -31,7 +31,7 @@ QUOTA_USEC_PER_CPU = 1_000_000
 
 STOP_GRACE = 10.0
 """Seconds beyond the guest's own, for the program that presses its power button."""
-DAEMON = "reconciler.systemd_notify"
+DAEMON = "reconciler.service"
 NETWORK = "network.target"
 
 LOCK_TAKEN = 75

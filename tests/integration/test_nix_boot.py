@@ -10,11 +10,11 @@ import pytest
 from demo import images
 from reconciler.clock import SystemClock
 from reconciler.config import QemuConfig
-from reconciler.host.facts import LocalHost
 from reconciler.image.store import ImageStore
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
 from reconciler.model.machine import Disk, Forward, Machine, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
+from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.qemu.argv import argv
 from tests.integration.test_nix_runners import FLAKE, RUN, World, world  # noqa: F401 - a fixture
 

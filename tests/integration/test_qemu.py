@@ -20,7 +20,6 @@ from demo.daemon import free_port
 from reconciler.clock import SystemClock
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError, GuestConflict
-from reconciler.host.facts import LocalHost
 from reconciler.image.store import ImageStore
 from reconciler.model.health import Check, Health, HttpCheck, ProbePlan, TcpCheck
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
@@ -30,6 +29,7 @@ from reconciler.model.observed import Exit, HostFacts, Process
 from reconciler.probe.prober import GuestProber
 from reconciler.supervisor.local import LocalSupervisor
 from reconciler.supervisor.lock import is_free
+from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.qemu.driver import QemuDriver
 from tests.eventually import eventually
 

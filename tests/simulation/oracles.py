@@ -7,8 +7,9 @@ from collections import Counter
 from reconciler.model.desired import VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Link
-from reconciler.model.plan import StopGuest, Wait
+from reconciler.model.plan import StopGuest
 from reconciler.model.record import Generation, VMRecord
+from reconciler.model.waits import Wait
 from tests.fakes.guest import FakeGuest
 from tests.simulation.check_oracle import CheckOracle
 from tests.simulation.results import ResultOracle

@@ -68,6 +68,6 @@ def peopled(host: Host) -> Host:
     """With the fleet of the chapters before, or one of its own."""
     if not host.good:
         host.configure(port=f"port = {free_port()}")
-        host.systemctl("restart", "reconciler.systemd_notify")
+        host.systemctl("restart", "reconciler.service")
         host.push("version 1\n")
     return host

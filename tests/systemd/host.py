@@ -86,8 +86,7 @@ class Host:
         """The daemon answers as soon as it can; it says that it is ready after its first pass."""
         wait_until(
             lambda: (
-                self.systemctl("is-active", "reconciler.systemd_notify", check=False).stdout
-                == "active\n"
+                self.systemctl("is-active", "reconciler.service", check=False).stdout == "active\n"
             ),
             60,
             "the daemon is ready",
@@ -136,7 +135,7 @@ class Host:
         """A VM of its own leaves the repository, and is removed."""
         if "#prune = false" in (self.container.root / CONFIG).read_text(encoding="utf-8"):
             self.configure(prune="prune = true")
-            self.systemctl("restart", "reconciler.systemd_notify")
+            self.systemctl("restart", "reconciler.service")
         self.repository.remove(f"{name}.yaml")
         self.good = self.repository.push(f"without {name}")
         self.settled(FIRST)
@@ -193,7 +192,7 @@ class Host:
         }
 
     def daemon_pid(self) -> int:
-        return int(self.container.show("reconciler.systemd_notify", "MainPID")["MainPID"])
+        return int(self.container.show("reconciler.service", "MainPID")["MainPID"])
 
     def events(self, kind: str) -> int:
         """How many of a kind there were, as far as events are kept."""

@@ -30,10 +30,10 @@ OTHER_PORT = """\
 ListenStream=
 ListenStream=127.0.0.1:%d
 """
-CREDENTIALS = "/run/credentials/reconciler.systemd_notify"
+CREDENTIALS = "/run/credentials/reconciler.service"
 SECRET = b"0123456789abcdef"
 PRESSED = "power button: shutting down"
-UNITS = ("reconciler.systemd_notify", "reconciler.socket", "microvms.slice")
+UNITS = ("reconciler.service", "reconciler.socket", "microvms.slice")
 
 
 def assert_caged(host: Host, unit: str, most: float, chapter: str) -> None:
@@ -60,7 +60,7 @@ def test_units_are_sound_and_the_daemon_is_ready(host: Host) -> None:
     assert verified.stdout + verified.stderr == ""
     for unit in UNITS:
         assert host.systemctl("is-active", unit, check=False).stdout.strip() == "active"
-    assert_caged(host, "reconciler.systemd_notify", MOST_EXPOSED, "The daemon's cage")
+    assert_caged(host, "reconciler.service", MOST_EXPOSED, "The daemon's cage")
 
 
 def test_traces_need_nothing_but_the_package(host: Host) -> None:
@@ -78,16 +78,14 @@ def test_a_bad_config_is_named_and_not_tried_again(host: Host) -> None:
     config = host.container.root / CONFIG
     good = config.read_text()
     config.write_text(good.replace("[http]", "[http]\nprot = 1"))
-    host.systemctl("restart", "reconciler.systemd_notify", check=False)
-    shown = host.container.show(
-        "reconciler.systemd_notify", "ExecMainStatus", "NRestarts", "ActiveState"
-    )
+    host.systemctl("restart", "reconciler.service", check=False)
+    shown = host.container.show("reconciler.service", "ExecMainStatus", "NRestarts", "ActiveState")
     assert shown == {"ExecMainStatus": "78", "NRestarts": "0", "ActiveState": "failed"}
     said = host.journal()
     config.write_text(good)
     host.configure(port=f"port = {free_port()}")
-    host.systemctl("reset-failed", "reconciler.systemd_notify")
-    host.systemctl("restart", "reconciler.socket", "reconciler.systemd_notify")
+    host.systemctl("reset-failed", "reconciler.service")
+    host.systemctl("restart", "reconciler.socket", "reconciler.service")
     assert "/etc/reconciler/config.toml: http.prot: unknown key" in said
     assert "did you mean port?" in said
 
@@ -105,7 +103,7 @@ def test_the_first_push_gives_running_vms(host: Host) -> None:
 
 def test_the_journal_knows_which_vm_a_record_is_about(host: Host) -> None:
     said = host.container.run(
-        *("journalctl", "-q", "-o", "json", "_SYSTEMD_UNIT=reconciler.systemd_notify", "VM=left")
+        *("journalctl", "-q", "-o", "json", "_SYSTEMD_UNIT=reconciler.service", "VM=left")
     ).stdout
     records = [json.loads(line) for line in said.splitlines()]
     committed = [one for one in records if one.get("EVENT") == "generation-committed"]
@@ -117,7 +115,7 @@ def test_the_journal_knows_which_vm_a_record_is_about(host: Host) -> None:
 
 
 def told(host: Host) -> str:
-    return host.container.show("reconciler.systemd_notify", "StatusText")["StatusText"]
+    return host.container.show("reconciler.service", "StatusText")["StatusText"]
 
 
 def test_a_guest_has_limits_a_user_and_a_cage(host: Host) -> None:
@@ -213,7 +211,7 @@ def test_guests_outlive_the_daemon_however_it_ends(host: Host) -> None:
     host.container.run("kill", "-KILL", str(first))
     second = wait_until(lambda: again(host, first), 60, "systemd started the daemon again")
     assert host.settled().instances() == before
-    host.systemctl("restart", "reconciler.systemd_notify")
+    host.systemctl("restart", "reconciler.service")
     assert host.daemon_pid() not in {first, second}
     assert host.settled().instances() == before
     assert host.boot_ids() == boots
@@ -226,18 +224,18 @@ def again(host: Host, former: int) -> int:
 
 def test_a_reload_is_told_and_looks_at_the_source(host: Host) -> None:
     pid = host.daemon_pid()
-    host.systemctl("reload", "reconciler.systemd_notify")
-    assert host.systemctl("is-active", "reconciler.systemd_notify").stdout.strip() == "active"
+    host.systemctl("reload", "reconciler.service")
+    assert host.systemctl("is-active", "reconciler.service").stdout.strip() == "active"
     assert host.daemon_pid() == pid
 
 
 def test_a_daemon_that_hangs_is_replaced_by_the_watchdog(host: Host) -> None:
     before, boots = host.fleet().instances(), host.boot_ids()
-    folder = host.container.live / "run/systemd/system/reconciler.systemd_notify.d"
+    folder = host.container.live / "run/systemd/system/reconciler.service.d"
     folder.mkdir(parents=True)
     (folder / "soon.conf").write_text("[Service]\nWatchdogSec=3\nRestartSec=1\n")
     host.systemctl("daemon-reload")
-    host.systemctl("restart", "reconciler.systemd_notify")
+    host.systemctl("restart", "reconciler.service")
     hung = host.daemon_pid()
     kill(inside(host, hung), signal.SIGSTOP)
     wait_until(lambda: again(host, hung), 60, "the watchdog replaced the daemon")
@@ -299,9 +297,9 @@ def repacked(package: Path, folder: Path, version: str) -> Path:
 
 def test_stopping_the_daemon_leaves_guests(host: Host) -> None:
     boots = host.boot_ids()
-    host.systemctl("stop", "reconciler.socket", "reconciler.systemd_notify")
+    host.systemctl("stop", "reconciler.socket", "reconciler.service")
     assert host.boot_ids() == boots
-    host.systemctl("start", "reconciler.socket", "reconciler.systemd_notify")
+    host.systemctl("start", "reconciler.socket", "reconciler.service")
     host.settled()
     assert host.boot_ids() == boots
 
@@ -331,7 +329,7 @@ def presses(host: Host, name: str) -> int:
 
 
 def test_a_command_wakes_a_daemon_that_was_stopped(host: Host) -> None:
-    host.systemctl("stop", "reconciler.systemd_notify")
+    host.systemctl("stop", "reconciler.service")
     assert "VMs healthy" in host.container.run("reconciler", "status", check=False).stdout
     host.is_ready()
     host.settled()
@@ -348,17 +346,17 @@ def test_the_tcp_face_with_its_webhook_may_be_a_socket_that_outlives_the_daemon(
     unit.mkdir(parents=True)
     (unit / "port.conf").write_text(OTHER_PORT % port)
     host.systemctl("daemon-reload")
-    host.systemctl("stop", "reconciler.systemd_notify")
+    host.systemctl("stop", "reconciler.service")
     host.systemctl("start", "reconciler-http.socket")
     # Nobody serves it yet: who comes now wakes the daemon, and is not refused meanwhile.
     assert hook(port) == 202
     wait_until(lambda: answers(f"http://127.0.0.1:{port}/readyz"), 60, "the daemon is ready")
-    host.systemctl("stop", "reconciler.systemd_notify", "reconciler-http.socket")
+    host.systemctl("stop", "reconciler.service", "reconciler-http.socket")
     shutil.rmtree(unit)
     secret.unlink()
     config.write_text(before)
     host.systemctl("daemon-reload")
-    host.systemctl("start", "reconciler.systemd_notify")
+    host.systemctl("start", "reconciler.service")
     host.settled()
 
 

@@ -48,7 +48,7 @@ def test_handovers_lose_no_request_though_the_daemon_is_restarted_and_then_the_v
     with Poller({VM: port}, interval=EVERY, timeout=PATIENCE) as poller:
         for page in ("one\n", "two\n"):
             host.good = push(host, page)
-            host.systemctl("restart", "reconciler.systemd_notify")
+            host.systemctl("restart", "reconciler.service")
             host.settled(FIRST, VM)
         wait_until(lambda: poller.answers(VM, 0)[-1].text == "two", 30, "the new guest answers")
         assert [one for one in poller.answers(VM, 0) if not one.ok] == []

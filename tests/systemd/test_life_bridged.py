@@ -25,7 +25,7 @@ VM, UNIT, TAP = "door", "microvm-door.service", "t0-door"
 ADDRESS = "10.20.0.5"
 CHAPTER = "A bridge for guests"
 MOST_EXPOSED = 2.4
-DROP_IN = "etc/systemd/system/reconciler.systemd_notify.d"
+DROP_IN = "etc/systemd/system/reconciler.service.d"
 ASK = "import sys, urllib.request as u; print(u.urlopen(sys.argv[1], timeout=15).read().decode())"
 
 
@@ -88,9 +88,9 @@ def test_a_guest_in_a_bridge_is_reached_by_its_address_and_its_tap_lives_as_long
         "DevicePolicy": "closed", "DeviceAllow": "/dev/net/tun rw", "CapabilityBoundingSet": "",
     }  # fmt: skip
     assert_caged(host, UNIT, MOST_EXPOSED_GUEST, "A guest's cage")
-    assert_caged(host, "reconciler.systemd_notify", MOST_EXPOSED, "The daemon's cage")
+    assert_caged(host, "reconciler.service", MOST_EXPOSED, "The daemon's cage")
 
-    host.systemctl("restart", "reconciler.systemd_notify")
+    host.systemctl("restart", "reconciler.service")
     assert host.settled(FIRST, VM).vms[VM].instance == fleet.vms[VM].instance
     assert links(host)[TAP]["ifindex"] == made["ifindex"]
     assert ask(host) == "come in"

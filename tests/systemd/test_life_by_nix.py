@@ -42,10 +42,10 @@ def with_nix(host: Host) -> Iterator[Host]:
         settings.write(SETTINGS)
     host.systemctl("restart", "nix-daemon.service")
     config.write_text(before.replace("[policy]\n", "[policy]\nrunners = true\n"), encoding="utf-8")
-    host.systemctl("restart", "reconciler.systemd_notify")
+    host.systemctl("restart", "reconciler.service")
     yield host
     config.write_text(before, encoding="utf-8")
-    host.systemctl("restart", "reconciler.systemd_notify")
+    host.systemctl("restart", "reconciler.service")
     host.settled()
 
 

@@ -37,7 +37,7 @@ def test_it_installs_and_the_first_push_gives_running_vms(bare: Host) -> None:
     bare.apt("install", "--no-install-recommends", "python3-pip")
     bare.container.run(INSTALL)
     bare.configure(port=f"port = {free_port()}")
-    bare.systemctl("restart", "reconciler.systemd_notify")
+    bare.systemctl("restart", "reconciler.service")
     assert bare.systemctl("is-enabled", "reconciler.socket").stdout.strip() == "enabled"
     bare.push("version 1, without a package\n")
     assert [bare.ask(name) for name in NAMES] == ["version 1, without a package"] * 2

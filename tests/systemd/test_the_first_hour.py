@@ -71,7 +71,7 @@ class Operator:
     def use_a_free_port(self) -> None:
         """The read-only face's usual one may be taken on the machine that tests."""
         self.host.configure(port=f"port = {free_port()}")
-        self.host.systemctl("restart", "reconciler.systemd_notify")
+        self.host.systemctl("restart", "reconciler.service")
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_the_manual_has_the_options_of_each_command() -> None:
 
 
 def test_units_and_users_are_those_that_the_code_means() -> None:
-    service = (DEPLOY / "systemd/reconciler.systemd_notify").read_text(encoding="utf-8")
+    service = (DEPLOY / "systemd/reconciler.service").read_text(encoding="utf-8")
     socket = (DEPLOY / "systemd/reconciler.socket").read_text(encoding="utf-8")
     assert (DEPLOY / "systemd" / SLICE).is_file()
     assert f"SupplementaryGroups={GROUP}\n" in service
@@ -113,13 +113,13 @@ def test_the_socket_of_the_tcp_face_is_where_the_daemon_listens_by_default() -> 
     default = HttpConfig()
     assert f"ListenStream={default.address}:{default.port}\n" in socket
     assert "FileDescriptorName=http\n" in socket
-    assert "Service=reconciler.systemd_notify\n" in socket
+    assert "Service=reconciler.service\n" in socket
 
 
 def test_the_fronts_units_are_those_that_the_code_means() -> None:
     service = (DEPLOY / "systemd/reconciler-front.service").read_text(encoding="utf-8")
     socket = (DEPLOY / "systemd/reconciler-front.socket").read_text(encoding="utf-8")
-    daemon = (DEPLOY / "systemd/reconciler.systemd_notify").read_text(encoding="utf-8")
+    daemon = (DEPLOY / "systemd/reconciler.service").read_text(encoding="utf-8")
     tmpfiles = (DEPLOY / "tmpfiles.d/reconciler.conf").read_text(encoding="utf-8")
     assert f"ListenStream={FRONT_FOLDER}/{SOCKET}\n" in socket
     assert FRONT == FRONT_FOLDER / SOCKET
@@ -144,7 +144,7 @@ def test_what_the_package_of_nix_replaces_in_units_is_there_to_be_replaced() -> 
     text = (DEPLOY / "nixos/package.nix").read_text(encoding="utf-8")
     patched = re.findall(r"substituteInPlace \S+/(\S+) \\\n((?: +--replace-fail .*\n)+)", text)
     assert {name for name, _ in patched} == {
-        "reconciler.systemd_notify",
+        "reconciler.service",
         "reconciler-front.service",
     }
     for name, lines in patched:
@@ -180,13 +180,13 @@ def test_the_debian_package_has_every_library_and_those_of_traces() -> None:
 def test_only_a_host_with_bridges_gives_the_daemon_a_right_and_its_cage_stays_closed(
     tmp_path: Path,
 ) -> None:
-    unit = (DEPLOY / "systemd/reconciler.systemd_notify").read_text(encoding="utf-8")
+    unit = (DEPLOY / "systemd/reconciler.service").read_text(encoding="utf-8")
     given = (DEPLOY / "systemd/bridges.conf").read_text(encoding="utf-8").split("[Service]\n")[1]
     assert given == "CapabilityBoundingSet=CAP_NET_ADMIN\nDeviceAllow=/dev/net/tun rw\n"
     assert "\nCapabilityBoundingSet=\n" in unit
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")
-    both = tmp_path / "reconciler.systemd_notify"
+    both = tmp_path / "reconciler.service"
     both.write_text(unit.replace("CapabilityBoundingSet=\n", given), encoding="utf-8")
     judged = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--threshold=25", "--no-pager", both],

@@ -28,8 +28,8 @@ from reconciler.errors import (
 )
 from reconciler.ledger.recovery import ERRNO_KINDS, KINDS
 from reconciler.model.observed import Outcome
-from reconciler.model.plan import WaitKind
 from reconciler.model.record import Evidence
+from reconciler.model.waits import WaitKind
 from reconciler.notify.selection import ENDS, OPENS
 from reconciler.source.git.error_kinds import HINTS
 
@@ -52,8 +52,6 @@ MOST_LINES = {
 MOST_DECISION_LINES = 60
 MOST_PICTURE_BYTES = 150 * 1024
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-READERS_OF_WAITS = {"settle.py", "status.py"}
-"""They sort waits by kind, and give none."""
 SPOKEN_EVENTS = {"kind": {"suspended", "resumed"}}
 """Kinds that are chosen where the event is made, by the expression that stands there."""
 
@@ -109,7 +107,7 @@ def event_kinds() -> set[str]:
     """Of every event that the planner and the engine make, read from their code."""
     kinds: set[str] = set()
     position = {"Event": 0, "event": 0, "done": 1}
-    for folder in ("planning", "engine"):
+    for folder in ("planning", "requests", "engine"):
         for call in calls(folder):
             if (at := position.get(name_of(call))) is None:
                 continue
@@ -127,18 +125,6 @@ def event_kinds() -> set[str]:
                 case _:
                     pytest.fail(f"an event's kind cannot be read: {ast.unparse(call)}")
     return kinds
-
-
-def wait_kinds() -> set[str]:
-    """Those that the planner gives; some of the closed set may be kept free for what comes."""
-    words = {
-        node.value
-        for path in (ROOT / "reconciler/planning").glob("*.py")
-        if path.name not in READERS_OF_WAITS
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str)
-    }
-    return words & set(get_args(WaitKind))
 
 
 def given_kinds(folder: str) -> set[str]:
@@ -181,7 +167,7 @@ def test_every_key_of_the_config_is_explained_with_its_default() -> None:
 
 
 def test_every_reason_for_waiting_is_explained() -> None:
-    assert set(rows("## Reasons for waiting")) == wait_kinds()
+    assert set(rows("## Reasons for waiting")) == set(get_args(WaitKind))
 
 
 def test_every_verdict_against_a_generation_is_explained() -> None:
@@ -240,9 +226,9 @@ def test_the_design_gives_every_room_a_line() -> None:
 
 
 def test_the_design_names_files_of_the_planner_that_are_there() -> None:
-    told = set(re.findall(r"`([a-z_]+\.py)`", section(DESIGN, "## Where decisions live")))
+    told = set(re.findall(r"`([a-z_/]+\.py)`", section(DESIGN, "## Where decisions live")))
     assert told
-    assert {name for name in told if not (ROOT / "reconciler/planning" / name).exists()} == set()
+    assert {name for name in told if not (ROOT / "reconciler" / name).exists()} == set()
 
 
 def test_the_design_has_all_laws() -> None:

@@ -15,7 +15,6 @@ from reconciler.metrics import Metrics
 from reconciler.metrics.host_series import ROLLBACKS
 from reconciler.metrics.meter import ACTIONS, SOURCE_REASONS
 from reconciler.model.names import GenerationNumber, GroupName, VMName
-from reconciler.model.plan import WaitKind
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import (
     GenerationNumbers,
@@ -29,6 +28,7 @@ from reconciler.model.status import (
     VMState,
     VMStatus,
 )
+from reconciler.model.waits import WaitKind
 
 FIRST, SECOND = "a" * 40, "b" * 40
 STARTED = 1_790_000_000.25

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.plan import WaitKind
+from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import bridges, host_ports
 

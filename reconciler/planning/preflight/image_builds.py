@@ -16,9 +16,9 @@ from reconciler.model.plan import (
     StartBeside,
     StartGuest,
     StopGuest,
-    WaitKind,
 )
 from reconciler.model.record import Record
+from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder
 from reconciler.planning.preflight.blockers import LOOK_AGAIN
 

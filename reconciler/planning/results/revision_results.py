@@ -14,7 +14,7 @@ from reconciler.errors import RequestRefused
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import Revision, VMName
 from reconciler.model.observed import Observed
-from reconciler.model.plan import Plan, Wait
+from reconciler.model.plan import Plan
 from reconciler.model.record import Record, SourceRecord
 from reconciler.model.revision_result import (
     FINAL,
@@ -24,11 +24,12 @@ from reconciler.model.revision_result import (
     VMResult,
     owners,
 )
+from reconciler.model.waits import Wait
 from reconciler.now import Now
 from reconciler.planning.context import PlanBuilder
 from reconciler.planning.results import vm_results
 from reconciler.planning.results.vm_results import HELD, Fleet
-from reconciler.requests.answer import nearest
+from reconciler.suggestions import ALL_NAMES, did_you_mean
 
 MOST_REVISIONS = 50
 """Revisions that are remembered with their results; the oldest are forgotten first."""
@@ -167,7 +168,7 @@ def judge_subject(fleet: Fleet, subject: str, source: SourceRecord) -> RevisionR
         raise RequestRefused(
             f"no VM and no group {name!r} is declared",
             kind="unknown",
-            hint=nearest(name, {*fleet.desired.vms, *groups}),
+            hint=did_you_mean(name, {*fleet.desired.vms, *groups}, ALL_NAMES, 3),
         )
     changed_by = owners(source.revisions)
     found = [

@@ -9,20 +9,21 @@ from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from reconciler.explain.convergence import BEHIND, FOR_PEOPLE, UNDER_WAY
-from reconciler.explain.waits import loudest_first
 from reconciler.model.check_trial import BlockedChecks
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GroupName, Revision, VMName
 from reconciler.model.observed import Guest, Operation
-from reconciler.model.plan import Wait, WaitKind
 from reconciler.model.record import Blocked, GroupRecord, Hold, VMRecord
 from reconciler.model.revision_result import Conclusion, VMResult
+from reconciler.model.waits import Wait, WaitKind, kinds_ended_by, most_serious_first
 from reconciler.now import Now
 from reconciler.planning import guest_health, guest_roles
 
 NOT_ASKED = "its checks have not answered yet"
 HELD = "held: "
+ON_TRIAL = kinds_ended_by("trial")
+BEHIND_ANOTHER = kinds_ended_by("other VM")
+FOR_PEOPLE = kinds_ended_by("person")
 """Begins the words for a VM that did not fail itself."""
 
 
@@ -144,7 +145,7 @@ def _held(fleet: Fleet, name: VMName, hold: Hold) -> VMResult:
     """It shares the result of the member that failed; where none moved in time, none failed."""
     guest, back = fleet.guest(name), dict(hold.back).get(name)
     returning = back is not None and (guest is None or guest.generation != back)
-    if returning or fleet.busy.get(name) is not None or fleet.kinds(name) & UNDER_WAY:
+    if returning or fleet.busy.get(name) is not None or fleet.kinds(name) & ON_TRIAL:
         return VMResult(name, "working", hold.words, hold.revision)
     why, failed = f"{HELD}{hold.words}", fleet.desired.vms.get(hold.vm)
     record = fleet.vms.get(hold.vm)
@@ -161,7 +162,7 @@ def _held(fleet: Fleet, name: VMName, hold: Hold) -> VMResult:
 
 def _unfinished(fleet: Fleet, name: VMName) -> VMResult:
     """On its way, or waiting for a person, or for a VM that waits for one."""
-    waits = loudest_first(fleet.waits.get(name, ()))
+    waits = most_serious_first(fleet.waits.get(name, ()))
     why = "; ".join(dict.fromkeys(wait.why for wait in waits))
     stuck = fleet.obstacle(name)
     if stuck is not None:
@@ -193,11 +194,11 @@ def _find_obstacles(fleet: Fleet) -> dict[VMName, Wait]:
     for subject in fleet.waits:
         name = VMName(subject)
         kinds = fleet.kinds(name)
-        if kinds & UNDER_WAY or name in fleet.busy:
+        if kinds & ON_TRIAL or name in fleet.busy:
             continue
-        own = [wait for wait in fleet.waits[name] if wait.kind in FOR_PEOPLE]
+        own = [wait for wait in fleet.waits[name] if wait.traits.ended_by == "person"]
         if own:
-            found[name] = loudest_first(own)[0]
+            found[name] = most_serious_first(own)[0]
         for other in () if own else _before(fleet, name, kinds):
             behind[other].append(name)
     reached = deque(found)
@@ -228,9 +229,9 @@ def _budget_holders(fleet: Fleet) -> dict[GroupName, VMName | None]:
     holders: dict[GroupName, VMName | None] = {}
     for name, spec in fleet.desired.vms.items():
         kinds = fleet.kinds(name)
-        if not spec.group or fleet.serves(name) or kinds & BEHIND:
+        if not spec.group or fleet.serves(name) or kinds & BEHIND_ANOTHER:
             continue
-        stuck = bool(kinds & FOR_PEOPLE) and not kinds & UNDER_WAY
+        stuck = bool(kinds & FOR_PEOPLE) and not kinds & ON_TRIAL
         if not stuck or holders.get(spec.group, name) is None:
             holders[spec.group] = None
         else:

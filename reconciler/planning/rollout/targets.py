@@ -8,8 +8,9 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.health import NEVER_ASKED
 from reconciler.model.names import GenerationNumber
 from reconciler.model.observed import Guest
-from reconciler.model.plan import Note, WaitKind
+from reconciler.model.plan import Note
 from reconciler.model.record import Generation, Hold, VMRecord
+from reconciler.model.waits import WaitKind
 from reconciler.planning import diff, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.verdicts import holds

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import DesiredState
-from reconciler.model.plan import Note, RemoveVM, WaitKind
+from reconciler.model.plan import Note, RemoveVM
 from reconciler.model.record import Record
+from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.rollout import suspension
 from reconciler.planning.steps import actions

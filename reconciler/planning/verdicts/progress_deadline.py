@@ -11,8 +11,9 @@ from collections import defaultdict
 from dataclasses import replace
 
 from reconciler.model.names import GroupName
-from reconciler.model.plan import Note, WaitKind
+from reconciler.model.plan import Note
 from reconciler.model.record import Hold
+from reconciler.model.waits import WaitKind
 from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.verdicts import holds

@@ -12,7 +12,7 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.record import MOST_PROBLEMS
 from reconciler.source.manifests import yaml as yamldoc
 from reconciler.source.manifests.convert import GroupDraft
-from reconciler.source.manifests.error_messages import did_you_mean
+from reconciler.source.manifests.error_messages import nearest
 from reconciler.source.manifests.places import Fault, Loc, Place, Reading
 from reconciler.source.manifests.revision_files import ManifestFile, Snapshot
 
@@ -110,7 +110,7 @@ class Report:
         """The name that was likely meant, in words; empty when none is near, or it is not worth a search."""
         if self.room <= 0 or len(known) > MOST_SUGGESTED:
             return ""
-        hint = did_you_mean(name, list(known))
+        hint = nearest(name, list(known))
         return hint if hint.startswith("did") or len(known) <= FEW else ""
 
 

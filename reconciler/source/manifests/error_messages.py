@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 import types
 from collections.abc import Iterator, Mapping
@@ -13,6 +12,7 @@ from pydantic_core import ErrorDetails
 
 from reconciler.model.manifest import UNION_TAGS
 from reconciler.source.manifests.places import Fault, Loc, Places, shortened
+from reconciler.suggestions import did_you_mean
 
 KEY_MARK = "[key]"
 QUOTED = re.compile(r"'([^']*)'")
@@ -58,7 +58,7 @@ def explain(error: ValidationError, model: type[BaseModel], places: Places) -> I
                     place = places.value(at)
                     yield Fault(*place, sentence(at, fault.message), fault.hint)
             case "extra_forbidden":
-                hint = did_you_mean(str(loc[-1]), fields_at(model, loc[:-1]))
+                hint = nearest(str(loc[-1]), fields_at(model, loc[:-1]))
                 yield Fault(*places.key(loc), f"{dotted(loc)}: unknown field", hint)
             case "missing":
                 yield Fault(*places.key(loc[:-1]), f"{dotted(loc)} is missing", "add it")
@@ -85,7 +85,7 @@ def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:
             return context["says"], context["hint"]
         case "literal_error":
             known = QUOTED.findall(context["expected"])
-            return f"is not one of: {', '.join(known)}", did_you_mean(str(detail["input"]), known)
+            return f"is not one of: {', '.join(known)}", nearest(str(detail["input"]), known)
         case "string_pattern_mismatch":
             return _of_a_pattern(detail["input"], loc)
         case "string_too_long":
@@ -120,12 +120,8 @@ def pattern_hint(loc: Loc) -> str:
     return PATTERN_HINTS.get(str(field), "see docs/manifest.md")
 
 
-def did_you_mean(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name[:64], known, n=1, cutoff=0.6)
-    folded = [k for k in known if k.casefold() == name.casefold()]
-    if folded or close:
-        return f"did you mean {(folded or close)[0]}?"
-    return f"known: {', '.join(known)}" if known else "remove it"
+def nearest(name: str, known: list[str]) -> str:
+    return did_you_mean(name, known, f"known: {', '.join(known)}" if known else "remove it")
 
 
 def sentence(loc: Loc, message: str) -> str:

@@ -14,7 +14,7 @@ from reconciler.model import manifest
 from reconciler.model.nix_runner import is_folder
 from reconciler.source.manifests import yaml as yamldoc
 from reconciler.source.manifests.convert import GroupDraft, VMDraft, draft_of
-from reconciler.source.manifests.error_messages import did_you_mean, explain, shown
+from reconciler.source.manifests.error_messages import explain, nearest, shown
 from reconciler.source.manifests.places import Document, Fault, Places
 from reconciler.source.manifests.yaml_builder import Builder, Refused
 
@@ -158,7 +158,7 @@ def _unknown_kind(data: dict[str, Any], places: Places) -> Iterator[Fault]:
         yield Fault(*places.value(()), "kind is missing", f"write one of: {', '.join(known)}")
     else:
         words = f"kind: {shown(data['kind'])} is not one of: {', '.join(known)}"
-        yield Fault(*places.value(("kind",)), words, did_you_mean(str(data["kind"]), known))
+        yield Fault(*places.value(("kind",)), words, nearest(str(data["kind"]), known))
 
 
 def claims_to_be_ours(data: Any) -> bool:

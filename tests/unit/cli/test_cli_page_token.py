@@ -31,5 +31,5 @@ def test_a_token_that_the_daemon_would_refuse_is_found(
 
 
 def test_what_systemd_hands_to_the_daemon_alone_is_no_certain_failure() -> None:
-    found = check_token(Path("/run/credentials/reconciler.systemd_notify/git_page-token"))
+    found = check_token(Path("/run/credentials/reconciler.service/git_page-token"))
     assert found.result == "warning"

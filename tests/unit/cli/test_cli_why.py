@@ -6,11 +6,10 @@ from typing import get_args
 import pytest
 
 from reconciler.cli import why
-from reconciler.cli.advice import ADVICE
 from reconciler.cli.times import seconds_until, since, until
 from reconciler.errors import RequestRefused
-from reconciler.model.plan import WaitKind
 from reconciler.model.status import GroupStatus, RevisionStatus, SourceStatus, WaitStatus
+from reconciler.model.waits import WAITS, WaitKind
 from tests.unit.cli.conftest import Run
 from tests.unit.control.fake_operator import NEW, OLD, WALL, FakeOperator, fleet, number, vm
 
@@ -68,7 +67,7 @@ async def test_each_wait_says_what_ends_it_once_for_all_of_its_kind(
 
 
 def test_what_ends_a_wait_is_known_of_every_kind() -> None:
-    assert set(ADVICE) == set(get_args(WaitKind))
+    assert set(WAITS) == set(get_args(WaitKind))
 
 
 async def test_what_was_condemned_comes_with_its_evidence(run: Run) -> None:

@@ -46,7 +46,7 @@ def test_a_token_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     file.write_text("secret", encoding="utf-8")
     file.chmod(0o600)
     assert found(url="https://h/x", token_file=str(file)).result == "ok"
-    credential = "/run/credentials/reconciler.systemd_notify/git_token"
+    credential = "/run/credentials/reconciler.service/git_token"
     handed = found(url="https://h/x", token_file=credential)
     assert handed.result == "warning", "it is there for the daemon alone"
 

@@ -14,7 +14,7 @@ from reconciler.model.commit import Commit
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
-from reconciler.model.plan import BuildLayer, FieldChange, Note, Plan, StopGuest, StopLadder, Wait
+from reconciler.model.plan import BuildLayer, FieldChange, Note, Plan, StopGuest, StopLadder
 from reconciler.model.record import (
     Blocked,
     Event,
@@ -33,6 +33,7 @@ from reconciler.model.status import (
     SourceStatus,
     VMStatus,
 )
+from reconciler.model.waits import Wait
 from reconciler.now import Now
 
 OLD = Revision("4f2c9d1ab07e55c3d2a1908f6e7d5c4b3a291807")

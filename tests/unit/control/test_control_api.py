@@ -21,7 +21,7 @@ from reconciler.errors import (
     SourceError,
 )
 from reconciler.model.names import GenerationNumber, VMName
-from reconciler.model.plan import Plan, Wait, WaitKind
+from reconciler.model.plan import Plan
 from reconciler.model.request import (
     Abort,
     Adopt,
@@ -34,6 +34,7 @@ from reconciler.model.request import (
     Suspend,
 )
 from reconciler.model.status import WaitStatus
+from reconciler.model.waits import Wait, WaitKind
 from tests.unit.control.fake_operator import NEW, FakeOperator, busy_plan, fleet, vm
 
 

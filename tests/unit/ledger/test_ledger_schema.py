@@ -91,7 +91,7 @@ async def test_a_step_that_fails_leaves_the_ledger_at_the_version_before(older: 
 def test_a_newer_ledger_is_refused_and_not_touched(older: Path) -> None:
     asyncio.run(open_ledger(older, StillClock(), migrations=LATER).ledger.close())
     before = older.read_bytes()
-    with pytest.raises(LedgerTooNew, match=r"version 4.*knows 2") as caught:
+    with pytest.raises(LedgerTooNew, match=r"version 5.*knows 3") as caught:
         open_ledger(older, StillClock())
     assert "newer version" in caught.value.hint
     assert older.read_bytes() == before

@@ -146,7 +146,7 @@ def test_who_stops_the_unit_presses_the_power_button_and_the_guest_has_its_time(
 
 def test_the_daemon_ends_before_guests_and_guests_before_the_network() -> None:
     found = told(*a_machine())
-    assert (found["Before"], found["After"]) == (["reconciler.systemd_notify"], ["network.target"])
+    assert (found["Before"], found["After"]) == (["reconciler.service"], ["network.target"])
 
 
 COUNTED = {

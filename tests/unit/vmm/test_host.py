@@ -10,8 +10,8 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
-from reconciler.host.facts import LocalHost, memory_available_mib
 from reconciler.model.machine import ANY_ADDRESS, HostPort, Protocol
+from reconciler.vmm.host_facts import LocalHost, memory_available_mib
 from reconciler.vmm.port_availability import (
     ephemeral_ports,
     listening_ports,

@@ -1,1 +1,0 @@
-"""The host: what it can give, and where its files are."""
