@@ -36,7 +36,7 @@ from reconciler.model.status import HostStatus, RevisionStatus, VMStatus
 from reconciler.model.usage import GuestFigures
 from reconciler.notify.notifier import Notifier
 from reconciler.probe.prober import GuestProber
-from reconciler.proxy.client import Front
+from reconciler.proxy.client import ProxyClient
 from reconciler.proxy.launch import Starter
 from reconciler.secret_file import own_secret, read_secret
 from reconciler.source.git.source import GitSource
@@ -217,15 +217,17 @@ def _taps(config: Config) -> BridgedTaps | NoTaps:
     return BridgedTaps(config.state.resolve(), owner)
 
 
-def _front(config: Config, wake: Callable[[], None], stack: contextlib.AsyncExitStack) -> Front:
+def _front(
+    config: Config, wake: Callable[[], None], stack: contextlib.AsyncExitStack
+) -> ProxyClient:
     """Where units of systemd keep guests, one keeps the front too, and starts it when it is asked."""
     if config.supervisor == "systemd":
-        front = Front(FRONT_FOLDER, wake)
+        front = ProxyClient(FRONT_FOLDER, wake)
     else:
         folder = config.state / "front"
         starter = Starter(folder)
         stack.callback(starter.close)
-        front = Front(folder, wake, starter)
+        front = ProxyClient(folder, wake, starter)
     stack.push_async_callback(front.close)
     return front
 

@@ -28,7 +28,7 @@ Entry = tuple[bytes, bytes, bytes]
 """Mode, name, id."""
 
 
-class Malformed(ValueError):
+class MalformedObject(ValueError):
     """The object's bytes do not have the form of its kind."""
 
 
@@ -47,7 +47,7 @@ def mode_of(written: bytes) -> bytes:
 def entries_of(tree: bytes) -> list[Entry]:
     """The entries of a tree object, each with a mode of ours. Raises Malformed."""
     if _WHOLE.fullmatch(tree) is None:
-        raise Malformed("not the form of a tree")
+        raise MalformedObject("not the form of a tree")
     return [(mode_of(mode), name, oid) for mode, name, oid in _ENTRY.findall(tree)]
 
 
@@ -65,7 +65,7 @@ def commit_of(raw: bytes) -> CommitObject:
     """A commit whose lines about people may say anything. Raises Malformed."""
     found = _COMMIT.match(raw)
     if found is None:
-        raise Malformed("not the form of a commit")
+        raise MalformedObject("not the form of a commit")
     parents = tuple(line[7:].decode() for line in found[2].splitlines())
     header, _, message = raw[found.end() :].partition(b"\n\n")
     times: dict[bytes, int] = {}
@@ -81,7 +81,7 @@ def target_of(tag: bytes) -> str:
     """What an annotated tag names. Raises Malformed."""
     found = _TAG.match(tag)
     if found is None:
-        raise Malformed("not the form of a tag")
+        raise MalformedObject("not the form of a tag")
     return found[1].decode()
 
 

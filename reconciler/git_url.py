@@ -18,7 +18,7 @@ SSH = ("ssh", "git+ssh", "ssh+git")
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class URLFault:
     """Why an address, with what belongs to it, is not used."""
 
     key: str
@@ -27,40 +27,40 @@ class Fault:
     hint: str
 
 
-def fault_of(url: str, user: str, token_file: str, *, plain: bool) -> Fault | None:
+def fault_of(url: str, user: str, token_file: str, *, plain: bool) -> URLFault | None:
     """What is wrong with how a repository is to be reached. `plain`: without encryption is agreed to."""
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower() if separator else ""
     userinfo, at, _ = rest.split("/", 1)[0].rpartition("@")
     if scheme == "file" and not rest.startswith(("/", "localhost/")):
-        return Fault(
+        return URLFault(
             "url", "names a host behind file://", "write file:///FOLDER, or the path alone"
         )
     if scheme not in ("", "file", "https", *PLAIN, *SSH):
-        return Fault(
+        return URLFault(
             "url", f"{scheme[:20]}:// is no way to a repository",
             "use https://, ssh://, file:// or a path of this host",
         )  # fmt: skip
     if scheme in ("https", *PLAIN) and at:
-        return Fault(
+        return URLFault(
             "url", "holds a user or password, which logs and pages would show",
             "put the token or password into a file that source.token_file names, the user into source.user",
         )  # fmt: skip
     if scheme in SSH and ":" in userinfo:
-        return Fault(
+        return URLFault(
             "url", "holds a password", "ssh takes a key here: source.ssh_key names its file"
         )
     if scheme in PLAIN and not plain:
-        return Fault(
+        return URLFault(
             "url", f"{scheme}:// is not encrypted: anybody on the way may change what runs here",
             "use https:// or ssh; or agree to it with source.allow_plaintext = true",
         )  # fmt: skip
     if token_file and scheme != "https":
-        return Fault(
+        return URLFault(
             "token_file", "is sent over https:// alone", "correct source.url, or remove it"
         )
     if user and not token_file:
-        return Fault(
+        return URLFault(
             "user", "goes with source.token_file",
             "name that too; the user of an ssh repository stands in source.url: user@host:path",
         )  # fmt: skip

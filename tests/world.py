@@ -24,11 +24,11 @@ from reconciler.model.desired import (
     ShortOfMemory,
     UpdatePolicy,
     VMSpec,
-    Volume,
+    VolumeSpec,
 )
 from reconciler.model.health import HttpCheck, Purpose
 from reconciler.model.image import DebianKernel, KernelSpec, LayerSpec, TreeSource
-from reconciler.model.machine import ANY_ADDRESS, Forward, HostPort, Tap, UserNetwork
+from reconciler.model.machine import ANY_ADDRESS, HostPort, PortForward, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
 from reconciler.model.policy import Policy
 from reconciler.model.record import Generation, Hold, VMRecord
@@ -69,7 +69,7 @@ def vm(
     own = zlib.crc32(name.encode())  # two VMs have the same port, and each an address of its own
     apart = f"127.0.{own % 256}.{own // 256 % 256}" if handover else "127.0.0.1"
     forwards = (
-        (Forward(port or CHECK.port, 80, address=address or apart),) if port or handover else ()
+        (PortForward(port or CHECK.port, 80, address=address or apart),) if port or handover else ()
     )
     spec = VMSpec(
         name=VMName(name),
@@ -81,7 +81,7 @@ def vm(
         kernel=KERNEL,
         format="erofs",
         layers=(layer,),
-        volumes=(Volume("data", "/data", 64),) if snapshot else (),
+        volumes=(VolumeSpec("data", "/data", 64),) if snapshot else (),
         networks=() if bridge else (UserNetwork("52:54:00:00:00:01", forwards),),
         taps=(Tap(tap or f"t0-{name}", bridge, "02:00:00:00:00:01", 0),) if bridge else (),
         health=HealthPolicy(

@@ -138,7 +138,7 @@ def schema(output: OutputOption = Output.text) -> None:
 
     It is JSON with and without `-o json`.
     """
-    from reconciler.source.manifests.schema import manifest_schema  # noqa: PLC0415 - loads the manifest models
+    from reconciler.source.manifests.json_schema import manifest_schema  # noqa: PLC0415 - loads the manifest models
 
     del output
     typer.echo(encode(manifest_schema(), indent=2))

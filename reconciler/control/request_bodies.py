@@ -16,7 +16,7 @@ from reconciler.model.request import (
     Promote,
     Remove,
     Request,
-    Restart,
+    RestartVM,
     Resume,
     Retry,
     RollbackTo,
@@ -206,7 +206,7 @@ def to_request(body: AnyRequestBody) -> Request:
         case RetryBody():
             request = Retry(body.vm)
         case RestartBody():
-            request = Restart(body.vm)
+            request = RestartVM(body.vm)
         case SuspendBody():
             request = Suspend(body.subject, body.reason, body.seconds)
         case ResumeBody():

@@ -21,7 +21,7 @@ from reconciler.control.http_api import Api
 from reconciler.control.listener import claim, identity, release
 from reconciler.control.page.acting import PATH, Acting
 from reconciler.control.page.routes import PageRoutes, add_rules
-from reconciler.control.page.signing import PATHS, Signing
+from reconciler.control.page.sign_in import PATHS, Signing
 from reconciler.control.streams import Followers
 from reconciler.control.tcp_site import only_reading, public_routes
 from reconciler.control.webhook import Webhook

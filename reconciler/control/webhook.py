@@ -41,7 +41,7 @@ WORDS: dict[Result, str] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ForgeHeaders:
     """How one kind of git server names its events, and proves that it knows the secret."""
 
     name: str
@@ -54,16 +54,16 @@ class Server:
 
 # Gitea and Forgejo send GitHub's headers too, so they stand before it.
 SERVERS = (
-    Server("gitea", "X-Gitea-Event", frozenset({"push", "create"}), "X-Gitea-Signature"),
-    Server(
+    ForgeHeaders("gitea", "X-Gitea-Event", frozenset({"push", "create"}), "X-Gitea-Signature"),
+    ForgeHeaders(
         "gitlab", "X-Gitlab-Event", frozenset({"Push Hook", "Tag Push Hook"}),
         "X-Gitlab-Token", None,
     ),
-    Server(
+    ForgeHeaders(
         "github", "X-GitHub-Event", frozenset({"push", "create"}),
         "X-Hub-Signature-256", "sha256=",
     ),
-    Server(
+    ForgeHeaders(
         "bitbucket", "X-Event-Key", frozenset({"repo:push", "repo:refs_changed"}),
         "X-Hub-Signature", "sha256=",
     ),
@@ -99,7 +99,7 @@ class Webhook:
             answer.force_close()  # what else comes of this body is not waited for
         return answer
 
-    async def _judge(self, request: web.Request, server: Server | None) -> Result:
+    async def _judge(self, request: web.Request, server: ForgeHeaders | None) -> Result:
         if server is None:
             return "malformed"
         if server.proof not in request.headers:
@@ -120,7 +120,7 @@ class Webhook:
             return "ignored"
         return self._ask()
 
-    async def _expected(self, request: web.Request, server: Server) -> bytes | None:
+    async def _expected(self, request: web.Request, server: ForgeHeaders) -> bytes | None:
         """The proof that only who knows the secret can give; None: the body is too large.
 
         The body is not kept: it is hashed as it comes.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event, VMRecord
@@ -94,7 +94,7 @@ class EngineAPI(Protocol):
         """The newest answers of its checks, oldest first; empty after a restart of the daemon."""
         ...
 
-    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[CommitSummary, ...]:
         """The newest commits that lead to these, children first. Raises SourceError."""
         ...
 

@@ -14,10 +14,10 @@ from typing import Protocol
 from reconciler.clock import Clock
 from reconciler.engine.metering import Meter
 from reconciler.model.change import Change
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.guest_announcements import Said
-from reconciler.model.health import Health, ProbePlan, Round
+from reconciler.model.health import ProbeCounts, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
 from reconciler.model.machine import (
     GuestEndpoint,
@@ -75,7 +75,7 @@ class Source(Protocol):
         """What a branch, tag or commit of the mirror says, without adopting it."""
         ...
 
-    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[CommitSummary, ...]:
         """The newest commits that lead to these, children first; unknown ones are left out.
 
         From the mirror, for people. Raises SourceError.
@@ -173,7 +173,7 @@ class Driver(Protocol):
         ...
 
 
-class Front(Protocol):
+class PortProxy(Protocol):
     """Holds ports of the host for guests that hand over to each other, and outlives both and the daemon."""
 
     async def look(self) -> RoutingTable:
@@ -241,9 +241,9 @@ class Prober(Protocol):
         """
         ...
 
-    def health(self) -> Mapping[InstanceId, Health]: ...
+    def health(self) -> Mapping[InstanceId, ProbeCounts]: ...
 
-    def trials(self) -> Mapping[InstanceId, Health]:
+    def trials(self) -> Mapping[InstanceId, ProbeCounts]:
         """How guests answer changed checks."""
         ...
 
@@ -385,7 +385,7 @@ class Ports:
     source: Source
     images: Images
     driver: Driver
-    front: Front
+    front: PortProxy
     supervisor: Supervisor
     prober: Prober
     generations: Generations

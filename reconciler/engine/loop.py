@@ -27,7 +27,7 @@ from reconciler.errors import (
     RequestRefused,
 )
 from reconciler.explain.vm_status import Known, explain
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.machine import Slot, guest_folder, other
 from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
@@ -309,7 +309,7 @@ class Engine:
             for one in self._ports.prober.rounds(vm)
         )
 
-    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[CommitSummary, ...]:
         return await self._ports.source.commits(tips, most)
 
     def results(self) -> tuple[RevisionRecord, ...]:

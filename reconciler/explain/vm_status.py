@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from reconciler.explain.queue import turns
 from reconciler.explain.revision_status import revision_status
-from reconciler.explain.waits import Waiter, told
+from reconciler.explain.wait_times import Waiter, told
 from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState, HealthPolicy, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName

@@ -17,7 +17,7 @@ MOST_MODULE_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class ModuleRule:
     """A line of the recipe: a module, when init loads it, and whether a kernel may lack it."""
 
     when: str
@@ -34,7 +34,7 @@ class Module:
     content: bytes
 
 
-def read_recipe(text: str) -> list[Wanted]:
+def read_recipe(text: str) -> list[ModuleRule]:
     """Parse `guest/initrd/modules`."""
     lines = [line for line in text.splitlines() if line and not line.startswith("#")]
     wanted = []
@@ -42,7 +42,7 @@ def read_recipe(text: str) -> list[Wanted]:
         match = RECIPE_LINE.fullmatch(line)
         if match is None:
             raise ValueError(f"not a line of a module recipe: {line!r}")
-        wanted.append(Wanted(match["when"], match["name"], match["optional"] is not None))
+        wanted.append(ModuleRule(match["when"], match["name"], match["optional"] is not None))
     return wanted
 
 
@@ -67,14 +67,14 @@ class ModuleTree:
             raise BuildFailed(f"the kernel package has modules for {len(found)} kernels")
         return found[0]
 
-    def pick(self, recipe: list[Wanted]) -> list[Module]:
+    def pick(self, recipe: list[ModuleRule]) -> list[Module]:
         """The recipe's modules, each after those that it needs. Raises BuildFailed."""
         picked: dict[str, Module] = {}
         for wanted in recipe:
             self._add(wanted, picked)
         return list(picked.values())
 
-    def _add(self, wanted: Wanted, picked: dict[str, Module]) -> None:
+    def _add(self, wanted: ModuleRule, picked: dict[str, Module]) -> None:
         name = _plain(wanted.name)
         if name in picked or name in self._builtin:
             return
@@ -87,7 +87,7 @@ class ModuleTree:
             )
         content = self._read(self._files[name])
         for needed in _depends(content):
-            self._add(Wanted(wanted.when, needed, optional=False), picked)
+            self._add(ModuleRule(wanted.when, needed, optional=False), picked)
         picked[name] = Module(wanted.when, wanted.name, content)
 
     def _read(self, path: Path) -> bytes:

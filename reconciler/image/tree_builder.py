@@ -12,7 +12,7 @@ from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.child_processes import Child, Ended
-from reconciler.image.inputs.tree import BAD_INPUT, FOLDER, Limits
+from reconciler.image.inputs.tree import BAD_INPUT, FOLDER, TreeLimits
 from reconciler.model.image import StoreFormat, TreeSource
 
 BUILD_SECONDS = 180.0
@@ -26,8 +26,8 @@ KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 class TreeBuilder:
     """Makes images of git trees in sandboxed children."""
 
-    def __init__(self, limits: Limits | None = None, seconds: float = BUILD_SECONDS) -> None:
-        self._limits = limits or Limits()
+    def __init__(self, limits: TreeLimits | None = None, seconds: float = BUILD_SECONDS) -> None:
+        self._limits = limits or TreeLimits()
         self._seconds = seconds
         self._spare: Child | None = None
         self._renewal: asyncio.Task[None] | None = None

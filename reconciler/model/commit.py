@@ -8,7 +8,7 @@ from reconciler.model.names import Revision
 
 
 @dataclass(frozen=True, slots=True)
-class Commit:
+class CommitSummary:
     revision: Revision
     parents: tuple[Revision, ...]
     subject: str

@@ -20,7 +20,7 @@ ShortOfMemory = Literal["wait", "restart"]
 
 
 @dataclass(frozen=True, slots=True)
-class Volume:
+class VolumeSpec:
     """A writable disk that belongs to the VM and outlives every generation."""
 
     name: str
@@ -110,7 +110,7 @@ class VMSpec:
     format: StoreFormat
     layers: tuple[LayerSpec, ...]
     """Bottom first."""
-    volumes: tuple[Volume, ...]
+    volumes: tuple[VolumeSpec, ...]
     networks: tuple[UserNetwork, ...]
     health: HealthPolicy
     update: UpdatePolicy
@@ -182,7 +182,7 @@ class VMSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class UpdateWindow:
     """A stretch of wall time that comes back: from each moment of `cron`, `duration` seconds long.
 
     Where a group has any allowing window, only those moments are open; a denying one always wins
@@ -209,7 +209,7 @@ class GroupSpec:
     """With `continue`: failed members after which the group is held all the same; None: any number."""
     progress_deadline: float | None = None
     """Seconds without any member becoming healthy after which a rollout is held."""
-    windows: tuple[Window, ...] = ()
+    windows: tuple[UpdateWindow, ...] = ()
     approval: Literal["auto", "manual"] = "auto"
     """manual: after the canaries a person's `promote` is waited for."""
 

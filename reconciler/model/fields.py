@@ -41,7 +41,7 @@ class Face(BaseModel):
     )
 
 
-class Fault(NamedTuple):
+class FieldConflict(NamedTuple):
     """What fields that are each well formed get wrong together."""
 
     at: tuple[str | int, ...]
@@ -49,7 +49,7 @@ class Fault(NamedTuple):
     hint: str = ""
 
 
-def refuse(faults: Iterable[Fault]) -> None:
+def refuse(faults: Iterable[FieldConflict]) -> None:
     found = tuple(faults)
     if found:
         raise PydanticCustomError("faults", "{text}", {"faults": found, "text": found[0].message})
@@ -113,7 +113,7 @@ def one_of(given: Mapping[str, object], what: str, example: str) -> None:
     present = [name for name, value in given.items() if value is not None]
     if len(present) != 1:
         names = ", ".join(given)
-        refuse([Fault((), f"{what} is exactly one of {names}", f"write {example}")])
+        refuse([FieldConflict((), f"{what} is exactly one of {names}", f"write {example}")])
 
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
@@ -159,7 +159,7 @@ Labels = Annotated[
 ]
 
 
-def repeated(at: tuple[str, ...], names: list[str]) -> Iterator[Fault]:
+def repeated(at: tuple[str, ...], names: list[str]) -> Iterator[FieldConflict]:
     for index, name in enumerate(names):
         if name in names[:index]:
-            yield Fault((*at, index), f"{name} is named twice", "remove one")
+            yield FieldConflict((*at, index), f"{name} is named twice", "remove one")

@@ -13,7 +13,7 @@ from reconciler.model.desired import OnFailure
 from reconciler.model.fields import (
     EXACTLY_ONE,
     Face,
-    Fault,
+    FieldConflict,
     Labels,
     Name,
     one_of,
@@ -120,15 +120,15 @@ class GroupPolicy(Face):
         refuse(self._faults())
         return self
 
-    def _faults(self) -> Iterator[Fault]:
+    def _faults(self) -> Iterator[FieldConflict]:
         yield from repeated(("canary",), self.canary)
         if self.max_failures is not None and self.on_failure != "continue":
-            yield Fault(
+            yield FieldConflict(
                 ("maxFailures",), f"has no meaning with onFailure: {self.on_failure}",
                 "remove it, or write onFailure: continue",
             )  # fmt: skip
         if self.canary_soak and not self.canary:
-            yield Fault(
+            yield FieldConflict(
                 ("canarySoak",), "there is no canary to soak", "name one as canary, or remove it"
             )
 

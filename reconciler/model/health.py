@@ -113,7 +113,7 @@ NO_LIVENESS = Liveness()
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class ProbeCounts:
     """Running counts of one guest's probe rounds; boot-clock seconds.
 
     A round passes when every check succeeds, fails when any check fails, and is an error when
@@ -153,4 +153,4 @@ def _first_bad(answers: tuple[CheckAnswer, ...]) -> str:
     return answers[0].detail if answers else ""
 
 
-NEVER_ASKED = Health()
+NEVER_ASKED = ProbeCounts()

@@ -35,7 +35,7 @@ class Disk:
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
+class PortForward:
     """A port of the host that leads to a port of the guest."""
 
     host: int
@@ -68,7 +68,7 @@ class UserNetwork:
     """QEMU's user networking: the guest is 10.0.2.15/24 behind 10.0.2.2."""
 
     mac: str
-    forwards: tuple[Forward, ...] = ()
+    forwards: tuple[PortForward, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

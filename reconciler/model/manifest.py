@@ -14,7 +14,7 @@ from reconciler.model.desired import RestartWhen, ShortOfMemory, Strategy
 from reconciler.model.fields import (
     EXACTLY_ONE,
     Face,
-    Fault,
+    FieldConflict,
     Folder,
     HostPath,
     Labels,
@@ -187,9 +187,9 @@ class Health(Face):
         refuse(self._faults())
         return self
 
-    def _faults(self) -> Iterator[Fault]:
+    def _faults(self) -> Iterator[FieldConflict]:
         if self.min_healthy_time >= self.startup_deadline:
-            yield Fault(
+            yield FieldConflict(
                 ("minHealthyTime",), "is not shorter than startupDeadline",
                 "a guest could never be healthy in time",
             )  # fmt: skip
@@ -197,7 +197,7 @@ class Health(Face):
         for index, check in enumerate(self.checks):
             for kind, probe in (("http", check.http), ("tcp", check.tcp)):
                 if probe is not None and probe.timeout >= patience:
-                    yield Fault(
+                    yield FieldConflict(
                         ("checks", index, kind, "timeout"),
                         "is not shorter than period x failureThreshold",
                         "a guest would be judged before its first answer is due",
@@ -279,11 +279,13 @@ class Spec(Face):
         refuse(self._faults())
         return self
 
-    def _faults(self) -> Iterator[Fault]:
+    def _faults(self) -> Iterator[FieldConflict]:
         if self.store is None and self.runner is None:
-            yield Fault(("store",), "is missing", "write `store`, or `runner` for one made by Nix")
+            yield FieldConflict(
+                ("store",), "is missing", "write `store`, or `runner` for one made by Nix"
+            )
         if self.kernel == "debian" and self.runner is None and self.memory < LEAST_MEMORY_MIB:
-            yield Fault(
+            yield FieldConflict(
                 ("memory",), f"Debian's kernel does not boot with less than {LEAST_MEMORY_MIB}MiB",
                 "96MiB is enough for a small guest",
             )  # fmt: skip
@@ -294,56 +296,56 @@ class Spec(Face):
         yield from repeated(("update", "after"), self.update.after)
         yield from self._handover_faults()
 
-    def _runner_faults(self) -> Iterator[Fault]:
+    def _runner_faults(self) -> Iterator[FieldConflict]:
         if self.runner is None:
             return
         yield from beside_faults(self.model_fields_set)
         if self.update.strategy == "handover":
-            yield Fault(
+            yield FieldConflict(
                 ("update", "strategy"), "the traffic of a runner cannot be handed over",
                 "write `strategy: restart`",
             )  # fmt: skip
         if self.update.snapshot_volumes:
-            yield Fault(
+            yield FieldConflict(
                 ("update", "snapshotVolumes"), "which volumes a runner has is not known",
                 "remove it, and take snapshots by other means",
             )  # fmt: skip
 
-    def _handover_faults(self) -> Iterator[Fault]:
+    def _handover_faults(self) -> Iterator[FieldConflict]:
         if self.update.strategy != "handover":
             if self.update.short_of_memory != "wait":
-                yield Fault(
+                yield FieldConflict(
                     ("update", "shortOfMemory"), "says something only for strategy handover",
                     "remove it, or write `strategy: handover`",
                 )  # fmt: skip
             return
         place = ("update", "strategy")
         if self.volumes:
-            yield Fault(
+            yield FieldConflict(
                 place, "handover runs two guests for a while, and this VM has volumes",
                 "remove the volumes, or write `strategy: restart`: two writers would destroy them",
             )  # fmt: skip
         for index, interface in enumerate(self.interfaces):
             if interface.type not in MOVABLE:
-                yield Fault(
+                yield FieldConflict(
                     place, f"the traffic of interfaces[{index}] ({interface.type}) cannot be handed over",
                     "write `strategy: restart`",
                 )  # fmt: skip
 
-    def _volume_faults(self) -> Iterator[Fault]:
+    def _volume_faults(self) -> Iterator[FieldConflict]:
         for field, key in (("name", "name"), ("mount_point", "mountPoint")):
             seen: dict[str, int] = {}
             for index, volume in enumerate(self.volumes):
                 value: str = getattr(volume, field)
                 if value in seen:
-                    yield Fault(
+                    yield FieldConflict(
                         ("volumes", index, key),
                         f"{value} is also volumes[{seen[value]}]'s",
                         "choose another",
                     )
                 seen.setdefault(value, index)
 
-    def _port_faults(self) -> Iterator[Fault]:
+    def _port_faults(self) -> Iterator[FieldConflict]:
         if any(i.address for i in self.interfaces):
             return  # what is no forwarded port is one of the guest's own
         known = {f.host for i in self.interfaces for f in i.forward if f.protocol == "tcp"}
@@ -355,16 +357,16 @@ class Spec(Face):
         for index, check in enumerate(self.health.checks):
             for kind, probe in (("http", check.http), ("tcp", check.tcp)):
                 if probe is not None and probe.port not in known:
-                    yield Fault(
+                    yield FieldConflict(
                         ("health", "checks", index, kind, "port"),
                         f"{probe.port} is not a forwarded TCP port of this VM",
                         hint,
                     )
 
-    def _gateway_faults(self) -> Iterator[Fault]:
+    def _gateway_faults(self) -> Iterator[FieldConflict]:
         given = [n for n, interface in enumerate(self.interfaces) if interface.gateway is not None]
         for index in given[1:]:
-            yield Fault(
+            yield FieldConflict(
                 ("interfaces", index, "gateway"), f"interfaces[{given[0]}] has one already",
                 "keep one: a guest has one way out",
             )  # fmt: skip
@@ -383,12 +385,14 @@ class MicroVM(Face):
         refuse(self._faults())
         return self
 
-    def _faults(self) -> Iterator[Fault]:
+    def _faults(self) -> Iterator[FieldConflict]:
         for index, name in enumerate(self.spec.update.after):
             if name == self.metadata.name:
-                yield Fault(("spec", "update", "after", index), "is this VM itself", "remove it")
+                yield FieldConflict(
+                    ("spec", "update", "after", index), "is this VM itself", "remove it"
+                )
         if self.metadata.moved_from == self.metadata.name:
-            yield Fault(("metadata", "movedFrom"), "is this VM itself", "remove it")
+            yield FieldConflict(("metadata", "movedFrom"), "is this VM itself", "remove it")
 
 
 KINDS: dict[str, type[MicroVM | Group]] = {"MicroVM": MicroVM, "Group": Group}

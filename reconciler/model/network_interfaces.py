@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 from reconciler.model.fields import (
     Address,
     Face,
-    Fault,
+    FieldConflict,
     InterfaceName,
     Mac,
     NetworkAddress,
@@ -64,40 +64,44 @@ class Interface(Face):
         refuse(self._faults())
         return self
 
-    def _faults(self) -> Iterator[Fault]:
+    def _faults(self) -> Iterator[FieldConflict]:
         if self.type == "user":
             yield from self._user_faults()
             return
         if self.bridge is None:
-            yield Fault(("type",), "tap names no bridge", "write the host's bridge: `bridge: br0`")
+            yield FieldConflict(
+                ("type",), "tap names no bridge", "write the host's bridge: `bridge: br0`"
+            )
         if self.forward:
-            yield Fault(
+            yield FieldConflict(
                 ("forward",), "says something only for type user",
                 "remove it: a tap's guest is reached at its own address",
             )  # fmt: skip
         if self.mac is not None and self.mac.startswith(HOST_END):
-            yield Fault(
+            yield FieldConflict(
                 ("mac",), f"begins with {HOST_END}, as the host's ends of taps do",
                 "let it begin with 02: or 52:54:00",
             )  # fmt: skip
         yield from self._address_faults()
 
-    def _user_faults(self) -> Iterator[Fault]:
+    def _user_faults(self) -> Iterator[FieldConflict]:
         for field in ("bridge", "id", "address", "gateway", "nameservers"):
             if getattr(self, field):
-                yield Fault((field,), "says something only for type tap", "remove it")
+                yield FieldConflict((field,), "says something only for type tap", "remove it")
 
-    def _address_faults(self) -> Iterator[Fault]:
+    def _address_faults(self) -> Iterator[FieldConflict]:
         if self.address is None:
             for field in ("gateway", "nameservers"):
                 if getattr(self, field):
-                    yield Fault((field,), "says something only beside an address", "add one")
+                    yield FieldConflict(
+                        (field,), "says something only beside an address", "add one"
+                    )
             return
         network = IPv4Interface(self.address).network
         if self.gateway is None:
             return
         if IPv4Address(self.gateway) not in network or self.address.startswith(f"{self.gateway}/"):
-            yield Fault(
+            yield FieldConflict(
                 ("gateway",), f"{self.gateway} is not another address of {network}",
                 "name the bridge's own address, or that of a router behind it",
             )  # fmt: skip

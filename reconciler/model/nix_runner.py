@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from reconciler.model.fields import Face, Fault, Port, a_folder
+from reconciler.model.fields import Face, FieldConflict, Port, a_folder
 from reconciler.model.quantity import refusal
 
 LOCKED = re.compile(
@@ -63,16 +63,16 @@ class Runner(Face):
     )  # fmt: skip
 
 
-def beside_faults(written: Collection[str]) -> Iterator[Fault]:
+def beside_faults(written: Collection[str]) -> Iterator[FieldConflict]:
     """Of a spec with a runner, by the names of its fields that were written."""
     for name in FIXED:
         if name in written:
-            yield Fault(
+            yield FieldConflict(
                 (name,), "says nothing beside a runner, which brings its own",
                 "remove it, and set it in the flake",
             )  # fmt: skip
     if "memory" not in written:
-        yield Fault(
+        yield FieldConflict(
             ("runner",), "memory is missing",
             "write what the runner gives its guest (`microvm.mem`): limits and reserves go by it",
         )  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from reconciler.model.guest_announcements import SILENT, Said
-from reconciler.model.health import NEVER_ASKED, Health
+from reconciler.model.health import NEVER_ASKED, ProbeCounts
 from reconciler.model.machine import Accel, HostPort, Route, RouteTarget, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.record import Generation
@@ -65,8 +65,8 @@ class Guest:
     """A running or just ended instance of a VM."""
 
     process: Process
-    health: Health = NEVER_ASKED
-    trial: Health = NEVER_ASKED
+    health: ProbeCounts = NEVER_ASKED
+    trial: ProbeCounts = NEVER_ASKED
     """How it answers changed checks that are on trial."""
     said: Said = SILENT
     announces: bool = False

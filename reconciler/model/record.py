@@ -20,9 +20,9 @@ from reconciler.model.names import (
     VMName,
 )
 from reconciler.model.refusals import Rejection, Unreachable
-from reconciler.model.restarts import Finished, Restarted, Unready, Wanted
+from reconciler.model.restarts import Finished, Restarted, Unready, WantedDigest
 from reconciler.model.revision_result import RevisionRecord
-from reconciler.model.setbacks import Backoff, Quarantine, Rollback
+from reconciler.model.setbacks import Backoff, Quarantine, RollbackState
 
 Verdict = Literal["trial", "committed", "condemned"]
 Severity = Literal["info", "warning", "error"]
@@ -152,7 +152,7 @@ SnapshotState = Literal["taking", "taken", "restoring", "restored"]
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class VolumeSnapshot:
     """The volumes as they were before generation `before` first wrote to them."""
 
     before: GenerationNumber
@@ -185,10 +185,10 @@ class VMRecord:
     pending_transfer: InstanceId | None = None
     """Who is being given ports: its own, or as a candidate those of the VM. Begun, not known to be done."""
     stop: Stop | None = None
-    rollback: Rollback | None = None
+    rollback: RollbackState | None = None
     quarantine: Quarantine | None = None
     backoff: Backoff | None = None
-    snapshot: Snapshot | None = None
+    snapshot: VolumeSnapshot | None = None
     pin: Pin | None = None
     suspended: Suspension | None = None
     restart: InstanceId | None = None
@@ -203,7 +203,7 @@ class VMRecord:
     """How often a guest was started anew, by reason, over the VM's life."""
     restarted: Restarted | None = None
     finished: Finished | None = None
-    wanted: Wanted | None = None
+    wanted: WantedDigest | None = None
     unready: Unready | None = None
 
     @property

@@ -41,7 +41,7 @@ class Resume:
 
 
 @dataclass(frozen=True, slots=True)
-class Restart:
+class RestartVM:
     """Replace the guest of this VM by a new one of the same generation."""
 
     vm: str
@@ -95,7 +95,7 @@ Request = (
     | Retry
     | Suspend
     | Resume
-    | Restart
+    | RestartVM
     | Promote
     | Abort
     | Confirm

@@ -30,7 +30,7 @@ class Restarted:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedDigest:
     """The newest desired digest, and whether it came in a burst of changes."""
 
     digest: Digest

@@ -9,7 +9,7 @@ from reconciler.model.names import Digest, GenerationNumber
 
 
 @dataclass(frozen=True, slots=True)
-class Rollback:
+class RollbackState:
     """A VM on its way back to its last good generation."""
 
     bad: GenerationNumber

@@ -10,7 +10,7 @@ from reconciler.clock import Clock
 from reconciler.errors import DeliveryError
 from reconciler.http_proxies import UnsupportedProxy, proxy_for
 from reconciler.notify.message import LONGEST_LINE, Message, plain
-from reconciler.notify.payloads import Request
+from reconciler.notify.payloads import HTTPRequest
 
 MOST_ANSWER = 4096
 GOOD = range(200, 300)
@@ -22,7 +22,7 @@ HEADERS = {"User-Agent": "microvm-reconciler", "Content-Type": "application/json
 class HttpSink:
     """`request_of`: the request for a message at a moment of the wall clock."""
 
-    def __init__(self, request_of: Callable[[Message, float], Request], clock: Clock) -> None:
+    def __init__(self, request_of: Callable[[Message, float], HTTPRequest], clock: Clock) -> None:
         self._request_of = request_of
         self._clock = clock
 

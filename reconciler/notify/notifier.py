@@ -10,8 +10,8 @@ from reconciler.clock import Clock
 from reconciler.config import NotificationConfig
 from reconciler.model.record import Event
 from reconciler.notify.delivery import Delivery
-from reconciler.notify.interfaces import Counts, Outbox
 from reconciler.notify.selection import Digest
+from reconciler.notify.sink_interface import Counts, Outbox
 from reconciler.notify.sinks import open_sink
 
 AT_ONCE = 500

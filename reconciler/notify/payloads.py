@@ -23,23 +23,23 @@ GRAVITY = {"error": "critical", "warning": "warning", "info": "info"}
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class HTTPRequest:
     url: str
     body: bytes
     headers: dict[str, str]
 
 
-def webhook_request(config: WebhookConfig, message: Message, wall: float) -> Request:
+def webhook_request(config: WebhookConfig, message: Message, wall: float) -> HTTPRequest:
     """Signed over its time and body: a receiver may refuse what is old."""
     body = encoded(described(message))
     stamp = str(int(wall))
     key = read_secret(config.secret_file).encode()
     signature = hmac.new(key, stamp.encode() + b"." + body, hashlib.sha256).hexdigest()
     headers = {TIMESTAMP: stamp, SIGNATURE: f"sha256={signature}"}
-    return Request(url_of(config), body, headers | {"Idempotency-Key": message.id})
+    return HTTPRequest(url_of(config), body, headers | {"Idempotency-Key": message.id})
 
 
-def slack_request(config: SlackConfig, message: Message) -> Request:
+def slack_request(config: SlackConfig, message: Message) -> HTTPRequest:
     """An incoming webhook, as Slack, Mattermost and Rocket.Chat take it."""
     colour = RESOLVED if message.status == "resolved" else COLOURS[message.severity]
     facts = [("VM", message.vm), ("group", message.group), ("revision", message.revision[:12])]
@@ -62,17 +62,17 @@ def slack_request(config: SlackConfig, message: Message) -> Request:
         "unfurl_links": False,
         "unfurl_media": False,
     }
-    return Request(url_of(config), encoded(body), {"Idempotency-Key": message.id})
+    return HTTPRequest(url_of(config), encoded(body), {"Idempotency-Key": message.id})
 
 
-def alert_request(config: AlertmanagerConfig, message: Message) -> Request:
+def alert_request(config: AlertmanagerConfig, message: Message) -> HTTPRequest:
     """The alerts that a message begins or ends; labels are the same at both ends."""
     if message.status == "resolved":
         alerts = [alert(told, message.wall, message.summary) for told in message.ends]
     else:
         alerts = [alert(message, message.wall + UNTIL_FORGOTTEN[message.status], message.summary)]
     url = url_of(config).rstrip("/")
-    return Request(f"{url}/api/v2/alerts", encoded(alerts), {"Idempotency-Key": message.id})
+    return HTTPRequest(f"{url}/api/v2/alerts", encoded(alerts), {"Idempotency-Key": message.id})
 
 
 def alert(message: Message, ends: float, summary: str) -> dict[str, Any]:

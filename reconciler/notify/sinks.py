@@ -13,9 +13,9 @@ from reconciler.config import (
     WebhookConfig,
 )
 from reconciler.notify.http_post import HttpSink
-from reconciler.notify.interfaces import Sink
 from reconciler.notify.mail import MailSink
 from reconciler.notify.payloads import alert_request, slack_request, webhook_request
+from reconciler.notify.sink_interface import Sink
 
 
 def open_sink(config: NotificationConfig, clock: Clock) -> Sink:

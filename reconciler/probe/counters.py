@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from reconciler.model.health import CheckAnswer, Health, Liveness, ProbeResult
+from reconciler.model.health import CheckAnswer, Liveness, ProbeCounts, ProbeResult
 
 
 def verdict(answers: Sequence[CheckAnswer]) -> ProbeResult:
@@ -16,7 +16,7 @@ def verdict(answers: Sequence[CheckAnswer]) -> ProbeResult:
     return "error" if "error" in results else "success"
 
 
-def after_round(before: Health, answers: Sequence[CheckAnswer], boot: float) -> Health:
+def after_round(before: ProbeCounts, answers: Sequence[CheckAnswer], boot: float) -> ProbeCounts:
     """`boot` is when the answers were complete, on the boot clock.
 
     An error says nothing about the guest: it neither ends a run of passing rounds nor one of
@@ -51,7 +51,7 @@ def _liveness(before: Liveness, answers: Sequence[CheckAnswer], boot: float) -> 
             return before
 
 
-def matters(before: Health, after: Health) -> bool:
+def matters(before: ProbeCounts, after: ProbeCounts) -> bool:
     """Whether a planner could now decide otherwise than before this round.
 
     A guest that has never passed fails many times a second while it boots, and is judged by its

@@ -31,8 +31,8 @@ from reconciler.model.health import (
     NEVER_ASKED,
     Check,
     CheckAnswer,
-    Health,
     HttpCheck,
+    ProbeCounts,
     ProbePlan,
     ProbeResult,
     ProcessCheck,
@@ -67,10 +67,10 @@ Plans = Mapping[InstanceId, ProbePlan]
 
 
 @dataclass(slots=True, eq=False)
-class _Guest:
+class _ProbedGuest:
     instance: InstanceId
     plan: ProbePlan
-    health: Health = NEVER_ASKED
+    health: ProbeCounts = NEVER_ASKED
     stirred: asyncio.Event = field(default_factory=asyncio.Event)
     spread: float = 1.0
     """Shortens the next pause, once."""
@@ -142,7 +142,7 @@ class GuestProber:
         self._on_answer = on_answer
         self._plans: Plans = {}
         self._trials: Plans = {}
-        self._guests: dict[_Key, _Guest] = {}
+        self._guests: dict[_Key, _ProbedGuest] = {}
         self._tasks: dict[_Key, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._trails = Trails()
@@ -165,15 +165,15 @@ class GuestProber:
         for key, plan in wanted.items():
             guest = self._guests.get(key)
             if guest is None:
-                self._begin(key, _Guest(key[0], plan))
+                self._begin(key, _ProbedGuest(key[0], plan))
             elif plan != guest.plan:
                 guest.replan(plan)
         self._plans, self._trials = dict(plans), dict(trials)
 
-    def health(self) -> Mapping[InstanceId, Health]:
+    def health(self) -> Mapping[InstanceId, ProbeCounts]:
         return {key[0]: self._guests[key].health for key in _by_question(self._plans)}
 
-    def trials(self) -> Mapping[InstanceId, Health]:
+    def trials(self) -> Mapping[InstanceId, ProbeCounts]:
         return {key[0]: self._guests[key].health for key in _by_question(self._trials)}
 
     def rounds(self, vm: VMName) -> tuple[Round, ...]:
@@ -189,7 +189,7 @@ class GuestProber:
             await session.close()
         self._sessions.clear()
 
-    def _begin(self, key: _Key, guest: _Guest) -> None:
+    def _begin(self, key: _Key, guest: _ProbedGuest) -> None:
         self._guests[key] = guest
         self._tasks[key] = asyncio.create_task(self._keep_asking(guest))
 
@@ -200,7 +200,7 @@ class GuestProber:
         task.add_done_callback(self._ending.discard)
         task.cancel()
 
-    async def _keep_asking(self, guest: _Guest) -> None:
+    async def _keep_asking(self, guest: _ProbedGuest) -> None:
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -220,7 +220,7 @@ class GuestProber:
             if guest.pending:
                 await asyncio.wait(guest.pending)
 
-    def _overlap(self, guest: _Guest) -> None:
+    def _overlap(self, guest: _ProbedGuest) -> None:
         """Start a round and do not wait for it; the slot is given back when it ends."""
         if guest.answers_quickly:
             guest.eager -= 1
@@ -231,7 +231,7 @@ class GuestProber:
         # Not in the round itself: one that is cancelled before it begins never gets there.
         asking.add_done_callback(self._free_slot)
 
-    async def _round(self, guest: _Guest, number: int) -> None:
+    async def _round(self, guest: _ProbedGuest, number: int) -> None:
         """Ask all checks at once, and count the answers."""
         match guest.plan.checks or (ProcessCheck(),):
             case (check,):  # the common case needs no further task
@@ -246,7 +246,7 @@ class GuestProber:
     def _free_slot(self, _: asyncio.Task[None]) -> None:
         self._slots.release()
 
-    def _count(self, guest: _Guest, answers: list[CheckAnswer]) -> None:
+    def _count(self, guest: _ProbedGuest, answers: list[CheckAnswer]) -> None:
         before = guest.health
         now = self._clock.now().boot
         guest.health = after_round(before, answers, now)
@@ -260,7 +260,7 @@ class GuestProber:
         if matters(before, guest.health):
             self._wake()
 
-    async def _answer(self, check: Check, guest: _Guest) -> CheckAnswer:
+    async def _answer(self, check: Check, guest: _ProbedGuest) -> CheckAnswer:
         began = asyncio.get_running_loop().time()
         kind, result, text = await self._ask(check, guest.instance)
         took = asyncio.get_running_loop().time() - began
@@ -296,7 +296,7 @@ async def _guarded(asking: Awaitable[tuple[ProbeResult, str]]) -> tuple[ProbeRes
         return "error", f"could not ask: {brief(error)}"
 
 
-async def _pause(guest: _Guest, started: float) -> None:
+async def _pause(guest: _ProbedGuest, started: float) -> None:
     """Until the next round is due; a changed plan or a quick answer is heeded at once."""
     loop = asyncio.get_running_loop()
     while (left := started + guest.gap() - loop.time()) > 0:

@@ -37,7 +37,7 @@ Starter = Callable[[], Awaitable[None]]
 """Starts the front where no socket of systemd does."""
 
 
-class Front:
+class ProxyClient:
     """One connection, kept while the front leads anything: its end tells that the front has ended."""
 
     def __init__(
@@ -66,7 +66,7 @@ class Front:
             if "led" in answer:
                 self._table = wire.unpack_all(answer)
             self._version = answer.get("version", -1)
-        except (TimeoutError, wire.Malformed):
+        except (TimeoutError, wire.MalformedMessage):
             self._leave()
             self._silent_until = loop.time() + SILENT
             return RoutingTable(error=SILENCE)
@@ -134,7 +134,7 @@ class Front:
         except TimeoutError as error:
             self._hang_up()
             raise ProxyError(f"no answer within {LEAD_DEADLINE:g} s", hint=SILENCE) from error
-        except (OSError, wire.Malformed) as error:
+        except (OSError, wire.MalformedMessage) as error:
             self._hang_up()
             raise ProxyError(f"it cannot be told: {error}"[:300], hint=SILENCE) from error
         finally:
@@ -224,7 +224,7 @@ class _Line(asyncio.Protocol):
                 continue  # who asked has given up
             try:
                 answer.set_result(wire.decode(line))
-            except wire.Malformed as error:
+            except wire.MalformedMessage as error:
                 answer.set_exception(error)
 
     def connection_lost(self, _exc: Exception | None) -> None:

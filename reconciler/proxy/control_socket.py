@@ -56,7 +56,7 @@ class Control:
     def answer(self, line: bytes) -> dict[str, Any]:
         try:
             return self._answer(wire.decode(line))
-        except wire.Malformed as error:
+        except wire.MalformedMessage as error:
             return {"error": str(error), "kind": "malformed"}
         except ProxyError as error:
             return {"error": str(error), "kind": error.kind, "hint": error.hint}
@@ -77,4 +77,4 @@ class Control:
                 vm = VMName(wire.name(said, "vm"))
                 return {"open": table.open(vm, InstanceId(wire.name(said, "instance")))}
             case _:
-                raise wire.Malformed("do: none of table, lead, open")
+                raise wire.MalformedMessage("do: none of table, lead, open")

@@ -20,7 +20,7 @@ MOST_NAME = 128
 LAST_PORT = 65535
 
 
-class Malformed(ValueError):
+class MalformedMessage(ValueError):
     """What was said is none of what may be said here."""
 
 
@@ -33,9 +33,9 @@ def decode(line: bytes) -> dict[str, Any]:
     try:
         said = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise Malformed(f"not JSON: {error}"[:200]) from error
+        raise MalformedMessage(f"not JSON: {error}"[:200]) from error
     if not isinstance(said, dict):
-        raise Malformed("not an object")
+        raise MalformedMessage("not an object")
     return said
 
 
@@ -48,7 +48,7 @@ def unpack(said: dict[str, Any]) -> RouteTarget:
     """Raises Malformed."""
     rows = said.get("routes")
     if not isinstance(rows, list) or len(rows) > MOST_ROUTES:
-        raise Malformed(f"routes: at most {MOST_ROUTES} of them")
+        raise MalformedMessage(f"routes: at most {MOST_ROUTES} of them")
     return RouteTarget(InstanceId(name(said, "instance")), tuple(_route(row) for row in rows))
 
 
@@ -56,7 +56,7 @@ def unpack_all(said: dict[str, Any]) -> dict[VMName, RouteTarget]:
     """Raises Malformed."""
     rows = said.get("led")
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
-        raise Malformed("led: not an object of VMs")
+        raise MalformedMessage("led: not an object of VMs")
     return {VMName(vm): unpack(row) for vm, row in rows.items()}
 
 
@@ -64,7 +64,7 @@ def name(said: dict[str, Any], key: str) -> str:
     """Raises Malformed."""
     value = said.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= MOST_NAME:
-        raise Malformed(f"{key}: not a name")
+        raise MalformedMessage(f"{key}: not a name")
     return value
 
 
@@ -74,9 +74,9 @@ def _route(row: object) -> Route:
             try:
                 IPv4Address(address)
             except AddressValueError as error:
-                raise Malformed(f"no address of IPv4: {error}") from error
+                raise MalformedMessage(f"no address of IPv4: {error}") from error
             if 0 < port <= LAST_PORT and 0 < target <= LAST_PORT:
                 return Route(protocol, address, port, target)
         case _:
             pass
-    raise Malformed("a route is [protocol, address, port, target]")
+    raise MalformedMessage("a route is [protocol, address, port, target]")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from reconciler.errors import ProxyError
 from reconciler.model.machine import Protocol, Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
-from reconciler.proxy.tcp_relay import Line, TcpListener
+from reconciler.proxy.tcp_relay import RelayState, TcpListener
 from reconciler.proxy.udp_relay import UdpListener
 
 BACKLOG = 1024
@@ -17,7 +17,7 @@ KINDS = {"tcp": socket.SOCK_STREAM, "udp": socket.SOCK_DGRAM}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ListenPort:
     """A port of the host."""
 
     protocol: Protocol
@@ -51,8 +51,8 @@ class Table:
         self._keeping = keeping
         self._take = take
         """A listening socket of before, by the name of its place."""
-        self._lines: dict[VMName, Line] = {}
-        self._held: dict[VMName, dict[Place, Listener]] = {}
+        self._lines: dict[VMName, RelayState] = {}
+        self._held: dict[VMName, dict[ListenPort, Listener]] = {}
         self.led: dict[VMName, RouteTarget] = {}
         self.version = 0
 
@@ -70,11 +70,11 @@ class Table:
         """Raises FrontError, of kind port, and has changed nothing then."""
         routes = {place_of(r): r.target for r in led.routes} if led is not None else {}
         held = self._held.get(vm, {})
-        line = self._lines.setdefault(vm, Line())
+        line = self._lines.setdefault(vm, RelayState())
         fresh = self._listen(vm, [place for place in routes if place not in held])
         if led is not None:
             line.instance = led.instance  # from here on new connections are counted as its
-        kept: dict[Place, Listener] = {}
+        kept: dict[ListenPort, Listener] = {}
         for place, target in routes.items():
             if place in held:
                 kept[place] = held[place]
@@ -88,7 +88,9 @@ class Table:
             self._keeping.drop(str(place))
             held[place].close()
 
-    def _remember(self, vm: VMName, led: RouteTarget | None, kept: dict[Place, Listener]) -> None:
+    def _remember(
+        self, vm: VMName, led: RouteTarget | None, kept: dict[ListenPort, Listener]
+    ) -> None:
         if led is not None and kept:
             self._held[vm], self.led[vm] = kept, led
         else:
@@ -99,9 +101,9 @@ class Table:
         self.version += 1
         self._keeping.write(self.led)
 
-    def _listen(self, vm: VMName, places: list[Place]) -> dict[Place, socket.socket]:
+    def _listen(self, vm: VMName, places: list[ListenPort]) -> dict[ListenPort, socket.socket]:
         """All of them, or none. Raises FrontError."""
-        fresh: dict[Place, socket.socket] = {}
+        fresh: dict[ListenPort, socket.socket] = {}
         try:
             for place in places:
                 self._refuse_others(place, vm)
@@ -114,7 +116,7 @@ class Table:
             self._keeping.keep(str(place), sock)
         return fresh
 
-    def _refuse_others(self, place: Place, vm: VMName) -> None:
+    def _refuse_others(self, place: ListenPort, vm: VMName) -> None:
         for other, held in self._held.items():
             if place in held and other != vm:
                 raise ProxyError(f"port {place.port} of the host is held for {other}", kind="port")
@@ -126,11 +128,11 @@ class Table:
         self._held.clear()
 
 
-def place_of(route: Route) -> Place:
-    return Place(route.protocol, route.address, route.port)
+def place_of(route: Route) -> ListenPort:
+    return ListenPort(route.protocol, route.address, route.port)
 
 
-def _bound(place: Place) -> socket.socket:
+def _bound(place: ListenPort) -> socket.socket:
     sock = socket.socket(socket.AF_INET, KINDS[place.protocol] | socket.SOCK_NONBLOCK)
     try:
         if place.protocol == "tcp":

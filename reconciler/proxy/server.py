@@ -63,7 +63,7 @@ class Kept(Keeping):
         """What was led before; nothing if that cannot be read."""
         try:
             return wire.unpack_all(wire.decode(os.pread(self._memory, wire.MOST_BYTES, 0)))
-        except (OSError, wire.Malformed):
+        except (OSError, wire.MalformedMessage):
             return {}
 
     def close(self) -> None:

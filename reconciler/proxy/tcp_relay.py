@@ -29,7 +29,7 @@ RESET = struct.pack("ii", 1, 0)
 """SO_LINGER with no time: the end of a connection is told as a reset, and not as the end of the data."""
 
 
-class Line:
+class RelayState:
     """What a VM's connections have in common: how many there are, and to whom new ones come."""
 
     def __init__(self) -> None:
@@ -60,7 +60,7 @@ def highest_descriptor() -> int:
 class TcpListener:
     """Takes connections at one port of the host, and relays each to the guest of that moment."""
 
-    def __init__(self, sock: socket.socket, line: Line, target: int) -> None:
+    def __init__(self, sock: socket.socket, line: RelayState, target: int) -> None:
         self.sock = sock
         self.target = target
         self._line = line

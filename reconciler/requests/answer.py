@@ -34,7 +34,7 @@ from reconciler.model.request import (
     Promote,
     Remove,
     Request,
-    Restart,
+    RestartVM,
     Resume,
     Retry,
     RollbackTo,
@@ -71,7 +71,7 @@ def answer(
             found = _suspension(record, desired, subject, given, now)
         case Resume(subject):
             found = _suspension(record, desired, subject, None, now)
-        case Restart(vm):
+        case RestartVM(vm):
             found = _restart(find_vm(record, vm, desired), now)
         case Promote(group):
             found = promote(group, record, desired, now)

@@ -51,7 +51,7 @@ def _ignore(_: Process) -> None:
 
 
 @dataclass(slots=True)
-class _Guest:
+class _SupervisedGuest:
     held: Held
     folder: Path
     gone: asyncio.Event = field(default_factory=asyncio.Event)
@@ -88,7 +88,7 @@ class ProcessSupervisor:
         self._on_change = on_change
         self._console_bytes = console_bytes
         self._watch = ConsoleWatch(console_bytes)
-        self._guests: dict[InstanceId, _Guest] = {}
+        self._guests: dict[InstanceId, _SupervisedGuest] = {}
         self._conflicts: dict[Path, Conflict] = {}
         self._processes: tuple[Process, ...] | None = ()
         self._starting: dict[Path, asyncio.Task[Process]] = {}
@@ -192,10 +192,10 @@ class ProcessSupervisor:
             booting = [g for g in self._living() if g.process.started_boot > since]
             await self._listen([g for g in booting if g.listener.said.up is None])
 
-    def _living(self) -> list[_Guest]:
+    def _living(self) -> list[_SupervisedGuest]:
         return [guest for guest in self._guests.values() if guest.process.alive]
 
-    async def _listen(self, guests: list[_Guest]) -> None:
+    async def _listen(self, guests: list[_SupervisedGuest]) -> None:
         if not guests:
             return
         listeners = [guest.listener for guest in guests]
@@ -242,14 +242,14 @@ class ProcessSupervisor:
                 log.info("guest adopted", extra={"fields": fields})
                 self._keep(folder, finding)
             case Dead(process):
-                self._guests[process.instance] = guest = _Guest(Held(process, -1), folder)
+                self._guests[process.instance] = guest = _SupervisedGuest(Held(process, -1), folder)
                 guest.gone.set()
                 self._changed(process)
             case Conflict() | None:
                 pass
 
     def _keep(self, folder: Path, held: Held) -> None:
-        guest = _Guest(held, folder)
+        guest = _SupervisedGuest(held, folder)
         self._guests[held.process.instance] = guest
         self._watch.add(folder)
         self._changed(held.process)
@@ -258,14 +258,14 @@ class ProcessSupervisor:
         else:  # it ended before it could be looked at
             self._died(guest)
 
-    def _died(self, guest: _Guest) -> None:
+    def _died(self, guest: _SupervisedGuest) -> None:
         if guest.held.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(guest.held.pidfd)
         task = asyncio.create_task(self._bury(guest))
         self._burials.add(task)
         task.add_done_callback(self._burials.discard)
 
-    async def _bury(self, guest: _Guest) -> None:
+    async def _bury(self, guest: _SupervisedGuest) -> None:
         how = await self._backend.exit_of(guest.held)
         await self._backend.end_rest(guest.held, guest.folder)
         self._release(guest)
@@ -274,7 +274,7 @@ class ProcessSupervisor:
         self._changed(guest.process)
         self._wake()
 
-    def _release(self, guest: _Guest) -> None:
+    def _release(self, guest: _SupervisedGuest) -> None:
         pidfd = guest.held.pidfd
         if pidfd >= 0:
             asyncio.get_running_loop().remove_reader(pidfd)

@@ -22,12 +22,12 @@ from reconciler.supervisor.guest_discovery import Dead, Finding, ended, folders,
 from reconciler.supervisor.process_supervisor import ProcessSupervisor
 from reconciler.supervisor.slots import owner, slot_of
 from reconciler.supervisor.spawn import Held, fresh_log
-from reconciler.supervisor.systemd_bus import Manager, Refused, UnitState
+from reconciler.supervisor.systemd_bus import CallRefused, Manager, UnitState
 from reconciler.supervisor.systemd_files import group_id, lend
 from reconciler.supervisor.systemd_unit import (
     LOCK_TAKEN,
     PATTERN,
-    Place,
+    HostPaths,
     properties,
     unit_name,
 )
@@ -75,7 +75,7 @@ class Units:
                 result = await self._manager.start_transient(
                     unit, properties(machine, launch, place)
                 )
-            except Refused as refused:
+            except CallRefused as refused:
                 raise _cannot_start(machine, str(refused)) from refused
             return await self._started(unit, folder, machine, result)
 
@@ -177,7 +177,7 @@ class Units:
         if not await self._threads.run(lock.is_free, folder):
             raise lock.taken(folder)
 
-    def _prepare(self, folder: Path, machine: Machine, launch: Launch) -> Place:
+    def _prepare(self, folder: Path, machine: Machine, launch: Launch) -> HostPaths:
         program = shutil.which(launch.argv[0])
         flock = shutil.which("flock")
         if program is None or flock is None:
@@ -187,7 +187,7 @@ class Units:
         console.announce(folder, machine.instance, machine.generation)
         fresh_log(folder / console.VMM_LOG).close()
         lend(folder, group_id(), makes_own=bool(machine.runner))
-        return Place(self._root.parent, flock, program, _group_of(KVM))
+        return HostPaths(self._root.parent, flock, program, _group_of(KVM))
 
     async def _started(self, unit: str, folder: Path, machine: Machine, result: str) -> Held:
         state = await self._manager.state(unit)

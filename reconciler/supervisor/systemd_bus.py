@@ -54,7 +54,7 @@ class UnitState:
         return self.result in ("exit-code", "signal", "core-dump") and by_itself
 
 
-class Refused(Exception):
+class CallRefused(Exception):
     """An error reply, by its D-Bus name."""
 
     def __init__(self, name: str, text: str) -> None:
@@ -100,7 +100,7 @@ class Manager:
         """The loaded units with such names, alive or dead."""
         try:
             (found,) = await self._ask("ListUnitsByPatterns", "asas", [[], [pattern]])
-        except Refused as refused:
+        except CallRefused as refused:
             raise SupervisorError(f"systemd: {refused}", kind="systemd") from refused
         return frozenset(row[0] for row in found)
 
@@ -108,7 +108,7 @@ class Manager:
         """None when PID 1 has no such unit."""
         try:
             raw = await self._properties(unit)
-        except Refused as refused:
+        except CallRefused as refused:
             if refused.name in GONE or refused.name.endswith(".UnknownObject"):
                 return None
             raise SupervisorError(f"{unit}: {refused}", kind="systemd") from refused
@@ -125,7 +125,7 @@ class Manager:
         """What a service received and sent; None where the kernel does not count it."""
         try:
             raw = await self._properties(unit)
-        except Refused:
+        except CallRefused:
             return None
         return traffic({name: value.value for name, value in raw.items()})
 
@@ -203,7 +203,7 @@ def _unless_gone(unit: str) -> Iterator[None]:
     """A unit that is not there is as good as one that was told. Raises SupervisorError for all else."""
     try:
         yield
-    except Refused as refused:
+    except CallRefused as refused:
         if refused.name not in GONE:
             raise SupervisorError(f"{unit}: {refused}", kind="systemd") from refused
 
@@ -235,6 +235,6 @@ async def _call(
             hint="is the host overloaded?",
         ) from error
     if reply.message_type is MessageType.ERROR:
-        raise Refused(reply.error_name or "", str(reply.body[0]) if reply.body else "")
+        raise CallRefused(reply.error_name or "", str(reply.body[0]) if reply.body else "")
     answer: list[Any] = reply.body
     return answer

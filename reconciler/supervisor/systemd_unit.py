@@ -47,7 +47,7 @@ Property = tuple[str, Variant]
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class HostPaths:
     """Where the host has what a unit needs."""
 
     state: Path
@@ -73,7 +73,7 @@ def user_name(vm: VMName, slot: Slot = 1) -> str:
     return f"microvm-{hashlib.sha256(meant.encode()).hexdigest()[:16]}"
 
 
-def properties(machine: Machine, launch: Launch, place: Place) -> list[Property]:
+def properties(machine: Machine, launch: Launch, place: HostPaths) -> list[Property]:
     """Everything that StartTransientUnit is told."""
     return [
         *_process(machine, launch, place),
@@ -85,7 +85,7 @@ def properties(machine: Machine, launch: Launch, place: Place) -> list[Property]
     ]
 
 
-def _process(machine: Machine, launch: Launch, place: Place) -> Iterator[Property]:
+def _process(machine: Machine, launch: Launch, place: HostPaths) -> Iterator[Property]:
     yield "Description", Variant("s", f"microVM {machine.vm}, generation {machine.generation}")
     yield "Type", Variant("s", "exec")
     # The planner decides what is started again. The unit stays until its end is in the record.
@@ -106,7 +106,7 @@ def _process(machine: Machine, launch: Launch, place: Place) -> Iterator[Propert
     yield from _ending(machine, launch)
 
 
-def _taking_the_lock(machine: Machine, place: Place) -> tuple[str, list[str]]:
+def _taking_the_lock(machine: Machine, place: HostPaths) -> tuple[str, list[str]]:
     """What becomes the VMM, which thus holds the lock until the kernel ends it."""
     held = f"{machine.folder}/{lock.LOCK}"
     if machine.runner:  # a script, which may use low descriptors as if they were free
@@ -139,7 +139,7 @@ def _limits(machine: Machine) -> Iterator[Property]:
     yield "LimitCORE", Variant("t", 0)  # a core is the guest's memory
 
 
-def _identity(machine: Machine, place: Place) -> Iterator[Property]:
+def _identity(machine: Machine, place: HostPaths) -> Iterator[Property]:
     yield "DynamicUser", Variant("b", True)  # noqa: FBT003
     yield "User", Variant("s", user_name(machine.vm, machine.slot))
     yield "Group", Variant("s", GROUP)
@@ -153,7 +153,7 @@ def _identity(machine: Machine, place: Place) -> Iterator[Property]:
     yield "NoNewPrivileges", Variant("b", True)  # noqa: FBT003
 
 
-def _files(machine: Machine, place: Place) -> Iterator[Property]:
+def _files(machine: Machine, place: HostPaths) -> Iterator[Property]:
     yield "ProtectSystem", Variant("s", "strict")
     yield "ProtectHome", Variant("s", "yes")
     yield "PrivateTmp", Variant("b", True)  # noqa: FBT003

@@ -16,7 +16,7 @@ from reconciler.clock import SystemClock
 from reconciler.daemon import COLLECT_AFTER
 from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState
-from reconciler.model.health import Health
+from reconciler.model.health import ProbeCounts
 from reconciler.model.names import GenerationNumber, InstanceId, Revision
 from reconciler.model.observed import Guest, HostFacts, Observed, Process
 from reconciler.model.plan import Plan
@@ -144,7 +144,7 @@ def settled(desired: DesiredState) -> tuple[Observed, Record]:
     for number, (name, spec) in enumerate(desired.vms.items()):
         instance = InstanceId(f"{name}-g1")
         process = Process(name, instance, first, 1000 + number, 1, 100.0)
-        guests[name] = (Guest(process, Health(3, passing_since=200.0, ever_passed=True)),)
+        guests[name] = (Guest(process, ProbeCounts(3, passing_since=200.0, ever_passed=True)),)
         generation = Generation(
             name, first, spec.digest, desired.revision, spec, 0.0, verdict="committed"
         )

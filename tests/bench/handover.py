@@ -19,7 +19,7 @@ from demo.fleet import page
 from demo.repository import BRANCH
 from demo.stage import Stage
 from reconciler.model.names import VMName
-from reconciler.proxy.client import Front
+from reconciler.proxy.client import ProxyClient
 from tests.bench.bare import BareGuest, argv_of
 from tests.bench.figures import Figure, Scale, median, ms, spread_of
 from tests.bench.follow import Follower
@@ -130,7 +130,7 @@ def measure(scale: Scale) -> list[Figure]:
 
 async def _costs(stage: Stage, port: int, requests: int, loads: int) -> list[Figure]:
     """The same guest asked by the front and by its own port, which QEMU forwards itself, in turns."""
-    front = Front(stage.state / "front", lambda: None)
+    front = ProxyClient(stage.state / "front", lambda: None)
     own = (await front.look()).targets[VMName(VM)].routes[0].target
     await front.close()
     await asyncio.sleep(CALM)

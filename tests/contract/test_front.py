@@ -17,7 +17,7 @@ from reconciler.errors import ProxyError
 from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy import messages as wire
-from reconciler.proxy.client import Front
+from reconciler.proxy.client import ProxyClient
 from reconciler.proxy.launch import Starter
 from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeFront, Faults
@@ -28,7 +28,7 @@ WEB, DB = VMName("web"), VMName("db")
 class Host:
     """A front, and somebody else on the host who takes ports."""
 
-    def __init__(self, front: ports.Front) -> None:
+    def __init__(self, front: ports.PortProxy) -> None:
         self.front = front
         self.woken = 0
         self._stranger: socket.socket | None = None
@@ -65,7 +65,7 @@ class RealHost(Host):
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._starter = Starter(folder)
-        super().__init__(Front(folder, self.wake, self._starter))
+        super().__init__(ProxyClient(folder, self.wake, self._starter))
 
     async def kill(self) -> None:
         pid = int((self._folder / wire.LOCK).read_text())
@@ -75,7 +75,7 @@ class RealHost(Host):
 
     async def close(self) -> None:
         self.leave()
-        if isinstance(self.front, Front):
+        if isinstance(self.front, ProxyClient):
             await self.front.close()
         child = self._starter._child
         if child is not None:
@@ -183,7 +183,7 @@ async def test_it_outlives_who_started_it_and_is_found_again(tmp_path: Path) -> 
     port = host.port()
     try:
         await host.front.lead(WEB, led(1, port))
-        second = Front(tmp_path / "front", lambda: None, None)
+        second = ProxyClient(tmp_path / "front", lambda: None, None)
         with contextlib.suppress(AttributeError):
             await host.front.close()  # type: ignore[attr-defined]
         assert dict((await second.look()).targets) == {WEB: led(1, port)}
@@ -219,7 +219,7 @@ async def test_one_whose_socket_nobody_holds_cannot_be_reached_and_that_is_known
     tmp_path: Path,
 ) -> None:
     """As where systemd is to start it, and its socket unit is dead."""
-    front = Front(tmp_path, lambda: None)
+    front = ProxyClient(tmp_path, lambda: None)
     assert "systemctl restart reconciler-front.socket" in (await front.look()).error
     with socket.socket(socket.AF_UNIX) as left:
         left.bind(str(tmp_path / wire.SOCKET))  # and it was closed, as by a crash

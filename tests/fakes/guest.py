@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from reconciler.model.guest_announcements import SILENT, Said
 from reconciler.model.health import ProbePlan, ProcessCheck
-from reconciler.model.machine import Forward, Machine
+from reconciler.model.machine import Machine, PortForward
 from reconciler.model.observed import Exit, Process
 from tests.fakes.front import FakeFront
 
@@ -52,7 +52,7 @@ class FakeGuest:
         return direct | {r.port for r in led.routes if r.target in self.ports} if led else direct
 
 
-def forwards_of(machine: Machine) -> list[Forward]:
+def forwards_of(machine: Machine) -> list[PortForward]:
     return [forward for network in machine.networks for forward in network.forwards]
 
 

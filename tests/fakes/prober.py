@@ -6,7 +6,7 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconciler.model.health import Health, HttpCheck, ProbePlan, ProbeResult, Round
+from reconciler.model.health import HttpCheck, ProbeCounts, ProbePlan, ProbeResult, Round
 from reconciler.model.names import InstanceId, VMName
 from tests.fakes.clock import FakeClock
 from tests.fakes.guest import FakeGuest, reached
@@ -27,8 +27,8 @@ class FakeProber:
     guests: dict[InstanceId, FakeGuest] = field(default_factory=dict, kw_only=True)
     watched: Mapping[InstanceId, ProbePlan] = field(default_factory=dict, kw_only=True)
     on_trial: Mapping[InstanceId, ProbePlan] = field(default_factory=dict, kw_only=True)
-    healths: dict[InstanceId, Health] = field(default_factory=dict, kw_only=True)
-    trial_healths: dict[InstanceId, Health] = field(default_factory=dict, kw_only=True)
+    healths: dict[InstanceId, ProbeCounts] = field(default_factory=dict, kw_only=True)
+    trial_healths: dict[InstanceId, ProbeCounts] = field(default_factory=dict, kw_only=True)
     unjust: set[InstanceId] = field(default_factory=set, kw_only=True)
     """Guests that are well, and whose newest answer was no for the question's sake alone."""
     lost_paths: set[str] = field(default_factory=set, kw_only=True)
@@ -54,10 +54,10 @@ class FakeProber:
             )
         self.watched, self.on_trial = plans, trials
 
-    def health(self) -> Mapping[InstanceId, Health]:
+    def health(self) -> Mapping[InstanceId, ProbeCounts]:
         return dict(self.healths)
 
-    def trials(self) -> Mapping[InstanceId, Health]:
+    def trials(self) -> Mapping[InstanceId, ProbeCounts]:
         return dict(self.trial_healths)
 
     def forget_answers(self) -> None:
@@ -76,7 +76,7 @@ class FakeProber:
             self._ask(guest, plan, alone=alone)
             if (trial := self.on_trial.get(instance)) is not None:
                 fate = self._fate(guest, trial, alone=alone)
-                former = self.trial_healths.get(instance, Health())
+                former = self.trial_healths.get(instance, ProbeCounts())
                 self.trial_healths[instance] = next_round(
                     former, fate, self.clock.now().boot, live=trial.asks_for_life
                 )
@@ -84,7 +84,7 @@ class FakeProber:
     def _ask(self, guest: FakeGuest, plan: ProbePlan, *, alone: bool) -> None:
         instance, machine, now = guest.process.instance, guest.machine, self.clock.now().boot
         fate = self._fate(guest, plan, alone=alone)
-        former = self.healths.get(instance, Health())
+        former = self.healths.get(instance, ProbeCounts())
         self.healths[instance] = after = next_round(former, fate, now, live=plan.asks_for_life)
         if fate == "bad" and guest.fate == "good" and self.is_wrong(plan):
             self.unjust.add(instance)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.health import CheckAnswer, Health, Liveness
+from reconciler.model.health import CheckAnswer, Liveness, ProbeCounts
 
 YES = (CheckAnswer("http", "success", "GET :8080/healthz -> 200", 0.0),)
 NO = (CheckAnswer("http", "failure", "GET :8080/healthz -> 503", 0.0),)
 BROKEN = (CheckAnswer("http", "error", "GET :8080/healthz: too many open files", 0.0),)
 
 
-def next_round(former: Health, fate: str, now: float, *, live: bool = True) -> Health:
+def next_round(former: ProbeCounts, fate: str, now: float, *, live: bool = True) -> ProbeCounts:
     """`live`: there are checks of liveness among those that are asked."""
     after = _next(former, fate, now)
     if not live or fate == "unasked":
@@ -24,7 +24,7 @@ def next_round(former: Health, fate: str, now: float, *, live: bool = True) -> H
     return replace(after, liveness=liveness)
 
 
-def _next(former: Health, fate: str, now: float) -> Health:
+def _next(former: ProbeCounts, fate: str, now: float) -> ProbeCounts:
     if fate == "unasked":
         errors = former.errors + 1
         return replace(former, rounds=former.rounds + 1, asked=now, errors=errors, last=BROKEN)

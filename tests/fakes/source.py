@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconciler.errors import RevisionRefused
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.machine import HostPort, overlap
 from reconciler.model.names import (
@@ -72,9 +72,9 @@ class FakeSource:
     async def preview(self, ref: str) -> DesiredState:
         return self.states[Revision(ref)]
 
-    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[CommitSummary, ...]:
         known = [tip for tip in tips if tip in self.states]
-        return tuple(Commit(Revision(tip), (), "a change", 0.0) for tip in known)[:most]
+        return tuple(CommitSummary(Revision(tip), (), "a change", 0.0) for tip in known)[:most]
 
     def next_delay(self, failures: int) -> float:
         return 60.0

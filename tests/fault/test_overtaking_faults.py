@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.model.desired import DesiredState, GroupSpec, VMSpec, Window
+from reconciler.model.desired import DesiredState, GroupSpec, UpdateWindow, VMSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
 from reconciler.model.request import Promote
@@ -164,11 +164,11 @@ async def test_row_51_without_a_revision_no_build_is_cancelled() -> None:
     assert world.images.cancelled == []
 
 
-CLOSED = Window("0 0 29 2 *", 60.0)
+CLOSED = UpdateWindow("0 0 29 2 *", 60.0)
 """A minute, once in four years."""
 
 
-def guarded(content: str, *windows: Window) -> DesiredState:
+def guarded(content: str, *windows: UpdateWindow) -> DesiredState:
     """A group that lets nobody through: a canary that soaks, a person who is asked, a shut window."""
     spec = GroupSpec(
         GroupName("g"),
@@ -247,7 +247,7 @@ async def test_row_51_what_was_condemned_is_no_way_back() -> None:
 
 
 async def test_row_51_what_was_overtaken_on_trial_is_no_way_back_either() -> None:
-    def only(content: str, *windows: Window) -> DesiredState:
+    def only(content: str, *windows: UpdateWindow) -> DesiredState:
         groups = (GroupSpec(GroupName("g"), windows=windows),)
         return state(vm("web", content, group="g", min_healthy=20.0), groups=groups)
 

@@ -30,15 +30,15 @@ from reconciler.git_objects import (
     SUBMODULE,
     TREE,
     UNKNOWN,
-    Malformed,
+    MalformedObject,
     commit_of,
     entries_of,
     target_of,
 )
 from reconciler.model.names import Revision
-from reconciler.source.git import known_hosts as knownhosts, tree as gittree
+from reconciler.source.git import known_hosts as knownhosts, tree_objects as gittree
 from reconciler.source.git.error_kinds import HINTS, sorted_failure
-from reconciler.source.git.mirror import Commit, Incomplete, Limits, Mirror
+from reconciler.source.git.mirror import Commit, Incomplete, Mirror, ReadLimits
 from reconciler.source.manifests.revision_files import FileRefused
 
 Target = Callable[[random.Random], object]
@@ -124,7 +124,7 @@ def fuzz_tree(draw: random.Random) -> bytes:
     expected = reference_entries(raw)
     try:
         entries = entries_of(raw)
-    except Malformed:
+    except MalformedObject:
         ensure(expected is None, raw)
         return raw
     ensure(entries == expected, raw, entries, expected)
@@ -180,7 +180,7 @@ def fuzz_walk(draw: random.Random) -> bytes:
     root = draw.choice(ids[-2:]).hex()
     raw = mutated(draw, f"tree {root}\nauthor x\n\nm".encode())
     revision = Revision(objects.put(ObjectType.COMMIT, raw).hex())
-    mirror = Mirror(Path("/nowhere"), draw.choice(("", "vms", "vms/x")), Limits(50, 64))
+    mirror = Mirror(Path("/nowhere"), draw.choice(("", "vms", "vms/x")), ReadLimits(50, 64))
     repository: Any = objects
     try:
         commit = Commit(mirror, repository, revision)
@@ -210,7 +210,7 @@ def fuzz_commit(draw: random.Random) -> bytes:
     for read in (commit_of, target_of):
         try:
             read(raw)
-        except Malformed:
+        except MalformedObject:
             continue
         ensure(raw.startswith((b"tree ", b"object ")), raw)
     return raw
@@ -224,7 +224,7 @@ def fuzz_known_hosts(draw: random.Random) -> bytes:
     raw = mutated(draw, b" ".join(fields))
     try:
         line = knownhosts.line_of(raw.decode("latin-1"))
-    except knownhosts.Malformed as error:
+    except knownhosts.MalformedHostLine as error:
         ensure(str(error), raw)
         return raw
     if line is None:

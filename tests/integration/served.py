@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.control.servers import serve_http
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.names import GroupName, Revision, VMName
 from reconciler.model.record import Event
 from reconciler.model.status import (
@@ -100,7 +100,7 @@ def everything(operator: FakeOperator, words: str = "its checks failed") -> None
     }  # fmt: skip
     commits = [Revision("c" * 40), NEW, OLD]
     operator.history = tuple(
-        Commit(name, tuple(commits[place + 1 : place + 2]), words, WALL)
+        CommitSummary(name, tuple(commits[place + 1 : place + 2]), words, WALL)
         for place, name in enumerate(commits)
     )
     for kind, revision in (

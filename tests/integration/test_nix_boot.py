@@ -12,7 +12,7 @@ from reconciler.clock import SystemClock
 from reconciler.config import QemuConfig
 from reconciler.image.store import ImageStore
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
-from reconciler.model.machine import Disk, Forward, Machine, UserNetwork
+from reconciler.model.machine import Disk, Machine, PortForward, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.qemu.argv import argv
@@ -53,7 +53,7 @@ async def command_of(state: Path, port: int, kernel: Path, initrd: Path, base: P
         memory_mib=256, accel=facts.accel, tsc_khz=facts.tsc_khz, kernel=str(kernel),
         initrd=str(initrd), cmdline=(), volumes=(), mounts=(), folder="",
         layers=tuple(Disk(path, f"layer{n}", read_only=True) for n, path in enumerate(layers)),
-        networks=(UserNetwork("52:54:00:12:34:56", (Forward(port, 80),)),),
+        networks=(UserNetwork("52:54:00:12:34:56", (PortForward(port, 80),)),),
     )  # fmt: skip
     return shlex.join([OWN.get(word, word) for word in argv(machine, QemuConfig())])
 

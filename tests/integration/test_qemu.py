@@ -21,9 +21,9 @@ from reconciler.clock import SystemClock
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError, GuestConflict
 from reconciler.image.store import ImageStore
-from reconciler.model.health import Check, Health, HttpCheck, ProbePlan, TcpCheck
+from reconciler.model.health import Check, HttpCheck, ProbeCounts, ProbePlan, TcpCheck
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
-from reconciler.model.machine import Disk, Forward, Machine, Mount, UserNetwork
+from reconciler.model.machine import Disk, Machine, Mount, PortForward, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Exit, HostFacts, Process
 from reconciler.probe.prober import GuestProber
@@ -104,7 +104,7 @@ class Host:
         await self.driver.volumes(self.machine, sizes)
         return await self.supervisor.start(self.machine, self.driver.launch(self.machine))
 
-    async def healthy(self, process: Process, *checks: Check) -> Health:
+    async def healthy(self, process: Process, *checks: Check) -> ProbeCounts:
         asked = checks or (HttpCheck(self.port, "/healthz", contains="ok"),)
         self.prober.watch({process.instance: ProbePlan(asked, STARTUP_PERIOD)})
         await eventually(lambda: self.prober.health()[process.instance].ever_passed, BOOT)
@@ -161,7 +161,7 @@ async def host(shelf: Path, tmp_path: Path) -> AsyncIterator[Host]:
         ),
         volumes=(Disk(str(tmp_path / "vms/web/volumes/a,b.raw"), "vol-data", read_only=False),),
         mounts=(Mount("vol-data", "/data", "ext4"),),
-        networks=(UserNetwork("52:54:00:12:34:56", (Forward(free_port(), 80),)),),
+        networks=(UserNetwork("52:54:00:12:34:56", (PortForward(free_port(), 80),)),),
         folder=str(tmp_path / "vms/web"),
     )
     supervisor = LocalSupervisor(tmp_path / "vms", clock, lambda: None)

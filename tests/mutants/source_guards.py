@@ -37,7 +37,7 @@ MUTANTS = (
     ),
     Mutant(
         "an entry of no kind is passed over",
-        "reconciler/source/git/tree.py",
+        "reconciler/source/git/tree_objects.py",
         "odd.append((name, *OF_NO_KIND))",
         "pass",
         TREES,

@@ -17,7 +17,7 @@ from reconciler.model.quantity import (
 )
 from reconciler.source.manifests import yaml as yamldoc
 from reconciler.source.manifests.parse import parse_file
-from reconciler.source.manifests.yaml_builder import Refused
+from reconciler.source.manifests.yaml_builder import DocumentRefused
 
 # PyYAML writes YAML 1.1, in which `0e0`, `0o7` and `08` are texts that need no quotes.
 NUMBERS_SINCE_1_2 = re.compile(r"[0-9]+e-?[0-9]+|0o[0-7]+|0[0-9]+")
@@ -117,7 +117,7 @@ def test_any_bytes_end_in_a_value_or_in_faults_with_places(content: bytes) -> No
     assert all(fault.line >= 1 and fault.col >= 1 for fault in reading.faults)
     try:
         data = yamldoc.read(content)
-    except Refused:
+    except DocumentRefused:
         assert reading.faults
     else:
         assert not reading.faults

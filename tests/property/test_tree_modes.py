@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from reconciler.config import KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors
-from reconciler.git_objects import SUBMODULE, UNKNOWN, Malformed, entries_of
-from reconciler.image.inputs.tree import BadTreeError, Limits, stage_tree
+from reconciler.git_objects import SUBMODULE, UNKNOWN, MalformedObject, entries_of
+from reconciler.image.inputs.tree import BadTreeError, TreeLimits, stage_tree
 from reconciler.model.names import Revision
 from reconciler.source.git import mirror
 from reconciler.source.manifests.resolve import Resolver
@@ -42,7 +42,7 @@ def test_a_tree_is_listed_as_git_lists_it(git: RealGit, written: list[str]) -> N
     entries = {f"n{number}": (mode, "ab" * 20) for number, mode in enumerate(written)}
     try:
         ours = {name: mode for mode, name, _ in entries_of(raw_tree(entries))}
-    except Malformed:
+    except MalformedObject:
         return  # refused whole, which is never silent
     listed = git.git("ls-tree", git.tree(entries)).splitlines()
     gits = {line.partition("\t")[2].encode(): line.split(" ")[0] for line in listed}
@@ -70,7 +70,7 @@ def test_no_folder_of_manifests_is_passed_over(
         {"vms": (outer, git.tree(folders)), "z.yaml": ("100644", git.put("blob", vm("z").encode()))}
     )
     revision = git.point(git.commit(root))
-    here = mirror.Mirror(git.path, "", mirror.Limits(100, 1 << 20))
+    here = mirror.Mirror(git.path, "", mirror.ReadLimits(100, 1 << 20))
     whole = git.git("ls-tree", "-r", root) if readable(git, root) else ""
     listed = [line.partition("\t")[2] for line in whole.splitlines()]
     seen = {Path(path).parent.name for path in listed if path.endswith("vm.yaml")}
@@ -103,7 +103,7 @@ def test_a_layer_holds_every_entry_or_is_refused(git: RealGit, written: dict[str
     with tempfile.TemporaryDirectory() as space:
         into = Path(space) / "layer"
         try:
-            stage_tree(str(git.path), tree, into, Limits())
+            stage_tree(str(git.path), tree, into, TreeLimits())
         except BadTreeError:
             kinds = {mode for mode, _, _ in safely(entries)}
             assert not kinds or kinds & {SUBMODULE, UNKNOWN, b"40000"}
@@ -120,5 +120,5 @@ def test_a_layer_holds_every_entry_or_is_refused(git: RealGit, written: dict[str
 def safely(entries: dict[str, tuple[str, str]]) -> list[tuple[bytes, bytes, bytes]]:
     try:
         return entries_of(raw_tree(entries))
-    except Malformed:
+    except MalformedObject:
         return []

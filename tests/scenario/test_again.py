@@ -11,7 +11,7 @@ from reconciler.model.desired import GroupSpec
 from reconciler.model.names import GenerationNumber, GroupName
 from reconciler.model.observed import Exit
 from reconciler.model.record import Record
-from reconciler.model.request import Request, Restart, Resume, RollbackTo, Suspend
+from reconciler.model.request import Request, RestartVM, Resume, RollbackTo, Suspend
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.scenario.second_guests import (
@@ -38,7 +38,7 @@ async def test_a_restart_is_served_without_a_gap_by_a_second_guest_of_the_same_g
     await serving(world)
     first, good = now_serves(world), world.last_good("web")
     gap = Gap(world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     assert (gap.missed, gap.most) == (0, 2)
     assert now_serves(world) != first
@@ -54,7 +54,7 @@ async def test_a_restart_is_served_without_a_gap_by_a_second_guest_of_the_same_g
 
 async def test_what_is_done_meanwhile_is_told(world: World) -> None:
     await serving(world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await until(world, lambda: on_trial(world))
     assert "generation 1 started anew beside 1" in world.why("web")
     assert [(v.candidate, v.healthy) for v in world.status().vms] == [(1, True)]
@@ -67,7 +67,7 @@ async def test_a_restart_that_fails_leaves_the_guest_that_serves_and_condemns_no
     await serving(world)
     first, gap = now_serves(world), Gap(world)
     world.hypervisor.behaviour = new_guests(fate, world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     assert gap.missed == 0
     assert [g.process.instance for g in world.hypervisor.all_living("web")] == [first]
@@ -78,7 +78,7 @@ async def test_a_restart_that_fails_leaves_the_guest_that_serves_and_condemns_no
     assert "did not come up beside generation 1" in told
     assert "the restart is given up" in told
     world.hypervisor.behaviour = lambda _machine: "good"
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     assert now_serves(world) != first
 
@@ -89,7 +89,7 @@ async def test_a_guest_that_does_not_serve_is_ended_at_once_for_a_restart(
 ) -> None:
     await serving(world)
     guest = world.hypervisor.living("web")
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     if ill:
         guest.fate = "bad"
         await until(world, lambda: world.hypervisor.starts["web"] == 2)
@@ -104,7 +104,7 @@ async def test_the_guest_that_serves_dies_and_the_second_one_is_in_its_place_at_
     world: World,
 ) -> None:
     await serving(world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await until(world, lambda: on_trial(world))
     second = world.hypervisor.all_living("web")[1].process.instance
     world.hypervisor.kill("web")
@@ -121,7 +121,7 @@ async def test_a_restart_waits_for_memory_for_both_guests() -> None:
     await serving(world)
     first = now_serves(world)
     world.host.value = replace(world.host.value, memory_available_mib=64)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.run(10.0)
     assert "128MiB more memory for a second guest beside the one that serves" in world.why("web")
     assert now_serves(world) == first
@@ -141,7 +141,7 @@ async def test_short_of_memory_a_restart_stops_first_where_the_manifest_allows_i
 
     world.on_pass = room
     room()
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     assert now_serves(world) != first
     assert [kind for kind, *_ in world.hypervisor.log][-3:] == ["end", "start", "lead"]
@@ -150,7 +150,7 @@ async def test_short_of_memory_a_restart_stops_first_where_the_manifest_allows_i
 async def test_a_newer_commit_overtakes_a_restart_and_is_one(world: World) -> None:
     await serving(world)
     gap = Gap(world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await until(world, lambda: on_trial(world))
     await serving(world, "v2")
     assert gap.missed == 0
@@ -166,7 +166,7 @@ async def test_a_restart_of_a_member_uses_nothing_of_the_budget() -> None:
     await world.push(state(*vms, groups=(group,)))
     await world.settle()
     for name in "abc":
-        await world.ask(Restart(name))
+        await world.ask(RestartVM(name))
     most = 0
 
     def look() -> None:
@@ -252,7 +252,7 @@ async def test_a_group_that_goes_back_goes_back_without_a_gap() -> None:
 
 
 @pytest.mark.parametrize(
-    "asked", [Restart("web"), RollbackTo("web", FIRST)], ids=["restart", "back"]
+    "asked", [RestartVM("web"), RollbackTo("web", FIRST)], ids=["restart", "back"]
 )
 @pytest.mark.parametrize("call", ["start", "open-ports", "lead", "drained", "booted", "write"])
 @pytest.mark.parametrize("death", ["crash-before", "crash-after"])
@@ -281,7 +281,7 @@ async def test_the_daemon_dies_at_every_step_and_the_next_one_carries_on_without
         assert gap.missed == 0, (call, at)
         assert now_serves(world) != before
         assert len(world.hypervisor.all_living("web")) == 1
-        assert world.hypervisor.running()[WEB] == (2 if isinstance(asked, Restart) else 1)
+        assert world.hypervisor.running()[WEB] == (2 if isinstance(asked, RestartVM) else 1)
 
 
 async def test_a_suspended_vm_keeps_both_guests_of_a_restart_and_goes_on_later(
@@ -289,7 +289,7 @@ async def test_a_suspended_vm_keeps_both_guests_of_a_restart_and_goes_on_later(
 ) -> None:
     await serving(world)
     first = now_serves(world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await until(world, lambda: on_trial(world))
     await world.ask(Suspend("web"))
     await world.run(60.0)
@@ -307,7 +307,7 @@ async def test_a_restart_gets_its_whole_time_again_after_one_in_which_nobody_loo
     await serving(world)
     first = now_serves(world)
     world.hypervisor.behaviour = new_guests("bad", world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await until(world, lambda: on_trial(world))
     if stood:
         world.clock.advance(600.0)
@@ -328,7 +328,7 @@ async def test_the_ledger_is_lost_between_two_guests_of_one_generation_and_nothi
 ) -> None:
     await serving(world)
     first = now_serves(world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await until(world, lambda: on_trial(world))
     world.ledger._record = Record()
     await world.restart()
@@ -343,7 +343,7 @@ async def test_the_ledger_is_lost_between_two_guests_of_one_generation_and_nothi
 
 async def test_a_host_that_lost_its_power_during_a_restart_starts_one_guest(world: World) -> None:
     await serving(world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await until(world, lambda: on_trial(world))
     world.hypervisor.power_loss()
     world.clock.reboot()
@@ -368,7 +368,7 @@ async def test_the_link_to_what_is_started_next_never_leads_to_a_candidate(world
 
 async def test_a_second_guest_that_ended_with_the_first_is_no_reason_to_wait(world: World) -> None:
     await serving(world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await until(world, lambda: on_trial(world))
     for guest in world.hypervisor.all_living("web"):
         world.hypervisor.end(guest.process.instance, Exit(signal=9))
@@ -390,7 +390,7 @@ async def test_a_restart_waits_until_a_way_back_is_over(world: World) -> None:
     world.on_pass = lambda: stops.add(
         world.record("web").stop is not None and world.record("web").rollback is not None
     )
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     assert stops == {False}
     assert world.hypervisor.living("web").process.instance != back

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import Revision, VMName
-from reconciler.model.request import Restart, Resume, Retry, RollbackTo, Suspend
+from reconciler.model.request import RestartVM, Resume, Retry, RollbackTo, Suspend
 from tests.fakes.prober import WRONG
 from tests.scenario.check_stories import OTHER, newest, one, path_of, result, status, untouched
 from tests.world import World, state, vm
@@ -125,7 +125,7 @@ async def test_a_restart_by_a_person_begins_the_trial_on_the_new_guest() -> None
     world = await World.settled(one("/healthz"))
     await world.push(one(OTHER))
     await world.run(2)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     assert path_of(world, "web") == OTHER
     assert world.hypervisor.starts["web"] == 2

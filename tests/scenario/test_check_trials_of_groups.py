@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from reconciler.model.desired import DesiredState, GroupSpec, VMSpec, Window
+from reconciler.model.desired import DesiredState, GroupSpec, UpdateWindow, VMSpec
 from reconciler.model.names import Revision, VMName
 from reconciler.model.request import Abort, Promote
 from tests.fakes.prober import WRONG
@@ -82,7 +82,7 @@ async def test_no_more_of_a_group_than_max_unavailable_are_asked_at_once(limit: 
 async def test_changed_checks_wait_for_the_window() -> None:
     world = await World.settled(fleet("/healthz", group()))
     now = datetime.fromtimestamp(world.clock.now().wall, ZoneInfo("UTC"))
-    policy = group(windows=(Window(f"{now.minute} {(now.hour + 1) % 24} * * *", 1800.0),))
+    policy = group(windows=(UpdateWindow(f"{now.minute} {(now.hour + 1) % 24} * * *", 1800.0),))
     await world.push(fleet(OTHER, policy))
     await world.run(30)
     assert {path_of(world, n) for n in NAMES} == {"/healthz"}
@@ -168,8 +168,10 @@ async def test_removed_checks_are_taken_after_the_canary_too() -> None:
         bare = {n: replace(s, health=replace(s.health, checks=())) for n, s in told.vms.items()}
         return replace(told, vms=bare, revision=Revision("f" * 40))
 
-    world = await World.settled(fleet("/healthz", group(windows=(Window("0 0 1 1 *", 60.0),))))
-    await world.push(without(group(windows=(Window("0 0 1 1 *", 60.0),))))
+    world = await World.settled(
+        fleet("/healthz", group(windows=(UpdateWindow("0 0 1 1 *", 60.0),)))
+    )
+    await world.push(without(group(windows=(UpdateWindow("0 0 1 1 *", 60.0),))))
     await world.run(30)
     assert path_of(world, "a") == "/healthz", "outside of the window"
     await world.push(without(group()))

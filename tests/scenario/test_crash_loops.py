@@ -5,7 +5,7 @@ from __future__ import annotations
 from reconciler.model.desired import GroupSpec, RestartPolicy
 from reconciler.model.names import GroupName
 from reconciler.model.observed import Exit
-from reconciler.model.request import Restart
+from reconciler.model.request import RestartVM
 from tests.world import World, state, vm
 
 
@@ -87,7 +87,7 @@ async def test_a_guest_that_powers_off_stays_off_where_only_failures_are_restart
     writes = world.ledger.writes
     await world.run(30)
     assert world.ledger.writes == writes
-    await world.ask(Restart("job"))
+    await world.ask(RestartVM("job"))
     await world.settle()
     assert world.hypervisor.running()
     world.hypervisor.kill("job")

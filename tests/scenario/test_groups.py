@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from reconciler.errors import RequestRefused
-from reconciler.model.desired import DesiredState, GroupSpec, Window
+from reconciler.model.desired import DesiredState, GroupSpec, UpdateWindow
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
 from reconciler.model.request import Abort, Confirm, Promote, Resume, Retry, Suspend
@@ -115,7 +115,7 @@ async def test_a_group_waits_for_its_window_and_moves_in_it() -> None:
     world = await settled_at("v1", group())
     now = datetime.fromtimestamp(world.clock.now().wall, ZoneInfo("UTC"))
     opens = f"{now.minute} {(now.hour + 1) % 24} * * *"
-    spec = group(windows=(Window(opens, 1800.0),))
+    spec = group(windows=(UpdateWindow(opens, 1800.0),))
     await world.push(fleet("v2", spec))
     await world.run(20)
     assert world.hypervisor.running() == {"a": 1, "b": 1, "c": 1}
@@ -130,7 +130,7 @@ async def test_what_is_down_is_repaired_outside_of_the_window() -> None:
     world.hypervisor.behaviour = lambda m: "bad" if (m.vm, m.generation) == ("a", 1) else "good"
     world.hypervisor.kill("a")
     await world.run(10)
-    await world.push(fleet("v2", group(windows=(Window("0 0 1 1 *", 60.0),))))
+    await world.push(fleet("v2", group(windows=(UpdateWindow("0 0 1 1 *", 60.0),))))
     await world.run(30)
     assert world.hypervisor.running() == {"a": 2, "b": 1, "c": 1}
 
@@ -150,13 +150,13 @@ def test_windows_follow_the_wall_clock_of_their_zone_over_its_changes(
     moment: str,
     is_open: bool,  # noqa: FBT001
 ) -> None:
-    window = Window("30 2 * * *", 3600.0, "Europe/Berlin")
+    window = UpdateWindow("30 2 * * *", 3600.0, "Europe/Berlin")
     assert opening((window,), datetime.fromisoformat(moment).timestamp()).open is is_open
 
 
 def test_a_denying_window_wins() -> None:
     moment = datetime(2026, 6, 1, 12, 0, tzinfo=ZoneInfo("UTC")).timestamp()
-    allow, deny = Window("0 * * * *", 3600.0), Window("0 12 * * *", 600.0, allow=False)
+    allow, deny = UpdateWindow("0 * * * *", 3600.0), UpdateWindow("0 12 * * *", 600.0, allow=False)
     assert not opening((allow, deny), moment).open
     assert opening((allow, deny), moment + 601).open
     assert opening((deny,), moment + 601).open

@@ -13,7 +13,7 @@ from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import Exit
 from reconciler.model.policy import Policy
 from reconciler.model.record import Record
-from reconciler.model.request import Restart, RollbackTo, Suspend
+from reconciler.model.request import RestartVM, RollbackTo, Suspend
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.fakes.guest import Behaviour
@@ -326,7 +326,7 @@ async def test_a_restart_is_asked_for_during_a_trial(world: World) -> None:
     world.hypervisor.behaviour = bad_from(2, "bad")
     await world.push(state(vm("web", "v2", handover=True)))
     await until_on_trial(world)
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     assert world.hypervisor.running() == {"web": 1}
     assert world.hypervisor.living("web").process.instance != first

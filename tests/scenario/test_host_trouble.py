@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.machine import Forward, HostPort
+from reconciler.model.machine import HostPort, PortForward
 from reconciler.model.request import Retry
 from tests.world import World, state, vm
 
@@ -16,7 +16,7 @@ HOME = "127.0.0.1"
 
 def by_udp(spec: VMSpec) -> VMSpec:
     networks = tuple(
-        replace(n, forwards=(*n.forwards, Forward(5353, 53, "udp"))) for n in spec.networks
+        replace(n, forwards=(*n.forwards, PortForward(5353, 53, "udp"))) for n in spec.networks
     )
     spec = replace(spec, networks=networks)
     return replace(spec, digest=spec.compute_digest())

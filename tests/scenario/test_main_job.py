@@ -6,7 +6,7 @@ from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
 from reconciler.model.record import Evidence
-from reconciler.model.request import Restart, Resume, Retry, RollbackTo, Suspend
+from reconciler.model.request import RestartVM, Resume, Retry, RollbackTo, Suspend
 from tests.world import World, state, vm
 
 FRONT = GroupSpec(GroupName("front"), max_unavailable=1)
@@ -346,7 +346,7 @@ async def test_a_persons_restart_starts_the_same_generation_anew() -> None:
     world = World()
     await world.push(state(vm("web")))
     await world.settle()
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     assert world.hypervisor.starts["web"] == 2
     assert world.hypervisor.running() == {"web": 1}

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.names import VMName
 from reconciler.model.policy import Policy
-from reconciler.model.request import Restart, Retry
+from reconciler.model.request import RestartVM, Retry
 from tests.world import World, listeners, state, vm
 
 NEW = vm("web", "v2", memory=512, port=9090, snapshot=True)
@@ -92,7 +92,7 @@ async def test_a_restart_waits_for_its_images_whatever_the_strategy() -> None:
         for layer in world.last_good(name).spec.layers:
             world.images.lose(layer.key)
             world.images.bad.add(layer.key)
-        await world.ask(Restart(name))
+        await world.ask(RestartVM(name))
     await world.run(30.0)
     assert world.hypervisor.stops == stopped, "a healthy guest is not stopped for nothing"
 
@@ -117,7 +117,7 @@ async def test_below_the_reserve_what_ran_before_is_started_and_nothing_new(lack
     world.hypervisor.kill("web")
     await world.settle()
     assert world.hypervisor.running() == {"web": 1, "db": 1}, "the crash"
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     assert world.hypervisor.starts["web"] == 3, "the person's word"
     await world.push(state(vm("web", "v3", memory=256), vm("db", "v2"), vm("new")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from reconciler.model.desired import DesiredState, GroupSpec, Window
+from reconciler.model.desired import DesiredState, GroupSpec, UpdateWindow
 from reconciler.model.names import GroupName, VMName
 from tests.world import World, state, vm
 
@@ -136,7 +136,7 @@ async def test_guests_that_are_not_ready_change_one_by_one_where_their_canary_wa
 
 
 async def test_a_fix_outside_of_the_window_stops_a_guest_that_is_not_ready_once() -> None:
-    group = GroupSpec(GroupName("front"), windows=(Window("0 0 1 1 *", 60.0),))
+    group = GroupSpec(GroupName("front"), windows=(UpdateWindow("0 0 1 1 *", 60.0),))
     world = await World.settled(
         state(vm("web", group="front", purpose="readiness"), groups=(group,))
     )
@@ -150,7 +150,7 @@ async def test_a_fix_outside_of_the_window_stops_a_guest_that_is_not_ready_once(
 
 
 async def test_a_fix_that_waits_for_a_window_stops_a_guest_that_turns_ill_once() -> None:
-    group = GroupSpec(GroupName("front"), windows=(Window("0 0 1 1 *", 60.0),))
+    group = GroupSpec(GroupName("front"), windows=(UpdateWindow("0 0 1 1 *", 60.0),))
     world = await World.settled(state(vm("web", group="front"), groups=(group,)))
     await world.push(state(vm("web", "v2", group="front"), groups=(group,)))
     await world.run(60)

@@ -9,7 +9,7 @@ from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName
 from reconciler.model.observed import HostFacts
 from reconciler.model.policy import Policy
-from reconciler.model.request import Restart, Resume, Suspend
+from reconciler.model.request import RestartVM, Resume, Suspend
 from tests.fakes import Crash
 from tests.world import World, listeners, state, vm
 
@@ -47,7 +47,7 @@ async def test_restart_ends_the_pause_after_a_crash() -> None:
         if not world.hypervisor.running():
             break
     assert "again soon" in world.why("web")
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.step()
     assert world.hypervisor.running() == {"web": 1}
 
@@ -119,7 +119,7 @@ async def test_restarts_that_people_ask_for_keep_to_the_budget() -> None:
     await world.push(state(*fleet(), groups=(FRONT,)))
     await world.settle()
     for name in ("web-a", "web-b", "web-c"):
-        await world.ask(Restart(name))
+        await world.ask(RestartVM(name))
     least: list[int] = []
     world.on_pass = lambda: least.append(len(world.hypervisor.running()))
     await world.settle()
@@ -132,7 +132,7 @@ async def test_an_older_ledger_put_back_follows_the_guest_that_runs() -> None:
     await world.push(state(vm("web")))
     await world.settle()
     former = world.ledger.record()
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     await world.settle()
     world.ledger._record = former
     await world.restart()

@@ -17,7 +17,7 @@ from reconciler.model.request import (
     Promote,
     Remove,
     Request,
-    Restart,
+    RestartVM,
     Resume,
     Retry,
     RollbackTo,
@@ -98,7 +98,7 @@ async def test_retry_holds_over_a_restart() -> None:
 
 async def test_restart_holds_over_a_restart_of_the_daemon() -> None:
     world = await settled(fleet("v1"))
-    await asked(world, Restart("a"))
+    await asked(world, RestartVM("a"))
     await world.settle()
     assert world.hypervisor.starts == {"a": 2, "b": 1}
     assert world.events("restart-requested")
@@ -199,7 +199,7 @@ async def test_a_wrong_name_is_told_with_the_nearest_and_what_it_is() -> None:
     await world.push(fleet("v1", "a", "b", "young"))
     for request, hint in (
         (Retry(VMName("g")), "that is a group; its members: a, b, young"),
-        (Restart(VMName("youn")), "did you mean young?"),
+        (RestartVM(VMName("youn")), "did you mean young?"),
         (Suspend("yung", ""), "did you mean young?"),
         (Suspend("nothing-like-it", ""), "see `reconciler status` for all names"),
     ):

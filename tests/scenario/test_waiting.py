@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from reconciler.model.desired import DesiredState, GroupSpec, Window
+from reconciler.model.desired import DesiredState, GroupSpec, UpdateWindow
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.request import Resume, RollbackTo, Suspend
 from reconciler.model.status import WaitStatus
@@ -40,7 +40,7 @@ async def test_a_closed_window_tells_when_it_opens() -> None:
     world = await settled()
     now = datetime.fromtimestamp(world.clock.now().wall, UTC)
     opens = now.replace(hour=(now.hour + 2) % 24, minute=0, second=0, microsecond=0)
-    spec = replace(G, windows=(Window(f"0 {opens.hour} * * *", 60.0),))
+    spec = replace(G, windows=(UpdateWindow(f"0 {opens.hour} * * *", 60.0),))
     await world.push(fleet("v2", spec))
     while "window" not in waits(world, "a"):
         await world.step()

@@ -16,7 +16,7 @@ from reconciler.model.request import (
     Abort,
     Promote,
     Request,
-    Restart,
+    RestartVM,
     Resume,
     Retry,
     RollbackTo,
@@ -233,7 +233,7 @@ class Story:
                 RollbackTo(name),
                 Suspend(name),
                 Resume(name),
-                Restart(name),
+                RestartVM(name),
                 Abort("front"),
                 Promote("front"),
                 Suspend("front", seconds=30.0),
@@ -248,8 +248,8 @@ class Story:
         """Restarts and ways back of VMs that hand over, most of the time while they serve."""
         name = self.random.choice(sorted(HANDED_OVER))
         requests: tuple[Request, ...] = (
-            Restart(name),
-            Restart(name),
+            RestartVM(name),
+            RestartVM(name),
             RollbackTo(name),
             Resume(name),
         )

@@ -11,7 +11,7 @@ from reconciler.git_objects import (
     SUBMODULE,
     TREE,
     UNKNOWN,
-    Malformed,
+    MalformedObject,
     commit_of,
     entries_of,
     mode_of,
@@ -44,7 +44,7 @@ def test_a_mode_is_what_git_takes_it_for(written: bytes, mode: bytes) -> None:
      b"8 a\0" + OID, b"100644 a\0" + OID + b"x", b"000000000000 a\0" + OID],
 )  # fmt: skip
 def test_what_has_not_the_form_of_a_tree_is_refused(raw: bytes) -> None:
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedObject):
         entries_of(raw)
 
 
@@ -66,8 +66,8 @@ def test_a_commit_is_read_whatever_its_people_are_called(person: bytes, time: in
 def test_a_commit_without_people_is_one_and_one_without_a_tree_is_none() -> None:
     assert commit_of(f"tree {ID}\n\nwords".encode()).parents == ()
     for raw in (b"", b"tree 12\n", f"parent {ID}\n".encode(), f"tree {ID}".encode()):
-        with pytest.raises(Malformed):
+        with pytest.raises(MalformedObject):
             commit_of(raw)
     assert target_of(f"object {ID}\ntype commit\ntag x\ntagger nobody\n".encode()) == ID
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedObject):
         target_of(b"type commit\n")

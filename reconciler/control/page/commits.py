@@ -9,9 +9,9 @@ from reconciler.control.page.badges import BAD, BUSY, CALM, GOOD, badge
 from reconciler.control.page.fleet import vm_link
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.html import Html, h, join, moment, short
-from reconciler.control.page.lanes import Row, lanes
+from reconciler.control.page.lanes import LaneRow, lanes
 from reconciler.control.page.stories import Story
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.status import RevisionStatus
 
 STEP = 14
@@ -39,7 +39,7 @@ CAUSED = ("rolled-back", "rollback-failed", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Past:
-    commits: tuple[Commit, ...] = ()
+    commits: tuple[CommitSummary, ...] = ()
     error: str = ""
     """Why there are none."""
 
@@ -73,7 +73,9 @@ def _now(past: Past) -> Html:
     return h("section", h("h1", "Commits"), told, id="now", class_="now")
 
 
-def _commit(commit: Commit, row: Row, deep: int, story: Story, revision: RevisionStatus) -> Html:
+def _commit(
+    commit: CommitSummary, row: LaneRow, deep: int, story: Story, revision: RevisionStatus
+) -> Html:
     return h(
         "li",
         _lines(row, STEP * deep, len(commit.parents) > 1),
@@ -88,7 +90,7 @@ def _commit(commit: Commit, row: Row, deep: int, story: Story, revision: Revisio
     )  # fmt: skip
 
 
-def _lines(row: Row, width: int, merge: bool) -> Html:  # noqa: FBT001 - a drawing of two kinds
+def _lines(row: LaneRow, width: int, merge: bool) -> Html:  # noqa: FBT001 - a drawing of two kinds
     """A row as tall as its words: lines stretch with it, and dots stay round."""
 
     def x(lane: int) -> int:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 
 MOST_LANES = 8
 """Lanes beyond it are drawn on the last: a graph is to be seen, not proved."""
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class LaneRow:
     """One commit: its lane, and lines as lanes at the top and at the bottom of its row."""
 
     lane: int
@@ -22,7 +22,7 @@ class Row:
     """From a lane at the row's middle to one at its bottom."""
 
 
-def lanes(commits: Sequence[Commit]) -> list[Row]:
+def lanes(commits: Sequence[CommitSummary]) -> list[LaneRow]:
     """For commits in order, children before parents."""
     known = {commit.revision for commit in commits}
     open_: list[str | None] = []
@@ -39,7 +39,7 @@ def lanes(commits: Sequence[Commit]) -> list[Row]:
         below += [
             (lane, _way_to(open_, lane, parent)) for parent in commit.parents if parent in known
         ]
-        rows.append(Row(_bound(lane), _bounded(above), _bounded(below)))
+        rows.append(LaneRow(_bound(lane), _bounded(above), _bounded(below)))
     return rows
 
 

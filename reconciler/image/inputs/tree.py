@@ -30,7 +30,7 @@ from reconciler.git_objects import (
     SUBMODULE,
     TREE,
     Entry,
-    Malformed,
+    MalformedObject,
     entries_of,
 )
 from reconciler.image.mkfs import mkfs_argv
@@ -54,7 +54,7 @@ BAD_NAME = re.compile(rb"[\x00-\x1f\x7f/]|^(\.|\.\.|)$|^\.git *$", re.IGNORECASE
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class TreeLimits:
     """How large a layer may be before it is staged."""
 
     content_bytes: int = 2 << 30
@@ -70,7 +70,7 @@ class BadTreeError(Exception):
 class Stager:
     """Writes a tree below an open folder, entry by entry, following nothing that it wrote."""
 
-    def __init__(self, repository: pygit2.Repository, limits: Limits) -> None:
+    def __init__(self, repository: pygit2.Repository, limits: TreeLimits) -> None:
         self._repository = repository
         self._limits = limits
         self._entries = 0
@@ -121,7 +121,7 @@ class Stager:
             raise BadTreeError(f"{path or '.'}: is listed as a folder and is none")
         try:
             return entries_of(self._repository.read(pygit2.Oid(raw=tree))[1])
-        except Malformed as error:
+        except MalformedObject as error:
             raise BadTreeError(f"{path or '.'}: a folder that git itself could not read") from error
 
     def _blob(self, oid: bytes, here: str) -> bytes:
@@ -144,7 +144,7 @@ class Stager:
             raise BadTreeError(f"{path}{shown}: the name is not UTF-8") from error
 
 
-def stage_tree(repository: str, tree: str, folder: Path, limits: Limits) -> int:
+def stage_tree(repository: str, tree: str, folder: Path, limits: TreeLimits) -> int:
     """Write a tree of a bare repository into a new folder; returns the bytes of its files."""
     pygit2.settings.owner_validation = False  # the daemon may run as another user than its state
     folder.mkdir(mode=0o755)
@@ -172,7 +172,7 @@ def confine() -> None:
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.unshare(CLONE_NEWNET | CLONE_NEWIPC)  # root only; a builder needs no network
     os.umask(0o022)
-    image_bytes = 2 * Limits().content_bytes
+    image_bytes = 2 * TreeLimits().content_bytes
     for kind, most in (
         (resource.RLIMIT_CPU, CPU_SECONDS),
         (resource.RLIMIT_AS, MEMORY_BYTES),
@@ -189,7 +189,7 @@ def serve(request: dict[str, Any]) -> int:
     """Stage the tree that was asked for, and become mkfs where an image is wanted of it."""
     folder = Path(request["folder"])
     content = stage_tree(
-        request["repository"], request["tree"], folder, Limits(**request["limits"])
+        request["repository"], request["tree"], folder, TreeLimits(**request["limits"])
     )
     if request["format"] != FOLDER:
         argv = mkfs_argv(request["format"], request["image"], str(folder), content)

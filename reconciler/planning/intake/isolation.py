@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.health import Health
+from reconciler.model.health import ProbeCounts
 from reconciler.model.names import VMName
 from reconciler.model.observed import Guest, Links, Observed
 from reconciler.model.policy import ERRORS_IN_A_ROW
@@ -44,7 +44,7 @@ def _unasked(guest: Guest) -> Guest:
     return replace(guest, health=_doubtful(guest.health), trial=_doubtful(guest.trial))
 
 
-def _doubtful(health: Health) -> Health:
+def _doubtful(health: ProbeCounts) -> ProbeCounts:
     return replace(
         health, failures=0, failing_since=None, passing_since=None,
         errors=max(health.errors, ERRORS_IN_A_ROW),

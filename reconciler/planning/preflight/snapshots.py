@@ -13,9 +13,9 @@ from reconciler.model.names import VMName
 from reconciler.model.plan import DropSnapshots, RestoreVolumes, SnapshotVolumes
 from reconciler.model.record import (
     Generation,
-    Snapshot,
     StartPurpose,
     VMRecord,
+    VolumeSnapshot,
 )
 from reconciler.planning import machines
 from reconciler.planning.context import PlanBuilder, VMContext
@@ -57,7 +57,7 @@ def _snapshot_first(plan: PlanBuilder, vm: VMContext, generation: Generation) ->
         # An overtaken trial has written already: what was taken before it is still the way back.
         vm.record = replace(record, snapshot=replace(snapshot, before=generation.number))
         return True
-    vm.record = replace(record, snapshot=Snapshot(generation.number, "taking"))
+    vm.record = replace(record, snapshot=VolumeSnapshot(generation.number, "taking"))
     pairs = pairs_of(plan, vm.name, good)
     why = f"before generation {generation.number} first writes"
     plan.do(vm, SnapshotVolumes(vm.name, pairs, why))

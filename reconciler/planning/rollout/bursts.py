@@ -15,7 +15,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.deadline import Deadline
-from reconciler.model.restarts import Wanted
+from reconciler.model.restarts import WantedDigest
 from reconciler.planning.context import PlanBuilder, VMContext
 
 QUIET = 5.0
@@ -34,11 +34,11 @@ def note_wanted(plan: PlanBuilder, vm: VMContext) -> None:
     if known is not None and under_way and known.since.boot_id == now.boot_id:
         quickly = now.boot - known.since.boot < QUIET
         burst = _burst(plan, vm, known) if quickly else None
-    wanted = Wanted(spec.digest, Deadline(now.boot, now.boot_id), burst)
+    wanted = WantedDigest(spec.digest, Deadline(now.boot, now.boot_id), burst)
     vm.record = replace(vm.record, wanted=wanted)
 
 
-def _burst(plan: PlanBuilder, vm: VMContext, known: Wanted) -> Deadline:
+def _burst(plan: PlanBuilder, vm: VMContext, known: WantedDigest) -> Deadline:
     """Until when this change may be put off: a stream of pushes stops a guest once in `MOST`, not at each.
 
     A time that is over begins again only when what it ended with was started; else nothing would ever be.

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from cronsim import CronSim
 
-from reconciler.model.desired import Window
+from reconciler.model.desired import UpdateWindow
 from reconciler.now import in_utc
 
 MOST_STARTS = 64
@@ -25,13 +25,13 @@ class Opening:
     """When it opens, as far as an allowing window says so; unix seconds."""
 
 
-def opening(windows: tuple[Window, ...], wall: float) -> Opening:
+def opening(windows: tuple[UpdateWindow, ...], wall: float) -> Opening:
     """Whether these windows are open at this second; asked for by every VM of a group."""
     return _opening(windows, int(wall))
 
 
 @lru_cache(maxsize=256)
-def _opening(windows: tuple[Window, ...], wall: int) -> Opening:
+def _opening(windows: tuple[UpdateWindow, ...], wall: int) -> Opening:
     """Deny wins over allow; where anything allows, all else is closed (Argo CD's rule).
 
     A start that the clock skips in spring happens at the moment after the gap, one in the repeated
@@ -48,7 +48,7 @@ def _opening(windows: tuple[Window, ...], wall: int) -> Opening:
     return Opening(open=False, why=f"outside of window {names}", until_wall=opens)
 
 
-def _end_of(window: Window, wall: float) -> float | None:
+def _end_of(window: UpdateWindow, wall: float) -> float | None:
     """When the stretch that covers this moment ends; None: none covers it."""
     end = None
     for count, start in enumerate(_starts(window, wall - window.duration)):
@@ -59,7 +59,7 @@ def _end_of(window: Window, wall: float) -> float | None:
     return end
 
 
-def _starts(window: Window, after: float) -> Iterator[datetime]:
+def _starts(window: UpdateWindow, after: float) -> Iterator[datetime]:
     moment = in_utc(after).astimezone(_zone(window.time_zone))
     return CronSim(window.cron, moment - timedelta(seconds=1))
 
@@ -70,5 +70,5 @@ def _zone(name: str) -> ZoneInfo:
     return ZoneInfo(name)
 
 
-def _name(window: Window) -> str:
+def _name(window: UpdateWindow) -> str:
     return f"{window.cron!r} {window.time_zone}"

@@ -21,7 +21,7 @@ from reconciler.model.observed import Guest
 from reconciler.model.plan import DropGenerations, Note
 from reconciler.model.policy import SOAKED_RESET, STEADY, TROUBLE_BACKOFF, doubling
 from reconciler.model.record import OF_CHECKS, Blocked, BuildTrouble, Evidence, Generation, VMRecord
-from reconciler.model.setbacks import Quarantine, Rollback
+from reconciler.model.setbacks import Quarantine, RollbackState
 from reconciler.planning import context, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import snapshots
@@ -297,7 +297,7 @@ def _way_back(plan: PlanBuilder, vm: VMContext, bad: Generation, why: str) -> No
     else:
         health, stop = good.spec.health, bad.spec.update.stop_timeout + STOP_GRACE
         seconds = stop + health.startup_deadline + health.min_healthy_time
-        rollback = Rollback(bad.number, good.number, plan.deadline(seconds), why)
+        rollback = RollbackState(bad.number, good.number, plan.deadline(seconds), why)
         vm.record = replace(vm.record, rollback=rollback)
 
 

@@ -11,7 +11,7 @@ from reconciler.errors import ConfigError, SourceError
 from reconciler.git_url import host_of, origin_of
 from reconciler.secret_file import read_secret
 from reconciler.source.git.error_kinds import LimitPassed, failure
-from reconciler.source.git.protocol import Request
+from reconciler.source.git.protocol import WorkerRequest
 
 MOST_OBJECTS = 5_000_000
 LONGEST_TOKEN = 8192
@@ -22,7 +22,7 @@ ANYBODY = "git"
 class Callbacks(pygit2.RemoteCallbacks):
     """Bounds a transfer, and offers the one key or token that the settings name."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: WorkerRequest) -> None:
         super().__init__()
         self._request = request
         self._offered = False

@@ -12,7 +12,7 @@ from itertools import islice
 import pygit2
 from pygit2.enums import ObjectType, SortMode
 
-from reconciler.git_objects import CommitObject, Malformed, commit_of, target_of
+from reconciler.git_objects import CommitObject, MalformedObject, commit_of, target_of
 from reconciler.source.git.error_kinds import failure
 
 MOST_TAGS = 8
@@ -32,7 +32,7 @@ def commit_at(repository: pygit2.Repository, oid: str) -> str | None:
             return None
         try:
             oid = target_of(raw)
-        except Malformed:
+        except MalformedObject:
             return None
     return None
 

@@ -10,7 +10,7 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from reconciler.git_objects import commit_of
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.names import Revision
 from reconciler.source.git.error_kinds import failure
 from reconciler.source.git.mirror import REVISION
@@ -23,7 +23,7 @@ MOST_COMMIT_BYTES = 64 * 1024
 MOST_SUBJECT = 200
 
 
-def newest(mirror: Path, tips: Iterable[str], most: int) -> tuple[Commit, ...]:
+def newest(mirror: Path, tips: Iterable[str], most: int) -> tuple[CommitSummary, ...]:
     """The newest commits that lead to the tips, children before parents. Raises SourceError.
 
     Tips and parents that are not there are left out: refused commits may leave the history.
@@ -43,11 +43,11 @@ def newest(mirror: Path, tips: Iterable[str], most: int) -> tuple[Commit, ...]:
 
 def _walk(
     repository: pygit2.Repository, tips: Iterable[str], most: int
-) -> list[tuple[int, Commit]]:
+) -> list[tuple[int, CommitSummary]]:
     """By the time that their committers say, newest first."""
-    found: list[tuple[int, Commit]] = []
+    found: list[tuple[int, CommitSummary]] = []
     seen: set[str] = set()
-    waiting: list[tuple[int, str, Commit]] = []
+    waiting: list[tuple[int, str, CommitSummary]] = []
 
     def meet(name: str) -> None:
         if name in seen or not REVISION.fullmatch(name):
@@ -67,18 +67,18 @@ def _walk(
     return found
 
 
-def _read(repository: pygit2.Repository, name: str) -> tuple[int, Commit]:
+def _read(repository: pygit2.Repository, name: str) -> tuple[int, CommitSummary]:
     kind, size = repository.odb.read_header(pygit2.Oid(hex=name))
     if kind != ObjectType.COMMIT or size > MOST_COMMIT_BYTES:
-        return 0, Commit(Revision(name), (), "(too large to show)", 0.0)
+        return 0, CommitSummary(Revision(name), (), "(too large to show)", 0.0)
     read = commit_of(repository.read(pygit2.Oid(hex=name))[1])
     lines = read.message.decode("utf-8", "replace").strip().splitlines()
     parents = tuple(Revision(oid) for oid in read.parents[:MOST_PARENTS])
     subject = lines[0][:MOST_SUBJECT] if lines else "(no message)"
-    return read.committed, Commit(Revision(name), parents, subject, float(read.authored))
+    return read.committed, CommitSummary(Revision(name), parents, subject, float(read.authored))
 
 
-def _in_order(found: list[tuple[int, Commit]]) -> tuple[Commit, ...]:
+def _in_order(found: list[tuple[int, CommitSummary]]) -> tuple[CommitSummary, ...]:
     """Children before parents, whatever their clocks said; else the newest first."""
     commits = {commit.revision: (made, commit) for made, commit in found}
     children = dict.fromkeys(commits, 0)
@@ -87,7 +87,7 @@ def _in_order(found: list[tuple[int, Commit]]) -> tuple[Commit, ...]:
             children[parent] += 1
     free = [(-made, name) for name, (made, _) in commits.items() if not children[name]]
     heapq.heapify(free)
-    ordered: list[Commit] = []
+    ordered: list[CommitSummary] = []
     while free:
         _, name = heapq.heappop(free)
         ordered.append(commits[name][1])

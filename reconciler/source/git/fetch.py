@@ -27,7 +27,7 @@ from reconciler.source.git.error_kinds import (
     unsupported,
 )
 from reconciler.source.git.object_copy import copy_objects, heads_of
-from reconciler.source.git.protocol import Answer, Request
+from reconciler.source.git.protocol import WorkerAnswer, WorkerRequest
 
 HEX = re.compile(r"[0-9a-f]{4,40}")
 WHOLE_HEX = re.compile(r"[0-9a-f]{40}")
@@ -50,21 +50,21 @@ class FailedClones:
     def __init__(self) -> None:
         self._failed: dict[str, tuple[str, float]] = {}
 
-    def just_failed(self, request: Request, error: SourceError) -> bool:
+    def just_failed(self, request: WorkerRequest, error: SourceError) -> bool:
         words, when = self._failed.get(request.mirror, ("", 0.0))
         return words == str(error) and time.monotonic() - when < CLONE_AGAIN
 
-    def failed(self, request: Request, error: SourceError) -> None:
+    def failed(self, request: WorkerRequest, error: SourceError) -> None:
         self._failed[request.mirror] = (str(error), time.monotonic())
 
-    def forget(self, request: Request) -> None:
+    def forget(self, request: WorkerRequest) -> None:
         self._failed.pop(request.mirror, None)
 
 
 CLONES = FailedClones()
 
 
-def look(request: Request) -> Answer:
+def look(request: WorkerRequest) -> WorkerAnswer:
     """Bring the mirror up to date. Raises SourceError; the mirror is then as good as before."""
     path = Path(request.mirror)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,7 @@ def look(request: Request) -> Answer:
         raise
 
 
-def _trusted(path: Path, request: Request) -> knownhosts.Trust | None:
+def _trusted(path: Path, request: WorkerRequest) -> knownhosts.Trust | None:
     """For ssh, the keys that the server may show; libgit2 takes them from a home of their own."""
     server = knownhosts.server_of(request.url)
     if server is None:
@@ -98,7 +98,7 @@ def _trusted(path: Path, request: Request) -> knownhosts.Trust | None:
     return found
 
 
-def _look(path: Path, request: Request) -> Answer:
+def _look(path: Path, request: WorkerRequest) -> WorkerAnswer:
     if request.anew or not path.exists():
         return _clone(path, request)
     try:
@@ -119,17 +119,17 @@ def _look(path: Path, request: Request) -> Answer:
             raise
     CLONES.forget(request)
     if not moved:
-        return Answer(revision)
+        return WorkerAnswer(revision)
     if used_bytes(path) > request.repository_bytes:
         # perhaps most of it was left behind by rewritten branches
         return _clone(path, request, broken=False)
     if len(list(path.glob("objects/pack/*.pack"))) > MOST_PACKS:
         with contextlib.suppress(SourceError):  # upkeep, which can wait
             return _clone(path, request, broken=False)
-    return Answer(revision)
+    return WorkerAnswer(revision)
 
 
-def _clone(path: Path, request: Request, *, broken: bool = True) -> Answer:
+def _clone(path: Path, request: WorkerRequest, *, broken: bool = True) -> WorkerAnswer:
     """Make a whole new mirror beside the old one, and only then change places.
 
     A broken one is kept aside, the newest alone, for people to look at.
@@ -150,10 +150,10 @@ def _clone(path: Path, request: Request, *, broken: bool = True) -> Answer:
     fresh.rename(path)
     if not broken:
         shutil.rmtree(aside, ignore_errors=True)
-    return Answer(revision, cloned=True)
+    return WorkerAnswer(revision, cloned=True)
 
 
-def _fetch_whole(path: Path, request: Request) -> str:
+def _fetch_whole(path: Path, request: WorkerRequest) -> str:
     """All that the remote has, into a mirror that keeps what it had.
 
     To ask only for what is new, libgit2 walks what the mirror has, and stumbles over a commit.
@@ -173,7 +173,7 @@ def _fetch_whole(path: Path, request: Request) -> str:
     return revision
 
 
-def _fetch(path: Path, request: Request) -> tuple[str, bool]:
+def _fetch(path: Path, request: WorkerRequest) -> tuple[str, bool]:
     """The revision, and whether anything had to be transferred for it."""
     repository = _open(path, request)
     try:
@@ -185,7 +185,7 @@ def _fetch(path: Path, request: Request) -> tuple[str, bool]:
         repository.free()
 
 
-def _open(path: Path, request: Request) -> pygit2.Repository:
+def _open(path: Path, request: WorkerRequest) -> pygit2.Repository:
     """The mirror, which is made when it is missing, and corrupt when it cannot be used."""
     if not path.exists():
         return pygit2.init_repository(str(path), bare=True)
@@ -197,7 +197,7 @@ def _open(path: Path, request: Request) -> pygit2.Repository:
     return repository
 
 
-def _present(repository: pygit2.Repository, request: Request) -> str | None:
+def _present(repository: pygit2.Repository, request: WorkerRequest) -> str | None:
     """A commit that was asked for by its id, and is here already."""
     if request.want == "commit" and WHOLE_HEX.fullmatch(request.name):
         return _commit(repository, request.name)
@@ -216,7 +216,7 @@ def _commit(repository: pygit2.Repository, name: str) -> str | None:
     return commit_at(repository, oid)
 
 
-def _fetch_into(repository: pygit2.Repository, request: Request) -> tuple[str, bool]:
+def _fetch_into(repository: pygit2.Repository, request: WorkerRequest) -> tuple[str, bool]:
     if (local := local_path(request.url)) is not None:
         refuse_peculiar(local)
     remote = repository.remotes.create_anonymous(request.url)
@@ -256,7 +256,7 @@ def refuse_peculiar(path: Path) -> None:
             raise unsupported(SHALLOW)
 
 
-def _heads(remote: pygit2.Remote, request: Request, callbacks: Callbacks) -> Heads:
+def _heads(remote: pygit2.Remote, request: WorkerRequest, callbacks: Callbacks) -> Heads:
     """What each of the remote's refs names, by its name; HEAD among them."""
     proxy = proxy_for(request.url)
     try:
@@ -270,7 +270,9 @@ def _heads(remote: pygit2.Remote, request: Request, callbacks: Callbacks) -> Hea
         return heads_of(local)
 
 
-def _fetch_commit(repository: pygit2.Repository, remote: pygit2.Remote, request: Request) -> str:
+def _fetch_commit(
+    repository: pygit2.Repository, remote: pygit2.Remote, request: WorkerRequest
+) -> str:
     """By its id where the server allows it, else with all branches."""
     if not WHOLE_HEX.fullmatch(request.name):
         raise failure("missing", "source.commit is not a commit id", "write all 40 hex digits")
@@ -292,7 +294,7 @@ def _fetch_commit(repository: pygit2.Repository, remote: pygit2.Remote, request:
     raise failure("missing", f"no branch has the commit {request.name}")
 
 
-def choose(heads: Heads, request: Request) -> tuple[str, str]:
+def choose(heads: Heads, request: WorkerRequest) -> tuple[str, str]:
     """The remote's name and id of what was asked for. Raises SourceError: missing or empty."""
     if not heads:
         raise failure("empty", "the repository has no commits")

@@ -44,7 +44,7 @@ SYSTEM_FILE = Path("/etc/ssh/ssh_known_hosts")
 
 
 @dataclass(frozen=True, slots=True)
-class Server:
+class ServerName:
     """Whom an ssh address names: the host as it stands there, and the port."""
 
     host: str
@@ -64,7 +64,7 @@ class Server:
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class HostLine:
     marker: str
     kind: str
     """The type of the key, as ssh-ed25519."""
@@ -72,7 +72,7 @@ class Line:
     """Its bytes, in base64."""
 
 
-class Malformed(ValueError):
+class MalformedHostLine(ValueError):
     """Why a line is none of known_hosts."""
 
 
@@ -80,10 +80,10 @@ class Malformed(ValueError):
 class Trust:
     """What the files say of one server."""
 
-    server: Server
+    server: ServerName
     files: str
     """Where it was looked for, for people."""
-    keys: tuple[Line, ...]
+    keys: tuple[HostLine, ...]
     revoked: int
 
     def refusal(self, said: str) -> SourceError:
@@ -101,7 +101,7 @@ class Trust:
         )  # fmt: skip
 
 
-def server_of(url: str) -> Server | None:
+def server_of(url: str) -> ServerName | None:
     """The server of an ssh address, None for any other. Raises SourceError when it is not clear."""
     scheme, separator, _ = url.partition("://")
     if separator and scheme.lower() not in SSH:
@@ -115,10 +115,10 @@ def server_of(url: str) -> Server | None:
             "missing", "the server in source.url cannot be told",
             "write it as ssh://user@host:port/path, without a password",
         )  # fmt: skip
-    return Server(found["six"] or found["host"], port)
+    return ServerName(found["six"] or found["host"], port)
 
 
-def trust(server: Server, named: str) -> Trust:
+def trust(server: ServerName, named: str) -> Trust:
     """What known_hosts allows the server to show. Raises SourceError: verify, when it is nothing.
 
     `named` is the path that the config names; empty for the files that ssh itself takes.
@@ -139,7 +139,9 @@ def trust(server: Server, named: str) -> Trust:
     return Trust(server, files, usable, len(revoked))
 
 
-def nothing_known(server: Server, files: str, good: list[Line], lines: list[Line]) -> SourceError:
+def nothing_known(
+    server: ServerName, files: str, good: list[HostLine], lines: list[HostLine]
+) -> SourceError:
     """Why no key of the server counts."""
     file = files.partition(" and ")[0]
     hint = how_to_add(server, file)
@@ -155,7 +157,7 @@ def nothing_known(server: Server, files: str, good: list[Line], lines: list[Line
     return failure("verify", why, hint)
 
 
-def how_to_add(server: Server, file: str) -> str:
+def how_to_add(server: ServerName, file: str) -> str:
     return (
         f"`{server.scan} >>{file}`, then compare `ssh-keygen -lf {file}` with the fingerprints "
         "that the server's people publish"
@@ -168,7 +170,7 @@ def default_files() -> list[Path]:
     return [home / ".ssh" / "known_hosts", SYSTEM_FILE]
 
 
-def check(path: Path, server: Server) -> None:
+def check(path: Path, server: ServerName) -> None:
     """Raises SourceError when the file cannot be read, or a line of it says nothing that we know.
 
     A line that is passed over may have been meant to revoke a key.
@@ -192,34 +194,36 @@ def check(path: Path, server: Server) -> None:
     for number, raw in enumerate(content.split(b"\n"), 1):
         try:
             line_of(raw.decode("latin-1"))
-        except Malformed as error:
+        except MalformedHostLine as error:
             raise failure(
                 "verify", f"{path}:{number}: {error}",
                 "correct the line or remove it: while one cannot be read, no host key is trusted",
             ) from None  # fmt: skip
 
 
-def line_of(text: str) -> Line | None:
+def line_of(text: str) -> HostLine | None:
     """None for a comment. Raises Malformed."""
     fields = [field for field in BLANKS.split(text.rstrip("\r")) if field]
     if not fields or fields[0].startswith("#"):
         return None
     marker = fields.pop(0) if fields[0].startswith("@") else ""
     if marker not in ("", REVOKED, AUTHORITY):
-        raise Malformed(f"{marker[:40]!r} is no marker; there are {REVOKED} and {AUTHORITY}")
+        raise MalformedHostLine(
+            f"{marker[:40]!r} is no marker; there are {REVOKED} and {AUTHORITY}"
+        )
     if len(fields) < 3:  # noqa: PLR2004 - as sshd(8) has it: hosts, type, key
-        raise Malformed("is no line of known_hosts: hosts, type of key, and key are wanted")
+        raise MalformedHostLine("is no line of known_hosts: hosts, type of key, and key are wanted")
     hosts, kind, key = fields[:3]
     if hosts.startswith("|") and not HASHED.fullmatch(hosts):
-        raise Malformed("the hashed name of the host is cut off or damaged")
+        raise MalformedHostLine("the hashed name of the host is cut off or damaged")
     try:
         blob = base64.b64decode(key, validate=True)
     except ValueError:
-        raise Malformed(f"what follows {kind[:40]!r} is no key in base64") from None
+        raise MalformedHostLine(f"what follows {kind[:40]!r} is no key in base64") from None
     parts = strings_of(blob)
     if len(parts) < 2 or parts[0] != kind.encode("latin-1"):  # noqa: PLR2004 - the type, then numbers
-        raise Malformed(f"the key is cut off, or not of the type {kind[:40]!r}")
-    return Line(marker, kind, key)
+        raise MalformedHostLine(f"the key is cut off, or not of the type {kind[:40]!r}")
+    return HostLine(marker, kind, key)
 
 
 def strings_of(blob: bytes) -> list[bytes]:
@@ -232,7 +236,7 @@ def strings_of(blob: bytes) -> list[bytes]:
     return parts if at == len(blob) else []
 
 
-def lines_for(name: str, path: Path) -> list[Line]:
+def lines_for(name: str, path: Path) -> list[HostLine]:
     """What a file that was checked says of a server, by ssh-keygen. Raises SourceError: verify."""
     arguments = ["ssh-keygen", "-F", name, "-f", str(path)]
     try:
@@ -251,7 +255,7 @@ def lines_for(name: str, path: Path) -> list[Line]:
         raise failure("verify", f"{path}: ssh-keygen: {said}", "correct source.known_hosts")
     try:
         found = [line_of(raw.decode("latin-1")) for raw in done.stdout.split(b"\n")]
-    except Malformed as error:  # changed between two looks
+    except MalformedHostLine as error:  # changed between two looks
         raise failure("verify", f"{path}: {error}", "look again") from None
     return [line for line in found if line is not None]
 

@@ -18,13 +18,13 @@ from reconciler.git_objects import (
     SUBMODULE,
     TREE,
     UNKNOWN,
-    Malformed,
+    MalformedObject,
     commit_of,
     entries_of,
 )
 from reconciler.model.names import Revision
-from reconciler.source.git import tree as gittree
-from reconciler.source.git.tree import Listing, forbidden
+from reconciler.source.git import tree_objects as gittree
+from reconciler.source.git.tree_objects import Listing, forbidden
 from reconciler.source.manifests.ignore_file import (
     IGNORE_FILE,
     MOST_BYTES as MOST_IGNORE_BYTES,
@@ -52,7 +52,7 @@ class Incomplete(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ReadLimits:
     files: int
     file_bytes: int
 
@@ -60,7 +60,7 @@ class Limits:
 class Mirror:
     """What was read of a repository, by object id; outlives the many times it is opened."""
 
-    def __init__(self, path: Path, folder: str, limits: Limits) -> None:
+    def __init__(self, path: Path, folder: str, limits: ReadLimits) -> None:
         self.path = path
         self.limits = limits
         self.folder = posixpath.normpath(folder).strip("/") if folder.strip("./") else ""
@@ -131,7 +131,7 @@ class Commit:
             raise no_commit(revision)
         try:
             return bytes.fromhex(commit_of(raw).tree)
-        except Malformed:
+        except MalformedObject:
             raise no_commit(revision) from None
 
     def read(self, file: ManifestFile) -> bytes:
@@ -142,7 +142,7 @@ class Commit:
             )
         try:
             return self._blob(file.blob)
-        except Malformed as error:
+        except MalformedObject as error:
             raise FileRefused(str(error), "commit it again as a file: see `git fsck`") from None
 
     def tree(self, path: str) -> str:
@@ -154,7 +154,7 @@ class Commit:
     def entry(self, path: str) -> Kind | None:
         try:
             found = self._find(path)
-        except Malformed:
+        except MalformedObject:
             return None
         if found is None:
             return None
@@ -173,7 +173,7 @@ class Commit:
                     f"{path} is {KINDS.get(mode, 'a file')}", "name a folder of files"
                 )
             self._check_complete(oid, path)
-        except Malformed:
+        except MalformedObject:
             message, hint = gittree.UNREADABLE
             raise FileRefused(f"{path or '.'} {message}", hint) from None
         return oid.hex()
@@ -196,7 +196,7 @@ class Commit:
     def _blob(self, oid: bytes) -> bytes:
         kind, content = self._read(oid)
         if kind != ObjectType.BLOB:
-            raise Malformed("is listed as a file and is none")
+            raise MalformedObject("is listed as a file and is none")
         return content
 
     def _raw_tree(self, oid: bytes) -> bytes:
@@ -204,7 +204,7 @@ class Commit:
             raise too_much(f"a folder has more than {MOST_TREE_BYTES >> 20} MiB of names")
         kind, content = self._read(oid)
         if kind != ObjectType.TREE:
-            raise Malformed("is listed as a folder and is none")
+            raise MalformedObject("is listed as a folder and is none")
         return content
 
     def _listing(self, oid: bytes) -> Listing:
@@ -265,7 +265,7 @@ class Commit:
     def _walk(self) -> None:
         try:
             found = self._find(self._mirror.folder)
-        except Malformed:
+        except MalformedObject:
             self.oddities.append(Oddity(self._mirror.folder or ".", *gittree.UNREADABLE))
             return
         if found is None:
@@ -278,7 +278,7 @@ class Commit:
             return
         try:
             ignored = self._ignored()
-        except Malformed:
+        except MalformedObject:
             ignored = Ignored()  # the folder is unreadable, as is said below
         entries = 0
         stack = [("", oid, 0, False)]
@@ -289,7 +289,7 @@ class Commit:
                 raise too_much(f"more than {MOST_DEPTH} folders in folders")
             try:
                 listing = self._listing(oid)
-            except Malformed:
+            except MalformedObject:
                 self.oddities.append(Oddity(folder or ".", *gittree.UNREADABLE))
                 continue
             prefix = below + "/" if below else ""
@@ -332,7 +332,7 @@ class Commit:
             joined = posixpath.normpath(posixpath.join(posixpath.dirname(path), text))
             outside = joined.startswith(("/", "../")) or joined == ".."
             found = None if outside else self._find("" if joined == "." else joined)
-        except Malformed:
+        except MalformedObject:
             outside, found = True, None  # where it leads cannot be told
         if outside or (found is not None and found[0] == TREE):
             self.oddities.append(

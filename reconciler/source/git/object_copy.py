@@ -15,7 +15,7 @@ from pygit2.enums import ObjectType
 from reconciler.git_objects import (
     SUBMODULE,
     UNKNOWN,
-    Malformed,
+    MalformedObject,
     commit_of,
     entries_of,
     target_of,
@@ -74,6 +74,6 @@ def needs_of(repository: pygit2.Repository, oid: pygit2.Oid) -> list[bytes]:
         if kind == ObjectType.TAG:
             return [bytes.fromhex(target_of(raw))]
         commit = commit_of(raw)
-    except Malformed:
+    except MalformedObject:
         return []  # it is copied as it is, and refused by whoever reads it
     return [bytes.fromhex(name) for name in (*commit.parents, commit.tree)]

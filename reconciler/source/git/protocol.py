@@ -13,7 +13,7 @@ MOST_LINE = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class WorkerRequest:
     """Bring a revision into the mirror and say which it is."""
 
     mirror: str
@@ -53,8 +53,8 @@ class Scrutiny:
     deadline: float
 
 
-Task = Request | Scrutiny
-KINDS: dict[str, type[Task]] = {"fetch": Request, "scrutinise": Scrutiny}
+Task = WorkerRequest | Scrutiny
+KINDS: dict[str, type[Task]] = {"fetch": WorkerRequest, "scrutinise": Scrutiny}
 
 
 def line_of(task: Task) -> bytes:
@@ -68,7 +68,7 @@ def task_of(line: bytes) -> Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class WorkerAnswer:
     """A revision, or why there is none."""
 
     revision: str = ""
@@ -82,7 +82,7 @@ class Answer:
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @staticmethod
-    def of(line: bytes) -> Answer:
+    def of(line: bytes) -> WorkerAnswer:
         """Raises ValueError or TypeError for what is no answer."""
         found: dict[str, Any] = json.loads(line)
-        return Answer(**found)
+        return WorkerAnswer(**found)

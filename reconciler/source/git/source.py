@@ -15,7 +15,7 @@ from reconciler.clock import Clock
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
 from reconciler.errors import ManifestErrors, ReconcilerError, RevisionRefused, SourceError
 from reconciler.git_url import local_path, redacted_url
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.names import Revision
 from reconciler.model.status import SourceStatus
@@ -24,7 +24,7 @@ from reconciler.source.git.backoff import delay_after, pause_before_reading_agai
 from reconciler.source.git.error_kinds import failure
 from reconciler.source.git.file_watch import LocalWatch
 from reconciler.source.git.libgit2_limits import MIB, bound_library
-from reconciler.source.git.protocol import Answer, Request, Scrutiny, Want
+from reconciler.source.git.protocol import Scrutiny, Want, WorkerAnswer, WorkerRequest
 from reconciler.source.git.worker_client import FetchChild
 from reconciler.source.manifests.transfer import Settings
 from reconciler.source.manifests.worker_client import START_SECONDS, ManifestReader, TooCostly
@@ -234,7 +234,7 @@ class GitSource:
             answer = await self._ask(self._request("any", ref, PREVIEW))
             return await self._read(Revision(answer.revision))
 
-    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[CommitSummary, ...]:
         """The newest commits that lead to these, from the mirror as it is."""
         try:
             async with asyncio.timeout(LOOK_BACK):
@@ -262,8 +262,8 @@ class GitSource:
             return "tag", config.tag
         return ("branch", config.branch) if config.branch else ("head", "")
 
-    def _request(self, want: Want, name: str, ref: str) -> Request:
-        return Request(
+    def _request(self, want: Want, name: str, ref: str) -> WorkerRequest:
+        return WorkerRequest(
             mirror=str(self._path),
             url=str(self._local) if self._local is not None else self._config.url,
             want=want,
@@ -277,7 +277,7 @@ class GitSource:
             token_file=absolute(self._config.token_file),
         )
 
-    async def _ask(self, request: Request) -> Answer:
+    async def _ask(self, request: WorkerRequest) -> WorkerAnswer:
         """Ask the child within one deadline, at once again when a remote's connection broke."""
         if self._local is not None:
             fault = await asyncio.to_thread(localaccess.unreachable, self._local)

@@ -7,7 +7,7 @@ from pygit2.enums import ObjectType
 
 from reconciler.source.git.commit_graph import descends, has, since
 from reconciler.source.git.error_kinds import failure
-from reconciler.source.git.protocol import Answer, Scrutiny
+from reconciler.source.git.protocol import Scrutiny, WorkerAnswer
 from reconciler.source.git.signatures import BadSignature, Signers
 
 MOST_COMMITS = 10_000
@@ -15,7 +15,7 @@ MOST_COMMITS = 10_000
 MOST_COMMIT_BYTES = 1024 * 1024
 
 
-def scrutinise(task: Scrutiny) -> Answer:
+def scrutinise(task: Scrutiny) -> WorkerAnswer:
     """Raises SourceError: ancestry, verify, or whatever is wrong with the mirror."""
     repository = pygit2.Repository(task.mirror)
     try:
@@ -25,7 +25,7 @@ def scrutinise(task: Scrutiny) -> Answer:
             _judge_signatures(repository, task)
     finally:
         repository.free()
-    return Answer(task.revision)
+    return WorkerAnswer(task.revision)
 
 
 def _judge_lineage(repository: pygit2.Repository, task: Scrutiny) -> None:

@@ -18,7 +18,7 @@ from reconciler.git_url import redacted_text
 from reconciler.source.git.error_kinds import sorted_failure
 from reconciler.source.git.fetch import look, sweep
 from reconciler.source.git.libgit2_limits import MIB, bound_library
-from reconciler.source.git.protocol import MOST_LINE, Answer, Request, Task, task_of
+from reconciler.source.git.protocol import MOST_LINE, Task, WorkerAnswer, WorkerRequest, task_of
 from reconciler.source.git.verify import scrutinise
 
 MEMORY = 1024 * MIB
@@ -67,16 +67,16 @@ def listen(tasks: queue.SimpleQueue[Task]) -> None:
     os._exit(0)
 
 
-def answer_to(task: Task) -> Answer:
+def answer_to(task: Task) -> WorkerAnswer:
     try:
-        return look(task) if isinstance(task, Request) else scrutinise(task)
+        return look(task) if isinstance(task, WorkerRequest) else scrutinise(task)
     except Exception as error:  # noqa: BLE001 - the parent raises it again, by its kind
         found = sorted_failure(error)
         message = str(found)
-        if isinstance(task, Request):
+        if isinstance(task, WorkerRequest):
             message = redacted_text(message, task.url)
         message = message[:500]
-        return Answer(kind=found.kind, message=message, hint=found.hint)
+        return WorkerAnswer(kind=found.kind, message=message, hint=found.hint)
 
 
 if __name__ == "__main__":

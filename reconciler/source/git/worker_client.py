@@ -7,7 +7,7 @@ import contextlib
 
 from reconciler.errors import SourceError
 from reconciler.source.git.error_kinds import failure
-from reconciler.source.git.protocol import Answer, Task, line_of
+from reconciler.source.git.protocol import Task, WorkerAnswer, line_of
 from reconciler.source.worker_process import ChildProcess
 
 
@@ -15,7 +15,7 @@ class FetchChild(ChildProcess):
     def __init__(self, repository_mib: int, seconds: float) -> None:
         super().__init__("reconciler.source.git.worker", str(repository_mib), str(seconds))
 
-    async def ask(self, task: Task) -> Answer:
+    async def ask(self, task: Task) -> WorkerAnswer:
         """Raises SourceError; past the task's deadline the child is killed."""
         try:
             async with asyncio.timeout(task.deadline):
@@ -30,7 +30,7 @@ class FetchChild(ChildProcess):
             raise SourceError(answer.message, kind=answer.kind, hint=answer.hint)
         return answer
 
-    async def _exchange(self, task: Task) -> Answer:
+    async def _exchange(self, task: Task) -> WorkerAnswer:
         to_child, from_child = await self._pipes()
         line = b""
         with contextlib.suppress(BrokenPipeError, ConnectionResetError, ValueError):
@@ -38,7 +38,7 @@ class FetchChild(ChildProcess):
             await to_child.drain()
             line = await from_child.readline()
         try:
-            return Answer.of(line)
+            return WorkerAnswer.of(line)
         except (ValueError, TypeError):
             code = None if line else await self._exit_code()
             raise failure(

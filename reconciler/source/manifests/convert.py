@@ -13,14 +13,14 @@ from reconciler.model.desired import (
     RestartPolicy,
     RollbackPolicy,
     UpdatePolicy,
+    UpdateWindow,
     VMSpec,
-    Volume,
-    Window,
+    VolumeSpec,
 )
-from reconciler.model.groups import Group, Window as WindowFace
+from reconciler.model.groups import Group, Window
 from reconciler.model.health import Check, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
-from reconciler.model.machine import ANY_ADDRESS, Forward, Tap, UserNetwork
+from reconciler.model.machine import ANY_ADDRESS, PortForward, Tap, UserNetwork
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.nix_runner import Runner, is_folder
 from reconciler.model.quantity import Share
@@ -89,11 +89,13 @@ def _group(document: int, face: Group) -> GroupDraft:
     return GroupDraft(document, spec, policy.max_unavailable)
 
 
-def _window(face: WindowFace) -> Window:
+def _window(face: Window) -> UpdateWindow:
     stretch = face.allow or face.deny
     if stretch is None:
         raise AssertionError("a window is one of both")  # its model saw to that
-    return Window(stretch.cron, stretch.duration, stretch.time_zone, allow=face.allow is not None)
+    return UpdateWindow(
+        stretch.cron, stretch.duration, stretch.time_zone, allow=face.allow is not None
+    )
 
 
 def derived_mac(vm: str, index: int) -> str:
@@ -145,7 +147,7 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         kernel=NO_KERNEL if runner is None else runner_spec(runner),
         format=spec.store.format if spec.store else "erofs",
         layers=(),
-        volumes=tuple(Volume(v.name, v.mount_point, v.size, v.fs_type) for v in spec.volumes),
+        volumes=tuple(VolumeSpec(v.name, v.mount_point, v.size, v.fs_type) for v in spec.volumes),
         networks=tuple(
             UserNetwork(i.mac or derived_mac(meta.name, n), tuple(map(_forward, i.forward)))
             for n, i in enumerate(spec.interfaces)
@@ -188,11 +190,11 @@ def port_place(spec: VMSpec, network: int, forward: int) -> Loc:
 
 def _reached(vm: str, runner: Runner) -> UserNetwork:
     """What is known of a runner's network: it may have one, and these ports lead to it."""
-    return UserNetwork(derived_mac(vm, 0), tuple(Forward(port, port) for port in runner.ports))
+    return UserNetwork(derived_mac(vm, 0), tuple(PortForward(port, port) for port in runner.ports))
 
 
-def _forward(face: interfaces.Forward) -> Forward:
-    return Forward(face.host, face.guest, face.protocol, face.address)
+def _forward(face: interfaces.Forward) -> PortForward:
+    return PortForward(face.host, face.guest, face.protocol, face.address)
 
 
 def _health(spec: manifest.Spec) -> HealthPolicy:

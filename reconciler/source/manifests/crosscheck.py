@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.machine import ANY_ADDRESS, Forward
+from reconciler.model.machine import ANY_ADDRESS, PortForward
 from reconciler.model.names import GroupName, VMName
 from reconciler.source.manifests.convert import GroupDraft, port_place
 from reconciler.source.manifests.declarations import NAME, Declared, Report, T
@@ -82,7 +82,7 @@ def check_ports(vms: VMs, report: Report) -> None:
             takers.addresses.setdefault(forward.address, taker)
 
 
-def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, Forward]]:
+def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, PortForward]]:
     for index, network in spec.user_interfaces:
         for number, forward in enumerate(network.forwards):
             yield port_place(spec, index, number), forward

@@ -14,7 +14,7 @@ from reconciler.source.manifests import yaml as yamldoc
 from reconciler.source.manifests.convert import GroupDraft
 from reconciler.source.manifests.error_messages import nearest
 from reconciler.source.manifests.places import Fault, Loc, Place, Reading
-from reconciler.source.manifests.revision_files import ManifestFile, Snapshot
+from reconciler.source.manifests.revision_files import ManifestFile, RevisionFiles
 
 T = TypeVar("T", VMSpec, GroupDraft)
 NAME: Loc = ("metadata", "name")
@@ -42,7 +42,7 @@ class Report:
     report is full, no more work is done for words that nobody would read.
     """
 
-    def __init__(self, snapshot: Snapshot, most: int = MOST_PROBLEMS) -> None:
+    def __init__(self, snapshot: RevisionFiles, most: int = MOST_PROBLEMS) -> None:
         self.problems: dict[Problem, None] = {}
         self.more = 0
         """Problems beside those, at least."""

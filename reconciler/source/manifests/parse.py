@@ -16,7 +16,7 @@ from reconciler.source.manifests import yaml as yamldoc
 from reconciler.source.manifests.convert import GroupDraft, VMDraft, draft_of
 from reconciler.source.manifests.error_messages import explain, nearest, shown
 from reconciler.source.manifests.places import Document, Fault, Places
-from reconciler.source.manifests.yaml_builder import Builder, Refused
+from reconciler.source.manifests.yaml_builder import Builder, DocumentRefused
 
 API_PREFIX = manifest.API_VERSION.split("/", maxsplit=1)[0] + "/"
 MOST_FAULTS = 100
@@ -62,7 +62,7 @@ def parse_quickly(content: bytes) -> ParsedFile:
     builder = Builder(careful=False)
     try:
         builder.run(content)
-    except Refused:
+    except DocumentRefused:
         return _illegible(content, builder.whole_documents)
     documents = builder.whole_documents
     drafts, claimed = list[VMDraft | GroupDraft](), set[tuple[str, str]]()
@@ -70,7 +70,7 @@ def parse_quickly(content: bytes) -> ParsedFile:
     for index, data in enumerate(documents):
         try:
             drafts.append(_draft(index, data))
-        except (Refused, ValidationError):
+        except (DocumentRefused, ValidationError):
             faulty = True
             claimed.update(_claims(data))
     return ParsedFile(
@@ -110,7 +110,7 @@ def _trees_of_drafts(drafts: list[VMDraft | GroupDraft]) -> tuple[str, ...]:
 def _draft(index: int, data: Any) -> VMDraft | GroupDraft:
     kind = data.get("kind") if isinstance(data, dict) else None
     if not isinstance(kind, str) or kind not in manifest.KINDS:
-        raise Refused
+        raise DocumentRefused
     return draft_of(index, manifest.parse(kind, data))
 
 

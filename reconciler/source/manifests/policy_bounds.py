@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 
 from reconciler.config import PolicyConfig
 from reconciler.model.desired import VMSpec
-from reconciler.model.fields import Fault
+from reconciler.model.fields import FieldConflict
 from reconciler.model.image import NixRunner
 from reconciler.model.nix_runner import is_folder
 from reconciler.source.manifests.convert import port_place
@@ -16,26 +16,28 @@ MIB_OF_GIB = 1024
 WHO = "the host's policy"
 
 
-def policy_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[Fault]:
+def policy_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[FieldConflict]:
     """Places are those of the manifest."""
     if spec.hypervisor not in policy.hypervisors:
         allowed = ", ".join(policy.hypervisors) or "none"
-        yield Fault(("spec", "hypervisor"), f"{spec.hypervisor} is not allowed by {WHO}", allowed)
+        yield FieldConflict(
+            ("spec", "hypervisor"), f"{spec.hypervisor} is not allowed by {WHO}", allowed
+        )
     if spec.memory_mib > policy.max_memory_mib:
-        yield Fault(
+        yield FieldConflict(
             ("spec", "memory"),
             f"{spec.memory_mib}MiB is more than {WHO} allows",
             f"{policy.max_memory_mib}MiB at most",
         )
     if spec.vcpu > policy.max_vcpu:
-        yield Fault(
+        yield FieldConflict(
             ("spec", "vcpu"),
             f"{spec.vcpu} is more than {WHO} allows",
             f"{policy.max_vcpu} at most",
         )
     for index, volume in enumerate(spec.volumes):
         if volume.size_mib > policy.max_volume_gib * MIB_OF_GIB:
-            yield Fault(
+            yield FieldConflict(
                 ("spec", "volumes", index, "size"),
                 f"{volume.size_mib}MiB is more than {WHO} allows",
                 f"{policy.max_volume_gib}GiB at most",
@@ -43,42 +45,42 @@ def policy_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[Fault]:
     yield from _forward_faults(spec, policy)
     for tap in spec.taps:
         if tap.bridge not in policy.bridges:
-            yield Fault(
+            yield FieldConflict(
                 ("spec", "interfaces", tap.interface, "bridge"),
                 f"{tap.bridge} is not allowed by {WHO}",
                 f"policy.bridges: {', '.join(policy.bridges) or 'none'}",
             )
 
 
-def runner_faults(runner: NixRunner, policy: PolicyConfig) -> Iterator[Fault]:
+def runner_faults(runner: NixRunner, policy: PolicyConfig) -> Iterator[FieldConflict]:
     """A build by Nix, and what it makes, run on this host: off unless its owner wants it."""
     at = ("spec", "runner")
     if not policy.runners:
-        yield Fault(
+        yield FieldConflict(
             at, f"runners made by Nix are not allowed by {WHO}",
             "they are code of the repository that runs on this host: policy.runners = true allows them",
         )  # fmt: skip
     elif not is_folder(runner.flake) and not any(
         fnmatchcase(runner.flake, pattern) for pattern in policy.flakes
     ):
-        yield Fault(
+        yield FieldConflict(
             (*at, "flake"), f"{runner.flake} is not allowed by {WHO}",
             f"policy.flakes allows: {', '.join(policy.flakes) or 'none'}",
         )  # fmt: skip
 
 
-def _forward_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[Fault]:
+def _forward_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[FieldConflict]:
     for index, network in spec.user_interfaces:
         for number, forward in enumerate(network.forwards):
             at = ("spec", "interfaces", index, "forward", number)
             if forward.address not in policy.forward_addresses:
-                yield Fault(
+                yield FieldConflict(
                     (*at, "address"),
                     f"{forward.address} is not allowed by {WHO}",
                     f"allowed: {', '.join(policy.forward_addresses) or 'none'}",
                 )
             if forward.host < policy.min_forward_port:
-                yield Fault(
+                yield FieldConflict(
                     port_place(spec, index, number),
                     f"{forward.host} is less than {WHO} allows",
                     f"{policy.min_forward_port} or more",

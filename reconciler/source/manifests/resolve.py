@@ -26,7 +26,7 @@ from reconciler.source.manifests.host_kernels import HostKernels
 from reconciler.source.manifests.parse import MOST_FAULTS, ParsedFile, faults_of, parse_quickly
 from reconciler.source.manifests.places import Fault
 from reconciler.source.manifests.policy_bounds import policy_faults, runner_faults
-from reconciler.source.manifests.revision_files import FileRefused, ManifestFile, Snapshot
+from reconciler.source.manifests.revision_files import FileRefused, ManifestFile, RevisionFiles
 from reconciler.source.manifests.revision_limits import within_caps
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -84,7 +84,7 @@ class Resolver:
         self.parsed_files = 0
         """Files that were parsed, ever; those known by their content are not parsed again."""
 
-    def resolve(self, snapshot: Snapshot, *, alone: bool = False) -> DesiredState:
+    def resolve(self, snapshot: RevisionFiles, *, alone: bool = False) -> DesiredState:
         """Raises ManifestErrors, or SourceError. `alone`: what is not there may be declared elsewhere."""
         report = Report(snapshot, self._most)
         report.legible = not alone
@@ -107,7 +107,7 @@ class Resolver:
             )
         return state
 
-    def _place(self, file: ManifestFile, snapshot: Snapshot) -> PlacedFile:
+    def _place(self, file: ManifestFile, snapshot: RevisionFiles) -> PlacedFile:
         try:
             content = snapshot.read(file)
             self.parsed_files += 1
@@ -122,7 +122,7 @@ class Resolver:
         return placed
 
     def _outside_layers(
-        self, placed: list[PlacedFile], snapshot: Snapshot, report: Report
+        self, placed: list[PlacedFile], snapshot: RevisionFiles, report: Report
     ) -> Iterator[PlacedFile]:
         """Files in a layer's folder are the guest's own; a manifest there is a mistake.
 
@@ -145,7 +145,7 @@ class Resolver:
                 report.put(odd.path, Fault(odd.line, 1, odd.message, odd.hint))
 
     def _declared(
-        self, manifests: list[PlacedFile], snapshot: Snapshot, report: Report
+        self, manifests: list[PlacedFile], snapshot: RevisionFiles, report: Report
     ) -> tuple[list[Declared[VMSpec]], list[Declared[GroupDraft]]]:
         vms: list[Declared[VMSpec]] = []
         groups: list[Declared[GroupDraft]] = []
@@ -165,7 +165,7 @@ class Resolver:
                     groups.append(Declared(one.file, draft.document, draft))
         return vms, groups
 
-    def _tell(self, one: PlacedFile, snapshot: Snapshot, report: Report) -> None:
+    def _tell(self, one: PlacedFile, snapshot: RevisionFiles, report: Report) -> None:
         """Put a file's faults into words, as long as anybody would read them."""
         if report.room <= 0:
             report.more += 1
@@ -174,7 +174,7 @@ class Resolver:
         for fault in faults:
             report.put(one.file.path, fault)
 
-    def _holds(self, known: Resolved, draft: VMDraft, snapshot: Snapshot) -> bool:
+    def _holds(self, known: Resolved, draft: VMDraft, snapshot: RevisionFiles) -> bool:
         """Whether the repository and the host still give a VM what they gave it before."""
         try:
             for folder, tree in zip(known.folders, known.trees, strict=True):
@@ -185,7 +185,7 @@ class Resolver:
             return False
 
     def _vm(
-        self, file: ManifestFile, draft: VMDraft, snapshot: Snapshot, report: Report
+        self, file: ManifestFile, draft: VMDraft, snapshot: RevisionFiles, report: Report
     ) -> Declared[VMSpec]:
         """The resolved VM; when it has problems, the draft, so that cross checks still see it."""
         before = report.count
@@ -208,7 +208,7 @@ class Resolver:
         return done
 
     def _trees(
-        self, vm: Declared[VMSpec], draft: VMDraft, snapshot: Snapshot, report: Report
+        self, vm: Declared[VMSpec], draft: VMDraft, snapshot: RevisionFiles, report: Report
     ) -> tuple[str, ...]:
         """For each layer the id of its tree; empty for the busybox base."""
         ids = []
@@ -247,7 +247,7 @@ def tell_hidden(hidden: list[PlacedFile], placed: list[PlacedFile], report: Repo
 
 
 def assemble(
-    snapshot: Snapshot,
+    snapshot: RevisionFiles,
     vms: list[Declared[VMSpec]],
     groups: list[Declared[GroupDraft]],
     report: Report,
@@ -290,7 +290,7 @@ def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSp
     return replace(spec, digest=spec.compute_digest())
 
 
-def lacks_init(folders: tuple[str | None, ...], snapshot: Snapshot) -> bool:
+def lacks_init(folders: tuple[str | None, ...], snapshot: RevisionFiles) -> bool:
     """Whether no guest of these layers can begin; where a link leads to is not looked at."""
     return not any(
         folder is None
@@ -313,7 +313,7 @@ def folders_at(file: ManifestFile, trees: Iterable[str]) -> frozenset[str]:
     return frozenset(folder for folder in inside if folder is not None)
 
 
-def tree_id(file: ManifestFile, tree: str, snapshot: Snapshot) -> str:
+def tree_id(file: ManifestFile, tree: str, snapshot: RevisionFiles) -> str:
     folder = folder_at(file, tree)
     if folder is None:
         raise FileRefused(f"{tree} leads out of the repository", "name a folder inside of it")

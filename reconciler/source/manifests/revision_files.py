@@ -38,7 +38,7 @@ class FileRefused(Exception):
         self.hint = hint
 
 
-class Snapshot(Protocol):
+class RevisionFiles(Protocol):
     @property
     def revision(self) -> Revision: ...
 

@@ -20,7 +20,7 @@ from reconciler.errors import ManifestErrors, SourceError
 from reconciler.model.names import Revision
 from reconciler.source.git.error_kinds import failure
 from reconciler.source.git.libgit2_limits import MIB, bound_library
-from reconciler.source.git.mirror import Limits, Mirror
+from reconciler.source.git.mirror import Mirror, ReadLimits
 from reconciler.source.git.protocol import MOST_LINE
 from reconciler.source.manifests.resolve import Resolver
 from reconciler.source.manifests.transfer import Sender, Settings, refusal
@@ -38,7 +38,7 @@ def main(arguments: list[str]) -> None:
     bound_library()
     settings = Settings.model_validate_json(sys.stdin.buffer.readline(MOST_LINE))
     mirror = Mirror(
-        Path(settings.mirror), settings.folder, Limits(settings.files, settings.file_bytes)
+        Path(settings.mirror), settings.folder, ReadLimits(settings.files, settings.file_bytes)
     )
     resolver, sender = Resolver(settings.policy, settings.kernels), Sender()
     revisions: queue.SimpleQueue[Revision] = queue.SimpleQueue()

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from reconciler.source.manifests.places import Fault, Place, Reading
-from reconciler.source.manifests.yaml_builder import Builder, Refused
+from reconciler.source.manifests.yaml_builder import Builder, DocumentRefused
 
 BOMS = (b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")
 CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]")
@@ -22,7 +22,7 @@ CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]
 def read(content: bytes) -> list[Any]:
     """The documents as plain data, empty ones left out. Raises Refused."""
     if faults_of_bytes(content):
-        raise Refused
+        raise DocumentRefused
     builder = Builder(careful=False)
     builder.run(content)
     return list(builder.whole_documents)
@@ -33,7 +33,7 @@ def examine(content: bytes) -> Reading:
     if faults := faults_of_bytes(content):
         return Reading((), tuple(faults))
     builder = Builder(careful=True)
-    with contextlib.suppress(Refused):  # its last fault made reading on pointless
+    with contextlib.suppress(DocumentRefused):  # its last fault made reading on pointless
         builder.run(content)
     documents = tuple(d for d in builder.documents if d.data is not None)
     return Reading(documents, tuple(builder.faults))

@@ -21,7 +21,7 @@ LOADER = yaml.CSafeLoader
 NO_KEY: Final = object()
 
 
-class Refused(Exception):
+class DocumentRefused(Exception):
     """The file has at least one fault."""
 
 
@@ -82,7 +82,7 @@ class Builder:
     def _refuse(self, place: Place, message: str, hint: str = "", *, fatal: bool = False) -> None:
         self.faults.append(Fault(*place, message, hint))
         if fatal or not self.careful or len(self.faults) >= MOST_FAULTS:
-            raise Refused
+            raise DocumentRefused
 
     def _syntax(self, error: yaml.MarkedYAMLError, content: bytes) -> None:
         mark = error.problem_mark or error.context_mark

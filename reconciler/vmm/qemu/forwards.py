@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import DriverError
-from reconciler.model.machine import ANY_ADDRESS, Forward, GuestEndpoint, Route
+from reconciler.model.machine import ANY_ADDRESS, GuestEndpoint, PortForward, Route
 from reconciler.vmm.qemu import qmp
 
 DEADLINE = 5.0
@@ -28,12 +28,12 @@ _ROW = re.compile(r"\s*(TCP|UDP)\[(\w+)\]\s+-?\d+\s+(\S+)\s+(\d+)\s+(\S+)\s+(\d+
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ForwardRow:
     """One line of `info usernet`."""
 
     net: int
     state: str
-    forward: Forward
+    forward: PortForward
     """Of a connection: the forward that it came in by, if it came in by one."""
 
     @property
@@ -41,7 +41,7 @@ class Row:
         return self.state == "HOST_FORWARD"
 
 
-def parse(text: str) -> tuple[Row, ...]:
+def parse(text: str) -> tuple[ForwardRow, ...]:
     """The table of `info usernet`; lines that are none of its rows are passed over."""
     rows, net = [], -1
     for line in text.splitlines():
@@ -49,11 +49,11 @@ def parse(text: str) -> tuple[Row, ...]:
             net = int(hub[1])
         elif found := _ROW.match(line):
             protocol, state, address, port, _, guest = found.groups()
-            forward = Forward(
+            forward = PortForward(
                 int(port), int(guest), "tcp" if protocol == "TCP" else "udp",
                 ANY_ADDRESS if address == "*" else address,
             )  # fmt: skip
-            rows.append(Row(net, state, forward))
+            rows.append(ForwardRow(net, state, forward))
     return tuple(rows)
 
 
@@ -63,10 +63,10 @@ class Monitor:
     def __init__(self, client: qmp.Session) -> None:
         self._client = client
 
-    async def rows(self) -> tuple[Row, ...]:
+    async def rows(self) -> tuple[ForwardRow, ...]:
         return parse(await self._say("info usernet"))
 
-    async def add(self, net: int, forward: Forward) -> None:
+    async def add(self, net: int, forward: PortForward) -> None:
         """Raises DriverError, as when the port is somebody else's."""
         place = f"{forward.protocol}:{forward.address}:{forward.host}"
         if refused := (await self._say(f"hostfwd_add net{net} {place}-:{forward.guest}")).strip():
@@ -74,7 +74,7 @@ class Monitor:
                 f"no port can be led to port {forward.guest} of it: {refused[:200]}", kind="port"
             )
 
-    async def remove(self, net: int, forward: Forward) -> None:
+    async def remove(self, net: int, forward: PortForward) -> None:
         place = f"{forward.protocol}:{forward.address}:{forward.host}"
         await self._say(f"hostfwd_remove net{net} {place}")
 
@@ -99,7 +99,7 @@ async def open_ports(
         rows = await monitor.rows()
         for net, forward in wanted:
             if _own(rows, net, forward, wanted) is None:
-                await monitor.add(net, Forward(0, forward.guest, forward.protocol, LOOPBACK))
+                await monitor.add(net, PortForward(0, forward.guest, forward.protocol, LOOPBACK))
                 rows = await monitor.rows()
         going = [row for row in rows if row.leads and (row.net, row.forward) in wanted]
         if going:
@@ -116,7 +116,10 @@ async def open_ports(
 
 
 def _own(
-    rows: tuple[Row, ...], net: int, forward: Forward, wanted: tuple[tuple[int, Forward], ...]
+    rows: tuple[ForwardRow, ...],
+    net: int,
+    forward: PortForward,
+    wanted: tuple[tuple[int, PortForward], ...],
 ) -> int | None:
     """The port that the kernel chose to lead where this forward leads."""
     for row in rows:
@@ -127,7 +130,7 @@ def _own(
     return None
 
 
-def _wanted(endpoint: GuestEndpoint) -> Iterator[tuple[int, Forward]]:
+def _wanted(endpoint: GuestEndpoint) -> Iterator[tuple[int, PortForward]]:
     for net, network in enumerate(endpoint.networks):
         for forward in network.forwards:
             yield net, forward

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.engine.api import ReconcileReport
 from reconciler.errors import RequestRefused
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
@@ -173,7 +173,7 @@ class FakeOperator:
     happened: list[Event] = field(default_factory=list)
     failure: Exception | None = None
     asked: dict[VMName, tuple[ProbeStatus, ...]] = field(default_factory=dict)
-    history: tuple[Commit, ...] = ()
+    history: tuple[CommitSummary, ...] = ()
     tips: list[tuple[str, ...]] = field(default_factory=list)
     ended: tuple[RevisionRecord, ...] = ()
     alive: bool = True
@@ -258,7 +258,7 @@ class FakeOperator:
     def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
         return self.asked.get(vm, ())
 
-    async def commits(self, tips: Sequence[str], most: int) -> tuple[Commit, ...]:
+    async def commits(self, tips: Sequence[str], most: int) -> tuple[CommitSummary, ...]:
         self._perhaps_fail()
         self.tips.append(tuple(tips))
         return self.history[:most]

@@ -19,7 +19,7 @@ from reconciler.control import connections
 from reconciler.control.servers import HttpFace, serve_http
 from reconciler.logs import MOST_ALIKE, Lines, Sparing
 from reconciler.proxy import tcp_relay as relay
-from reconciler.proxy.tcp_relay import Line, TcpListener
+from reconciler.proxy.tcp_relay import RelayState, TcpListener
 from tests.eventually import eventually
 from tests.unit.control.fake_operator import FakeOperator
 from tests.unit.control.opening import ANY_PORT, access, shown
@@ -134,7 +134,7 @@ async def test_the_front_keeps_descriptors_for_those_who_say_where_ports_lead(
     (sock,) = await connections.listeners_on("127.0.0.1", 0)
     sock.listen()
     sock.setblocking(False)  # noqa: FBT003  its only form
-    line = Line()
+    line = RelayState()
     listener = TcpListener(sock, line, 1)
     try:
         assert await asked(sock.getsockname()[1], b"") == b""

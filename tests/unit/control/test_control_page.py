@@ -14,7 +14,7 @@ from reconciler.control.page.fleet import fleet_page
 from reconciler.control.page.frame import changes
 from reconciler.control.page.html import h
 from reconciler.control.servers import HttpFace, serve_http
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.names import GroupName
 from reconciler.model.status import (
     GroupStatus,
@@ -81,7 +81,10 @@ async def test_nothing_that_others_wrote_becomes_markup(
         alerts=(HOSTILE,),
     )  # fmt: skip
     operator.happen("odd", HOSTILE)
-    operator.history = (Commit(NEW, (OLD,), HOSTILE, 1.0), Commit(OLD, (), HOSTILE, 0.0))
+    operator.history = (
+        CommitSummary(NEW, (OLD,), HOSTILE, 1.0),
+        CommitSummary(OLD, (), HOSTILE, 0.0),
+    )
     there = (
         "/",
         "/?q=%22%3E%3Cscript%3E",

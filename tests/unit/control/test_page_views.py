@@ -10,9 +10,9 @@ import pytest
 
 from reconciler.control.page.chart import MOST_ROWS
 from reconciler.control.page.fleet import PAGE
-from reconciler.control.page.lanes import MOST_LANES, Row, lanes
+from reconciler.control.page.lanes import MOST_LANES, LaneRow, lanes
 from reconciler.errors import SourceError
-from reconciler.model.commit import Commit
+from reconciler.model.commit import CommitSummary
 from reconciler.model.names import GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event
@@ -157,7 +157,7 @@ async def test_each_commit_says_what_became_of_it(
         GOOD_BEFORE: "old",
     }
     operator.history = tuple(
-        Commit(revision, (list(subjects)[index + 1],) if index < 4 else (), subject, WALL)
+        CommitSummary(revision, (list(subjects)[index + 1],) if index < 4 else (), subject, WALL)
         for index, (revision, subject) in enumerate(subjects.items())
     )
     web, three, two = WEB, GenerationNumber(30), GenerationNumber(20)
@@ -193,9 +193,9 @@ async def test_a_commit_has_the_result_that_the_revision_was_judged_to_have(
     """By what each changed: a commit of documents after a failure has not failed."""
     documents = Revision("c" * 40)
     operator.history = (
-        Commit(documents, (NEW,), "documents", WALL),
-        Commit(NEW, (OLD,), "it breaks", WALL),
-        Commit(OLD, (), "good", WALL),
+        CommitSummary(documents, (NEW,), "documents", WALL),
+        CommitSummary(NEW, (OLD,), "it breaks", WALL),
+        CommitSummary(OLD, (), "good", WALL),
     )
     why = "web: generation 30 failed: it exited"
     operator.ended = (
@@ -221,11 +221,11 @@ async def test_a_commit_has_the_result_that_the_revision_was_judged_to_have(
 async def test_a_new_commit_and_its_verdict_come_live(
     page: aiohttp.ClientSession, operator: FakeOperator
 ) -> None:
-    operator.history = (Commit(OLD, (), "first", WALL),)
+    operator.history = (CommitSummary(OLD, (), "first", WALL),)
     operator.fleet = fleet(revision=RevisionStatus(OLD, OLD))
     address = events_of(await get(page, "/commits"))
     async with page.get(address) as answer:
-        operator.history = (Commit(NEW, (OLD,), "second", WALL), *operator.history)
+        operator.history = (CommitSummary(NEW, (OLD,), "second", WALL), *operator.history)
         operator.fleet = fleet(revision=RevisionStatus(NEW, OLD))
         happen(operator, "revision-accepted", "", revision=NEW)
         assert "second" in (await next_change(answer))["main"]
@@ -236,25 +236,25 @@ async def test_a_new_commit_and_its_verdict_come_live(
 async def test_a_history_that_cannot_be_read_is_told_and_read_again(
     page: aiohttp.ClientSession, operator: FakeOperator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(*_: object) -> tuple[Commit, ...]:
+    async def broken(*_: object) -> tuple[CommitSummary, ...]:
         raise SourceError("the mirror is damaged", kind="corrupt")
 
     with monkeypatch.context() as patched:
         patched.setattr(operator, "commits", broken)
         assert "cannot be read: the mirror is damaged" in await get(page, "/commits")
-    operator.history = (Commit(NEW, (), "there", WALL),)
+    operator.history = (CommitSummary(NEW, (), "there", WALL),)
     assert "there" in await get(page, "/commits")
 
 
-def commit(name: str, *parents: str) -> Commit:
-    return Commit(Revision(name), tuple(map(Revision, parents)), name, 0.0)
+def commit(name: str, *parents: str) -> CommitSummary:
+    return CommitSummary(Revision(name), tuple(map(Revision, parents)), name, 0.0)
 
 
 def test_a_branch_and_its_merge_take_a_lane_beside_the_first_parent() -> None:
     rows = lanes([commit("m", "l", "r"), commit("r", "o"), commit("l", "o"), commit("o")])
     assert [row.lane for row in rows] == [0, 1, 0, 0]
-    assert rows[0] == Row(0, (), ((0, 0), (0, 1)))
-    assert rows[3] == Row(0, ((0, 0), (1, 0)), ()), "both lead to what they have in common"
+    assert rows[0] == LaneRow(0, (), ((0, 0), (0, 1)))
+    assert rows[3] == LaneRow(0, ((0, 0), (1, 0)), ()), "both lead to what they have in common"
 
 
 def test_many_branches_are_drawn_on_few_lanes() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from reconciler.engine.loop import Engine
 from reconciler.model.names import VMName
-from reconciler.model.request import Restart
+from reconciler.model.request import RestartVM
 from tests.world import World, state, vm
 
 WEB = VMName("web")
@@ -32,7 +32,7 @@ async def test_the_guest_that_serves_is_gone_and_the_candidates_console_is_still
     world = World()
     await world.push(state(vm("web", handover=True)))
     await world.settle()
-    await world.ask(Restart("web"))
+    await world.ask(RestartVM("web"))
     while world.record("web").candidate is None or len(world.hypervisor.all_living("web")) < 2:
         await world.step()
         world.clock.advance(0.1)

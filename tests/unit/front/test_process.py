@@ -13,7 +13,7 @@ from reconciler.errors import StateDirLocked
 from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy import messages as wire
-from reconciler.proxy.client import Front
+from reconciler.proxy.client import ProxyClient
 from reconciler.proxy.control_socket import Control
 from reconciler.proxy.routing_table import Keeping, Table
 from reconciler.proxy.server import Kept, run
@@ -51,7 +51,7 @@ def led(port: int, target: int = 40000) -> RouteTarget:
 
 async def test_it_ends_by_itself_once_there_is_nothing_to_lead(tmp_path: Path) -> None:
     running = asyncio.create_task(run(tmp_path / "front", Service({}), idle=0.1))
-    front = Front(tmp_path / "front", lambda: None)
+    front = ProxyClient(tmp_path / "front", lambda: None)
     await front.lead(VM, led(free_port()))
     assert (await front.look()).targets != {}
     assert not running.done()
@@ -85,7 +85,7 @@ async def test_started_anew_by_systemd_it_leads_on_and_nobody_is_refused_meanwhi
     guest = await asyncio.start_server(_say_hello, "127.0.0.1", 0)
     wanted = led(port, guest.sockets[0].getsockname()[1])
     first = asyncio.create_task(run(tmp_path, manager, idle=60.0))
-    front = Front(tmp_path, lambda: None)
+    front = ProxyClient(tmp_path, lambda: None)
     await front.lead(VM, wanted)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)

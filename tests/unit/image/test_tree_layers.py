@@ -13,7 +13,7 @@ import pytest
 
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.image.inputs.tree import Limits
+from reconciler.image.inputs.tree import TreeLimits
 from reconciler.image.store import ImageStore
 from reconciler.image.tree_builder import TreeBuilder
 from reconciler.model.image import LayerSpec, StoreFormat, TreeSource
@@ -154,13 +154,13 @@ async def test_a_name_that_is_a_symlink_first_and_a_folder_then_leads_nowhere(
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        (Limits(content_bytes=9), "holds more than 0 MiB"),
-        (Limits(entries=2), "more than 2 entries"),
-        (Limits(depth=2), "nested more than 2 deep"),
+        (TreeLimits(content_bytes=9), "holds more than 0 MiB"),
+        (TreeLimits(entries=2), "more than 2 entries"),
+        (TreeLimits(depth=2), "nested more than 2 deep"),
     ],
 )
 async def test_a_tree_beyond_a_limit_is_refused(
-    tmp_path: Path, repository: Repository, limits: Limits, reason: str
+    tmp_path: Path, repository: Repository, limits: TreeLimits, reason: str
 ) -> None:
     tree = repository.tree({"a": {"b": {"c": "12345"}}, "d": "67890"})
     store = ImageStore(tmp_path / "state", SystemClock(), tree_builder=TreeBuilder(limits))
@@ -176,7 +176,7 @@ async def test_trees_within_trees_that_unfold_without_end_are_refused(
     tree = repository.tree({"f": "x"})
     for _ in range(20):
         tree = repository.raw_tree(*((TREE, b"%d" % n, tree) for n in range(10)))
-    builder = TreeBuilder(Limits(entries=1000))
+    builder = TreeBuilder(TreeLimits(entries=1000))
     store = ImageStore(tmp_path / "state", SystemClock(), tree_builder=builder)
     await store.open()
     with pytest.raises(BuildFailed, match="more than 1000 entries"):

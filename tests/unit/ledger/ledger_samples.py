@@ -14,7 +14,7 @@ from reconciler.model.change import (
     PutVM,
 )
 from reconciler.model.deadline import Deadline
-from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, Volume
+from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, VolumeSpec
 from reconciler.model.health import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import (
     BusyboxSource,
@@ -24,7 +24,7 @@ from reconciler.model.image import (
     PathKernel,
     TreeSource,
 )
-from reconciler.model.machine import Forward, UserNetwork
+from reconciler.model.machine import PortForward, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.record import (
     BuildTrouble,
@@ -79,8 +79,8 @@ def spec(name: str, *, path_kernel: bool = False) -> VMSpec:
             LayerSpec.of(BusyboxSource(), "erofs"),
             LayerSpec.of(TreeSource("a" * 40, f"./{name}"), "erofs"),
         ),
-        volumes=(Volume("data", "/var/lib/app", 1024),),
-        networks=(UserNetwork("52:54:00:00:00:01", (Forward(8080, 80),)),),
+        volumes=(VolumeSpec("data", "/var/lib/app", 1024),),
+        networks=(UserNetwork("52:54:00:00:00:01", (PortForward(8080, 80),)),),
         health=HealthPolicy((HttpCheck(8080, "/healthz"), TcpCheck(8080), ProcessCheck())),
         update=UpdatePolicy(after=(VMName("db"),)),
         rollback=RollbackPolicy(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from reconciler.model.health import NEVER_ASKED, CheckAnswer, Health, ProbeResult
+from reconciler.model.health import NEVER_ASKED, CheckAnswer, ProbeCounts, ProbeResult
 from reconciler.probe.counters import after_round, matters, verdict
 
 RESULTS = st.sampled_from(("success", "failure", "error"))
@@ -14,7 +14,7 @@ def answer(result: ProbeResult) -> CheckAnswer:
     return CheckAnswer("http", result, f"it was a {result}", 0.1)
 
 
-def after(*results: ProbeResult) -> Health:
+def after(*results: ProbeResult) -> ProbeCounts:
     """One round a result, one second apart."""
     health = NEVER_ASKED
     for boot, result in enumerate(results, 1):

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from reconciler.clock import SystemClock
-from reconciler.model.health import Check, Health, HttpCheck, ProbePlan, ProcessCheck, TcpCheck
+from reconciler.model.health import Check, HttpCheck, ProbeCounts, ProbePlan, ProcessCheck, TcpCheck
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.probe import http
 from reconciler.probe.prober import GuestProber
@@ -36,7 +36,7 @@ class Loop:
         self.prober.watch({WEB: ProbePlan(checks, period)})
 
     @property
-    def web(self) -> Health:
+    def web(self) -> ProbeCounts:
         return self.prober.health()[WEB]
 
 

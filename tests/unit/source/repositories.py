@@ -15,7 +15,7 @@ from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import Revision
 from reconciler.source.git.libgit2_limits import MIB
-from reconciler.source.git.mirror import Limits, Mirror
+from reconciler.source.git.mirror import Mirror, ReadLimits
 from reconciler.source.git.source import GitSource
 from reconciler.source.manifests.resolve import Resolver
 
@@ -114,7 +114,7 @@ class InProcess:
 
     def __init__(self, repository: Repository, policy: PolicyConfig | None = None) -> None:
         self._repository = repository
-        self._mirror = Mirror(repository.path, "", Limits(10_000, MIB))
+        self._mirror = Mirror(repository.path, "", ReadLimits(10_000, MIB))
         self._resolver = Resolver(policy or PolicyConfig(), KernelsConfig())
 
     def read(self, files: Mapping[Any, Any]) -> DesiredState:

@@ -16,7 +16,7 @@ from reconciler.model.desired import DesiredState, Fetched
 from reconciler.model.names import Revision
 from reconciler.source.git import fetch as fetching, mirror
 from reconciler.source.git.libgit2_limits import MIB
-from reconciler.source.git.protocol import Request
+from reconciler.source.git.protocol import WorkerRequest
 from reconciler.source.git.source import GitSource
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.realgit import RealGit
@@ -323,7 +323,7 @@ def test_what_is_remembered_of_folders_does_not_grow_with_the_pushes(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mirror, "SPARE_ENTRIES", 20)
-    read = mirror.Mirror(repository.path, "", mirror.Limits(100, MIB))
+    read = mirror.Mirror(repository.path, "", mirror.ReadLimits(100, MIB))
     files = {f"{n}.yaml": vm(f"vm-{n}") for n in range(10)}
     for commit in range(12):
         one = repository.commit(files | {"0.yaml": vm("vm-0", spec=f"vcpu: {commit + 1}")})
@@ -336,7 +336,7 @@ async def test_many_fetches_end_in_one_pack_and_leave_nothing_aside(
 ) -> None:
     monkeypatch.setattr(fetching, "MOST_PACKS", 4)
     mirrored = tmp_path / "git" / "main"
-    request = Request(
+    request = WorkerRequest(
         mirror=str(mirrored), url=str(repository.path), want="branch", name="main",
         ref="refs/reconciler/target", deadline=30.0, repository_bytes=1 << 30, ssh_key="",
     )  # fmt: skip

@@ -13,7 +13,7 @@ from reconciler.model.desired import Lineage
 from reconciler.model.names import Revision
 from reconciler.source.git import commit_graph as history, fetch as fetching
 from reconciler.source.git.error_kinds import sorted_failure
-from reconciler.source.git.protocol import Request
+from reconciler.source.git.protocol import WorkerRequest
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.realgit import PERSON, RealGit, run, served
 from tests.unit.source.repositories import vm
@@ -165,7 +165,7 @@ def test_a_name_in_a_message_does_not_sort_it(text: str, kind: str) -> None:
 
 def test_a_damaged_repository_is_not_cloned_at_each_look(origin: RealGit, tmp_path: Path) -> None:
     first = origin.point(origin.commit(origin.files({"a.yaml": vm("a")})))
-    request = Request(
+    request = WorkerRequest(
         mirror=str(tmp_path / "git" / "main"), url=str(origin.path), want="branch", name="main",
         ref="refs/reconciler/target", deadline=30.0, repository_bytes=1 << 30,
     )  # fmt: skip

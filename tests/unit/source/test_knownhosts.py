@@ -13,8 +13,8 @@ from reconciler.errors import SourceError
 from reconciler.source.git import known_hosts as knownhosts
 from reconciler.source.git.callbacks import Callbacks
 from reconciler.source.git.fetch import look
-from reconciler.source.git.known_hosts import Server, Trust, server_of, trust
-from reconciler.source.git.protocol import Request
+from reconciler.source.git.known_hosts import ServerName, Trust, server_of, trust
+from reconciler.source.git.protocol import WorkerRequest
 
 pytestmark = pytest.mark.skipif(
     shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed"
@@ -27,12 +27,12 @@ SECURITY_KEY = (
     " AAAAGnNrLXNzaC1lZDI1NTE5QG9wZW5zc2guY29tAAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAAAABHNzaDo="
 )
 """Of a type that OpenSSH knows in all versions, and libgit2 cannot ask for."""
-HOST = Server("git.example.org")
-HIGH = Server("git.example.org", 2222)
+HOST = ServerName("git.example.org")
+HIGH = ServerName("git.example.org", 2222)
 
 
-def request(url: str, folder: Path, known_hosts: Path) -> Request:
-    return Request(
+def request(url: str, folder: Path, known_hosts: Path) -> WorkerRequest:
+    return WorkerRequest(
         mirror=str(folder / "git" / "main"), url=url, want="head", name="", ref="refs/x",
         deadline=5.0, repository_bytes=1 << 20, known_hosts=str(known_hosts),
     )  # fmt: skip
@@ -43,12 +43,12 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "known_hosts"
 
 
-def found(file: Path, text: str, server: Server = HOST) -> Trust:
+def found(file: Path, text: str, server: ServerName = HOST) -> Trust:
     file.write_text(text + "\n", encoding="utf-8")
     return trust(server, str(file))
 
 
-def refusal(file: Path, text: str, server: Server = HOST) -> SourceError:
+def refusal(file: Path, text: str, server: ServerName = HOST) -> SourceError:
     with pytest.raises(SourceError) as caught:
         found(file, text, server)
     assert (caught.value.kind, bool(caught.value.hint)) == ("verify", True)
@@ -67,13 +67,13 @@ def test_what_libgit2_found_of_a_host_is_handed_on() -> None:
         ("git@git.example.org:fleet.git", HOST), ("git.example.org:fleet.git", HOST),
         ("ssh://git@git.example.org/fleet.git", HOST), ("ssh://git.example.org:22/x", HOST),
         ("ssh://git@git.example.org:2222/x", HIGH), ("git+ssh://git.example.org:2222/x", HIGH),
-        ("ssh+git://git.example.org:2222/x", HIGH), ("ssh://[2001:db8::1]:2222/x", Server("2001:db8::1", 2222)),
-        ("git@[::1]:x", Server("::1")), ("ssh://GIT.example.org/x", Server("GIT.example.org")),
+        ("ssh+git://git.example.org:2222/x", HIGH), ("ssh://[2001:db8::1]:2222/x", ServerName("2001:db8::1", 2222)),
+        ("git@[::1]:x", ServerName("::1")), ("ssh://GIT.example.org/x", ServerName("GIT.example.org")),
         ("https://git.example.org/x", None), ("git://git.example.org/x", None), ("/srv/a:b", None),
         ("./a:b", None), ("file:///srv/x", None),
     ],
 )  # fmt: skip
-def test_the_server_of_an_ssh_address_is_told(url: str, server: Server | None) -> None:
+def test_the_server_of_an_ssh_address_is_told(url: str, server: ServerName | None) -> None:
     assert server_of(url) == server
 
 
@@ -101,7 +101,7 @@ def test_an_ssh_address_whose_server_is_not_clear_is_refused(url: str) -> None:
         (f"[git.example.org]:2222 {FIRST}\ngit.example.org {SECOND}", HIGH),
     ],
 )  # fmt: skip
-def test_each_form_of_a_line_is_understood(line: str, server: Server, file: Path) -> None:
+def test_each_form_of_a_line_is_understood(line: str, server: ServerName, file: Path) -> None:
     assert [f"{key.kind} {key.key}" for key in found(file, line, server).keys] == [FIRST]
 
 

@@ -14,7 +14,7 @@ import pytest
 from reconciler.errors import SourceError
 from reconciler.source.git import fetch as fetching, local_access as localaccess
 from reconciler.source.git.libgit2_limits import bound_library
-from reconciler.source.git.protocol import Request
+from reconciler.source.git.protocol import WorkerRequest
 from tests.unit.source.repositories import Repository, vm
 
 STRANGER = 65534
@@ -76,7 +76,7 @@ def test_the_part_that_is_closed_is_named_with_the_command(
     closed = repository.path / part
     mode = closed.stat().st_mode
     closed.chmod(0o000)
-    request = Request(
+    request = WorkerRequest(
         mirror=str(state / "git" / "main"), url=str(repository.path), want="branch", name="main",
         ref="refs/x", deadline=5.0, repository_bytes=1 << 20,
     )  # fmt: skip

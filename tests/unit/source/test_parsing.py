@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.desired import GroupSpec, Window
+from reconciler.model.desired import GroupSpec, UpdateWindow
 from reconciler.model.machine import ANY_ADDRESS
 from reconciler.model.names import GroupName, VMName
 from reconciler.source.manifests.convert import GroupDraft, VMDraft, derived_mac
@@ -66,8 +66,8 @@ def test_a_whole_group_becomes_a_draft() -> None:
         max_failures=2,
         progress_deadline=3600.0,
         windows=(
-            Window("0 2 * * *", 7200.0, "Europe/Berlin"),
-            Window("0 0 * * FRI", 259_200.0, allow=False),
+            UpdateWindow("0 2 * * *", 7200.0, "Europe/Berlin"),
+            UpdateWindow("0 0 * * FRI", 259_200.0, allow=False),
         ),
         approval="manual",
     )

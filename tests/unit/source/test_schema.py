@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.source.manifests.schema import generated, manifest_schema
+from reconciler.source.manifests.json_schema import generated, manifest_schema
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[3]
 @pytest.mark.parametrize("path", list(generated()), ids=str)
 def test_generated_files_are_fresh(path: Path) -> None:
     fresh = (ROOT / path).read_text(encoding="utf-8") == generated()[path]
-    assert fresh, "run: python -m reconciler.source.manifests.schema --write"
+    assert fresh, "run: python -m reconciler.source.manifests.json_schema --write"
 
 
 def test_every_field_is_described_and_nothing_else_is_allowed() -> None:

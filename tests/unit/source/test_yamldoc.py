@@ -5,14 +5,14 @@ from __future__ import annotations
 import pytest
 
 from reconciler.source.manifests import yaml as yamldoc
-from reconciler.source.manifests.yaml_builder import MOST_ALIASES, MOST_DOCUMENTS, Refused
+from reconciler.source.manifests.yaml_builder import MOST_ALIASES, MOST_DOCUMENTS, DocumentRefused
 
 
 def faults(content: str | bytes) -> list[str]:
     raw = content if isinstance(content, bytes) else content.encode()
     reading = yamldoc.examine(raw)
     if reading.faults:
-        with pytest.raises(Refused):
+        with pytest.raises(DocumentRefused):
             yamldoc.read(raw)
     return [f"{f.line}:{f.col}: {f.message}" for f in reading.faults]
 

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from reconciler.model.machine import Disk, Forward, Launch, Machine, Tap, UserNetwork
+from reconciler.model.machine import Disk, Launch, Machine, PortForward, Tap, UserNetwork
 from reconciler.model.names import VMName
 from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import locked_exec
 from reconciler.supervisor.systemd_bus import traffic
-from reconciler.supervisor.systemd_unit import Place, properties, unit_name, user_name
+from reconciler.supervisor.systemd_unit import HostPaths, properties, unit_name, user_name
 from tests.contract.vmms import a_guest
 
 STATE = Path("/var/lib/reconciler")
-PLACE = Place(STATE, flock="/usr/bin/flock", program="/usr/bin/qemu", kvm_group="kvm")
-NETWORK = UserNetwork("52:54:00:00:00:01", (Forward(8080, 80),))
+PLACE = HostPaths(STATE, flock="/usr/bin/flock", program="/usr/bin/qemu", kvm_group="kvm")
+NETWORK = UserNetwork("52:54:00:00:00:01", (PortForward(8080, 80),))
 MOST_USER_NAME = 31
 
 
@@ -102,7 +102,7 @@ def test_a_guest_without_networks_has_no_network() -> None:
 
 def test_only_a_guest_with_a_low_port_gets_a_capability() -> None:
     machine, _ = a_machine()
-    low = UserNetwork(NETWORK.mac, (Forward(80, 80),))
+    low = UserNetwork(NETWORK.mac, (PortForward(80, 80),))
     ordinary, special = (
         told(replace(machine, networks=(NETWORK,))),
         told(replace(machine, networks=(low,))),

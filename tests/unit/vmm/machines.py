@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, Volume
+from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, VolumeSpec
 from reconciler.model.health import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
-from reconciler.model.machine import Disk, Forward, Machine, Mount, UserNetwork
+from reconciler.model.machine import Disk, Machine, Mount, PortForward, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.record import Generation
 
@@ -28,7 +28,7 @@ def a_machine(folder: Path | str = "/s/vms/web") -> Machine:
         layers=(Disk("/s/layers/a/image", "layer0", read_only=True),),
         volumes=(),
         mounts=(),
-        networks=(UserNetwork("52:54:00:00:00:01", (Forward(8080, 80),)),),
+        networks=(UserNetwork("52:54:00:00:00:01", (PortForward(8080, 80),)),),
         folder=str(folder),
     )
 
@@ -50,7 +50,7 @@ def a_full_machine() -> Machine:
         networks=(
             UserNetwork(
                 "52:54:00:00:00:01",
-                (Forward(8080, 80), Forward(5353, 53, "udp", "127.0.0.2")),
+                (PortForward(8080, 80), PortForward(5353, 53, "udp", "127.0.0.2")),
             ),
         ),
     )
@@ -68,8 +68,8 @@ def a_generation(number: int = 3, name: str = "web") -> Generation:
         kernel=KernelSpec.of("debian", DebianKernel()),
         format="erofs",
         layers=(LayerSpec.of(BusyboxSource(), "erofs"), layer),
-        volumes=(Volume("data", "/var/lib/app", 64),),
-        networks=(UserNetwork("52:54:00:00:00:01", (Forward(8080, 80),)),),
+        volumes=(VolumeSpec("data", "/var/lib/app", 64),),
+        networks=(UserNetwork("52:54:00:00:00:01", (PortForward(8080, 80),)),),
         health=HealthPolicy((HttpCheck(8080), TcpCheck(8080, expect="hi"), ProcessCheck())),
         update=UpdatePolicy((VMName("db"),)),
         rollback=RollbackPolicy(),

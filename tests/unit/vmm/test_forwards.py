@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 
 from reconciler.errors import DriverError
-from reconciler.model.machine import Forward, GuestEndpoint, Route, UserNetwork
+from reconciler.model.machine import GuestEndpoint, PortForward, Route, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId
-from reconciler.vmm.qemu.forwards import Row, open_ports, parse
+from reconciler.vmm.qemu.forwards import ForwardRow, open_ports, parse
 from tests.unit.vmm.test_qmp import negotiate, peer, send
 
-WEB = Forward(8080, 80)
-DNS = Forward(8053, 53, "udp", "0.0.0.0")  # noqa: S104
+WEB = PortForward(8080, 80)
+DNS = PortForward(8053, 53, "udp", "0.0.0.0")  # noqa: S104
 
 TABLE = """\
 Hub -1 (net0):\r
@@ -33,7 +33,7 @@ Hub -1 (net1):\r
 
 def test_the_table_is_read_as_qemu_7_writes_it() -> None:
     assert parse(TABLE) == (
-        Row(0, "SYN_SENT", WEB), Row(0, "HOST_FORWARD", WEB), Row(1, "HOST_FORWARD", DNS),
+        ForwardRow(0, "SYN_SENT", WEB), ForwardRow(0, "HOST_FORWARD", WEB), ForwardRow(1, "HOST_FORWARD", DNS),
     )  # fmt: skip
 
 
@@ -45,7 +45,7 @@ def test_a_table_that_is_none_has_no_rows(text: str) -> None:
 class Vmm:
     """A monitor that keeps forwards; `refuses` are lines that it answers with an error."""
 
-    def __init__(self, folder: Path, host: list[Vmm], *forwards: tuple[int, Forward]) -> None:
+    def __init__(self, folder: Path, host: list[Vmm], *forwards: tuple[int, PortForward]) -> None:
         self.folder = folder
         self.host = host
         """All VMMs of this host: a port is had by one of them only."""
@@ -62,7 +62,7 @@ class Vmm:
         async with peer(self.folder, self._serve):
             yield
 
-    def seat(self, *networks: tuple[Forward, ...]) -> GuestEndpoint:
+    def seat(self, *networks: tuple[PortForward, ...]) -> GuestEndpoint:
         nets = tuple(UserNetwork("52:54:00:00:00:01", forwards) for forwards in networks)
         return GuestEndpoint(InstanceId("i"), GenerationNumber(1), str(self.folder), nets)
 
@@ -97,7 +97,9 @@ class Vmm:
             if host == "0":
                 self.next_port += 1
                 host = str(self.next_port)
-            forward = Forward(int(host), int(guest), "udp" if protocol == "udp" else "tcp", address)
+            forward = PortForward(
+                int(host), int(guest), "udp" if protocol == "udp" else "tcp", address
+            )
             if any(f.host == forward.host for vmm in self.host for _, f in vmm.forwards):
                 return f"Could not set up host forwarding rule '{line}'\r\n"
             self.forwards.append((net, forward))
@@ -127,7 +129,7 @@ def vmm(tmp_path: Path) -> Vmm:
 
 
 NETWORKS = ((WEB,), (DNS,))
-OWN = [(0, Forward(40001, 80)), (1, Forward(40002, 53, "udp"))]
+OWN = [(0, PortForward(40001, 80)), (1, PortForward(40002, 53, "udp"))]
 ROUTES = (Route("tcp", "127.0.0.1", 8080, 40001), Route("udp", DNS.address, 8053, 40002))
 
 
@@ -152,16 +154,16 @@ async def test_ports_of_its_manifest_that_it_has_itself_are_given_up(vmm: Vmm) -
 
 
 async def test_two_ports_of_one_service_do_not_stand_in_for_each_other(vmm: Vmm) -> None:
-    both = (WEB, Forward(8081, 80))
+    both = (WEB, PortForward(8081, 80))
     vmm.forwards = [(0, forward) for forward in both]
     async with vmm.listening():
         routes = await open_ports(vmm.seat(both))
     assert [(route.port, route.target) for route in routes] == [(8080, 40001), (8081, 40001)]
-    assert vmm.forwards == [(0, Forward(40001, 80))]
+    assert vmm.forwards == [(0, PortForward(40001, 80))]
 
 
 async def test_a_guest_that_died_in_the_middle_of_it_is_carried_on_with(vmm: Vmm) -> None:
-    vmm.forwards = [(0, Forward(40001, 80)), (1, DNS)]
+    vmm.forwards = [(0, PortForward(40001, 80)), (1, DNS)]
     vmm.next_port = 40001
     async with vmm.listening():
         assert await open_ports(vmm.seat(*NETWORKS)) == ROUTES

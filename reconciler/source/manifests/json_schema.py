@@ -1,6 +1,6 @@
 """The manifests' JSON schema for editors, and their reference for people; both from the models.
 
-`python -m reconciler.source.manifests.schema --write [ROOT]` writes `manifests/schema.json` and
+`python -m reconciler.source.manifests.json_schema --write [ROOT]` writes `manifests/schema.json` and
 `docs/manifest.md`; a test holds them fresh.
 """
 
@@ -26,7 +26,7 @@ TITLES = {
 OPENING = """# Manifests
 
 Generated from the models in `reconciler/model/` (`manifest.py`, `groups.py`, `runners.py`) by
-`python -m reconciler.source.manifests.schema --write`.
+`python -m reconciler.source.manifests.json_schema --write`.
 
 Every `*.yaml` and `*.yml` below the configured folder of the repository is a file of manifests; a
 file may hold several documents. Three kinds of files are not read: those in a folder that a layer or a runner
