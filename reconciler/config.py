@@ -19,8 +19,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from reconciler import git_url
-from reconciler.errors import ConfigError
-from reconciler.suggestions import did_you_mean
+from reconciler.errors import ConfigError, did_you_mean
 
 DEFAULT_PATH = Path("/etc/reconciler/config.toml")
 ENVIRONMENT = "RECONCILER_CONFIG"

@@ -30,10 +30,10 @@ from reconciler.logs import open_log
 from reconciler.metrics import Metrics
 from reconciler.metrics.disk_usage import keep_stock
 from reconciler.metrics.sampler import Sampler
+from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.names import InstanceId
 from reconciler.model.policy import Policy
 from reconciler.model.status import HostStatus, RevisionStatus, VMStatus
-from reconciler.model.usage import GuestFigures
 from reconciler.notify.notifier import Notifier
 from reconciler.probe.prober import GuestProber
 from reconciler.proxy.client import ProxyClient

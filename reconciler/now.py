@@ -1,4 +1,4 @@
-"""One reading of the clock, as a value; the pure rooms know time only as this."""
+"""Moments as values: one reading of the clock, and deadlines on the boot clock."""
 
 from __future__ import annotations
 
@@ -29,3 +29,14 @@ class Now:
     boot: float
     wall: float
     boot_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """A moment on the boot clock of one boot; void after a reboot, as the guests are."""
+
+    boot: float
+    boot_id: str
+
+    def passed(self, now: Now) -> bool:
+        return self.boot_id != now.boot_id or now.boot >= self.boot

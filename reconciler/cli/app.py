@@ -8,7 +8,7 @@ import sys
 import typer
 import typer.core
 
-from reconciler.cli import completion as completing
+from reconciler.cli import completion
 from reconciler.cli.daemon_client import DaemonError
 from reconciler.cli.exit_codes import ExitCode, complain, report
 from reconciler.cli.options import ConfigOption, SocketOption
@@ -35,10 +35,8 @@ MODULES = {
     "follow": ("logs", "events"),
     "manifests": ("validate", "schema"),
     "doctor": ("doctor",),
-    "notify": ("notify",),
-    "run": ("run", "version"),
-    "token": ("token",),
-    "proxy": ("front",),
+    "setup": ("notify", "token"),
+    "run": ("run", "version", "front"),
 }
 """The commands of each module, in the order of the help."""
 
@@ -54,7 +52,7 @@ def build(arguments: list[str]) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback(invoke_without_command=True)(without_command)
-    completing.prepare()
+    completion.prepare()
     named = [
         name for name, commands in MODULES.items() if arguments[:1] and arguments[0] in commands
     ]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import typer
 
-from reconciler.cli.socket_path import find_daemon
+from reconciler.cli.daemon_client import find_daemon
 from reconciler.errors import ReconcilerError
 from reconciler.model.names import NAME_RE
 from reconciler.model.status import HostStatus

@@ -10,9 +10,8 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from reconciler.cli.daemon_client import DaemonError
+from reconciler.cli.daemon_client import DaemonError, find_daemon
 from reconciler.cli.doctor_findings import Finding, Result, asker
-from reconciler.cli.socket_path import find_daemon
 from reconciler.config import Config, NotificationConfig, QemuConfig, config_path, load_config
 from reconciler.control.responses import VersionAnswer
 from reconciler.errors import ConfigError
@@ -75,11 +74,11 @@ def _check_configured(settings: Config) -> list[Finding]:
     found = [check_owner(settings.state) if kept else check_state_dir(settings.state)]
     found.append(check_space(settings.state, settings.policy.disk_reserve_mib))
     found.append(check_images(settings.state))
-    from reconciler.cli.doctor_repository import check_repository  # noqa: PLC0415 - loads libgit2
+    from reconciler.cli.doctor_sources import check_repository  # noqa: PLC0415 - loads libgit2
 
     found += check_repository(settings.source)
     if settings.policy.runners:
-        from reconciler.cli.doctor_nix import check_nix  # noqa: PLC0415 - most hosts do without
+        from reconciler.cli.doctor_sources import check_nix  # noqa: PLC0415 - most hosts do without
 
         found.append(check_nix())
     if settings.http.token_file:
@@ -207,7 +206,7 @@ def check_images(state: Path) -> Finding:
 
 
 def check_sink(sink: NotificationConfig) -> Finding:
-    from reconciler.notify.test_message import missing_secrets  # noqa: PLC0415 - most hosts have no sink
+    from reconciler.notify.sinks import missing_secrets  # noqa: PLC0415 - most hosts have no sink
 
     name = f"notify {sink.name}"
     if missing := missing_secrets(sink):

@@ -8,9 +8,8 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli.daemon_client import Daemon, DaemonError
+from reconciler.cli.daemon_client import Daemon, DaemonError, find_daemon
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
-from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import console, say
 from reconciler.control.reports import EventsAnswer
 from reconciler.control.serialization import encode

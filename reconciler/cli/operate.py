@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import completion as completing
+from reconciler.cli import completion
+from reconciler.cli.daemon_client import find_daemon
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
-from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import wall
 from reconciler.control.responses import DoneAnswer
 from reconciler.control.serialization import encode
@@ -21,7 +21,7 @@ SubjectArgument = Annotated[
         metavar="VM|GROUP",
         help="All of this host if left out; vm/NAME or group/NAME where both have the name.",
         show_default=False,
-        autocompletion=completing.subjects,
+        autocompletion=completion.subjects,
     ),
 ]
 ReasonOption = Annotated[str, typer.Option("--reason", help="Shown in status.", show_default=False)]

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import completion as completing
+from reconciler.cli import completion
 
 
 class Output(StrEnum):
@@ -43,6 +43,6 @@ ConfigOption = Annotated[
 VMArgument = Annotated[
     str,
     typer.Argument(
-        metavar="VM", help="Name of a VM.", show_default=False, autocompletion=completing.vms
+        metavar="VM", help="Name of a VM.", show_default=False, autocompletion=completion.vms
     ),
 ]

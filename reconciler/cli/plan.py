@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
+from reconciler.cli.daemon_client import find_daemon
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import age, console, count, say
 from reconciler.control.reports import PlanAnswer, Step, Waiting
 from reconciler.control.serialization import encode

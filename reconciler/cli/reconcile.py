@@ -9,11 +9,10 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import completion as completing
-from reconciler.cli.daemon_client import Daemon
+from reconciler.cli import completion
+from reconciler.cli.daemon_client import Daemon, find_daemon
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import count, short
 from reconciler.control.serialization import encode
 from reconciler.engine.api import ReconcileReport
@@ -59,7 +58,7 @@ def reconcile(
             metavar="[VM|GROUP]",
             help="With --wait: judge this one, whatever changed it; else all that the revision changed.",
             show_default=False,
-            autocompletion=completing.subjects,
+            autocompletion=completion.subjects,
         ),
     ] = None,
     *,

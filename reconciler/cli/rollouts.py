@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from reconciler.cli import completion as completing
+from reconciler.cli import completion
 from reconciler.cli.operate import ReasonOption, send
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 
@@ -16,7 +16,7 @@ GroupArgument = Annotated[
         metavar="GROUP",
         help="Name of a group.",
         show_default=False,
-        autocompletion=completing.groups,
+        autocompletion=completion.groups,
     ),
 ]
 

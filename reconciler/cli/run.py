@@ -1,15 +1,15 @@
-"""`run`: the daemon itself; and `version`."""
+"""`run`: the daemon in the foreground; `front`: its proxy process; and `version`."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from reconciler.cli.daemon_client import DaemonError
+from reconciler.cli.daemon_client import DaemonError, find_daemon
 from reconciler.cli.exit_codes import ExitCode, report
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.socket_path import find_daemon
 from reconciler.control.responses import VersionAnswer
 from reconciler.control.serialization import encode
 from reconciler.control.version import version as own_version
@@ -20,6 +20,7 @@ from reconciler.safe_text import clean
 def register(app: typer.Typer) -> None:
     app.command()(run)
     app.command()(version)
+    app.command()(front)
 
 
 def run(config: ConfigOption = None, output: OutputOption = Output.text) -> None:
@@ -61,3 +62,23 @@ def version(
         typer.echo(encode({"version": own_version(), "daemon": running}, indent=2))
         return
     typer.echo(f"reconciler {own_version()}, daemon {words}")
+
+
+Folder = Annotated[
+    Path, typer.Option("--folder", help="Where its socket and its lock are, or are made.")
+]
+
+
+def front(folder: Folder = Path("/run/reconciler-front")) -> None:
+    """Hold ports for VMs that hand over.
+
+    The daemon, or systemd, starts it where a VM needs it; nobody else has to.
+    """
+    import asyncio  # noqa: PLC0415 - for this command alone
+
+    from reconciler.logs import open_log  # noqa: PLC0415 - as above
+    from reconciler.proxy.server import run  # noqa: PLC0415 - as above
+    from reconciler.systemd_notify import Service  # noqa: PLC0415 - as above
+
+    open_log("logfmt")
+    asyncio.run(run(folder, Service()))

@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reconciler.cli import completion as completing
-from reconciler.cli.daemon_client import Daemon
+from reconciler.cli import completion
+from reconciler.cli.daemon_client import Daemon, find_daemon
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import console, wall
 from reconciler.control.serialization import encode
 from reconciler.model.status import HostStatus
@@ -30,7 +29,7 @@ def status(
             metavar="VM",
             help="All VMs if left out.",
             show_default=False,
-            autocompletion=completing.vms,
+            autocompletion=completion.vms,
         ),
     ] = None,
     *,

@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from rich.console import Console
 from rich.text import Text
 
-from reconciler.cli.evidence import show_evidence
-from reconciler.cli.generations import CONSOLE_LINES, show_history
+from reconciler.cli.generations import CONSOLE_LINES, show_evidence, show_history
 from reconciler.cli.host_view import BAD, fleet_lines
 from reconciler.cli.terminal import age, say, short
 from reconciler.control.reports import HistoryAnswer, VMAnswer

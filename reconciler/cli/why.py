@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from reconciler.cli.evidence import show_condemned
+from reconciler.cli.daemon_client import find_daemon
+from reconciler.cli.generations import show_condemned
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
-from reconciler.cli.socket_path import find_daemon
 from reconciler.cli.terminal import age, console, say, short, wall
 from reconciler.cli.times import since, until
 from reconciler.control.reports import WhyAnswer

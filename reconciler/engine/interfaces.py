@@ -14,9 +14,8 @@ from typing import Protocol
 from reconciler.clock import Clock
 from reconciler.engine.metering import Meter
 from reconciler.model.change import Change
-from reconciler.model.commit import CommitSummary
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
-from reconciler.model.guest_announcements import Said
+from reconciler.model.guest_reports import Said
 from reconciler.model.health import ProbeCounts, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
 from reconciler.model.machine import (
@@ -44,6 +43,7 @@ from reconciler.model.record import (
     Intent,
     Record,
 )
+from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import SourceStatus
 from reconciler.spans import UNTRACED, Tracer
 

@@ -27,7 +27,6 @@ from reconciler.errors import (
     RequestRefused,
 )
 from reconciler.explain.vm_status import Known, explain
-from reconciler.model.commit import CommitSummary
 from reconciler.model.machine import Slot, guest_folder, other
 from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
@@ -35,6 +34,7 @@ from reconciler.model.policy import Policy
 from reconciler.model.record import Event, VMRecord
 from reconciler.model.request import AcceptRewrite, Request
 from reconciler.model.revision_result import RevisionRecord, RevisionResult
+from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import HostStatus, ProbeStatus
 from reconciler.planning.diff import differences
 from reconciler.planning.planner import plan

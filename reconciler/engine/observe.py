@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.engine.interfaces import Ports
 from reconciler.engine.workers import Workers
 from reconciler.model.desired import DesiredState
-from reconciler.model.guest_announcements import SILENT
+from reconciler.model.guest_reports import SILENT
 from reconciler.model.health import NEVER_ASKED
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.observed import Guest, HostFacts, Links, Observed, Process

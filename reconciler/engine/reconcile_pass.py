@@ -21,7 +21,7 @@ from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan, Violation
 from reconciler.model.policy import Policy
 from reconciler.model.record import Event, Record
-from reconciler.model.refusals import Rejection
+from reconciler.model.source_state import Rejection
 from reconciler.now import Now
 from reconciler.planning.lint.laws import check
 from reconciler.planning.planner import plan

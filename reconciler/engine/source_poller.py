@@ -14,8 +14,8 @@ from reconciler.model.change import Change
 from reconciler.model.desired import DesiredState
 from reconciler.model.record import SourceRecord
 from reconciler.now import Now
-from reconciler.requests import source_health as reach
-from reconciler.requests.ancestry import lineage
+from reconciler.requests import source_changes
+from reconciler.requests.source_changes import lineage
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +115,7 @@ class SourcePoller:
 
     async def _answered(self) -> None:
         self._failures, self._failing_since = 0, None
-        await self._tell(reach.answered)
+        await self._tell(source_changes.answered)
 
     async def _unanswered(self, error: SourceError) -> None:
         self._failures += 1
@@ -125,7 +125,7 @@ class SourcePoller:
         )
         since = self._failing_since = self._failing_since or self._ports.clock.now().boot
         await self._tell(
-            lambda source, now: reach.failed(source, since, error.kind, str(error), now)
+            lambda source, now: source_changes.failed(source, since, error.kind, str(error), now)
         )
 
     async def _tell(self, decide: Callable[[SourceRecord, Now], list[Change]]) -> None:

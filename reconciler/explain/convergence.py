@@ -1,10 +1,43 @@
-"""Whether anything is still under way, or all that waits needs a person."""
+"""The newest revision as faces show it: what is desired, what was refused, and what became of it."""
 
 from __future__ import annotations
 
+from reconciler.model.desired import DesiredState
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan
+from reconciler.model.record import MOST_PROBLEMS, Record
+from reconciler.model.revision_result import RevisionResult
+from reconciler.model.status import RevisionStatus
 from reconciler.model.waits import EndedBy
+from reconciler.now import Now
+from reconciler.planning.results.revision_results import beside, entry_of, fleet_of, judge_revision
+
+
+def revision_status(
+    desired: DesiredState | None, observed: Observed | None, record: Record, plan: Plan, now: Now
+) -> RevisionStatus:
+    """All that is known of the newest revision; its result only once something was observed."""
+    source, rejection = record.source, record.source.rejection
+    found: RevisionResult | None = None
+    trouble: tuple[str, ...] = ()
+    if desired is not None and observed is not None:
+        fleet = fleet_of(desired, observed, record, plan, now)
+        entry = entry_of(source, desired)
+        found, trouble = judge_revision(fleet, entry), beside(fleet, entry, source)
+    return RevisionStatus(
+        observed=desired.revision if desired else source.revision,
+        applied=source.applied,
+        rejected=rejection.revision if rejection else None,
+        problems=rejection.problems[:MOST_PROBLEMS] if rejection else (),
+        seen_wall=source.first_seen_wall or None,
+        rejected_wall=rejection.since_wall if rejection else None,
+        result=found.result if found else "",
+        why=found.why if found else "",
+        changed=found.changed if found else 0,
+        healthy=found.healthy if found else 0,
+        beside=trouble,
+        more_problems=max(0, rejection.count - MOST_PROBLEMS) if rejection else 0,
+    )
 
 
 def settled(observed: Observed, plan: Plan) -> bool:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
+from reconciler.explain.convergence import revision_status
 from reconciler.explain.queue import turns
-from reconciler.explain.revision_status import revision_status
 from reconciler.explain.wait_times import Waiter, told
-from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState, HealthPolicy, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
@@ -26,7 +25,7 @@ from reconciler.model.status import (
     VMStatus,
 )
 from reconciler.model.waits import Wait, most_serious_first
-from reconciler.now import Now
+from reconciler.now import Deadline, Now
 from reconciler.planning.context import is_looping
 from reconciler.planning.guest_health import (
     has_other_checks,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 from reconciler.metrics.exposition import family, quoted
 from reconciler.metrics.process_usage import Usage, usages
+from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.status import VMStatus
-from reconciler.model.usage import GuestFigures
 
 PROCESS: tuple[tuple[str, str, str, Callable[[Usage], float | None]], ...] = (
     ("cpu_seconds_total", "counter", "CPU time of its VMM process.", lambda u: u.cpu_seconds),

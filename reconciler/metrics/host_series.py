@@ -11,6 +11,7 @@ from typing import get_args, get_type_hints
 
 from reconciler.metrics.exposition import family, quoted
 from reconciler.metrics.guest_series import guest_lines
+from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.record import Evidence
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import (
@@ -23,7 +24,6 @@ from reconciler.model.status import (
     VMState,
     VMStatus,
 )
-from reconciler.model.usage import GuestFigures
 from reconciler.model.waits import WaitKind
 
 VM_STATES = tuple(state for state in get_args(VMState) if state != "unknown")

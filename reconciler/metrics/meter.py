@@ -24,9 +24,9 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 
 from reconciler.metrics import host_series as fleet
 from reconciler.metrics.disk_usage import KINDS
+from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.observed import OutcomeKind
 from reconciler.model.status import HostStatus, VMStatus
-from reconciler.model.usage import GuestFigures
 from reconciler.spans import trace_of
 
 # Closed label sets. Each is there from the start with 0, or rate() would miss the first increment.

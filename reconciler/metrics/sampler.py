@@ -11,8 +11,8 @@ from collections.abc import Awaitable, Callable
 
 from reconciler.clock import Clock
 from reconciler.errors import ReconcilerError
+from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.status import HostStatus, VMStatus
-from reconciler.model.usage import GuestFigures
 
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from reconciler.model.deadline import Deadline
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.names import Digest, GenerationNumber, InstanceId, Revision
+from reconciler.now import Deadline
 
 
 @dataclass(frozen=True, slots=True)

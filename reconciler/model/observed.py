@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from reconciler.model.guest_announcements import SILENT, Said
+from reconciler.model.guest_reports import SILENT, Said
 from reconciler.model.health import NEVER_ASKED, ProbeCounts
 from reconciler.model.machine import Accel, HostPort, Route, RouteTarget, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName

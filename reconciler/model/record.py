@@ -7,9 +7,17 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from reconciler.model.check_trial import BlockedChecks, CheckChange, CheckTrial
-from reconciler.model.deadline import Deadline
 from reconciler.model.desired import VMSpec
-from reconciler.model.guest_announcements import SILENT, Said
+from reconciler.model.guest_reports import SILENT, Said
+from reconciler.model.lifecycle import (
+    Backoff,
+    Finished,
+    Quarantine,
+    Restarted,
+    RollbackState,
+    Unready,
+    WantedDigest,
+)
 from reconciler.model.machine import Route
 from reconciler.model.names import (
     Digest,
@@ -19,10 +27,9 @@ from reconciler.model.names import (
     Revision,
     VMName,
 )
-from reconciler.model.refusals import Rejection, Unreachable
-from reconciler.model.restarts import Finished, Restarted, Unready, WantedDigest
 from reconciler.model.revision_result import RevisionRecord
-from reconciler.model.setbacks import Backoff, Quarantine, RollbackState
+from reconciler.model.source_state import Rejection, Unreachable
+from reconciler.now import Deadline
 
 Verdict = Literal["trial", "committed", "condemned"]
 Severity = Literal["info", "warning", "error"]

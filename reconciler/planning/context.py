@@ -17,9 +17,9 @@ from reconciler.model.change import (
     PutSource,
     PutVM,
 )
-from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.health import ProbePlan
+from reconciler.model.lifecycle import Restarted
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Action, FieldChange, Plan
@@ -34,10 +34,9 @@ from reconciler.model.record import (
     Suspension,
     VMRecord,
 )
-from reconciler.model.restarts import Restarted
 from reconciler.model.revision_result import owners
 from reconciler.model.waits import Wait, WaitKind
-from reconciler.now import Now
+from reconciler.now import Deadline, Now
 from reconciler.planning import guest_health, guest_roles
 from reconciler.planning.guest_health import Judgement
 

@@ -35,7 +35,6 @@ from reconciler.planning.steps import (
     next_step,
     prune,
     rename,
-    retention,
     routing,
     taps,
     try_checks,
@@ -75,7 +74,7 @@ def plan(
     revision_results.record_results(plan)
     image_builds.cancel(plan)
     image_builds.collect(plan)
-    retention.forget(plan)
+    prune.forget(plan)
     return plan.finish()
 
 

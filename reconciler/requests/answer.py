@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import assert_never, get_args
 
-from reconciler.errors import RequestRefused
+from reconciler.errors import ALL_NAMES, RequestRefused, did_you_mean
 from reconciler.model.change import (
     Change,
     DropBuild,
@@ -14,7 +14,6 @@ from reconciler.model.change import (
     PutSuspension,
     PutVM,
 )
-from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import OperationKind
@@ -40,14 +39,13 @@ from reconciler.model.request import (
     RollbackTo,
     Suspend,
 )
-from reconciler.now import Now
+from reconciler.now import Deadline, Now
 from reconciler.planning.intake.deadlines import restart_clocks
 from reconciler.planning.steps.adoption import NOT_DESIRED
-from reconciler.requests.ancestry import accept_rewrite
 from reconciler.requests.approval import abort, promote
 from reconciler.requests.removal import confirm, remove_one
 from reconciler.requests.result import Answer, done
-from reconciler.suggestions import ALL_NAMES, did_you_mean
+from reconciler.requests.source_changes import accept_rewrite
 
 MOST_NAMED = 8
 """Members of a group that a hint names."""

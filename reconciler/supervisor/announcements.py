@@ -16,7 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from reconciler.model.guest_announcements import SILENT, Said
+from reconciler.model.guest_reports import SILENT, Said
 from reconciler.safe_text import clean_console_line
 from reconciler.supervisor import console
 from reconciler.supervisor.console import MOST_LINE_CHARACTERS, MOST_LINES

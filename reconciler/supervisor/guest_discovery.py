@@ -27,15 +27,8 @@ from reconciler.errors import GuestConflict
 from reconciler.model.host_fault import host_fault
 from reconciler.model.names import VMName
 from reconciler.model.observed import Conflict, Exit, Process
-from reconciler.supervisor import (
-    console,
-    guest_file as guestfile,
-    lock,
-    orphans as leftovers,
-    procfs,
-)
-from reconciler.supervisor.guest_file import GuestFile
-from reconciler.supervisor.slots import is_slot, owner
+from reconciler.supervisor import console, guest_file, lock, procfs
+from reconciler.supervisor.guest_file import GuestFile, is_slot, owner
 from reconciler.supervisor.spawn import Held
 
 LOOKS, LOOK_EVERY = 200, 0.005
@@ -75,7 +68,7 @@ class Adoption:
             return Conflict(vm, f"cannot tell whether a guest runs: {error}")
 
     def _look(self, folder: Path, vm: VMName) -> Finding:
-        known = guestfile.read(folder)
+        known = guest_file.read(folder)
         if known is not None and (pidfd := self._verified(known)) is not None:
             return Held(known.process(folder), pidfd)
         if lock.is_free(folder) or (known is not None and self._left_behind(folder, known)):
@@ -90,7 +83,7 @@ class Adoption:
         """
         if known.boot_id != self._boot_id:
             return False
-        return leftovers.end(folder, known.instance) > 0 and leftovers.freed(folder)
+        return lock.kill_helpers(folder, known.instance) > 0 and lock.wait_until_free(folder)
 
     def _verified(self, known: GuestFile) -> int | None:
         """A pidfd for exactly the process that is meant, else None.
@@ -138,7 +131,7 @@ class Adoption:
             if (pidfd := self._verified(found)) is not None:
                 process = found.process(folder)
                 with contextlib.suppress(OSError):  # it is found the same way next time
-                    guestfile.write(folder, process, self._boot_id)
+                    guest_file.write(folder, process, self._boot_id)
                 return Held(process, pidfd)
         return None
 

@@ -1,4 +1,4 @@
-"""`run/guest.json`: what a later daemon needs to find a guest again; a hint, verified before use."""
+"""The folder in which a guest lives: its VM and slot, and the file that names its process."""
 
 from __future__ import annotations
 
@@ -7,10 +7,29 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reconciler.model.names import GenerationNumber, InstanceId
+from reconciler.model.machine import SECOND, Slot, guest_folder
+from reconciler.model.names import NAME_RE, GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
-from reconciler.supervisor.slots import owner, slot_of
 from reconciler.untrusted_file import reading, replacing
+
+
+def slot_of(folder: Path) -> Slot:
+    return 2 if folder.name.endswith(SECOND) else 1
+
+
+def owner(folder: Path) -> VMName:
+    """The VM whose guest lives in this folder."""
+    return VMName(folder.name.removesuffix(SECOND))
+
+
+def is_slot(folder: Path) -> bool:
+    """Whether a guest of some VM could live there, by its name."""
+    return NAME_RE.match(owner(folder)) is not None
+
+
+def slot_folder(root: Path, vm: VMName, slot: Slot) -> Path:
+    return Path(guest_folder(str(root / vm), slot))
+
 
 GUEST_FILE = "run/guest.json"
 MOST_BYTES = 64 * 1024

@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from reconciler.clock import Clock
+from reconciler.model.guest_reports import NetworkTraffic
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Exit, Process
-from reconciler.model.usage import NetworkTraffic
-from reconciler.supervisor import console, guest_file as guestfile, orphans as leftovers
+from reconciler.supervisor import console, guest_file, lock
 from reconciler.supervisor.guest_discovery import Adoption, Finding
+from reconciler.supervisor.process_backend import Threads
 from reconciler.supervisor.process_supervisor import ProcessSupervisor
-from reconciler.supervisor.shutdown_command import press
-from reconciler.supervisor.spawn import Held, spawn
-from reconciler.supervisor.threads import Threads
+from reconciler.supervisor.spawn import Held, press, spawn
 
 
 class Children:
@@ -50,14 +49,14 @@ class Children:
 
     async def end_rest(self, held: Held, folder: Path) -> None:
         with contextlib.suppress(OSError):
-            await self._threads.run(leftovers.end, folder, held.process.instance)
+            await self._threads.run(lock.kill_helpers, folder, held.process.instance)
 
     async def traffic(self, held: Held) -> NetworkTraffic | None:  # noqa: ARG002 - it has no cgroup of its own
         return None
 
     async def forget(self, folder: Path, instance: InstanceId) -> None:
         with contextlib.suppress(OSError):  # it is found dead again, and forgotten again
-            await self._threads.run(guestfile.remove, folder, instance)
+            await self._threads.run(guest_file.remove, folder, instance)
 
     async def bound_logs(self, folders: list[Path], most: int) -> list[str]:
         return await self._threads.run(console.bound_all, folders, most)

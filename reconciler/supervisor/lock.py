@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import os
+import signal
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.endpoints import dial, is_held
 from reconciler.errors import GuestConflict
+from reconciler.supervisor import procfs
 from reconciler.supervisor.locked_exec import high
 
 LOCK = "lock"
@@ -85,3 +88,37 @@ def _listens(path: Path) -> bool:
     except OSError:
         return False
     return True
+
+
+FREE_ATTEMPTS, FREE_EVERY = 200, 0.005
+"""How often, and after how many seconds, the lock is looked at again after who held it was killed."""
+
+
+def kill_helpers(folder: Path, instance: str) -> int:
+    """Kill the helpers of a guest that is gone; how many. Blocks; raises OSError.
+
+    Only what carries the marks of exactly this guest: it is ours, and no guest any more.
+    """
+    killed = 0
+    for marked in procfs.marked_processes():
+        ours = marked.environ.get(procfs.FOLDER) == str(folder)
+        if not ours or marked.environ[procfs.INSTANCE] != instance:
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            pidfd = os.pidfd_open(marked.pid)
+            try:
+                if procfs.markers_of(marked.pid).get(procfs.INSTANCE) == instance:
+                    signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+                    killed += 1
+            finally:
+                os.close(pidfd)
+    return killed
+
+
+def wait_until_free(folder: Path) -> bool:
+    """Whether nobody holds the lock, in a moment at the latest. Blocks; raises OSError."""
+    for _ in range(FREE_ATTEMPTS):
+        if is_free(folder):
+            return True
+        time.sleep(FREE_EVERY)
+    return False

@@ -1,15 +1,18 @@
-"""What a supervisor asks of that which keeps its processes."""
+"""The interface between a supervisor and what runs its processes, and the threads for its blocking calls."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import functools
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
+from typing import ParamSpec, Protocol, TypeVar
 
+from reconciler.model.guest_reports import NetworkTraffic
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Exit
-from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor.guest_discovery import Finding
 from reconciler.supervisor.spawn import Held
 
@@ -60,3 +63,23 @@ class Backend(Protocol):
         ...
 
     async def close(self) -> None: ...
+
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+WORKERS = 4
+
+
+class Threads:
+    """For calls that block for some milliseconds."""
+
+    def __init__(self) -> None:
+        self._workers = ThreadPoolExecutor(WORKERS, thread_name_prefix="supervisor")
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        call = functools.partial(work, *args, **kwargs)
+        return await asyncio.get_running_loop().run_in_executor(self._workers, call)
+
+    def close(self) -> None:
+        self._workers.shutdown(wait=False)

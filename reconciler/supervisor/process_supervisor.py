@@ -19,17 +19,16 @@ from pathlib import Path
 
 from reconciler.clock import Clock
 from reconciler.errors import GuestConflict, SupervisorError
-from reconciler.model.guest_announcements import Said
+from reconciler.model.guest_reports import NetworkTraffic, Said
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Conflict, Process
-from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import console
 from reconciler.supervisor.announcements import Listener, listen_all
 from reconciler.supervisor.console_watch import ConsoleWatch
 from reconciler.supervisor.guest_discovery import Dead, Finding, ended
+from reconciler.supervisor.guest_file import slot_folder
 from reconciler.supervisor.process_backend import Backend
-from reconciler.supervisor.slots import slot_folder
 from reconciler.supervisor.spawn import Held
 
 log = logging.getLogger(__name__)

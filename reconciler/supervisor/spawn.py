@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import signal
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -12,7 +15,7 @@ from typing import BinaryIO
 from reconciler.errors import SupervisorError
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.observed import Process
-from reconciler.supervisor import console, guest_file as guestfile, lock, procfs
+from reconciler.supervisor import console, guest_file, lock, procfs
 from reconciler.untrusted_file import appending
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -37,7 +40,7 @@ def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> Held:
             lock.refuse_listeners(folder)
             console.announce(folder, machine.instance, machine.generation)
             held = _start(folder, machine, launch, descriptor)
-            guestfile.write(folder, held.process, boot_id)
+            guest_file.write(folder, held.process, boot_id)
     except OSError as error:
         raise SupervisorError(
             f"{machine.vm}: cannot start {launch.argv[0]}: {error.strerror or error}",
@@ -99,3 +102,39 @@ def environment(machine: Machine, launch: Launch, folder: Path, path: str) -> di
         procfs.GENERATION: str(machine.generation),
         procfs.FOLDER: str(folder),
     }
+
+
+VOLUMES = "volumes"
+"""In which a runner's sockets are."""
+
+
+async def press(pid: int, folder: Path, button: Sequence[str], seconds: float) -> None:
+    """Run it until it ends, or for `seconds`. Raises SupervisorError if it fails.
+
+    One that waits for the guest is ended meanwhile: it has told it, and is run again.
+    """
+    # MAINPID: as systemd names it to an ExecStop=.
+    env = {"PATH": os.environ.get("PATH", DEFAULT_PATH), "LC_ALL": "C", "MAINPID": str(pid)}
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *button,
+            cwd=folder / VOLUMES,
+            env=env,
+            stdin=asyncio.subprocess.PIPE,  # held open: microvm.nix's waits only as long as it is
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise SupervisorError(f"{button[0]}: {error.strerror}", kind="spawn") from error
+    try:
+        async with asyncio.timeout(seconds):
+            status = await child.wait()
+    except TimeoutError:
+        return
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # also what it left behind
+        await child.wait()
+    if status != 0:
+        raise SupervisorError(f"{button[0]}: status {status}")

@@ -13,14 +13,15 @@ from pathlib import Path
 
 from reconciler.clock import Clock
 from reconciler.errors import GuestConflict, SupervisorError
+from reconciler.model.guest_reports import NetworkTraffic
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.model.observed import Conflict, Exit, Process
-from reconciler.model.usage import NetworkTraffic
-from reconciler.supervisor import console, lock, orphans as leftovers, procfs
+from reconciler.supervisor import console, lock, procfs
 from reconciler.supervisor.guest_discovery import Dead, Finding, ended, folders, stranger
+from reconciler.supervisor.guest_file import owner, slot_of
+from reconciler.supervisor.process_backend import Threads
 from reconciler.supervisor.process_supervisor import ProcessSupervisor
-from reconciler.supervisor.slots import owner, slot_of
 from reconciler.supervisor.spawn import Held, fresh_log
 from reconciler.supervisor.systemd_bus import CallRefused, Manager, UnitState
 from reconciler.supervisor.systemd_files import group_id, lend
@@ -31,7 +32,6 @@ from reconciler.supervisor.systemd_unit import (
     properties,
     unit_name,
 )
-from reconciler.supervisor.threads import Threads
 
 KVM = Path("/dev/kvm")
 REAPED_SECONDS = 5.0
@@ -154,7 +154,7 @@ class Units:
             if not free and state is not None and ours and not state.main_pid:
                 # The VMM is gone, and a helper that it left in the unit has inherited the lock.
                 await self._manager.kill_rest(unit)
-                free = await self._threads.run(leftovers.freed, folder)
+                free = await self._threads.run(lock.wait_until_free, folder)
             if not free:
                 return Conflict(vm, await self._threads.run(stranger, folder))
         except OSError as error:

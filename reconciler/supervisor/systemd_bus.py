@@ -14,7 +14,7 @@ from dbus_fast import BusType, Message, MessageType
 from dbus_fast.aio import MessageBus
 
 from reconciler.errors import SupervisorError
-from reconciler.model.usage import NetworkTraffic
+from reconciler.model.guest_reports import NetworkTraffic
 
 SYSTEMD = "org.freedesktop.systemd1"
 MANAGER_PATH = "/org/freedesktop/systemd1"

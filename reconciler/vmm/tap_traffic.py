@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.model.usage import NetworkTraffic
+from reconciler.model.guest_reports import NetworkTraffic
 
 INTERFACES = Path("/sys/class/net")
 MOST_BYTES = 32

@@ -14,7 +14,6 @@ from pathlib import Path
 from demo.repository import Repository
 from reconciler.clock import SystemClock
 from reconciler.daemon import COLLECT_AFTER
-from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState
 from reconciler.model.health import ProbeCounts
 from reconciler.model.names import GenerationNumber, InstanceId, Revision
@@ -28,7 +27,7 @@ from reconciler.model.record import (
     Start,
     VMRecord,
 )
-from reconciler.now import Now
+from reconciler.now import Deadline, Now
 from reconciler.planning.lint.laws import check
 from reconciler.planning.planner import plan
 from reconciler.source.git.source import GitSource

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reconciler.model.guest_announcements import SILENT, Said
+from reconciler.model.guest_reports import SILENT, Said
 from reconciler.model.health import ProbePlan, ProcessCheck
 from reconciler.model.machine import Machine, PortForward
 from reconciler.model.observed import Exit, Process

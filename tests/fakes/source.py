@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconciler.errors import RevisionRefused
-from reconciler.model.commit import CommitSummary
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.machine import HostPort, overlap
 from reconciler.model.names import (
     Revision,
 )
 from reconciler.model.observed import HostFacts
+from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import SourceStatus
 
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import RevisionRefused, SourceError
-from reconciler.source.git.backoff import FIRST_REST
 from reconciler.source.git.libgit2_limits import MIB
+from reconciler.source.git.polling import FIRST_REST
 from reconciler.source.git.source import GitSource
 from tests.fakes import FakeClock
 from tests.unit.source.repositories import Repository, source_of, vm

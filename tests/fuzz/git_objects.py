@@ -36,7 +36,7 @@ from reconciler.git_objects import (
     target_of,
 )
 from reconciler.model.names import Revision
-from reconciler.source.git import known_hosts as knownhosts, tree_objects as gittree
+from reconciler.source.git import known_hosts, tree_objects
 from reconciler.source.git.error_kinds import HINTS, sorted_failure
 from reconciler.source.git.mirror import Commit, Incomplete, Mirror, ReadLimits
 from reconciler.source.manifests.revision_files import FileRefused
@@ -128,13 +128,15 @@ def fuzz_tree(draw: random.Random) -> bytes:
         ensure(expected is None, raw)
         return raw
     ensure(entries == expected, raw, entries, expected)
-    listing = gittree.listing_of(raw)
+    listing = tree_objects.listing_of(raw)
     placed = [name for part in (listing.files, listing.folders, listing.links) for name, _ in part]
     named = {name for name, _, _ in listing.odd}
     for mode, raw_name, _ in entries:
         name = raw_name.decode("utf-8", "backslashreplace")
-        harmless = mode in (FILE, PROGRAM) and not name.lower().endswith(gittree.MANIFEST_SUFFIXES)
-        is_named = bool({name, gittree.printable(name)} & named)
+        harmless = mode in (FILE, PROGRAM) and not name.lower().endswith(
+            tree_objects.MANIFEST_SUFFIXES
+        )
+        is_named = bool({name, tree_objects.printable(name)} & named)
         ensure(harmless or name in placed or is_named, raw, name)
         ensure(mode not in (UNKNOWN, SUBMODULE) or is_named, raw, name)
     return raw
@@ -223,14 +225,14 @@ def fuzz_known_hosts(draw: random.Random) -> bytes:
               draw.choice((b"h", b"|1|a|b", b"|1|", b"[h]:22,*", b"!h")), kind, base64.b64encode(blob)]  # fmt: skip
     raw = mutated(draw, b" ".join(fields))
     try:
-        line = knownhosts.line_of(raw.decode("latin-1"))
-    except knownhosts.MalformedHostLine as error:
+        line = known_hosts.line_of(raw.decode("latin-1"))
+    except known_hosts.MalformedHostLine as error:
         ensure(str(error), raw)
         return raw
     if line is None:
         ensure(not raw.strip(b" \t\r") or raw.lstrip(b" \t").startswith(b"#"), raw)
     else:
-        ensure(line.marker in ("", knownhosts.REVOKED, knownhosts.AUTHORITY), raw)
+        ensure(line.marker in ("", known_hosts.REVOKED, known_hosts.AUTHORITY), raw)
         ensure(base64.b64decode(line.key, validate=True), raw)
     return raw
 
@@ -248,7 +250,7 @@ def fuzz_address(draw: random.Random) -> bytes:
     git_url.local_path(url)
     git_url.origin_of(url)
     try:
-        server = knownhosts.server_of(url)
+        server = known_hosts.server_of(url)
     except SourceError as error:
         ensure("s3cret" not in str(error), url)
         return url.encode()

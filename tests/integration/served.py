@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.control.servers import serve_http
-from reconciler.model.commit import CommitSummary
 from reconciler.model.names import GroupName, Revision, VMName
 from reconciler.model.record import Event
+from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import (
     GenerationNumbers,
     GroupStatus,

@@ -301,7 +301,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lost ledger forgets what was followed",
-        "reconciler/requests/ancestry.py",
+        "reconciler/requests/source_changes.py",
         "return Lineage(tuple(sorted(found)), source.rewritten)",
         "return Lineage((), source.rewritten)",
         ("tests/fault/test_lineage_faults.py",),

@@ -15,7 +15,7 @@ from reconciler.model.quantity import (
     parse_duration,
     parse_size,
 )
-from reconciler.source.manifests import yaml as yamldoc
+from reconciler.source.manifests import yaml_reader
 from reconciler.source.manifests.parse import parse_file
 from reconciler.source.manifests.yaml_builder import DocumentRefused
 
@@ -113,10 +113,10 @@ def test_an_unknown_field_anywhere_is_refused_at_its_place(
     | st.text(alphabet="{}[]:,-&*!|>'\"% \n\tab01#?~", max_size=120).map(str.encode)
 )
 def test_any_bytes_end_in_a_value_or_in_faults_with_places(content: bytes) -> None:
-    reading = yamldoc.examine(content)
+    reading = yaml_reader.examine(content)
     assert all(fault.line >= 1 and fault.col >= 1 for fault in reading.faults)
     try:
-        data = yamldoc.read(content)
+        data = yaml_reader.read(content)
     except DocumentRefused:
         assert reading.faults
     else:

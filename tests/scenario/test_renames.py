@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from reconciler.model.change import PutBuild
-from reconciler.model.deadline import Deadline
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
 from reconciler.model.record import BuildTrouble
 from reconciler.model.request import Retry
+from reconciler.now import Deadline
 from reconciler.requests.answer import answer
 from tests.fakes import Crash
 from tests.world import World, state, vm

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from reconciler import config as settings
-from reconciler.cli.socket_path import find_daemon
+from reconciler.cli.daemon_client import find_daemon
 from reconciler.config import Config, HostPath, Secret, load_config, parse_config
 from reconciler.errors import ConfigError
 

@@ -13,7 +13,7 @@ from reconciler.control.console_tail import ConsoleReader
 from reconciler.errors import DriverError
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
-from reconciler.supervisor import console, guest_file as guestfile
+from reconciler.supervisor import console, guest_file
 from reconciler.supervisor.announcements import Listener
 from reconciler.supervisor.spawn import fresh_log
 from reconciler.untrusted_file import appending, reading, replacing
@@ -106,12 +106,12 @@ def test_the_copy_of_a_log_goes_where_nothing_was_laid_out(
 def test_what_a_daemon_left_of_a_guest_is_neither_read_nor_written_through_a_link(
     folder: Path, precious: Path, put: Put
 ) -> None:
-    put(folder / guestfile.GUEST_FILE, precious)
+    put(folder / guest_file.GUEST_FILE, precious)
     put(folder / f"run/.guest.json.{os.getpid()}.tmp", precious)
-    assert guestfile.read(folder) is None
+    assert guest_file.read(folder) is None
     process = Process(VMName("web"), InstanceId("i"), GenerationNumber(1), 7, 1, 1.0)
-    guestfile.write(folder, process, "boot")
-    found = guestfile.read(folder)
+    guest_file.write(folder, process, "boot")
+    found = guest_file.read(folder)
     assert found is not None
     assert found.pid == 7
 

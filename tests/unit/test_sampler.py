@@ -11,8 +11,8 @@ import pytest
 from reconciler.errors import DriverError
 from reconciler.metrics import Metrics
 from reconciler.metrics.sampler import LOOK, PEACE, ROUND, Sampler
+from reconciler.model.guest_reports import DiskOperations, GuestFigures, GuestMemory
 from reconciler.model.status import VMStatus
-from reconciler.model.usage import DiskOperations, GuestFigures, GuestMemory
 from reconciler.vmm.qemu.stats import memory, total
 from tests.fakes.clock import FakeClock
 from tests.unit.test_metrics import STARTED, fleet, vm

@@ -11,7 +11,7 @@ from reconciler.control.page.frame import Pieces
 from reconciler.control.page.html import Html, h, join, moment, short
 from reconciler.control.page.lanes import LaneRow, lanes
 from reconciler.control.page.stories import Story
-from reconciler.model.commit import CommitSummary
+from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import RevisionStatus
 
 STEP = 14

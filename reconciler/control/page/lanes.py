@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.model.commit import CommitSummary
+from reconciler.model.source_state import CommitSummary
 
 MOST_LANES = 8
 """Lanes beyond it are drawn on the last: a graph is to be seen, not proved."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from reconciler.model.deadline import Deadline
 from reconciler.model.record import Candidate, Start, VMRecord
-from reconciler.now import Now
+from reconciler.now import Deadline, Now
 from reconciler.planning.context import PlanBuilder
 
 Due = Callable[[Deadline], bool]

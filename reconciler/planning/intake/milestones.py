@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.guest_announcements import Said
+from reconciler.model.guest_reports import Said
 from reconciler.model.observed import Guest
 from reconciler.model.record import Candidate, Start
 from reconciler.planning import guest_health

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from reconciler.model.lifecycle import Backoff, Finished
 from reconciler.model.names import InstanceId, Revision, VMName
 from reconciler.model.observed import Exit, Guest, Outcome
 from reconciler.model.plan import ForgetGuest, Note
@@ -22,8 +23,6 @@ from reconciler.model.record import (
     Severity,
     VMRecord,
 )
-from reconciler.model.restarts import Finished
-from reconciler.model.setbacks import Backoff
 from reconciler.planning import context
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.intake import start_trouble

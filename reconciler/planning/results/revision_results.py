@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from reconciler.errors import RequestRefused
+from reconciler.errors import ALL_NAMES, RequestRefused, did_you_mean
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import Revision, VMName
 from reconciler.model.observed import Observed
@@ -29,7 +29,6 @@ from reconciler.now import Now
 from reconciler.planning.context import PlanBuilder
 from reconciler.planning.results import vm_results
 from reconciler.planning.results.vm_results import HELD, Fleet
-from reconciler.suggestions import ALL_NAMES, did_you_mean
 
 MOST_REVISIONS = 50
 """Revisions that are remembered with their results; the oldest are forgotten first."""

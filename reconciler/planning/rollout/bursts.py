@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.deadline import Deadline
-from reconciler.model.restarts import WantedDigest
+from reconciler.model.lifecycle import WantedDigest
+from reconciler.now import Deadline
 from reconciler.planning.context import PlanBuilder, VMContext
 
 QUIET = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.model import lifecycle
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Slot
 from reconciler.model.observed import Guest
@@ -19,7 +20,6 @@ from reconciler.model.record import (
 from reconciler.planning import context, machines
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import blockers, snapshots
-from reconciler.planning.verdicts import crash_loop
 
 MAKES_WAY: frozenset[StopCause] = frozenset(("update", "overtaken", "handed-over", "removed"))
 
@@ -63,7 +63,7 @@ def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
         plan.wait("ended", vm.name, over)
         return
     if committed and backoff is not None and not backoff.until.passed(now):
-        why = f"{crash_loop.crashes_in_words(backoff, now)}, again soon: {backoff.reason}"
+        why = f"{lifecycle.crashes_in_words(backoff, now)}, again soon: {backoff.reason}"
         plan.wait("backoff", vm.name, why, backoff.until.boot)
         return
     if any(in_trouble(plan, vm, kind) for kind in ("create", "start", "restore")):

@@ -14,18 +14,19 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.deadline import Deadline
+from reconciler.model import lifecycle
 from reconciler.model.desired import HealthPolicy
+from reconciler.model.lifecycle import Quarantine, RollbackState
 from reconciler.model.names import Digest, GenerationNumber
 from reconciler.model.observed import Guest
 from reconciler.model.plan import DropGenerations, Note
 from reconciler.model.policy import SOAKED_RESET, STEADY, TROUBLE_BACKOFF, doubling
 from reconciler.model.record import OF_CHECKS, Blocked, BuildTrouble, Evidence, Generation, VMRecord
-from reconciler.model.setbacks import Quarantine, RollbackState
+from reconciler.now import Deadline
 from reconciler.planning import context, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import snapshots
-from reconciler.planning.verdicts import crash_loop, holds
+from reconciler.planning.verdicts import holds
 
 STOP_GRACE = 20.0
 """Seconds after the power button until SIGKILL has done its work: the ladder's two last rungs."""
@@ -346,7 +347,9 @@ def _forgive_crashes(plan: PlanBuilder, vm: VMContext, generation: Generation) -
     guest, backoff = vm.guest, vm.record.backoff
     passing = guest_health.passing_for(guest, generation.spec.health, plan.now) if guest else None
     if vm.looping and backoff is not None:
-        words = f"{crash_loop.crashes_in_words(backoff, plan.now)}, and not steady yet: {backoff.reason}"
+        words = (
+            f"{lifecycle.crashes_in_words(backoff, plan.now)}, and not steady yet: {backoff.reason}"
+        )
         until = None if passing is None else plan.now.boot + STEADY - passing
         plan.wait("crash-loop", vm.name, words, until)
     if passing is None:

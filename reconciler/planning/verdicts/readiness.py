@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.restarts import Unready
+from reconciler.model.lifecycle import Unready
 from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
 

@@ -10,8 +10,8 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from reconciler.git_objects import commit_of
-from reconciler.model.commit import CommitSummary
 from reconciler.model.names import Revision
+from reconciler.model.source_state import CommitSummary
 from reconciler.source.git.error_kinds import failure
 from reconciler.source.git.mirror import REVISION
 

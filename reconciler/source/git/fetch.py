@@ -15,7 +15,7 @@ import pygit2
 from reconciler.errors import SourceError
 from reconciler.git_url import local_path, redacted_text
 from reconciler.http_proxies import proxy_for, shown
-from reconciler.source.git import known_hosts as knownhosts, local_access as localaccess
+from reconciler.source.git import known_hosts, local_access
 from reconciler.source.git.callbacks import MOST_OBJECTS, Callbacks
 from reconciler.source.git.commit_graph import commit_at, has
 from reconciler.source.git.error_kinds import (
@@ -75,7 +75,7 @@ def look(request: WorkerRequest) -> WorkerAnswer:
         if trusted is not None and error.kind == "verify":
             raise trusted.refusal(str(error)) from error
         local = local_path(request.url)
-        if local is not None and (fault := localaccess.unreadable(local)) is not None:
+        if local is not None and (fault := local_access.unreadable(local)) is not None:
             raise fault from error
         proxy = proxy_for(request.url)
         if proxy is not None and error.kind in ("network", "timeout"):
@@ -86,14 +86,14 @@ def look(request: WorkerRequest) -> WorkerAnswer:
         raise
 
 
-def _trusted(path: Path, request: WorkerRequest) -> knownhosts.Trust | None:
+def _trusted(path: Path, request: WorkerRequest) -> known_hosts.Trust | None:
     """For ssh, the keys that the server may show; libgit2 takes them from a home of their own."""
-    server = knownhosts.server_of(request.url)
+    server = known_hosts.server_of(request.url)
     if server is None:
         return None
     home = path.with_name(path.name + HOME)
-    found = knownhosts.trust(server, request.known_hosts)
-    knownhosts.write_home(found, home)
+    found = known_hosts.trust(server, request.known_hosts)
+    known_hosts.write_home(found, home)
     pygit2.settings.homedir = str(home)
     return found
 

@@ -23,7 +23,7 @@ from reconciler.git_objects import (
     entries_of,
 )
 from reconciler.model.names import Revision
-from reconciler.source.git import tree_objects as gittree
+from reconciler.source.git import tree_objects
 from reconciler.source.git.tree_objects import Listing, forbidden
 from reconciler.source.manifests.ignore_file import (
     IGNORE_FILE,
@@ -174,7 +174,7 @@ class Commit:
                 )
             self._check_complete(oid, path)
         except MalformedObject:
-            message, hint = gittree.UNREADABLE
+            message, hint = tree_objects.UNREADABLE
             raise FileRefused(f"{path or '.'} {message}", hint) from None
         return oid.hex()
 
@@ -211,7 +211,7 @@ class Commit:
         mirror = self._mirror
         found = mirror.listings.get(oid)
         if found is None:
-            found = mirror.listings[oid] = gittree.listing_of(self._raw_tree(oid))
+            found = mirror.listings[oid] = tree_objects.listing_of(self._raw_tree(oid))
             mirror.entries += found.entries
         self._used[oid] = found
         return found
@@ -266,7 +266,7 @@ class Commit:
         try:
             found = self._find(self._mirror.folder)
         except MalformedObject:
-            self.oddities.append(Oddity(self._mirror.folder or ".", *gittree.UNREADABLE))
+            self.oddities.append(Oddity(self._mirror.folder or ".", *tree_objects.UNREADABLE))
             return
         if found is None:
             return  # no manifests: an empty desired state, which the planner judges
@@ -290,7 +290,7 @@ class Commit:
             try:
                 listing = self._listing(oid)
             except MalformedObject:
-                self.oddities.append(Oddity(folder or ".", *gittree.UNREADABLE))
+                self.oddities.append(Oddity(folder or ".", *tree_objects.UNREADABLE))
                 continue
             prefix = below + "/" if below else ""
             for name, tree in listing.folders:
@@ -371,10 +371,10 @@ class Commit:
 
 
 def refused_entry(path: str, mode: bytes, name: bytes) -> FileRefused:
-    text = gittree.printable(name.decode("utf-8", "replace"))
+    text = tree_objects.printable(name.decode("utf-8", "replace"))
     if mode == SUBMODULE:
         return FileRefused(f"{path} holds the submodule {text}", "copy its files instead")
-    message, hint = gittree.OF_NO_KIND
+    message, hint = tree_objects.OF_NO_KIND
     return FileRefused(f"{path} holds {text}, which {message}", hint)
 
 

@@ -15,15 +15,14 @@ from reconciler.clock import Clock
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
 from reconciler.errors import ManifestErrors, ReconcilerError, RevisionRefused, SourceError
 from reconciler.git_url import local_path, redacted_url
-from reconciler.model.commit import CommitSummary
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.names import Revision
+from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import SourceStatus
-from reconciler.source.git import commit_log as past, local_access as localaccess
-from reconciler.source.git.backoff import delay_after, pause_before_reading_again
+from reconciler.source.git import commit_log, local_access
 from reconciler.source.git.error_kinds import failure
-from reconciler.source.git.file_watch import LocalWatch
 from reconciler.source.git.libgit2_limits import MIB, bound_library
+from reconciler.source.git.polling import LocalWatch, delay_after, pause_before_reading_again
 from reconciler.source.git.protocol import Scrutiny, Want, WorkerAnswer, WorkerRequest
 from reconciler.source.git.worker_client import FetchChild
 from reconciler.source.manifests.transfer import Settings
@@ -238,7 +237,7 @@ class GitSource:
         """The newest commits that lead to these, from the mirror as it is."""
         try:
             async with asyncio.timeout(LOOK_BACK):
-                return await asyncio.to_thread(past.newest, self._path, tuple(tips), most)
+                return await asyncio.to_thread(commit_log.newest, self._path, tuple(tips), most)
         except TimeoutError:
             raise failure("timeout", f"the history was not read in {LOOK_BACK:g} s") from None
 
@@ -280,7 +279,7 @@ class GitSource:
     async def _ask(self, request: WorkerRequest) -> WorkerAnswer:
         """Ask the child within one deadline, at once again when a remote's connection broke."""
         if self._local is not None:
-            fault = await asyncio.to_thread(localaccess.unreachable, self._local)
+            fault = await asyncio.to_thread(local_access.unreachable, self._local)
             if fault is not None:
                 raise fault
         retrying = AsyncRetrying(

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.model import manifest, network_interfaces as interfaces
+from reconciler.model import manifest, manifest_health, network_interfaces
 from reconciler.model.desired import (
     GroupSpec,
     HealthPolicy,
@@ -119,7 +119,7 @@ def derived_tap_mac(vm: str, index: int) -> str:
     return ":".join((TAP_MAC_PREFIX, *(raw[at : at + 2] for at in range(0, 10, 2))))
 
 
-def _taps(vm: str, faces: list[interfaces.Interface]) -> Iterator[Tap]:
+def _taps(vm: str, faces: list[network_interfaces.Interface]) -> Iterator[Tap]:
     for index, face in enumerate(faces):
         if face.type == "tap" and face.bridge is not None:
             yield Tap(
@@ -193,7 +193,7 @@ def _reached(vm: str, runner: Runner) -> UserNetwork:
     return UserNetwork(derived_mac(vm, 0), tuple(PortForward(port, port) for port in runner.ports))
 
 
-def _forward(face: interfaces.Forward) -> PortForward:
+def _forward(face: network_interfaces.Forward) -> PortForward:
     return PortForward(face.host, face.guest, face.protocol, face.address)
 
 
@@ -216,7 +216,7 @@ def _health(spec: manifest.Spec) -> HealthPolicy:
     )
 
 
-def _check(face: manifest.Check, hosts: dict[int, str], at: str) -> Check:
+def _check(face: manifest_health.Check, hosts: dict[int, str], at: str) -> Check:
     """A port that is not forwarded is the guest's own, at its address."""
     if (http := face.http) is not None:
         return HttpCheck(

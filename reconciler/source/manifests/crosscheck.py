@@ -1,15 +1,16 @@
-"""What documents get wrong together: names, order, ports, addresses; both places are named."""
+"""Checks the documents of a revision against each other: numbers, names, order, renames.
+
+Networks and groups have files of their own. A problem names both places.
+"""
 
 from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 
 from reconciler.model.desired import VMSpec
-from reconciler.model.machine import ANY_ADDRESS, PortForward
 from reconciler.model.names import GroupName, VMName
-from reconciler.source.manifests.convert import GroupDraft, port_place
+from reconciler.source.manifests.convert import GroupDraft
 from reconciler.source.manifests.declarations import NAME, Declared, Report, T
 from reconciler.source.manifests.places import Loc
 
@@ -39,53 +40,6 @@ def unique(kind: str, declared: Iterable[Declared[T]], report: Report) -> dict[s
                 f"first declared at {report.where(first)}",
             )
     return named
-
-
-Taker = tuple[int, Declared[VMSpec], Loc]
-"""A forward by its place in the order of all, with the VM whose it is."""
-
-
-@dataclass(slots=True)
-class Takers:
-    """Who takes one port of the host: the first of all, and the first of each address."""
-
-    first: Taker
-    addresses: dict[str, Taker] = field(default_factory=dict)
-
-    def before(self, address: str) -> Taker | None:
-        """The first that keeps the port of this address from others.
-
-        Equal ports of different addresses are well.
-        """
-        if address == ANY_ADDRESS:
-            return self.first
-        found = [self.addresses[a] for a in (address, ANY_ADDRESS) if a in self.addresses]
-        return min(found, key=lambda taker: taker[0], default=None)
-
-
-def check_ports(vms: VMs, report: Report) -> None:
-    """No two guests listen on the same port of the host."""
-    taken: dict[tuple[str, int], Takers] = {}
-    count = 0
-    for vm in vms.values():
-        for loc, forward in forwards_of(vm.what):
-            count += 1
-            taker = (count, vm, loc)
-            takers = taken.setdefault((forward.protocol, forward.host), Takers(taker))
-            if takers.addresses and (first := takers.before(forward.address)) is not None:
-                _, other, other_loc = first
-                whose = "" if other is vm else f" by {other.what.name}"
-                report.add(
-                    vm, loc, f"{forward.protocol} port {forward.host} of the host is taken{whose}",
-                    f"first declared at {report.where(other, other_loc)}",
-                )  # fmt: skip
-            takers.addresses.setdefault(forward.address, taker)
-
-
-def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, PortForward]]:
-    for index, network in spec.user_interfaces:
-        for number, forward in enumerate(network.forwards):
-            yield port_place(spec, index, number), forward
 
 
 def check_order(vms: VMs, groups: Groups, report: Report) -> None:
@@ -186,15 +140,36 @@ def check_moves(vms: VMs, report: Report) -> None:
             )  # fmt: skip
 
 
-def check_canaries(vms: VMs, groups: Groups, report: Report) -> None:
-    for name, group in groups.items():
-        for index, canary in enumerate(group.what.spec.canary):
-            vm = vms.get(canary)
-            if vm is None and report.lacks(VM, canary, vms):
-                hint = report.suggestion(canary, vms) or "declare it"
-                report.add(group, (*CANARY, index), f"no VM is named {canary}", hint)
-            elif vm is not None and vm.what.group != name:
-                report.add(
-                    group, (*CANARY, index), f"{canary} is not a member of {name}",
-                    f"it is declared at {report.where(vm, ('metadata', 'group'))}",
-                )  # fmt: skip
+MOST_VMS = 10_000
+"""Of a revision; and as many groups."""
+MOST_FORWARDS = 20_000
+"""Of all VMs of a revision together."""
+
+
+def within_caps(
+    vms: list[Declared[VMSpec]], groups: list[Declared[GroupDraft]], report: Report
+) -> tuple[list[Declared[VMSpec]], list[Declared[GroupDraft]]]:
+    """What is judged together; what is beyond the bounds is told once, with its number."""
+    forwards = 0
+    kept: list[Declared[VMSpec]] = []
+    for vm in vms[:MOST_VMS]:
+        forwards += sum(len(network.forwards) for network in vm.what.networks)
+        if forwards > MOST_FORWARDS:
+            break
+        kept.append(vm)
+    if len(vms) > MOST_VMS:
+        beyond(vms[MOST_VMS], f"{MOST_VMS} VMs", len(vms) - MOST_VMS, report)
+    elif len(kept) < len(vms):
+        count = len(vms) - len(kept)
+        beyond(vms[len(kept)], f"{MOST_FORWARDS} forwarded ports", count, report)
+    if len(groups) > MOST_VMS:
+        beyond(groups[MOST_VMS], f"{MOST_VMS} groups", len(groups) - MOST_VMS, report)
+    return kept, groups[:MOST_VMS]
+
+
+def beyond(first: Declared[T], bound: str, others: int, report: Report) -> None:
+    report.add(
+        first, (), f"the revision has more than {bound}: this document and {others - 1} more are too many",
+        "let another host have some of them, by another source.path",
+    )  # fmt: skip
+    report.legible = False  # what was left out may be named by what was not

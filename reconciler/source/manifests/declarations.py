@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from reconciler.errors import Problem
 from reconciler.model.desired import VMSpec
 from reconciler.model.record import MOST_PROBLEMS
-from reconciler.source.manifests import yaml as yamldoc
+from reconciler.source.manifests import yaml_reader
 from reconciler.source.manifests.convert import GroupDraft
 from reconciler.source.manifests.error_messages import nearest
 from reconciler.source.manifests.places import Fault, Loc, Place, Reading
@@ -93,7 +93,7 @@ class Report:
         known = self._readings.pop(at.file.blob, None)
         if known is None:
             content = self._snapshot.read(at.file)
-            known = (len(content), yamldoc.examine(content))
+            known = (len(content), yaml_reader.examine(content))
         while self._readings and known[0] + sum(s for s, _ in self._readings.values()) > MOST_READ:
             self._readings.popitem(last=False)
         self._readings[at.file.blob] = known

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Union, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from reconciler.errors import did_you_mean
 from reconciler.model.manifest import UNION_TAGS
 from reconciler.source.manifests.places import Fault, Loc, Places, shortened
-from reconciler.suggestions import did_you_mean
 
 KEY_MARK = "[key]"
 QUOTED = re.compile(r"'([^']*)'")

@@ -1,4 +1,4 @@
-"""What a group's policy gets wrong about its members' deadlines, and about this host's time zones."""
+"""Checks groups against their members and this host: membership, canaries, deadlines, time zones."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName
 from reconciler.model.quantity import format_duration
-from reconciler.source.manifests.crosscheck import GROUP, MEMBER, Groups, VMs
+from reconciler.source.manifests.crosscheck import CANARY, GROUP, MEMBER, VM, Groups, VMs
 from reconciler.source.manifests.declarations import Declared, Report
 from reconciler.source.manifests.error_messages import dotted
 from reconciler.source.manifests.places import Loc
@@ -88,3 +88,17 @@ def is_known(zone: str) -> bool:
     except (ValueError, KeyError, OSError):
         return False
     return True
+
+
+def check_canaries(vms: VMs, groups: Groups, report: Report) -> None:
+    for name, group in groups.items():
+        for index, canary in enumerate(group.what.spec.canary):
+            vm = vms.get(canary)
+            if vm is None and report.lacks(VM, canary, vms):
+                hint = report.suggestion(canary, vms) or "declare it"
+                report.add(group, (*CANARY, index), f"no VM is named {canary}", hint)
+            elif vm is not None and vm.what.group != name:
+                report.add(
+                    group, (*CANARY, index), f"{canary} is not a member of {name}",
+                    f"it is declared at {report.where(vm, ('metadata', 'group'))}",
+                )  # fmt: skip

@@ -1,14 +1,17 @@
-"""What VMs get wrong together about their networks: MACs, taps and addresses that two of them claim."""
+"""Checks the networks of all VMs against each other: no port, MAC, tap or address is claimed twice."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Literal
 
 from reconciler.model.desired import VMSpec
-from reconciler.source.manifests.convert import derived_mac
+from reconciler.model.machine import ANY_ADDRESS, PortForward
+from reconciler.source.manifests.convert import derived_mac, port_place
 from reconciler.source.manifests.crosscheck import VMs
 from reconciler.source.manifests.declarations import Declared, Report
+from reconciler.source.manifests.places import Loc
 
 Claim = Literal["mac", "id", "address"]
 WORDS: dict[Claim, str] = {"mac": "MAC", "id": "tap", "address": "address"}
@@ -47,3 +50,50 @@ def _harmless(one: VMSpec, other: VMSpec, claim: Claim, value: str) -> bool:
         any(n.mac == value == derived_mac(spec.name, at) for at, n in spec.user_interfaces)
         for spec in (one, other)
     )
+
+
+Taker = tuple[int, Declared[VMSpec], Loc]
+"""A forward by its place in the order of all, with the VM whose it is."""
+
+
+@dataclass(slots=True)
+class Takers:
+    """Who takes one port of the host: the first of all, and the first of each address."""
+
+    first: Taker
+    addresses: dict[str, Taker] = field(default_factory=dict)
+
+    def before(self, address: str) -> Taker | None:
+        """The first that keeps the port of this address from others.
+
+        Equal ports of different addresses are well.
+        """
+        if address == ANY_ADDRESS:
+            return self.first
+        found = [self.addresses[a] for a in (address, ANY_ADDRESS) if a in self.addresses]
+        return min(found, key=lambda taker: taker[0], default=None)
+
+
+def check_ports(vms: VMs, report: Report) -> None:
+    """No two guests listen on the same port of the host."""
+    taken: dict[tuple[str, int], Takers] = {}
+    count = 0
+    for vm in vms.values():
+        for loc, forward in forwards_of(vm.what):
+            count += 1
+            taker = (count, vm, loc)
+            takers = taken.setdefault((forward.protocol, forward.host), Takers(taker))
+            if takers.addresses and (first := takers.before(forward.address)) is not None:
+                _, other, other_loc = first
+                whose = "" if other is vm else f" by {other.what.name}"
+                report.add(
+                    vm, loc, f"{forward.protocol} port {forward.host} of the host is taken{whose}",
+                    f"first declared at {report.where(other, other_loc)}",
+                )  # fmt: skip
+            takers.addresses.setdefault(forward.address, taker)
+
+
+def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, PortForward]]:
+    for index, network in spec.user_interfaces:
+        for number, forward in enumerate(network.forwards):
+            yield port_place(spec, index, number), forward

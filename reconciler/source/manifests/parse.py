@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from reconciler.model import manifest
 from reconciler.model.nix_runner import is_folder
-from reconciler.source.manifests import yaml as yamldoc
+from reconciler.source.manifests import yaml_reader
 from reconciler.source.manifests.convert import GroupDraft, VMDraft, draft_of
 from reconciler.source.manifests.error_messages import explain, nearest, shown
 from reconciler.source.manifests.places import Document, Fault, Places
@@ -57,7 +57,7 @@ def parse_file(content: bytes) -> ParsedFile:
 def parse_quickly(content: bytes) -> ParsedFile:
     """What a file declares, and whether it has faults: positions cost many times as much time."""
     size = len(content)
-    if yamldoc.faults_of_bytes(content):
+    if yaml_reader.faults_of_bytes(content):
         return _illegible(content, ())
     builder = Builder(careful=False)
     try:
@@ -116,7 +116,7 @@ def _draft(index: int, data: Any) -> VMDraft | GroupDraft:
 
 def faults_of(content: bytes, most: int = MOST_FAULTS) -> list[Fault]:
     """The first faults of a file, in words, each with its line and column."""
-    reading = yamldoc.examine(content)
+    reading = yaml_reader.examine(content)
     of_documents = itertools.chain.from_iterable(map(_faults, reading.documents))
     return list(itertools.islice(itertools.chain(reading.faults, of_documents), most))
 

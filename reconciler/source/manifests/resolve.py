@@ -16,10 +16,11 @@ from reconciler.model.quantity import Share
 from reconciler.model.record import MOST_PROBLEMS
 from reconciler.source.manifests import (
     crosscheck,
-    group_crosscheck as groupcheck,
-    network_crosscheck as netcheck,
+    group_crosscheck,
+    network_crosscheck,
 )
 from reconciler.source.manifests.convert import NO_KERNEL, GroupDraft, VMDraft, runner_spec
+from reconciler.source.manifests.crosscheck import within_caps
 from reconciler.source.manifests.declarations import Declared, Report
 from reconciler.source.manifests.error_messages import dotted
 from reconciler.source.manifests.host_kernels import HostKernels
@@ -27,7 +28,6 @@ from reconciler.source.manifests.parse import MOST_FAULTS, ParsedFile, faults_of
 from reconciler.source.manifests.places import Fault
 from reconciler.source.manifests.policy_bounds import policy_faults, runner_faults
 from reconciler.source.manifests.revision_files import FileRefused, ManifestFile, RevisionFiles
-from reconciler.source.manifests.revision_limits import within_caps
 
 MOST_BYTES = 64 * 1024 * 1024
 """Of all manifests of a revision together."""
@@ -255,14 +255,14 @@ def assemble(
     vms, groups = within_caps(vms, groups, report)
     named = {VMName(n): vm for n, vm in crosscheck.unique("VM", vms, report).items()}
     policies = {GroupName(n): g for n, g in crosscheck.unique("group", groups, report).items()}
-    crosscheck.check_ports(named, report)
-    netcheck.check_networks(named, report)
+    network_crosscheck.check_ports(named, report)
+    network_crosscheck.check_networks(named, report)
     crosscheck.check_order(named, policies, report)
     crosscheck.check_moves(named, report)
-    crosscheck.check_canaries(named, policies, report)
-    groupcheck.check_membership(named, policies, report)
-    groupcheck.check_deadlines(named, policies, report)
-    groupcheck.check_time_zones(policies, report)
+    group_crosscheck.check_canaries(named, policies, report)
+    group_crosscheck.check_membership(named, policies, report)
+    group_crosscheck.check_deadlines(named, policies, report)
+    group_crosscheck.check_time_zones(policies, report)
     members = Counter(vm.what.group for vm in named.values())
     return DesiredState(
         snapshot.revision,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import DriverError
-from reconciler.model.usage import DiskOperations, GuestFigures, GuestMemory
+from reconciler.model.guest_reports import DiskOperations, GuestFigures, GuestMemory
 from reconciler.vmm.qemu import qmp
 from reconciler.vmm.qemu.argv import BALLOON
 

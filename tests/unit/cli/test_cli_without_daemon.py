@@ -12,7 +12,7 @@ from socket import AF_UNIX, socket as unix_socket
 import pytest
 
 from reconciler import config as settings
-from reconciler.cli import socket_path as sockets
+from reconciler.cli import daemon_client
 from reconciler.cli.app import main
 from reconciler.cli.daemon_client import Daemon
 from reconciler.cli.terminal import age
@@ -107,9 +107,11 @@ async def test_the_socket_comes_from_the_config_without_loading_it_in_full(
 
 
 def test_what_the_light_lookup_assumes_is_what_the_config_says() -> None:
-    assert sockets.CONFIG_ENVIRONMENT == settings.ENVIRONMENT
-    assert sockets.DEFAULT_CONFIG == settings.DEFAULT_PATH
-    assert str(sockets.DEFAULT_SOCKET) == settings.Config.model_fields["control_socket"].default
+    assert daemon_client.CONFIG_ENVIRONMENT == settings.ENVIRONMENT
+    assert daemon_client.DEFAULT_CONFIG == settings.DEFAULT_PATH
+    assert (
+        str(daemon_client.DEFAULT_SOCKET) == settings.Config.model_fields["control_socket"].default
+    )
 
 
 def test_a_daemon_that_hangs_is_not_called_absent(

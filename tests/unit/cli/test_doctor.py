@@ -9,11 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.cli import (
-    doctor_checks as checks,
-    doctor_nix as nixcheck,
-    doctor_systemd as servicechecks,
-)
+from reconciler.cli import doctor_checks as checks, doctor_sources, doctor_systemd as servicechecks
 from reconciler.config import QemuConfig
 
 NOWHERE = Path("/nowhere")
@@ -106,7 +102,7 @@ def test_nix_is_looked_at_where_runners_are_allowed(
     if script:
         (tmp_path / "nix").write_text(f"#!/bin/sh\n{script}\n")
         (tmp_path / "nix").chmod(0o755)
-    found = nixcheck.check_nix()
+    found = doctor_sources.check_nix()
     assert (found.result, says in found.detail) == (result, True), found
     assert found.remedy or result == "ok"
 

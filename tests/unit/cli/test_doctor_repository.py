@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.cli.doctor_findings import Finding
-from reconciler.cli.doctor_repository import check_repository
+from reconciler.cli.doctor_sources import check_repository
 from reconciler.config import SourceConfig
 from tests.unit.source.repositories import Repository
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from reconciler.engine.api import ReconcileReport
 from reconciler.errors import RequestRefused
-from reconciler.model.commit import CommitSummary
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
@@ -24,6 +23,7 @@ from reconciler.model.record import (
 )
 from reconciler.model.request import Request
 from reconciler.model.revision_result import RevisionRecord
+from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import (
     GenerationNumbers,
     GroupStatus,

@@ -14,8 +14,8 @@ from reconciler.control.page.fleet import fleet_page
 from reconciler.control.page.frame import changes
 from reconciler.control.page.html import h
 from reconciler.control.servers import HttpFace, serve_http
-from reconciler.model.commit import CommitSummary
 from reconciler.model.names import GroupName
+from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import (
     GroupStatus,
     HostStatus,

@@ -12,11 +12,11 @@ from reconciler.control.page.chart import MOST_ROWS
 from reconciler.control.page.fleet import PAGE
 from reconciler.control.page.lanes import MOST_LANES, LaneRow, lanes
 from reconciler.errors import SourceError
-from reconciler.model.commit import CommitSummary
 from reconciler.model.names import GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Event
 from reconciler.model.revision_result import RevisionRecord
+from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import (
     GenerationNumbers,
     GroupStatus,

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.metrics import Metrics
 from reconciler.metrics.process_usage import START, TICKS, boot_wall
+from reconciler.model.guest_reports import DiskOperations, GuestFigures, GuestMemory, NetworkTraffic
 from reconciler.model.names import GroupName
 from reconciler.model.status import (
     GroupStatus,
@@ -19,7 +20,6 @@ from reconciler.model.status import (
     SourceStatus,
     VMStatus,
 )
-from reconciler.model.usage import DiskOperations, GuestFigures, GuestMemory, NetworkTraffic
 from tests.unit.control.fake_operator import WALL, vm
 
 EVERYTHING = GuestFigures(DiskOperations(1, 2), GuestMemory(3, 4), NetworkTraffic(5, 6, 7, 8))

@@ -9,7 +9,7 @@ import pytest
 from reconciler.engine.loop import Engine
 from reconciler.errors import LedgerUnwritable, ManifestErrors, Problem, SourceError
 from reconciler.notify.selection import Digest
-from reconciler.requests.source_health import TOLD_AFTER
+from reconciler.requests.source_changes import TOLD_AFTER
 from tests.world import World, state, vm
 
 

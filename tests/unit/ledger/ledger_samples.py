@@ -13,7 +13,6 @@ from reconciler.model.change import (
     PutSuspension,
     PutVM,
 )
-from reconciler.model.deadline import Deadline
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, VolumeSpec
 from reconciler.model.health import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import (
@@ -39,8 +38,8 @@ from reconciler.model.record import (
     Suspension,
     VMRecord,
 )
-from reconciler.model.refusals import Unreachable
-from reconciler.now import Now
+from reconciler.model.source_state import Unreachable
+from reconciler.now import Deadline, Now
 
 WALL = 1_790_000_000.5
 FOREVER = Deadline(float("inf"), "b0071d")

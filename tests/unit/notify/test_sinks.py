@@ -21,8 +21,7 @@ from reconciler.notify.message import Message
 from reconciler.notify.payloads import SIGNATURE, TIMESTAMP
 from reconciler.notify.secrets import Missing
 from reconciler.notify.selection import Digest
-from reconciler.notify.sinks import open_sink
-from reconciler.notify.test_message import missing_secrets, send_to
+from reconciler.notify.sinks import missing_secrets, open_sink, send_to
 from tests.fakes.clock import FakeClock
 from tests.unit.notify.receivers import MailServer, http_receiver
 from tests.unit.notify.stories import WALL, Log, sink, sinks

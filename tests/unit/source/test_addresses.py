@@ -8,8 +8,8 @@ import pygit2
 import pytest
 
 from reconciler.git_url import host_of, local_path, redacted_text, redacted_url
-from reconciler.source.git.backoff import delay_after
 from reconciler.source.git.error_kinds import LimitPassed, sorted_failure
+from reconciler.source.git.polling import delay_after
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 from reconciler.config import KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors
 from reconciler.model.record import MOST_PROBLEMS
-from reconciler.source.manifests import revision_limits as caps
+from reconciler.source.manifests import crosscheck
 from reconciler.source.manifests.folder import Folder
 from reconciler.source.manifests.resolve import Resolver
 from tests.unit.source.repositories import forwarded, group, vm
@@ -108,8 +108,8 @@ def test_twice_as_much_costs_about_twice_as_much(
 def test_a_revision_with_too_many_vms_or_ports_is_refused_with_the_number_of_those_beyond(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(caps, "MOST_VMS", 3)
-    monkeypatch.setattr(caps, "MOST_FORWARDS", 2)
+    monkeypatch.setattr(crosscheck, "MOST_VMS", 3)
+    monkeypatch.setattr(crosscheck, "MOST_FORWARDS", 2)
     manifests = [vm(f"v{number}", spec=forwarded(8000 + number)) for number in range(6)]
     (tmp_path / "all.yaml").write_text("---\n".join(manifests))
     (many,) = refusal(tmp_path).problems

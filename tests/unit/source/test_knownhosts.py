@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import SourceError
-from reconciler.source.git import known_hosts as knownhosts
+from reconciler.source.git import known_hosts
 from reconciler.source.git.callbacks import Callbacks
 from reconciler.source.git.fetch import look
 from reconciler.source.git.known_hosts import ServerName, Trust, server_of, trust
@@ -111,7 +111,7 @@ def test_a_hashed_name_is_found_and_written_in_plain_for_libgit2(
     file.write_text(f"[git.example.org]:2222 {FIRST}\n", encoding="utf-8")
     subprocess.run(["ssh-keygen", "-H", "-f", str(file)], check=True, capture_output=True)
     assert "example" not in file.read_text(encoding="utf-8")
-    knownhosts.write_home(trust(HIGH, str(file)), tmp_path)
+    known_hosts.write_home(trust(HIGH, str(file)), tmp_path)
     written = (tmp_path / ".ssh/known_hosts").read_text(encoding="utf-8")
     assert written == f"git.example.org {FIRST}\n"
 
@@ -163,7 +163,7 @@ def test_a_file_that_cannot_be_read_is_refused_before_anything_is_asked(
     with pytest.raises(SourceError, match="is not a file"):
         trust(HOST, str(file))
     file.unlink()
-    file.write_bytes(b"#" * (knownhosts.MOST_BYTES + 1))
+    file.write_bytes(b"#" * (known_hosts.MOST_BYTES + 1))
     with pytest.raises(SourceError, match="larger than 4 MiB"):
         trust(HOST, str(file))
 
@@ -172,7 +172,7 @@ def test_without_a_named_file_those_of_ssh_itself_count(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     own, system = tmp_path / "own", tmp_path / "system"
-    monkeypatch.setattr(knownhosts, "default_files", lambda: [own, system])
+    monkeypatch.setattr(known_hosts, "default_files", lambda: [own, system])
     with pytest.raises(SourceError) as caught:
         trust(HOST, "")
     assert str(caught.value) == f"{own} and {system} has no host key of git.example.org"

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import SourceError
-from reconciler.source.git import fetch as fetching, local_access as localaccess
+from reconciler.source.git import fetch as fetching, local_access
 from reconciler.source.git.libgit2_limits import bound_library
 from reconciler.source.git.protocol import WorkerRequest
 from tests.unit.source.repositories import Repository, vm
@@ -44,11 +44,11 @@ def repository(open_folder: Path) -> Repository:
 def as_somebody_else() -> Iterator[str]:
     """Without root's rights, which pass over modes. An ordinary user stays who he is."""
     if os.geteuid() != 0:
-        yield localaccess.user_name()
+        yield local_access.user_name()
         return
     os.seteuid(STRANGER)
     try:
-        yield localaccess.user_name()
+        yield local_access.user_name()
     finally:
         os.seteuid(0)
 
@@ -57,13 +57,13 @@ def test_a_folder_on_the_way_that_is_closed_is_named(repository: Repository) -> 
     closed = repository.path.parent
     closed.chmod(0o600)
     with as_somebody_else() as user:
-        error = localaccess.unreachable(repository.path)
+        error = local_access.unreachable(repository.path)
     assert error is not None
     assert (error.kind, str(error)) == ("auth", f"{user} may not enter {closed}")
     assert f"`chmod o+x {closed}`" in error.hint
     closed.chmod(0o755)
     with as_somebody_else():
-        assert localaccess.unreachable(repository.path) is None
+        assert local_access.unreachable(repository.path) is None
 
 
 @pytest.mark.parametrize("part", ["HEAD", "objects", "refs/heads", "refs/heads/main", "."])
@@ -90,13 +90,15 @@ def test_the_part_that_is_closed_is_named_with_the_command(
 
 def test_a_service_that_is_kept_out_of_home_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("INVOCATION_ID", "1")
-    error = localaccess.closed(Path("/home"), Path("/home/a/fleet.git"), "enter", "chmod o+x /home")
+    error = local_access.closed(
+        Path("/home"), Path("/home/a/fleet.git"), "enter", "chmod o+x /home"
+    )
     assert "ProtectHome=" in error.hint
     assert "chmod" not in error.hint
 
 
 def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
-    error = localaccess.unreachable(tmp_path / "a" / "b.git")
+    error = local_access.unreachable(tmp_path / "a" / "b.git")
     assert error is not None
     assert (error.kind, f"git init --bare {tmp_path}/a/b.git" in error.hint) == ("missing", True)
 
@@ -106,9 +108,9 @@ def test_what_is_no_repository_or_was_just_packed_is_no_matter_of_rights(
 ) -> None:
     file = tmp_path / "fleet.bundle"
     file.write_text("no repository")
-    assert localaccess.unreadable(file) is None
+    assert local_access.unreadable(file) is None
     for path, what in ((file, "file"), (tmp_path, "folder")):
-        error = localaccess.unreachable(path)
+        error = local_access.unreachable(path)
         assert error is not None
         assert (error.kind, str(error)) == (
             "missing",
@@ -116,4 +118,4 @@ def test_what_is_no_repository_or_was_just_packed_is_no_matter_of_rights(
         )
     (repository.path / "refs" / "heads" / "gone").symlink_to(tmp_path / "nowhere")
     shutil.rmtree(repository.path / "objects")
-    assert localaccess.unreadable(repository.path) is None
+    assert local_access.unreadable(repository.path) is None

@@ -9,7 +9,7 @@ import pygit2
 import pytest
 
 from reconciler.errors import SourceError
-from reconciler.source.git import commit_log as past
+from reconciler.source.git import commit_log
 from tests.unit.source.conftest import MakeSource
 from tests.unit.source.repositories import Repository, vm
 
@@ -32,7 +32,7 @@ class History:
         return str(self.git.odb.write(pygit2.enums.ObjectType.COMMIT, raw + message))
 
     def newest(self, *tips: str, most: int = 50) -> list[str]:
-        return [commit.revision for commit in past.newest(self.path, tips, most)]
+        return [commit.revision for commit in commit_log.newest(self.path, tips, most)]
 
 
 @pytest.fixture
@@ -45,7 +45,7 @@ def test_children_stand_before_parents_whatever_their_clocks_said(history: Histo
     left, right = history.commit("left", 100, root), history.commit("right", 800, root)
     merge = history.commit("merge", 50, left, right)
     assert history.newest(merge) == [merge, right, left, root]
-    found = past.newest(history.path, [merge], 50)
+    found = commit_log.newest(history.path, [merge], 50)
     assert found[0].parents == (left, right)
     assert (found[0].subject, found[0].author_wall) == ("merge", 50.0)
 
@@ -58,11 +58,11 @@ def test_a_refused_commit_that_left_the_branch_is_shown_beside_it(history: Histo
 
 def test_only_so_many_are_read_of_a_long_history(history: History) -> None:
     tip = history.commit("0", 0)
-    for number in range(1, past.MOST_COMMITS + 20):
+    for number in range(1, commit_log.MOST_COMMITS + 20):
         tip = history.commit(str(number), number, tip)
     began = time.thread_time()
     assert len(history.newest(tip, most=50)) == 50
-    assert len(history.newest(tip, most=10_000)) == past.MOST_COMMITS
+    assert len(history.newest(tip, most=10_000)) == commit_log.MOST_COMMITS
     assert time.thread_time() - began < 1.0, "some milliseconds"
 
 
@@ -70,21 +70,21 @@ def test_only_so_many_are_read_of_a_long_history(history: History) -> None:
     ("message", "subject"),
     [
         ("one\n\nmore words", "one"), ("", "(no message)"), ("\n\n  late", "late"),
-        ("x" * 5000, "x" * past.MOST_SUBJECT), (b"\xff\xfe", "\ufffd\ufffd"),
-        (b"y" * (past.MOST_COMMIT_BYTES + 1), "(too large to show)"),
+        ("x" * 5000, "x" * commit_log.MOST_SUBJECT), (b"\xff\xfe", "\ufffd\ufffd"),
+        (b"y" * (commit_log.MOST_COMMIT_BYTES + 1), "(too large to show)"),
     ],
 )  # fmt: skip
 def test_any_message_has_a_short_subject(
     history: History, message: str | bytes, subject: str
 ) -> None:
     tip = history.commit(message, 1)
-    assert past.newest(history.path, [tip], 5)[0].subject == subject
+    assert commit_log.newest(history.path, [tip], 5)[0].subject == subject
 
 
 def test_what_is_not_there_is_left_out(history: History, tmp_path: Path) -> None:
     tip = history.commit("here", 1)
     assert history.newest("0" * 40, "not a revision", tip) == [tip]
-    assert past.newest(tmp_path / "nothing", [tip], 5) == ()
+    assert commit_log.newest(tmp_path / "nothing", [tip], 5) == ()
 
 
 def test_a_damaged_commit_is_an_error_and_no_crash(history: History) -> None:

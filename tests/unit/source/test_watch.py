@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.source.git import file_watch as watch
-from reconciler.source.git.file_watch import FIRST_PAUSE, LocalWatch
+from reconciler.source.git import polling
+from reconciler.source.git.polling import FIRST_PAUSE, LocalWatch
 from tests.eventually import eventually
 from tests.unit.source.repositories import Repository, vm
 
@@ -71,7 +71,7 @@ async def test_what_cannot_be_watched_leaves_nothing_open_and_is_tried_again_aft
 async def test_pauses_grow_while_it_fails(
     repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watch, "MOST_FOLDERS", 1)
+    monkeypatch.setattr(polling, "MOST_FOLDERS", 1)
     now = [0.0]
     watched = LocalWatch(repository.path, lambda: None, lambda: now[0])
     pauses = []

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from reconciler.source.manifests import yaml as yamldoc
+from reconciler.source.manifests import yaml_reader
 from reconciler.source.manifests.yaml_builder import MOST_ALIASES, MOST_DOCUMENTS, DocumentRefused
 
 
 def faults(content: str | bytes) -> list[str]:
     raw = content if isinstance(content, bytes) else content.encode()
-    reading = yamldoc.examine(raw)
+    reading = yaml_reader.examine(raw)
     if reading.faults:
         with pytest.raises(DocumentRefused):
-            yamldoc.read(raw)
+            yaml_reader.read(raw)
     return [f"{f.line}:{f.col}: {f.message}" for f in reading.faults]
 
 
@@ -27,7 +27,9 @@ def faults(content: str | bytes) -> list[str]:
     ],
 )  # fmt: skip
 def test_a_scalar_has_the_type_of_yaml_1_2(text: str, value: object) -> None:
-    assert yamldoc.read(f"a: {text}\n".encode() if text != "-" else b"a:\n-\n") == [{"a": value}]
+    assert yaml_reader.read(f"a: {text}\n".encode() if text != "-" else b"a:\n-\n") == [
+        {"a": value}
+    ]
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_what_is_refused_is_told_with_its_place(text: str | bytes, fault: str) -
 
 
 def test_a_duplicate_key_names_both_places() -> None:
-    found = yamldoc.examine(b"a:\n  b: 1\n  b: 2\n").faults
+    found = yaml_reader.examine(b"a:\n  b: 1\n  b: 2\n").faults
     assert [(f.line, f.col, f.hint) for f in found] == [(3, 3, "first at line 2, column 3")]
 
 
@@ -102,16 +104,16 @@ def test_aliases_of_deep_values_count_towards_the_depth() -> None:
 
 
 def test_a_modest_alias_is_what_it_stands_for() -> None:
-    assert yamldoc.read(b"a: &x {b: 1}\nc: *x\n") == [{"a": {"b": 1}, "c": {"b": 1}}]
+    assert yaml_reader.read(b"a: &x {b: 1}\nc: *x\n") == [{"a": {"b": 1}, "c": {"b": 1}}]
 
 
 def test_empty_documents_are_left_out() -> None:
-    assert yamldoc.read(b"---\n---\na: 1\n---\n# nothing\n") == [{"a": 1}]
-    assert yamldoc.read(b"") == []
+    assert yaml_reader.read(b"---\n---\na: 1\n---\n# nothing\n") == [{"a": 1}]
+    assert yaml_reader.read(b"") == []
 
 
 def test_keys_and_values_have_places() -> None:
-    places = yamldoc.examine(b"a: {b: [1, {c: 2}]}\n").documents[0].places
+    places = yaml_reader.examine(b"a: {b: [1, {c: 2}]}\n").documents[0].places
     assert places.key(("a", "b")) == (1, 5)
     assert places.value(("a", "b", 1, "c")) == (1, 16)
     assert places.value(("a", "nowhere", 3)) == (1, 4)

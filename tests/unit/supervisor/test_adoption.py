@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
-from reconciler.supervisor import guest_file as guestfile, procfs
+from reconciler.supervisor import guest_file, procfs
 from reconciler.supervisor.guest_discovery import Adoption
 from reconciler.supervisor.spawn import Held
 
@@ -33,7 +33,7 @@ async def test_a_guest_in_the_middle_of_its_exec_is_adopted(tmp_path: Path) -> N
                 start_time=stat.start_time,
                 started_boot=1.0,
             )
-            guestfile.write(folder, guest, "this boot")
+            guest_file.write(folder, guest, "this boot")
             look = asyncio.create_task(asyncio.to_thread(Adoption("this boot").look, folder))
             assert child.stdin is not None
             child.stdin.write(b"\n")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.guest_announcements import SILENT, Said
+from reconciler.model.guest_reports import SILENT, Said
 from reconciler.supervisor import announcements, console
 from reconciler.supervisor.announcements import Listener, listen_all
 

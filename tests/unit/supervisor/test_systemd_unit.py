@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from reconciler.model.guest_reports import NetworkTraffic
 from reconciler.model.machine import Disk, Launch, Machine, PortForward, Tap, UserNetwork
 from reconciler.model.names import VMName
-from reconciler.model.usage import NetworkTraffic
 from reconciler.supervisor import locked_exec
 from reconciler.supervisor.systemd_bus import traffic
 from reconciler.supervisor.systemd_unit import HostPaths, properties, unit_name, user_name

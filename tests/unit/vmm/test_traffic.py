@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from reconciler.model.usage import NetworkTraffic
+from reconciler.model.guest_reports import NetworkTraffic
 from reconciler.vmm.tap_traffic import traffic
 
 

@@ -1,8 +1,20 @@
-"""What could not be followed: a source that was not read, a revision that was read and refused."""
+"""What is known of the source: its commits, refused revisions, and since when it cannot be read."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+from reconciler.model.names import Revision
+
+
+@dataclass(frozen=True, slots=True)
+class CommitSummary:
+    revision: Revision
+    parents: tuple[Revision, ...]
+    subject: str
+    """The first line of its message, cut; its author's words, and trusted by nobody."""
+    author_wall: float
+    """What its author says."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""`notify`: a message to try a sink with, sent at once and by this command itself."""
+"""Commands for setting up a host: `token` for its page and metrics, `notify` to test its sinks."""
 
 from __future__ import annotations
 
@@ -6,18 +6,42 @@ from typing import Annotated
 
 import typer
 
+from reconciler.cli.daemon_client import find_daemon
 from reconciler.cli.exit_codes import ExitCode, complain
-from reconciler.cli.options import ConfigOption, Output, OutputOption
+from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
+from reconciler.control.responses import TokenAnswer
 from reconciler.control.serialization import encode
 from reconciler.safe_text import clean
-
-SinkArgument = Annotated[
-    str, typer.Argument(metavar="SINK", help="A `name` of [[notifications]]; without one: all.")
-]
 
 
 def register(app: typer.Typer) -> None:
     app.command()(notify)
+    app.command()(token)
+
+
+def token(
+    *,
+    metrics: Annotated[
+        bool, typer.Option("--metrics", help="One that reads /metrics alone, for a scraper.")
+    ] = False,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """A token that reads the page, its JSON and the metrics.
+
+    It stays the same until `http.key` of the state directory is removed.
+    """
+    answer = find_daemon(socket, config).get(TokenAnswer, "token")
+    if output is Output.json:
+        typer.echo(encode(answer, indent=2))
+    else:
+        typer.echo(answer.metrics if metrics else answer.read)
+
+
+SinkArgument = Annotated[
+    str, typer.Argument(metavar="SINK", help="A `name` of [[notifications]]; without one: all.")
+]
 
 
 def notify(
@@ -30,7 +54,7 @@ def notify(
     import asyncio  # noqa: PLC0415 - for this command alone
 
     from reconciler.config import config_path, load_config  # noqa: PLC0415 - as above
-    from reconciler.notify.test_message import send_to  # noqa: PLC0415 - as above
+    from reconciler.notify.sinks import send_to  # noqa: PLC0415 - as above
 
     settings = load_config(config_path(config))
     wanted = [one for one in settings.notifications if sink in ("", one.name)]

@@ -1,0 +1,88 @@
+"""Doctor's checks of what VMs are made from: the repository, and Nix where the policy allows runners."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from reconciler.cli.doctor_findings import Finding, Result
+from reconciler.config import SourceConfig
+from reconciler.errors import SourceError
+from reconciler.git_url import local_path
+from reconciler.source.git import callbacks, known_hosts, local_access
+
+NAME = "repository"
+CREDENTIALS = Path("/run/credentials")
+"""What systemd hands to the daemon is there for it alone, and only while it runs."""
+
+
+def check_repository(source: SourceConfig) -> list[Finding]:
+    """Whether it may be read where it is here, and whether its server and we can know each other."""
+    found = []
+    if (local := local_path(source.url)) is not None:
+        fault = local_access.unreachable(local) or local_access.unreadable(local)
+        found.append(refused(fault) if fault else Finding(NAME, "ok", f"{local} can be read"))
+    try:
+        server = known_hosts.server_of(source.url)
+        if server is not None:
+            known = known_hosts.trust(server, source.known_hosts)
+            words = f"{len(known.keys)} host key(s) of {server.name} in {known.files}"
+            found.append(Finding(NAME, "ok", words))
+        if source.token_file:
+            callbacks.token_in(source.token_file)
+            found.append(Finding(NAME, "ok", f"the token in {source.token_file} can be read"))
+    except SourceError as error:
+        found.append(refused(error, source.token_file, source.known_hosts))
+    return found
+
+
+def refused(error: SourceError, *files: str) -> Finding:
+    """A warning where the daemon may find it otherwise, or it may yet be made."""
+    elsewhere = any(CREDENTIALS in Path(file).parents for file in files)
+    result: Result = "failed"
+    if elsewhere or os.geteuid() != 0 or error.kind == "missing":
+        result = "warning"
+    return Finding(NAME, result, str(error), error.hint)
+
+
+SECONDS = 15.0
+OLDEST = (2, 4)
+"""The first with flakes."""
+FEATURE = ("--extra-experimental-features", "nix-command")
+
+
+def check_nix() -> Finding:
+    program = shutil.which("nix")
+    if program is None:
+        detail = "is not installed, and policy.runners allows VMs that it builds"
+        return Finding(
+            "nix", "failed", detail, "apt-get install nix-bin, or set policy.runners = false"
+        )
+    try:
+        version = _ask(program, "--version")
+        found = re.search(r"(\d+)\.(\d+)", version.stdout)
+        if found is not None and (int(found[1]), int(found[2])) < OLDEST:
+            return Finding(
+                "nix",
+                "failed",
+                f"{version.stdout.strip()} has no flakes",
+                "install Nix 2.4 or newer",
+            )
+        store = _ask(program, *FEATURE, "store", "ping")
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return Finding("nix", "failed", f"{program}: {error}", "systemctl restart nix-daemon")
+    if store.returncode != 0:
+        said = (store.stderr.strip().splitlines() or ["no reason given"])[0]
+        return Finding(
+            "nix", "failed", f"its store cannot be used: {said}", "systemctl status nix-daemon"
+        )
+    return Finding("nix", "ok", f"{version.stdout.strip()}, its store answers")
+
+
+def _ask(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False
+    )
