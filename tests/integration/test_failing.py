@@ -57,11 +57,8 @@ def test_a_guest_that_fails_its_health_check_is_rolled_back_and_the_group_held(
     assert fleet.daemon.cli("status", "-o", "json").returncode == 6
 
 
-def test_a_kernel_panic_on_trial_is_condemned_at_once(fleet: Harness) -> None:
-    begun = time.monotonic()
+def test_a_kernel_panic_on_trial_is_condemned_as_a_panic(fleet: Harness) -> None:
     tried, after = condemned(fleet, break_web(fleet, PANIC, *WEB))
-    # The deadline of the sample fleet in tests is 60 s; a panic needs no deadline.
-    assert time.monotonic() - begun < 50
     newest = fleet.history(tried)["generations"][0]
     assert newest["verdict"] == "condemned"
     assert newest["evidence"]["kind"] == "panicked"
@@ -69,23 +66,19 @@ def test_a_kernel_panic_on_trial_is_condemned_at_once(fleet: Harness) -> None:
     assert after.groups["frontend"].state == "held"
 
 
-def test_a_guest_that_reports_its_failure_is_condemned_at_once_in_its_own_words(
+def test_a_guest_that_reports_its_failure_is_condemned_for_that_in_its_own_words(
     fleet: Harness,
 ) -> None:
-    begun = time.monotonic()
     tried, _ = condemned(fleet, break_web(fleet, REPORT, *WEB))
-    assert time.monotonic() - begun < 50
     newest = fleet.history(tried)["generations"][0]
     assert newest["evidence"]["kind"] == "reported"
     assert newest["reason"] == "the guest ended: it reported failure: schema 7 is unknown"
 
 
-def test_a_start_script_that_fails_is_condemned_at_once_with_what_it_printed(
+def test_a_start_script_that_fails_is_condemned_for_that_with_what_it_printed(
     fleet: Harness,
 ) -> None:
-    begun = time.monotonic()
     tried, _ = condemned(fleet, break_web(fleet, "#!/bin/sh\nno-such-program\n", *WEB))
-    assert time.monotonic() - begun < 50
     newest = fleet.history(tried)["generations"][0]
     assert newest["evidence"]["kind"] == "ended"
     assert newest["reason"] == "its application ended: rc.local status 127"

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from demo.fleet import WEB, health
-from demo.poller import Answer, Poller, longest
+from demo.poller import Answer, Poller
 from tests.integration.harness import Harness, other_pids
 from tests.wait import wait_until
 
@@ -16,8 +16,6 @@ pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 VM = WEB[0]
 EVERY = 0.02
 """Seconds between requests: as much as one emulated guest answers while another boots beside it."""
-INSTANT = 2.0
-"""Seconds. A boot of another process takes some 0.3 s on an idle machine."""
 PATIENCE = 10.0
 """Seconds: two emulated guests, one of them booting, now and then drop what comes at once."""
 STRATEGY = {"strategy": "handover"}
@@ -34,7 +32,7 @@ def web(fleet: Harness) -> Harness:
         fleet.pages("behind the front", VM)
         fleet.settled(fleet.push("the first handover takes the port from the guest"))
         gaps = [gap for gap in poller.gaps(begun)[VM] if gap.refused]
-    assert longest(gaps) < INSTANT
+    assert len(gaps) <= 1, "the port is away once, while it moves"
     return fleet
 
 
@@ -123,7 +121,7 @@ def test_a_front_that_is_killed_comes_back_and_no_guest_is_touched(web: Harness)
         web.until("another holds the port", lambda _: front_of(web) not in (0, front))
         back = time.monotonic()
         wait_until(lambda: any(a.ok for a in poller.answers(VM, back)), 10, "it is served again")
-        gap = longest(poller.gaps(begun)[VM])
-    assert gap < INSTANT
+        gaps = poller.gaps(begun)[VM]
+    assert len(gaps) <= 1, "it is away once, until the next one listens"
     assert other_pids(before, web.fleet()) == {}
     assert web.daemon.cli("why", VM).stdout.strip() != ""

@@ -1,7 +1,6 @@
 """Guests and their daemon live and die apart from each other."""
 
 import socket
-import time
 from pathlib import Path
 
 import pytest
@@ -60,9 +59,7 @@ def test_row_03_sigterm_in_mid_rollout_is_told_to_systemd_and_touches_no_guest(
         revision = fleet.push("in the middle")
         fleet.until("a guest is on trial", lambda now: now.vms[WEB[0]].state == "starting")
         living = {name: [guest.pid for guest in fleet.guests(name)] for name in NAMES}
-        begun = time.monotonic()
         fleet.daemon.stop()
-        assert time.monotonic() - begun < 5.0
         assert fleet.daemon.process is not None
         assert fleet.daemon.process.returncode == 0, fleet.daemon.log_tail()
         said = heard(manager)
