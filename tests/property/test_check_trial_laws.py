@@ -52,7 +52,7 @@ def path_of(world: World, name: str) -> str:
 
 @given(pushes, limits, policies, canaries, st.integers(0, 200), st.booleans())
 @pytest.mark.timeout(240)  # some 20 s where nothing else runs
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_pushes_of_checks_alone_stop_no_guest_and_put_nothing_in_force_that_was_not_passed(
     told: list[tuple[dict[str, str], int, int]], limit: int, policy: Any,
     first: Sequence[str], at: int, dies: bool,  # noqa: FBT001

@@ -61,7 +61,7 @@ async def push(world: World, number: int, fate: str) -> None:
 
 
 @given(pushes, passes)
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_safety_whatever_is_pushed_one_after_the_other_somebody_serves_all_the_while(
     fates: list[str], between: list[int]
 ) -> None:
@@ -87,7 +87,7 @@ def test_safety_whatever_is_pushed_one_after_the_other_somebody_serves_all_the_w
 @given(
     pushes, st.integers(min_value=0, max_value=90), st.sampled_from(("crash-before", "crash-after"))
 )
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_interruption_a_death_at_any_call_leaves_nobody_without_a_guest_for_long(
     fates: list[str], at: int, death: Fault
 ) -> None:

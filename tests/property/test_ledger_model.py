@@ -114,7 +114,6 @@ async def run(path: Path, steps: list[list[Change] | str]) -> None:
 
 @settings(
     max_examples=60,
-    deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
 @given(STEPS)

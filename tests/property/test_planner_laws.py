@@ -37,7 +37,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 
 
 @given(contents, limits)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_idle_a_settled_world_needs_nothing(content: dict[str, str], limit: int) -> None:
     async def story() -> None:
         world = World(POLICY)
@@ -54,7 +54,7 @@ def test_idle_a_settled_world_needs_nothing(content: dict[str, str], limit: int)
 
 
 @given(contents, contents, limits)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_convergence_every_vm_ends_at_what_is_desired(
     first: dict[str, str], second: dict[str, str], limit: int
 ) -> None:
@@ -79,7 +79,7 @@ def test_convergence_every_vm_ends_at_what_is_desired(
     st.integers(min_value=0, max_value=120),
     st.sampled_from(("crash-before", "crash-after")),
 )
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 def test_interruption_a_death_at_any_call_leads_to_the_same_end(
     first: dict[str, str], second: dict[str, str], limit: int, at: int, death: Fault
 ) -> None:
@@ -106,7 +106,7 @@ def test_interruption_a_death_at_any_call_leads_to_the_same_end(
 
 
 @given(contents, contents, limits, fates)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_safety_no_pass_takes_more_than_the_limit_out_of_service(
     first: dict[str, str], second: dict[str, str], limit: int, bad: dict[str, str]
 ) -> None:
@@ -134,7 +134,7 @@ def test_safety_no_pass_takes_more_than_the_limit_out_of_service(
     st.sets(st.sampled_from(NAMES), min_size=1), st.sets(st.sampled_from(NAMES)), limits,
     st.integers(min_value=1, max_value=3),
 )  # fmt: skip
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_repairs_of_those_that_fall_ill_at_once_keep_to_both_bounds_and_all_are_mended(
     ill: set[str], hopeless: set[str], limit: int, at_once: int
 ) -> None:
@@ -164,7 +164,7 @@ def test_repairs_of_those_that_fall_ill_at_once_keep_to_both_bounds_and_all_are_
 
 
 @given(st.lists(contents, min_size=2, max_size=5), st.lists(st.integers(0, 12), min_size=4))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_cancelled_builds_are_of_what_nobody_wants_and_the_newest_commit_is_reached(
     pushes: list[dict[str, str]], pauses: list[int]
 ) -> None:
@@ -193,7 +193,7 @@ def test_cancelled_builds_are_of_what_nobody_wants_and_the_newest_commit_is_reac
 
 
 @given(contents, st.randoms(use_true_random=False))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_determinism_the_order_of_the_inputs_changes_nothing(
     content: dict[str, str], random: Any
 ) -> None:
@@ -236,7 +236,7 @@ def _shuffled_record(record: Record, random: Any) -> Record:
 
 
 @given(st.lists(contents, min_size=1, max_size=4), fates)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_monotony_generation_numbers_never_fall(
     pushes: list[dict[str, str]], bad: dict[str, str]
 ) -> None:

@@ -26,9 +26,7 @@ NAMES = ("a", "b", "c", "d")
 modes = st.sampled_from((*FOLDERS, *FILES, *ODD, *LINKS)) | st.integers(0, 0o7777777).map(
     "{:o}".format
 )
-some = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+some = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture(scope="module")
