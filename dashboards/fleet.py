@@ -186,7 +186,7 @@ def _guests() -> list[Panel]:
             unit="bytes",
         ),
         lines(
-            "Received by guests", "Where the host counts it: see docs/operations.md.",
+            "Received by guests", "Where the host counts it: see docs/operations/alerts.md.",
             [query(each("network_received_bytes_total"), "{{vm}}")], unit="Bps",
         ),
         lines(

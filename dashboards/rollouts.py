@@ -75,7 +75,7 @@ def _groups() -> list[Panel]:
             "{{group}}", colored(ROLLOUT_STATES, COLORS), height=7,
         ),
         lines(
-            "VMs that wait", "By what for, in all groups; docs/operations.md has a row for each.",
+            "VMs that wait", "By what for, in all groups; docs/operations/troubleshooting.md has a row for each.",
             [query(f"sum by (kind) (reconciler_waiting_vms{{{HERE}}}) > 0 or sum(reconciler_waiting_vms{{{HERE}}})", "{{kind}}")],
         ),
         lines(

@@ -63,6 +63,7 @@ files() {
     put 644 deploy/systemd/bridges.conf usr/share/reconciler
     put 644 deploy/nftables/guests.nft usr/share/reconciler
     for page in docs/*.md README.md CHANGELOG.md LICENSE; do put 644 "$page" usr/share/doc/reconciler; done
+    for page in docs/operations/*.md; do put 644 "$page" usr/share/doc/reconciler/operations; done
 }
 
 interpreter() { # the one that the libraries fit
@@ -72,7 +73,7 @@ interpreter() { # the one that the libraries fit
 may_install() {
     local program
     [ "$(id -u)" = 0 ] || die "this takes root" "sudo deploy/install.sh"
-    [ -d /run/systemd/system ] || die "systemd does not run here" "see docs/operations.md for running it by hand"
+    [ -d /run/systemd/system ] || die "systemd does not run here" "docs/operations/getting-started.md says how to run it by hand"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
         die "Python 3.11 or newer is needed" "PYTHON=python3.12 deploy/install.sh names another"
     "$python" -m pip --version >/dev/null 2>&1 || die "pip is missing" "install your distribution's python3-pip"

@@ -78,7 +78,7 @@ in
     settings = lib.mkOption {
       default = { };
       description = ''
-        `/etc/reconciler/config.toml`. Every key of `docs/operations.md` may stand here; the usual ones
+        `/etc/reconciler/config.toml`. Every key of `docs/operations/config.md` may stand here; the usual ones
         have a type of their own.
       '';
       type = types.submodule {

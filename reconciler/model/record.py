@@ -347,7 +347,7 @@ class BuildTrouble:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened, for people and sinks. `kind` is from a closed set, see docs/operations.md."""
+    """What happened, for people and sinks. `kind` is from a closed set, see docs/operations/events.md."""
 
     kind: str
     message: str

@@ -150,7 +150,7 @@ class SourceStatus:
     """Failed looks in a row."""
     error: str = ""
     error_kind: str = ""
-    """What kind of error, as the table of errors in docs/operations.md has them."""
+    """What kind of error, as the table of errors in docs/operations/errors.md has them."""
 
 
 @dataclass(frozen=True, slots=True)

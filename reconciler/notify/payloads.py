@@ -93,7 +93,7 @@ def alert(message: Message, ends: float, summary: str) -> dict[str, Any]:
 
 
 def described(message: Message) -> dict[str, Any]:
-    """The JSON of the webhook; docs/operations.md names each field."""
+    """The JSON of the webhook; docs/operations/notifications.md names each field."""
     return {
         "id": message.id,
         "sequence": message.sequence,

@@ -69,7 +69,7 @@ def hindrance(owner: Owner = ANYBODY) -> str:
         return f"guests may not open {TUN}: chmod 666 {TUN}"
     for line in STATUS.read_text(encoding="ascii").splitlines():
         if line.startswith("CapEff:") and not int(line.split()[1], 16) & NET_ADMIN:
-            return "the daemon lacks CAP_NET_ADMIN (see `A bridge for guests` in operations.md)"
+            return "the daemon lacks CAP_NET_ADMIN (see docs/operations/networking.md)"
     return ""
 
 

@@ -145,7 +145,7 @@ async def test_row_55_a_part_that_ends_by_a_fault_of_ours_is_counted_and_goes_on
 async def test_row_47_an_image_that_vanished_is_noticed_by_a_daemon_that_nothing_wakes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert loop.LONGEST_SLEEP + IMAGES_LAST <= 40, "as docs/operations.md promises"
+    assert loop.LONGEST_SLEEP + IMAGES_LAST <= 40, "as docs/operations/rollouts.md promises"
     monkeypatch.setattr(loop, "LONGEST_SLEEP", 0.05)
     world = World()
     world.source.push(plain("v1"))

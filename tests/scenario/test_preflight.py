@@ -99,7 +99,7 @@ async def test_a_restart_waits_for_its_images_whatever_the_strategy() -> None:
 
 @pytest.mark.parametrize("lacking", ["memory", "disk"])
 async def test_below_the_reserve_what_ran_before_is_started_and_nothing_new(lacking: str) -> None:
-    """As operations.md and limits.md say: after a crash, on a way back, and at a person's word."""
+    """As docs/operations/ and limits.md say: after a crash, on a way back, and at a person's word."""
     policy = Policy("/state", memory_reserve_mib=64, disk_reserve_mib=1024)
     world = await World.settled(state(vm("web"), vm("db")), policy)
     bad = vm("db", "v2").layers[-1].key

@@ -1,4 +1,4 @@
-"""A VM in a bridge of the host, under systemd: set up as docs/operations.md says, in a network of its own."""
+"""A VM in a bridge of the host, under systemd: set up as docs/operations/networking.md says, in a network of its own."""
 
 from __future__ import annotations
 

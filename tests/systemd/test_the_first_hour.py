@@ -1,4 +1,4 @@
-"""The chapters of docs/operations.md that a person follows, line by line: install to another host."""
+"""The chapters of docs/operations/ that a person follows, line by line: install to another host."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.wait import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(400)]
 
-PAGE = ROOT / "docs/operations.md"
+FOLDER = ROOT / "docs/operations"
 AGREED = "reconciler reconciler/purge-state boolean true\n"
 SSH_ADDRESS = "127.77.0.1"
 SSHD = f"ListenAddress {SSH_ADDRESS}\n"
@@ -29,9 +29,10 @@ FOLLOWING = 240.0
 
 
 def blocks() -> dict[str, list[str]]:
-    """The shell of each chapter of the page, in its order."""
+    """The shell of each chapter of the pages, in its order."""
     found: dict[str, list[str]] = {}
-    for chapter in re.split(r"^##+ ", PAGE.read_text(encoding="utf-8"), flags=re.MULTILINE):
+    pages = "\n".join(path.read_text(encoding="utf-8") for path in sorted(FOLDER.glob("*.md")))
+    for chapter in re.split(r"^##+ ", pages, flags=re.MULTILINE):
         name = chapter.split("\n", 1)[0]
         found[name] = re.findall(r"^```sh\n(.*?)^```", chapter, re.MULTILINE | re.DOTALL)
     return found
@@ -200,7 +201,7 @@ def packages(operator: Operator) -> list[Path]:
 def test_no_shell_of_these_chapters_is_left_out() -> None:
     followed = re.findall(r'\.follow\("([^"]+)"(?:, (\d))?\)', Path(__file__).read_text())
     named = {(name, int(which or 0)) for name, which in followed}
-    first_hour = section(PAGE.read_text(encoding="utf-8"), "## The first hour")
+    first_hour = section((FOLDER / "getting-started.md").read_text("utf-8"), "## The first hour")
     chapters = {name for name, _ in named} | set(
         re.findall(r"^### (.+)$", first_hour, re.MULTILINE)
     )

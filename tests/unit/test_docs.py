@@ -37,7 +37,8 @@ ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / "docs").is_dir():
     pytest.skip("no documents beside this code", allow_module_level=True)
 
-OPERATIONS = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+OPERATIONS = sorted((ROOT / "docs/operations").glob("*.md"))
+INDEX = ROOT / "docs/operations.md"
 DESIGN = (ROOT / "docs/design.md").read_text(encoding="utf-8")
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
@@ -50,6 +51,7 @@ MOST_LINES = {
     "docs/testing.md": 90,
 }
 MOST_DECISION_LINES = 60
+MOST_OPERATIONS_LINES = 250
 MOST_PICTURE_BYTES = 150 * 1024
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 SPOKEN_EVENTS = {"kind": {"suspended", "resumed"}}
@@ -64,10 +66,18 @@ def section(text: str, heading: str) -> str:
     return re.split(rf"^{level} ", found[1], maxsplit=1, flags=re.MULTILINE)[0]
 
 
+def operations(heading: str) -> str:
+    """The section of the one page below docs/operations/ that has this heading."""
+    pages = [path.read_text(encoding="utf-8") for path in OPERATIONS]
+    having = [page for page in pages if f"\n{heading}\n" in page]
+    assert len(having) == 1, f"{len(having)} pages have the heading {heading!r}"
+    return section(having[0], heading)
+
+
 def rows(heading: str) -> dict[str, list[str]]:
-    """The table of a section of docs/operations.md: the cells of each row by its first, bare."""
+    """The table of a section of the operations pages: cells of each row, by its bare first cell."""
     found = {}
-    for line in section(OPERATIONS, heading).splitlines():
+    for line in operations(heading).splitlines():
         if line.startswith("| `"):
             first, *others = (cell.strip() for cell in line.strip("|").split(" | "))
             found[first.strip("`")] = others
@@ -299,18 +309,11 @@ def test_links_to_a_heading_find_it(page: Path) -> None:
     assert dead == []
 
 
-def test_the_first_table_of_the_operations_leads_to_every_chapter() -> None:
-    begin = OPERATIONS.partition("\n## ")[0]
-    told = set(re.findall(r"\(#([^)]+)\)", begin))
-    chapters = re.findall(
-        r"^## (.+)$", re.sub(r"```.*?```", "", OPERATIONS, flags=re.DOTALL), re.MULTILINE
-    )
-    missing = [
-        one
-        for one in chapters
-        if re.sub(r"[^\w\- ]", "", one).lower().replace(" ", "-") not in told
-    ]
-    assert missing == []
+def test_the_index_of_the_operations_leads_to_every_page() -> None:
+    linked = {
+        (INDEX.parent / target).resolve() for target in LINK.findall(INDEX.read_text("utf-8"))
+    }
+    assert set(OPERATIONS) <= linked
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -346,5 +349,7 @@ def test_pictures_are_small_and_shown_somewhere() -> None:
 def test_pages_stay_short_enough_to_be_read() -> None:
     lengths = {name: len((ROOT / name).read_text().splitlines()) for name in MOST_LINES}
     lengths |= {path.name: len(path.read_text().splitlines()) for path in DECISIONS}
+    lengths |= {f"operations/{p.name}": len(p.read_text().splitlines()) for p in OPERATIONS}
     bounds = {**MOST_LINES, **dict.fromkeys((p.name for p in DECISIONS), MOST_DECISION_LINES)}
+    bounds |= dict.fromkeys((f"operations/{p.name}" for p in OPERATIONS), MOST_OPERATIONS_LINES)
     assert {name: n for name, n in lengths.items() if n > bounds[name]} == {}

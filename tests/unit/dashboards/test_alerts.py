@@ -80,11 +80,11 @@ def test_an_alert_says_how_bad_it_is_and_what_to_do(name: str) -> None:
     annotations = rule["annotations"]
     assert rule["labels"]["severity"] in SEVERITIES
     assert set(annotations) == {"summary", "description", "runbook_url"}
-    assert annotations["runbook_url"] == f"docs/operations.md#{name.lower()}"
+    assert annotations["runbook_url"] == f"docs/operations/alerts.md#{name.lower()}"
 
 
 def test_the_runbook_has_one_whole_entry_for_each_alert() -> None:
-    page = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs/operations/alerts.md").read_text(encoding="utf-8")
     entries = dict(
         re.findall(r"^### (Reconciler\w+)\n(.*?)(?=^##|\Z)", page, re.MULTILINE | re.DOTALL)
     )
