@@ -108,12 +108,12 @@ def test_a_repository_elsewhere_with_a_deploy_key(operator: Operator) -> None:
     host.apt("install", "--no-install-recommends", "openssh-server")
     host.container.run("git", "config", "--global", "--add", "safe.directory", "*")  # root pushes
     host.container.run("useradd", "--home-dir", "/srv/git", "git")
-    public = operator.follow("A repository elsewhere").splitlines()[-1]
+    public = operator.follow("A remote repository").splitlines()[-1]
     assert public.startswith("ssh-ed25519 ")
     host.container.run("install", "-d", "-o", "git", "/srv/git/.ssh")
     operator.root(KEYS.removeprefix("/")).write_text(public)
     host.container.run("chown", "-R", "git:", "/srv/git")
-    operator.follow("A repository elsewhere", 1)
+    operator.follow("A remote repository", 1)
     push(operator, "from elsewhere")
     host.container.run("reconciler", "reconcile", "--wait")
     assert operator.ask("") == "from elsewhere"

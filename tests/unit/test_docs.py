@@ -172,7 +172,7 @@ def ledger_kinds() -> set[str]:
 
 
 def test_every_key_of_the_config_is_explained_with_its_default() -> None:
-    told = {key: cells[0].strip("`") for key, cells in rows("## The config").items()}
+    told = {key: cells[0].strip("`") for key, cells in rows("## Config keys").items()}
     assert told == dict(settings(Config))
 
 
@@ -190,19 +190,19 @@ def test_every_kind_of_event_is_explained() -> None:
 
 
 def test_every_trouble_with_a_source_is_explained() -> None:
-    assert set(rows("## When the source cannot be read")) == set(HINTS) | given_kinds("source")
+    assert set(rows("## Source errors")) == set(HINTS) | given_kinds("source")
 
 
 def test_every_trouble_with_a_guest_or_an_image_is_explained() -> None:
-    assert set(rows("## When a guest or an image cannot be made")) == trouble_kinds()
+    assert set(rows("## Guest and image errors")) == trouble_kinds()
 
 
 def test_every_trouble_with_the_ledger_is_explained() -> None:
-    assert set(rows("## When the ledger cannot be used")) == ledger_kinds()
+    assert set(rows("## Ledger errors")) == ledger_kinds()
 
 
 def test_every_trouble_with_a_notification_is_explained() -> None:
-    assert set(rows("## When a notification is not taken")) == given_kinds("notify") | {
+    assert set(rows("## Notification errors")) == given_kinds("notify") | {
         DeliveryError.default_kind
     }
 
