@@ -18,6 +18,7 @@ from demo.screen import DemoFailed, Screen
 from demo.show import Show, perform, summary
 from demo.stage import MANIFESTS, Stage
 from demo.steps import STEPS
+from reconciler.host import layout
 
 INTERRUPTED = 130
 HTTP_PORT = 9188
@@ -51,9 +52,8 @@ def main() -> int:
         left = stage.close(keep_files=failed)
         if failed:
             console.print(f"Logs are kept in {stage.root}", highlight=False)
-            console.print(
-                f"  {stage.daemon.log}\n  {stage.state}/vms/*/console.log", highlight=False
-            )
+            logs = layout.console(layout.vm(stage.state, "*"))
+            console.print(f"  {stage.daemon.log}\n  {logs}", highlight=False)
         if left:
             console.print(f"Still running, end by hand: {left}", style="red", highlight=False)
     return 1 if left else 0

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import get_args
 
+from reconciler.host import layout
 from reconciler.model.image import BusyboxSource, LayerSpec, StoreFormat
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -46,10 +47,10 @@ def seed(state: Path) -> bool:
 def save(state: Path) -> None:
     """Keep what a state directory holds, all or nothing; the first to do so wins."""
     kept = cache_folder()
-    found = [entry for entry in (state / "kernels").glob("[!.]*") if entry.is_dir()]
+    found = [entry for entry in layout.images(state, "kernels").glob("[!.]*") if entry.is_dir()]
     if kept.is_dir() or not found:
         return
-    found += [entry for entry in (state / "layers").glob("*") if entry.name in bases()]
+    found += [entry for entry in layout.images(state, "layers").glob("*") if entry.name in bases()]
     kept.parent.mkdir(exist_ok=True)
     whole = Path(tempfile.mkdtemp(prefix=f"{kept.name}.", dir=kept.parent))
     try:

@@ -15,6 +15,7 @@ from demo import images
 from demo.daemon import Daemon, Settings, free_port
 from demo.processes import end, guests_under, processes_under
 from demo.repository import Repository
+from reconciler.host import layout
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
 
@@ -54,13 +55,13 @@ class Stage:
     def layers(self) -> set[str]:
         """The layers in the store, by what they are called there."""
         with suppress(OSError):
-            found = (self.state / "layers").iterdir()
+            found = layout.images(self.state, "layers").iterdir()
             return {entry.name for entry in found if entry.is_dir() and entry.name[0] != "."}
         return set()
 
     def console(self, vm: str) -> str:
         with suppress(OSError):
-            log = self.state / "vms" / vm / "console.log"
+            log = layout.console(layout.vm(self.state, vm))
             return log.read_text(encoding="utf-8", errors="replace")
         return ""
 

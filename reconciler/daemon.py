@@ -13,7 +13,6 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler import state_lock
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import MIB, Config
 from reconciler.control.access import Access
@@ -24,6 +23,7 @@ from reconciler.engine.guarded_ledger import GuardedLedger
 from reconciler.engine.interfaces import Ports
 from reconciler.engine.loop import Engine
 from reconciler.errors import ConfigError
+from reconciler.host import layout, state_lock
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import open_ledger
 from reconciler.logs import open_log
@@ -59,8 +59,6 @@ from reconciler.vmm.volume_snapshots import VolumeCopies
 
 log = logging.getLogger(__name__)
 
-HTTP_KEY = "http.key"
-"""Of the state directory: what the tokens and sessions of the TCP face are made of."""
 FRONT_FOLDER = Path("/run/reconciler-front")
 """Where reconciler-front.socket listens."""
 COLLECT_AFTER = (50_000, 50, 100)
@@ -98,7 +96,7 @@ async def _daemon(
 ) -> AsyncIterator[list[asyncio.Task[None]]]:
     """Everything that runs, wired; closed in reverse."""
     async with contextlib.AsyncExitStack() as stack:
-        opened = open_ledger(config.state / "ledger.db", clock)
+        opened = open_ledger(layout.ledger(config.state), clock)
         stack.push_async_callback(opened.ledger.close)
         engine_of: list[Engine] = []
 
@@ -118,7 +116,7 @@ async def _daemon(
         stack.push_async_callback(notifier.close)
         await notifier.open()  # before anybody writes events
         tracer = await _tracer(config, clock, stack)
-        supervisor = SUPERVISORS[config.supervisor](config.state / "vms", clock, wake)
+        supervisor = SUPERVISORS[config.supervisor](layout.vms(config.state), clock, wake)
         stack.push_async_callback(supervisor.close)
         ports = await _ports(config, clock, wake, stack, (ledger, metrics, supervisor, tracer))
         engine = Engine(ports, policy_of(config))
@@ -156,7 +154,10 @@ def _access(config: Config, clock: Clock) -> Access:
     if config.http.token_file:
         acting = read_secret("http.token_file", Path(config.http.token_file), private=True)
     return Access(
-        own_secret(config.state / HTTP_KEY), lambda: clock.now().wall, acting, port=config.http.port
+        own_secret(layout.http_key(config.state)),
+        lambda: clock.now().wall,
+        acting,
+        port=config.http.port,
     )
 
 
@@ -178,7 +179,7 @@ async def _ports(
     )  # fmt: skip
     stack.push_async_callback(prober.close)
     source = GitSource(
-        config.source, config.policy, config.kernels, config.state / "git", clock, tracer
+        config.source, config.policy, config.kernels, layout.mirror(config.state), clock, tracer
     )  # fmt: skip
     stack.push_async_callback(source.close)
     images = ImageStore(
@@ -197,7 +198,7 @@ async def _ports(
         front=_front(config, wake, stack),
         supervisor=supervisor,
         prober=prober,
-        generations=GenerationFolders(config.state / "vms"),
+        generations=GenerationFolders(layout.vms(config.state)),
         volumes=VolumeCopies(),
         taps=taps,
         host=LocalHost(config.state, config.qemu, clock),
@@ -224,7 +225,7 @@ def _front(
     if config.supervisor == "systemd":
         front = ProxyClient(FRONT_FOLDER, wake)
     else:
-        folder = config.state / "front"
+        folder = layout.proxy_folder(config.state)
         starter = Starter(folder)
         stack.callback(starter.close)
         front = ProxyClient(folder, wake, starter)

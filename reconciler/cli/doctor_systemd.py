@@ -8,13 +8,14 @@ import socket
 from pathlib import Path
 
 from reconciler.cli.doctor_findings import Finding, asker
+from reconciler.host import layout
 from reconciler.supervisor.systemd_unit import GROUP
 
 BOOTED = Path("/run/systemd/system")
 """As sd_booted(3) has it."""
 BUS = Path("/run/dbus/system_bus_socket")
 BUS_SECONDS = 2.0
-FRONT = Path("/run/reconciler-front/front.sock")
+FRONT = layout.proxy_socket(Path("/run/reconciler-front"))
 FRONT_SECONDS = 5.0
 """It may have to be started first."""
 WITHOUT_FRONT = "VMs whose update.strategy is handover lack their ports"

@@ -27,7 +27,8 @@ from reconciler.errors import (
     RequestRefused,
 )
 from reconciler.explain.vm_status import Known, explain
-from reconciler.model.machine import Slot, guest_folder, other
+from reconciler.host import layout
+from reconciler.model.machine import Slot, other
 from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.policy import Policy
@@ -291,7 +292,7 @@ class Engine:
                 await self._news.wait_for(lambda: self._sequence > after)
 
     def console(self, vm: VMName, *, beside: bool = False) -> Path:
-        record, home = self.vm_record(vm), str(self._ports.generations.folder(vm))
+        record, home = self.vm_record(vm), self._ports.generations.folder(vm)
         slots = {p.instance: p.slot for p in self._ports.supervisor.processes() if p.vm == vm}
         serving, candidate = record.start, record.candidate
         slot: Slot = 1
@@ -300,7 +301,7 @@ class Engine:
         elif candidate is not None and candidate.instance in slots:
             slot = other(slots[candidate.instance])
         slot = other(slot) if beside else slot
-        return Path(guest_folder(home, slot)) / "console.log"
+        return layout.console(layout.guest_folder(home, slot))
 
     def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
         now = self._ports.clock.now()

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from pathlib import Path
 
 from reconciler.engine.interfaces import Ports
 from reconciler.errors import DriverError, SupervisorError
-from reconciler.model.machine import guest_folder
+from reconciler.host import layout
 from reconciler.model.plan import StopGuest
 
 PRESS_AGAIN = 1.0
@@ -38,7 +37,7 @@ async def _ask(ports: Ports, action: StopGuest) -> bool:
     pid = _vmm(ports, action)
     if pid is None:
         return True
-    folder = Path(guest_folder(str(ports.generations.folder(action.vm)), action.slot))
+    folder = layout.guest_folder(ports.generations.folder(action.vm), action.slot)
     gone = asyncio.ensure_future(
         ports.supervisor.wait_gone(action.instance, action.ladder.power_button)
     )

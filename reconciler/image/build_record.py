@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from reconciler.host import layout
+
 SUFFIX = ".made"
 MOST_BYTES = 4096
 
@@ -57,8 +59,8 @@ def forget(root: Path, pinned: frozenset[str]) -> None:
 
 def differing(state_dir: Path) -> Iterator[Made]:
     """Images of a state directory whose builds did not repeat themselves."""
-    for folder in ("layers", "kernels", "runners"):
-        for path in sorted((state_dir / folder).glob(f"*{SUFFIX}")):
+    for kind in layout.IMAGE_KINDS:
+        for path in sorted(layout.images(state_dir, kind).glob(f"*{SUFFIX}")):
             made = _read(path)
             if made is not None and made.differed:
                 yield made

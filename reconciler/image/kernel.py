@@ -11,6 +11,7 @@ import stat
 from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.host import layout
 from reconciler.image.debian_packages import Debian, Package
 from reconciler.image.initrd import initrd
 from reconciler.image.inputs.busybox import GUEST, fetch_busybox
@@ -18,7 +19,6 @@ from reconciler.image.modules import ModuleTree, read_recipe
 from reconciler.image.vmlinux import unpack_kernel
 from reconciler.model.image import DebianKernel, PathKernel
 
-KERNEL, INITRD = "vmlinuz", "initrd"
 """The files of a bundle. `vmlinuz` holds the unpacked kernel where the host can unpack it."""
 MOST_FILE_BYTES = 1 << 30
 ANNOUNCEMENT = b"reconciler-handed-over: "
@@ -31,8 +31,12 @@ async def build_bundle(source: DebianKernel | PathKernel, debian: Debian, worksp
         case DebianKernel():
             await _build_debian(source, debian, workspace)
         case PathKernel():
-            await asyncio.to_thread(_copy, source.kernel, source.kernel_sha256, workspace / KERNEL)
-            await asyncio.to_thread(_copy, source.initrd, source.initrd_sha256, workspace / INITRD)
+            await asyncio.to_thread(
+                _copy, source.kernel, source.kernel_sha256, workspace / layout.KERNEL
+            )
+            await asyncio.to_thread(
+                _copy, source.initrd, source.initrd_sha256, workspace / layout.INITRD
+            )
 
 
 async def _build_debian(source: DebianKernel, debian: Debian, workspace: Path) -> None:
@@ -69,12 +73,12 @@ def _assemble(workspace: Path, unpacked: Path, busybox: Path) -> bool:
     bzimage = kernels[0].read_bytes()
     scratch = workspace / "scratch"
     scratch.mkdir()
-    (workspace / KERNEL).write_bytes(unpack_kernel(bzimage, scratch) or bzimage)
+    (workspace / layout.KERNEL).write_bytes(unpack_kernel(bzimage, scratch) or bzimage)
     recipe = read_recipe((GUEST / "initrd/modules").read_text(encoding="ascii"))
     tree = ModuleTree(unpacked, scratch)
     init = (GUEST / "initrd/init").read_bytes()
     archive = initrd(init, busybox.read_bytes(), tree.pick(recipe), tree.release)
-    (workspace / INITRD).write_bytes(archive)
+    (workspace / layout.INITRD).write_bytes(archive)
     return True
 
 

@@ -14,10 +14,11 @@ from typing import TypeVar
 
 from reconciler.clock import Clock
 from reconciler.errors import BuildUnavailable, ImageError
+from reconciler.host import layout
 from reconciler.image.debian_packages import Debian
 from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.inputs.busybox import build_base
-from reconciler.image.kernel import INITRD, KERNEL, announces, build_bundle
+from reconciler.image.kernel import announces, build_bundle
 from reconciler.image.mkfs import has_magic
 from reconciler.image.nix_build import NixRunners
 from reconciler.image.single_flight import SharedBuilds
@@ -34,7 +35,6 @@ from reconciler.model.names import KernelKey, LayerKey
 
 log = logging.getLogger(__name__)
 
-IMAGE = "image"
 HEAD_BYTES = 2048
 NO_RESERVE = 0
 FULL_BYTES = 256 * 1024
@@ -68,9 +68,10 @@ class ImageStore:
         self._disk_reserve_bytes = disk_reserve_bytes
         self._tree_builder = tree_builder or TreeBuilder()
         self._debian = debian or Debian()
-        self._layer_shelf = ImageDirectory(state_dir / "layers", (IMAGE,))
-        self._kernel_shelf = ImageDirectory(state_dir / "kernels", (KERNEL, INITRD))
-        self._nix = NixRunners(state_dir / "runners")
+        self._layer_shelf = ImageDirectory(layout.images(state_dir, "layers"), (layout.IMAGE,))
+        kernels = layout.images(state_dir, "kernels")
+        self._kernel_shelf = ImageDirectory(kernels, (layout.KERNEL, layout.INITRD))
+        self._nix = NixRunners(layout.images(state_dir, "runners"))
         self._layers: dict[str, BuiltImage] = {}
         self._kernels: dict[str, BuiltImage] = {}
         self._runners: dict[str, BuiltImage] = {}
@@ -109,10 +110,10 @@ class ImageStore:
         return frozenset(KernelKey(key) for key in self._kernels if key in self._announcing)
 
     def layer_path(self, key: LayerKey) -> Path:
-        return self._layer_shelf.path(key, IMAGE)
+        return layout.layer_image(self._state_dir, key)
 
     def kernel_paths(self, key: KernelKey) -> tuple[Path, Path]:
-        return self._kernel_shelf.path(key, KERNEL), self._kernel_shelf.path(key, INITRD)
+        return layout.kernel_files(self._state_dir, key)
 
     async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
         """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable."""
@@ -123,7 +124,7 @@ class ImageStore:
                     await self._tree_builder.build(spec.source, spec.format, repository, workspace)
                 case BusyboxSource():
                     await build_base(self._debian, spec.format, workspace)
-            await asyncio.to_thread(_check_magic, spec, workspace / IMAGE)
+            await asyncio.to_thread(_check_magic, spec, workspace / layout.IMAGE)
 
         return await self._build(spec.key, spec.title, self._layer_shelf, self._layers, make)
 
@@ -142,7 +143,7 @@ class ImageStore:
         return built
 
     async def _listen_for(self, key: str) -> None:
-        initrd = self._kernel_shelf.path(key, INITRD)
+        _, initrd = layout.kernel_files(self._state_dir, key)
         if await asyncio.to_thread(announces, initrd):
             self._announcing.add(key)
 

@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.host import layout
 from reconciler.image.child_processes import Child, Ended
 from reconciler.image.inputs.tree import BAD_INPUT, FOLDER, TreeLimits
 from reconciler.model.image import StoreFormat, TreeSource
@@ -62,7 +63,7 @@ class TreeBuilder:
             "tree": source.tree,
             "format": wanted,
             "folder": str(workspace / "content"),
-            "image": str(workspace / "image"),
+            "image": str(workspace / layout.IMAGE),
             "limits": asdict(self._limits),
         }
         child, self._spare = self._spare, None

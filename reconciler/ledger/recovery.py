@@ -10,11 +10,11 @@ from pathlib import Path
 
 from reconciler.durable import sync
 from reconciler.errors import LedgerError, LedgerUnwritable
+from reconciler.host.layout import LEDGER_SUFFIXES
 from reconciler.ledger import schema
 from reconciler.ledger.reading import Damaged
 
 MAGIC = b"SQLite format 3\x00"
-COMPANIONS = ("", "-wal", "-shm")
 
 DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 FORM = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT}
@@ -131,7 +131,7 @@ def begin(path: Path, migrations: Sequence[schema.Migration]) -> Path | None:
     The fresh one is made whole under another name first, so that no crash leaves half of one.
     """
     fresh = path.with_name(f"{path.name}.new")
-    for suffix in (*COMPANIONS, "-journal"):
+    for suffix in (*LEDGER_SUFFIXES, "-journal"):
         fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
     # Consoles and errors may hold what not everybody on this host should read.
     os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
@@ -144,11 +144,11 @@ def begin(path: Path, migrations: Sequence[schema.Migration]) -> Path | None:
 
 def _move_aside(path: Path) -> Path | None:
     """Rename a ledger with its log: a log left behind would be replayed into the next ledger."""
-    present = [s for s in COMPANIONS if path.with_name(path.name + s).exists()]
+    present = [s for s in LEDGER_SUFFIXES if path.with_name(path.name + s).exists()]
     if not present:
         return None
     number = 1
-    while any(path.with_name(f"{path.name}.corrupt-{number}{s}").exists() for s in COMPANIONS):
+    while any(path.with_name(f"{path.name}.corrupt-{number}{s}").exists() for s in LEDGER_SUFFIXES):
         number += 1
     aside = path.with_name(f"{path.name}.corrupt-{number}")
     for suffix in present:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from reconciler.clock import Clock
+from reconciler.host import layout
 
 ROUND = 300.0
 """Seconds between two looks."""
@@ -20,14 +21,14 @@ KINDS = ("mirror", "layers", "kernels", "volumes", "snapshots", "ledger")
 
 def stock(state: Path) -> dict[str, int]:
     """Allocated bytes by kind; what vanishes while it is looked at does not count."""
-    vms = _folders(state / "vms")
+    vms = _folders(layout.vms(state))
     return {
-        "mirror": _allocated(state / "git"),
-        "layers": _allocated(state / "layers"),
-        "kernels": _allocated(state / "kernels"),
-        "volumes": sum(_allocated(vm / "volumes") for vm in vms),
-        "snapshots": sum(_allocated(vm / "snapshots") for vm in vms),
-        "ledger": sum(_size(state / f"ledger.db{end}") for end in ("", "-wal", "-shm")),
+        "mirror": _allocated(layout.mirror(state)),
+        "layers": _allocated(layout.images(state, "layers")),
+        "kernels": _allocated(layout.images(state, "kernels")),
+        "volumes": sum(_allocated(layout.volumes(vm)) for vm in vms),
+        "snapshots": sum(_allocated(layout.snapshots(vm)) for vm in vms),
+        "ledger": sum(map(_size, layout.ledger_files(state))),
     }
 
 

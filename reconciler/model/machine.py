@@ -14,8 +14,6 @@ Slot = Literal[1, 2]
 """A VM has two places for a guest, each with a lock, sockets and a console of its own. Who writes to
 volumes is only ever in the first, so that its lock keeps out a second writer."""
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, never listened on
-SECOND = ".2"
-"""What the name of the second slot's folder has after the VM's: no VM has a dot in its name."""
 HOST_END = "fe:"
 """How the MAC of a tap's own end begins, on the host: a bridge takes the lowest MAC of its ports for its
 own, and this one is higher than any guest's."""
@@ -188,8 +186,3 @@ class Launch:
     """A command that asks the guest to end, and waits for it; run in `cwd`, without the daemon."""
     prints_console: bool = False
     """What the guest says comes from the VMM's standard output, and not from a file that it opens."""
-
-
-def guest_folder(home: str, slot: Slot) -> str:
-    """The working folder of a slot, `home` being the VM's folder."""
-    return home if slot == 1 else f"{home}{SECOND}"

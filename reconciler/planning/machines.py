@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePath
 
+from reconciler.host import layout
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import NixRunner
-from reconciler.model.machine import Disk, Machine, Mount, Slot, UserNetwork, guest_folder
-from reconciler.model.names import InstanceId, KernelKey, LayerKey, VMName
+from reconciler.model.machine import Disk, Machine, Mount, Slot, UserNetwork
+from reconciler.model.names import InstanceId, VMName
 from reconciler.model.observed import HostFacts
 from reconciler.model.record import Generation
 from reconciler.now import Now
@@ -18,33 +20,15 @@ def instance_id(vm: VMName, generation: Generation, now: Now) -> InstanceId:
     return InstanceId(f"{vm}-g{generation.number}-{int(now.wall * 1000):x}")
 
 
-def layer_path(state_dir: str, key: LayerKey) -> str:
-    return f"{state_dir}/layers/{key}/image"
-
-
-def kernel_paths(state_dir: str, key: KernelKey) -> tuple[str, str]:
-    return f"{state_dir}/kernels/{key}/vmlinuz", f"{state_dir}/kernels/{key}/initrd"
-
-
-def runner_path(state_dir: str, key: KernelKey) -> str:
-    return f"{state_dir}/runners/{key}"
-
-
-def vm_folder(state_dir: str, vm: VMName) -> str:
-    return f"{state_dir}/vms/{vm}"
-
-
-def volume_path(state_dir: str, vm: VMName, volume: str) -> str:
-    return f"{vm_folder(state_dir, vm)}/volumes/{volume}.raw"
-
-
 def machine_of(
     generation: Generation, instance: InstanceId, host: HostFacts, state_dir: str, slot: Slot = 1
 ) -> Machine:
     """The complete machine for one start of a generation."""
     spec = generation.spec
     made = isinstance(spec.kernel.source, NixRunner)
-    kernel, initrd = ("", "") if made else kernel_paths(state_dir, spec.kernel.key)
+    state = PurePath(state_dir)
+    home = layout.vm(state, spec.name)
+    kernel, initrd = ("", "") if made else map(str, layout.kernel_files(state, spec.kernel.key))
     return Machine(
         vm=spec.name,
         generation=generation.number,
@@ -57,20 +41,20 @@ def machine_of(
         initrd=initrd,
         cmdline=(),
         layers=tuple(
-            Disk(layer_path(state_dir, layer.key), f"layer{index}", read_only=True)
+            Disk(str(layout.layer_image(state, layer.key)), f"layer{index}", read_only=True)
             for index, layer in enumerate(spec.layers)
         ),
         volumes=tuple(
-            Disk(volume_path(state_dir, spec.name, v.name), _serial(v.name), read_only=False)
+            Disk(str(layout.volume(home, v.name)), _serial(v.name), read_only=False)
             for v in spec.volumes
         ),
         mounts=tuple(Mount(_serial(v.name), v.mount_point, v.fs_type) for v in spec.volumes),
         networks=_own(spec),
         taps=spec.taps,
-        folder=guest_folder(vm_folder(state_dir, spec.name), slot),
+        folder=str(layout.guest_folder(home, slot)),
         slot=slot,
         stop_timeout=spec.update.stop_timeout,
-        runner=runner_path(state_dir, spec.kernel.key) if made else "",
+        runner=str(layout.runner(state, spec.kernel.key)) if made else "",
     )
 
 
@@ -84,7 +68,8 @@ def _own(spec: VMSpec) -> tuple[UserNetwork, ...]:
 def volume_sizes(generation: Generation, state_dir: str) -> dict[str, int]:
     """MiB by path, for the volumes that a start creates when they are missing."""
     spec = generation.spec
-    return {volume_path(state_dir, spec.name, v.name): v.size_mib for v in spec.volumes}
+    home = layout.vm(PurePath(state_dir), spec.name)
+    return {str(layout.volume(home, v.name)): v.size_mib for v in spec.volumes}
 
 
 def _serial(volume: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 from reconciler.endpoints import dial, is_held
 from reconciler.errors import ProxyError
+from reconciler.host import layout
 from reconciler.model.machine import RouteTarget, RoutingTable
 from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy import messages as wire
@@ -76,7 +77,7 @@ class ProxyClient:
 
     def _absence(self) -> str:
         """Why one that does not run could not be started by its socket either; empty if it could."""
-        socket_path = self._folder / wire.SOCKET
+        socket_path = layout.proxy_socket(self._folder)
         if self._start is None and not socket_path.exists():
             return UNREACHABLE.format(socket_path)
         return ""
@@ -150,7 +151,7 @@ class ProxyClient:
 
     async def _dial(self, *, patient: bool) -> _Line:
         loop = asyncio.get_running_loop()
-        sock = await self._patiently() if patient else dial(self._folder / wire.SOCKET)
+        sock = await self._patiently() if patient else dial(layout.proxy_socket(self._folder))
         _, line = await loop.create_unix_connection(lambda: _Line(self._ended), sock=sock)
         return line
 
@@ -158,14 +159,14 @@ class ProxyClient:
         """Of one that was just started, and may not listen yet."""
         while True:
             try:
-                return dial(self._folder / wire.SOCKET)
+                return dial(layout.proxy_socket(self._folder))
             except OSError:
                 await asyncio.sleep(DIAL_PAUSE)
 
     def _runs(self) -> bool:
         """Whether a front does; one that we may not look for does not, for us."""
         try:
-            return is_held(self._folder / wire.LOCK)
+            return is_held(layout.proxy_lock(self._folder))
         except OSError:
             return False
 

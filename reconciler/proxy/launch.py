@@ -9,8 +9,8 @@ import sys
 from pathlib import Path
 
 from reconciler.errors import ProxyError
+from reconciler.host import layout
 
-LOG = "front.log"
 KEPT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONNOUSERSITE", "LANG", "LC_ALL")
 """What of our environment it needs to find the same code."""
 
@@ -30,7 +30,7 @@ class Starter:
             self._child.poll()  # the one before is gone: collect it
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with (self._folder / LOG).open("wb") as out:
+            with layout.proxy_log(self._folder).open("wb") as out:
                 self._child = subprocess.Popen(
                     (sys.executable, "-m", "reconciler", "front", "--folder", str(self._folder)),
                     cwd="/",

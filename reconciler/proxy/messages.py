@@ -9,9 +9,6 @@ from typing import Any
 from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
 
-SOCKET = "front.sock"
-LOCK = "lock"
-"""Held by the front for its life; it has its pid. Both in the front's folder."""
 MOST_BYTES = 1024 * 1024
 """Of a line: the whole table of some thousand VMs."""
 MOST_ROUTES = 64

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from reconciler.endpoints import short_address
 from reconciler.errors import StateDirLocked
+from reconciler.host import layout
 from reconciler.model.machine import RouteTarget
 from reconciler.model.names import VMName
 from reconciler.proxy import messages as wire
@@ -107,7 +108,7 @@ def _restore(table: Table, kept: Kept, service: Service) -> None:
 
 
 async def _locked(folder: Path, stack: contextlib.AsyncExitStack) -> None:
-    descriptor = os.open(folder / wire.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    descriptor = os.open(layout.proxy_lock(folder), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     stack.callback(os.close, descriptor)
     for _ in range(LOCK_TRIES):
         try:
@@ -119,11 +120,11 @@ async def _locked(folder: Path, stack: contextlib.AsyncExitStack) -> None:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             return
-    raise StateDirLocked(f"another front runs in {folder}", hint=f"its pid is in {wire.LOCK}")
+    raise StateDirLocked(f"another front runs in {folder}", hint=f"its pid is in {layout.LOCK}")
 
 
 def _bound(folder: Path) -> socket.socket:
-    path = folder / wire.SOCKET
+    path = layout.proxy_socket(folder)
     path.unlink(missing_ok=True)  # the lock is ours: nobody listens on it
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:

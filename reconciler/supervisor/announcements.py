@@ -16,6 +16,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from reconciler.host import layout
 from reconciler.model.guest_reports import SILENT, Said
 from reconciler.safe_text import clean_console_line
 from reconciler.supervisor import console
@@ -52,7 +53,7 @@ class Listener:
         """Read what is new; whether something was announced. Blocks for some milliseconds."""
         before = self.said
         try:
-            descriptor = open_file(self.folder / console.CONSOLE, os.O_RDONLY)
+            descriptor = open_file(layout.console(self.folder), os.O_RDONLY)
         except OSError:
             return False
         try:

@@ -11,12 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.host import layout
 from reconciler.safe_text import clean
 from reconciler.untrusted_file import appending, open_file, reading, replacing
 
-CONSOLE = "console.log"
-VMM_LOG = "vmm.log"
-"""What the VMM itself said, beside what its guest did."""
 MOST_BYTES = 4 * 1024 * 1024
 """Of each file; there are two, `console.log` and `console.log.1`."""
 
@@ -49,19 +47,19 @@ class LastWords:
 
 def announce(folder: Path, instance: str, generation: int) -> None:
     """Mark in the console log where a guest begins; what was before is not its doing."""
-    with appending(folder / CONSOLE) as log:
+    with appending(layout.console(folder)) as log:
         log.write(f"\n{marker(instance)} (generation {generation})\n".encode())
 
 
 def last_words(folder: Path, instance: str) -> LastWords:
     """The last lines of one guest, cleaned; empty when the log cannot be read."""
-    text = _tail(folder / CONSOLE)
+    text = _tail(layout.console(folder))
     begin = text.rfind(marker(instance))
     if begin >= 0:
         text = text[begin:].partition("\n")[2]
     lines = _clean(text)
     panicked = any(_PANIC.match(line) for line in lines)
-    said = _clean(_tail(folder / VMM_LOG))[-MOST_VMM_LINES:]
+    said = _clean(_tail(layout.vmm_log(folder)))[-MOST_VMM_LINES:]
     vmm = tuple(f"vmm: {line}" for line in said)
     reports = [found[1] for line in lines if (found := _REPORT.match(line))]
     failed = next((found for line in lines if (found := _INIT_FAILED.match(line))), None)
@@ -83,7 +81,7 @@ def bound(folder: Path, most: int = MOST_BYTES) -> None:
 
     The VMM holds the file open for appending: renaming it away would not bound anything.
     """
-    for name in (CONSOLE, VMM_LOG):
+    for name in layout.LOGS:
         bound_file(f"{folder}/{name}", most)
 
 

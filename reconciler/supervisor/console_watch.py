@@ -18,6 +18,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.host import layout
 from reconciler.supervisor import console
 
 log = logging.getLogger(__name__)
@@ -60,7 +61,7 @@ class ConsoleWatch:
     def add(self, folder: Path) -> None:
         """The logs in a guest's folder; they are looked at once at first."""
         with self._lock:
-            for name in (console.CONSOLE, console.VMM_LOG):
+            for name in layout.LOGS:
                 path = f"{folder}/{name}"
                 self._logs[path] = _Log(path, look_at=time.monotonic())
             if self._thread is None and self._inotify >= 0:
@@ -70,7 +71,7 @@ class ConsoleWatch:
 
     def remove(self, folder: Path) -> None:
         with self._lock:
-            for name in (console.CONSOLE, console.VMM_LOG):
+            for name in layout.LOGS:
                 gone = self._logs.pop(f"{folder}/{name}", None)
                 if gone is not None and self._by_watch.pop(gone.watch, None) is not None:
                     self._libc.inotify_rm_watch(self._inotify, gone.watch)

@@ -24,6 +24,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.errors import GuestConflict
+from reconciler.host import layout
 from reconciler.model.host_fault import host_fault
 from reconciler.model.names import VMName
 from reconciler.model.observed import Conflict, Exit, Process
@@ -113,7 +114,7 @@ class Adoption:
             for marked in self._marked
             if marked.environ.get(procfs.FOLDER) == str(folder)
             and marked.stat.session == marked.pid
-            and procfs.holds(marked.pid, folder / lock.LOCK)
+            and procfs.holds(marked.pid, layout.lock(folder))
         ]
         candidates.sort(key=lambda m: (m.stat.start_time, m.pid))
         for marked in candidates:
@@ -173,6 +174,6 @@ def folders(root: Path) -> list[Path]:
 
 def stranger(folder: Path) -> str:
     """Who holds the lock, for people."""
-    holders = [pid for pid in procfs.pids() if procfs.holds(pid, folder / lock.LOCK)]
+    holders = [pid for pid in procfs.pids() if procfs.holds(pid, layout.lock(folder))]
     who = ", ".join(f"process {pid}" for pid in holders) or "a process that cannot be seen"
-    return f"{who} holds {folder / lock.LOCK} and is not a guest of ours"
+    return f"{who} holds {layout.lock(folder)} and is not a guest of ours"

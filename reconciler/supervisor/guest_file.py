@@ -7,19 +7,22 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from reconciler.model.machine import SECOND, Slot, guest_folder
+from reconciler.host import layout
+from reconciler.model.machine import Slot
 from reconciler.model.names import NAME_RE, GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
 from reconciler.untrusted_file import reading, replacing
 
+MOST_BYTES = 64 * 1024
+
 
 def slot_of(folder: Path) -> Slot:
-    return 2 if folder.name.endswith(SECOND) else 1
+    return 2 if folder.name.endswith(layout.SECOND) else 1
 
 
 def owner(folder: Path) -> VMName:
     """The VM whose guest lives in this folder."""
-    return VMName(folder.name.removesuffix(SECOND))
+    return VMName(folder.name.removesuffix(layout.SECOND))
 
 
 def is_slot(folder: Path) -> bool:
@@ -28,11 +31,7 @@ def is_slot(folder: Path) -> bool:
 
 
 def slot_folder(root: Path, vm: VMName, slot: Slot) -> Path:
-    return Path(guest_folder(str(root / vm), slot))
-
-
-GUEST_FILE = "run/guest.json"
-MOST_BYTES = 64 * 1024
+    return layout.guest_folder(root / vm, slot)
 
 
 class GuestFile(BaseModel):
@@ -70,7 +69,7 @@ def write(folder: Path, process: Process, boot_id: str) -> None:
         started_boot=process.started_boot,
         boot_id=boot_id,
     )
-    path = folder / GUEST_FILE
+    path = layout.guest_file(folder)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with replacing(temporary) as file:
         file.write(content.model_dump_json().encode())
@@ -80,7 +79,7 @@ def write(folder: Path, process: Process, boot_id: str) -> None:
 def read(folder: Path) -> GuestFile | None:
     """None when there is none, or none that can be understood."""
     try:
-        with reading(folder / GUEST_FILE) as file:
+        with reading(layout.guest_file(folder)) as file:
             return GuestFile.model_validate_json(file.read(MOST_BYTES))
     except (OSError, ValidationError):
         return None
@@ -90,4 +89,4 @@ def remove(folder: Path, instance: InstanceId) -> None:
     """Forget a guest, unless the file already tells of a newer one."""
     present = read(folder)
     if present is None or present.instance == instance:
-        (folder / GUEST_FILE).unlink(missing_ok=True)
+        layout.guest_file(folder).unlink(missing_ok=True)

@@ -17,10 +17,9 @@ from pathlib import Path
 
 from reconciler.endpoints import dial, is_held
 from reconciler.errors import GuestConflict
+from reconciler.host import layout
 from reconciler.supervisor import procfs
 from reconciler.supervisor.locked_exec import high
-
-LOCK = "lock"
 
 
 @contextlib.contextmanager
@@ -31,7 +30,7 @@ def locked(folder: Path) -> Iterator[int]:
     """
     # O_CLOEXEC is Python's default: only the VMM, which asks for it, inherits the descriptor.
     # At a high number, as a VMM's script may use low ones as if they were free.
-    descriptor = high(os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+    descriptor = high(os.open(layout.lock(folder), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,12 +43,12 @@ def locked(folder: Path) -> Iterator[int]:
 
 def is_free(folder: Path) -> bool:
     """Whether nobody holds the lock. Raises OSError."""
-    return not is_held(folder / LOCK)
+    return not is_held(layout.lock(folder))
 
 
 def taken(folder: Path) -> GuestConflict:
     return GuestConflict(
-        f"somebody else holds {folder / LOCK}",
+        f"somebody else holds {layout.lock(folder)}",
         hint="find the process with `fuser lock`; it is not ours to kill",
     )
 
@@ -61,7 +60,7 @@ def refuse_listeners(folder: Path) -> None:
     sockets and no links: one that leads elsewhere was left by a VMM that was taken over, so that its VM
     would be in conflict with another's guest for ever. It is removed; where it led is not concerned.
     """
-    for path in sorted(folder.glob("run/*.sock")):
+    for path in sorted(layout.run(folder).glob("*.sock")):
         if is_link(path):
             path.unlink(missing_ok=True)
         elif _listens(path):

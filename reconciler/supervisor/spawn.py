@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reconciler.errors import SupervisorError
+from reconciler.host import layout
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.observed import Process
 from reconciler.supervisor import console, guest_file, lock, procfs
@@ -35,7 +36,7 @@ def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> Held:
     Raises GuestConflict or SupervisorError.
     """
     try:
-        (folder / "run").mkdir(parents=True, exist_ok=True, mode=0o700)
+        layout.run(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
         with lock.locked(folder) as descriptor:
             lock.refuse_listeners(folder)
             console.announce(folder, machine.instance, machine.generation)
@@ -51,7 +52,7 @@ def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> Held:
 
 
 def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> Held:
-    with fresh_log(folder / console.VMM_LOG) as log, appending(folder / console.CONSOLE) as said:
+    with fresh_log(layout.vmm_log(folder)) as log, appending(layout.console(folder)) as said:
         child = subprocess.Popen(
             launch.argv,
             cwd=launch.cwd,
@@ -104,10 +105,6 @@ def environment(machine: Machine, launch: Launch, folder: Path, path: str) -> di
     }
 
 
-VOLUMES = "volumes"
-"""In which a runner's sockets are."""
-
-
 async def press(pid: int, folder: Path, button: Sequence[str], seconds: float) -> None:
     """Run it until it ends, or for `seconds`. Raises SupervisorError if it fails.
 
@@ -118,7 +115,7 @@ async def press(pid: int, folder: Path, button: Sequence[str], seconds: float) -
     try:
         child = await asyncio.create_subprocess_exec(
             *button,
-            cwd=folder / VOLUMES,
+            cwd=layout.volumes(folder),  # in which a runner has its sockets
             env=env,
             stdin=asyncio.subprocess.PIPE,  # held open: microvm.nix's waits only as long as it is
             stdout=asyncio.subprocess.DEVNULL,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from reconciler.clock import Clock
 from reconciler.errors import GuestConflict, SupervisorError
+from reconciler.host import layout
 from reconciler.model.guest_reports import NetworkTraffic
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, InstanceId
@@ -182,10 +183,10 @@ class Units:
         flock = shutil.which("flock")
         if program is None or flock is None:
             raise FileNotFoundError(f"no such program: {launch.argv[0] if flock else 'flock'}")
-        (folder / "run").mkdir(parents=True, exist_ok=True)
+        layout.run(folder).mkdir(parents=True, exist_ok=True)
         lock.refuse_listeners(folder)
         console.announce(folder, machine.instance, machine.generation)
-        fresh_log(folder / console.VMM_LOG).close()
+        fresh_log(layout.vmm_log(folder)).close()
         lend(folder, group_id(), makes_own=bool(machine.runner))
         return HostPaths(self._root.parent, flock, program, _group_of(KVM))
 

@@ -19,7 +19,7 @@ import os
 from pathlib import Path
 
 from reconciler.errors import SupervisorError
-from reconciler.supervisor import console, lock
+from reconciler.host import layout
 from reconciler.supervisor.systemd_unit import GROUP
 
 OPENED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -44,13 +44,13 @@ def lend(folder: Path, group: int, *, makes_own: bool = False) -> None:
 
     Files are opened without following links: a VMM that was taken over must not choose them.
     """
-    (folder / "run").mkdir(parents=True, exist_ok=True)
+    layout.run(folder).mkdir(parents=True, exist_ok=True)
     folder.chmod(0o711)
-    _set(folder / "run", group, 0o770)
-    for name, mode in ((lock.LOCK, 0o640), (console.CONSOLE, 0o660)):
-        os.close(os.open(folder / name, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
-        _set(folder / name, group, mode)
-    volumes = folder / "volumes"
+    _set(layout.run(folder), group, 0o770)
+    for path, mode in ((layout.lock(folder), 0o640), (layout.console(folder), 0o660)):
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600))
+        _set(path, group, mode)
+    volumes = layout.volumes(folder)
     if volumes.is_dir():
         _set(volumes, group, 0o770 if makes_own else 0o710)
         for volume in volumes.iterdir():

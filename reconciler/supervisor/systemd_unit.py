@@ -10,9 +10,10 @@ from pathlib import Path
 
 from dbus_fast import Variant
 
+from reconciler.host import layout
 from reconciler.model.machine import Launch, Machine, Slot
 from reconciler.model.names import VMName
-from reconciler.supervisor import console, lock, locked_exec
+from reconciler.supervisor import locked_exec
 from reconciler.supervisor.spawn import DEFAULT_PATH, environment
 
 SLICE = "microvms.slice"
@@ -99,8 +100,9 @@ def _process(machine: Machine, launch: Launch, place: HostPaths) -> Iterator[Pro
     yield "WorkingDirectory", Variant("s", launch.cwd)
     given = environment(machine, launch, Path(machine.folder), DEFAULT_PATH)
     yield "Environment", Variant("as", [f"{key}={value}" for key, value in given.items()])
-    log = f"{machine.folder}/{console.VMM_LOG}"
-    said = f"{machine.folder}/{console.CONSOLE}" if launch.prints_console else log
+    folder = Path(machine.folder)
+    log = str(layout.vmm_log(folder))
+    said = str(layout.console(folder)) if launch.prints_console else log
     yield "StandardOutputFileToAppend", Variant("s", said)
     yield "StandardErrorFileToAppend", Variant("s", log)
     yield from _ending(machine, launch)
@@ -108,7 +110,7 @@ def _process(machine: Machine, launch: Launch, place: HostPaths) -> Iterator[Pro
 
 def _taking_the_lock(machine: Machine, place: HostPaths) -> tuple[str, list[str]]:
     """What becomes the VMM, which thus holds the lock until the kernel ends it."""
-    held = f"{machine.folder}/{lock.LOCK}"
+    held = str(layout.lock(Path(machine.folder)))
     if machine.runner:  # a script, which may use low descriptors as if they were free
         return sys.executable, [sys.executable, "-IS", locked_exec.__file__, held, str(LOCK_TAKEN)]
     flock = ("flock", "--nonblock", "--no-fork", "--conflict-exit-code", str(LOCK_TAKEN))

@@ -23,12 +23,12 @@ from pathlib import Path
 
 from reconciler.durable import sync
 from reconciler.errors import DriverError
-from reconciler.model.machine import Launch, Machine, guest_folder
+from reconciler.host import layout
+from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.record import Generation
 from reconciler.vmm.generation_files import DESCRIPTION, contents, described
 
-VOLUMES = "volumes"
 MOST_BYTES = 1024 * 1024
 """Of a description that is read back."""
 
@@ -49,7 +49,7 @@ class GenerationFolders:
 
     async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
         """As its folder describes it; None when it does not, or not readably."""
-        file = self.folder(vm) / _name(number) / DESCRIPTION
+        file = layout.generation(self.folder(vm), number) / DESCRIPTION
         try:
             found = described(await asyncio.to_thread(_read_bounded, file))
         except OSError:
@@ -58,8 +58,9 @@ class GenerationFolders:
 
     async def set_booted(self, vm: VMName, number: GenerationNumber) -> None:
         def point() -> None:
-            for link in ("current", "booted"):
-                _point(self.folder(vm) / link, _name(number))
+            home = self.folder(vm)
+            for link in (layout.current(home), layout.booted(home)):
+                _point(link, layout.generation(home, number))
 
         await self._blocking(point)
 
@@ -92,26 +93,26 @@ class GenerationFolders:
         self, machine: Machine, launch: Launch, generation: Generation, *, current: bool
     ) -> None:
         home = self.folder(generation.vm)
-        for name in ("generations", VOLUMES, "run"):
-            (home / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-        for leftover in (home / "generations").glob(".*"):
+        for folder in (layout.generations(home), layout.volumes(home), layout.run(home)):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for leftover in layout.generations(home).glob(".*"):
             shutil.rmtree(leftover, ignore_errors=True)  # of a daemon that died in between
-        target = home / _name(generation.number)
+        target = layout.generation(home, generation.number)
         files = contents(machine, launch, generation)
         if target.is_dir():
             # What differs from start to start, as the instance and the host's ports and clock do. Of
             # what serves it tells on, while a second guest of it is on trial: by it people stop a guest.
-            if current or not _same(home / "booted", target):
+            if current or not _same(layout.booted(home), target):
                 _refresh(target, files)
         else:
             _write_whole(target, files)
         if current:
-            _point(home / "current", _name(generation.number))
+            _point(layout.current(home), target)
 
     def _drop(self, vm: VMName, numbers: Sequence[GenerationNumber]) -> None:
         home = self.folder(vm)
         for number in numbers:
-            _discard(home / _name(number))
+            _discard(layout.generation(home, number))
 
     def _move(self, source: Path, target: Path) -> None:
         """One rename; who is told that it is done finds it done after a loss of power, too."""
@@ -122,24 +123,25 @@ class GenerationFolders:
                     hint="it may hold volumes of an earlier VM of that name: move it away, `retry`",
                 )  # fmt: skip
             source.rename(target)
-        _discard(Path(guest_folder(str(source), 2)))
+        _discard(layout.guest_folder(source, 2))
         sync(self._root)
 
     def _remove(self, vm: VMName) -> None:
         home = self.folder(vm)
-        _discard(Path(guest_folder(str(home), 2)))
+        _discard(layout.guest_folder(home, 2))
         if not home.is_dir():
             return
+        volumes = layout.volumes(home)
         for entry in home.iterdir():
             # The lock stays to the last: until then nobody else may take the folder for free.
-            if entry.name not in {VOLUMES, "lock"}:
+            if entry not in (volumes, layout.lock(home)):
                 _discard(entry)
         with contextlib.suppress(OSError):
-            for entry in (home / VOLUMES).iterdir():
+            for entry in volumes.iterdir():
                 if entry.is_socket():  # a runner's, whose VMM was killed
                     entry.unlink()
-            (home / VOLUMES).rmdir()  # only an empty one goes
-        if not (home / VOLUMES).exists():
+            volumes.rmdir()  # only an empty one goes
+        if not volumes.exists():
             _discard(home)
 
 
@@ -160,10 +162,6 @@ def _holds(folder: Path) -> bool:
 def _read_bounded(path: Path) -> bytes:
     with path.open("rb") as file:
         return file.read(MOST_BYTES)
-
-
-def _name(number: GenerationNumber) -> str:
-    return f"generations/{number}"
 
 
 def _refresh(target: Path, files: Mapping[str, str]) -> None:
@@ -199,11 +197,11 @@ def _write(path: Path, text: str, *, executable: bool) -> None:
     path.chmod(0o755 if executable else 0o644)
 
 
-def _point(link: Path, target: str) -> None:
-    """Swap a symlink without a moment in which there is none."""
+def _point(link: Path, target: Path) -> None:
+    """Swap a symlink without a moment in which there is none. It is relative, so that a VM may be renamed."""
     temporary = link.with_name(f".{link.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
-    temporary.symlink_to(target)
+    temporary.symlink_to(target.relative_to(link.parent))
     temporary.rename(link)
 
 

@@ -10,12 +10,12 @@ from pathlib import Path
 from reconciler.clock import Clock
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
+from reconciler.host import layout
 from reconciler.model.machine import Accel, HostPort
 from reconciler.model.observed import HostFacts
 from reconciler.vmm.port_availability import listening_ports, refused_ports
 from reconciler.vmm.qemu.accel import choose_accel, tsc_khz
 
-ACCEL_FILE = "accel.json"
 PROC = Path("/proc")
 MIB = 1024 * 1024
 
@@ -44,7 +44,7 @@ class LocalHost:
         async with self._proving:
             if self._accel is None:
                 boot_id = self._clock.now().boot_id
-                self._accel = await choose_accel(self._qemu, boot_id, self._state / ACCEL_FILE)
+                self._accel = await choose_accel(self._qemu, boot_id, layout.accel(self._state))
         return self._accel
 
     def _look(self, accel: Accel, wanted: Iterable[HostPort]) -> HostFacts:

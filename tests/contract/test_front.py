@@ -14,9 +14,9 @@ import pytest
 
 from reconciler.engine import interfaces as ports
 from reconciler.errors import ProxyError
+from reconciler.host import layout
 from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
-from reconciler.proxy import messages as wire
 from reconciler.proxy.client import ProxyClient
 from reconciler.proxy.launch import Starter
 from tests.eventually import eventually
@@ -68,7 +68,7 @@ class RealHost(Host):
         super().__init__(ProxyClient(folder, self.wake, self._starter))
 
     async def kill(self) -> None:
-        pid = int((self._folder / wire.LOCK).read_text())
+        pid = int(layout.proxy_lock(self._folder).read_text())
         woken = self.woken
         os.kill(pid, signal.SIGKILL)
         await eventually(lambda: self.woken > woken)
@@ -200,7 +200,7 @@ async def test_one_that_hangs_is_told_in_time_and_passes_go_on(
     try:
         await host.front.lead(WEB, led(1, host.port()))
         await host.front.look()
-        pid = int((tmp_path / "front" / wire.LOCK).read_text())
+        pid = int(layout.proxy_lock(tmp_path / "front").read_text())
         os.kill(pid, signal.SIGSTOP)
         first, second = await host.front.look(), await host.front.look()
         assert "does not answer" in first.error
@@ -222,6 +222,6 @@ async def test_one_whose_socket_nobody_holds_cannot_be_reached_and_that_is_known
     front = ProxyClient(tmp_path, lambda: None)
     assert "systemctl restart reconciler-front.socket" in (await front.look()).error
     with socket.socket(socket.AF_UNIX) as left:
-        left.bind(str(tmp_path / wire.SOCKET))  # and it was closed, as by a crash
+        left.bind(str(layout.proxy_socket(tmp_path)))  # and it was closed, as by a crash
     assert (await front.look()).error == "", "what nobody asked is not known"
     await front.close()

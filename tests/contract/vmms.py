@@ -6,7 +6,8 @@ import sys
 import uuid
 from pathlib import Path
 
-from reconciler.model.machine import Disk, Launch, Machine, Slot, guest_folder
+from reconciler.host import layout
+from reconciler.model.machine import Disk, Launch, Machine, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 
 LIVES = ("/bin/sleep", "1000")
@@ -60,7 +61,7 @@ def a_guest(
         volumes=volumes,
         mounts=(),
         networks=(),
-        folder=guest_folder(str(root / name), slot),
+        folder=str(layout.guest_folder(root / name, slot)),
         slot=slot,
     )
     return machine, Launch(argv=argv, cwd=machine.folder)

@@ -17,7 +17,7 @@ MUTANTS = (
     ),
     Mutant(
         "a second daemon may run on the same state",
-        "reconciler/state_lock.py",
+        "reconciler/host/state_lock.py",
         "fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)",
         "fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)",
         ("tests/fault/test_stopped_daemon.py",),
@@ -25,10 +25,10 @@ MUTANTS = (
     ),
     Mutant(
         "a second daemon may run once the lock's file is removed",
-        "reconciler/state_lock.py",
+        "reconciler/host/state_lock.py",
         "for lock in (descriptor, folder):",
         "for lock in (descriptor,):",
-        ("tests/unit/test_statedir.py",),
+        ("tests/unit/host/test_state_lock.py",),
     ),
     Mutant(
         "a lost volume is begun again, empty",

@@ -160,7 +160,7 @@ MUTANTS = (
     Mutant(
         "a guest that serves is stopped by the runner of the one beside it",
         "reconciler/vmm/generation_folders.py",
-        '            if current or not _same(home / "booted", target):\n',
+        "            if current or not _same(layout.booted(home), target):\n",
         "            if target:\n",
         ("tests/unit/vmm/test_generations.py",),
     ),

@@ -159,7 +159,7 @@ MUTANTS = (
     ),
     Mutant(
         "a state directory stays open to others",
-        "reconciler/state_lock.py",
+        "reconciler/host/state_lock.py",
         "if found.st_uid == os.geteuid() and found.st_mode & OTHERS:",
         "if found.st_uid != os.geteuid() and found.st_mode & OTHERS:",
         ("tests/unit/test_secretfile.py",),

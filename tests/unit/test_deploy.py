@@ -17,7 +17,7 @@ from reconciler.cli.app import MODULES, build
 from reconciler.cli.doctor_systemd import FRONT
 from reconciler.config import Config, HttpConfig, parse_config
 from reconciler.daemon import FRONT_FOLDER
-from reconciler.proxy.messages import SOCKET
+from reconciler.host import layout
 from reconciler.proxy.server import CONTROL
 from reconciler.supervisor.systemd_unit import GROUP, SLICE
 
@@ -121,8 +121,8 @@ def test_the_fronts_units_are_those_that_the_code_means() -> None:
     socket = (DEPLOY / "systemd/reconciler-front.socket").read_text(encoding="utf-8")
     daemon = (DEPLOY / "systemd/reconciler.service").read_text(encoding="utf-8")
     tmpfiles = (DEPLOY / "tmpfiles.d/reconciler.conf").read_text(encoding="utf-8")
-    assert f"ListenStream={FRONT_FOLDER}/{SOCKET}\n" in socket
-    assert FRONT == FRONT_FOLDER / SOCKET
+    assert f"ListenStream={layout.proxy_socket(FRONT_FOLDER)}\n" in socket
+    assert layout.proxy_socket(FRONT_FOLDER) == FRONT
     assert f"FileDescriptorName={CONTROL}\n" in socket
     assert f"d {FRONT_FOLDER} 0755 reconciler-front reconciler-front -\n" in tmpfiles
     assert f"ReadWritePaths={FRONT_FOLDER}\n" in service

@@ -11,6 +11,7 @@ import pytest
 
 from reconciler.control.console_tail import ConsoleReader
 from reconciler.errors import DriverError
+from reconciler.host import layout
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
 from reconciler.supervisor import console, guest_file
@@ -66,7 +67,7 @@ def untouched(precious: Path, tmp_path: Path) -> object:
 
 
 @ODD
-@pytest.mark.parametrize("name", [console.CONSOLE, console.VMM_LOG])
+@pytest.mark.parametrize("name", layout.LOGS)
 def test_a_log_that_is_none_is_neither_read_nor_cut(
     folder: Path, precious: Path, put: Put, name: str
 ) -> None:
@@ -81,14 +82,14 @@ def test_a_log_that_is_none_is_neither_read_nor_cut(
 def test_a_start_puts_real_logs_in_the_place_of_what_is_none(
     folder: Path, precious: Path, put: Put
 ) -> None:
-    put(folder / console.CONSOLE, precious)
-    put(folder / console.VMM_LOG, precious)
+    put(folder / layout.CONSOLE, precious)
+    put(folder / layout.VMM_LOG, precious)
     console.announce(folder, "i", 1)
-    fresh_log(folder / console.VMM_LOG).close()
-    for name in (console.CONSOLE, console.VMM_LOG):
+    fresh_log(folder / layout.VMM_LOG).close()
+    for name in layout.LOGS:
         assert (folder / name).is_file()
         assert not (folder / name).is_symlink()
-    assert "instance i" in (folder / console.CONSOLE).read_text()
+    assert "instance i" in (folder / layout.CONSOLE).read_text()
 
 
 @ODD
@@ -96,17 +97,17 @@ def test_the_copy_of_a_log_goes_where_nothing_was_laid_out(
     folder: Path, precious: Path, put: Put
 ) -> None:
     put(folder / ".console.log.tmp", precious)
-    (folder / console.CONSOLE).write_text("x" * 200)
+    (folder / layout.CONSOLE).write_text("x" * 200)
     console.bound(folder, 100)
     assert (folder / "console.log.1").read_text() == "x" * 100
-    assert (folder / console.CONSOLE).stat().st_size == 0
+    assert (folder / layout.CONSOLE).stat().st_size == 0
 
 
 @ODD
 def test_what_a_daemon_left_of_a_guest_is_neither_read_nor_written_through_a_link(
     folder: Path, precious: Path, put: Put
 ) -> None:
-    put(folder / guest_file.GUEST_FILE, precious)
+    put(layout.guest_file(folder), precious)
     put(folder / f"run/.guest.json.{os.getpid()}.tmp", precious)
     assert guest_file.read(folder) is None
     process = Process(VMName("web"), InstanceId("i"), GenerationNumber(1), 7, 1, 1.0)

@@ -11,13 +11,14 @@ import pytest
 
 from reconciler.cli.follow import event_line
 from reconciler.control.page.html import h
+from reconciler.host import layout
 from reconciler.image.child_processes import Ended
 from reconciler.logs import Lines, datagram
 from reconciler.model.record import Event
 from reconciler.notify.message import plain
 from reconciler.safe_text import clean, clean_console_line, clean_lines, is_plain
 from reconciler.source.manifests.places import shortened
-from reconciler.supervisor.console import CONSOLE, last_words
+from reconciler.supervisor.console import last_words
 
 ACTING = (
     "\u200b",  # zero-width space
@@ -77,7 +78,7 @@ def test_no_character_that_acts_unseen_reaches_a_reader(
 def test_evidence_of_a_guest_shows_what_would_act_unseen(tmp_path: Path) -> None:
     text = "".join(f"we{acting}b \x1b]0;title\x07" for acting in ACTING if acting.isprintable())
     hidden = "a\u200bb \x1b[31mred\x1b[0m \x1b]0;title\x07\u202ec"
-    (tmp_path / CONSOLE).write_text(f"{hidden}\n{text}\n", encoding="utf-8")
+    layout.console(tmp_path).write_text(f"{hidden}\n{text}\n", encoding="utf-8")
     assert last_words(tmp_path, "i").lines[0] == "a\\u200bb red \\u202ec"
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import state_lock
 from reconciler.errors import ConfigError
+from reconciler.host import state_lock
 from reconciler.secret_file import read_secret
 
 KEY = "webhook.secret_file"

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path, PurePosixPath
 
 from reconciler.errors import BuildUnavailable
+from reconciler.host import layout
 from reconciler.image import child_processes as children
 from reconciler.image.debian_packages import Debian, Package
 from reconciler.image.mkfs import mkfs_argv
@@ -41,7 +42,7 @@ async def build_base(debian: Debian, store_format: StoreFormat, workspace: Path)
     applets = listed.decode("ascii").split()
     root = workspace / "content"
     await asyncio.to_thread(write_base, root, program, applets)
-    argv = mkfs_argv(store_format, str(workspace / "image"), str(root), MOST_BUSYBOX_BYTES)
+    argv = mkfs_argv(store_format, str(workspace / layout.IMAGE), str(root), MOST_BUSYBOX_BYTES)
     await children.check(argv, seconds=MKFS_SECONDS)
 
 

@@ -8,7 +8,9 @@ guest gone --> taking --> taken --> trial runs --> committed: dropped
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePath
 
+from reconciler.host import layout
 from reconciler.model.names import VMName
 from reconciler.model.plan import DropSnapshots, RestoreVolumes, SnapshotVolumes
 from reconciler.model.record import (
@@ -17,18 +19,14 @@ from reconciler.model.record import (
     VMRecord,
     VolumeSnapshot,
 )
-from reconciler.planning import machines
 from reconciler.planning.context import PlanBuilder, VMContext
 
 
 def pairs_of(plan: PlanBuilder, vm: VMName, generation: Generation) -> tuple[tuple[str, str], ...]:
     """Each volume of this generation with the place of its snapshot."""
-    state_dir = plan.policy.state_dir
+    home = layout.vm(PurePath(plan.policy.state_dir), vm)
     return tuple(
-        (
-            machines.volume_path(state_dir, vm, volume.name),
-            f"{machines.vm_folder(state_dir, vm)}/snapshots/{volume.name}.raw",
-        )
+        (str(layout.volume(home, volume.name)), str(layout.snapshot(home, volume.name)))
         for volume in generation.spec.volumes
     )
 

@@ -12,9 +12,11 @@ generation, which was proven before: it stays committed, and whoever serves serv
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import PurePath
 
+from reconciler.host import layout
 from reconciler.model.desired import VMSpec
-from reconciler.model.machine import GuestEndpoint, Route, RouteTarget, guest_folder
+from reconciler.model.machine import GuestEndpoint, Route, RouteTarget
 from reconciler.model.names import VMName
 from reconciler.model.observed import Guest
 from reconciler.model.plan import HandOver, OpenPorts, StartBeside
@@ -291,11 +293,10 @@ def _open_ports(plan: PlanBuilder, vm: VMContext, guest: Guest, generation: Gene
     """Nothing else is tried before; where it failed lately, all else goes on meanwhile."""
     if actions.in_trouble(plan, vm, "open-ports"):
         return False
-    folder = guest_folder(
-        machines.vm_folder(plan.policy.state_dir, guest.process.vm), guest.process.slot
-    )
+    home = layout.vm(PurePath(plan.policy.state_dir), guest.process.vm)
+    folder = layout.guest_folder(home, guest.process.slot)
     endpoint = GuestEndpoint(
-        guest.instance, generation.number, folder, generation.spec.networks, guest.process.pid
+        guest.instance, generation.number, str(folder), generation.spec.networks, guest.process.pid
     )
     why = f"generation {generation.number} gets ports of its own"
     plan.do(vm, OpenPorts(vm.name, endpoint, why))

@@ -11,17 +11,15 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from reconciler.errors import DriverError, SupervisorError
+from reconciler.host import layout
 from reconciler.model.machine import Launch, Machine
 from reconciler.vmm.nix_runner import shutdown as nix_shutdown
 from reconciler.vmm.qemu import power_button as press
 
 RUN, SHUTDOWN = "bin/microvm-run", "bin/microvm-shutdown"
-VOLUMES = "volumes"
-MARK = "runner"
-"""A link in the VM's folder to the runner that was started last, out of the guest's reach."""
 
 Press = Callable[[Path, int, Sequence[str], float], Awaitable[None]]
 """Has a command ask the guest of a folder, by its pid, to end, with the guest's own rights. Raises SupervisorError."""
@@ -39,17 +37,18 @@ class NixRunnerDriver:
                 f"{machine.vm}: {runner} is no runner any more", kind="runner",
                 hint="was it deleted from the Nix store by force? it is built again",
             )  # fmt: skip
-        cwd = f"{machine.folder}/{VOLUMES}"
+        folder = PurePath(machine.folder)
+        cwd = str(layout.volumes(folder))
         return Launch(
             (str(runner / RUN),),
             cwd=cwd,
-            env=(("HOME", cwd), ("XDG_RUNTIME_DIR", f"{machine.folder}/run")),
+            env=(("HOME", cwd), ("XDG_RUNTIME_DIR", str(layout.run(folder)))),
             power_button=_patient_button(runner, machine.vm, machine.stop_timeout),
             prints_console=True,
         )
 
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
-        runner = (folder / MARK).resolve()
+        runner = layout.started_runner(folder).resolve()
         if not _listens(runner, folder):
             raise DriverError(
                 f"{folder.name}: its runner has no {SHUTDOWN} and no {folder.name}.sock: it cannot be"
@@ -67,23 +66,24 @@ class NixRunnerDriver:
 
 def is_runners(folder: Path) -> bool:
     """Whether the guest of this folder was started by a runner."""
-    return (folder / MARK).is_symlink()
+    return layout.started_runner(folder).is_symlink()
 
 
 def forget(folder: Path) -> None:
-    (folder / MARK).unlink(missing_ok=True)
+    layout.started_runner(folder).unlink(missing_ok=True)
 
 
 def _prepare(folder: Path, runner: Path) -> None:
-    (folder / VOLUMES).mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = folder / f".{MARK}.tmp"
+    layout.volumes(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+    link = layout.started_runner(folder)
+    temporary = link.with_name(f".{link.name}.tmp")
     temporary.unlink(missing_ok=True)
     temporary.symlink_to(runner.resolve())
-    temporary.rename(folder / MARK)
+    temporary.rename(link)
 
 
 def _listens(runner: Path, folder: Path) -> bool:
-    own, socket = runner / SHUTDOWN, folder / VOLUMES / f"{folder.name}.sock"
+    own, socket = runner / SHUTDOWN, layout.volumes(folder) / f"{folder.name}.sock"
     return os.access(own, os.X_OK) or socket.is_socket()
 
 

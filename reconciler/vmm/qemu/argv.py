@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
+from reconciler.host import layout
 from reconciler.model.machine import Disk, Machine, Mount, Tap, UserNetwork
 
-QMP_SOCKET = "run/qmp.sock"
+QMP_SOCKET = str(layout.run(PurePath()) / "qmp.sock")
 """Relative to the guest's folder, as the argv names it: sun_path holds 107 bytes."""
-CONSOLE_LOG = "console.log"
 
 INSTANCE_KEY = "opt/org.reconciler/instance"
 """The fw_cfg entry in which a guest finds its instance id."""
@@ -194,7 +195,7 @@ def _taps(taps: tuple[Tap, ...], first: int) -> Iterator[str]:
 
 def _channels() -> Iterator[str]:
     # Appending lets the supervisor bound the file by copying and truncating it.
-    yield from ("-chardev", f"file,id=console,path={CONSOLE_LOG},append=on")
+    yield from ("-chardev", f"file,id=console,path={layout.CONSOLE},append=on")
     yield from ("-serial", "chardev:console")
     yield from ("-qmp", f"unix:{QMP_SOCKET},server=on,wait=off")
 

@@ -22,13 +22,12 @@ from pathlib import Path
 
 from reconciler.durable import sync
 from reconciler.errors import DriverError
+from reconciler.host import layout
 from reconciler.model.host_fault import host_fault
 from reconciler.untrusted_file import reading
 from reconciler.vmm.qemu.volume_programs import run
 
 MIB = 1024 * 1024
-LOCK = "lock"
-"""Beside the folder of the volumes; a VMM holds it for life."""
 SUPERBLOCK, SUPERBLOCK_BYTES = 1024, 1024
 CHECK_DEADLINE, RESIZE_DEADLINE = 600.0, 300.0
 """Seconds; a check of 1 TiB that is mostly empty takes some ten."""
@@ -186,7 +185,9 @@ def _undo_file(path: Path) -> Path:
 def _alone(path: Path) -> Iterator[None]:
     """Nobody may have it open as a guest: a file system is never resized under one."""
     try:
-        descriptor = os.open(path.parent.parent / LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        descriptor = os.open(
+            layout.lock(layout.home_of_volume(path)), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        )
     except FileNotFoundError:  # no guest ever ran on it
         yield
         return

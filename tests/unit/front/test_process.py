@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import StateDirLocked
+from reconciler.host import layout
 from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
-from reconciler.proxy import messages as wire
 from reconciler.proxy.client import ProxyClient
 from reconciler.proxy.control_socket import Control
 from reconciler.proxy.routing_table import Keeping, Table
@@ -63,7 +63,7 @@ async def test_it_ends_by_itself_once_there_is_nothing_to_lead(tmp_path: Path) -
 
 async def test_there_is_one_a_folder(tmp_path: Path) -> None:
     running = asyncio.create_task(run(tmp_path, Service({}), idle=60.0))
-    await eventually((tmp_path / wire.SOCKET).exists)
+    await eventually(layout.proxy_socket(tmp_path).exists)
     with pytest.raises(StateDirLocked):
         await run(tmp_path, Service({}))
     running.cancel()
@@ -72,8 +72,8 @@ async def test_there_is_one_a_folder(tmp_path: Path) -> None:
 
 async def test_nobody_else_may_open_its_socket(tmp_path: Path) -> None:
     running = asyncio.create_task(run(tmp_path / "front", Service({}), idle=60.0))
-    await eventually((tmp_path / "front" / wire.SOCKET).exists)
-    assert (tmp_path / "front" / wire.SOCKET).stat().st_mode & 0o777 == 0o600
+    await eventually(layout.proxy_socket(tmp_path / "front").exists)
+    assert layout.proxy_socket(tmp_path / "front").stat().st_mode & 0o777 == 0o600
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
 
@@ -94,7 +94,7 @@ async def test_started_anew_by_systemd_it_leads_on_and_nobody_is_refused_meanwhi
     async with asyncio.timeout(10):
         assert await reader.read() == b"hello"
     writer.close()
-    await eventually((tmp_path / wire.SOCKET).exists)
+    await eventually(layout.proxy_socket(tmp_path).exists)
     await front.lead(VM, wanted)
     assert (await front.look()).targets == {VM: wanted}
     await front.lead(VM, None)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.supervisor import console, console_watch
+from reconciler.host import layout
+from reconciler.supervisor import console_watch
 from reconciler.supervisor.console_watch import ConsoleWatch
 from tests.wait import wait_until
 
@@ -31,11 +32,11 @@ def small(path: Path) -> bool:
     return path.stat().st_size <= MOST
 
 
-@pytest.mark.parametrize("name", [console.CONSOLE, console.VMM_LOG])
+@pytest.mark.parametrize("name", layout.LOGS)
 def test_a_log_that_grows_without_end_is_cut_again_and_again(
     watch: ConsoleWatch, tmp_path: Path, name: str
 ) -> None:
-    for one in (console.CONSOLE, console.VMM_LOG):
+    for one in layout.LOGS:
         (tmp_path / one).touch()
     watch.add(tmp_path)
     with (tmp_path / name).open("ab", buffering=0) as log:  # as a VMM holds it
@@ -48,7 +49,7 @@ def test_a_log_that_grows_without_end_is_cut_again_and_again(
 def test_a_quiet_log_is_left_alone_and_its_end_is_kept_when_it_grows(
     watch: ConsoleWatch, tmp_path: Path
 ) -> None:
-    path = tmp_path / console.CONSOLE
+    path = tmp_path / layout.CONSOLE
     path.write_bytes(b"first\n")
     watch.add(tmp_path)
     write(path, MOST)
@@ -64,21 +65,21 @@ def test_a_log_that_is_made_later_is_bounded_too(
 ) -> None:
     monkeypatch.setattr(console_watch, "UNWATCHED", 0.05)
     watch.add(tmp_path)
-    write(tmp_path / console.CONSOLE, 3 * MOST)
-    wait_until(lambda: small(tmp_path / console.CONSOLE), 20, "it is cut")
+    write(tmp_path / layout.CONSOLE, 3 * MOST)
+    wait_until(lambda: small(tmp_path / layout.CONSOLE), 20, "it is cut")
 
 
 def test_guests_that_are_gone_are_not_looked_at(watch: ConsoleWatch, tmp_path: Path) -> None:
     gone, there = tmp_path / "gone", tmp_path / "there"
     for folder in (gone, there):
         folder.mkdir()
-        (folder / console.CONSOLE).touch()
+        (folder / layout.CONSOLE).touch()
         watch.add(folder)
     watch.remove(gone)
-    write(gone / console.CONSOLE, 2 * MOST)
-    write(there / console.CONSOLE, 2 * MOST)
-    wait_until(lambda: small(there / console.CONSOLE), 20, "it is cut")
-    assert not small(gone / console.CONSOLE)
+    write(gone / layout.CONSOLE, 2 * MOST)
+    write(there / layout.CONSOLE, 2 * MOST)
+    wait_until(lambda: small(there / layout.CONSOLE), 20, "it is cut")
+    assert not small(gone / layout.CONSOLE)
 
 
 def test_it_may_be_closed_twice(watch: ConsoleWatch, tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.errors import ConfigError, StateDirLocked
+from reconciler.host import layout
 
-LOCK_FILE = "daemon.lock"
 MODE = 0o750
 OTHERS = 0o007
 MOST_BYTES = 32
@@ -31,7 +31,7 @@ def held(state: Path) -> Iterator[None]:
             state.mkdir(parents=True, exist_ok=True, mode=MODE)
             _close(state)
             flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-            descriptor = os.open(state / LOCK_FILE, flags, 0o600)
+            descriptor = os.open(layout.daemon_lock(state), flags, 0o600)
             stack.callback(os.close, descriptor)
             folder = os.open(state, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             stack.callback(os.close, folder)
@@ -74,7 +74,7 @@ def _refusal(state: Path, pid: int | None) -> StateDirLocked:
     if pid is None:
         return StateDirLocked(
             f"another daemon runs on {state}; this one has touched nothing",
-            hint=f"find it with `fuser {state / LOCK_FILE} {state}`, or give this one a state_dir of its own",
+            hint=f"find it with `fuser {layout.daemon_lock(state)} {state}`, or give this one a state_dir of its own",
         )
     if _stands_still(pid):
         return StateDirLocked(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from reconciler import state_lock
 from reconciler.errors import StateDirLocked
+from reconciler.host import layout, state_lock
 
 
 @pytest.mark.parametrize("lost", [False, True])
@@ -17,7 +17,7 @@ def test_a_second_daemon_is_refused_also_when_the_lock_file_was_removed(
 ) -> None:
     with state_lock.held(tmp_path):
         if lost:
-            (tmp_path / state_lock.LOCK_FILE).unlink()
+            layout.daemon_lock(tmp_path).unlink()
         with pytest.raises(StateDirLocked, match="another daemon runs"), state_lock.held(tmp_path):
             pytest.fail("two daemons have one state directory")
     with state_lock.held(tmp_path):
