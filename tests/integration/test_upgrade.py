@@ -237,3 +237,9 @@ def test_guests_of_an_earlier_commit_are_adopted_and_take_the_next_push(upgrade:
     assert upgrade.page(HAND) == "hand: three"
     assert int(upgrade.kept.proxy.lock.read_text()) == proxy
     wait_until(lambda: not alive(pids["hand.2"]), ROLL, "its predecessor is gone")
+
+    upgrade.daemon.stop()
+    assert after.vms["web"].pid is not None
+    assert alive(after.vms["web"].pid)
+    upgrade.net.run(str(upgrade.kept.state / "vms/web/generations/2/bin/microvm-shutdown"))
+    assert not alive(after.vms["web"].pid), "the earlier commit's script presses its power button"

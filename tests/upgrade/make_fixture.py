@@ -27,8 +27,10 @@ WEB, HAND = 18181, 18182
 """Ports of the host: outside of those that the kernel hands out, and of those that other tests take."""
 PATIENCE = 180.0
 BOOT_ID = "00000000-0000-4000-8000-000000000000"
-KEPT = ("vms", "git")
-"""Of the state directory, beside the ledger. Images are built again from their keys."""
+KEPT = ("vms", "git", "layers")
+"""Of the state directory, beside the ledger."""
+MOST_LAYER_BYTES = 64 * 1024
+"""The others, and the kernel bundle, are built again from their keys."""
 LEFT = {"lock", "console.log.1", "vmm.log", "vmm.log.1"}
 ANNOUNCED = b"[reconciler] start of instance"
 
@@ -247,7 +249,12 @@ class Life:
 
     def files(self) -> list[Path]:
         found = (path for name in KEPT for path in sorted((self.state / name).rglob("*")))
-        return [path for path in found if not path.is_socket() and path.name not in LEFT]
+        return [path for path in found if not path.is_socket() and not self.left_out(path)]
+
+    def left_out(self, path: Path) -> bool:
+        layer = path if path.parent == self.state / "layers" else path.parent
+        image = layer / "image"
+        return path.name in LEFT or (image.exists() and image.stat().st_size > MOST_LAYER_BYTES)
 
     def keep(self, tar: tarfile.TarFile, path: Path) -> None:
         name = str(path.relative_to(self.root))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-import shlex
+import socket
 import sqlite3
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +15,11 @@ from typing import Any
 import pytest
 
 from demo.repository import Repository
-from reconciler.front import wire
 from reconciler.ledger.codec import decode, encode
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
+from reconciler.model.guest_announcements import Said
 from reconciler.model.names import GroupName, VMName
+from reconciler.model.policy import Policy
 from reconciler.model.record import (
     Event,
     GroupRecord,
@@ -25,14 +28,13 @@ from reconciler.model.record import (
     SourceRecord,
     VMRecord,
 )
-from reconciler.model.said import Said
-from reconciler.planning.lineage import lineage
 from reconciler.planning.machines import machine_of
-from reconciler.planning.policy import Policy
-from reconciler.source.gitsource import GitSource
-from reconciler.supervisor import guestfile
-from reconciler.supervisor.adoption import folders
-from reconciler.vmm.generations import GenerationFolders
+from reconciler.proxy import messages
+from reconciler.requests.ancestry import lineage
+from reconciler.source.git.source import GitSource
+from reconciler.supervisor import guest_file
+from reconciler.supervisor.guest_discovery import folders
+from reconciler.vmm.generation_folders import GenerationFolders
 from tests.fakes import FakeClock
 from tests.fakes.guest import FakeGuest
 from tests.unit.source.repositories import source_of
@@ -45,6 +47,8 @@ KINDS: dict[str, Any] = {
 }  # fmt: skip
 RENAMED = {"taking": "pending_transfer"}
 """Fields of stored records that have another name since."""
+NOBODY = 2**22 + 1
+"""A pid that no process can have."""
 LATER = 200_000_000.0
 """Seconds from the moment at which a test's clock stands still to one after the fixture was made."""
 
@@ -140,25 +144,42 @@ async def test_folders_of_generations_describe_what_the_ledger_holds(kept: Kept)
 async def test_the_process_that_holds_the_ports_is_asked_where_it_was_and_understood(
     kept: Kept,
 ) -> None:
-    assert kept.proxy.socket == kept.state / "front" / wire.SOCKET
-    assert kept.proxy.lock == kept.state / "front" / wire.LOCK
+    assert kept.proxy.socket == kept.state / "front" / messages.SOCKET
+    assert kept.proxy.lock == kept.state / "front" / messages.LOCK
     ledger = opened(kept)
     start = ledger.record().vms[VMName("hand")].start
     await ledger.close()
     assert start is not None
-    led = wire.unpack_all(kept.proxy.table)[VMName("hand")]
+    led = messages.unpack_all(kept.proxy.table)[VMName("hand")]
     assert (led.instance, led.routes) == (start.instance, start.routes)
 
 
-def test_what_a_generations_scripts_call_is_still_there(kept: Kept) -> None:
-    """People use them while the daemon is away, and a living guest's are not written again."""
-    scripts = list(kept.state.glob("vms/*/generations/*/bin/microvm-shutdown"))
-    assert scripts
-    for script in scripts:
-        words = shlex.split(script.read_text(), comments=True)
-        named = [Path(word) for word in words if word.startswith(f"{CHECKOUT}/reconciler/")]
-        assert named
-        assert [path for path in named if not path.exists()] == []
+def test_scripts_of_kept_generations_still_press_the_power_button(kept: Kept) -> None:
+    """Units of systemd call the same program at the host's shutdown: a living guest's are not written again."""
+    home = kept.state / "vms" / "web"
+    script = home / "generations/2/bin/microvm-shutdown"
+    assert subprocess.run([script], check=False, timeout=30).returncode == 0, "its guest is gone"
+    with socket.socket(socket.AF_UNIX) as vmm:
+        vmm.bind(str(home / "run/qmp.sock"))
+        vmm.listen()
+        with subprocess.Popen([script], stderr=subprocess.PIPE) as pressing:
+            peer, _ = vmm.accept()
+            with peer:
+                peer.sendall(b"no greeting\r\n")
+                assert pressing.stderr is not None
+                assert b"cannot press the power button" in pressing.stderr.read()
+        assert pressing.returncode != 0
+
+
+def test_the_button_of_a_kept_guest_of_a_runner_is_still_there() -> None:
+    former, now = (
+        subprocess.run(
+            [sys.executable, "-IS", CHECKOUT / "reconciler/vmm" / program, "1", "true"],
+            env={"MAINPID": str(NOBODY)}, capture_output=True, check=False, timeout=30,
+        )
+        for program in ("nix_shutdown.py", "nix_runner/shutdown.py")
+    )  # fmt: skip
+    assert (former.returncode, former.stderr) == (now.returncode, now.stderr) == (0, b"")
 
 
 @dataclass
@@ -198,9 +219,9 @@ async def continued(kept: Kept, tmp_path: Path) -> AsyncIterator[Continued]:
 async def boot_guests(world: World, kept: Kept, record: Record) -> None:
     """The guests of the kept files, and the images and routes that they were started with."""
     host = await world.host.facts()
-    world.front.table.update(wire.unpack_all(kept.proxy.table))
+    world.front.table.update(messages.unpack_all(kept.proxy.table))
     for folder in folders(kept.state / "vms"):
-        file = guestfile.read(folder)
+        file = guest_file.read(folder)
         if file is None:
             continue
         process = file.process(folder)
