@@ -15,9 +15,12 @@ from typing import Any
 import pytest
 
 from demo.repository import Repository
+from reconciler.clock import SystemClock
+from reconciler.image.store import ImageStore
 from reconciler.ledger.codec import decode, encode
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
-from reconciler.model.guest_announcements import Said
+from reconciler.model.guest_reports import Said
+from reconciler.model.image import TreeSource
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
 from reconciler.model.record import (
@@ -30,7 +33,7 @@ from reconciler.model.record import (
 )
 from reconciler.planning.machines import machine_of
 from reconciler.proxy import messages
-from reconciler.requests.ancestry import lineage
+from reconciler.requests.source_changes import lineage
 from reconciler.source.git.source import GitSource
 from reconciler.supervisor import guest_file
 from reconciler.supervisor.guest_discovery import folders
@@ -139,6 +142,19 @@ async def test_folders_of_generations_describe_what_the_ledger_holds(kept: Kept)
         found = await GenerationFolders(kept.state / "vms").read(generation.vm, generation.number)
         assert found is not None
         assert (found.digest, found.spec) == (generation.digest, generation.spec)
+
+
+async def test_images_in_the_store_are_found_under_the_keys_that_the_ledger_names(
+    kept: Kept,
+) -> None:
+    ledger = opened(kept)
+    specs = [g.spec for vm in ledger.record().vms.values() for g in vm.generations]
+    await ledger.close()
+    wanted = {s.key for spec in specs for s in spec.layers if isinstance(s.source, TreeSource)}
+    store = ImageStore(kept.state, SystemClock())
+    await store.open()
+    assert store.layers() == wanted
+    await store.close()
 
 
 async def test_the_process_that_holds_the_ports_is_asked_where_it_was_and_understood(
