@@ -16,6 +16,7 @@ import pytest
 
 from demo.repository import Repository
 from reconciler.clock import SystemClock
+from reconciler.host import layout
 from reconciler.image.store import ImageStore
 from reconciler.ledger.codec import decode, encode
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
@@ -160,8 +161,9 @@ async def test_images_in_the_store_are_found_under_the_keys_that_the_ledger_name
 async def test_the_process_that_holds_the_ports_is_asked_where_it_was_and_understood(
     kept: Kept,
 ) -> None:
-    assert kept.proxy.socket == kept.state / "front" / messages.SOCKET
-    assert kept.proxy.lock == kept.state / "front" / messages.LOCK
+    folder = layout.proxy_folder(kept.state)
+    assert layout.proxy_socket(folder) == kept.proxy.socket
+    assert layout.proxy_lock(folder) == kept.proxy.lock
     ledger = opened(kept)
     start = ledger.record().vms[VMName("hand")].start
     await ledger.close()
