@@ -108,6 +108,10 @@ def _outcomes() -> list[Panel]:
             colors={"succeeded": GREEN, "failed": RED},
         ),
         lines(
+            "Trials of changed checks", "Changed checks that replaced the present ones, or were refused.",
+            [query(happened("check_trials_total", "result"), "{{result}}")], stacked=True, width=THIRD,
+        ),
+        lines(
             "Rollbacks by cause", "What the condemned generation did.",
             [query(happened("rollbacks_total", "reason"), "{{reason}}")], stacked=True, width=THIRD,
         ),
