@@ -12,7 +12,7 @@ from reconciler.cli.daemon_client import find_daemon
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 from reconciler.cli.terminal import age, console, count, say
-from reconciler.control.reports import PlanAnswer, Step, Waiting
+from reconciler.control.reports import PlanAnswer, PlannedEvent, Step, Waiting
 from reconciler.control.serialization import encode
 from reconciler.model.names import VMName
 from reconciler.model.plan import FieldChange
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-T = TypeVar("T", Step, Waiting)
+T = TypeVar("T", Step, Waiting, PlannedEvent)
 FETCH_SECONDS = 120.0
 """A `--ref` may have to be fetched first."""
 EFFECT_STYLES = {
@@ -30,6 +30,12 @@ EFFECT_STYLES = {
 }  # fmt: skip
 MOST_VALUE = 60
 """Characters of a value; whole documents belong to `git diff`."""
+
+
+SAID_BY_ACTIONS = frozenset(
+    ("generation-created", "guest-starting", "guest-stopping", "tap-plugged", "build-cancelled")
+)
+"""Events that only repeat an action of the same plan."""
 
 
 def register(app: typer.Typer) -> None:
@@ -67,14 +73,16 @@ def show_plan(answer: PlanAnswer, out: Console) -> None:
     if answer.unseen:
         say(out, clean(answer.unseen), "bold red")
     steps, waits = _by_subject(answer.actions), _by_subject(answer.waits)
+    events = _by_subject(_decisions(answer))
     for subject in _subjects(answer):
         out.print()
         # A VM without a group is its own group, which the planner writes with a tilde.
-        out.print(Text(clean(subject).removeprefix("~"), "bold cyan"))
+        out.print(Text(clean(subject).removeprefix("~") or "host", "bold cyan"))
         out.print(
             _block(
                 answer.differences.get(VMName(subject), ()),
                 steps[subject],
+                events[subject],
                 waits[subject],
             )
         )
@@ -96,8 +104,13 @@ def _summary(answer: PlanAnswer) -> str:
 
 def _subjects(answer: PlanAnswer) -> list[str]:
     """VMs that change, by name; then builds and the rest as the plan has them."""
-    others = [step.subject for step in answer.actions] + [wait.subject for wait in answer.waits]
-    return list(dict.fromkeys([*sorted(answer.differences), *others]))
+    others: tuple[Step | PlannedEvent | Waiting, ...]
+    others = (*answer.actions, *_decisions(answer), *answer.waits)
+    return list(dict.fromkeys([*sorted(answer.differences), *(one.subject for one in others)]))
+
+
+def _decisions(answer: PlanAnswer) -> list[PlannedEvent]:
+    return [event for event in answer.events if event.kind not in SAID_BY_ACTIONS]
 
 
 def _by_subject(told: Iterable[T]) -> dict[str, list[T]]:
@@ -107,7 +120,12 @@ def _by_subject(told: Iterable[T]) -> dict[str, list[T]]:
     return found
 
 
-def _block(changes: tuple[FieldChange, ...], actions: list[Step], waits: list[Waiting]) -> Table:
+def _block(
+    changes: tuple[FieldChange, ...],
+    actions: list[Step],
+    events: list[PlannedEvent],
+    waits: list[Waiting],
+) -> Table:
     from rich.table import Table  # noqa: PLC0415 - only text output pays for it
     from rich.text import Text  # noqa: PLC0415
 
@@ -119,6 +137,9 @@ def _block(changes: tuple[FieldChange, ...], actions: list[Step], waits: list[Wa
         grid.add_row(effect, f"{clean(change.path)}  {_value(change.old)} -> {_value(change.new)}")
     for step in actions:
         grid.add_row(Text("  do", "green"), _why(_what(step), step.why))
+    for event in events:
+        what = clean(event.kind).replace("-", " ")
+        grid.add_row(Text("  decide", "green"), _why(what, event.message))
     for wait in waits:
         until = "" if wait.seconds is None else f", {age(wait.seconds)} left"
         grid.add_row(Text("  wait", "yellow"), _why(f"{clean(wait.kind)}{until}", wait.why))

@@ -2,47 +2,24 @@
 
 from __future__ import annotations
 
-from typing import assert_never
-
 from reconciler.control.reports import (
     BlockedBrief,
     GenerationBrief,
     HistoryAnswer,
     PlanAnswer,
+    PlannedEvent,
     RefusedBrief,
     Step,
     VMAnswer,
     Waiting,
     WhyAnswer,
 )
+from reconciler.model.actions import Action
+from reconciler.model.change import AddEvent
 from reconciler.model.check_trial import BlockedChecks
 from reconciler.model.names import GroupName
-from reconciler.model.plan import (
-    Action,
-    BuildKernel,
-    BuildLayer,
-    CancelBuild,
-    Collect,
-    CreateGeneration,
-    DropGenerations,
-    DropSnapshots,
-    DropTaps,
-    ForgetGuest,
-    HandOver,
-    Lead,
-    MoveVM,
-    Note,
-    OpenPorts,
-    Plan,
-    PlugTaps,
-    RemoveVM,
-    RestoreVolumes,
-    SnapshotVolumes,
-    StartBeside,
-    StartGuest,
-    StopGuest,
-)
-from reconciler.model.record import Blocked, Suspension, VMRecord
+from reconciler.model.plan import Plan
+from reconciler.model.record import Blocked, Event, Suspension, VMRecord
 from reconciler.model.status import GroupStatus, HostStatus, VMStatus
 from reconciler.model.waits import Wait
 from reconciler.now import Now
@@ -56,6 +33,7 @@ def plan_answer(plan: Plan, now: Now, status: HostStatus, *, preview: bool = Fal
         actions=tuple(step(action) for action in plan.actions),
         waits=tuple(waiting(wait, now) for wait in plan.waits),
         differences=differences,
+        events=tuple(_planned(c.event) for c in plan.changes if isinstance(c, AddEvent)),
         wake_in=_seconds_until(plan.wake_at, now),
         vms=len(status.vms),
         healthy=sum(vm.healthy for vm in status.vms),
@@ -71,50 +49,12 @@ def _unseen(status: HostStatus) -> str:
     return f"revision {rejected[:8]} is refused; see `reconciler status`" if rejected else ""
 
 
-PLAIN_KINDS = {
-    StopGuest: "stop-guest",
-    ForgetGuest: "forget-guest",
-    DropGenerations: "drop-generations",
-    SnapshotVolumes: "snapshot-volumes",
-    RestoreVolumes: "restore-volumes",
-    DropSnapshots: "drop-snapshots",
-    RemoveVM: "remove-vm",
-    MoveVM: "move-vm",
-    PlugTaps: "plug-taps",
-    DropTaps: "drop-taps",
-    Lead: "lead",
-}
-
-
 def step(action: Action) -> Step:
-    match action:
-        case BuildLayer():
-            return Step("build-layer", action.spec.title, action.why)
-        case BuildKernel():
-            return Step("build-kernel", action.spec.name, action.why)
-        case CancelBuild():
-            return Step("cancel-build", action.key[:12], action.why)
-        case CreateGeneration():
-            number = action.generation.number
-            return Step("create-generation", action.vm, action.why, number)
-        case StartGuest() | StartBeside():
-            kind = "start-guest" if isinstance(action, StartGuest) else "start-beside"
-            return Step(kind, action.vm, action.why, action.machine.generation)
-        case OpenPorts():
-            return Step("open-ports", action.vm, action.why, action.endpoint.generation)
-        case HandOver():
-            return Step("hand-over", action.vm, action.why, action.machine.generation)
-        case (
-            StopGuest() | ForgetGuest() | DropGenerations() | RemoveVM() | MoveVM()
-            | SnapshotVolumes() | RestoreVolumes() | DropSnapshots() | PlugTaps() | DropTaps() | Lead()
-        ):  # fmt: skip
-            return Step(PLAIN_KINDS[type(action)], action.vm, action.why)
-        case Collect():
-            return Step("collect", "store", action.why)
-        case Note():
-            return Step(action.kind, action.subject, action.why)
-        case _:
-            assert_never(action)
+    return Step(action.kind, action.title, action.why, action.number)
+
+
+def _planned(event: Event) -> PlannedEvent:
+    return PlannedEvent(event.kind, event.vm or event.group or "", event.message)
 
 
 def _under_way(wait: Wait) -> bool:

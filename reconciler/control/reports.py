@@ -13,12 +13,22 @@ from reconciler.model.status import GroupStatus, ProbeStatus, RevisionStatus, So
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One action of a plan: `start-guest web generation 4: why`."""
+    """One action of a plan: `start web generation 4: why`."""
 
     kind: str
     subject: str
     why: str
     generation: GenerationNumber | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedEvent:
+    """What the plan decides beside its actions, as the event that will say so."""
+
+    kind: str
+    subject: str
+    """The VM or group; empty: the host."""
+    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +48,7 @@ class PlanAnswer:
     actions: tuple[Step, ...]
     waits: tuple[Waiting, ...]
     differences: Mapping[VMName, tuple[FieldChange, ...]]
+    events: tuple[PlannedEvent, ...] = ()
     wake_in: float | None = None
     """Seconds until the next deadline; None: only an event can change anything."""
     vms: int = 0

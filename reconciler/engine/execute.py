@@ -8,11 +8,7 @@ from typing import Any, assert_never
 from reconciler.engine.interfaces import Ports
 from reconciler.engine.stop_guest import stop_guest
 from reconciler.engine.workers import Workers
-from reconciler.model.change import BeginIntent, Change, EndIntent
-from reconciler.model.machine import Launch, Machine
-from reconciler.model.observed import OperationKind, Outcome
-from reconciler.model.plan import (
-    STORE,
+from reconciler.model.actions import (
     Action,
     BuildKernel,
     BuildLayer,
@@ -26,9 +22,7 @@ from reconciler.model.plan import (
     HandOver,
     Lead,
     MoveVM,
-    Note,
     OpenPorts,
-    Plan,
     PlugTaps,
     RemoveVM,
     RestoreVolumes,
@@ -36,40 +30,14 @@ from reconciler.model.plan import (
     StartBeside,
     StartGuest,
     StopGuest,
+    StoreOperation,
+    VMOperation,
 )
+from reconciler.model.change import BeginIntent, Change, EndIntent
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.observed import Outcome
+from reconciler.model.plan import Plan
 from reconciler.model.record import Intent
-
-Operating = (
-    CreateGeneration
-    | StartGuest
-    | StartBeside
-    | OpenPorts
-    | HandOver
-    | Lead
-    | StopGuest
-    | SnapshotVolumes
-    | RestoreVolumes
-    | RemoveVM
-    | MoveVM
-    | PlugTaps
-    | DropTaps
-)
-"""Slow actions of one VM: one at a time."""
-KINDS: dict[type[Operating], OperationKind] = {
-    CreateGeneration: "create",
-    StartGuest: "start",
-    StartBeside: "start-beside",
-    OpenPorts: "open-ports",
-    HandOver: "hand-over",
-    Lead: "lead",
-    StopGuest: "stop",
-    SnapshotVolumes: "snapshot",
-    RestoreVolumes: "restore",
-    RemoveVM: "remove",
-    MoveVM: "move",
-    PlugTaps: "plug-taps",
-    DropTaps: "drop-taps",
-}
 
 
 class Executor:
@@ -93,7 +61,7 @@ class Executor:
 
         Raises LedgerUnwritable before anything was done.
         """
-        intents = [self._intent(action) for action in plan.actions if not isinstance(action, Note)]
+        intents = [self._intent(action) for action in plan.actions]
         ended = self._workers.ended()
         begun = [BeginIntent(intent) for intent in intents]
         changes: list[Change] = [*self._unbegun, *ended, *plan.changes, *begun]
@@ -105,62 +73,62 @@ class Executor:
             self._ports.meter.state_written(self._ports.clock.now().boot - began)
         self._workers.seen(outcomes, ended)
         self._ports.prober.watch(plan.probes, plan.trial_probes)
-        waiting = iter(intents)
-        for action in plan.actions:
-            if not isinstance(action, Note):
-                self._begin(action, next(waiting).id)
+        for action, intent in zip(plan.actions, intents, strict=True):
+            self._begin(action, intent.id)
 
     def _begin(self, action: Action, intent: str) -> None:
         ports, workers = self._ports, self._workers
         match action:
-            case BuildLayer(spec):
-                work = ports.images.build_layer(spec, ports.source.repository)
-                workers.build("build-layer", spec.key, intent, work)
-            case BuildKernel(kernel):
-                work = ports.images.build_kernel(kernel, ports.source.repository)
-                workers.build("build-kernel", kernel.key, intent, work)
+            case BuildLayer() | BuildKernel() | Collect():
+                workers.build(action.kind, action.subject, intent, self._in_store(action))
             case CancelBuild(key):
                 workers.cancel(key, intent)
-            case Collect(pinned):
-                workers.build("collect", STORE, intent, ports.images.collect(pinned))
             case ForgetGuest(_, instance):
                 workers.aside(intent, ports.supervisor.forget(instance))
             case DropGenerations(vm, numbers):
                 workers.aside(intent, ports.generations.drop(vm, numbers))
             case DropSnapshots(_, paths):
                 workers.aside(intent, ports.volumes.drop(paths))
-            case Note():
-                pass
             case _:
-                self._operate(action, intent)
+                workers.operate(action.vm, action.kind, intent, self._operation(action))
 
-    def _operate(self, action: Operating, intent: str) -> None:
-        ports = self._ports
-        work: Coroutine[Any, Any, object]
+    def _in_store(self, action: StoreOperation) -> Coroutine[Any, Any, object]:
+        images, repository = self._ports.images, self._ports.source.repository
         match action:
-            case CreateGeneration():
-                work = self._create(action)
-            case StartGuest():
-                work = self._start(action)
-            case StartBeside():
-                work = self._start_beside(action)
-            case OpenPorts() | HandOver() | Lead():
-                work = self._ports_of(action)
-            case StopGuest():
-                work = stop_guest(ports, action)
-            case SnapshotVolumes(_, pairs):
-                work = ports.volumes.snapshot(pairs)
-            case RestoreVolumes(_, pairs):
-                work = ports.volumes.restore(pairs)
-            case RemoveVM(vm):
-                work = ports.generations.remove(vm)
-            case MoveVM(vm, to):
-                work = ports.generations.move(vm, to)
-            case PlugTaps() | DropTaps():
-                work = self._taps(action)
+            case BuildLayer(spec):
+                return images.build_layer(spec, repository)
+            case BuildKernel(spec):
+                return images.build_kernel(spec, repository)
+            case Collect(pinned):
+                return images.collect(pinned)
             case _:
                 assert_never(action)
-        self._workers.operate(action.vm, KINDS[type(action)], intent, work)
+
+    def _operation(self, action: VMOperation) -> Coroutine[Any, Any, object]:
+        ports = self._ports
+        match action:
+            case CreateGeneration():
+                return self._create(action)
+            case StartGuest():
+                return self._start(action)
+            case StartBeside():
+                return self._start_beside(action)
+            case OpenPorts() | HandOver() | Lead():
+                return self._ports_of(action)
+            case StopGuest(vm, instance, ladder, slot=slot):
+                return stop_guest(ports, vm, instance, slot, ladder)
+            case SnapshotVolumes(_, pairs):
+                return ports.volumes.snapshot(pairs)
+            case RestoreVolumes(_, pairs):
+                return ports.volumes.restore(pairs)
+            case RemoveVM(vm):
+                return ports.generations.remove(vm)
+            case MoveVM(vm, to):
+                return ports.generations.move(vm, to)
+            case PlugTaps() | DropTaps():
+                return self._taps(action)
+            case _:
+                assert_never(action)
 
     def _ports_of(self, action: OpenPorts | HandOver | Lead) -> Coroutine[Any, Any, object]:
         match action:
@@ -213,31 +181,8 @@ class Executor:
     def _intent(self, action: Action) -> Intent:
         self._count += 1
         now = self._ports.clock.now()
-        kind, subject = describe(action)
-        return Intent(f"{now.boot_id[:8]}-{now.boot:.6f}-{self._count}", kind, subject, now.wall)
-
-
-def describe(action: Action) -> tuple[str, str]:
-    """An action's kind and whom it is about, as intents, metrics and people name them."""
-    match action:
-        case Note(kind, subject):
-            return kind, subject
-        case BuildLayer(spec):
-            return "build-layer", spec.key
-        case BuildKernel(kernel):
-            return "build-kernel", kernel.key
-        case CancelBuild(key):
-            return "cancel-build", key
-        case Collect():
-            return "collect", STORE
-        case ForgetGuest(vm):
-            return "forget", vm
-        case DropGenerations(vm):
-            return "drop-generations", vm
-        case DropSnapshots(vm):
-            return "drop-snapshots", vm
-        case _:
-            return KINDS[type(action)], action.vm
+        number = f"{now.boot_id[:8]}-{now.boot:.6f}-{self._count}"
+        return Intent(number, action.kind, action.subject, now.wall)
 
 
 async def end_interrupted(ports: Ports) -> int:

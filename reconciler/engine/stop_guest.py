@@ -8,39 +8,38 @@ import signal
 from reconciler.engine.interfaces import Ports
 from reconciler.errors import DriverError, SupervisorError
 from reconciler.host import layout
-from reconciler.model.plan import StopGuest
+from reconciler.model.actions import StopLadder
+from reconciler.model.machine import Slot
+from reconciler.model.names import InstanceId, VMName
 
 PRESS_AGAIN = 1.0
 """Seconds between presses: a guest that was still booting has not heard the first."""
 PRESS_DEADLINE = 2.0
 
 
-async def stop_guest(ports: Ports, action: StopGuest) -> None:
+async def stop_guest(
+    ports: Ports, vm: VMName, instance: InstanceId, slot: Slot, ladder: StopLadder
+) -> None:
     """Return when the process is gone. Raises SupervisorError when even SIGKILL did not end it."""
-    if await _ask(ports, action):
+    folder = layout.guest_folder(ports.generations.folder(vm), slot)
+    if await _ask(ports, instance, folder, ladder.power_button):
         return
-    for number, seconds in (
-        (signal.SIGTERM, action.ladder.term),
-        (signal.SIGKILL, action.ladder.kill),
-    ):
-        await ports.supervisor.signal(action.instance, number)
-        if await ports.supervisor.wait_gone(action.instance, seconds):
+    for number, seconds in ((signal.SIGTERM, ladder.term), (signal.SIGKILL, ladder.kill)):
+        await ports.supervisor.signal(instance, number)
+        if await ports.supervisor.wait_gone(instance, seconds):
             return
     raise SupervisorError(
-        f"the VMM of {action.vm} outlives SIGKILL", kind="stuck",
+        f"the VMM of {vm} outlives SIGKILL", kind="stuck",
         hint="it hangs in the kernel: look at its state with ps, and at the host's disks",
     )  # fmt: skip
 
 
-async def _ask(ports: Ports, action: StopGuest) -> bool:
+async def _ask(ports: Ports, instance: InstanceId, folder: Path, seconds: float) -> bool:
     """Press until the guest is gone or the time is up; whether it is gone."""
-    pid = _vmm(ports, action)
+    pid = _vmm(ports, instance)
     if pid is None:
         return True
-    folder = layout.guest_folder(ports.generations.folder(action.vm), action.slot)
-    gone = asyncio.ensure_future(
-        ports.supervisor.wait_gone(action.instance, action.ladder.power_button)
-    )
+    gone = asyncio.ensure_future(ports.supervisor.wait_gone(instance, seconds))
     told = False
     try:
         while not gone.done():
@@ -57,10 +56,10 @@ async def _ask(ports: Ports, action: StopGuest) -> bool:
         gone.cancel()
 
 
-def _vmm(ports: Ports, action: StopGuest) -> int | None:
+def _vmm(ports: Ports, instance: InstanceId) -> int | None:
     """The process that is meant, if it lives; in its folder there may be another one by now."""
     for process in ports.supervisor.processes():
-        if process.instance == action.instance and process.alive:
+        if process.instance == instance and process.alive:
             return process.pid
     return None
 

@@ -3,30 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from typing import get_args
 
 from reconciler.engine.downtime import DowntimeTracker
-from reconciler.engine.execute import describe
 from reconciler.engine.interfaces import Ports
+from reconciler.model.actions import ACTION_OF
+from reconciler.model.change import AddEvent
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
-from reconciler.model.observed import Guest, Observed, Outcome, OutcomeKind
-from reconciler.model.plan import Note, Plan
-from reconciler.model.record import Record
-
-PHASES = {
-    "create": "prepare",
-    "snapshot": "snapshot",
-    "stop": "stop",
-    "start": "start",
-    "start-beside": "start",
-    "restore": "restore",
-}
-"""Operations of a VM as phases of its rollout."""
-SLOW: frozenset[str] = frozenset(get_args(OutcomeKind))
-
-
-VERDICTS = ("commit", "condemn", "rolled-back", "quarantine")
+from reconciler.model.observed import Guest, Observed, Outcome
+from reconciler.model.plan import Plan
+from reconciler.model.record import Event, Record, VMRecord
 
 
 class Measures:
@@ -46,8 +32,7 @@ class Measures:
             kinds = {wait.kind for wait in decided.waits}
             result = "suspended" if kinds == {"suspended"} else "blocked"
         meter.pass_ended(result, seconds)
-        began = (describe(action)[0] for action in decided.actions)
-        meter.began(Counter(kind for kind in began if kind in SLOW))
+        meter.began(Counter(a.kind for a in decided.actions if a.kind in ACTION_OF))
         for gap in self._gaps.ended(record, observed, self._ports.clock.now()):
             meter.gap_ended(gap.cause, gap.seconds)
         self._operations(observed)
@@ -55,18 +40,9 @@ class Measures:
             self._ports.tracer.span(revision, "plan", seconds)
         for outcome in observed.outcomes:
             self._outcome(outcome, revision)
-        for action in decided.actions:
-            if isinstance(action, Note):
-                self._note(record, action, observed, self._of(action, revision))
-
-    def _of(self, note: Note, desired: str) -> str:
-        """The revision that a verdict is about: of the generation that was judged."""
-        vm = self._ports.ledger.record().vms.get(VMName(note.subject))
-        if vm is None or note.kind not in VERDICTS:
-            return desired
-        wanted = "committed" if note.kind == "commit" else "condemned"
-        judged = [g for g in vm.generations if g.verdict == wanted]
-        return judged[-1].revision if judged else desired
+        for change in decided.changes:
+            if isinstance(change, AddEvent):
+                self._event(record, change.event, observed, revision)
 
     def _operations(self, observed: Observed) -> None:
         now = self._ports.clock.now()
@@ -77,60 +53,84 @@ class Measures:
     def _outcome(self, outcome: Outcome, revision: str) -> None:
         meter, tracer = self._ports.meter, self._ports.tracer
         error = outcome.error or ""
-        if outcome.kind in ("build-layer", "build-kernel"):
+        action = ACTION_OF[outcome.kind]
+        if action.scope == "image":
             result = "differs" if outcome.detail else "built"
             meter.build_ended("failed" if error else result, outcome.seconds, revision)
             tracer.span(revision, "build", outcome.seconds, outcome.subject, error)
-        elif outcome.kind == "collect":
+        elif action.scope == "store":
             meter.collected(int(outcome.detail or 0), failed=bool(error))
         else:
             tracer.span(revision, outcome.kind, outcome.seconds, outcome.subject, error)
-            if (phase := PHASES.get(outcome.kind)) is not None:
-                meter.phase_ended(phase, outcome.seconds, revision)
+            if action.phase is not None:
+                meter.phase_ended(action.phase, outcome.seconds, revision)
 
-    def _note(self, record: Record, note: Note, observed: Observed, revision: str) -> None:
-        meter = self._ports.meter
-        match note.kind:
-            case "commit":
+    def _event(self, record: Record, event: Event, observed: Observed, desired: str) -> None:
+        """A verdict is counted for the revision that was judged, all else for the desired one."""
+        meter, revision = self._ports.meter, event.revision or desired
+        match event.kind:
+            case "generation-committed":
                 meter.rollout_ended("succeeded")
-                self._watched(note, observed, revision)
-            case "condemn":
+                self._watched(event, observed, revision)
+            case "generation-condemned":
                 meter.rollout_ended("failed")
-                self._watched(note, observed, revision, note.why)
+                self._watched(event, observed, revision, self._reason(event))
             case "rolled-back":
-                self._went_back(record, note, "succeeded", revision)
-                self._watched(note, observed, revision)
-            case "quarantine":
-                self._went_back(record, note, "failed", revision)
-            case "checks-accepted" | "checks-condemned":
-                meter.check_trial_ended("succeeded" if note.kind == "checks-accepted" else "failed")
-            case "applied":
+                self._went_back(record, event, "succeeded", revision)
+                self._watched(event, observed, revision)
+            case "quarantined":
+                self._went_back(record, event, "failed", self._condemned(event) or desired)
+            case "checks-accepted":
+                meter.check_trial_ended("succeeded")
+            case "checks-condemned":
+                meter.check_trial_ended("failed")
+            case "revision-applied":
                 seen = record.source.first_seen_wall
                 seconds = max(0.0, self._ports.clock.now().wall - seen)
-                meter.revision_running(seconds, revision)
-                self._ports.tracer.commit_ended(revision, seen, "applied")
+                meter.revision_running(seconds, desired)
+                self._ports.tracer.commit_ended(desired, seen, "applied")
             case _:
                 pass
 
-    def _watched(self, note: Note, observed: Observed, revision: str, error: str = "") -> None:
+    def _vm(self, event: Event) -> VMRecord | None:
+        """As the pass left it."""
+        return self._ports.ledger.record().vms.get(event.vm) if event.vm is not None else None
+
+    def _reason(self, event: Event) -> str:
+        """Why a generation was condemned."""
+        vm, number = self._vm(event), event.generation
+        generation = vm.generation(number) if vm is not None and number is not None else None
+        return generation.reason if generation is not None else event.message
+
+    def _condemned(self, event: Event) -> str:
+        """The revision of the VM's newest condemned generation; empty without one."""
+        vm = self._vm(event)
+        judged = [g.revision for g in vm.generations if g.verdict == "condemned"] if vm else []
+        return judged[-1] if judged else ""
+
+    def _watched(self, event: Event, observed: Observed, revision: str, error: str = "") -> None:
         """How long a guest took until it was healthy, and how long it stayed so."""
-        guest = newest(observed.guests.get(VMName(note.subject), ()))
+        guest = newest(observed.guests.get(event.vm, ())) if event.vm is not None else None
         if guest is None:
             return
-        now, started = self._ports.clock.now().boot, guest.process.started_boot
+        vm, now, started = (
+            guest.process.vm,
+            self._ports.clock.now().boot,
+            guest.process.started_boot,
+        )
         since = guest.health.passing_since
         if since is None:
             since = now if error else started  # without checks it is healthy while it lives
-        self._phase("probe", max(0.0, since - started), note, revision, error)
+        self._phase("probe", max(0.0, since - started), vm, revision, error)
         if not error:
-            self._phase("soak", max(0.0, now - since), note, revision)
+            self._phase("soak", max(0.0, now - since), vm, revision)
 
-    def _phase(self, name: str, seconds: float, note: Note, revision: str, error: str = "") -> None:
+    def _phase(self, name: str, seconds: float, vm: VMName, revision: str, error: str = "") -> None:
         self._ports.meter.phase_ended(name, seconds, revision)
-        self._ports.tracer.span(revision, name, seconds, note.subject, error)
+        self._ports.tracer.span(revision, name, seconds, vm, error)
 
-    def _went_back(self, record: Record, note: Note, result: str, revision: str) -> None:
-        vm = self._ports.ledger.record().vms.get(VMName(note.subject))
+    def _went_back(self, record: Record, event: Event, result: str, revision: str) -> None:
+        vm = self._vm(event)
         group, reason = vm.group if vm else "", "requested"
         for generation in reversed(vm.generations if vm else ()):
             if generation.evidence is not None:

@@ -10,11 +10,12 @@ from typing import Any
 from reconciler.clock import Clock
 from reconciler.engine.interfaces import Wake
 from reconciler.errors import BuildFailed, ReconcilerError
+from reconciler.model.actions import OperationKind, OutcomeKind
 from reconciler.model.change import EndIntent
 from reconciler.model.image import BuiltImage
 from reconciler.model.machine import Route
 from reconciler.model.names import VMName
-from reconciler.model.observed import Operation, OperationKind, Outcome, OutcomeKind
+from reconciler.model.observed import Operation, Outcome
 
 log = logging.getLogger(__name__)
 

@@ -24,8 +24,8 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 
 from reconciler.metrics import host_series as fleet
 from reconciler.metrics.disk_usage import KINDS
+from reconciler.model.actions import OutcomeKind
 from reconciler.model.guest_reports import GuestFigures
-from reconciler.model.observed import OutcomeKind
 from reconciler.model.status import HostStatus, VMStatus
 from reconciler.spans import trace_of
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
+from reconciler.model.actions import ACTION_OF, Disturbs, OperationKind, OutcomeKind
 from reconciler.model.guest_reports import SILENT, Said
 from reconciler.model.health import NEVER_ASKED, ProbeCounts
 from reconciler.model.machine import Accel, HostPort, Route, RouteTarget, Slot
@@ -95,15 +96,6 @@ class Conflict:
     what: str
 
 
-OperationKind = Literal[
-    "create", "start", "stop", "remove", "move", "snapshot", "restore", "start-beside", "open-ports",
-    "hand-over", "lead", "plug-taps", "drop-taps",
-]  # fmt: skip
-"""Slow actions of one VM."""
-OutcomeKind = Literal[OperationKind, "build-layer", "build-kernel", "collect"]
-"""All slow actions."""
-
-
 @dataclass(frozen=True, slots=True)
 class Operation:
     """A slow action in flight for one VM."""
@@ -111,6 +103,11 @@ class Operation:
     vm: VMName
     kind: OperationKind
     since_boot: float
+
+    @property
+    def disturbs(self) -> Disturbs:
+        """Which guest does not serve meanwhile."""
+        return ACTION_OF[self.kind].disturbs
 
 
 @dataclass(frozen=True, slots=True)

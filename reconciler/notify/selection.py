@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from reconciler.model.observed import OperationKind
+from reconciler.model.actions import OperationKind
 from reconciler.model.record import Event, Severity
 from reconciler.notify.message import (
     LONGEST_LINE,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
+from reconciler.model.actions import Action
 from reconciler.model.change import (
     AddEvent,
     Change,
@@ -22,7 +23,7 @@ from reconciler.model.health import ProbePlan
 from reconciler.model.lifecycle import Restarted
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.observed import Guest, Observed
-from reconciler.model.plan import Action, FieldChange, Plan
+from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.policy import CRASH_LOOP, STEADY, Policy
 from reconciler.model.record import (
     BuildTrouble,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import assert_never
 
 from reconciler.model.observed import Guest, Operation
 from reconciler.model.record import VMRecord
@@ -48,17 +49,19 @@ def disturbs(operation: Operation | None, record: VMRecord, serving: Guest | Non
     """Whether what is being done to a VM takes its serving guest out of service."""
     if operation is None:
         return False
-    match operation.kind:
-        case "start-beside" | "open-ports" | "hand-over" | "lead" | "plug-taps" | "drop-taps":
+    match operation.disturbs:
+        case "nothing":
             return serving is None
-        case "stop":
+        case "one guest":
             return (
                 serving is None or record.stop is None or record.stop.instance == serving.instance
             )
-        case "create":
+        case "unless handed over":
             return serving is None or not _hands_over(record)
-        case _:
+        case "vm":
             return True
+        case _:
+            assert_never(operation.disturbs)
 
 
 def _hands_over(record: VMRecord) -> bool:

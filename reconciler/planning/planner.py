@@ -14,10 +14,7 @@ from reconciler.model.desired import DesiredState
 from reconciler.model.machine import Route
 from reconciler.model.names import VMName
 from reconciler.model.observed import Guest, Observed
-from reconciler.model.plan import (
-    Note,
-    Plan,
-)
+from reconciler.model.plan import Plan
 from reconciler.model.policy import Policy
 from reconciler.model.record import Generation, Record
 from reconciler.now import Now
@@ -85,7 +82,7 @@ def _judge(plan: PlanBuilder, vm: VMContext) -> None:
     handover.promote_candidate(plan, vm)
     milestones.remember(plan, vm)
     bursts.note_wanted(plan, vm)
-    targets.lift_outdated(plan, vm)
+    targets.lift_outdated(vm)
     targets.take_in_place(plan, vm)
     paused = any(suspension.scopes(plan, vm))
     judgement.judge_guest(plan, vm, paused=paused)
@@ -226,7 +223,6 @@ def _applied(plan: PlanBuilder) -> None:
         return
     if all(_is_applied(s) and not s.acted for s in plan.vms.values() if s.spec is not None):
         plan.source = replace(source, applied=desired.revision)
-        plan.actions.append(Note("applied", desired.revision[:8], "every VM serves it"))
         plan.event("revision-applied", f"revision {desired.revision[:8]} is applied")
 
 

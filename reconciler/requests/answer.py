@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import assert_never, get_args
 
 from reconciler.errors import ALL_NAMES, RequestRefused, did_you_mean
+from reconciler.model.actions import OperationKind
 from reconciler.model.change import (
     Change,
     DropBuild,
@@ -16,7 +17,6 @@ from reconciler.model.change import (
 )
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import GroupName, VMName
-from reconciler.model.observed import OperationKind
 from reconciler.model.record import (
     Generation,
     GroupRecord,

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from reconciler.model.actions import StopGuest, StopLadder
 from reconciler.model.change import PutVM
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.names import GroupName, VMName
-from reconciler.model.plan import Plan, StopGuest, StopLadder
+from reconciler.model.plan import Plan
 from reconciler.model.record import Stop
 from reconciler.planning.lint.laws import check
 from tests.fakes import Crash

@@ -9,7 +9,7 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
-from reconciler.model.plan import StopGuest
+from reconciler.model.actions import StopGuest
 from reconciler.model.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault

@@ -9,10 +9,10 @@ from typing import Any
 
 from hypothesis import given, settings, strategies as st
 
+from reconciler.model.actions import CancelBuild, StartGuest, StopGuest
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName
 from reconciler.model.observed import Observed
-from reconciler.model.plan import CancelBuild, StartGuest, StopGuest
 from reconciler.model.policy import Policy
 from reconciler.model.record import Record
 from reconciler.planning.planner import plan

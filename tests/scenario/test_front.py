@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.model.actions import Lead
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.names import InstanceId, VMName
-from reconciler.model.plan import Lead, Plan
+from reconciler.model.plan import Plan
 from reconciler.model.policy import Policy
 from reconciler.model.record import Record
 from reconciler.model.request import Suspend

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
+from reconciler.model.actions import StopGuest
 from reconciler.model.check_trial import CheckTrial
 from reconciler.model.desired import HealthPolicy, VMSpec, rollout_key
 from reconciler.model.health import HttpCheck
 from reconciler.model.names import VMName
-from reconciler.model.plan import StopGuest
 from reconciler.model.record import VMRecord
 from tests.fakes.prober import WRONG
 from tests.world import World

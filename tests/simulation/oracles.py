@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import Counter
 
+from reconciler.model.actions import StopGuest
 from reconciler.model.desired import VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Link
-from reconciler.model.plan import StopGuest
 from reconciler.model.record import Generation, VMRecord
 from reconciler.model.waits import Wait
 from tests.fakes.guest import FakeGuest

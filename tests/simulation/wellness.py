@@ -6,9 +6,9 @@ import random
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
+from reconciler.model.actions import StopGuest
 from reconciler.model.health import ProcessCheck
 from reconciler.model.names import Digest, VMName
-from reconciler.model.plan import StopGuest
 from reconciler.planning.guest_health import asks_guest
 from tests.fakes.guest import FakeGuest
 from tests.simulation.naming import OTHER_NAMES

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
+from reconciler.model.actions import ForgetGuest
 from reconciler.model.lifecycle import Backoff, Finished
 from reconciler.model.names import InstanceId, Revision, VMName
 from reconciler.model.observed import Exit, Guest, Outcome
-from reconciler.model.plan import ForgetGuest, Note
 from reconciler.model.policy import (
     BY_THE_FRONT,
     CRASH_BACKOFF,
@@ -250,7 +250,6 @@ def crashed(plan: PlanBuilder, vm: VMContext, why: str, *, ill: bool = False) ->
     pause = pause if given is None else given
     backoff = Backoff(crashes, plan.deadline(pause), why, ill, since)
     vm.record = context.count_restart(replace(vm.record, backoff=backoff), "crash", now, why)
-    plan.actions.append(Note("crash", vm.name, why))
     plan.event("guest-crashed", f"{vm.name}: {why}", vm, "warning", vm.running)
 
 

@@ -8,32 +8,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 
-from reconciler.model.change import PutVM
 from reconciler.model.check_trial import CheckTrial
 from reconciler.model.desired import DesiredState
-from reconciler.model.names import GroupName, VMName
+from reconciler.model.names import GroupName, InstanceId, VMName
 from reconciler.model.observed import Guest, Observed
-from reconciler.model.plan import Plan, StopGuest, Violation
+from reconciler.model.plan import Violation
 from reconciler.model.record import Generation, Record, VMRecord
 from reconciler.now import Now
 from reconciler.planning import guest_health
+from reconciler.planning.lint.facts import PlanFacts
 
 LAW = 14
 
 
-def broken_by(
-    plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
-) -> Iterator[Violation]:
-    after = {c.vm.name: c.vm for c in plan.changes if isinstance(c, PutVM)}
-    for name, vm in after.items():
-        before = record.vms.get(name)
+def broken_by(facts: PlanFacts) -> Iterator[Violation]:
+    for name, vm in facts.after.items():
+        before = facts.record.vms.get(name)
         if before is not None:
-            yield from _replaced(before, vm, observed, now)
-    for action in plan.actions:
-        if isinstance(action, StopGuest):
-            yield from _stopped(action, after, observed, record, now)
-    if desired is not None:
-        yield from _at_once(after, desired, record)
+            yield from _replaced(before, vm, facts.observed, facts.now)
+    if facts.desired is not None:
+        yield from _at_once(facts.after, facts.desired, facts.record)
 
 
 def _replaced(
@@ -66,24 +60,18 @@ def _passed(trial: CheckTrial, guest: Guest | None, now: Now) -> bool:
     return since is not None and now.boot - since >= trial.health.min_healthy_time
 
 
-def _stopped(
-    action: StopGuest,
-    after: Mapping[VMName, VMRecord],
-    observed: Observed,
-    record: Record,
-    now: Now,
-) -> Iterator[Violation]:
+def broken_by_stop(facts: PlanFacts, vm: VMName, instance: InstanceId) -> Iterator[Violation]:
     """A guest is stopped for its health only if it fails the checks that were in force before this plan."""
-    before, changed = record.vms.get(action.vm), after.get(action.vm)
-    guest = _living(observed, action.vm, action.instance)
+    before, changed = facts.record.vms.get(vm), facts.after.get(vm)
+    guest = _living(facts.observed, vm, instance)
     if before is None or changed is None or changed.stop is None or guest is None:
         return
     generation = before.generation(guest.generation)
-    begun = before.stop is not None and before.stop.instance == action.instance
+    begun = before.stop is not None and before.stop.instance == instance
     if changed.stop.cause != "unhealthy" or begun or generation is None:
         return
-    if guest_health.judge(guest, generation.spec.health, now) == "healthy":
-        yield Violation(LAW, action.vm, "a guest that passes its checks is stopped as unhealthy")
+    if guest_health.judge(guest, generation.spec.health, facts.now) == "healthy":
+        yield Violation(LAW, vm, "a guest that passes its checks is stopped as unhealthy")
 
 
 def _at_once(

@@ -8,21 +8,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from typing import assert_never
 
-from reconciler.model.change import PutVM
-from reconciler.model.desired import DesiredState, VMSpec
-from reconciler.model.names import GroupName, VMName
-from reconciler.model.observed import Guest, Observed, OperationKind
-from reconciler.model.plan import (
+from reconciler.model.actions import (
+    Action,
+    BuildKernel,
+    BuildLayer,
     CancelBuild,
     Collect,
     CreateGeneration,
+    DropGenerations,
+    DropSnapshots,
     DropTaps,
+    ForgetGuest,
     HandOver,
     Lead,
     MoveVM,
     OpenPorts,
-    Plan,
     PlugTaps,
     RemoveVM,
     RestoreVolumes,
@@ -30,72 +32,64 @@ from reconciler.model.plan import (
     StartBeside,
     StartGuest,
     StopGuest,
-    Violation,
+    VMOperation,
 )
+from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.names import VMName
+from reconciler.model.observed import Observed
+from reconciler.model.plan import Plan, Violation
 from reconciler.model.record import Generation, Record, VMRecord
 from reconciler.now import Now
 from reconciler.planning import guest_health
-from reconciler.planning.lint import changed_checks
-
-APART: tuple[OperationKind, ...] = (
-    "create", "start-beside", "open-ports", "hand-over", "lead", "plug-taps", "drop-taps",
-)  # fmt: skip
-"""What is done to a VM without touching its guest that serves."""
+from reconciler.planning.lint import budget, changed_checks
+from reconciler.planning.lint.facts import PlanFacts
 
 
 def check(
     plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
 ) -> tuple[Violation, ...]:
     """Every law of the design that this plan would break; empty for a sound one."""
-    laws = _Linter(plan, desired, observed, record, now).violations()
-    return *laws, *changed_checks.broken_by(plan, desired, observed, record, now)
+    facts = PlanFacts(plan, desired, observed, record, now)
+    return *_Linter(facts).violations(), *budget.broken_by(facts), *changed_checks.broken_by(facts)
 
 
 class _Linter:
-    def __init__(
-        self, plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
-    ) -> None:
-        self.plan, self.desired, self.observed = plan, desired, observed
-        self.record, self.now = record, now
-        self.after: dict[VMName, VMRecord] = {
-            c.vm.name: c.vm for c in plan.changes if isinstance(c, PutVM)
-        }
+    def __init__(self, facts: PlanFacts) -> None:
+        self.facts = facts
+        self.plan, self.desired, self.observed = facts.plan, facts.desired, facts.observed
+        self.record, self.now, self.after = facts.record, facts.now, facts.after
 
     def violations(self) -> Iterator[Violation]:
         if not self.plan.actions:
             return
         yield from self._one_action_a_vm()
         for action in self.plan.actions:
-            match action:
-                case SnapshotVolumes() | RestoreVolumes() if self._living(action.vm) is not None:
-                    yield Violation(1, action.vm, "its volumes are touched while its guest lives")
-                case StartGuest() | StartBeside():
-                    yield from self._start(action)
-                case HandOver() | Lead():
-                    yield from self._led(action)
-                case StopGuest():
-                    yield from self._stop(action)
-                case MoveVM():
-                    yield from self._move(action)
-                case RemoveVM():
-                    yield from self._remove(action)
-                case CancelBuild(key) if self._wanted(key):
-                    yield Violation(13, key[:12], "a build that is wanted is cancelled")
-                case DropTaps():
-                    yield from self._drop_taps(action)
-                case Collect():
-                    yield from self._collect(action)
-                case _:
-                    pass
+            yield from self._broken_by(action)
         yield from self._begun_empty()
-        yield from self._budget()
+
+    def _broken_by(self, action: Action) -> Iterator[Violation]:
+        match action:
+            case StartGuest() | StartBeside():
+                yield from self._start(action)
+            case HandOver() | Lead():
+                yield from self._led(action)
+            case StopGuest():
+                yield from self._stop(action)
+            case SnapshotVolumes() | RestoreVolumes():
+                yield from self._volumes(action)
+            case MoveVM() | RemoveVM() | DropTaps():
+                yield from self._taken_away(action)
+            case CancelBuild() | Collect():
+                yield from self._images_gone(action)
+            case BuildLayer() | BuildKernel() | ForgetGuest() | DropGenerations() | DropSnapshots():
+                pass  # no guest and nothing that is needed can be lost by them
+            case CreateGeneration() | OpenPorts() | PlugTaps():
+                pass  # they add to what is there; `_one_action_a_vm` and `_begun_empty` are about them, too
+            case _:
+                assert_never(action)
 
     def _one_action_a_vm(self) -> Iterator[Violation]:
-        kinds = (
-            StartGuest, StartBeside, OpenPorts, HandOver, Lead, StopGuest, RemoveVM, MoveVM, CreateGeneration,
-            SnapshotVolumes, RestoreVolumes, PlugTaps, DropTaps,
-        )  # fmt: skip
-        counts = Counter(a.vm for a in self.plan.actions if isinstance(a, kinds))
+        counts = Counter(a.vm for a in self.plan.actions if isinstance(a, VMOperation))
         for vm, count in counts.items():
             if count > 1 or vm in self.observed.busy:
                 yield Violation(1, vm, "more than one slow action at a time")
@@ -139,6 +133,10 @@ class _Linter:
             yield Violation(1, vm, "a start while a guest of it lives")
         if machine.volumes or any(g.process.slot == machine.slot for g in living):
             yield Violation(1, vm, "a second guest that writes, or takes the other's place")
+
+    def _volumes(self, action: SnapshotVolumes | RestoreVolumes) -> Iterator[Violation]:
+        if self.facts.living(action.vm) is not None:
+            yield Violation(1, action.vm, "its volumes are touched while its guest lives")
 
     def _led(self, action: HandOver | Lead) -> Iterator[Violation]:
         yield from self._lead(action) if isinstance(action, Lead) else self._hand_over(action)
@@ -185,6 +183,7 @@ class _Linter:
 
     def _stop(self, action: StopGuest) -> Iterator[Violation]:
         vm = action.vm
+        yield from changed_checks.broken_by_stop(self.facts, vm, action.instance)
         record = self.after.get(vm) or self.record.vms.get(vm)
         if record is None or record.stop is None or record.stop.instance != action.instance:
             yield Violation(4, vm, "a stop without its durable intent")
@@ -197,7 +196,7 @@ class _Linter:
         left = record.start is not None and record.start.instance != action.instance
         if record.stop.cause == "handed-over" and not begun and not left:
             yield Violation(2, vm, "a stop of a guest whose ports nobody took over")
-        if record.stop.cause != "update" or not self._serves(vm):
+        if record.stop.cause != "update" or not self.facts.serves(vm):
             return
         if record.candidate is not None:
             yield Violation(2, vm, "a stop of who serves before its candidate took over")
@@ -212,9 +211,13 @@ class _Linter:
 
     def _repair(self, vm: VMName, record: VMRecord, action: StopGuest) -> Iterator[Violation]:
         """A guest that only is not ready is left alone: what it lacks may be elsewhere."""
-        if record.stop is None or record.stop.cause != "unhealthy" or self._begun(action):
+        if (
+            record.stop is None
+            or record.stop.cause != "unhealthy"
+            or self.facts.begun(vm, action.instance)
+        ):
             return
-        guest = self._living(vm)
+        guest = self.facts.living(vm)
         generation = record.generation(guest.generation) if guest else None
         if guest is None or generation is None or guest.instance != action.instance:
             return
@@ -227,6 +230,15 @@ class _Linter:
             lacking.append(spec.kernel.title)
         if lacking:
             yield Violation(law, vm, f"images are not there: {', '.join(lacking)}")
+
+    def _taken_away(self, action: MoveVM | RemoveVM | DropTaps) -> Iterator[Violation]:
+        match action:
+            case MoveVM():
+                yield from self._move(action)
+            case RemoveVM():
+                yield from self._remove(action)
+            case DropTaps():
+                yield from self._drop_taps(action)
 
     def _remove(self, action: RemoveVM) -> Iterator[Violation]:
         if any(g.alive for g in self.observed.guests.get(action.vm, ())):
@@ -258,20 +270,17 @@ class _Linter:
         if record is None or record.moving != action.to:
             yield Violation(4, action.vm, "a move without its durable intent")
 
-    def _called(self, name: VMName) -> VMName:
-        """The VM that has this desired name, or is about to."""
-        spec = self.desired.vms.get(name) if self.desired else None
-        if spec is None or name in self.record.vms:
-            return name
-        if spec.moved_from is not None and spec.moved_from in self.record.vms:
-            return spec.moved_from
-        return next((r.name for r in self.record.vms.values() if r.formerly == name), name)
-
     def _wanted(self, key: str) -> bool:
         return self.desired is None or any(
             key == spec.kernel.key or any(key == layer.key for layer in spec.layers)
             for spec in self.desired.vms.values()
         )
+
+    def _images_gone(self, action: CancelBuild | Collect) -> Iterator[Violation]:
+        if isinstance(action, Collect):
+            yield from self._collect(action)
+        elif self._wanted(action.key):
+            yield Violation(13, action.title, "a build that is wanted is cancelled")
 
     def _collect(self, action: Collect) -> Iterator[Violation]:
         for vm, record in {**self.record.vms, **self.after}.items():
@@ -300,87 +309,3 @@ class _Linter:
             or generation is record.last_good
             or generation.number in running
         )
-
-    def _serves(self, vm: VMName) -> bool:
-        """Alive, healthy and committed, judged from the inputs alone."""
-        record = self.record.vms.get(vm)
-        guest = self._living(vm)
-        if record is None or guest is None:
-            return False
-        # A verdict given in this very plan counts: it is durable before the first action.
-        after = self.after.get(vm, record)
-        generation = after.generation(guest.generation)
-        return (
-            after.rollback is None
-            and generation is not None
-            and generation.verdict == "committed"
-            and (record.stop is None or record.stop.instance != guest.instance)
-            and not self._disturbed(vm, record)
-            and guest_health.judge(guest, generation.spec.health, self.now) == "healthy"
-        )
-
-    def _may_serve(self, vm: VMName) -> bool:
-        """The same, but for a guest that was not asked yet: nobody knows that it is down."""
-        guest = self._living(vm)
-        if guest is None or guest.health.rounds > 0:
-            return self._serves(vm)
-        record = self.record.vms.get(vm)
-        generation = record.generation(guest.generation) if record else None
-        return (
-            record is not None
-            and generation is not None
-            and generation.verdict == "committed"
-            and record.rollback is None
-            and (record.stop is None or record.stop.instance != guest.instance)
-        )
-
-    def _disturbed(self, vm: VMName, record: VMRecord) -> bool:
-        """Whether somebody works at the guest that serves, and not at another one of the VM."""
-        operation = self.observed.busy.get(vm)
-        if operation is None or operation.kind in APART:
-            return False
-        return operation.kind != "stop" or record.stop is None
-
-    def _living(self, vm: VMName) -> Guest | None:
-        """Its guest; where there are two, the one that serves."""
-        living = [g for g in self.observed.guests.get(vm, ()) if g.alive]
-        for record in (self.after.get(vm), self.record.vms.get(vm)):
-            if record is not None and record.start is not None:
-                named = [g for g in living if g.instance == record.start.instance]
-                if named:
-                    return named[0]
-        return living[0] if living else None
-
-    def _begun(self, action: StopGuest) -> bool:
-        """Whether an earlier plan decided this stop, and it is carried through."""
-        record = self.record.vms.get(action.vm)
-        stop = record.stop if record else None
-        return stop is not None and stop.instance == action.instance
-
-    def _budget(self) -> Iterator[Violation]:
-        if self.desired is None:
-            return
-        heirs = {self._called(name): spec for name, spec in self.desired.vms.items()}
-        touched, ill = Counter[GroupName](), Counter[GroupName]()
-        for action in self.plan.actions:
-            if not isinstance(action, StopGuest):
-                continue
-            spec = self.desired.vms.get(action.vm) or heirs.get(action.vm)
-            stop = self.after[action.vm].stop if action.vm in self.after else None
-            if spec is None or stop is None:
-                continue
-            if stop.cause == "update" and self._may_serve(action.vm):
-                touched[spec.rollout_group] += 1
-            elif stop.cause == "unhealthy" and not self._begun(action):
-                ill[spec.rollout_group] += 1
-        for group, count in ill.items():
-            if count > (limit := self.desired.group(group).max_unavailable):
-                yield Violation(3, group, f"{count} repairs at once: maxUnavailable is {limit}")
-        for group, count in touched.items():
-            members = [s.name for s in self.desired.vms.values() if s.rollout_group == group]
-            down = sum(not self._may_serve(self._called(name)) for name in members)
-            limit = self.desired.group(group).max_unavailable
-            if down + count > max(limit, down):
-                yield Violation(
-                    3, group, f"{down} down and {count} more: maxUnavailable is {limit}"
-                )

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from reconciler.model.change import PutVM
-from reconciler.model.desired import DesiredState, VMSpec
-from reconciler.model.image import KernelSpec, LayerSpec
-from reconciler.model.names import VMName
-from reconciler.model.plan import (
+from reconciler.model.actions import (
     STORE,
     BuildKernel,
     BuildLayer,
     CancelBuild,
     Collect,
-    Plan,
-    StartBeside,
-    StartGuest,
-    StopGuest,
+    VMOperation,
 )
+from reconciler.model.change import PutVM
+from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.image import KernelSpec, LayerSpec
+from reconciler.model.names import VMName
+from reconciler.model.plan import Plan
 from reconciler.model.record import Record
 from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder
@@ -101,7 +99,8 @@ class Needs:
 
 def stood_on(decided: Plan, record: Record) -> frozenset[str]:
     """Images of the VMs of which this plan starts or stops a guest: their way on, and back."""
-    acting = {a.vm for a in decided.actions if isinstance(a, StartGuest | StartBeside | StopGuest)}
+    operations = (a for a in decided.actions if isinstance(a, VMOperation))
+    acting = {a.vm for a in operations if a.phase in ("start", "stop")}
     changed = {c.vm.name: c.vm for c in decided.changes if isinstance(c, PutVM)}
     known = (changed.get(name) or record.vms.get(name) for name in acting)
     return frozenset(key for vm in known if vm for g in vm.generations for key in g.spec.image_keys)

@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from reconciler.host import layout
+from reconciler.model.actions import DropSnapshots, RestoreVolumes, SnapshotVolumes
 from reconciler.model.names import VMName
-from reconciler.model.plan import DropSnapshots, RestoreVolumes, SnapshotVolumes
 from reconciler.model.record import (
     Generation,
     StartPurpose,

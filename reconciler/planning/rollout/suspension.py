@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from reconciler.model.change import PutSuspension
-from reconciler.model.plan import Note
 from reconciler.model.record import Suspension
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.intake import deadlines
@@ -72,5 +71,4 @@ def _restart_group(plan: PlanBuilder, name: str) -> None:
 
 
 def _tell(plan: PlanBuilder, subject: str) -> None:
-    plan.actions.append(Note("resumed", subject, "the time it was suspended for is over"))
     plan.event("resumed", f"{subject} goes on: the time it was suspended for is over")

@@ -8,7 +8,6 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.health import NEVER_ASKED
 from reconciler.model.names import GenerationNumber
 from reconciler.model.observed import Guest
-from reconciler.model.plan import Note
 from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.model.waits import WaitKind
 from reconciler.planning import diff, guest_health
@@ -96,25 +95,23 @@ def _sent_back(hold: Hold, record: VMRecord) -> Generation | None:
     return None
 
 
-def lift_outdated(plan: PlanBuilder, vm: VMContext) -> None:
+def lift_outdated(vm: VMContext) -> None:
     """A new digest ends a quarantine and a pin; other checks a quarantine that came of the checks."""
     spec, record = vm.spec, vm.record
     if spec is None:
         return
-    if record.quarantine is not None and (what := _ends_quarantine(record, spec)):
+    if record.quarantine is not None and _ends_quarantine(record, spec):
         vm.record = record = replace(record, quarantine=None)
-        plan.actions.append(Note("block-lifted", vm.name, f"{what} end the quarantine"))
     if record.pin is not None and record.pin.digest != spec.digest:
         vm.record = replace(record, pin=None)
-        plan.actions.append(Note("block-lifted", vm.name, "a new digest ends the pin"))
 
 
-def _ends_quarantine(record: VMRecord, spec: VMSpec) -> str:
-    """What is desired now and was not tried, in words; empty where all was."""
+def _ends_quarantine(record: VMRecord, spec: VMSpec) -> bool:
+    """Whether what is desired now was not tried yet: changes that need a restart, or other checks."""
     if record.quarantine is not None and record.quarantine.digest != spec.digest:
-        return "changes that need a restart"
+        return True
     refused = any(block.digest == spec.digest for block in record.blocked)
-    return "other checks" if refused and record.block_of(spec) is None else ""
+    return refused and record.block_of(spec) is None
 
 
 def take_in_place(plan: PlanBuilder, vm: VMContext) -> None:
@@ -184,7 +181,6 @@ def _replace_spec(plan: PlanBuilder, vm: VMContext, generation: Generation, spec
     changed = diff.differences(generation.spec, spec)
     vm.record = vm.record.with_generation(replace(generation, spec=spec))
     words = ", ".join(str(change) for change in changed) or "nothing visible"
-    plan.actions.append(Note("in-place", vm.name, words))
     plan.event("changed-in-place", f"{vm.name}: {words}", vm)
 
 

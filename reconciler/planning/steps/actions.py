@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model import lifecycle
+from reconciler.model.actions import CreateGeneration, StartGuest, StopGuest, StopLadder
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Slot
 from reconciler.model.observed import Guest
-from reconciler.model.plan import CreateGeneration, StartGuest, StopGuest, StopLadder
 from reconciler.model.record import (
     Generation,
     Start,

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.observed import Guest
-from reconciler.model.plan import Note
 from reconciler.model.record import Candidate, Start, StartPurpose, Suspension, VMRecord
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.steps import actions, routing
@@ -52,7 +51,6 @@ def adopt(plan: PlanBuilder, vm: VMContext) -> None:
         )
     vm.record = record
     plan.assign_guests(vm)
-    plan.actions.append(Note("adopt", vm.name, f"generation {found.number} runs"))
     plan.event("guest-adopted", f"{vm.name}: generation {found.number} adopted", vm, "warning")
     _adopt_candidate(plan, vm)
 
@@ -79,7 +77,6 @@ def _adopt_candidate(plan: PlanBuilder, vm: VMContext) -> None:
     candidate = Candidate(guest.instance, found.number, deadline)
     vm.record = replace(record, candidate=candidate, suspended=suspended)
     plan.assign_guests(vm)
-    plan.actions.append(Note("adopt", vm.name, f"generation {found.number} runs beside it"))
 
 
 def _recognise(plan: PlanBuilder, vm: VMContext) -> None:
@@ -90,7 +87,6 @@ def _recognise(plan: PlanBuilder, vm: VMContext) -> None:
     if spec is not None and good is not None and good.digest == spec.digest:
         vm.record = replace(record, suspended=None)
         why = "what was adopted is what is desired"
-        plan.actions.append(Note("resumed", vm.name, why))
         plan.event("resumed", f"{vm.name} goes on: {why}", vm)
 
 
@@ -111,4 +107,3 @@ def _follow(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
     deadline = plan.deadline(generation.spec.health.startup_deadline)
     start = Start(guest.instance, generation.number, purpose, deadline)
     vm.record = _started(plan, record, start, guest)
-    plan.actions.append(Note("adopt", vm.name, f"generation {generation.number} runs"))

@@ -15,11 +15,11 @@ from dataclasses import replace
 from pathlib import PurePath
 
 from reconciler.host import layout
+from reconciler.model.actions import HandOver, OpenPorts, StartBeside
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import GuestEndpoint, Route, RouteTarget
 from reconciler.model.names import VMName
 from reconciler.model.observed import Guest
-from reconciler.model.plan import HandOver, OpenPorts, StartBeside
 from reconciler.model.policy import BY_THE_FRONT
 from reconciler.model.record import Candidate, Generation, Start, Stop, VMRecord
 from reconciler.planning import context, machines

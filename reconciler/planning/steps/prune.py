@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.model.actions import RemoveVM
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
-from reconciler.model.plan import Note, RemoveVM
 from reconciler.model.record import Record
 from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder, VMContext
@@ -53,7 +53,6 @@ def mark_removals(plan: PlanBuilder) -> None:
     else:
         for vm in fresh:
             vm.record = replace(vm.record, removing=True, pin=None, rollback=None, quarantine=None)
-            plan.actions.append(Note("remove", vm.name, "left the repository"))
             plan.event("vm-removing", f"{vm.name} left the repository", vm)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+from reconciler.model.actions import MoveVM
 from reconciler.model.change import DropVM
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
-from reconciler.model.plan import MoveVM
 from reconciler.model.record import GroupRecord, Record, VMRecord
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.intake import outcomes

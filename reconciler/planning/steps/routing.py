@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from reconciler.model.actions import Lead
 from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.observed import Guest, Observed
-from reconciler.model.plan import Lead
 from reconciler.model.record import VMRecord
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight.blockers import LOOK_AGAIN

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator
 
+from reconciler.model.actions import DropTaps, PlugTaps
 from reconciler.model.machine import Tap
 from reconciler.model.names import VMName
 from reconciler.model.observed import Link
-from reconciler.model.plan import DropTaps, PlugTaps
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import bridges
 from reconciler.planning.rollout import suspension

@@ -19,7 +19,6 @@ from reconciler.model.desired import HealthPolicy, rollout_key
 from reconciler.model.machine import Route
 from reconciler.model.names import Digest, GroupName, Revision
 from reconciler.model.observed import Guest
-from reconciler.model.plan import Note
 from reconciler.model.record import Generation
 from reconciler.planning import diff, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
@@ -110,7 +109,6 @@ def _present_key(good: Generation | None, wanted: HealthPolicy) -> Digest | None
 
 def _tell_withdrawn(plan: PlanBuilder, vm: VMContext, revision: Revision) -> None:
     why = f"the changed checks of revision {revision[:8]} are no longer asked for"
-    plan.actions.append(Note("checks-withdrawn", vm.name, why))
     plan.event("checks-withdrawn", f"{vm.name}: {why}", vm, revision=revision)
 
 
@@ -198,7 +196,6 @@ def _accept(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Guest) -
     changes = diff.differences(generation.spec, changed.spec)
     words = ", ".join(f"{one.path} {one.old} -> {one.new}" for one in changes)
     why = f"the checks of revision {trial.revision[:8]} passed beside the former ones: {words}"
-    plan.actions.append(Note("checks-accepted", vm.name, why))
     plan.event(
         "checks-accepted", f"{vm.name}: {why}", vm, generation=changed.number,
         revision=trial.revision,
@@ -225,7 +222,6 @@ def _refuse(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, why: str) -> No
     blocked = tuple([*others, block][-BLOCKED_KEPT:])
     vm.record = replace(record, check_trial=None, blocked_checks=blocked)
     words = f"the changed checks of revision {trial.revision[:8]} are refused: {why}"
-    plan.actions.append(Note("checks-condemned", vm.name, words))
     plan.event(
         "checks-condemned", f"{vm.name}: {words}; the present ones stay", vm, "error",
         trial.generation, revision=trial.revision,
@@ -265,7 +261,6 @@ def begin(plan: PlanBuilder, vm: VMContext) -> None:
     )  # fmt: skip
     vm.record = replace(record, check_trial=trial)
     plan.wait("checks", vm.name, _on_trial(trial), deadline.boot)
-    plan.actions.append(Note("checks-tried", vm.name, _on_trial(trial)))
     plan.event("checks-tried", f"{vm.name}: {_on_trial(trial)}", vm)
 
 

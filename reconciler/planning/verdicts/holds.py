@@ -7,7 +7,6 @@ from dataclasses import replace
 
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
-from reconciler.model.plan import Note
 from reconciler.model.record import OF_CHECKS, Evidence, Generation, Hold, Record
 from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
@@ -55,7 +54,6 @@ def _hold_group(
 def put_hold(plan: PlanBuilder, group: GroupName, hold: Hold) -> None:
     why = hold.words
     plan.groups[group] = replace(plan.group_record(group), hold=hold, progress=None)
-    plan.actions.append(Note("hold", group, why))
     words = f"group {group} is held: {why}"
     plan.event("group-held", words, severity="error", group=group, revision=hold.revision)
 
@@ -175,5 +173,4 @@ def lift_holds(plan: PlanBuilder) -> None:
             checks = failed is not None and failed.digest == hold.digest
             why = f"{hold.vm} has {'other checks' if checks else 'a new digest'}"
             plan.groups[name] = replace(plan.group_record(name), hold=None)
-            plan.actions.append(Note("lift-hold", name, why))
             plan.event("hold-lifted", f"group {name} goes on: {why}", group=name)

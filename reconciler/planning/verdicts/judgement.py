@@ -15,11 +15,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model import lifecycle
+from reconciler.model.actions import DropGenerations
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.lifecycle import Quarantine, RollbackState
 from reconciler.model.names import Digest, GenerationNumber
 from reconciler.model.observed import Guest
-from reconciler.model.plan import DropGenerations, Note
 from reconciler.model.policy import SOAKED_RESET, STEADY, TROUBLE_BACKOFF, doubling
 from reconciler.model.record import OF_CHECKS, Blocked, BuildTrouble, Evidence, Generation, VMRecord
 from reconciler.now import Deadline
@@ -224,7 +224,6 @@ def commit(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
     vm.record, dropped = _trim(record, plan.policy.generations_kept, generation.number)
     plan.clear_trouble(f"trial/{vm.name}")
     snapshots.drop_snapshot(plan, vm, "its generation is committed")
-    plan.actions.append(Note("commit", vm.name, f"generation {generation.number} is healthy"))
     if dropped:
         plan.actions.append(DropGenerations(vm.name, dropped, "older than what is kept"))
     plan.event(
@@ -271,7 +270,6 @@ def condemn(
     record, dropped = _trim(record, plan.policy.generations_kept, generation.number)
     if dropped:
         plan.actions.append(DropGenerations(vm.name, dropped, "older than what is kept"))
-    plan.actions.append(Note("condemn", vm.name, why))
     plan.event(
         "generation-condemned", f"{vm.name}: generation {generation.number} condemned: {why}",
         vm, "error", generation.number,
@@ -317,7 +315,6 @@ def _judge_rollback(plan: PlanBuilder, vm: VMContext, generation: Generation) ->
             replace(vm.record, rollback=None), "rollback", plan.now.wall, rollback.reason
         )
         snapshots.drop_snapshot(plan, vm, "the way back is behind us")
-        plan.actions.append(Note("rolled-back", vm.name, rollback.reason))
         plan.event(
             "rolled-back",
             f"{vm.name}: back on generation {generation.number} after {rollback.reason}",
@@ -339,7 +336,6 @@ def quarantine(plan: PlanBuilder, vm: VMContext, why: str) -> None:
     """Nothing more happens to this VM by itself: no ping-pong."""
     digest = vm.spec.digest if vm.spec else vm.record.generations[-1].digest
     vm.record = replace(vm.record, rollback=None, quarantine=Quarantine(why, digest, plan.now.wall))
-    plan.actions.append(Note("quarantine", vm.name, why))
     plan.event("quarantined", f"{vm.name}: {why}", vm, "error", vm.running)
 
 

@@ -11,7 +11,6 @@ from collections import defaultdict
 from dataclasses import replace
 
 from reconciler.model.names import GroupName
-from reconciler.model.plan import Note
 from reconciler.model.record import Hold
 from reconciler.model.waits import WaitKind
 from reconciler.planning import guest_health
@@ -81,8 +80,8 @@ def _waits_by_subject(plan: PlanBuilder) -> dict[str, set[WaitKind]]:
 def _succeeded(plan: PlanBuilder, group: GroupName) -> bool:
     names = {s.name for s in holds.members(plan, group)}
     return any(
-        isinstance(a, Note) and a.kind in ("commit", "checks-accepted") and a.subject in names
-        for a in plan.actions
+        event.kind in ("generation-committed", "checks-accepted") and event.vm in names
+        for event in plan.events
     )
 
 

@@ -207,7 +207,9 @@ async def test_a_plan_reads_as_reasons(run: Run, operator: FakeOperator) -> None
     operator.the_plan = busy_plan()
     words = " ".join((await run("plan")).out.split())
     assert "restart spec.memory 256MiB -> 512MiB" in words
-    assert "do stop guest: generation 3 replaces generation 2" in words
+    assert "do stop: generation 3 replaces generation 2" in words
+    assert "decide group held: group backend is held: db failed" in words
+    assert "guest stopping" not in words, "its action says so"
     assert "wait soak, 3 s left: healthy for 2 s of 5 s" in words
 
 

@@ -10,10 +10,12 @@ from pathlib import Path
 
 from reconciler.engine.api import ReconcileReport
 from reconciler.errors import RequestRefused
+from reconciler.model.actions import BuildLayer, StopGuest, StopLadder
+from reconciler.model.change import AddEvent
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
-from reconciler.model.plan import BuildLayer, FieldChange, Note, Plan, StopGuest, StopLadder
+from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import (
     Blocked,
     Event,
@@ -138,11 +140,22 @@ def busy_plan() -> Plan:
         actions=(
             BuildLayer(layer, "web wants it"),
             StopGuest(api, InstanceId("api-2-aa"), ladder, "generation 3 replaces generation 2"),
-            Note("hold", "backend", "db failed"),
         ),
         waits=(
             Wait("image", web, "tree ./web is not built yet"),
             Wait("soak", VMName("db"), "healthy for 2 s of 5 s", 1003.0),
+        ),
+        changes=(
+            AddEvent(Event("guest-stopping", "api: generation 2: an update", WALL, api)),
+            AddEvent(
+                Event(
+                    "group-held",
+                    "group backend is held: db failed",
+                    WALL,
+                    group=GroupName("backend"),
+                    severity="error",
+                )
+            ),
         ),
         wake_at=1003.0,
         differences={
