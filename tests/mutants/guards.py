@@ -145,7 +145,7 @@ MUTANTS = (
     ),
     Mutant(
         "build time is charged to the health deadline",
-        "reconciler/planning/steps/actions.py",
+        "reconciler/planning/steps/operations.py",
         "deadline = plan.deadline(generation.spec.health.startup_deadline)",
         "deadline = plan.deadline(\n        generation.spec.health.startup_deadline - (now.wall - generation.created_wall) - 25.0\n    )",
         before="instance = instance_id(vm.name, generation, now)",

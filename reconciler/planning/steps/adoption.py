@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.model.observed import Guest
 from reconciler.model.record import Candidate, Start, StartPurpose, Suspension, VMRecord
 from reconciler.planning.context import PlanBuilder, VMContext
-from reconciler.planning.steps import actions, routing
+from reconciler.planning.steps import operations, routing
 
 TWO_GUESTS = "adopted after the ledger was lost, with two guests"
 NOT_DESIRED = "adopted after the ledger was lost, and not what is desired"
@@ -58,7 +58,7 @@ def adopt(plan: PlanBuilder, vm: VMContext) -> None:
 def _started(plan: PlanBuilder, record: VMRecord, start: Start, guest: Guest) -> VMRecord:
     """The record with this start. Behind the front, its ports are those that the front knows, or are asked."""
     generation, routes = record.generation(start.generation), routing.routes_of(plan, guest)
-    asked = routes is None and generation is not None and actions.behind_proxy(generation.spec)
+    asked = routes is None and generation is not None and operations.behind_proxy(generation.spec)
     pending_transfer = start.instance if asked else record.pending_transfer
     return replace(record, start=replace(start, routes=routes), pending_transfer=pending_transfer)
 

@@ -28,7 +28,7 @@ from reconciler.planning.preflight import blockers
 from reconciler.planning.preflight.blockers import LOOK_AGAIN
 from reconciler.planning.rollout import gates
 from reconciler.planning.rollout.targets import Target
-from reconciler.planning.steps import actions
+from reconciler.planning.steps import operations
 from reconciler.planning.verdicts import judgement
 
 MOST_DRAIN = 10.0
@@ -99,13 +99,13 @@ def begin(plan: PlanBuilder, vm: VMContext, target: Target, spec: VMSpec) -> boo
     made = target.generation
     proven = made is not None and made.verdict == "committed"
     back = proven and made is not None and made.number != vm.running
-    if back and actions.in_trouble(plan, vm, "candidate"):
+    if back and operations.in_trouble(plan, vm, "candidate"):
         return True
     if spec.memory_mib > plan.memory_left and spec.update.short_of_memory == "restart":
         return False
     if not blockers.preflight(plan, vm, spec, beside=True):
         return True
-    if plan.observed.proxy_error and actions.behind_proxy(spec):
+    if plan.observed.proxy_error and operations.behind_proxy(spec):
         # Whoever serves keeps its ports, and nothing is put beside it that could not take them over.
         plan.wait("port", vm.name, plan.observed.proxy_error)
         plan.wake_at(plan.now.boot + LOOK_AGAIN)
@@ -116,8 +116,8 @@ def begin(plan: PlanBuilder, vm: VMContext, target: Target, spec: VMSpec) -> boo
     if not proven and vm.record.last_good is not None:
         gates.at_stake(plan).add(vm.name)
     if made is None:
-        actions.create(plan, vm, spec)
-    elif not any(actions.in_trouble(plan, vm, kind) for kind in ("create", "start-beside")):
+        operations.create(plan, vm, spec)
+    elif not any(operations.in_trouble(plan, vm, kind) for kind in ("create", "start-beside")):
         _start_beside(plan, vm, made)
     return True
 
@@ -178,7 +178,7 @@ def _behind_the_front(plan: PlanBuilder, vm: VMContext) -> bool | None:
 def _start_beside(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
     instance = machines.instance_id(vm.name, generation, plan.now)
     deadline = plan.deadline(generation.spec.health.startup_deadline)
-    routes = None if actions.behind_proxy(generation.spec) else ()
+    routes = None if operations.behind_proxy(generation.spec) else ()
     announces = generation.spec.kernel.key in plan.observed.announcing
     candidate = Candidate(instance, generation.number, deadline, routes, announces)
     beside = replace(vm.record, candidate=candidate)
@@ -188,7 +188,7 @@ def _start_beside(plan: PlanBuilder, vm: VMContext, generation: Generation) -> N
         instance,
         plan.observed.host,
         plan.policy.state_dir,
-        actions.free_slot(plan, vm),
+        operations.free_slot(plan, vm),
     )
     what = "trial" if generation.verdict == "trial" else "a new guest"
     why = f"generation {generation.number}: {what} beside generation {vm.running}"
@@ -277,21 +277,21 @@ def _stop_predecessor(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
     if told is None:
         return
     why = f"generation {vm.running} took over" if told.cause == "handed-over" else told.cause
-    actions.stop(plan, vm, told.cause, f"carrying on: {why}", guest)
+    operations.stop(plan, vm, told.cause, f"carrying on: {why}", guest)
 
 
 def _dismiss(plan: PlanBuilder, vm: VMContext, guest: Guest, target: Target) -> None:
     """The candidate is not wanted any more; whoever serves is not concerned."""
     generation = vm.record.generation(guest.generation)
     if generation is not None and generation.verdict == "condemned":
-        actions.stop(plan, vm, "condemned", generation.reason, guest)
+        operations.stop(plan, vm, "condemned", generation.reason, guest)
     else:
-        actions.stop(plan, vm, "overtaken", target.why or "it is not wanted any more", guest)
+        operations.stop(plan, vm, "overtaken", target.why or "it is not wanted any more", guest)
 
 
 def _open_ports(plan: PlanBuilder, vm: VMContext, guest: Guest, generation: Generation) -> bool:
     """Nothing else is tried before; where it failed lately, all else goes on meanwhile."""
-    if actions.in_trouble(plan, vm, "open-ports"):
+    if operations.in_trouble(plan, vm, "open-ports"):
         return False
     home = layout.vm(PurePath(plan.policy.state_dir), guest.process.vm)
     folder = layout.guest_folder(home, guest.process.slot)
@@ -309,7 +309,7 @@ def _hand_over(plan: PlanBuilder, vm: VMContext) -> None:
     generation = record.generation(candidate.generation) if candidate else None
     if candidate is None or candidate.routes is None or generation is None:
         return
-    if actions.in_trouble(plan, vm, "hand-over"):
+    if operations.in_trouble(plan, vm, "hand-over"):
         return
     vm.record = replace(record, pending_transfer=candidate.instance)
     running = record.generation(old.generation) if old is not None else None

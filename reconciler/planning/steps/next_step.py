@@ -15,7 +15,7 @@ from reconciler.planning.preflight.image_builds import Needs
 from reconciler.planning.rollout import bursts, gates, targets
 from reconciler.planning.rollout.disruption_budget import Budget
 from reconciler.planning.rollout.targets import Target
-from reconciler.planning.steps import actions, handover, rename, try_checks
+from reconciler.planning.steps import handover, operations, rename, try_checks
 
 
 def move_one(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> None:
@@ -36,7 +36,7 @@ def move_one(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> 
         _without_guest(plan, vm, target)
     elif begun is not None and begun.instance == vm.guest.instance:
         # The guest may have been told already: a stop that was begun is carried through.
-        actions.stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
+        operations.stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
     else:
         _with_guest(plan, vm, target, budget)
         if not vm.acted:
@@ -94,7 +94,7 @@ def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> N
     if target.generation is None:
         running = record.generation(guest.generation)
         if target.kind == "blocked" and running is not None and running.verdict == "condemned":
-            actions.stop(plan, vm, "condemned", running.reason)  # and there is no way back
+            operations.stop(plan, vm, "condemned", running.reason)  # and there is no way back
         return
     if record.restart is None:
         return
@@ -105,7 +105,7 @@ def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> N
     elif handover.replace_anew(plan, vm, target.generation):
         pass
     elif (vm.down or blockers.ready(plan, vm, target.generation.spec)) and budget.take(vm):
-        actions.stop(plan, vm, "requested", "a person asked for a restart")
+        operations.stop(plan, vm, "requested", "a person asked for a restart")
 
 
 def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> None:
@@ -122,13 +122,13 @@ def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> None:
     if running.spec.restart.policy == "never" and guest.said.ended:
         plan.wait("ended", vm.name, f"{vm.unhealthy}; restart.policy is never")
         return
-    if record.quarantine is not None or actions.in_trouble(plan, vm, "stop"):
+    if record.quarantine is not None or operations.in_trouble(plan, vm, "stop"):
         return
     if try_checks.spared(plan, vm) or not budget.repairs.take(vm):
         return
     why = vm.unhealthy
     outcomes.crashed(plan, vm, why, ill=True)
-    actions.stop(plan, vm, "unhealthy", why)
+    operations.stop(plan, vm, "unhealthy", why)
 
 
 def _await_readiness(plan: PlanBuilder, vm: VMContext, guest: Guest, policy: HealthPolicy) -> None:
@@ -148,7 +148,7 @@ def _replace(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -
     if spec is None:
         return
     if record.rollback is not None:
-        actions.stop(plan, vm, "condemned", record.rollback.reason)  # never waits for anything
+        operations.stop(plan, vm, "condemned", record.rollback.reason)  # never waits for anything
         return
     if not blockers.ready(plan, vm, spec):
         return
@@ -156,7 +156,7 @@ def _replace(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -
     gated = fresh and target.kind is None
     if gated and not gates.may_begin(plan, vm):
         return
-    if target.generation is not None and fresh and actions.in_trouble(plan, vm, "trial"):
+    if target.generation is not None and fresh and operations.in_trouble(plan, vm, "trial"):
         return
     if handover.applies(vm, spec) and handover.begin(plan, vm, target, spec):
         return
@@ -167,13 +167,13 @@ def _replace(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -
     if fresh and record.last_good is not None:
         gates.at_stake(plan).add(vm.name)
     if target.generation is None:
-        actions.create(plan, vm, spec)
+        operations.create(plan, vm, spec)
         return
-    if any(actions.in_trouble(plan, vm, kind) for kind in ("create", "stop", "snapshot")):
+    if any(operations.in_trouble(plan, vm, kind) for kind in ("create", "stop", "snapshot")):
         return
     if plan.trouble(f"create/{vm.name}") is not None:
         # Its folder could not be written: nothing is stopped for it before that is done.
-        actions.write(plan, vm, target.generation)
+        operations.write(plan, vm, target.generation)
         return
     _give_way(plan, vm, target.generation, gated=gated)
 
@@ -184,7 +184,7 @@ def _give_way(plan: PlanBuilder, vm: VMContext, newer: Generation, *, gated: boo
     running = vm.record.generation(vm.running) if vm.running is not None else None
     overtaken = running is not None and running.verdict == "trial"
     cause: StopCause = "overtaken" if overtaken else "update"
-    actions.stop(plan, vm, cause, f"generation {newer.number} is ready")
+    operations.stop(plan, vm, cause, f"generation {newer.number} is ready")
 
 
 def _bring_up(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
@@ -201,21 +201,23 @@ def _bring_up(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
     )
     if allowed and fresh:
         allowed = gates.may_begin(plan, vm) and not any(
-            actions.in_trouble(plan, vm, kind) for kind in ("snapshot", "trial")
+            operations.in_trouble(plan, vm, kind) for kind in ("snapshot", "trial")
         )
     if not allowed and back is not None and blockers.images_ready(plan, back.spec):
-        actions.start(plan, vm, back)
+        operations.start(plan, vm, back)
     elif not allowed:
         if spec is not None and not blockers.images_ready(plan, spec):
             plan.wait(
                 "image", vm.name, f"{', '.join(blockers.missing_images(plan, spec))} not built yet"
             )
     elif target.generation is not None:
-        actions.start(plan, vm, target.generation)
+        operations.start(plan, vm, target.generation)
         if back is not None and fresh and not vm.acted and _host_lacks(plan, vm):
-            actions.start(plan, vm, back)  # the last good one waits for no reserve: serve meanwhile
+            operations.start(
+                plan, vm, back
+            )  # the last good one waits for no reserve: serve meanwhile
     elif spec is not None and blockers.preflight(plan, vm, spec):
-        actions.create(plan, vm, spec)
+        operations.create(plan, vm, spec)
 
 
 def _host_lacks(plan: PlanBuilder, vm: VMContext) -> bool:

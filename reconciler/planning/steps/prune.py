@@ -12,7 +12,7 @@ from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import image_builds
 from reconciler.planning.rollout import suspension
-from reconciler.planning.steps import actions
+from reconciler.planning.steps import operations
 
 MOST_NAMED = 3
 
@@ -95,8 +95,8 @@ def remove(plan: PlanBuilder, vm: VMContext) -> None:
     if not begun and suspension.suspended(plan, vm):
         return
     if guest is not None:
-        actions.stop(plan, vm, "removed", "left the repository", guest)
-    elif not actions.in_trouble(plan, vm, "remove"):
+        operations.stop(plan, vm, "removed", "left the repository", guest)
+    elif not operations.in_trouble(plan, vm, "remove"):
         plan.do(vm, RemoveVM(vm.name, "its guest is gone"))
 
 

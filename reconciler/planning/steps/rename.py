@@ -21,7 +21,7 @@ from reconciler.planning.preflight import blockers
 from reconciler.planning.rollout import gates
 from reconciler.planning.rollout.disruption_budget import Budget
 from reconciler.planning.rollout.targets import Target
-from reconciler.planning.steps import actions
+from reconciler.planning.steps import operations
 
 MOST_NAMED = 3
 
@@ -159,7 +159,7 @@ def resume(plan: PlanBuilder, vm: VMContext) -> None:
     record = vm.record
     if record.moving is None or vm.acted or plan.observed.guests.get(vm.name):
         return
-    if not actions.in_trouble(plan, vm, "move"):
+    if not operations.in_trouble(plan, vm, "move"):
         plan.do(vm, MoveVM(vm.name, record.moving, f"it goes on as {record.moving}"))
 
 
@@ -197,7 +197,7 @@ def stop_for_rename(plan: PlanBuilder, vm: VMContext, target: Target, budget: Bu
         gates.at_stake(plan).add(vm.name)
     if fresh and target.kind is None:
         outcomes.note_illness(plan, vm)
-    actions.stop(plan, vm, "update", f"it goes on as {new}")
+    operations.stop(plan, vm, "update", f"it goes on as {new}")
 
 
 def _hindered(plan: PlanBuilder, vm: VMContext) -> bool:
@@ -210,4 +210,4 @@ def _hindered(plan: PlanBuilder, vm: VMContext) -> bool:
         plan.wait("conflict", vm.name, why)
         plan.wait("conflict", new, why)
         return True
-    return actions.in_trouble(plan, vm, "move")
+    return operations.in_trouble(plan, vm, "move")

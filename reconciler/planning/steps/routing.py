@@ -8,7 +8,7 @@ from reconciler.model.observed import Guest, Observed
 from reconciler.model.record import VMRecord
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight.blockers import LOOK_AGAIN
-from reconciler.planning.steps import actions
+from reconciler.planning.steps import operations
 
 CUT_OFF = "its guest is well, and the front does not lead its ports to it"
 
@@ -45,7 +45,12 @@ def update(plan: PlanBuilder, vm: VMContext) -> bool:
             plan.wake_at(plan.now.boot + LOOK_AGAIN)
         return False
     unknown = guest is not None and (start is None or start.instance != guest.instance)
-    if is_current(plan, vm) or unknown or _handing_over(vm) or actions.in_trouble(plan, vm, "lead"):
+    if (
+        is_current(plan, vm)
+        or unknown
+        or _handing_over(vm)
+        or operations.in_trouble(plan, vm, "lead")
+    ):
         return False
     why = "no guest of it serves" if want is None else f"generation {vm.running} serves"
     plan.do(vm, Lead(vm.name, want, f"its ports: {why}"))

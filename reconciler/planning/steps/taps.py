@@ -12,7 +12,7 @@ from reconciler.model.observed import Link
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import bridges
 from reconciler.planning.rollout import suspension
-from reconciler.planning.steps import actions
+from reconciler.planning.steps import operations
 
 LOOK_AGAIN = 5.0
 """Seconds until taps of living guests are looked at again: nobody tells of a bridge's restart."""
@@ -39,7 +39,7 @@ def _mend(plan: PlanBuilder, vm: VMContext) -> None:
     if any(outcome.subject == vm.name for outcome in plan.observed.outcomes):
         return  # what was just done may have been done after the look
     loose = tuple(_loose(plan, vm, generation.spec.taps))
-    if not loose or vm.acted or actions.in_trouble(plan, vm, "plug-taps"):
+    if not loose or vm.acted or operations.in_trouble(plan, vm, "plug-taps"):
         return
     why = ", ".join(f"tap {tap.name} had left bridge {tap.bridge}" for tap in loose)
     plan.do(vm, PlugTaps(vm.name, loose, why))

@@ -1,4 +1,4 @@
-"""The single steps of a VM, each with what must be remembered of it: create, start, stop."""
+"""Operations on a VM, each with what must be remembered of it: create, start, stop."""
 
 from __future__ import annotations
 
