@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from pathlib import Path
 
 from reconciler.engine.interfaces import Ports
 from reconciler.errors import DriverError, SupervisorError
