@@ -22,6 +22,8 @@ from reconciler.proxy.launch import Starter
 from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeFront, Faults
 
+pytestmark = pytest.mark.shows(fault=64)
+
 WEB, DB = VMName("web"), VMName("db")
 
 

@@ -17,6 +17,8 @@ from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeImages, Faults
 from tests.unit.image.trees import TREE, Repository
 
+pytestmark = pytest.mark.shows(row=47)
+
 
 @dataclass
 class Store:

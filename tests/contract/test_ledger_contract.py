@@ -129,6 +129,7 @@ async def test_a_subscriber_hears_of_each_event_in_order_until_it_ends(ledger: L
     assert [each.message for each in heard] == ["one", "two"]
 
 
+@pytest.mark.shows(law=4)
 async def test_an_intent_is_open_until_it_ends(ledger: Ledger) -> None:
     first, second = Intent("i1", "start", "web", 5.0), Intent("i2", "stop", "db", 6.0)
     await ledger.write([BeginIntent(first), BeginIntent(second)])
@@ -139,6 +140,7 @@ async def test_an_intent_is_open_until_it_ends(ledger: Ledger) -> None:
     assert await ledger.intents_open() == []
 
 
+@pytest.mark.shows(law=4)
 async def test_beginning_an_intent_twice_is_beginning_it_once(ledger: Ledger) -> None:
     intent = Intent("i1", "start", "web", 5.0)
     await ledger.write([BeginIntent(intent)])

@@ -27,6 +27,8 @@ from reconciler.supervisor.local import LocalSupervisor
 from tests.contract.vmms import LIVES, a_guest
 from tests.eventually import eventually
 
+pytestmark = pytest.mark.shows(fault=45, row=13)
+
 DAEMON = """
 import asyncio, os, pathlib, sys
 from reconciler.clock import SystemClock
@@ -252,6 +254,7 @@ async def test_a_zombie_is_dead(root: Path) -> None:
     os.close(pidfd)
 
 
+@pytest.mark.shows(fault=65)
 async def test_a_guest_outlives_a_daemon_that_is_killed(root: Path) -> None:
     daemon = await asyncio.create_subprocess_exec(
         sys.executable, "-c", DAEMON, str(root), stdout=asyncio.subprocess.PIPE

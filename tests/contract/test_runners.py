@@ -26,6 +26,8 @@ from tests.eventually import eventually
 from tests.microvm_nix import make_runner
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.shows(fault=78)
+
 SYSTEMD = Path("/run/systemd/system").is_dir() and geteuid() == 0
 SHUTDOWN = 'echo asked >>asked; kill -9 "$(cat pid)"'
 RUN = """\

@@ -16,6 +16,8 @@ from tests.fakes.source import FakeSource
 from tests.unit.source.repositories import Repository, source_of, vm as manifest
 from tests.world import state, vm
 
+pytestmark = [pytest.mark.shows(row=25), pytest.mark.shows(row=26)]
+
 
 class People(Protocol):
     """Who may push."""

@@ -33,6 +33,8 @@ from tests.contract.vmms import (
 )
 from tests.eventually import eventually
 
+pytestmark = pytest.mark.shows(fault=75, row=10)
+
 SOON = 30.0
 """Seconds until a process that was killed is gone, on a host that does much else too."""
 SLOTS: tuple[Slot, ...] = (1, 2)
@@ -140,6 +142,7 @@ async def test_processes_are_the_same_object_until_something_changes(stage: Stag
     assert stage.supervisor.processes() is stage.supervisor.processes()
 
 
+@pytest.mark.shows(law=1)
 async def test_a_second_guest_of_a_vm_is_refused_and_the_first_lives_on(stage: Stage) -> None:
     process = await start(stage)
     with pytest.raises(GuestConflict):
@@ -147,6 +150,7 @@ async def test_a_second_guest_of_a_vm_is_refused_and_the_first_lives_on(stage: S
     assert only(stage) == process
 
 
+@pytest.mark.shows(law=1)
 async def test_of_two_starts_at_once_exactly_one_wins(stage: Stage) -> None:
     starts = [start(stage) for _ in range(5)]
     results = await asyncio.gather(*starts, return_exceptions=True)
@@ -321,6 +325,7 @@ async def test_a_vm_has_two_slots_and_a_guest_in_each_at_most(stage: Stage) -> N
     assert stage.supervisor.conflicts() == ()
 
 
+@pytest.mark.shows(law=1)
 async def test_who_writes_to_volumes_is_never_in_the_second_slot(stage: Stage) -> None:
     disk = Disk(str(stage.root / "web/volumes/data.raw"), "vol-data", read_only=False)
     machine, launch = a_guest(stage.root, slot=2, volumes=(disk,))

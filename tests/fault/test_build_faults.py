@@ -6,6 +6,8 @@ import itertools
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from reconciler.errors import BuildUnavailable
 from reconciler.model.image import BuiltImage, LayerSpec, TreeSource
 from reconciler.model.names import VMName
@@ -19,6 +21,7 @@ async def settled() -> World:
     return await World.settled(state(vm("web"), vm("other")))
 
 
+@pytest.mark.shows(row=19)
 async def test_row_19_a_disk_that_is_full_while_building_touches_no_vm_and_is_tried_again() -> None:
     world = await settled()
     pauses: list[float] = []
@@ -61,6 +64,7 @@ async def test_row_19_a_disk_with_too_little_room_is_named_as_what_a_build_waits
     assert world.hypervisor.running() == {"web": 2}
 
 
+@pytest.mark.shows(row=19)
 async def test_row_19_a_build_that_finds_the_disk_full_has_what_nobody_pins_collected_at_once() -> (
     None
 ):
@@ -89,6 +93,7 @@ async def test_row_19_a_build_that_finds_the_disk_full_has_what_nobody_pins_coll
     assert world.hypervisor.running() == {"web": 2, "other": 2}
 
 
+@pytest.mark.shows(row=45)
 async def test_row_45_a_build_that_hangs_delays_nobody_else_and_touches_no_guest() -> None:
     world = await settled()
     build, cancelled = world.images.build_layer, list[str]()
@@ -114,6 +119,7 @@ async def test_row_45_a_build_that_hangs_delays_nobody_else_and_touches_no_guest
     assert world.hypervisor.running() == {"web": 2, "other": 2}
 
 
+@pytest.mark.shows(law=10, comparison=12, row=45)
 async def test_row_45_the_time_of_a_build_is_not_charged_to_the_guest() -> None:
     world = await settled()
     build = world.images.build_layer
@@ -128,6 +134,7 @@ async def test_row_45_the_time_of_a_build_is_not_charged_to_the_guest() -> None:
     assert world.hypervisor.running() == {"web": 2, "other": 1}
 
 
+@pytest.mark.shows(row=46)
 async def test_row_46_a_build_that_gives_other_bytes_each_time_restarts_nothing_and_is_told() -> (
     None
 ):
@@ -150,6 +157,7 @@ async def test_row_46_a_build_that_gives_other_bytes_each_time_restarts_nothing_
     assert world.meter.counts["build differs"] == 3
 
 
+@pytest.mark.shows(row=47)
 async def test_row_47_an_image_that_vanished_is_built_again_and_its_guest_runs_on() -> None:
     world = await settled()
     key = vm("web").layers[0].key

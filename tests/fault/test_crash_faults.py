@@ -67,6 +67,7 @@ def test_the_story_goes_through_every_kind_of_call() -> None:
     )
 
 
+@pytest.mark.shows(comparison=13, row=1)
 @pytest.mark.parametrize("at", range(len(CALLS)), ids=lambda n: f"{n}-{CALLS[n]}")
 async def test_row_01_a_controller_killed_in_any_state_of_a_vm_reaches_the_same_end(
     at: int,
@@ -75,6 +76,7 @@ async def test_row_01_a_controller_killed_in_any_state_of_a_vm_reaches_the_same_
         assert_the_same_end(await life({at: death}))
 
 
+@pytest.mark.shows(row=2)
 @pytest.mark.parametrize("at", range(len(CALLS)), ids=lambda n: f"{n}-{CALLS[n]}")
 async def test_row_02_a_controller_killed_again_while_it_recovers_reaches_the_same_end(
     at: int,
@@ -83,6 +85,7 @@ async def test_row_02_a_controller_killed_again_while_it_recovers_reaches_the_sa
         assert_the_same_end(await life({at: "crash-after", at + later: "crash-before"}))
 
 
+@pytest.mark.shows(fault=6, row=5)
 async def test_row_05_after_power_loss_in_mid_rollback_the_last_good_generation_comes_back() -> (
     None
 ):
@@ -103,6 +106,7 @@ async def test_row_05_after_power_loss_in_mid_rollback_the_last_good_generation_
     assert [b.generation for b in world.record("web").blocked] == [2]
 
 
+@pytest.mark.shows(row=5)
 async def test_row_05_after_power_loss_in_mid_rollout_the_last_good_one_starts_first() -> None:
     world = World()
     await world.push(state(vm("web", "v1")))
@@ -121,6 +125,7 @@ async def test_row_05_after_power_loss_in_mid_rollout_the_last_good_one_starts_f
     assert world.record("web").blocked == (), "the host went down, not the guest"
 
 
+@pytest.mark.shows(fault=7, row=5)
 async def test_row_05_a_reboot_in_mid_rollout_is_no_lack_of_progress() -> None:
     group = GroupSpec(GroupName("g"), progress_deadline=200.0)
 

@@ -45,6 +45,7 @@ async def running(world: World) -> AsyncIterator[Engine]:
                 await task
 
 
+@pytest.mark.shows(row=3)
 async def test_row_03_an_orderly_end_in_mid_rollout_comes_at_once_and_touches_no_guest() -> None:
     world = World()
     world.source.push(plain("v1"))
@@ -72,6 +73,7 @@ async def on_trial(world: World, content: str) -> None:
         world.clock.advance(0.1)
 
 
+@pytest.mark.shows(comparison=13, fault=3, row=4)
 @pytest.mark.parametrize("asked", [0, 1], ids=["not-asked-yet", "asked-before"])
 @pytest.mark.parametrize("restarted", [False, True], ids=["continued", "by-the-watchdog"])
 async def test_row_04_a_controller_that_stood_still_for_long_looks_again_before_it_condemns(
@@ -94,6 +96,7 @@ async def test_row_04_a_controller_that_stood_still_for_long_looks_again_before_
     assert world.generation("web", 2).verdict == "committed"
 
 
+@pytest.mark.shows(fault=4, row=4)
 @pytest.mark.parametrize("restarted", [False, True], ids=["continued", "by-the-watchdog"])
 async def test_row_04_a_way_back_that_nobody_walked_for_long_is_still_walked(
     *, restarted: bool
@@ -119,6 +122,7 @@ def raising_once(error: BaseException) -> Iterator[BaseException | None]:
     yield from itertools.repeat(None)
 
 
+@pytest.mark.shows(row=55)
 async def test_row_55_a_part_that_ends_by_a_fault_of_ours_is_counted_and_goes_on() -> None:
     world = World()
     world.source.push(plain("v1"))
@@ -142,6 +146,7 @@ async def test_row_55_a_part_that_ends_by_a_fault_of_ours_is_counted_and_goes_on
         assert engine.live()
 
 
+@pytest.mark.shows(row=47)
 async def test_row_47_an_image_that_vanished_is_noticed_by_a_daemon_that_nothing_wakes(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -158,6 +163,7 @@ async def test_row_47_an_image_that_vanished_is_noticed_by_a_daemon_that_nothing
         assert world.hypervisor.starts == {"web": 1}
 
 
+@pytest.mark.shows(row=55)
 async def test_row_55_a_worker_that_ends_by_a_fault_of_ours_is_an_outcome_and_tried_again() -> None:
     world = World()
     errors, create = raising_once(RuntimeError("a bug")), world.hypervisor.create
@@ -176,6 +182,7 @@ async def test_row_55_a_worker_that_ends_by_a_fault_of_ours_is_an_outcome_and_tr
     assert "a bug" in world.events("create-failed")[0]
 
 
+@pytest.mark.shows(row=55)
 async def test_row_55_a_daemon_whose_loop_ended_does_not_live_on_by_half() -> None:
     world = World()
     world.source.push(plain("v1"))
@@ -194,6 +201,7 @@ def out_of_files(call: str) -> Exception:
     return OSError(errno.EMFILE, f"Too many open files: {call}")
 
 
+@pytest.mark.shows(row=56)
 @pytest.mark.parametrize("call", ["start", "create", "build", "volumes", "power-button"])
 async def test_row_56_a_host_without_files_or_memory_fails_the_operation_and_nothing_else(
     call: str,

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.shows(row=19)
+
 ROOT = Path(__file__).resolve().parents[2]
 OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 

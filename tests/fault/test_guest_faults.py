@@ -44,6 +44,7 @@ def status(world: World, name: str) -> VMStatus:
     return next(each for each in world.status().vms if each.name == name)
 
 
+@pytest.mark.shows(row=6)
 async def test_row_06_a_guest_killed_in_steady_state_is_started_again_and_counted_no_rollback() -> (
     None
 ):
@@ -65,6 +66,7 @@ async def test_row_06_a_guest_killed_in_steady_state_is_started_again_and_counte
     assert world.hypervisor.starts["other"] == 1
 
 
+@pytest.mark.shows(promise=4, row=7)
 @pytest.mark.parametrize("healthy", [False, True], ids=["while-probing", "while-soaking"])
 async def test_row_07_a_guest_killed_on_trial_has_failed_and_is_rolled_back(
     *, healthy: bool
@@ -85,6 +87,7 @@ async def test_row_07_a_guest_killed_on_trial_has_failed_and_is_rolled_back(
     assert evidence.kind == "exited"
 
 
+@pytest.mark.shows(comparison=5, row=8)
 async def test_row_08_a_vm_that_crash_loops_on_the_old_image_after_rollback_ends_in_quarantine() -> (
     None
 ):
@@ -100,6 +103,7 @@ async def test_row_08_a_vm_that_crash_loops_on_the_old_image_after_rollback_ends
     assert tried == [1, 2, 1], "one way forward, one way back, no ping-pong"
 
 
+@pytest.mark.shows(row=8)
 async def test_row_08_an_old_image_that_breaks_after_the_rollback_is_not_answered_with_the_bad_one() -> (
     None
 ):
@@ -115,6 +119,7 @@ async def test_row_08_an_old_image_that_breaks_after_the_rollback_is_not_answere
     assert tried == [1, 2, 1, 1, 1, 1, 1, 1]
 
 
+@pytest.mark.shows(row=9)
 async def test_row_09_a_guest_that_ignores_the_power_button_gets_sigterm_and_then_sigkill() -> None:
     world = await settled("web")
     world.hypervisor.living("web").ignores_power_button = True
@@ -139,6 +144,7 @@ async def test_row_09_a_guest_that_ignores_the_power_button_gets_sigterm_and_the
     assert world.hypervisor.running() == {"web": 2}
 
 
+@pytest.mark.shows(row=10)
 async def test_row_10_a_vm_that_cannot_be_killed_gets_no_second_guest_and_holds_up_nobody() -> None:
     world = await settled("web", "other")
     world.hypervisor.unkillable.add(VMName("web"))
@@ -152,6 +158,7 @@ async def test_row_10_a_vm_that_cannot_be_killed_gets_no_second_guest_and_holds_
     assert world.hypervisor.running() == {"web": 2, "other": 2}
 
 
+@pytest.mark.shows(row=11)
 async def test_row_11_a_vmm_that_accepts_and_never_answers_delays_only_its_own_vm() -> None:
     world = await settled("web", "other")
     press = world.hypervisor.press_power_button
@@ -172,6 +179,7 @@ async def test_row_11_a_vmm_that_accepts_and_never_answers_delays_only_its_own_v
     assert world.hypervisor.running() == {"web": 2, "other": 2}
 
 
+@pytest.mark.shows(row=12)
 @pytest.mark.parametrize("what", ["no such file", "this is no QMP", "the reply is too long"])
 async def test_row_12_a_control_socket_that_is_of_no_use_is_made_up_for_by_signals(
     what: str,
@@ -192,6 +200,7 @@ async def test_row_12_a_control_socket_that_is_of_no_use_is_made_up_for_by_signa
     assert world.record("web").blocked == ()
 
 
+@pytest.mark.shows(row=13)
 async def test_row_13_a_stranger_in_the_place_of_a_guest_is_told_and_neither_killed_nor_joined() -> (
     None
 ):
@@ -209,6 +218,7 @@ async def test_row_13_a_stranger_in_the_place_of_a_guest_is_told_and_neither_kil
     assert world.hypervisor.running() == {"web": 1, "other": 1}
 
 
+@pytest.mark.shows(row=14)
 def test_row_14_ports_and_addresses_that_collide_in_one_commit_are_told_with_both_places(
     tmp_path: Path,
 ) -> None:
@@ -226,6 +236,7 @@ def test_row_14_ports_and_addresses_that_collide_in_one_commit_are_told_with_bot
     assert address.startswith("b.yaml:17:16: address 10.20.0.5 is taken by a (first declared at a.")
 
 
+@pytest.mark.shows(promise=1, row=15)
 async def test_row_15_a_port_that_an_unrelated_process_took_is_noticed_before_anything_stops() -> (
     None
 ):

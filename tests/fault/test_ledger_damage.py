@@ -20,6 +20,8 @@ from reconciler.model.names import VMName
 from reconciler.model.record import Record
 from tests.unit.ledger.ledger_samples import StillClock, as_text, everything, vm_record
 
+pytestmark = pytest.mark.shows(row=16)
+
 EXPECTED = apply(Record(), everything())
 HEADER = 100
 

@@ -23,6 +23,8 @@ from reconciler.model.record import Record, Suspension
 from tests.fault.ledger_child import step
 from tests.unit.ledger.ledger_samples import StillClock, as_text, everything, vm_record
 
+pytestmark = [pytest.mark.shows(row=18), pytest.mark.shows(row=20), pytest.mark.shows(row=21)]
+
 ROOT = Path(__file__).resolve().parents[2]
 EXPECTED = apply(Record(), everything())
 
@@ -226,6 +228,7 @@ def test_a_disk_that_fails_while_opening_is_no_damaged_ledger(tmp_path: Path) ->
     asyncio.run(open_ledger(path, StillClock()).ledger.close())
 
 
+@pytest.mark.shows(fault=54)
 @pytest.mark.parametrize("replaced", [False, True])
 async def test_no_acknowledged_write_is_lost_with_a_log_that_was_deleted_under_the_daemon(
     replaced: bool,  # noqa: FBT001

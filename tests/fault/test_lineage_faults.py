@@ -41,6 +41,7 @@ async def at_v2() -> World:
     return world
 
 
+@pytest.mark.shows(row=25)
 async def test_row_25_a_forced_push_is_refused_and_what_runs_stays() -> None:
     world = await at_v2()
     world.source.rewrite(plain("v3"))
@@ -56,6 +57,7 @@ async def test_row_25_a_forced_push_is_refused_and_what_runs_stays() -> None:
     assert world.durable.record().source.rejection is None, "put back, it is no trouble any more"
 
 
+@pytest.mark.shows(row=25)
 async def test_row_25_a_rewrite_is_followed_after_a_persons_word_and_only_that_one() -> None:
     world = await at_v2()
     with pytest.raises(RequestRefused, match="no rewritten branch"):
@@ -76,6 +78,7 @@ async def test_row_25_a_rewrite_is_followed_after_a_persons_word_and_only_that_o
     assert world.hypervisor.running() == {"web": 3}
 
 
+@pytest.mark.shows(row=26)
 async def test_row_26_a_branch_set_back_to_an_old_commit_is_refused() -> None:
     world = await at_v2()
     world.source.rewrite(plain("v1"))
@@ -83,6 +86,7 @@ async def test_row_26_a_branch_set_back_to_an_old_commit_is_refused() -> None:
     assert world.hypervisor.running() == {"web": 2}
 
 
+@pytest.mark.shows(row=26)
 async def test_row_26_losing_the_ledger_opens_no_way_back_to_an_old_commit() -> None:
     world = await at_v2()
     world.source.rewrite(plain("v1"))

@@ -65,6 +65,7 @@ def metric(stage: Stage, series: str) -> float:
     return next(float(line.split()[1]) for line in lines if line.startswith(f"{series} "))
 
 
+@pytest.mark.shows(row=59)
 def test_what_happened_before_kill_9_is_delivered_after_it(stage: Stage) -> None:
     port = free_port()
     add_sink(stage, port)
@@ -98,6 +99,7 @@ def test_what_happened_before_kill_9_is_delivered_after_it(stage: Stage) -> None
     assert "T0K3N" not in log
 
 
+@pytest.mark.shows(row=59)
 async def test_row_59_a_sink_that_hangs_or_is_away_delays_no_rollout_and_hears_of_it_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -33,6 +33,7 @@ ENDS = {
 }
 
 
+@pytest.mark.shows(comparison=2, row=51)
 @pytest.mark.parametrize("moment", range(18))
 @pytest.mark.parametrize("commit", OVERTAKERS)
 async def test_row_51_a_new_commit_in_any_state_of_a_failing_rollout_ends_at_the_newest_good_one(
@@ -58,6 +59,7 @@ async def test_row_51_a_new_commit_in_any_state_of_a_failing_rollout_ends_at_the
     assert world.hypervisor.starts["db"] == 1
 
 
+@pytest.mark.shows(comparison=10, row=51)
 async def test_row_51_a_revert_in_mid_rollout_takes_back_who_moved_and_touches_nobody_else() -> (
     None
 ):
@@ -77,6 +79,7 @@ async def test_row_51_a_revert_in_mid_rollout_takes_back_who_moved_and_touches_n
     assert world.hypervisor.starts["b"] == 1
 
 
+@pytest.mark.shows(comparison=10, row=51)
 async def test_row_51_a_revert_of_what_is_still_on_trial_goes_back_at_once() -> None:
     world = await World.settled(state(vm("web")))
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
@@ -97,6 +100,7 @@ def keys(*specs: VMSpec) -> list[str]:
     return [spec.layers[0].key for spec in specs]
 
 
+@pytest.mark.shows(comparison=9, row=51)
 async def test_row_51_a_build_that_a_newer_commit_does_not_want_is_cancelled_and_nobody_failed() -> (
     None
 ):
@@ -116,6 +120,7 @@ async def test_row_51_a_build_that_a_newer_commit_does_not_want_is_cancelled_and
     assert "cancelled" in world.ledger.ends.values()
 
 
+@pytest.mark.shows(row=51)
 async def test_row_51_a_build_that_another_vm_wants_too_goes_on() -> None:
     shared = vm("web", "v2")
     other = replace(vm("db", "v2"), layers=shared.layers)
@@ -194,6 +199,7 @@ async def rolled_out(policy: Policy | None = None) -> World:
     return world
 
 
+@pytest.mark.shows(comparison=10, row=51)
 async def test_row_51_a_revert_to_what_was_committed_waits_for_no_canary_no_person_and_no_window() -> (
     None
 ):

@@ -17,6 +17,8 @@ from reconciler.source.git.source import GitSource
 from tests.fakes import FakeClock
 from tests.unit.source.repositories import Repository, source_of, vm
 
+pytestmark = pytest.mark.shows(fault=48)
+
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:

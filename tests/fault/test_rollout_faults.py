@@ -16,6 +16,7 @@ from tests.world import World, state, vm
 PRUNING = Policy("/state", prune=True, memory_reserve_mib=0, disk_reserve_mib=0)
 
 
+@pytest.mark.shows(comparison=1, row=42)
 async def test_row_42_flapping_health_starts_the_soak_anew_and_the_deadline_ends_it() -> None:
     world = await World.settled(state(vm("web")))
     await world.push(state(vm("web", "v2", min_healthy=5.0)))
@@ -36,6 +37,7 @@ async def test_row_42_flapping_health_starts_the_soak_anew_and_the_deadline_ends
     assert evidence.kind == "startup-timeout"
 
 
+@pytest.mark.shows(row=43)
 async def test_row_43_what_the_old_guest_answered_never_counts_for_the_new_one() -> None:
     world = await World.settled(state(vm("web")))
     world.clock.advance(3600.0)
@@ -47,6 +49,7 @@ async def test_row_43_what_the_old_guest_answered_never_counts_for_the_new_one()
     assert world.hypervisor.running() == {"web": 1}
 
 
+@pytest.mark.shows(row=44)
 async def test_row_44_a_revision_that_is_bad_for_500_vms_takes_no_more_down_than_allowed() -> None:
     groups = tuple(GroupSpec(GroupName(f"g{n}")) for n in range(20))
 
@@ -71,6 +74,7 @@ async def test_row_44_a_revision_that_is_bad_for_500_vms_takes_no_more_down_than
     assert all(world.hold(group.name) is not None for group in groups)
 
 
+@pytest.mark.shows(comparison=17, promise=2, fault=8, row=44)
 async def test_row_44_of_many_vms_without_a_group_no_more_fail_than_may_within_the_hour() -> None:
     names = [f"vm-{n:02}" for n in range(50)]
     world = await World.settled(state(*map(vm, names)), replace(PRUNING, max_builds=50))
@@ -84,6 +88,7 @@ async def test_row_44_of_many_vms_without_a_group_no_more_fail_than_may_within_t
     assert world.hypervisor.running() == dict.fromkeys(names, 1)
 
 
+@pytest.mark.shows(row=44)
 async def test_row_44_a_good_revision_reaches_many_vms_without_a_group_a_few_at_a_time() -> None:
     names = [f"vm-{n:02}" for n in range(50)]
     world = await World.settled(state(*map(vm, names)), replace(PRUNING, max_builds=50))
@@ -97,6 +102,7 @@ async def test_row_44_a_good_revision_reaches_many_vms_without_a_group_a_few_at_
     assert world.hypervisor.running() == dict.fromkeys(names, 2)
 
 
+@pytest.mark.shows(row=44)
 async def test_row_44_after_many_failures_within_the_hour_nothing_that_serves_is_changed() -> None:
     names = [f"vm-{n}" for n in range(6)]
     groups = (GroupSpec(GroupName("g"), on_failure="continue"),)
@@ -136,6 +142,7 @@ async def test_row_44_failures_of_a_clock_that_was_far_ahead_hold_nobody_for_lon
     assert world.hypervisor.running()[VMName("db")] == runs
 
 
+@pytest.mark.shows(comparison=17, row=44)
 async def test_row_44_a_host_out_of_breath_has_no_more_guests_started_again_than_it_bears() -> None:
     groups = tuple(GroupSpec(GroupName(f"g{n}")) for n in range(10))
     members = [vm(f"vm-{n:02}", group=f"g{n % 10}", min_healthy=1.0) for n in range(50)]
@@ -158,6 +165,7 @@ async def test_row_44_a_host_out_of_breath_has_no_more_guests_started_again_than
     assert min(least) >= 50 - 2 - PRUNING.max_repairs
 
 
+@pytest.mark.shows(law=8, row=48)
 async def test_row_48_collection_in_the_middle_of_rollouts_takes_nothing_that_is_needed() -> None:
     world = await World.settled(state(vm("web"), vm("db")))
 
@@ -177,6 +185,7 @@ async def test_row_48_collection_in_the_middle_of_rollouts_takes_nothing_that_is
     assert len(world.images.collected) > 5, "there was much to collect"
 
 
+@pytest.mark.shows(comparison=3, row=49)
 async def test_row_49_a_way_back_that_is_missing_and_cannot_be_made_refuses_the_update() -> None:
     world = await World.settled(state(vm("web")))
     layer = vm("web").layers[0].key
@@ -192,6 +201,7 @@ async def test_row_49_a_way_back_that_is_missing_and_cannot_be_made_refuses_the_
     assert world.hypervisor.running() == {"web": 1, "first": 1}, "a first one has no way back"
 
 
+@pytest.mark.shows(comparison=3, row=49)
 async def test_row_49_a_way_back_that_is_missing_is_made_again_before_anything_stops() -> None:
     world = await World.settled(state(vm("web")))
     world.images.lose(vm("web").layers[0].key)
@@ -206,6 +216,7 @@ async def test_row_49_a_way_back_that_is_missing_is_made_again_before_anything_s
 FAILING: tuple[Fault, ...] = ("error", "hang")
 
 
+@pytest.mark.shows(comparison=5, row=50)
 @pytest.mark.parametrize("fault", FAILING)
 async def test_row_50_a_rollback_whose_start_fails_or_hangs_ends_in_quarantine_in_time(
     fault: Fault,

@@ -91,6 +91,7 @@ def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(schema, "BUSY_SECONDS", 0.1)
 
 
+@pytest.mark.shows(fault=49)
 @pytest.mark.parametrize("how", sorted(HURT))
 async def test_a_push_that_cannot_be_remembered_is_an_alert_a_line_a_count_and_no_readiness(
     how: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -122,6 +123,7 @@ async def test_a_push_that_cannot_be_remembered_is_an_alert_a_line_a_count_and_n
         assert any(one.message == "the ledger works again" for one in caplog.records)
 
 
+@pytest.mark.shows(fault=50)
 async def test_a_state_directory_that_was_moved_is_noticed_without_any_push(tmp_path: Path) -> None:
     async with daemon(tmp_path) as (world, engine, _):
         world.source.push(state(vm("web")))
@@ -135,6 +137,7 @@ async def test_a_state_directory_that_was_moved_is_noticed_without_any_push(tmp_
         mend()
 
 
+@pytest.mark.shows(fault=49)
 async def test_trouble_that_lasts_is_logged_once_a_minute_and_counted_each_time(
     caplog: pytest.LogCaptureFixture,
 ) -> None:

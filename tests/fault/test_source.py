@@ -98,6 +98,7 @@ def answers(status: str, *headers: str) -> Handler:
     return answer
 
 
+@pytest.mark.shows(row=23)
 @pytest.mark.parametrize("handler", [silence, trickle], ids=["silent", "a byte now and then"])
 async def test_a_server_that_never_ends_is_left_at_the_deadline(
     handler: Handler, make_source: Callable[..., GitSource]
@@ -110,6 +111,7 @@ async def test_a_server_that_never_ends_is_left_at_the_deadline(
     assert source.status().failures == 1
 
 
+@pytest.mark.shows(row=23)
 async def test_a_child_that_was_killed_is_started_again(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
@@ -127,6 +129,7 @@ async def test_a_child_that_was_killed_is_started_again(
     assert source.child_pid not in (None, pid)
 
 
+@pytest.mark.shows(row=22)
 @pytest.mark.parametrize(
     ("status", "kind"),
     [("401 Unauthorized", "auth"), ("403 Forbidden", "auth"), ("404 Not Found", "missing"),
@@ -143,6 +146,7 @@ async def test_an_answer_of_a_server_is_sorted(
         assert "bob" not in source.status().url
 
 
+@pytest.mark.shows(row=22)
 async def test_what_cannot_be_reached_is_the_network(make_source: Callable[..., GitSource]) -> None:
     async with server(silence) as port:
         pass
@@ -150,6 +154,7 @@ async def test_what_cannot_be_reached_is_the_network(make_source: Callable[..., 
     assert await kind_of(make_source("https://nowhere.invalid/x", name="b")) == "network"
 
 
+@pytest.mark.shows(row=22)
 async def test_a_lost_repository_changes_nothing(
     repository: Repository, make_source: Callable[..., GitSource], tmp_path: Path
 ) -> None:
@@ -195,6 +200,7 @@ def empty_the_folder(mirror: Path) -> None:
     subprocess.run(["find", mirror, "-mindepth", "1", "-delete"], check=True, timeout=10)
 
 
+@pytest.mark.shows(row=29)
 @pytest.mark.parametrize(
     "damage",
     [lose_an_object, damage_packs, truncate_the_ref, lose_the_head, leave_locks, empty_the_folder],
@@ -216,6 +222,7 @@ async def test_a_broken_mirror_is_set_aside_and_cloned_again(
     assert not list(again.repository.glob("**/*.lock"))
 
 
+@pytest.mark.shows(row=29)
 async def test_a_mirror_that_loses_objects_under_way_is_cloned_again(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
@@ -242,6 +249,7 @@ async def test_a_broken_mirror_stays_while_the_repository_is_away(
     assert not source.repository.with_name("main.new").exists()
 
 
+@pytest.mark.shows(row=30)
 async def test_a_corrupt_repository_is_never_taken(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
@@ -257,6 +265,7 @@ async def test_a_corrupt_repository_is_never_taken(
     assert (await source.load(Revision(good))).revision == good
 
 
+@pytest.mark.shows(row=31)
 async def test_a_repository_that_is_too_large_is_refused(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
@@ -277,6 +286,7 @@ def clean_commit(repository: Repository) -> pygit2.Oid:
     return repository.git.create_commit(None, tip.author, tip.author, "new", tip.tree_id, [])
 
 
+@pytest.mark.shows(row=31)
 async def test_a_blob_that_grows_when_it_is_read_is_never_read(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
@@ -288,6 +298,7 @@ async def test_a_blob_that_grows_when_it_is_read_is_never_read(
     ]
 
 
+@pytest.mark.shows(row=31)
 async def test_too_many_files_and_too_deep_folders_are_refused(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
@@ -303,6 +314,7 @@ async def test_too_many_files_and_too_deep_folders_are_refused(
         assert source.status().error == "", "the source answers well"
 
 
+@pytest.mark.shows(row=27)
 async def test_an_emptied_repository_is_an_empty_state(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
@@ -337,6 +349,7 @@ async def test_a_request_that_is_cancelled_leaves_no_child(
             os.kill(pid, 0)
 
 
+@pytest.mark.shows(row=24)
 @pytest.mark.parametrize("key", ["", "none"], ids=["without a key", "with a key that is not there"])
 async def test_a_missing_key_is_told_without_a_storm(
     key: str, tmp_path: Path, make_source: Callable[..., GitSource]

@@ -145,6 +145,7 @@ def host() -> Iterator[Host]:
     assert left == []
 
 
+@pytest.mark.shows(row=4)
 def test_row_04_while_a_daemon_stands_still_another_is_refused_and_touches_nothing(
     host: Host,
 ) -> None:
@@ -166,6 +167,7 @@ def test_row_04_while_a_daemon_stands_still_another_is_refused_and_touches_nothi
     assert host.guest() == guest
 
 
+@pytest.mark.shows(row=4)
 def test_row_04_a_daemon_that_stood_still_looks_again_before_it_acts(host: Host) -> None:
     guest = host.guest()
     host.stand_still()
@@ -179,6 +181,7 @@ def test_row_04_a_daemon_that_stood_still_looks_again_before_it_acts(host: Host)
     assert after.vms[VM].running == 2, "what was overtaken never ran"
 
 
+@pytest.mark.shows(row=4)
 def test_row_04_a_daemon_killed_while_it_stands_still_leaves_its_guest_to_the_next(
     host: Host,
 ) -> None:
@@ -192,6 +195,7 @@ def test_row_04_a_daemon_killed_while_it_stands_still_leaves_its_guest_to_the_ne
     assert host.guest() == guest
 
 
+@pytest.mark.shows(row=4)
 def test_row_04_what_a_daemon_was_about_to_do_hits_nobody_who_came_meanwhile(host: Host) -> None:
     guest = host.guest()
     patient = host.stage.repository.read("web.yaml").replace("stopTimeout: 1s", "stopTimeout: 60s")

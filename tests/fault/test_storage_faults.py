@@ -124,6 +124,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
+@pytest.mark.shows(row=16)
 @pytest.mark.parametrize("pushed", ["v1", "v2"], ids=["same-revision", "newer-revision"])
 @pytest.mark.parametrize("damage", DAMAGES)
 async def test_row_16_a_damaged_ledger_is_moved_aside_and_guests_are_adopted_not_touched(
@@ -146,6 +147,7 @@ async def test_row_16_a_damaged_ledger_is_moved_aside_and_guests_are_adopted_not
         assert sorted(again.hypervisor.folders) == ["a", "b"]
 
 
+@pytest.mark.shows(row=17)
 async def test_row_17_a_ledger_of_a_newer_version_is_refused_and_left_as_it_is(
     tmp_path: Path,
 ) -> None:
@@ -185,12 +187,14 @@ async def assert_nothing_happens_until_the_disk_is_well(tmp_path: Path, what: st
         assert world.alerts == ()
 
 
+@pytest.mark.shows(row=18)
 async def test_row_18_a_full_state_directory_starts_and_stops_nothing_until_there_is_room(
     tmp_path: Path,
 ) -> None:
     await assert_nothing_happens_until_the_disk_is_well(tmp_path, "full")
 
 
+@pytest.mark.shows(row=20)
 @pytest.mark.parametrize("what", ["io", "read-only"])
 async def test_row_20_a_broken_or_read_only_disk_starts_and_stops_nothing_until_it_is_well(
     tmp_path: Path, what: str
@@ -198,6 +202,8 @@ async def test_row_20_a_broken_or_read_only_disk_starts_and_stops_nothing_until_
     await assert_nothing_happens_until_the_disk_is_well(tmp_path, what)
 
 
+@pytest.mark.shows(row=18)
+@pytest.mark.shows(row=20)
 @pytest.mark.parametrize("at", range(1, WRITES + 1))
 @pytest.mark.parametrize("what", ["full", "io"])
 async def test_rows_18_and_20_any_write_may_fail_for_a_while_and_the_end_is_the_same(
@@ -211,6 +217,7 @@ async def test_rows_18_and_20_any_write_may_fail_for_a_while_and_the_end_is_the_
         assert await world.durable.intents_open() == []
 
 
+@pytest.mark.shows(row=21)
 @pytest.mark.parametrize("at", range(1, WRITES + 1))
 async def test_row_21_after_a_failed_sync_of_any_write_the_disk_is_asked_and_the_end_is_the_same(
     tmp_path: Path, at: int

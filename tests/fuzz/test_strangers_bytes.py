@@ -11,6 +11,8 @@ import pytest
 from tests.fuzz.__main__ import TARGETS, target_of
 from tests.fuzz.mutations import inputs
 
+pytestmark = pytest.mark.shows(fault=123)
+
 SAMPLE = 400
 
 

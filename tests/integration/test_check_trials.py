@@ -10,7 +10,7 @@ from demo.fleet import WEB
 from demo.poller import Poller
 from tests.integration.harness import Harness, other_pids
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600), pytest.mark.shows(law=14)]
 QUICK = {"startupDeadline": "12s", "minHealthyTime": "2s", "period": "1s"}
 
 

@@ -79,6 +79,7 @@ def write_and_end(script: str) -> str:
     return script.replace("exec httpd", scribble + "exec httpd")
 
 
+@pytest.mark.shows(promise=15)
 def test_a_daemon_that_dies_at_its_intents_carries_update_failure_rollback_and_removal_to_one_end(
     fleet: Harness,
 ) -> None:

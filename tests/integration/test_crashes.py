@@ -13,7 +13,7 @@ from demo.fleet import DATABASE, WEB
 from demo.processes import guests_under
 from tests.integration.harness import Harness, other_pids
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900), pytest.mark.shows(row=1)]
 
 KILLS = int(os.environ.get("RECONCILER_TEST_KILLS", "20"))
 SEED = int(os.environ.get("RECONCILER_TEST_SEED") or random.SystemRandom().randrange(10**6))
@@ -41,6 +41,7 @@ def never_two_guests(fleet: Harness) -> Iterator[None]:
     assert seen == set()
 
 
+@pytest.mark.shows(law=13)
 def test_a_daemon_killed_at_random_moments_of_a_rollout_reaches_one_end(fleet: Harness) -> None:
     print(f"seed {SEED}: RECONCILER_TEST_SEED={SEED} repeats it")  # noqa: T201 - pytest shows it
     chance = random.Random(SEED)  # noqa: S311 - to be repeated, not to be secret

@@ -53,6 +53,7 @@ def records(fleet: Harness) -> Iterator[Records]:
     assert kept.stored() == kept.acknowledged
 
 
+@pytest.mark.shows(promise=15)
 def test_no_acknowledged_record_is_lost_on_the_way_of_a_bad_update(
     fleet: Harness, records: Records
 ) -> None:

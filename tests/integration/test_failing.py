@@ -9,7 +9,12 @@ from demo.fleet import NAMES, WEB, health
 from demo.poller import Poller, down_at_once
 from tests.integration.harness import Harness, other_pids
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(600),
+    pytest.mark.shows(row=7),
+    pytest.mark.shows(row=43),
+]
 
 POWER_OFF = "#!/bin/sh\nusleep 200000\npoweroff -f\n"
 PANIC = "#!/bin/sh\necho c >/proc/sysrq-trigger\n"
@@ -34,6 +39,7 @@ def condemned(fleet: Harness, revision: str, deadline: float = 150.0) -> tuple[s
     return after.rolled_back()[0], after
 
 
+@pytest.mark.shows(law=5)
 def test_a_guest_that_fails_its_health_check_is_rolled_back_and_the_group_held(
     fleet: Harness,
 ) -> None:
@@ -57,6 +63,7 @@ def test_a_guest_that_fails_its_health_check_is_rolled_back_and_the_group_held(
     assert fleet.daemon.cli("status", "-o", "json").returncode == 6
 
 
+@pytest.mark.shows(promise=5)
 def test_a_kernel_panic_on_trial_is_condemned_as_a_panic(fleet: Harness) -> None:
     tried, after = condemned(fleet, break_web(fleet, PANIC, *WEB))
     newest = fleet.history(tried)["generations"][0]
@@ -66,6 +73,7 @@ def test_a_kernel_panic_on_trial_is_condemned_as_a_panic(fleet: Harness) -> None
     assert after.groups["frontend"].state == "held"
 
 
+@pytest.mark.shows(promise=6)
 def test_a_guest_that_reports_its_failure_is_condemned_for_that_in_its_own_words(
     fleet: Harness,
 ) -> None:
@@ -85,6 +93,7 @@ def test_a_start_script_that_fails_is_condemned_for_that_with_what_it_printed(
     assert any("no-such-program" in line for line in newest["evidence"]["console"])
 
 
+@pytest.mark.shows(law=5)
 def test_a_blocked_digest_stays_blocked_until_somebody_retries_it(fleet: Harness) -> None:
     tried, after = condemned(fleet, break_web(fleet, POWER_OFF, *WEB))
     good = after.vms[tried].instance
@@ -121,6 +130,7 @@ def test_a_blocked_digest_stays_blocked_until_somebody_retries_it(fleet: Harness
     assert all(fleet.ask(vm) for vm in WEB)
 
 
+@pytest.mark.shows(law=11)
 def test_a_fix_overtakes_what_failed_without_anybody_asking(fleet: Harness) -> None:
     script = fleet.repository.read(f"{WEB[0]}/etc/rc.local")
     condemned(fleet, break_web(fleet, POWER_OFF, *WEB))

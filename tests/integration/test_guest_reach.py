@@ -53,6 +53,7 @@ def stage() -> Iterator[Stage]:
     assert opened.close() == []
 
 
+@pytest.mark.shows(fault=31)
 def test_a_guest_reads_nothing_on_the_tcp_face_but_that_the_daemon_lives(stage: Stage) -> None:
     port = free_port()
     stage.repository.write("curious.yaml", MANIFEST.format(port=port))

@@ -129,6 +129,7 @@ def serving(world: str) -> Iterator[str]:
         server.communicate()
 
 
+@pytest.mark.shows(fault=32)
 def test_a_guest_reaches_the_world_and_its_forwards_and_not_this_host(tmp_path: Path) -> None:
     rules = tmp_path / "guests.nft"
     rules.write_text(RULES.read_text().replace("skgid != microvm", f"skgid != {GROUP}"))

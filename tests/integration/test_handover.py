@@ -46,6 +46,7 @@ def front_of(web: Harness) -> int:
     return int((web.stage.state / "front" / "lock").read_text() or 0)
 
 
+@pytest.mark.shows(comparison=20)
 def test_pushes_and_a_restart_are_handed_over_and_no_request_gets_lost(web: Harness) -> None:
     before = after = web.fleet()
     with Poller({VM: web.ports[VM]}, interval=EVERY, timeout=PATIENCE) as poller:

@@ -16,6 +16,7 @@ MADE = (".venv", ".cache", ".git", "__pycache__", ".hypothesis", ".pytest_cache"
 PLANTED = "\n\ndef planted() -> int:\n    return str(1)\n"
 
 
+@pytest.mark.shows(fault=112)
 def test_a_planted_type_error_fails_the_lint(tmp_path: Path) -> None:
     tree = tmp_path / "checkout"
     shutil.copytree(ROOT, tree, ignore=shutil.ignore_patterns(*MADE))

@@ -11,7 +11,12 @@ from tests.integration.harness import Harness, other_pids
 from tests.integration.test_failing import POWER_OFF, break_web, condemned
 from tests.wait import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(600),
+    pytest.mark.shows(row=47),
+    pytest.mark.shows(row=49),
+]
 
 NOTICED = 90.0
 """Seconds. Of a push it is seen at once; that an idle daemon looks too is shown in tests/fault, without waiting."""
@@ -28,6 +33,7 @@ def take_all_layers(fleet: Harness) -> list[Path]:
     return used
 
 
+@pytest.mark.shows(promise=1)
 def test_layers_that_vanished_are_there_again_before_anything_stops_and_no_other_guest_is_touched(
     fleet: Harness,
 ) -> None:

@@ -175,6 +175,7 @@ def world(
         assert stage.close() == []
 
 
+@pytest.mark.shows(comparison=23)
 def test_the_life_of_a_vm_whose_runner_a_flake_makes(world: World) -> None:
     stage = world.stage
     world.content("one")

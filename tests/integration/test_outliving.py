@@ -12,9 +12,16 @@ from tests.wait import wait_until
 
 FRONT = "-m reconciler front "
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(600),
+    pytest.mark.shows(row=3),
+    pytest.mark.shows(row=6),
+    pytest.mark.shows(row=16),
+]
 
 
+@pytest.mark.shows(law=9)
 def test_guests_outlive_kill_9_of_the_daemon_and_are_adopted(fleet: Harness) -> None:
     before = fleet.fleet()
     fleet.daemon.kill()
@@ -26,6 +33,7 @@ def test_guests_outlive_kill_9_of_the_daemon_and_are_adopted(fleet: Harness) -> 
     assert after.pids() == before.pids()
 
 
+@pytest.mark.shows(law=9)
 def test_guests_outlive_an_orderly_stop_too(fleet: Harness) -> None:
     before = fleet.fleet()
     fleet.daemon.stop()
@@ -46,6 +54,7 @@ def heard(manager: socket.socket) -> list[str]:
             return said
 
 
+@pytest.mark.shows(row=3)
 def test_row_03_sigterm_in_mid_rollout_is_told_to_systemd_and_touches_no_guest(
     fleet: Harness, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,6 +124,7 @@ def test_a_killed_guest_is_started_again_and_others_do_not_notice(fleet: Harness
     assert fleet.verdicts(WEB[1])[after.vms[WEB[1]].running or 0] == "committed"
 
 
+@pytest.mark.shows(law=9)
 def test_losing_the_ledger_means_adopting_and_not_acting(fleet: Harness) -> None:
     before = fleet.fleet()
     fleet.daemon.stop()

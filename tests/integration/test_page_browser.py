@@ -158,6 +158,7 @@ def test_who_signs_in_acts_with_the_forms_of_a_real_browser(browser: Browser, pa
     assert browser.complaints == []
 
 
+@pytest.mark.shows(fault=36)
 def test_a_wrong_token_is_told_and_the_right_one_signs_in_at_once(
     browser: Browser, page: Served
 ) -> None:
@@ -227,6 +228,7 @@ class OtherPort:
         self._server.server_close()
 
 
+@pytest.mark.shows(fault=34)
 def test_a_guests_page_on_another_port_is_sent_nothing_and_can_do_nothing(
     browser: Browser, page: Served
 ) -> None:

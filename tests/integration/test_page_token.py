@@ -83,6 +83,8 @@ def test_who_knows_the_token_suspends_a_real_host_and_the_event_says_where(
     assert visitor.ask("POST", "/act", op="resume")[0] == 200, "sessions outlive the daemon"
 
 
+@pytest.mark.shows(fault=31)
+@pytest.mark.shows(fault=33)
 def test_what_the_commands_show_needs_a_token_on_the_page(stage: Stage) -> None:
     stage.daemon.start()
     visitor = Visitor(stage.daemon.settings.http_port)

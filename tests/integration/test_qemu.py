@@ -33,7 +33,12 @@ from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.qemu.driver import QemuDriver
 from tests.eventually import eventually
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(600),
+    pytest.mark.shows(row=11),
+    pytest.mark.shows(row=15),
+]
 
 BOOT = 60.0
 """Seconds that a guest has to answer, on a machine that does other things too."""
@@ -201,6 +206,8 @@ while true; do sleep 60; done
 """
 
 
+@pytest.mark.shows(fault=68)
+@pytest.mark.shows(fault=117)
 async def test_a_guest_says_that_it_is_up_and_how_its_start_script_ended(
     host: Host, tmp_path: Path
 ) -> None:
@@ -224,6 +231,7 @@ async def test_a_guest_says_that_it_is_up_and_how_its_start_script_ended(
     assert host.supervisor.said()[process.instance].ended == said.ended, "a later daemon hears it"
 
 
+@pytest.mark.shows(fault=68)
 async def test_a_guest_with_an_init_of_its_own_is_heard_to_be_handed_over_to_it(
     host: Host, tmp_path: Path
 ) -> None:
@@ -255,6 +263,7 @@ async def test_a_panic_is_not_taken_for_a_reboot(host: Host, tmp_path: Path) -> 
     assert any("Kernel panic" in line for line in end.console)
 
 
+@pytest.mark.shows(fault=116)
 async def test_a_guest_that_misses_a_layer_says_why_it_died(host: Host) -> None:
     host.machine = replace(host.machine, layers=host.machine.layers[1:])
     end = await host.end(await host.start())
@@ -272,6 +281,7 @@ async def test_a_tcp_check_does_not_take_user_networking_for_the_guest(host: Hos
     assert health.last[0].detail.endswith("listens")
 
 
+@pytest.mark.shows(law=1)
 async def test_the_vmm_holds_the_lock_as_long_as_it_lives_and_no_longer(host: Host) -> None:
     process = await host.start()
     await host.supervisor.close()

@@ -9,9 +9,10 @@ from demo.fleet import DATABASE, NAMES, WEB
 from demo.poller import Poller, down_at_once
 from tests.integration.harness import Harness, other_pids
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600), pytest.mark.shows(row=51)]
 
 
+@pytest.mark.shows(law=3)
 def test_a_rolling_restart_never_takes_both_down(fleet: Harness) -> None:
     before = fleet.fleet()
     most = 0
@@ -46,6 +47,7 @@ def test_one_changed_file_builds_one_layer_and_restarts_one_guest(fleet: Harness
     assert fleet.ask(DATABASE) == f"{DATABASE}: alone"
 
 
+@pytest.mark.shows(law=12)
 def test_a_commit_of_documents_restarts_nothing(fleet: Harness) -> None:
     before = fleet.fleet()
     fleet.repository.write("README.txt", f"nothing that runs {time.monotonic()}\n")
@@ -62,6 +64,7 @@ def test_a_setting_that_needs_no_restart_takes_effect_in_place(fleet: Harness) -
     assert after.vms[WEB[0]].running == before.vms[WEB[0]].running
 
 
+@pytest.mark.shows(law=11)
 def test_a_newer_push_overtakes_a_rollout_under_way(fleet: Harness) -> None:
     fleet.pages("overtaken", *WEB)
     first = fleet.push("soon overtaken")

@@ -8,9 +8,16 @@ from demo.fleet import DATABASE, NAMES, WEB, manifest_of
 from demo.processes import alive
 from tests.integration.harness import Harness, other_pids
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(600),
+    pytest.mark.shows(row=22),
+    pytest.mark.shows(row=25),
+    pytest.mark.shows(row=27),
+]
 
 
+@pytest.mark.shows(law=7)
 def test_an_invalid_manifest_is_refused_with_its_place_and_touches_nothing(fleet: Harness) -> None:
     before = fleet.fleet()
     path = manifest_of(fleet.repository, WEB[0])
@@ -29,6 +36,7 @@ def test_an_invalid_manifest_is_refused_with_its_place_and_touches_nothing(fleet
     assert other_pids(before, again) == {}
 
 
+@pytest.mark.shows(law=7, row=27)
 def test_an_emptied_repository_stops_nothing(fleet: Harness) -> None:
     before = fleet.fleet()
     fleet.repository.clear()
@@ -73,6 +81,7 @@ def test_a_forced_push_is_refused_until_a_person_accepts_it(fleet: Harness) -> N
     assert fleet.daemon.cli("accept-rewrite", forced[:12]).returncode == 1
 
 
+@pytest.mark.shows(law=7)
 def test_a_repository_that_vanished_stops_nothing(fleet: Harness) -> None:
     before = fleet.fleet()
     bare = fleet.repository.bare

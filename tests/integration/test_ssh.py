@@ -13,7 +13,7 @@ from reconciler.source.git.source import GitSource
 from tests.integration.sshd import Server, make_key, serving
 from tests.unit.source.repositories import Repository, source_of, vm
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.shows(fault=51)]
 
 ED25519, RSA = "ssh-ed25519", "ssh-rsa"
 
@@ -62,6 +62,7 @@ def hashed(server: Server, path: Path) -> None:
     assert "127.0.0.1" not in path.read_text(encoding="utf-8")
 
 
+@pytest.mark.shows(fault=51)
 @pytest.mark.parametrize(
     "line",
     [
@@ -90,6 +91,7 @@ async def test_a_hashed_name_is_trusted(
     assert (await source.fetch()).changed
 
 
+@pytest.mark.shows(fault=51)
 async def test_a_wrong_host_key_is_refused_and_mended_without_a_restart(
     server: Server, source: GitSource, repository: Repository, known_hosts: Path, tmp_path: Path
 ) -> None:
@@ -116,6 +118,7 @@ async def test_a_wrong_host_key_is_refused_and_mended_without_a_restart(
     assert source.child_pid == pid
 
 
+@pytest.mark.shows(fault=51)
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -140,6 +143,7 @@ async def test_what_known_hosts_does_not_clearly_name_is_refused(
     assert error.hint
 
 
+@pytest.mark.shows(fault=51)
 async def test_a_refused_server_is_not_even_asked_for_a_key_of_ours(
     server: Server, source: GitSource, known_hosts: Path, tmp_path: Path
 ) -> None:

@@ -7,7 +7,7 @@ import pytest
 from demo.fleet import DATABASE, WEB
 from tests.integration.harness import Harness
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600), pytest.mark.shows(row=9)]
 
 DEAF = "#!/bin/sh\nexit 0\n"
 POWER_BUTTON = "etc/acpi/PWRF/00000080"

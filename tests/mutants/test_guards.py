@@ -17,6 +17,8 @@ from tests.mutants.finding import FIXED, Code, NotFound, find, tree_of, without
 from tests.mutants.mutant import Mutant
 from tests.mutants.trial import ROOT, judged, try_mutant, try_unchanged
 
+pytestmark = [pytest.mark.shows(fault=5), pytest.mark.shows(fault=113)]
+
 WORD = re.compile(r"[^\W\d]\w*")
 EACH = pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
 

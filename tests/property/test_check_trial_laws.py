@@ -24,6 +24,8 @@ from tests.fakes.faults import Fault
 from tests.fakes.prober import WRONG
 from tests.world import World, state, vm
 
+pytestmark = pytest.mark.shows(law=14, fault=58)
+
 NAMES = ("a", "b", "c")
 PATHS = ("/healthz", "/ready", "/live", f"{WRONG}/1", f"{WRONG}/2")
 paths = st.fixed_dictionaries({name: st.sampled_from(PATHS) for name in NAMES})
@@ -94,6 +96,7 @@ async def survive(world: World, work: Callable[[], Awaitable[object]]) -> None:
     world.clock.advance(0.5)
 
 
+@pytest.mark.shows(fault=63)
 def test_a_plan_that_replaces_checks_without_a_trial_is_refused() -> None:
     async def story() -> None:
         world = await World.settled(state(vm("web")))
@@ -110,6 +113,7 @@ def test_a_plan_that_replaces_checks_without_a_trial_is_refused() -> None:
     run(story())
 
 
+@pytest.mark.shows(fault=63)
 def test_a_plan_that_stops_a_guest_which_passes_its_checks_as_unhealthy_is_refused() -> None:
     async def story() -> None:
         world = await World.settled(state(vm("web")))

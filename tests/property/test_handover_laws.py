@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Coroutine
 from typing import Any
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from reconciler.model.actions import StopGuest
@@ -14,6 +15,8 @@ from reconciler.model.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.world import CHECK, World, state, vm
+
+pytestmark = pytest.mark.shows(law=2)
 
 POLICY = Policy("/state", prune=True, memory_reserve_mib=0, disk_reserve_mib=0)
 FATES = ("good", "good", "bad", "sick", "exits", "panics")

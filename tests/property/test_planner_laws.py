@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from reconciler.model.actions import CancelBuild, StartGuest, StopGuest
@@ -36,6 +37,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
     asyncio.run(story)
 
 
+@pytest.mark.shows(law=12)
 @given(contents, limits)
 @settings(max_examples=40)
 def test_idle_a_settled_world_needs_nothing(content: dict[str, str], limit: int) -> None:
@@ -53,6 +55,7 @@ def test_idle_a_settled_world_needs_nothing(content: dict[str, str], limit: int)
     run(story())
 
 
+@pytest.mark.shows(law=13)
 @given(contents, contents, limits)
 @settings(max_examples=40)
 def test_convergence_every_vm_ends_at_what_is_desired(
@@ -72,6 +75,7 @@ def test_convergence_every_vm_ends_at_what_is_desired(
     run(story())
 
 
+@pytest.mark.shows(law=13)
 @given(
     contents,
     contents,
@@ -105,6 +109,7 @@ def test_interruption_a_death_at_any_call_leads_to_the_same_end(
     run(story())
 
 
+@pytest.mark.shows(law=3, comparison=7)
 @given(contents, contents, limits, fates)
 @settings(max_examples=60)
 def test_safety_no_pass_takes_more_than_the_limit_out_of_service(
@@ -130,6 +135,7 @@ def test_safety_no_pass_takes_more_than_the_limit_out_of_service(
     run(story())
 
 
+@pytest.mark.shows(law=3)
 @given(
     st.sets(st.sampled_from(NAMES), min_size=1), st.sets(st.sampled_from(NAMES)), limits,
     st.integers(min_value=1, max_value=3),

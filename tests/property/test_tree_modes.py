@@ -18,6 +18,8 @@ from reconciler.source.manifests.resolve import Resolver
 from tests.unit.source.realgit import RealGit, raw_tree
 from tests.unit.source.repositories import vm
 
+pytestmark = pytest.mark.shows(fault=105)
+
 FOLDERS = ("40000", "040000", "40755", "40775", "40777", "0040000", "40644")
 FILES = ("100644", "100664", "100600", "100755", "0100644", "100700", "100655", "100000")
 ODD = ("0", "644", "60000", "20755", "140000", "170000", "200000", "1000000", "160000", "160755")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.host_view import fleet_lines
 from reconciler.cli.status import exit_code
 from reconciler.model.desired import GroupSpec
 from reconciler.model.names import GroupName
 from tests.world import World, state, vm
+
+pytestmark = pytest.mark.shows(fault=118)
 
 
 async def test_guests_that_served_are_not_asked_yet_and_not_unhealthy() -> None:

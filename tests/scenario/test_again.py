@@ -32,6 +32,7 @@ def world() -> World:
     return World()
 
 
+@pytest.mark.shows(comparison=20)
 async def test_a_restart_is_served_without_a_gap_by_a_second_guest_of_the_same_generation(
     world: World,
 ) -> None:
@@ -179,6 +180,7 @@ async def test_a_restart_of_a_member_uses_nothing_of_the_budget() -> None:
     assert world.hypervisor.starts == {"a": 2, "b": 2, "c": 2}
 
 
+@pytest.mark.shows(comparison=20)
 async def test_a_rollback_that_a_person_asks_for_is_served_without_a_gap(world: World) -> None:
     await serving(world, "v1", "v2")
     gap = Gap(world)
@@ -300,6 +302,7 @@ async def test_a_suspended_vm_keeps_both_guests_of_a_restart_and_goes_on_later(
     assert now_serves(world) != first
 
 
+@pytest.mark.shows(fault=17)
 @pytest.mark.parametrize("stood", [True, False], ids=["stood-still", "suspended"])
 async def test_a_restart_gets_its_whole_time_again_after_one_in_which_nobody_looked(
     world: World, *, stood: bool
@@ -377,6 +380,7 @@ async def test_a_second_guest_that_ended_with_the_first_is_no_reason_to_wait(wor
     now_serves(world)
 
 
+@pytest.mark.shows(fault=16)
 async def test_a_restart_waits_until_a_way_back_is_over(world: World) -> None:
     world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
     await world.push(state(vm("web", "v1")))

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 from reconciler.errors import BuildUnavailable
 from reconciler.model.image import BuiltImage, LayerSpec
 from reconciler.model.machine import Machine
@@ -39,6 +41,7 @@ def condemned(world: World) -> list[str]:
     return [name for name, record in world.ledger.record().vms.items() if record.blocked]
 
 
+@pytest.mark.shows(promise=7)
 async def test_a_builders_trouble_is_tried_again_for_ever_and_condemns_nobody() -> None:
     world = await serving("flaky", "other")
     build, asked = world.images.build_layer, break_the_builder(world)
@@ -55,6 +58,7 @@ async def test_a_builders_trouble_is_tried_again_for_ever_and_condemns_nobody() 
     assert world.hypervisor.running() == {"flaky": 2, "other": 2}, "the breaker is whole"
 
 
+@pytest.mark.shows(promise=8)
 async def test_bad_revisions_are_refused_and_cost_nobody_a_try() -> None:
     world = await serving("web")
     for number in range(20):
@@ -67,6 +71,7 @@ async def test_bad_revisions_are_refused_and_cost_nobody_a_try() -> None:
     assert world.hypervisor.running() == {"web": 2}, "the breaker is whole"
 
 
+@pytest.mark.shows(promise=9)
 async def test_a_bad_guest_spends_the_breaker_and_nothing_of_builds_or_crashes() -> None:
     world = await serving("web", "other")
     world.hypervisor.behaviour = lambda m: "exits" if m.generation == 2 else "good"
@@ -84,6 +89,7 @@ async def test_a_bad_guest_spends_the_breaker_and_nothing_of_builds_or_crashes()
     assert world.hypervisor.running() == {"web": 1, "other": 1}, "a repair asks no breaker"
 
 
+@pytest.mark.shows(promise=10)
 async def test_a_broken_prober_spends_neither_breaker_nor_deadline() -> None:
     world = await serving("web")
     world.hypervisor.behaviour = lambda m: "unasked" if m.generation == 2 else "good"
@@ -96,6 +102,7 @@ async def test_a_broken_prober_spends_neither_breaker_nor_deadline() -> None:
     assert world.last_good("web").number == 2
 
 
+@pytest.mark.shows(promise=11)
 async def test_all_four_at_once_delay_nobody_who_is_well() -> None:
     world = await serving(
         "flaky", "bad", "unasked", "well", policy=replace(STRICT, max_rollbacks_per_hour=10)

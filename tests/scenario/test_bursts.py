@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from reconciler.model.desired import VMSpec
 from tests.world import World, state, vm
+
+pytestmark = pytest.mark.shows(fault=119)
 
 
 async def quiet(spec: VMSpec) -> World:
@@ -91,6 +95,7 @@ async def test_a_burst_is_over_after_a_boot_of_the_host() -> None:
     assert world.last_good("web").digest == vm("web", "v3").digest
 
 
+@pytest.mark.shows(fault=136)
 async def test_a_steady_stream_of_pushes_stops_a_guest_at_most_twice_a_minute() -> None:
     world = await quiet(vm("web", "v0"))
     for number in range(1, 61):
@@ -99,6 +104,7 @@ async def test_a_steady_stream_of_pushes_stops_a_guest_at_most_twice_a_minute() 
     assert 4 <= world.hypervisor.stops["web"] <= 8, "in three minutes: neither at each, nor never"
 
 
+@pytest.mark.shows(fault=136)
 async def test_a_stream_of_pushes_does_not_keep_out_a_vm_whose_turn_comes_after_its_burst() -> None:
     world = await quiet(vm("web", "v0"))
     world.host.value = replace(world.host.value, memory_available_mib=0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import Revision, VMName
 from reconciler.model.request import RestartVM, Resume, Retry, RollbackTo, Suspend
@@ -11,7 +13,10 @@ from tests.fakes.prober import WRONG
 from tests.scenario.check_stories import OTHER, newest, one, path_of, result, status, untouched
 from tests.world import World, state, vm
 
+pytestmark = pytest.mark.shows(law=14, fault=58)
 
+
+@pytest.mark.shows(fault=60)
 async def test_changed_checks_replace_the_old_ones_when_the_guest_has_passed_them() -> None:
     world = await World.settled(one("/healthz"))
     desired = one(OTHER)
@@ -30,6 +35,7 @@ async def test_changed_checks_replace_the_old_ones_when_the_guest_has_passed_the
     assert len(world.events("checks-tried")) == len(world.events("checks-accepted")) == 1
 
 
+@pytest.mark.shows(fault=60)
 async def test_checks_that_do_not_pass_are_refused_and_the_guest_serves_on() -> None:
     world = await World.settled(one("/healthz"))
     desired = one(f"{WRONG}/typo")
@@ -146,6 +152,7 @@ async def test_a_suspension_pauses_a_trial_and_gives_it_its_whole_time_again() -
     assert world.record("web").blocked_checks
 
 
+@pytest.mark.shows(fault=61)
 async def test_a_guest_that_fell_ill_itself_says_nothing_about_changed_checks() -> None:
     world = await World.settled(one("/healthz"))
     await world.push(one(OTHER))
@@ -167,6 +174,7 @@ async def test_checks_that_pass_and_then_fail_are_refused_before_the_deadline() 
     assert untouched(world, "web")
 
 
+@pytest.mark.shows(fault=61)
 async def test_checks_that_cannot_be_asked_are_neither_taken_nor_refused() -> None:
     world = await World.settled(one("/healthz"))
     world.hypervisor.living("web").fate = "unasked"

@@ -15,6 +15,8 @@ from tests.fakes.prober import WRONG
 from tests.scenario.check_stories import NAMES, OTHER, fleet, group, path_of, status, untouched
 from tests.world import World, state, vm
 
+pytestmark = pytest.mark.shows(fault=58)
+
 
 async def test_only_the_canary_is_asked_first_and_a_typo_stays_with_it() -> None:
     world = await World.settled(fleet("/healthz"))
@@ -92,6 +94,7 @@ async def test_changed_checks_wait_for_the_window() -> None:
     assert {path_of(world, n) for n in NAMES} == {OTHER}
 
 
+@pytest.mark.shows(fault=60)
 async def test_changed_checks_wait_for_a_person_even_after_an_earlier_promotion() -> None:
     policy = group(approval="manual")
     world = await World.settled(fleet("/healthz", policy))
@@ -193,6 +196,7 @@ async def test_the_plan_says_that_checks_are_on_trial() -> None:
     }
 
 
+@pytest.mark.shows(fault=60)
 async def test_an_aborted_rollout_of_checks_ends_trials_and_begins_none() -> None:
     world = await World.settled(fleet("/healthz"))
     await world.push(fleet(WRONG))
@@ -227,6 +231,7 @@ def spec_of(name: str, path: str) -> VMSpec:
     return vm(name, group="g", min_healthy=4.0, path=path)
 
 
+@pytest.mark.shows(fault=60)
 async def test_an_older_digest_with_checks_that_it_never_passed_waits_for_the_canary() -> None:
     world = await World.settled(fleet("/healthz"))
     await world.push(fleet("/healthz", content="v2"))
@@ -237,6 +242,7 @@ async def test_an_older_digest_with_checks_that_it_never_passed_waits_for_the_ca
     assert world.hypervisor.running() == {"a": 2, "b": 2, "c": 2}
 
 
+@pytest.mark.shows(fault=96)
 async def test_changed_checks_of_members_that_are_not_ready_go_by_the_canary_too() -> None:
     def ready(path: str) -> DesiredState:
         members = [vm(n, group="g", path=path, purpose="readiness") for n in NAMES]

@@ -12,6 +12,8 @@ from reconciler.model.names import Digest, GroupName, Revision, VMName
 from tests.fakes.prober import WRONG
 from tests.world import World, state, vm
 
+pytestmark = pytest.mark.shows(fault=62)
+
 NAMES = ("a", "b", "c")
 CANARY = GroupSpec(GroupName("g"), canary=(VMName("b"),))
 
@@ -41,6 +43,7 @@ async def test_a_generation_on_trial_that_does_not_pass_takes_mended_checks_with
     assert world.hypervisor.starts["web"] == 2, "no restart, and no way back"
 
 
+@pytest.mark.shows(fault=59)
 async def test_what_it_answered_to_the_former_checks_does_not_count() -> None:
     """It passed once, failed three times, and would be condemned before it was asked anew."""
     world = await World.settled(one("v1", "/healthz"))
@@ -143,6 +146,7 @@ async def test_a_block_of_an_older_ledger_is_lifted_by_mended_checks_too() -> No
     assert path_of(world, "web") == "/other"
 
 
+@pytest.mark.shows(fault=59)
 async def test_a_candidate_that_takes_over_when_the_daemon_dies_keeps_the_checks_that_it_passed() -> (
     None
 ):
@@ -165,6 +169,7 @@ async def test_a_candidate_that_takes_over_when_the_daemon_dies_keeps_the_checks
     assert world.hypervisor.starts["web"] == 2
 
 
+@pytest.mark.shows(fault=59)
 async def test_a_guest_on_trial_that_a_new_daemon_has_not_asked_yet_may_have_passed() -> None:
     world = await World.settled(one("v1", "/healthz"))
     await world.push(one("v2", "/healthz", min_healthy_time=10.0))
@@ -176,6 +181,7 @@ async def test_a_guest_on_trial_that_a_new_daemon_has_not_asked_yet_may_have_pas
     assert world.hypervisor.starts["web"] == 2
 
 
+@pytest.mark.shows(fault=97)
 async def test_a_verdict_by_changed_checks_is_of_who_changed_them_whatever_came_with_it() -> None:
     world = await World.settled(one("v1", "/healthz"))
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"

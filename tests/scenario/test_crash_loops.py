@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import pytest
+
 from reconciler.model.desired import GroupSpec, RestartPolicy
 from reconciler.model.names import GroupName
 from reconciler.model.observed import Exit
 from reconciler.model.request import RestartVM
 from tests.world import World, state, vm
+
+pytestmark = pytest.mark.shows(fault=71)
 
 
 async def crash(world: World, name: str, times: int) -> None:
@@ -77,6 +81,7 @@ async def test_a_member_in_a_crash_loop_uses_up_the_budget_and_is_overtaken_by_a
     assert all(v.healthy and v.generation.running == 2 for v in world.status().vms)
 
 
+@pytest.mark.shows(fault=73)
 async def test_a_guest_that_powers_off_stays_off_where_only_failures_are_restarted() -> None:
     policy = RestartPolicy("on-failure")
     world = await World.settled(state(vm("job", restart=policy)))
@@ -95,6 +100,7 @@ async def test_a_guest_that_powers_off_stays_off_where_only_failures_are_restart
     assert world.hypervisor.running(), "that was a failure"
 
 
+@pytest.mark.shows(fault=73)
 async def test_a_guest_that_is_never_restarted_stays_down_until_the_host_boots_or_a_push() -> None:
     never = RestartPolicy("never")
     world = await World.settled(state(vm("job", restart=never)))
@@ -116,6 +122,7 @@ async def test_a_guest_that_is_never_restarted_stays_down_until_the_host_boots_o
     assert world.hypervisor.running(), "the host was booted"
 
 
+@pytest.mark.shows(fault=73)
 async def test_the_pause_before_a_restart_is_what_the_manifest_says() -> None:
     world = await World.settled(state(vm("web", restart=RestartPolicy(backoff=25.0))))
     world.hypervisor.kill("web")

@@ -16,6 +16,8 @@ from reconciler.model.record import Record
 from reconciler.model.request import Suspend
 from tests.world import CHECK, World, listeners, state, vm
 
+pytestmark = pytest.mark.shows(fault=77)
+
 WEB = VMName("web")
 
 

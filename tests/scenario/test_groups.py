@@ -34,6 +34,7 @@ async def settled_at(content: str, spec: GroupSpec) -> World:
     return await World.settled(fleet(content, spec))
 
 
+@pytest.mark.shows(comparison=11)
 async def test_the_canary_moves_first_and_soaks_before_the_others() -> None:
     spec = group(canary=(VMName("b"),), canary_soak=60.0)
     world = await settled_at("v1", spec)
@@ -199,6 +200,7 @@ async def test_nothing_under_way_cannot_be_aborted() -> None:
         await world.ask(Abort("g"))
 
 
+@pytest.mark.shows(comparison=14)
 async def test_clocks_stand_still_while_a_group_is_suspended() -> None:
     world = await settled_at("v1", group())
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
@@ -225,6 +227,7 @@ async def test_a_suspension_with_an_end_ends_by_itself() -> None:
     assert set(world.hypervisor.running().values()) == {2}
 
 
+@pytest.mark.shows(promise=2)
 async def test_many_failures_within_the_hour_stop_all_changes_to_what_serves() -> None:
     world = World(
         Policy("/state", memory_reserve_mib=0, disk_reserve_mib=0, max_rollbacks_per_hour=2)
@@ -261,6 +264,7 @@ async def test_confirmed_removals_may_exceed_max_delete() -> None:
     assert world.hypervisor.running() == {"a": 1}
 
 
+@pytest.mark.shows(comparison=8, fault=21)
 async def test_a_broken_member_does_not_wait_for_a_canary_that_waits_for_its_budget() -> None:
     spec = group(canary=(VMName("b"),))
     world = World()

@@ -54,6 +54,7 @@ class Gap:
         self.missed += not any(PORT in guest.reached_at for guest in alive)
 
 
+@pytest.mark.shows(comparison=20)
 async def test_an_update_is_served_without_a_gap_and_the_old_guest_goes_last(world: World) -> None:
     await serving(world)
     gap = Gap(world)
@@ -77,6 +78,7 @@ async def test_the_slots_are_taken_in_turn(world: World) -> None:
     assert slots == [2, 1, 2]
 
 
+@pytest.mark.shows(comparison=20)
 @pytest.mark.parametrize("fate", ["bad", "sick", "exits", "panics"])
 async def test_a_condemned_candidate_never_served_and_costs_nothing(
     world: World, fate: str

@@ -11,6 +11,8 @@ from reconciler.model.machine import HostPort, PortForward
 from reconciler.model.request import Retry
 from tests.world import World, state, vm
 
+pytestmark = [pytest.mark.shows(fault=74), pytest.mark.shows(fault=75)]
+
 HOME = "127.0.0.1"
 
 

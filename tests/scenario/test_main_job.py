@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
@@ -28,6 +30,7 @@ async def test_a_first_push_brings_everything_up_and_commits_it() -> None:
     assert first == ["db", "web"]
 
 
+@pytest.mark.shows(law=12)
 async def test_an_unchanged_revision_means_no_action_and_no_write() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -39,6 +42,7 @@ async def test_an_unchanged_revision_means_no_action_and_no_write() -> None:
     assert world.ledger.writes == writes
 
 
+@pytest.mark.shows(comparison=18)
 async def test_a_commit_that_changes_no_digest_restarts_nothing() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -62,6 +66,7 @@ async def test_only_the_changed_vm_is_built_and_restarted() -> None:
     assert world.hypervisor.running() == {"db": 1, "web": 2}
 
 
+@pytest.mark.shows(law=3)
 async def test_a_group_is_changed_one_at_a_time() -> None:
     world = World()
     await world.push(state(*fleet(), groups=(FRONT,)))
@@ -74,6 +79,7 @@ async def test_a_group_is_changed_one_at_a_time() -> None:
     assert world.hypervisor.running() == {"web-a": 2, "web-b": 2, "web-c": 2}
 
 
+@pytest.mark.shows(law=5, comparison=6)
 async def test_a_bad_generation_is_rolled_back_blocked_and_its_group_held() -> None:
     world = World()
     await world.push(state(*fleet(), groups=(FRONT,)))
@@ -90,6 +96,7 @@ async def test_a_bad_generation_is_rolled_back_blocked_and_its_group_held() -> N
     assert world.events("rolled-back")
 
 
+@pytest.mark.shows(law=5, comparison=4)
 async def test_a_condemned_digest_stays_blocked_over_commits_and_restarts() -> None:
     world = World()
     await world.push(state(*fleet(), groups=(FRONT,)))
@@ -106,6 +113,7 @@ async def test_a_condemned_digest_stays_blocked_over_commits_and_restarts() -> N
     assert {n: c for n, c in world.hypervisor.starts.items() if n != "other"} == starts
 
 
+@pytest.mark.shows(comparison=4)
 async def test_retry_tries_the_blocked_digest_again_and_the_group_goes_on() -> None:
     world = World()
     await world.push(state(*fleet(), groups=(FRONT,)))
@@ -119,6 +127,7 @@ async def test_retry_tries_the_blocked_digest_again_and_the_group_goes_on() -> N
     assert world.hypervisor.running() == {"web-a": 3, "web-b": 2, "web-c": 2}
 
 
+@pytest.mark.shows(law=11)
 async def test_a_fixing_commit_overtakes_and_lifts_the_hold() -> None:
     world = World()
     await world.push(state(*fleet(), groups=(FRONT,)))
@@ -133,6 +142,7 @@ async def test_a_fixing_commit_overtakes_and_lifts_the_hold() -> None:
     assert world.hold("front") is None
 
 
+@pytest.mark.shows(law=11, comparison=9)
 async def test_a_newer_commit_overtakes_a_guest_on_trial() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -179,6 +189,7 @@ async def test_a_guest_that_reports_failure_on_trial_is_condemned_at_once() -> N
     assert world.hypervisor.running() == {"web": 1}
 
 
+@pytest.mark.shows(comparison=19)
 async def test_a_first_generation_that_fails_is_stopped_and_not_tried_again() -> None:
     world = World()
     world.hypervisor.behaviour = lambda _m: "bad"
@@ -190,6 +201,7 @@ async def test_a_first_generation_that_fails_is_stopped_and_not_tried_again() ->
     assert "retry" in world.why("web")
 
 
+@pytest.mark.shows(law=6)
 async def test_a_rollback_that_fails_too_ends_in_quarantine() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -206,6 +218,7 @@ async def test_a_rollback_that_fails_too_ends_in_quarantine() -> None:
     assert world.hypervisor.running() == {"web": 3}
 
 
+@pytest.mark.shows(promise=3)
 async def test_a_crash_of_a_committed_guest_is_a_restart_with_growing_pauses_and_no_rollback() -> (
     None
 ):
@@ -222,6 +235,7 @@ async def test_a_crash_of_a_committed_guest_is_a_restart_with_growing_pauses_and
     assert world.record("web").blocked == ()
 
 
+@pytest.mark.shows(promise=3)
 async def test_crashes_are_over_once_the_guest_was_steady_for_ten_minutes() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -251,6 +265,7 @@ async def test_an_unhealthy_committed_guest_is_restarted() -> None:
     assert world.hypervisor.running() == {"web": 1}
 
 
+@pytest.mark.shows(law=9)
 async def test_the_daemon_dies_and_comes_back_without_touching_a_guest() -> None:
     world = World()
     await world.push(state(vm("db"), vm("web")))
@@ -260,6 +275,7 @@ async def test_the_daemon_dies_and_comes_back_without_touching_a_guest() -> None
     assert world.hypervisor.starts == {"db": 1, "web": 1}
 
 
+@pytest.mark.shows(law=7, row=27)
 async def test_an_emptied_repository_stops_nothing() -> None:
     world = World(Policy("/state", prune=True, max_delete=5, memory_reserve_mib=0))
     await world.push(state(vm("web")))
@@ -353,6 +369,7 @@ async def test_a_persons_restart_starts_the_same_generation_anew() -> None:
     assert dict(world.record("web").restarts)["manual"] == 1
 
 
+@pytest.mark.shows(law=2)
 async def test_a_layer_that_cannot_be_built_touches_no_guest() -> None:
     world = World()
     await world.push(state(vm("web")))

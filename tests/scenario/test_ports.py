@@ -17,6 +17,7 @@ async def run_for(world: World, seconds: float) -> None:
         world.clock.advance(0.5)
 
 
+@pytest.mark.shows(law=6, fault=13)
 async def test_a_port_is_not_taken_while_the_way_back_of_its_former_holder_needs_it() -> None:
     world = World()
     await world.push(state(vm("api", port=8001), vm("web", port=8002)))
@@ -67,6 +68,7 @@ async def test_ports_that_were_swapped_stop_nobody_and_the_wait_says_what_to_do(
     }  # fmt: skip
 
 
+@pytest.mark.shows(fault=13)
 async def test_a_guest_that_crashed_keeps_its_port_from_others_until_it_is_back() -> None:
     world = World()
     await world.push(state(vm("api", port=8001), vm("web", port=8002)))

@@ -62,6 +62,7 @@ LACKS = {
 }
 
 
+@pytest.mark.shows(promise=1, fault=9)
 @pytest.mark.parametrize("lack", LACKS.values(), ids=LACKS)
 async def test_an_update_that_lacks_something_stops_nothing_until_it_is_there(lack: Lack) -> None:
     world = World(Policy("/state", memory_reserve_mib=0, disk_reserve_mib=50))
@@ -97,6 +98,7 @@ async def test_a_restart_waits_for_its_images_whatever_the_strategy() -> None:
     assert world.hypervisor.stops == stopped, "a healthy guest is not stopped for nothing"
 
 
+@pytest.mark.shows(fault=128)
 @pytest.mark.parametrize("lacking", ["memory", "disk"])
 async def test_below_the_reserve_what_ran_before_is_started_and_nothing_new(lacking: str) -> None:
     """As docs/operations/ and limits.md say: after a crash, on a way back, and at a person's word."""
@@ -125,6 +127,7 @@ async def test_below_the_reserve_what_ran_before_is_started_and_nothing_new(lack
     assert world.hypervisor.running() == {"web": 1, "db": 1}
 
 
+@pytest.mark.shows(fault=129)
 @pytest.mark.parametrize("lacking", ["memory", "disk"])
 async def test_a_host_that_runs_short_in_the_middle_of_an_update_leaves_no_vm_down(
     lacking: str,
@@ -153,6 +156,7 @@ async def test_a_host_that_runs_short_in_the_middle_of_an_update_leaves_no_vm_do
     assert world.hypervisor.running() == {"web": 2}
 
 
+@pytest.mark.shows(fault=129)
 async def test_an_update_to_the_same_size_needs_no_memory_beyond_the_reserve() -> None:
     policy = Policy("/state", memory_reserve_mib=512, disk_reserve_mib=0)
     world = await World.settled(state(vm("web")), policy)

@@ -12,6 +12,8 @@ from reconciler.model.policy import Policy
 from reconciler.model.request import Abort
 from tests.world import World, listeners, state, vm
 
+pytestmark = pytest.mark.shows(fault=87)
+
 DEADLINE = 60.0
 GROUP = GroupSpec(GroupName("g"), progress_deadline=DEADLINE)
 NAMES = ("a", "b", "c")
@@ -95,6 +97,7 @@ async def test_after_a_shortage_a_member_has_its_whole_time_again() -> None:
     assert dict(world.hypervisor.running())[VMName("a")] == 2
 
 
+@pytest.mark.shows(fault=88)
 async def test_a_hold_for_want_of_progress_names_who_was_on_its_way_and_claims_no_failure() -> None:
     """`a` waits for memory and is not blamed; `b` was on its way and did not arrive."""
     group = replace(GROUP, progress_deadline=10.0)
@@ -113,6 +116,7 @@ async def test_a_hold_for_want_of_progress_names_who_was_on_its_way_and_claims_n
     assert "b did not become healthy" in world.why("c")
 
 
+@pytest.mark.shows(fault=88)
 async def test_a_hold_of_a_person_claims_no_failure() -> None:
     world = await World.settled(fleet("v1"))
     await world.push(fleet("v2"))
@@ -123,6 +127,7 @@ async def test_a_hold_of_a_person_claims_no_failure() -> None:
     assert group.hold == "aborted by a person: not today"
 
 
+@pytest.mark.shows(fault=97)
 async def test_what_did_not_arrive_in_time_is_blamed_on_who_changed_it() -> None:
     policy = replace(GROUP, progress_deadline=10.0)
 
@@ -141,6 +146,7 @@ async def test_what_did_not_arrive_in_time_is_blamed_on_who_changed_it() -> None
     assert (hold.cause, hold.revision) == ("progress", changing.revision)
 
 
+@pytest.mark.shows(fault=99)
 async def test_a_member_that_crashes_again_and_again_is_no_rollout_that_does_not_move() -> None:
     world = await World.settled(fleet("v1"))
     world.hypervisor.behaviour = lambda m: "exits" if m.vm == "a" else "good"

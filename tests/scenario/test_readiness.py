@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from reconciler.model.desired import DesiredState, GroupSpec, UpdateWindow
 from reconciler.model.names import GroupName, VMName
 from tests.world import World, state, vm
+
+pytestmark = pytest.mark.shows(fault=72)
 
 
 async def test_a_committed_guest_that_is_not_ready_is_told_so_and_not_restarted() -> None:
@@ -102,6 +106,7 @@ def clients(content: str) -> DesiredState:
     return state(*members, groups=(group,))
 
 
+@pytest.mark.shows(fault=96)
 async def test_a_change_of_guests_that_are_only_not_ready_goes_by_the_canary() -> None:
     world = await World.settled(clients("v1"))
     for name in CLIENTS:
@@ -114,6 +119,7 @@ async def test_a_change_of_guests_that_are_only_not_ready_goes_by_the_canary() -
     assert [world.hypervisor.starts[n] for n in CLIENTS[1:]] == [1, 1, 1]
 
 
+@pytest.mark.shows(fault=96)
 async def test_guests_that_are_not_ready_change_one_by_one_where_their_canary_waits_for_them() -> (
     None
 ):
@@ -135,6 +141,7 @@ async def test_guests_that_are_not_ready_change_one_by_one_where_their_canary_wa
     assert most == 1
 
 
+@pytest.mark.shows(fault=95)
 async def test_a_fix_outside_of_the_window_stops_a_guest_that_is_not_ready_once() -> None:
     group = GroupSpec(GroupName("front"), windows=(UpdateWindow("0 0 1 1 *", 60.0),))
     world = await World.settled(
@@ -149,6 +156,7 @@ async def test_a_fix_outside_of_the_window_stops_a_guest_that_is_not_ready_once(
     assert world.hypervisor.stops["web"] == 1
 
 
+@pytest.mark.shows(fault=95)
 async def test_a_fix_that_waits_for_a_window_stops_a_guest_that_turns_ill_once() -> None:
     group = GroupSpec(GroupName("front"), windows=(UpdateWindow("0 0 1 1 *", 60.0),))
     world = await World.settled(state(vm("web", group="front"), groups=(group,)))

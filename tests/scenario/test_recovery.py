@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from dataclasses import replace
 
+import pytest
+
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName
 from reconciler.model.observed import HostFacts
@@ -21,6 +23,7 @@ def fleet(content: str = "v1", **changed: str) -> list[VMSpec]:
     return [vm(n, changed.get(n.replace("-", "_"), content), group=g) for n, g in names.items()]
 
 
+@pytest.mark.shows(fault=22)
 async def test_a_guest_in_quarantine_that_ends_is_not_started_again() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -52,6 +55,7 @@ async def test_restart_ends_the_pause_after_a_crash() -> None:
     assert world.hypervisor.running() == {"web": 1}
 
 
+@pytest.mark.shows(fault=24)
 async def test_a_reboot_of_the_host_condemns_nothing_and_brings_back_the_last_good_first() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -90,6 +94,7 @@ async def test_a_vm_that_was_suspended_over_a_reboot_goes_on_with_the_last_good_
     assert fresh == [1, 2]
 
 
+@pytest.mark.shows(fault=23)
 async def test_a_rollback_that_cannot_even_start_ends_in_quarantine_in_time() -> None:
     world = World()
     await world.push(state(vm("web", port=8080)))
@@ -104,6 +109,7 @@ async def test_a_rollback_that_cannot_even_start_ends_in_quarantine_in_time() ->
     assert "not started in time" in world.why("web")
 
 
+@pytest.mark.shows(fault=25)
 async def test_a_crashed_guest_comes_back_though_the_disk_is_nearly_full() -> None:
     world = World(Policy("/state", disk_reserve_mib=1000, memory_reserve_mib=1000))
     await world.push(state(vm("web")))
@@ -114,6 +120,7 @@ async def test_a_crashed_guest_comes_back_though_the_disk_is_nearly_full() -> No
     assert world.hypervisor.running() == {"web": 1}
 
 
+@pytest.mark.shows(fault=26)
 async def test_restarts_that_people_ask_for_keep_to_the_budget() -> None:
     world = World()
     await world.push(state(*fleet(), groups=(FRONT,)))
@@ -127,6 +134,7 @@ async def test_restarts_that_people_ask_for_keep_to_the_budget() -> None:
     assert world.hypervisor.starts == {"web-a": 2, "web-b": 2, "web-c": 2}
 
 
+@pytest.mark.shows(fault=27)
 async def test_an_older_ledger_put_back_follows_the_guest_that_runs() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -143,6 +151,7 @@ async def test_an_older_ledger_put_back_follows_the_guest_that_runs() -> None:
     assert start.instance == world.hypervisor.living("web").process.instance
 
 
+@pytest.mark.shows(law=2)
 async def test_a_port_that_somebody_else_holds_stops_nothing() -> None:
     world = World()
     await world.push(state(vm("web", port=8080)))
@@ -156,6 +165,7 @@ async def test_a_port_that_somebody_else_holds_stops_nothing() -> None:
     assert "port 9090" in world.why("web")
 
 
+@pytest.mark.shows(law=2)
 async def test_memory_that_the_host_does_not_have_stops_nothing() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -169,6 +179,7 @@ async def test_memory_that_the_host_does_not_have_stops_nothing() -> None:
     assert "384MiB more memory" in world.why("web")
 
 
+@pytest.mark.shows(comparison=16)
 async def test_a_rollback_across_a_data_epoch_is_refused() -> None:
     world = World()
     await world.push(state(vm("web", epoch=1)))
@@ -190,6 +201,7 @@ async def test_a_guest_that_ignores_the_power_button_is_ended_by_signals() -> No
     assert world.hypervisor.running() == {"web": 2}
 
 
+@pytest.mark.shows(law=9)
 async def test_a_lost_ledger_means_adopting_and_not_acting() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -203,6 +215,7 @@ async def test_a_lost_ledger_means_adopting_and_not_acting() -> None:
     assert lost.last_good("web").reason == "adopted"
 
 
+@pytest.mark.shows(fault=30)
 async def test_an_adopted_guest_goes_on_when_it_turns_out_to_be_what_is_desired() -> None:
     world = World()
     await world.push(state(vm("web"), vm("db")))
@@ -219,6 +232,7 @@ async def test_an_adopted_guest_goes_on_when_it_turns_out_to_be_what_is_desired(
     assert lost.record("db").suspended is not None, "another digest is a person's choice"
 
 
+@pytest.mark.shows(comparison=15)
 async def test_a_broken_prober_neither_commits_nor_condemns() -> None:
     world = World()
     await world.push(state(vm("web")))
@@ -233,6 +247,7 @@ async def test_a_broken_prober_neither_commits_nor_condemns() -> None:
     assert "could not be asked" in world.why("web")
 
 
+@pytest.mark.shows(law=12)
 async def test_a_fresh_daemon_with_nothing_to_do_writes_nothing() -> None:
     world = World()
     await world.push(state(vm("db"), vm("web")))

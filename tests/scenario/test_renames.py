@@ -18,6 +18,8 @@ from reconciler.requests.answer import answer
 from tests.fakes import Crash
 from tests.world import World, state, vm
 
+pytestmark = pytest.mark.shows(fault=80)
+
 PRUNING = Policy("/state", prune=True, max_delete=0, memory_reserve_mib=0, disk_reserve_mib=0)
 OLD_DISK, NEW_DISK = "/state/vms/web/volumes/data.raw", "/state/vms/shop/volumes/data.raw"
 
@@ -34,6 +36,7 @@ async def settled(desired: DesiredState) -> World:
     return await World.settled(desired, PRUNING)
 
 
+@pytest.mark.shows(comparison=21)
 async def test_a_renamed_vm_keeps_its_generations_its_history_and_its_volumes() -> None:
     world = await settled(state(web(), vm("other")))
     await world.push(state(shop(), vm("other")))
@@ -79,6 +82,7 @@ async def test_a_rename_to_what_fails_goes_back_under_the_new_name_with_the_old_
     assert world.record("shop").blocked
 
 
+@pytest.mark.shows(comparison=21)
 async def test_the_revert_of_a_rename_brings_the_vm_back_with_its_data() -> None:
     world = await settled(state(web()))
     await world.push(state(shop()))
@@ -100,6 +104,7 @@ async def test_a_rename_waits_for_its_images_while_the_vm_serves_under_its_old_n
     assert "takes over web" in world.why("shop")
 
 
+@pytest.mark.shows(comparison=21)
 async def test_a_rename_keeps_to_the_budget_and_the_order_of_its_group() -> None:
     groups = (GroupSpec(GroupName("g"), canary=(VMName("shop"),), canary_soak=30.0),)
     world = await settled(
@@ -193,6 +198,7 @@ async def test_a_vm_that_never_was_good_is_stopped_and_renamed_and_stays_blocked
     assert world.record("shop").blocked
 
 
+@pytest.mark.shows(fault=12)
 async def test_a_rename_of_a_vm_in_quarantine_waits_for_a_person_and_so_is_not_under_way() -> None:
     world = await settled(state(web()))
     world.hypervisor.behaviour = lambda _machine: "bad"

@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+import pytest
+
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import GroupName
 from reconciler.model.policy import Policy
 from tests.world import World, state, vm
+
+pytestmark = pytest.mark.shows(row=44)
 
 FLEET = tuple(f"vm-{n:02}" for n in range(14))
 POLICY = Policy("/state", memory_reserve_mib=0, disk_reserve_mib=0, max_builds=50)

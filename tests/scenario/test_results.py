@@ -7,59 +7,20 @@ from dataclasses import replace
 import pytest
 
 from reconciler.model.change import PutSource
-from reconciler.model.desired import DesiredState, GroupSpec, RestartPolicy
+from reconciler.model.desired import GroupSpec, RestartPolicy
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import Exit
 from reconciler.model.policy import Policy
 from reconciler.model.request import Abort, Retry, Suspend
-from reconciler.model.revision_result import RevisionRecord, RevisionResult
-from reconciler.planning.results.revision_results import (
-    beside,
-    entry_of,
-    fleet_of,
-    judge_revision,
-    judge_subject,
-)
+from tests.scenario.result_stories import bad, layer, of, remembered, result
 from tests.world import World, state, vm
+
+pytestmark = pytest.mark.shows(law=15)
 
 GROUP = GroupSpec(GroupName("g"))
 
 
-def result(world: World) -> RevisionResult:
-    passed = world.reconciler.passed
-    assert passed is not None
-    assert passed.desired is not None
-    record, now = world.durable.record(), world.clock.now()
-    fleet = fleet_of(passed.desired, passed.observed, record, passed.plan, now)
-    entry = entry_of(record.source, passed.desired)
-    return replace(judge_revision(fleet, entry), beside=beside(fleet, entry, record.source))
-
-
-def of(world: World, subject: str) -> RevisionResult:
-    passed = world.reconciler.passed
-    assert passed is not None
-    assert passed.desired is not None
-    record, now = world.durable.record(), world.clock.now()
-    fleet = fleet_of(passed.desired, passed.observed, record, passed.plan, now)
-    return judge_subject(fleet, subject, record.source)
-
-
-def remembered(world: World, desired: DesiredState) -> RevisionRecord:
-    found = world.durable.record().source.revisions
-    return next(one for one in found if one.revision == desired.revision)
-
-
-def bad(world: World, *layers: str) -> None:
-    """Guests whose topmost layer is one of these never become healthy."""
-    world.hypervisor.behaviour = lambda m: (
-        "bad" if any(layer in m.layers[-1].path for layer in layers) else "good"
-    )
-
-
-def layer(name: str, content: str) -> str:
-    return vm(name, content).layers[-1].key
-
-
+@pytest.mark.shows(fault=81)
 async def test_a_commit_that_changes_nothing_is_not_blamed_for_an_older_failure() -> None:
     world = await World.settled(state(vm("web"), vm("db")))
     bad(world, layer("web", "v2"))
@@ -77,6 +38,7 @@ async def test_a_commit_that_changes_nothing_is_not_blamed_for_an_older_failure(
     assert remembered(world, broken).result == "rolled-back"
 
 
+@pytest.mark.shows(fault=81)
 async def test_a_revision_is_judged_by_the_vms_that_it_changed() -> None:
     world = await World.settled(state(vm("web"), vm("db")))
     bad(world, layer("web", "v2"))
@@ -93,6 +55,7 @@ async def test_a_revision_is_judged_by_the_vms_that_it_changed() -> None:
     assert any(second.revision[:8] in words for words in world.events("revision-ended"))
 
 
+@pytest.mark.shows(fault=82)
 async def test_after_a_restart_nothing_is_called_healthy_before_it_answered() -> None:
     fleet = state(*(vm(name) for name in "abcd"))
     world = await World.settled(fleet)
@@ -116,6 +79,7 @@ async def test_a_vm_that_fell_ill_later_is_not_healthy_though_its_revision_was_a
     assert remembered(world, desired).result == "converged", "what it changed was healthy once"
 
 
+@pytest.mark.shows(fault=84)
 async def test_the_whole_group_shares_the_result_of_the_member_that_failed_and_names_it() -> None:
     names = ("a", "b", "c")
     world = await World.settled(state(*(vm(n, group="g") for n in names), groups=(GROUP,)))
@@ -142,6 +106,8 @@ async def test_an_aborted_rollout_failed_and_nobody_is_said_to_have_failed() -> 
     assert "aborted by a person: not today" in found.why
 
 
+@pytest.mark.shows(fault=81)
+@pytest.mark.shows(fault=130)
 async def test_a_vm_belongs_to_the_newest_revision_that_changed_it() -> None:
     world = await World.settled(state(vm("web"), vm("db")))
     bad(world, layer("web", "v2"), layer("db", "v2"))
@@ -167,6 +133,7 @@ async def test_a_revision_all_of_whose_vms_were_changed_again_is_superseded() ->
     assert result(world).result == "converged"
 
 
+@pytest.mark.shows(fault=90)
 async def test_a_revision_that_failed_stays_so_when_a_newer_one_changes_the_vm_that_failed() -> (
     None
 ):
@@ -182,6 +149,7 @@ async def test_a_revision_that_failed_stays_so_when_a_newer_one_changes_the_vm_t
     assert remembered(world, first).result == "rolled-back", "web never took it"
 
 
+@pytest.mark.shows(fault=92)
 async def test_a_result_counts_all_that_failed_however_they_did() -> None:
     world = await World.settled(state(vm("web"), vm("db")))
     bad(world, layer("web", "v2"), layer("new", "v1"))
@@ -193,6 +161,7 @@ async def test_a_result_counts_all_that_failed_however_they_did() -> None:
     assert found.why.endswith("; and 1 more"), "web went back"
 
 
+@pytest.mark.shows(fault=91)
 async def test_a_former_name_that_is_put_right_is_a_change_of_that_vm() -> None:
     world = await World.settled(state(vm("web")))
     await world.push(state(vm("shop", "web", moved_from="wob")))
@@ -215,6 +184,7 @@ async def test_a_retry_that_succeeds_mends_the_result_of_the_revision_that_faile
     assert remembered(world, broken).result == "converged"
 
 
+@pytest.mark.shows(fault=83)
 async def test_a_digest_that_was_condemned_before_names_the_revision_that_condemned_it() -> None:
     world = await World.settled(state(vm("web")))
     bad(world, layer("web", "v2"))
@@ -231,6 +201,7 @@ async def test_a_digest_that_was_condemned_before_names_the_revision_that_condem
     assert f"(revision {broken.revision[:8]})" in found.why
 
 
+@pytest.mark.shows(fault=84)
 async def test_what_waits_for_a_vm_that_a_person_must_mend_names_that_one() -> None:
     world = await World.settled(
         state(vm("db"), vm("app", after=("db",)), vm("web", after=("app",)))
@@ -248,6 +219,7 @@ async def test_what_waits_for_a_vm_that_a_person_must_mend_names_that_one() -> N
     assert "db" in of(world, "web").why
 
 
+@pytest.mark.shows(fault=82)
 async def test_a_suspended_vm_waits_for_a_person_and_is_not_called_applied() -> None:
     world = await World.settled(state(vm("web")))
     await world.ask(Suspend("web"))
@@ -265,6 +237,7 @@ async def test_a_layer_that_cannot_be_built_fails_the_revision_that_names_it() -
     assert "cannot be built" in result(world).why
 
 
+@pytest.mark.shows(fault=93)
 @pytest.mark.parametrize("prune", [True, False])
 async def test_a_removal_is_part_of_the_result_as_far_as_the_host_allows_it(*, prune: bool) -> None:
     world = World(Policy("/state", prune=prune, memory_reserve_mib=0, disk_reserve_mib=0))
@@ -285,6 +258,7 @@ async def test_a_change_of_labels_alone_changes_no_vm() -> None:
     assert result(world).result == "unchanged"
 
 
+@pytest.mark.shows(fault=67)
 async def test_a_revision_that_changes_checks_alone_answers_for_the_vms_whose_checks_they_are() -> (
     None
 ):
@@ -296,6 +270,7 @@ async def test_a_revision_that_changes_checks_alone_answers_for_the_vms_whose_ch
     assert remembered(world, checks).changed == 1
 
 
+@pytest.mark.shows(fault=83)
 async def test_events_carry_the_revision_that_caused_them_and_not_the_one_that_is_desired() -> None:
     world = await World.settled(state(vm("web"), vm("db")))
     bad(world, layer("web", "v2"))
@@ -329,6 +304,7 @@ async def test_a_ledger_from_before_results_were_kept_judges_all_vms() -> None:
     assert (found.result, found.changed) == ("converged", 2)
 
 
+@pytest.mark.shows(fault=83)
 async def test_a_build_that_fails_late_is_of_the_revision_that_named_the_layer() -> None:
     world = await World.settled(state(vm("web"), vm("db")))
     world.images.bad.add(layer("web", "v2"))
@@ -343,6 +319,7 @@ async def test_a_build_that_fails_late_is_of_the_revision_that_named_the_layer()
     assert remembered(world, broken).result == "failed"
 
 
+@pytest.mark.shows(fault=97)
 async def test_what_failed_before_the_newest_change_is_not_blamed_for_trouble_after_it() -> None:
     world = await World.settled(state(vm("web", purpose="readiness"), vm("db")))
     bad(world, layer("web", "v2"))
@@ -360,6 +337,7 @@ async def test_what_failed_before_the_newest_change_is_not_blamed_for_trouble_af
     assert good.revision[:8] in found.beside[0]
 
 
+@pytest.mark.shows(fault=98)
 async def test_a_vm_that_served_what_is_desired_to_its_good_end_is_converged() -> None:
     job = vm("job", checked=False, restart=RestartPolicy(policy="on-failure"))
     world = await World.settled(state(job, vm("db")))
@@ -370,6 +348,7 @@ async def test_a_vm_that_served_what_is_desired_to_its_good_end_is_converged() -
     assert found.result == "converged"
 
 
+@pytest.mark.shows(fault=98)
 async def test_what_comes_after_a_job_comes_after_its_good_end() -> None:
     job = vm("job", checked=False, restart=RestartPolicy(policy="on-failure"))
     world = await World.settled(state(job, vm("web", after=("job",))))

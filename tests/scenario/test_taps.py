@@ -13,6 +13,8 @@ from reconciler.model.policy import Policy
 from reconciler.model.request import Suspend
 from tests.world import World, state, vm
 
+pytestmark = pytest.mark.shows(fault=44)
+
 
 def waits(world: World, name: str) -> dict[str, str]:
     found = next(v for v in world.status().vms if v.name == name)
@@ -77,6 +79,7 @@ async def test_a_restarted_bridge_gets_its_taps_back_and_no_guest_is_touched(wor
     assert "t0-web had left bridge br0" in told
 
 
+@pytest.mark.shows(fault=29)
 async def test_a_guest_that_was_cut_off_is_neither_condemned_nor_started_again(
     world: World,
 ) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from reconciler.model.names import InstanceId
 from tests.fakes.guest import QUIT
 from tests.world import World, state, vm
+
+pytestmark = pytest.mark.shows(fault=68)
 
 
 async def test_a_guest_without_checks_is_not_committed_before_its_init_says_that_it_is_up() -> None:
@@ -75,6 +79,7 @@ async def test_an_init_that_is_not_ours_is_taken_to_be_up_some_time_after_it_was
     assert world.record("web").last_good is not None
 
 
+@pytest.mark.shows(fault=69)
 async def test_an_application_that_ended_condemns_its_generation_at_once() -> None:
     world = await World.settled(state(vm("web", checked=False)))
     world.hypervisor.behaviour = lambda machine: "quits" if machine.generation == 2 else "good"
@@ -90,6 +95,7 @@ async def test_an_application_that_ended_condemns_its_generation_at_once() -> No
     assert world.clock.now().boot - before < 25
 
 
+@pytest.mark.shows(fault=69)
 async def test_an_application_that_ended_is_evidence_beside_checks_that_fail() -> None:
     world = World()
     world.hypervisor.behaviour = lambda _: "quits"
@@ -98,6 +104,7 @@ async def test_an_application_that_ended_is_evidence_beside_checks_that_fail() -
     assert world.record("web").generations[-1].reason == f"its application ended: {QUIT}"
 
 
+@pytest.mark.shows(fault=69)
 async def test_checks_that_pass_outweigh_the_status_of_a_start_script() -> None:
     world = await World.settled(state(vm("web")))
     guest = world.hypervisor.living("web")
@@ -107,6 +114,7 @@ async def test_checks_that_pass_outweigh_the_status_of_a_start_script() -> None:
     assert world.status().vms[0].healthy
 
 
+@pytest.mark.shows(fault=69)
 async def test_a_committed_guest_whose_application_ended_is_started_again() -> None:
     world = await World.settled(state(vm("web", checked=False)))
     first = world.hypervisor.living("web")

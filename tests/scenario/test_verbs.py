@@ -25,6 +25,8 @@ from reconciler.model.request import (
 )
 from tests.world import World, state, vm
 
+pytestmark = pytest.mark.shows(promise=12)
+
 HOST = Policy("/state", prune=True, max_delete=1, memory_reserve_mib=0, disk_reserve_mib=0)
 
 
@@ -223,6 +225,7 @@ async def left_behind() -> World:
     return world
 
 
+@pytest.mark.shows(fault=126)
 async def test_one_vm_that_left_the_repository_is_removed_at_a_persons_word() -> None:
     world = await left_behind()
     assert [wait.kind for v in world.status().vms if v.name == "web" for wait in v.waits] == [
@@ -235,6 +238,7 @@ async def test_one_vm_that_left_the_repository_is_removed_at_a_persons_word() ->
     assert world.events("vm-removed") == ["web is gone; its volumes are kept"]
 
 
+@pytest.mark.shows(fault=126)
 async def test_a_removal_that_was_asked_for_is_carried_through_by_the_next_daemon() -> None:
     world = await left_behind()
     await world.ask(Remove("web"))
@@ -243,6 +247,7 @@ async def test_a_removal_that_was_asked_for_is_carried_through_by_the_next_daemo
     assert world.hypervisor.running() == {"db": 1}
 
 
+@pytest.mark.shows(fault=126)
 async def test_a_vm_that_comes_back_while_it_is_removed_is_started_again() -> None:
     world = await left_behind()
     await world.ask(Remove("web"))
@@ -260,6 +265,7 @@ async def test_a_suspended_vm_is_removed_too_when_a_person_says_so() -> None:
     assert world.hypervisor.running() == {"db": 1}
 
 
+@pytest.mark.shows(fault=126)
 async def test_what_is_declared_or_taken_over_is_not_removed() -> None:
     world = await left_behind()
     with pytest.raises(RequestRefused, match="db is declared by revision") as refused:
@@ -277,6 +283,7 @@ async def test_what_is_declared_or_taken_over_is_not_removed() -> None:
         await other.ask(Remove("old"))
 
 
+@pytest.mark.shows(fault=125)
 async def test_confirming_removals_that_the_host_never_makes_is_refused_with_what_does() -> None:
     world = await left_behind()
     desired = world.durable.record().source.revision
@@ -286,6 +293,7 @@ async def test_confirming_removals_that_the_host_never_makes_is_refused_with_wha
     assert "reconciler remove VM" in refused.value.hint
 
 
+@pytest.mark.shows(fault=137)
 @pytest.mark.parametrize("subject", [None, "g", "web"])
 async def test_what_is_suspended_is_not_removed_by_a_push(subject: str | None) -> None:
     group = GroupSpec(GroupName("g"))

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
+import pytest
+
 from reconciler.model.desired import VMSpec
 from reconciler.model.names import VMName
 from reconciler.model.request import Retry
 from tests.fakes.faults import Fault
 from tests.world import World, state, vm
+
+pytestmark = pytest.mark.shows(fault=76)
 
 DISK = "/state/vms/db/volumes/data.raw"
 COPY = "/state/vms/db/snapshots/data.raw"
@@ -22,6 +26,7 @@ async def booted() -> World:
     return world
 
 
+@pytest.mark.shows(comparison=16)
 async def test_a_rollback_puts_the_volumes_back_as_they_were() -> None:
     world = await booted()
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
@@ -32,6 +37,7 @@ async def test_a_rollback_puts_the_volumes_back_as_they_were() -> None:
     assert world.events("volumes-restored")
 
 
+@pytest.mark.shows(fault=94)
 async def test_a_volume_that_is_gone_is_waited_for_and_no_empty_one_is_begun() -> None:
     world = await booted()
     held = world.hypervisor.sizes.pop(DISK)
@@ -71,6 +77,7 @@ async def test_a_snapshot_allows_the_way_back_over_a_data_epoch() -> None:
     assert world.hypervisor.disks[DISK] == [1, 1]
 
 
+@pytest.mark.shows(comparison=9)
 async def test_an_overtaken_trial_leaves_the_snapshot_of_before_it() -> None:
     world = await booted()
     world.hypervisor.behaviour = lambda m: "bad" if m.generation in (2, 3) else "good"
@@ -116,6 +123,7 @@ async def test_a_removed_vm_keeps_its_volumes() -> None:
     assert world.hypervisor.disks[DISK] == [1]
 
 
+@pytest.mark.shows(fault=10)
 async def test_what_the_last_good_one_wrote_after_a_rollback_outlives_the_next_failure() -> None:
     world = await booted()
     world.hypervisor.behaviour = lambda m: "exits" if m.generation in (2, 3) else "good"
@@ -130,6 +138,7 @@ async def test_what_the_last_good_one_wrote_after_a_rollback_outlives_the_next_f
     assert world.hypervisor.disks[DISK] == [1, 1, 1], "twice its own, and of the bad ones nothing"
 
 
+@pytest.mark.shows(fault=11)
 async def test_after_a_reboot_amid_a_trial_the_last_good_one_runs_on_its_own_data() -> None:
     world = await booted()
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
@@ -148,6 +157,7 @@ async def test_after_a_reboot_amid_a_trial_the_last_good_one_runs_on_its_own_dat
     assert world.hypervisor.disks[DISK] == [1, 1, 1], "what it wrote in between is kept"
 
 
+@pytest.mark.shows(fault=11)
 async def test_a_revert_amid_a_trial_takes_back_what_the_trial_wrote() -> None:
     world = await booted()
     world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
@@ -166,6 +176,7 @@ def db_of(mib: int, content: str = "v1") -> VMSpec:
     return replace(spec, digest=spec.compute_digest())
 
 
+@pytest.mark.shows(comparison=22)
 async def test_a_volume_that_shall_shrink_is_refused_before_anything_stops() -> None:
     world = World()
     await world.push(state(db_of(64), vm("web")))
@@ -182,6 +193,7 @@ async def test_a_volume_that_shall_shrink_is_refused_before_anything_stops() -> 
     assert world.hypervisor.running() == {"db": 2, "web": 2}
 
 
+@pytest.mark.shows(comparison=22)
 async def test_a_volume_grows_between_two_guests_and_stays_so_after_a_rollback() -> None:
     world = World()
     await world.push(state(db_of(64)))

@@ -8,6 +8,8 @@ import pytest
 
 from tests.simulation import crash_points
 
+pytestmark = [pytest.mark.shows(row=1), pytest.mark.shows(row=2)]
+
 NUMBER = crash_points.calls()
 
 

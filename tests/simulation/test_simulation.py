@@ -6,7 +6,10 @@ import pytest
 
 from tests.simulation.story import Story
 
+pytestmark = [pytest.mark.shows(fault=28), pytest.mark.shows(fault=86)]
 
+
+@pytest.mark.shows(law=13)
 @pytest.mark.parametrize("seed", range(60))
 async def test_no_life_breaks_a_law(seed: int) -> None:
     tale = await Story(seed).live()
@@ -19,6 +22,7 @@ async def test_a_life_without_faults_breaks_no_law_either(seed: int) -> None:
     assert tale.faults == 0
 
 
+@pytest.mark.shows(promise=16)
 async def test_a_seed_replays_its_life_to_the_last_call() -> None:
     lives = [Story(41), Story(41)]
     for life in lives:

@@ -32,6 +32,7 @@ def push(host: Host, page: str) -> str:
     return host.repository.push(page.strip())
 
 
+@pytest.mark.shows(comparison=20)
 def test_handovers_lose_no_request_though_the_daemon_is_restarted_and_then_the_vm_goes(
     host: Host,
 ) -> None:

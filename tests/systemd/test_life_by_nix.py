@@ -73,6 +73,7 @@ def roots(host: Host) -> int:
     return said.count(f"/{STATE}/runners/")
 
 
+@pytest.mark.shows(comparison=23)
 def test_a_runner_is_built_by_the_nix_daemon_updated_rolled_back_and_removed_in_its_cage(
     with_nix: Host, tmp_path: Path
 ) -> None:

@@ -12,6 +12,7 @@ pytestmark = [
     pytest.mark.integration,
     pytest.mark.timeout(400),
     pytest.mark.usefixtures("peopled"),
+    pytest.mark.shows(fault=77),
 ]
 
 QUESTION = "Remove all microVMs of this host, with their volumes? [yes/no] "
@@ -49,6 +50,8 @@ def purge(host: Host, answer: str) -> str:
     )
 
 
+@pytest.mark.shows(fault=18)
+@pytest.mark.shows(fault=19)
 def test_a_package_that_comes_back_adopts_what_runs_and_a_purge_asks_a_person_what_to_keep(
     host: Host, package: Path
 ) -> None:

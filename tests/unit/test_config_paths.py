@@ -13,6 +13,8 @@ from reconciler.cli.daemon_client import find_daemon
 from reconciler.config import Config, HostPath, Secret, load_config, parse_config
 from reconciler.errors import ConfigError
 
+pytestmark = [pytest.mark.shows(fault=109), pytest.mark.shows(fault=110)]
+
 
 def refusal(**source: Any) -> ConfigError:
     with pytest.raises(ConfigError) as caught:
@@ -21,6 +23,7 @@ def refusal(**source: Any) -> ConfigError:
     return caught.value
 
 
+@pytest.mark.shows(fault=109)
 @pytest.mark.parametrize(
     ("source", "words"),
     [
@@ -59,6 +62,7 @@ def test_a_way_that_is_safe_or_agreed_to_is_taken(source: dict[str, Any]) -> Non
     assert parse_config({"source": source}, "c.toml").source.url == source["url"]
 
 
+@pytest.mark.shows(fault=110)
 def test_relative_paths_are_meant_from_the_folder_of_the_config(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,12 +98,14 @@ def test_an_address_is_no_path_and_a_tilde_is_no_home(tmp_path: Path) -> None:
     assert "~ is not expanded" in str(refusal(url="~/fleet.git"))
 
 
+@pytest.mark.shows(fault=110)
 def test_a_command_finds_the_socket_where_the_daemon_makes_it(tmp_path: Path) -> None:
     path = tmp_path / "c.toml"
     path.write_text('control_socket = "c.sock"\n[source]\nurl = "/x"\n', encoding="utf-8")
     assert str(find_daemon(None, path).path) == load_config(path).control_socket
 
 
+@pytest.mark.shows(fault=110)
 def test_every_setting_that_names_a_file_is_of_a_type_that_resolves_it() -> None:
     """A new one as plain `str` would be looked for wherever a child happens to work."""
     named = ("_file", "_dir", "_socket", "_key", "_hosts", "_paths", "_signers", "keyring")
@@ -127,6 +133,7 @@ def parts(annotation: Any) -> list[Any]:
     return [annotation, *(p for a in get_args(annotation) for p in parts(a))]
 
 
+@pytest.mark.shows(fault=135)
 def test_an_unknown_kind_of_sink_is_named_with_those_that_there_are(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text('[source]\nurl = "a.git"\n[[notifications]]\nname = "x"\ntype = "slak"\n')

@@ -67,6 +67,7 @@ def words(*what: str) -> str:
     return subprocess.run(argv, check=True, capture_output=True, text=True).stdout
 
 
+@pytest.mark.shows(fault=127)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_completion_of_a_shell_is_sound_and_laid_out(shell: str, tmp_path: Path) -> None:
     file = tmp_path / "completion"
@@ -83,6 +84,7 @@ def test_the_manual_has_every_command_with_what_it_does() -> None:
     assert {name for name, _ in entries} == commands()
 
 
+@pytest.mark.shows(fault=127)
 def test_the_manual_has_the_options_of_each_command() -> None:
     manual = words("manual").replace("\\-", "-")
     for name, options in options_of_commands().items():

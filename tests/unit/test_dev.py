@@ -36,6 +36,7 @@ deb http://others.example.org/ sdk-bookworm main
 """
 
 
+@pytest.mark.shows(fault=112)
 @pytest.mark.parametrize(
     ("fails", "code"), [("nothing", 0), ("lint", 1), ("test", 1), ("clean-test", 1)]
 )
@@ -57,6 +58,7 @@ def test_ci_lints_tests_and_passes_the_fast_tests_on_another_debian(
     assert len(did) > 2
 
 
+@pytest.mark.shows(fault=66)
 def test_package_sources_are_lent_to_another_release_and_those_of_others_are_not(
     tmp_path: Path,
 ) -> None:

@@ -248,6 +248,15 @@ def test_the_design_has_all_laws() -> None:
     assert {*range(1, 16)} <= set(laws)
 
 
+def test_documents_point_to_tests_by_a_marker_and_not_by_name() -> None:
+    named = {
+        str(page.relative_to(ROOT)): names
+        for page in PAGES
+        if (names := re.findall(r"`test_\w+`", page.read_text("utf-8")))
+    }
+    assert named == {}
+
+
 def test_tests_that_the_documents_name_are_there() -> None:
     named = {
         name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py)`", page.read_text())

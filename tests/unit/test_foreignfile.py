@@ -21,6 +21,8 @@ from reconciler.untrusted_file import appending, reading, replacing
 from reconciler.vmm.qemu import growth
 from reconciler.vmm.volume_snapshots import VolumeCopies
 
+pytestmark = pytest.mark.shows(fault=40)
+
 PRECIOUS = "the ledger\n" * 1000
 
 

@@ -18,6 +18,8 @@ from reconciler.git_objects import (
     target_of,
 )
 
+pytestmark = pytest.mark.shows(fault=105)
+
 OID = bytes(range(20))
 ID = "ab" * 20
 

@@ -242,6 +242,7 @@ def test_a_vm_has_at_most_thirty_series_and_no_vm_adds_to_anothers() -> None:
     assert set(counts.values()) == {19}
 
 
+@pytest.mark.shows(fault=71)
 def test_readiness_liveness_and_crashes_of_a_vm_are_told_apart() -> None:
     last = RestartStatus(STARTED, "crash", "exit status 1")
     host = Host(
@@ -333,6 +334,7 @@ def test_a_source_has_exactly_one_live_revision(host: Host) -> None:
     assert host.value("manifest_errors") == 2
 
 
+@pytest.mark.shows(promise=13)
 def test_suspension_is_told_for_the_host_and_its_groups(host: Host) -> None:
     host.now = replace(fleet(vm("web"), vm("db")), suspended=True)
     assert host.value("suspended", scope="host", name="") == 1

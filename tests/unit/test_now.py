@@ -9,6 +9,8 @@ import pytest
 
 from reconciler.now import in_utc
 
+pytestmark = pytest.mark.shows(fault=101)
+
 FAR = (1_795_970_300_000.0, 1e18, 1e308, math.inf)
 
 

@@ -20,6 +20,8 @@ from reconciler.safe_text import clean, clean_console_line, clean_lines, is_plai
 from reconciler.source.manifests.places import shortened
 from reconciler.supervisor.console import last_words
 
+pytestmark = pytest.mark.shows(fault=42)
+
 ACTING = (
     "\u200b",  # zero-width space
     "\u200d",  # zero-width joiner

@@ -79,6 +79,7 @@ def test_a_private_secret_that_everybody_can_read_is_refused(path: Path) -> None
     assert caught.value.hint == f"chmod o= {path}"
 
 
+@pytest.mark.shows(fault=33)
 @pytest.mark.parametrize(("before", "after"), [(0o755, 0o750), (0o777, 0o770), (0o700, 0o700)])
 def test_a_state_directory_that_was_there_is_closed_to_others(
     tmp_path: Path, before: int, after: int

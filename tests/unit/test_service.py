@@ -99,6 +99,7 @@ def test_no_child_inherits_what_systemd_told_us(tmp_path: Path) -> None:
     assert environ == {"HOME": "/"}
 
 
+@pytest.mark.shows(fault=65)
 def test_the_watchdog_of_another_process_is_not_ours() -> None:
     another = str(os.getppid())  # not 1: in a container of its own, that may be us
     assert Service({"WATCHDOG_USEC": "30000000", "WATCHDOG_PID": another}).watchdog is None

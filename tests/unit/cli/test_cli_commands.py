@@ -126,6 +126,7 @@ async def test_a_plan_of_nothing_says_so_and_exits_with_zero(
     assert operator.refs == ["v1.2"]
 
 
+@pytest.mark.shows(fault=82)
 async def test_a_plan_never_says_that_all_is_well_while_guests_are_not_healthy(
     run: Run, operator: FakeOperator
 ) -> None:
@@ -133,6 +134,7 @@ async def test_a_plan_never_says_that_all_is_well_while_guests_are_not_healthy(
     assert "0 of 4 VMs healthy" in (await run("plan")).out
 
 
+@pytest.mark.shows(fault=85)
 async def test_a_plan_of_what_was_read_last_says_why_the_source_cannot_be_read(
     run: Run, operator: FakeOperator
 ) -> None:
@@ -167,6 +169,7 @@ async def test_reconcile_lists_old_trouble_beside_the_result(
     assert "not caused by it: web: generation 2 failed" in shown.out
 
 
+@pytest.mark.shows(fault=89)
 async def test_a_result_never_calls_vms_unhealthy_that_only_refused_the_change(
     run: Run, operator: FakeOperator
 ) -> None:
@@ -175,6 +178,7 @@ async def test_a_result_never_calls_vms_unhealthy_that_only_refused_the_change(
     assert "0 of 2 VMs took it" in (await run("reconcile", "--wait", "group/frontend")).out
 
 
+@pytest.mark.shows(fault=131)
 async def test_a_host_that_has_read_nothing_does_not_claim_that_nothing_is_declared(
     run: Run, operator: FakeOperator
 ) -> None:
@@ -185,6 +189,7 @@ async def test_a_host_that_has_read_nothing_does_not_claim_that_nothing_is_decla
     assert "source main cannot be read: no route to git (never read); it is tried again" in shown
 
 
+@pytest.mark.shows(fault=132)
 async def test_problems_that_are_not_shown_are_counted(run: Run, operator: FakeOperator) -> None:
     problems = tuple(f"web.yaml:{line}:1: unknown field" for line in range(9))
     operator.fleet = fleet(vm("web"), revision=RevisionStatus(NEW, OLD, NEW, problems))

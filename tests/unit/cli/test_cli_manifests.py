@@ -45,6 +45,7 @@ async def test_a_valid_folder_is_counted(run: Run, folder: Path) -> None:
     assert (warning["vm"], warning["field"]) == ("web", "spec.health.checks")
 
 
+@pytest.mark.shows(fault=70)
 async def test_a_vm_without_checks_and_one_with_little_memory_are_warned_of(
     run: Run, folder: Path
 ) -> None:
@@ -57,6 +58,7 @@ async def test_a_vm_without_checks_and_one_with_little_memory_are_warned_of(
     assert shown.out.startswith("valid: 1 VM")
 
 
+@pytest.mark.shows(fault=70)
 async def test_memory_has_a_floor(run: Run, folder: Path) -> None:
     (folder / "web.yaml").write_text(GOOD.replace("256MiB", "32MiB"))
     shown = await run("validate", str(folder))
@@ -131,6 +133,7 @@ async def test_a_forward_that_an_outgoing_connection_may_take_is_warned_of(
     assert "ip_local_reserved_ports=40123" in warning
 
 
+@pytest.mark.shows(fault=121)
 async def test_one_file_may_be_checked_and_a_host_config_that_may_not_be_read_is_left_out(
     run: Run, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -151,6 +154,7 @@ async def test_one_file_may_be_checked_and_a_host_config_that_may_not_be_read_is
     assert "may not be read: the host's policy is left out" in shown.err
 
 
+@pytest.mark.shows(fault=133)
 async def test_a_path_that_is_not_there_and_one_without_manifests_are_told_apart(
     run: Run, folder: Path
 ) -> None:

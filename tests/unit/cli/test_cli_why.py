@@ -33,6 +33,7 @@ async def test_a_vm_that_is_well_says_so(run: Run) -> None:
     assert second == "  it serves what is desired, and waits for nothing"
 
 
+@pytest.mark.shows(promise=14)
 async def test_waits_tell_since_when_and_until_when(run: Run, operator: FakeOperator) -> None:
     numbers = type(NUMBERS)(number(2), number(3), number(2))
     operator.fleet = fleet(
@@ -70,6 +71,7 @@ def test_what_ends_a_wait_is_known_of_every_kind() -> None:
     assert set(WAITS) == set(get_args(WaitKind))
 
 
+@pytest.mark.shows(promise=14)
 async def test_what_was_condemned_comes_with_its_evidence(run: Run) -> None:
     lines = (await run("why", "web")).out.splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("blocked: digest 0badcafe"))

@@ -15,6 +15,8 @@ from reconciler.model.record import Event
 from reconciler.model.status import WaitStatus
 from tests.unit.control.fake_operator import WALL, fleet, record, vm
 
+pytestmark = pytest.mark.shows(fault=114)
+
 LONG = " ".join(f"word{number}" for number in range(40))
 
 

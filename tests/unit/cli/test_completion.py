@@ -16,6 +16,8 @@ from reconciler.cli.completion import SECONDS
 from tests.unit.cli.conftest import Run
 from tests.unit.control.fake_operator import FakeOperator, fleet, vm
 
+pytestmark = pytest.mark.shows(fault=127)
+
 PROGRAM = f"{sys.executable} -m reconciler"
 DEPLOY = Path(__file__).resolve().parents[3] / "deploy"
 
@@ -90,6 +92,7 @@ def test_a_daemon_that_does_not_answer_costs_a_moment_and_offers_nothing(
     assert ask("bash", "reconciler why web") == []
 
 
+@pytest.mark.shows(fault=127)
 @pytest.mark.usefixtures("operator")
 async def test_the_socket_and_the_config_may_be_named_before_the_command_and_after_it(
     run: Run, socket: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -12,6 +12,8 @@ import pytest
 from reconciler.cli import doctor_checks as checks, doctor_sources, doctor_systemd as servicechecks
 from reconciler.config import QemuConfig
 
+pytestmark = pytest.mark.shows(fault=77)
+
 NOWHERE = Path("/nowhere")
 
 

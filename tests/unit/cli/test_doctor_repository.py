@@ -14,6 +14,8 @@ from reconciler.cli.doctor_sources import check_repository
 from reconciler.config import SourceConfig
 from tests.unit.source.repositories import Repository
 
+pytestmark = pytest.mark.shows(fault=111)
+
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
 FAILED = "failed" if os.geteuid() == 0 else "warning"
 needs_ssh = pytest.mark.skipif(

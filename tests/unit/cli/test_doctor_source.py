@@ -14,6 +14,7 @@ from tests.unit.control.fake_operator import WALL, FakeOperator, fleet, vm
 pytestmark = pytest.mark.usefixtures("socket")
 
 
+@pytest.mark.shows(fault=85)
 async def test_doctor_says_why_the_source_cannot_be_read(run: Run, operator: FakeOperator) -> None:
     broken = SourceStatus("main", "https://git.example/f.git", WALL - 3, 4, "no route to git")
     operator.fleet = replace(fleet(vm("web")), sources=(broken,))

@@ -41,6 +41,7 @@ async def stranger(tcp_face: HttpFace) -> AsyncIterator[aiohttp.ClientSession]:
         yield session
 
 
+@pytest.mark.shows(fault=31)
 @pytest.mark.parametrize("accept", ["*/*", "text/html,*/*;q=0.8"])
 @pytest.mark.parametrize("path", PROTECTED)
 async def test_without_a_token_nothing_of_the_host_is_shown(
@@ -80,6 +81,7 @@ async def test_each_token_reads_what_it_is_for(
                 assert answer.status == (200 if path in reads else 403)
 
 
+@pytest.mark.shows(fault=43)
 @pytest.mark.parametrize(
     "header",
     ["", "Bearer", "Bearer ", "Basic", "Basic x", "Basic /////w==", "Basic é", "Bearer act..", "Negotiate x",
@@ -90,6 +92,7 @@ async def test_what_is_no_token_opens_nothing(stranger: aiohttp.ClientSession, h
         assert answer.status == 401
 
 
+@pytest.mark.shows(fault=36)
 async def test_wrong_tokens_never_lock_the_right_one_out(operator: FakeOperator) -> None:
     """Each wrong one waits a long time here; the right one is answered while they do."""
     face = await serve_http(operator, lambda: b"x 1\n", ANY_PORT, access(KNOWN, delay=600.0))
@@ -120,6 +123,7 @@ async def test_wrong_tokens_never_lock_the_right_one_out(operator: FakeOperator)
     await face.close()
 
 
+@pytest.mark.shows(fault=55)
 def test_sessions_end_by_themselves_and_with_another_token_of_the_operator_or_port() -> None:
     now = NOW
     one = Access(b"k" * 32, lambda: now, KNOWN)

@@ -60,6 +60,7 @@ async def stranger(face: HttpFace, stack: ExitStack, text: bytes) -> socket.sock
     return made
 
 
+@pytest.mark.shows(fault=52)
 @pytest.mark.parametrize("endless", ENDLESS)
 async def test_a_stranger_who_never_ends_makes_room_for_others(
     face: HttpFace, endless: str, caplog: pytest.LogCaptureFixture
@@ -74,6 +75,7 @@ async def test_a_stranger_who_never_ends_makes_room_for_others(
     assert not [record for record in caplog.records if record.exc_info]
 
 
+@pytest.mark.shows(fault=52)
 async def test_who_may_ask_is_answered_to_the_end_among_strangers_who_never_end(
     face: HttpFace,
 ) -> None:

@@ -49,6 +49,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208  not of a tree
 
 
+@pytest.mark.shows(fault=37)
 async def test_idle_strangers_never_hold_more_than_the_bound_and_others_are_answered(
     face: HttpFace,
 ) -> None:
@@ -84,6 +85,7 @@ async def test_an_answer_under_way_is_not_ended_for_others(face: HttpFace) -> No
         other.close()
 
 
+@pytest.mark.shows(fault=39)
 async def test_no_answer_names_the_library(
     face: HttpFace, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -108,6 +110,7 @@ async def test_a_malformed_request_is_answered_and_its_words_are_not_repeated_to
     assert b"script" not in answer
 
 
+@pytest.mark.shows(fault=37)
 async def test_without_descriptors_accepting_pauses_and_goes_on(
     face: HttpFace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -127,6 +130,7 @@ async def test_without_descriptors_accepting_pauses_and_goes_on(
             assert b"200 OK" in await loop.sock_recv(stranger, 100)
 
 
+@pytest.mark.shows(fault=37)
 async def test_the_front_keeps_descriptors_for_those_who_say_where_ports_lead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -158,6 +162,7 @@ def records(count: int, name: str, at: float, msg: str = "odd %s") -> Iterator[l
         yield made
 
 
+@pytest.mark.shows(fault=38)
 def test_alike_lines_are_few_a_minute_and_the_next_says_how_many_were_left_out() -> None:
     sparing = Sparing()
     told = [r for r in records(1000, "asyncio", 100.0) if sparing.filter(r)]
@@ -168,6 +173,7 @@ def test_alike_lines_are_few_a_minute_and_the_next_says_how_many_were_left_out()
     assert back.created == 5.0, "a wall clock that was set back silences nothing"
 
 
+@pytest.mark.shows(fault=38)
 def test_lines_that_always_differ_are_bounded_too() -> None:
     sparing = Sparing()
     told = 0
@@ -192,6 +198,7 @@ def test_our_own_lines_of_a_thousand_guests_are_all_told() -> None:
     )
 
 
+@pytest.mark.shows(fault=38)
 def test_what_libraries_say_is_a_line_of_our_log() -> None:
     program = """
 import logging

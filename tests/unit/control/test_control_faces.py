@@ -118,6 +118,7 @@ async def test_health_and_readiness_tell_the_truth(operator: FakeOperator) -> No
     await face.close()
 
 
+@pytest.mark.shows(fault=53)
 async def test_why_the_daemon_is_not_ready_is_told_to_those_with_a_token_alone(
     operator: FakeOperator,
 ) -> None:

@@ -146,6 +146,7 @@ async def test_all_assets_are_shipped_and_may_be_kept_for_ever(page: aiohttp.Cli
     await get(page, "/page/x/../../serve.py", 404)
 
 
+@pytest.mark.shows(fault=35)
 @pytest.mark.parametrize(
     ("host", "status"),
     [
@@ -182,6 +183,7 @@ async def test_only_exact_names_of_this_host_are_answered_on_every_route(
     await face.close()
 
 
+@pytest.mark.shows(fault=35)
 async def test_who_names_no_host_is_no_browser_and_is_answered(page: aiohttp.ClientSession) -> None:
     """As probes of load balancers; and two names are one too many."""
     assert page._base_url is not None
@@ -200,6 +202,7 @@ async def test_the_status_is_the_same_json_as_on_the_socket(
         assert json.loads(await get(page, "/api/status")) == await answer.json()
 
 
+@pytest.mark.shows(fault=131)
 async def test_a_search_shows_only_what_it_names(
     page: aiohttp.ClientSession, operator: FakeOperator
 ) -> None:

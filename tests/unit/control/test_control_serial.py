@@ -65,6 +65,7 @@ def test_what_does_not_fit_is_named_by_its_place(data: object, complaint: str) -
         revive(Shape, data)
 
 
+@pytest.mark.shows(fault=115)
 def test_moments_are_told_as_rfc_3339_beside_the_seconds() -> None:
     made = vm("web", started_wall=1_790_000_000.1239, waits=(WaitStatus("soak", "x", None, None),))
     told = plain(made)
@@ -82,6 +83,7 @@ def test_moments_are_told_as_rfc_3339_beside_the_seconds() -> None:
     assert revive(Event, plain(event)) == event
 
 
+@pytest.mark.shows(fault=115)
 @pytest.mark.parametrize("wall", [-1e9, 0.0, 253_402_300_799.9, 1e12, 1e30, -1e30])
 def test_no_moment_is_too_odd_to_be_told(wall: float) -> None:
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", rfc3339(wall))

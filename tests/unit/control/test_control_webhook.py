@@ -80,6 +80,7 @@ async def test_a_push_that_any_git_server_tells_of_is_looked_at_at_once(
     assert hooked.counts == {(server, "accepted"): 1}
 
 
+@pytest.mark.shows(row=53)
 @pytest.mark.parametrize("server", PUSHES)
 async def test_who_does_not_know_the_secret_is_not_heard(hooked: Hooked, server: str) -> None:
     proofs = {s.name: s.proof for s in SERVERS}
@@ -94,6 +95,7 @@ async def test_a_body_that_was_changed_is_not_what_was_signed(hooked: Hooked) ->
     assert await hooked.post(github(), BODY + b" ") == (401, "bad_signature")
 
 
+@pytest.mark.shows(row=53)
 @pytest.mark.parametrize("body", [b"", b"null", b"[[[[", b"\x00\xff", b'{"commits": null}'])
 async def test_what_a_body_says_is_nobodys_business(hooked: Hooked, body: bytes) -> None:
     assert await hooked.post(github(body), body) == (202, "accepted")
@@ -106,6 +108,7 @@ async def test_other_events_are_answered_and_ignored(hooked: Hooked) -> None:
     assert hooked.counts == {("github", "ignored"): 1, ("unknown", "malformed"): 1}
 
 
+@pytest.mark.shows(row=53)
 async def test_a_body_that_is_too_large_is_refused_before_it_came(hooked: Hooked) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", hooked.port)
     head = [f"{name}: {value}" for name, value in github().items()]
@@ -125,6 +128,7 @@ async def test_a_body_of_unknown_size_is_refused_when_it_grows_too_large(hooked:
     assert hooked.looks == []
 
 
+@pytest.mark.shows(row=53)
 async def test_a_body_that_never_ends_is_not_waited_for(hooked: Hooked) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", hooked.port)
     head = [f"{name}: {value}" for name, value in github().items()]
@@ -138,6 +142,7 @@ async def test_a_body_that_never_ends_is_not_waited_for(hooked: Hooked) -> None:
     assert hooked.counts == {("github", "malformed"): 1}
 
 
+@pytest.mark.shows(row=52)
 async def test_row_52_a_flood_of_pushes_and_of_replays_is_two_looks(hooked: Hooked) -> None:
     results = [(await hooked.post(github()))[1] for _ in range(50)]
     assert results == ["accepted"] + ["rate_limited"] * 49

@@ -92,6 +92,7 @@ async def test_who_may_read_does_not_act(acting: Page, operator: FakeOperator) -
     assert operator.requests == []
 
 
+@pytest.mark.shows(fault=34)
 async def test_no_cookie_means_anything(acting: Page, operator: FakeOperator) -> None:
     """Browsers send them to every port of a host, so also to a guest's page."""
     await acting.sign_in()

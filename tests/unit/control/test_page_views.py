@@ -187,6 +187,7 @@ async def test_each_commit_says_what_became_of_it(
     assert set(operator.tips[0]) == {NEW, OLD, refused, lost}
 
 
+@pytest.mark.shows(fault=81)
 async def test_a_commit_has_the_result_that_the_revision_was_judged_to_have(
     page: aiohttp.ClientSession, operator: FakeOperator
 ) -> None:

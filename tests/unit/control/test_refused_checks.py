@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from reconciler.cli.generations import show_history
 from reconciler.cli.terminal import console
 from reconciler.control.describe import history_answer
@@ -12,6 +14,8 @@ from reconciler.model.check_trial import BlockedChecks
 from reconciler.model.names import Digest, GenerationNumber, Revision, VMName
 from reconciler.model.record import Event, VMRecord
 from tests.unit.ledger.ledger_samples import WALL, vm_record
+
+pytestmark = pytest.mark.shows(fault=60)
 
 ONE = GenerationNumber(1)
 WRONG = Revision("b" * 40)

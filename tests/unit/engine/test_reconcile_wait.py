@@ -54,6 +54,7 @@ async def probe(world: World, engine: Engine) -> None:
         await asyncio.sleep(0.001)
 
 
+@pytest.mark.shows(fault=81)
 async def test_a_later_revision_is_not_judged_by_what_an_earlier_one_broke() -> None:
     world = World()
     bad = vm("web", "v2").layers[-1].key
@@ -77,6 +78,7 @@ async def test_a_later_revision_is_not_judged_by_what_an_earlier_one_broke() -> 
         assert "did you mean web" in refused.value.hint
 
 
+@pytest.mark.shows(fault=82)
 async def test_after_a_restart_a_result_waits_until_the_guests_have_answered() -> None:
     world = await World.settled(state(*(vm(name) for name in "abcd")))
     await world.restart()

@@ -44,6 +44,7 @@ async def host() -> AsyncIterator[Host]:
         await running
 
 
+@pytest.mark.shows(row=22)
 async def test_it_is_told_when_it_begins_and_when_it_ends_and_no_look_between_writes(
     host: Host,
 ) -> None:

@@ -20,6 +20,8 @@ from reconciler.proxy.server import Kept, run
 from reconciler.systemd_notify import Service
 from tests.eventually import eventually
 
+pytestmark = pytest.mark.shows(fault=64)
+
 VM = VMName("web")
 
 

@@ -10,6 +10,7 @@ from reconciler.errors import StateDirLocked
 from reconciler.host import layout, state_lock
 
 
+@pytest.mark.shows(fault=56)
 @pytest.mark.parametrize("lost", [False, True])
 def test_a_second_daemon_is_refused_also_when_the_lock_file_was_removed(
     lost: bool,  # noqa: FBT001
@@ -24,6 +25,7 @@ def test_a_second_daemon_is_refused_also_when_the_lock_file_was_removed(
         pass
 
 
+@pytest.mark.shows(fault=56)
 def test_a_moved_state_directory_is_still_the_one_daemons(tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     with state_lock.held(first):

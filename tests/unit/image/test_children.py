@@ -11,6 +11,8 @@ from reconciler.errors import BuildUnavailable
 from reconciler.image import child_processes as children
 from tests.eventually import eventually
 
+pytestmark = pytest.mark.shows(row=45)
+
 
 async def test_a_program_that_is_missing_is_said_so() -> None:
     with pytest.raises(BuildUnavailable) as failure:

@@ -157,6 +157,7 @@ def test_the_base_links_all_applets_and_holds_no_other_names(tmp_path: Path) -> 
     assert (root / "etc/inittab").stat().st_mode & 0o777 == 0o644
 
 
+@pytest.mark.shows(fault=117)
 def test_the_base_has_what_daemons_look_up(tmp_path: Path) -> None:
     root = tmp_path / "root"
     busybox = tmp_path / "busybox"

@@ -14,6 +14,8 @@ from reconciler.image.store import ImageStore
 from reconciler.image.tree_builder import TreeBuilder
 from reconciler.model.image import LayerSpec, StoreFormat, TreeSource
 
+pytestmark = pytest.mark.shows(row=46)
+
 WEB = LayerSpec.of(TreeSource("a" * 40, "./web"), "erofs")
 OTHER = LayerSpec.of(TreeSource("b" * 40, "./other"), "erofs")
 

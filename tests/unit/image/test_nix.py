@@ -15,6 +15,8 @@ from reconciler.model.image import KernelSpec, NixRunner
 from tests.microvm_nix import make_runner
 from tests.unit.image.trees import Repository
 
+pytestmark = pytest.mark.shows(fault=78)
+
 Told = Callable[[str], Path]
 
 # As `nix build`: what is built is linked, by the word after --out-link.

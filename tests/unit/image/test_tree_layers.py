@@ -20,6 +20,8 @@ from reconciler.model.image import LayerSpec, StoreFormat, TreeSource
 from tests.eventually import eventually
 from tests.unit.image.trees import COMMIT, FILE, LINK, TREE, Content, Repository
 
+pytestmark = pytest.mark.shows(row=45)
+
 
 def layer(tree: str, store_format: StoreFormat = "erofs") -> LayerSpec:
     return LayerSpec.of(TreeSource(tree, "./app"), store_format)
@@ -95,6 +97,7 @@ async def test_an_empty_folder_is_an_empty_layer(store: ImageStore, repository: 
     assert spec.key in store.layers()
 
 
+@pytest.mark.shows(row=36)
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
@@ -121,6 +124,7 @@ async def test_an_odd_name_is_refused_with_its_path(
     assert store.layers() == frozenset()
 
 
+@pytest.mark.shows(row=36)
 async def test_a_submodule_is_refused_with_its_path(
     store: ImageStore, repository: Repository
 ) -> None:
@@ -129,6 +133,7 @@ async def test_a_submodule_is_refused_with_its_path(
         await store.build_layer(spec, repository.path)
 
 
+@pytest.mark.shows(fault=105)
 @pytest.mark.parametrize("mode", [0, 0o644, 0o060000, 0o140000, 0o200000])
 async def test_an_entry_that_is_of_no_kind_is_refused_with_its_path(
     mode: int, store: ImageStore, repository: Repository
@@ -138,6 +143,7 @@ async def test_an_entry_that_is_of_no_kind_is_refused_with_its_path(
         await store.build_layer(spec, repository.path)
 
 
+@pytest.mark.shows(row=37)
 async def test_a_name_that_is_a_symlink_first_and_a_folder_then_leads_nowhere(
     store: ImageStore, repository: Repository, tmp_path: Path
 ) -> None:

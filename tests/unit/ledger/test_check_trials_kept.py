@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import pytest
+
 from reconciler.ledger.codec import decode, encode
 from reconciler.model.check_trial import BlockedChecks, CheckChange, CheckTrial
 from reconciler.model.desired import HealthPolicy
@@ -12,6 +14,8 @@ from reconciler.model.health import HttpCheck
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, VMName
 from reconciler.model.record import Blocked, GroupRecord, Hold, VMRecord
 from tests.unit.ledger.ledger_samples import FOREVER, REVISION, WALL, vm_record
+
+pytestmark = pytest.mark.shows(fault=62)
 
 POLICY = HealthPolicy((HttpCheck(8080, "/ready"),), failure_threshold=1)
 ONE = GenerationNumber(1)

@@ -15,6 +15,8 @@ from reconciler.model.names import GroupName, InstanceId, VMName
 from reconciler.model.record import Record, VMRecord
 from tests.unit.ledger.ledger_samples import StillClock, everything
 
+pytestmark = pytest.mark.shows(row=17)
+
 
 def add_notes(connection: sqlite3.Connection) -> None:
     connection.execute("CREATE TABLE notes (text TEXT)")

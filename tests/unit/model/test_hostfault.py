@@ -6,6 +6,8 @@ import pytest
 
 from reconciler.model.host_fault import host_fault
 
+pytestmark = pytest.mark.shows(fault=75)
+
 QEMU = "qemu-system-x86_64: "
 
 

@@ -26,6 +26,7 @@ def test_durations_are_seconds(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
 
 
+@pytest.mark.shows(row=35)
 @pytest.mark.parametrize(
     "bad",
     ["1d", "-1s", "+1s", "1.5s", ".5s", "NaN", "inf", "s", "5", "5 s", "05s", "25h", "999999999h",
@@ -36,6 +37,7 @@ def test_what_is_no_duration_is_refused(bad: object) -> None:
         parse_duration(bad)
 
 
+@pytest.mark.shows(row=35)
 @pytest.mark.parametrize(
     "bad", ["256", 257, "1TiB", "1gib", "0MiB", "-1MiB", "1 GiB", "1MiB\n", "99999999GiB", None]
 )
@@ -44,6 +46,7 @@ def test_what_is_no_size_is_refused(bad: object) -> None:
         parse_size(bad)
 
 
+@pytest.mark.shows(row=35)
 @pytest.mark.parametrize("bad", [0, -1, True, "0%", "101%", "25", "2.5%", 1.5, None, 10**9])
 def test_what_is_no_share_is_refused(bad: object) -> None:
     with pytest.raises(PydanticCustomError):

@@ -21,6 +21,8 @@ from tests.fakes.clock import FakeClock
 from tests.fakes.sink import FakeCounts, FakeSink
 from tests.unit.notify.stories import sinks
 
+pytestmark = pytest.mark.shows(row=59)
+
 
 class Host:
     """A ledger and notifiers on it, one life after the other."""
@@ -191,6 +193,7 @@ async def test_a_bug_in_a_sink_costs_one_message_and_no_daemon(host: Host) -> No
         await host.until(lambda: host.told("a") == ["two"])
 
 
+@pytest.mark.shows(row=59)
 async def test_the_oldest_is_dropped_and_counted_when_too_many_wait(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -26,6 +26,8 @@ from tests.fakes.clock import FakeClock
 from tests.unit.notify.receivers import MailServer, http_receiver
 from tests.unit.notify.stories import WALL, Log, sink, sinks
 
+pytestmark = pytest.mark.shows(fault=108)
+
 MakeSlack = Callable[[str], Any]
 EVIL = "<!channel> <https://evil.example|click> & more\r\nBcc: everybody@example.org"
 
@@ -127,6 +129,7 @@ async def test_a_redirect_is_not_followed_and_its_address_not_told(slack: MakeSl
     assert caught.value.kind == "answer"
 
 
+@pytest.mark.shows(fault=108)
 async def test_the_proxy_of_the_environment_is_asked_but_not_for_this_host(
     slack: MakeSlack, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,6 +194,7 @@ def mail(port: int, **keys: object) -> object:
     )  # fmt: skip
 
 
+@pytest.mark.shows(fault=65)
 async def test_a_letter_has_one_subject_and_answers_the_one_that_it_ends() -> None:
     failed, over = a_story()
     server = MailServer()

@@ -15,6 +15,8 @@ from reconciler.probe.prober import GuestProber
 from tests.eventually import eventually
 from tests.unit.probe.servers import serving
 
+pytestmark = pytest.mark.shows(fault=59)
+
 WEB = InstanceId("web-g1-1")
 QUICK = 0.02
 NEVER = 3600.0

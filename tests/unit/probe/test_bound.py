@@ -15,6 +15,8 @@ from reconciler.probe import http, tcp
 from reconciler.probe.tcp import open_socket
 from tests.contract.netns import leave, needs_the_kernel
 
+pytestmark = pytest.mark.shows(fault=44)
+
 ELSEWHERE, PORT = "192.168.77.5", 8088
 """A service of the host, or of the office's network: anything but a guest on the bridge."""
 ON_THE_BRIDGE = "10.20.0.1"

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, strategies as st
 
 from reconciler.model.health import NEVER_ASKED, CheckAnswer, ProbeCounts, ProbeResult
 from reconciler.probe.counters import after_round, matters, verdict
+
+pytestmark = pytest.mark.shows(row=42)
 
 RESULTS = st.sampled_from(("success", "failure", "error"))
 

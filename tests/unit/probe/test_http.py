@@ -17,6 +17,8 @@ from reconciler.probe import http
 from tests.unit.probe import servers
 from tests.unit.probe.servers import Serve, serving
 
+pytestmark = [pytest.mark.shows(row=43), pytest.mark.shows(row=56)]
+
 WEB = InstanceId("web-g2-19b3c0ffee1")
 
 

@@ -16,6 +16,8 @@ from tests.eventually import eventually
 from tests.unit.probe import servers
 from tests.unit.probe.servers import serving
 
+pytestmark = pytest.mark.shows(row=43)
+
 WEB = InstanceId("web-g1-1")
 DB = InstanceId("db-g1-1")
 QUICK = 0.02

@@ -50,6 +50,7 @@ def test_the_host_of_an_address_ignores_user_and_port() -> None:
     assert {host_of(url) for url in urls} == {"example.org"}
 
 
+@pytest.mark.shows(row=24)
 def test_looks_are_spread_and_failures_back_off() -> None:
     assert [delay_after(0, 60, local=False, draw=d) for d in (0, 0.5)] == [54, 60]
     assert delay_after(0, 60, local=True, draw=0.5) == 1

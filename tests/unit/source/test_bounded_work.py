@@ -18,6 +18,8 @@ from reconciler.source.manifests.folder import Folder
 from reconciler.source.manifests.resolve import Resolver
 from tests.unit.source.repositories import forwarded, group, vm
 
+pytestmark = pytest.mark.shows(fault=46)
+
 FORM = "apiVersion: reconciler/v1\nkind: MicroVM\n"
 
 
@@ -97,6 +99,7 @@ def lost_canaries(folder: Path, groups: int) -> int:
     return calls(lambda: refusal(folder))
 
 
+@pytest.mark.shows(fault=47)
 @pytest.mark.parametrize("make", [shared_port, lost_order, lost_canaries])
 def test_twice_as_much_costs_about_twice_as_much(
     make: Callable[[Path, int], int], tmp_path: Path
@@ -105,6 +108,7 @@ def test_twice_as_much_costs_about_twice_as_much(
     assert twice < 2.6 * once
 
 
+@pytest.mark.shows(fault=47)
 def test_a_revision_with_too_many_vms_or_ports_is_refused_with_the_number_of_those_beyond(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -121,6 +125,7 @@ def test_a_revision_with_too_many_vms_or_ports_is_refused_with_the_number_of_tho
     assert "more than 2 forwarded ports: this document and 0 more" in ports.message
 
 
+@pytest.mark.shows(fault=104)
 def test_what_a_yaml_error_hides_is_not_blamed_on_others(tmp_path: Path) -> None:
     (tmp_path / "tree").mkdir()
     (tmp_path / "tree" / "motd").symlink_to("/etc")

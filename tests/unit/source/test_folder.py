@@ -58,6 +58,7 @@ def test_layers_may_lie_anywhere_in_the_work_tree(tmp_path: Path) -> None:
         load_folder(tmp_path / "fleet")
 
 
+@pytest.mark.shows(row=32)
 def test_limits_hold_for_folders_too(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         load_folder(tmp_path / "none")
@@ -69,6 +70,7 @@ def test_limits_hold_for_folders_too(tmp_path: Path) -> None:
         load_folder(tmp_path, source=SourceConfig(url="x", max_files=1))
 
 
+@pytest.mark.shows(fault=121)
 def test_one_file_is_judged_by_itself_and_what_it_names_may_be_elsewhere(tmp_path: Path) -> None:
     spec = "update: {after: [db]}"
     write(tmp_path, {"web.yaml": vm("web", spec=spec, group="g"), "bad.yaml": vm("A")})

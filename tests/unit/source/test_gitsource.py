@@ -29,6 +29,7 @@ async def state_of(source: GitSource) -> DesiredState:
     return state
 
 
+@pytest.mark.shows(row=52)
 async def test_a_push_is_fetched_once(repository: Repository, make_source: MakeSource) -> None:
     source = make_source()
     first = repository.commit({"a.yaml": vm("a")})
@@ -135,6 +136,7 @@ async def test_branch_tag_and_commit_choose_the_revision(
         assert (await state_of(source)).revision == revision
 
 
+@pytest.mark.shows(row=27)
 async def test_what_is_not_there_is_said_with_what_is(
     repository: Repository, make_source: MakeSource
 ) -> None:
@@ -177,6 +179,7 @@ async def test_only_the_configured_folder_is_read(
     assert (await state_of(source)).vms == {}
 
 
+@pytest.mark.shows(row=36)
 async def test_odd_entries_are_problems_with_their_path(
     repository: Repository, make_source: MakeSource
 ) -> None:
@@ -204,6 +207,7 @@ async def test_odd_entries_are_problems_with_their_path(
     ]
 
 
+@pytest.mark.shows(fault=105)
 @pytest.mark.parametrize("mode", ["0", "644", "60000", "20755", "140000", "1000000"])
 async def test_an_entry_that_is_of_no_kind_is_a_problem_with_its_path(
     mode: str, tmp_path: Path, make_source: MakeSource
@@ -221,6 +225,7 @@ async def test_an_entry_that_is_of_no_kind_is_a_problem_with_its_path(
     ]
 
 
+@pytest.mark.shows(fault=105)
 async def test_a_folder_that_git_could_not_read_is_a_problem_with_its_path(
     tmp_path: Path, make_source: MakeSource
 ) -> None:

@@ -18,6 +18,8 @@ from tests.unit.source.conftest import MakeSource
 from tests.unit.source.realgit import PERSON, RealGit, run, served
 from tests.unit.source.repositories import vm
 
+pytestmark = pytest.mark.shows(fault=106)
+
 WITHOUT_BRACKET = "Jane Doe jane@example.org> 1795970300 +0000"
 PEOPLE = [
     (WITHOUT_BRACKET, PERSON), (PERSON, WITHOUT_BRACKET), ("Jane 1795970300 +0000", PERSON), ("", ""),
@@ -40,6 +42,7 @@ def url(request: pytest.FixtureRequest, origin: RealGit) -> Iterator[str]:
         yield f"{address}origin.git"
 
 
+@pytest.mark.shows(fault=106)
 @pytest.mark.parametrize(("author", "committer"), PEOPLE, ids=IDS)
 async def test_a_commit_by_whomever_is_followed_and_so_is_the_next(
     author: str, committer: str, origin: RealGit, url: str, make_source: MakeSource
@@ -65,6 +68,7 @@ async def test_a_commit_by_whomever_is_followed_and_so_is_the_next(
     assert [commit.revision for commit in shown] == [after, odd, first]
 
 
+@pytest.mark.shows(fault=106)
 async def test_a_rewrite_is_refused_also_beside_such_a_commit(
     origin: RealGit, url: str, make_source: MakeSource
 ) -> None:
@@ -81,6 +85,7 @@ async def test_a_rewrite_is_refused_also_beside_such_a_commit(
         await source.fetch(Lineage((Revision(followed),)))
 
 
+@pytest.mark.shows(fault=106)
 async def test_a_tag_and_an_id_lead_to_such_a_commit(
     origin: RealGit, url: str, make_source: MakeSource
 ) -> None:
@@ -111,6 +116,7 @@ def test_commits_since_the_last_are_the_same_with_and_without_libgit2(
     repository.free()
 
 
+@pytest.mark.shows(fault=107)
 async def test_a_repository_that_cannot_be_read_says_which_kind_it_is(
     tmp_path: Path, make_source: MakeSource
 ) -> None:
@@ -145,12 +151,14 @@ async def test_a_repository_that_cannot_be_read_says_which_kind_it_is(
                 assert command in caught.value.hint
 
 
+@pytest.mark.shows(fault=107)
 def test_what_is_not_known_is_not_called_damage() -> None:
     found = sorted_failure(pygit2.GitError("the moon is in the wrong quarter"))
     assert found.kind == "unknown"
     assert "disk" not in found.hint
 
 
+@pytest.mark.shows(fault=107)
 @pytest.mark.parametrize(
     ("text", "kind"),
     [
@@ -163,6 +171,7 @@ def test_a_name_in_a_message_does_not_sort_it(text: str, kind: str) -> None:
     assert sorted_failure(pygit2.GitError(text)).kind == kind
 
 
+@pytest.mark.shows(fault=107)
 def test_a_damaged_repository_is_not_cloned_at_each_look(origin: RealGit, tmp_path: Path) -> None:
     first = origin.point(origin.commit(origin.files({"a.yaml": vm("a")})))
     request = WorkerRequest(

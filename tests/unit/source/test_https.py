@@ -15,9 +15,12 @@ from tests.unit.source.https import GitServer, Proxy, basic, make_certificate, r
 from tests.unit.source.realgit import RealGit
 from tests.unit.source.repositories import vm
 
-pytestmark = pytest.mark.skipif(
-    shutil.which("openssl") is None, reason="openssl is not installed: ./dev test installs it"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        shutil.which("openssl") is None, reason="openssl is not installed: ./dev test installs it"
+    ),
+    pytest.mark.shows(fault=108),
+]
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
 
@@ -62,6 +65,7 @@ async def refused(make_source: MakeSource, url: str, **config: object) -> Source
     return caught.value
 
 
+@pytest.mark.shows(fault=109)
 async def test_a_token_of_a_file_lets_the_source_in_and_is_read_again(
     server: GitServer, origin: RealGit, token_file: Path, make_source: MakeSource
 ) -> None:
@@ -103,6 +107,7 @@ async def test_without_a_good_token_the_hint_names_the_file(
     assert "is not one line with a token" in str(error)
 
 
+@pytest.mark.shows(fault=109)
 async def test_a_token_goes_to_no_other_server(
     origin: RealGit, token_file: Path, certificate: Path, make_source: MakeSource
 ) -> None:
@@ -116,6 +121,7 @@ async def test_a_token_goes_to_no_other_server(
     assert not any(thief.given), "it was asked, and shown nothing"
 
 
+@pytest.mark.shows(fault=109)
 async def test_a_certificate_that_nobody_vouches_for_is_refused(
     server: GitServer, token_file: Path, make_source: MakeSource, monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
@@ -128,6 +134,7 @@ async def test_a_certificate_that_nobody_vouches_for_is_refused(
     assert not any(server.given)
 
 
+@pytest.mark.shows(fault=108)
 @pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY", "all_proxy"])
 async def test_the_proxy_of_the_environment_is_asked(
     variable: str, server: GitServer, token_file: Path, make_source: MakeSource,
@@ -146,6 +153,7 @@ async def test_the_proxy_of_the_environment_is_asked(
         await source.close()
 
 
+@pytest.mark.shows(fault=108)
 async def test_a_proxy_that_wants_a_password_gets_the_one_of_its_address(
     server: GitServer, token_file: Path, make_source: MakeSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

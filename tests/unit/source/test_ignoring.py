@@ -12,6 +12,8 @@ from reconciler.errors import ManifestErrors
 from reconciler.source.manifests.folder import load_folder
 from tests.unit.source.repositories import InProcess, Link, Repository, vm
 
+pytestmark = pytest.mark.shows(fault=103)
+
 Judge = Callable[[Mapping[str, Any]], list[str]]
 CI = "on: [push]\njobs: {}\n"
 

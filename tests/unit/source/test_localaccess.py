@@ -17,6 +17,8 @@ from reconciler.source.git.libgit2_limits import bound_library
 from reconciler.source.git.protocol import WorkerRequest
 from tests.unit.source.repositories import Repository, vm
 
+pytestmark = pytest.mark.shows(fault=111)
+
 STRANGER = 65534
 
 
@@ -103,6 +105,7 @@ def test_what_is_not_there_is_missing(tmp_path: Path) -> None:
     assert (error.kind, f"git init --bare {tmp_path}/a/b.git" in error.hint) == ("missing", True)
 
 
+@pytest.mark.shows(fault=134)
 def test_what_is_no_repository_or_was_just_packed_is_no_matter_of_rights(
     tmp_path: Path, repository: Repository
 ) -> None:

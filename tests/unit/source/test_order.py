@@ -10,6 +10,8 @@ from reconciler.errors import ManifestErrors
 from reconciler.source.manifests.folder import load_folder
 from tests.unit.source.repositories import group, vm
 
+pytestmark = pytest.mark.shows(fault=79)
+
 
 def judged(folder: Path, *manifests: str) -> list[str]:
     """The names of VMs, or the problems."""

@@ -13,6 +13,8 @@ from reconciler.source.manifests.convert import GroupDraft, VMDraft, derived_mac
 from reconciler.source.manifests.parse import parse_file
 from tests.unit.source.repositories import forwarded, group, vm
 
+pytestmark = pytest.mark.shows(fault=120)
+
 GOLDEN = Path(__file__).with_name("golden")
 
 
@@ -25,6 +27,7 @@ def told(content: str) -> list[str]:
     ]
 
 
+@pytest.mark.shows(row=38)
 @pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.yaml")), ids=lambda path: path.stem)
 def test_errors_read_as_they_did(path: Path) -> None:
     assert told(path.read_text()) == path.with_suffix(".errors").read_text().splitlines()
@@ -101,6 +104,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert (spec.update.stop_timeout, spec.rollback.data_epoch) == (60.0, 1)
 
 
+@pytest.mark.shows(row=32)
 def test_huge_values_are_never_echoed() -> None:
     for line in told(vm("x" * 5000, spec=f"memory: {'9' * 5000}MiB\n{'k' * 5000}: 1")):
         assert len(line) < 250

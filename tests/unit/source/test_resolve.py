@@ -192,6 +192,7 @@ async def test_a_percentage_is_of_the_members(resolve: Any) -> None:
     assert state.groups["g"].max_unavailable == 2
 
 
+@pytest.mark.shows(row=37)
 async def test_the_hosts_policy_bounds_what_a_repository_asks_for(resolve: Any) -> None:
     policy = PolicyConfig(max_memory_mib=512, max_vcpu=2, max_volume_gib=1, min_forward_port=2000)
     spec = (
@@ -389,6 +390,7 @@ async def test_layers_with_an_init_are_well(resolve: Any, files: dict[str, Any])
     assert list((await resolve({"a.yaml": vm("a", layers=layers), **files})).vms) == ["a"]
 
 
+@pytest.mark.shows(fault=122)
 async def test_layers_that_no_guest_can_begin_from_are_refused(resolve: Any) -> None:
     files = {"a.yaml": vm("a", layers="[tree: ./root]"), "root/bin/init": "", "root/sbin/x": ""}
     (problem,) = await problems_of(resolve, files)

@@ -83,6 +83,7 @@ async def test_settings_may_allow_rewrites_and_a_commit_in_them_needs_no_other_w
         assert (await make_source(name=next(iter(config)), **config).fetch(former)).state
 
 
+@pytest.mark.shows(row=28)
 @needs_ssh
 async def test_row_28_an_unsigned_commit_is_refused_where_signatures_are_asked_for(
     repository: Repository, make_source: MakeSource, tmp_path: Path
@@ -99,6 +100,7 @@ async def test_row_28_an_unsigned_commit_is_refused_where_signatures_are_asked_f
     assert found.state.revision == signed
 
 
+@pytest.mark.shows(row=28)
 @needs_ssh
 async def test_row_28_a_signed_commit_over_an_unsigned_one_is_enough_for_head_and_not_for_since_last(
     repository: Repository, make_source: MakeSource, tmp_path: Path

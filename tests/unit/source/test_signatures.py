@@ -12,6 +12,8 @@ import pytest
 from reconciler.source.git.signatures import BadSignature, Signers, split
 from tests.unit.source.signed import EXPIRED, LASTING, PAYLOAD
 
+pytestmark = pytest.mark.shows(row=28)
+
 needs_gpgv = pytest.mark.skipif(shutil.which("gpgv") is None, reason="gpgv is not installed")
 needs_ssh = pytest.mark.skipif(
     shutil.which("ssh-keygen") is None, reason="ssh-keygen is not installed"

@@ -14,6 +14,8 @@ from reconciler.source.manifests.folder import load_folder
 from reconciler.source.manifests.transfer import Header, Receiver, Sender, refusal
 from tests.unit.source.repositories import group, vm
 
+pytestmark = pytest.mark.shows(fault=48)
+
 ROOT = Path(__file__).resolve().parents[3]
 
 

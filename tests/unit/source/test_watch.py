@@ -16,6 +16,8 @@ from reconciler.source.git.polling import FIRST_PAUSE, LocalWatch
 from tests.eventually import eventually
 from tests.unit.source.repositories import Repository, vm
 
+pytestmark = pytest.mark.shows(fault=102)
+
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:

@@ -7,6 +7,8 @@ import pytest
 from reconciler.source.manifests import yaml_reader
 from reconciler.source.manifests.yaml_builder import MOST_ALIASES, MOST_DOCUMENTS, DocumentRefused
 
+pytestmark = pytest.mark.shows(row=32)
+
 
 def faults(content: str | bytes) -> list[str]:
     raw = content if isinstance(content, bytes) else content.encode()
@@ -17,6 +19,7 @@ def faults(content: str | bytes) -> list[str]:
     return [f"{f.line}:{f.col}: {f.message}" for f in reading.faults]
 
 
+@pytest.mark.shows(row=34)
 @pytest.mark.parametrize(
     ("text", "value"),
     [
@@ -32,6 +35,7 @@ def test_a_scalar_has_the_type_of_yaml_1_2(text: str, value: object) -> None:
     ]
 
 
+@pytest.mark.shows(row=34)
 @pytest.mark.parametrize(
     ("text", "fault"),
     [
@@ -60,6 +64,7 @@ def test_what_is_refused_is_told_with_its_place(text: str | bytes, fault: str) -
     assert faults(text)[0] == fault
 
 
+@pytest.mark.shows(row=34)
 def test_a_duplicate_key_names_both_places() -> None:
     found = yaml_reader.examine(b"a:\n  b: 1\n  b: 2\n").faults
     assert [(f.line, f.col, f.hint) for f in found] == [(3, 3, "first at line 2, column 3")]
@@ -82,6 +87,7 @@ def bomb(levels: int) -> str:
     return "\n".join(lines)
 
 
+@pytest.mark.shows(row=33)
 @pytest.mark.parametrize(
     ("content", "says"),
     [
@@ -98,6 +104,7 @@ def test_a_bomb_ends_at_a_limit(content: str, says: str) -> None:
     assert says in faults(content)[0]
 
 
+@pytest.mark.shows(row=33)
 def test_aliases_of_deep_values_count_towards_the_depth() -> None:
     deep = "a: &d " + "[" * 40 + "]" * 40
     assert "levels deep" in faults(f"{deep}\nb: " + "[" * 30 + "*d" + "]" * 30)[0]

@@ -7,6 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
 from reconciler.supervisor import guest_file, procfs
@@ -16,6 +18,7 @@ from reconciler.supervisor.spawn import Held
 BECOMES_A_GUEST = "read go; exec env RECONCILER_INSTANCE=web-1 sleep 60"
 
 
+@pytest.mark.shows(fault=14)
 async def test_a_guest_in_the_middle_of_its_exec_is_adopted(tmp_path: Path) -> None:
     folder = tmp_path / "web"
     (folder / "run").mkdir(parents=True)

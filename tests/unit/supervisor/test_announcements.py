@@ -11,6 +11,8 @@ from reconciler.model.guest_reports import SILENT, Said
 from reconciler.supervisor import announcements, console
 from reconciler.supervisor.announcements import Listener, listen_all
 
+pytestmark = pytest.mark.shows(fault=68)
+
 ID = "web-g3-1a2b"
 
 
@@ -66,6 +68,7 @@ def test_a_line_that_comes_in_pieces_is_heard_when_it_is_whole(tmp_path: Path) -
     assert listener.said == Said(up=2.0)
 
 
+@pytest.mark.shows(fault=100)
 @pytest.mark.parametrize("before", ["x" * 3000, "\r 10 % done" * 300])
 @pytest.mark.parametrize("apart", [False, True])
 def test_a_line_is_heard_behind_much_that_a_program_left_unfinished(

@@ -99,6 +99,7 @@ def test_what_a_guest_reports_of_itself_is_found(tmp_path: Path, line: str, repo
     assert console.last_words(tmp_path, "i").reported == reported
 
 
+@pytest.mark.shows(fault=116)
 def test_the_reason_of_our_own_init_comes_before_the_panic_that_follows_it(tmp_path: Path) -> None:
     noise = "".join(f"[    0.{n}] driver {n}\n" for n in range(10, 40))
     log(

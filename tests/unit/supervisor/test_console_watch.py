@@ -13,6 +13,8 @@ from reconciler.supervisor import console_watch
 from reconciler.supervisor.console_watch import ConsoleWatch
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.shows(fault=41)
+
 MOST = 64 * 1024
 
 
@@ -82,6 +84,7 @@ def test_guests_that_are_gone_are_not_looked_at(watch: ConsoleWatch, tmp_path: P
     assert not small(gone / layout.CONSOLE)
 
 
+@pytest.mark.shows(fault=57)
 def test_it_may_be_closed_twice(watch: ConsoleWatch, tmp_path: Path) -> None:
     watch.add(tmp_path)
     watch.close()

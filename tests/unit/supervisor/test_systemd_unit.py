@@ -17,6 +17,8 @@ from reconciler.supervisor.systemd_bus import traffic
 from reconciler.supervisor.systemd_unit import HostPaths, properties, unit_name, user_name
 from tests.contract.vmms import a_guest
 
+pytestmark = pytest.mark.shows(fault=78)
+
 STATE = Path("/var/lib/reconciler")
 PLACE = HostPaths(STATE, flock="/usr/bin/flock", program="/usr/bin/qemu", kvm_group="kvm")
 NETWORK = UserNetwork("52:54:00:00:00:01", (PortForward(8080, 80),))

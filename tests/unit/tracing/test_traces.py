@@ -228,6 +228,7 @@ async def test_without_the_extra_the_daemon_says_what_to_install(
     assert "microvm-reconciler[tracing]" in caught.value.hint
 
 
+@pytest.mark.shows(fault=124)
 def test_what_the_library_raises_fails_no_pass(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -20,6 +20,8 @@ from reconciler.vmm.port_availability import (
 )
 from reconciler.vmm.qemu.accel import choose_accel, tsc_khz
 
+pytestmark = pytest.mark.shows(fault=74)
+
 TABLE = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0

@@ -19,6 +19,8 @@ from reconciler.vmm.qemu.argv import QMP_SOCKET
 from reconciler.vmm.qemu.driver import QemuDriver
 from tests.unit.vmm.machines import a_machine
 
+pytestmark = pytest.mark.shows(fault=45)
+
 GREETING = b'{"QMP": {"version": {}, "capabilities": []}}\r\n'
 Serve = Callable[[socket.socket], None]
 Listening = Callable[[Serve], Path]

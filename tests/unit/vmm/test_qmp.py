@@ -16,6 +16,8 @@ from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.vmm.qemu.driver import QemuDriver
 
+pytestmark = [pytest.mark.shows(row=11), pytest.mark.shows(row=12)]
+
 GREETING = {"QMP": {"version": {"qemu": {"major": 7}, "package": ""}, "capabilities": []}}
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -97,6 +99,7 @@ async def test_the_power_button_is_pressed_once_and_the_connection_closed(tmp_pa
     assert heard == ["qmp_capabilities", "system_powerdown"]
 
 
+@pytest.mark.shows(fault=15)
 async def test_whoever_took_the_place_of_the_vmm_that_is_meant_is_told_nothing(
     tmp_path: Path,
 ) -> None:
@@ -204,6 +207,7 @@ async def test_a_refusal_of_the_vmm_is_told_with_its_words(tmp_path: Path) -> No
     assert caught.value.kind == "refused"
 
 
+@pytest.mark.shows(fault=124)
 @pytest.mark.parametrize(
     "reply",
     [{"surprise": 1}, {"return": {}, "error": {}}, {"error": 5}, {"error": {}}, [], 7, {}],
@@ -226,6 +230,7 @@ async def test_a_greeting_that_is_answered_with_nonsense_is_an_error_with_a_kind
     assert caught.value.kind in ("protocol", "refused", "timeout")
 
 
+@pytest.mark.shows(fault=124)
 @pytest.mark.parametrize(
     "reply", [{"surprise": 1}, {"error": 5}, {"error": {}}, {"error": {"class": 1}}, {}], ids=str
 )
@@ -245,6 +250,7 @@ async def test_a_command_that_is_answered_with_nonsense_is_an_error_with_a_kind(
     assert caught.value.kind in ("protocol", "refused", "timeout")
 
 
+@pytest.mark.shows(fault=124)
 async def test_a_vmm_that_hangs_up_at_any_moment_is_an_error_with_a_kind(tmp_path: Path) -> None:
     for moment in range(4):
 

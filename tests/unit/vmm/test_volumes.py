@@ -20,6 +20,8 @@ from reconciler.vmm.qemu.driver import QemuDriver
 from tests.unit.vmm.machines import a_machine
 from tests.wait import wait_until
 
+pytestmark = pytest.mark.shows(fault=76)
+
 MIB = 1024 * 1024
 
 
@@ -62,6 +64,7 @@ async def test_a_missing_volume_is_created_with_a_clean_filesystem_of_its_size(
     assert checked.returncode == 0, checked.stdout
 
 
+@pytest.mark.shows(fault=94)
 async def test_a_volume_that_held_data_is_not_begun_again_when_it_is_gone(machine: Machine) -> None:
     path = await make(machine)
     driver, kept = QemuDriver(QemuConfig()), frozenset({str(path)})
