@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 from pydantic import (
     AfterValidator,
@@ -190,7 +190,9 @@ class SinkConfig(Section):
     """Seconds before the same trouble with the same VM is told again, while it lasts."""
 
 
-class _HttpSinkConfig(SinkConfig):
+class HttpSinkConfig(SinkConfig):
+    """A sink that takes POST requests."""
+
     url: Annotated[str, Field(pattern=r"^(https?://[^\s/@]+(/\S*)?)?$", max_length=2048)] = ""
     """Without a password: such an address is a secret."""
     url_file: Secret = ""
@@ -203,7 +205,7 @@ class _HttpSinkConfig(SinkConfig):
         return self
 
 
-class WebhookConfig(_HttpSinkConfig):
+class WebhookConfig(HttpSinkConfig):
     type: Literal["webhook"]
     secret_file: Annotated[Secret, Field(min_length=1)]
     """What requests are signed with."""
@@ -215,7 +217,7 @@ class SlackConfig(SinkConfig):
     """The address is all that is needed to post: it is a secret."""
 
 
-class AlertmanagerConfig(_HttpSinkConfig):
+class AlertmanagerConfig(HttpSinkConfig):
     type: Literal["alertmanager"]
 
 
@@ -240,10 +242,8 @@ class EmailConfig(SinkConfig):
 
 NotificationConfig = WebhookConfig | SlackConfig | AlertmanagerConfig | EmailConfig
 SINKS: dict[str, type[SinkConfig]] = {
-    "webhook": WebhookConfig,
-    "slack": SlackConfig,
-    "alertmanager": AlertmanagerConfig,
-    "email": EmailConfig,
+    get_args(model.model_fields["type"].annotation)[0]: model
+    for model in get_args(NotificationConfig)
 }
 
 

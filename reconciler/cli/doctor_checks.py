@@ -206,7 +206,7 @@ def check_images(state: Path) -> Finding:
 
 
 def check_sink(sink: NotificationConfig) -> Finding:
-    from reconciler.notify.sinks import missing_secrets  # noqa: PLC0415 - most hosts have no sink
+    from reconciler.notify.registry import missing_secrets  # noqa: PLC0415 - most hosts have no sink
 
     name = f"notify {sink.name}"
     if missing := missing_secrets(sink):

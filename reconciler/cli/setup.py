@@ -54,7 +54,7 @@ def notify(
     import asyncio  # noqa: PLC0415 - for this command alone
 
     from reconciler.config import config_path, load_config  # noqa: PLC0415 - as above
-    from reconciler.notify.sinks import send_to  # noqa: PLC0415 - as above
+    from reconciler.notify.registry import send_to  # noqa: PLC0415 - as above
 
     settings = load_config(config_path(config))
     wanted = [one for one in settings.notifications if sink in ("", one.name)]

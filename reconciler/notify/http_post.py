@@ -1,22 +1,32 @@
-"""One POST a message: no redirect followed, no cookie kept, no long answer read."""
+"""Sinks over HTTP: one POST a message, no redirect followed, no cookie kept, no long answer read."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import aiohttp
 
 from reconciler.clock import Clock
+from reconciler.config import HttpSinkConfig
 from reconciler.errors import DeliveryError
 from reconciler.http_proxies import UnsupportedProxy, proxy_for
 from reconciler.notify.message import LONGEST_LINE, Message, plain
-from reconciler.notify.payloads import HTTPRequest
+from reconciler.notify.secrets import read_secret
 
 MOST_ANSWER = 4096
 GOOD = range(200, 300)
 NONSENSE = {400, 413, 422}
 """The receiver read the message and wants none like it: the same bytes will not please it later."""
 HEADERS = {"User-Agent": "microvm-reconciler", "Content-Type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class HTTPRequest:
+    url: str
+    body: bytes
+    headers: dict[str, str]
 
 
 class HttpSink:
@@ -67,3 +77,12 @@ class HttpSink:
 
     async def close(self) -> None:
         """It holds nothing open."""
+
+
+def encoded(body: object) -> bytes:
+    return json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode()
+
+
+def url_of(config: HttpSinkConfig) -> str:
+    """The address of the receiver, which may be a secret. Raises DeliveryError."""
+    return config.url or read_secret(config.url_file)

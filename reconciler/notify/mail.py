@@ -12,11 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 from email.message import EmailMessage
 from email.utils import format_datetime
 
+from reconciler.clock import Clock
 from reconciler.config import EmailConfig
 from reconciler.errors import DeliveryError
-from reconciler.notify.message import LONGEST_LINE, Message, plain
-from reconciler.notify.payloads import headline, moment
+from reconciler.notify.message import LONGEST_LINE, Message, headline, moment, plain
 from reconciler.notify.secrets import read_secret
+from reconciler.notify.sink_interface import Sink
 from reconciler.now import in_utc
 
 STEP = 10.0
@@ -24,6 +25,10 @@ STEP = 10.0
 FOR_GOOD = range(500, 600)
 LOGIN = {530, 534, 535, 538}
 """Answers about the password, not about the message."""
+
+
+def open_mail(config: EmailConfig, _clock: Clock) -> Sink:
+    return MailSink(config)
 
 
 class MailSink:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.model.record import Event, Severity
+from reconciler.now import in_utc
 from reconciler.safe_text import SEQUENCES, clean
 
 Status = Literal["firing", "resolved", "notice"]
@@ -52,6 +53,16 @@ def plain(text: str, longest: int = LONGEST_TEXT) -> str:
     """One line that drives nobody's screen, cut to a length."""
     line = clean(" ".join(SEQUENCES.sub("", text[: 4 * longest]).split()))
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
+
+
+def headline(message: Message) -> str:
+    """One line: how bad, where, what."""
+    mark = "resolved" if message.status == "resolved" else message.severity
+    return plain(f"[{mark}] {message.host}: {message.summary}", LONGEST_LINE * 4)
+
+
+def moment(wall: float) -> str:
+    return in_utc(wall).isoformat(timespec="milliseconds")
 
 
 def for_so_long(seconds: float) -> str:

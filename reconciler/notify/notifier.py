@@ -7,12 +7,12 @@ import socket
 from collections.abc import Sequence
 
 from reconciler.clock import Clock
-from reconciler.config import NotificationConfig
+from reconciler.config import SinkConfig
 from reconciler.model.record import Event
 from reconciler.notify.delivery import Delivery
+from reconciler.notify.registry import SINKS, SinkKinds, open_sink
 from reconciler.notify.selection import Digest
 from reconciler.notify.sink_interface import Counts, Outbox
-from reconciler.notify.sinks import open_sink
 
 AT_ONCE = 500
 """Events read from the ledger in one go."""
@@ -22,14 +22,19 @@ class Notifier:
     """Open it before anything writes events; then `run` it. `close` it when done."""
 
     def __init__(
-        self, configs: Sequence[NotificationConfig], outbox: Outbox, clock: Clock, counts: Counts
+        self,
+        configs: Sequence[SinkConfig],
+        outbox: Outbox,
+        clock: Clock,
+        counts: Counts,
+        kinds: SinkKinds = SINKS,
     ) -> None:
         host = socket.gethostname()
         self._outbox = outbox
         self._couriers = {
             config.name: Delivery(
                 config.name,
-                open_sink(config, clock),
+                open_sink(config, clock, kinds),
                 Digest(
                     host, severity=config.severity, groups=config.groups, repeat=config.repeat
                 ),

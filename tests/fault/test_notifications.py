@@ -12,9 +12,10 @@ from demo.client import DaemonAway
 from demo.daemon import free_port
 from demo.stage import Stage
 from reconciler.clock import SystemClock
+from reconciler.config import AlertmanagerConfig
 from reconciler.errors import DeliveryError
 from reconciler.ledger.sqlite import open_ledger
-from reconciler.notify import delivery as courier, notifier
+from reconciler.notify import delivery as courier
 from reconciler.notify.delivery import LONGEST_PAUSE
 from reconciler.notify.notifier import Notifier
 from tests.eventually import eventually
@@ -107,10 +108,10 @@ async def test_row_59_a_sink_that_hangs_or_is_away_delays_no_rollout_and_hears_o
     world, of_sinks = World(durable=ledger), {"slow": FakeSink(hangs=True), "away": FakeSink()}
     of_sinks["away"].error = DeliveryError("no route")
     monkeypatch.setattr(courier, "DEADLINE", 0.01)
-    monkeypatch.setattr(notifier, "open_sink", lambda config, _: of_sinks[config.name])
     told = Notifier(
         sinks(*({"name": name, "type": "alertmanager", "url": "http://x/"} for name in of_sinks)),
         ledger, world.clock, FakeCounts(),
+        {AlertmanagerConfig: lambda config, _: of_sinks[config.name]},
     )  # fmt: skip
     await told.open()
     running = asyncio.create_task(told.run())

@@ -7,15 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.config import AlertmanagerConfig
 from reconciler.errors import DeliveryError, LedgerUnwritable
 from reconciler.ledger import cursors
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.model.change import AddEvent, PutSuspension
 from reconciler.model.names import VMName
 from reconciler.model.record import Event
-from reconciler.notify import delivery as courier, notifier
+from reconciler.notify import delivery as courier
 from reconciler.notify.delivery import LONGEST_PAUSE
 from reconciler.notify.notifier import Notifier
+from reconciler.notify.registry import SinkKinds
 from tests.eventually import eventually
 from tests.fakes.clock import FakeClock
 from tests.fakes.sink import FakeCounts, FakeSink
@@ -27,13 +29,12 @@ pytestmark = pytest.mark.shows(row=59)
 class Host:
     """A ledger and notifiers on it, one life after the other."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
         self.ledger: SqliteLedger = open_ledger(folder / "ledger.db", self.clock).ledger
         self.sinks: dict[str, FakeSink] = {}
         self.counts = FakeCounts()
         self.crashes = 0
-        monkeypatch.setattr(notifier, "open_sink", lambda config, _: self.sink(config.name))
 
     def sink(self, name: str) -> FakeSink:
         return self.sinks.setdefault(name, FakeSink())
@@ -42,7 +43,8 @@ class Host:
     async def life(self, *names: str) -> AsyncIterator[Notifier]:
         """A daemon's life with these sinks; it ends as by kill -9, in the middle of anything."""
         configs = sinks(*({"name": n, "type": "alertmanager", "url": "http://x/"} for n in names))
-        made = Notifier(configs, self.ledger, self.clock, self.counts)
+        kinds: SinkKinds = {AlertmanagerConfig: lambda config, _: self.sink(config.name)}
+        made = Notifier(configs, self.ledger, self.clock, self.counts, kinds)
         await made.open()
         running = asyncio.create_task(made.run())
         try:
@@ -84,8 +86,8 @@ class Host:
 
 
 @pytest.fixture
-async def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Host]:
-    host = Host(tmp_path, monkeypatch)
+async def host(tmp_path: Path) -> AsyncIterator[Host]:
+    host = Host(tmp_path)
     yield host
     await host.ledger.close()
 

@@ -18,10 +18,10 @@ from aiohttp import web
 from reconciler.errors import ConfigError, DeliveryError
 from reconciler.model.record import Event
 from reconciler.notify.message import Message
-from reconciler.notify.payloads import SIGNATURE, TIMESTAMP
+from reconciler.notify.registry import missing_secrets, open_sink, send_to
 from reconciler.notify.secrets import Missing
 from reconciler.notify.selection import Digest
-from reconciler.notify.sinks import missing_secrets, open_sink, send_to
+from reconciler.notify.webhook import SIGNATURE, TIMESTAMP
 from tests.fakes.clock import FakeClock
 from tests.unit.notify.receivers import MailServer, http_receiver
 from tests.unit.notify.stories import WALL, Log, sink, sinks

@@ -1,0 +1,73 @@
+"""The kinds of sinks: opens what an entry of `[[notifications]]` describes, and sends a test message.
+
+README.md in this folder says how to add a kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from reconciler.clock import Clock, SystemClock
+from reconciler.config import (
+    AlertmanagerConfig,
+    EmailConfig,
+    SinkConfig,
+    SlackConfig,
+    WebhookConfig,
+)
+from reconciler.errors import DeliveryError
+from reconciler.model.record import Event
+from reconciler.notify.alertmanager import open_alertmanager
+from reconciler.notify.delivery import DEADLINE
+from reconciler.notify.mail import open_mail
+from reconciler.notify.message import Message, id_of
+from reconciler.notify.secrets import Missing, look_for
+from reconciler.notify.sink_interface import Sink
+from reconciler.notify.slack import open_slack
+from reconciler.notify.webhook import open_webhook
+
+OpenSink = Callable[[Any, Clock], Sink]
+"""Takes the entry, of the class that it is registered for. Opens no connection."""
+SinkKinds = Mapping[type[SinkConfig], OpenSink]
+
+SINKS: SinkKinds = {
+    WebhookConfig: open_webhook,
+    SlackConfig: open_slack,
+    AlertmanagerConfig: open_alertmanager,
+    EmailConfig: open_mail,
+}
+
+
+def open_sink(config: SinkConfig, clock: Clock, kinds: SinkKinds = SINKS) -> Sink:
+    """The sink that an entry of the config means."""
+    return kinds[type(config)](config, clock)
+
+
+async def send_to(config: SinkConfig) -> str:
+    """Send a test message to a sink; the answer is what went wrong, or empty."""
+    sink = open_sink(config, clock := SystemClock())
+    try:
+        async with asyncio.timeout(DEADLINE):
+            await sink.send(trial_message(clock.now().wall))
+    except TimeoutError:
+        return f"no answer within {DEADLINE:g} s"
+    except DeliveryError as error:
+        return f"{error} ({error.hint})" if error.hint else str(error)
+    finally:
+        await sink.close()
+    return ""
+
+
+def trial_message(wall: float) -> Message:
+    host, words = socket.gethostname(), "a test, sent by `reconciler notify`: nothing happened"
+    name = id_of(Event("test", words, wall), host)
+    return Message(name, 0, "notice", "test", "info", words, wall, host)
+
+
+def missing_secrets(config: SinkConfig) -> list[Missing]:
+    """What cannot be read of the files that an entry names: its keys that end in `_file`."""
+    files = [getattr(config, key) for key in type(config).model_fields if key.endswith("_file")]
+    return [missing for name in files if name and (missing := look_for(name)) is not None]
