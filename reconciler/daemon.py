@@ -175,7 +175,8 @@ async def _ports(
     """The adapters: those already made, and the others, each closed by the stack."""
     ledger, metrics, supervisor, tracer = made
     prober = GuestProber(
-        clock, wake, lambda answer: metrics.probe_answered(answer.kind, answer.result, answer.seconds)
+        clock, wake, lambda one: metrics.probe_answered(one.kind, one.result, one.seconds),
+        supervisor.printed,
     )  # fmt: skip
     stack.push_async_callback(prober.close)
     source = GitSource(

@@ -15,6 +15,7 @@ from reconciler.engine.reconcile_pass import Reconciler
 from reconciler.engine.workers import Workers
 from reconciler.explain.convergence import settled as is_settled
 from reconciler.explain.vm_status import Known, explain
+from reconciler.model.checks import HttpCheck, Purpose
 from reconciler.model.desired import (
     DesiredState,
     GroupSpec,
@@ -26,7 +27,6 @@ from reconciler.model.desired import (
     VMSpec,
     VolumeSpec,
 )
-from reconciler.model.health import HttpCheck, Purpose
 from reconciler.model.image import DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.machine import ANY_ADDRESS, HostPort, PortForward, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of

@@ -25,6 +25,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 from reconciler.metrics import host_series as fleet
 from reconciler.metrics.disk_usage import KINDS
 from reconciler.model.actions import OutcomeKind
+from reconciler.model.checks import CHECK_KINDS
 from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.status import HostStatus, VMStatus
 from reconciler.spans import trace_of
@@ -40,7 +41,6 @@ GAP_CAUSES = ("planned", "unplanned")
 DRIFTS = ("guest", "image")
 COLLECT_RESULTS = ("succeeded", "failed")
 BUILD_RESULTS = ("built", "differs", "cached", "failed", "unavailable", "cancelled")
-PROBE_KINDS = ("http", "tcp", "process")
 PROBE_RESULTS = ("success", "failure", "error")
 ROLLOUT_RESULTS = ("succeeded", "failed")
 PHASES = ("prepare", "snapshot", "stop", "start", "restore", "probe", "soak")
@@ -171,10 +171,10 @@ class Metrics:
             "operation_oldest_timestamp_seconds", "When the oldest of these began; 0: none runs."
         )
         self._probes = self._counter(
-            "probe_total", "Answers of checks.", type=PROBE_KINDS, result=PROBE_RESULTS
+            "probe_total", "Answers of checks.", type=CHECK_KINDS, result=PROBE_RESULTS
         )
         self._probe_seconds = self._histogram(
-            "probe_duration_seconds", "Time of a check.", PROBE_BUCKETS, type=PROBE_KINDS
+            "probe_duration_seconds", "Time of a check.", PROBE_BUCKETS, type=CHECK_KINDS
         )
 
     def _make_disk(self, state: Path, reserve_bytes: int) -> None:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from typing import Literal
 
-from reconciler.model.health import Check
+from reconciler.model.checks import CheckSpec
 from reconciler.model.image import KernelSpec, LayerSpec, StoreFormat
 from reconciler.model.machine import HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
@@ -33,7 +33,7 @@ class VolumeSpec:
 class HealthPolicy:
     """How a guest is judged. Seconds; `failure_threshold` counts failing rounds in a row."""
 
-    checks: tuple[Check, ...] = ()
+    checks: tuple[CheckSpec, ...] = ()
     startup_deadline: float = 300.0
     min_healthy_time: float = 10.0
     period: float = 10.0

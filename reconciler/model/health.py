@@ -1,61 +1,22 @@
-"""Health questions and their answers, as values."""
+"""What guests are asked, and what they answered, as values."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Literal
 
+from reconciler.model.checks import CheckSpec, ProcessCheck, Purpose
 from reconciler.model.names import GenerationNumber, VMName
 
 ProbeResult = Literal["success", "failure", "error"]
 """failure: the guest is bad. error: we could not ask; says nothing about the guest."""
-Purpose = Literal["readiness", "liveness"]
-"""readiness: may it serve. liveness: must it be restarted, too. A trial needs both."""
-
-
-@dataclass(frozen=True, slots=True)
-class HttpCheck:
-    port: int
-    path: str = "/"
-    host: str = "127.0.0.1"
-    status: tuple[int, int] = (200, 399)
-    """Lowest and highest status that count as success."""
-    contains: str = ""
-    """Text that the first 64 KiB of the body must hold; empty: any body."""
-    timeout: float = 1.0
-    expect_instance: bool = False
-    """Whether the answer must name the instance that is asked, in `X-Instance-Id` or in the body."""
-    purpose: Purpose = "readiness"
-    device: str = ""
-    """The interface of this host that the question leaves by, and no other; empty: as the host routes."""
-
-
-@dataclass(frozen=True, slots=True)
-class TcpCheck:
-    port: int
-    host: str = "127.0.0.1"
-    expect: str = ""
-    """Text that the peer must send first. Without it a connection must stay open for a moment:
-    user networking accepts before it knows whether the guest listens."""
-    timeout: float = 1.0
-    purpose: Purpose = "readiness"
-    device: str = ""
-    """As of HttpCheck."""
-
-
-@dataclass(frozen=True, slots=True)
-class ProcessCheck:
-    """The VMM lives; nothing is asked of the guest."""
-
-
-Check = HttpCheck | TcpCheck | ProcessCheck
 
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
     """What to ask one guest, and how often. A round asks all checks at once."""
 
-    checks: tuple[Check, ...]
+    checks: tuple[CheckSpec, ...]
     period: float
     """Seconds from the start of one round to the start of the next."""
     vm: VMName = VMName("")
@@ -78,7 +39,8 @@ class ProbePlan:
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer:
-    kind: Literal["http", "tcp", "process"]
+    kind: str
+    """Of the check, as a manifest calls it."""
     result: ProbeResult
     detail: str
     """For people: `GET :8080/healthz -> 503`. At most 200 characters."""

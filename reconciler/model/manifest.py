@@ -254,13 +254,13 @@ class Spec(Face):
         if any(i.type == "tap" for i in self.interfaces):
             hint = "give its tap the `address` at which it is to be asked"
         for index, check in enumerate(self.health.checks):
-            for kind, probe in (("http", check.http), ("tcp", check.tcp)):
-                if probe is not None and probe.port not in known:
-                    yield FieldConflict(
-                        ("health", "checks", index, kind, "port"),
-                        f"{probe.port} is not a forwarded TCP port of this VM",
-                        hint,
-                    )
+            kind, probe = check.given
+            if probe.asked_port is not None and probe.asked_port not in known:
+                yield FieldConflict(
+                    ("health", "checks", index, kind, "port"),
+                    f"{probe.asked_port} is not a forwarded TCP port of this VM",
+                    hint,
+                )
 
     def _gateway_faults(self) -> Iterator[FieldConflict]:
         given = [n for n, interface in enumerate(self.interfaces) if interface.gateway is not None]

@@ -3,79 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from reconciler.model.fields import (
-    Face,
-    FieldConflict,
-    Port,
-    Statuses,
-    UrlPath,
-    one_of,
-    refuse,
-)  # fmt: skip
-from reconciler.model.health import Purpose
+from reconciler.model.checks import Check
+from reconciler.model.fields import Face, FieldConflict, refuse
 from reconciler.model.quantity import Duration, DurationOrNone
-
-ASKED_PORT = (
-    "A forwarded port, by its number on the host. Any other is a port of the guest, asked at the"
-    " address of its first tap that has one."
-)
-
-
-class HttpProbe(Face):
-    port: Port = Field(description=ASKED_PORT)
-    path: UrlPath = Field(default="/", description="What is asked for.")
-    status: Statuses = Field(default=(200, 399), description="The statuses that pass.")
-    contains: str = Field(
-        default="", max_length=256, description="What the first 64 KiB of the body must hold."
-    )
-    expect_instance: bool = Field(
-        default=False,
-        description="Whether the answer must name the guest that was started, in the header"
-        " `X-Instance-Id` or the first 64 KiB of the body. A guest finds its id in"
-        " `/run/reconciler/instance`.",
-    )
-    timeout: Duration = Field(default=1.0, description="For the whole answer.")
-
-
-class TcpProbe(Face):
-    port: Port = Field(description=ASKED_PORT)
-    expect: str = Field(
-        default="", max_length=256, description="What the guest must send first; none: stay open."
-    )
-    timeout: Duration = Field(default=1.0, description="For the whole answer.")
-
-
-class ProcessProbe(Face):
-    """The VMM lives; nothing is asked of the guest."""
-
-
-def _one_of_the_kinds(schema: dict[str, Any]) -> None:
-    """For editors: exactly one kind, beside which the purpose may stand."""
-    schema["oneOf"] = [{"required": [kind]} for kind in ("http", "tcp", "process")]
-
-
-class Check(Face):
-    model_config = ConfigDict(json_schema_extra=_one_of_the_kinds)
-    http: HttpProbe | None = Field(default=None, description="A web server answers.")
-    tcp: TcpProbe | None = Field(default=None, description="A port is open.")
-    process: ProcessProbe | None = Field(
-        default=None, description="The VMM's process lives: write `{}`."
-    )
-    purpose: Purpose = Field(
-        default="readiness",
-        description="readiness: may it serve; a failure restarts nothing. liveness: a guest that"
-        " fails it is restarted, too. Of no effect on `process`, which cannot fail while the guest lives.",
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        given = {"http": self.http, "tcp": self.tcp, "process": self.process}
-        one_of(given, "a check", "{http: {port: 8080}}")
-        return self
 
 
 class Health(Face):
@@ -110,10 +44,10 @@ class Health(Face):
             )  # fmt: skip
         patience = self.period * self.failure_threshold
         for index, check in enumerate(self.checks):
-            for kind, probe in (("http", check.http), ("tcp", check.tcp)):
-                if probe is not None and probe.timeout >= patience:
-                    yield FieldConflict(
-                        ("checks", index, kind, "timeout"),
-                        "is not shorter than period x failureThreshold",
-                        "a guest would be judged before its first answer is due",
-                    )
+            kind, probe = check.given
+            if probe.longest is not None and probe.longest >= patience:
+                yield FieldConflict(
+                    ("checks", index, kind, "timeout"),
+                    "is not shorter than period x failureThreshold",
+                    "a guest would be judged before its first answer is due",
+                )

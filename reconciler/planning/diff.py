@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import fields, replace
 
+from reconciler.model.checks import CheckSpec
 from reconciler.model.desired import VMSpec
-from reconciler.model.health import Check
 from reconciler.model.image import LayerSpec, NixRunner
 from reconciler.model.machine import Tap, UserNetwork
 from reconciler.model.plan import Effect, FieldChange
@@ -125,7 +125,7 @@ def _fields(path: str, old: object, new: object, effect: Effect) -> Iterator[Fie
 
 
 def _checks(
-    old: tuple[Check, ...], new: tuple[Check, ...], effect: Effect
+    old: tuple[CheckSpec, ...], new: tuple[CheckSpec, ...], effect: Effect
 ) -> Iterator[FieldChange]:
     for index in range(max(len(old), len(new))):
         before = _check(old[index]) if index < len(old) else "none"
@@ -133,9 +133,9 @@ def _checks(
         yield from _changed(f"spec.health.checks[{index}]", before, after, effect)
 
 
-def _check(check: Check) -> str:
+def _check(check: CheckSpec) -> str:
     """Its kind and whatever is not as by default: `http port 8080 path /healthz`."""
-    told = [type(check).__name__.removesuffix("Check").lower()]
+    told: list[str] = [check.kind]
     for each in fields(check):
         value = getattr(check, each.name)
         if value != each.default:

@@ -7,8 +7,9 @@ from functools import lru_cache
 from typing import Literal
 
 from reconciler.model.check_trial import BlockedChecks
+from reconciler.model.checks import CheckSpec, NetworkCheck, ProcessCheck
 from reconciler.model.desired import HealthPolicy, VMSpec, checks_key, rollout_key
-from reconciler.model.health import Check, ProbePlan, ProcessCheck
+from reconciler.model.health import ProbePlan
 from reconciler.model.machine import Route, Tap
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.observed import Guest
@@ -171,24 +172,24 @@ def refused_checks(record: VMRecord | None, spec: VMSpec) -> BlockedChecks | Non
     return record.checks_blocked(rollout_key(spec.digest, wanted))
 
 
-def _redirected(checks: tuple[Check, ...], routes: tuple[Route, ...]) -> tuple[Check, ...]:
+def _redirected(checks: tuple[CheckSpec, ...], routes: tuple[Route, ...]) -> tuple[CheckSpec, ...]:
     """The same questions through the guest's own ports on this host's loopback."""
     others = {route.port: route.target for route in routes if route.protocol == "tcp"}
     return tuple(
-        check
-        if isinstance(check, ProcessCheck) or check.port not in others
-        else replace(check, port=others[check.port], host=LOOPBACK)
+        replace(check, port=others[check.port], host=LOOPBACK)
+        if isinstance(check, NetworkCheck) and check.port in others
+        else check
         for check in checks
     )
 
 
-def _bound(checks: tuple[Check, ...], taps: tuple[Tap, ...]) -> tuple[Check, ...]:
+def _bound(checks: tuple[CheckSpec, ...], taps: tuple[Tap, ...]) -> tuple[CheckSpec, ...]:
     """The same questions, those at a tap's address bound to its bridge."""
     bridges = {tap.ip: tap.bridge for tap in taps if tap.address}
     return tuple(
-        check
-        if isinstance(check, ProcessCheck) or check.host not in bridges
-        else replace(check, device=bridges[check.host])
+        replace(check, device=bridges[check.host])
+        if isinstance(check, NetworkCheck) and check.host in bridges
+        else check
         for check in checks
     )
 

@@ -1,4 +1,4 @@
-"""The http check: one GET, one connection, no redirects, a bounded body, one deadline for it all."""
+"""The check `http`: one GET, one connection, no redirects, a bounded body, one deadline for it all."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from urllib.parse import quote
 import aiohttp
 from yarl import URL
 
-from reconciler.model.health import HttpCheck, ProbeResult
+from reconciler.model.checks import HttpCheck
+from reconciler.model.health import ProbeResult
 from reconciler.model.names import InstanceId
+from reconciler.probe.asker import AskedGuest
 from reconciler.probe.classify import MOST_BYTES, brief, is_ours
 from reconciler.probe.tcp import open_socket
 
@@ -23,6 +25,24 @@ INSTANCE = re.compile(WHOLE.format(r"[a-z0-9][-a-z0-9]*-g[0-9]+-[0-9a-f]+"), re.
 """What instance ids look like, to name a stranger by."""
 MOST_HEADER_BYTES = 256
 HEADERS = {"User-Agent": "microvm-reconciler", "Accept": "*/*", "Connection": "close"}
+
+
+class HttpAsker:
+    """Asks web servers, with a session for each interface that questions are bound to."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, aiohttp.ClientSession] = {}
+
+    async def ask(self, check: HttpCheck, guest: AskedGuest) -> tuple[ProbeResult, str]:
+        session = self._sessions.get(check.device)
+        if session is None:
+            session = self._sessions[check.device] = open_session(check.device)
+        return await ask(check, session, guest.instance)
+
+    async def close(self) -> None:
+        for session in self._sessions.values():
+            await session.close()
+        self._sessions.clear()
 
 
 def open_session(device: str = "") -> aiohttp.ClientSession:

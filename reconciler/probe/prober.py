@@ -22,32 +22,25 @@ import logging
 import zlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
-
-import aiohttp
 
 from reconciler.clock import Clock
+from reconciler.model.checks import CheckSpec, ProcessCheck
 from reconciler.model.health import (
     NEVER_ASKED,
-    Check,
     CheckAnswer,
-    HttpCheck,
     ProbeCounts,
     ProbePlan,
     ProbeResult,
-    ProcessCheck,
     Round,
-    TcpCheck,
 )
 from reconciler.model.names import InstanceId, VMName
-from reconciler.probe import http, tcp
+from reconciler.probe.asker import AskedGuest, ReadConsole, no_console
 from reconciler.probe.classify import brief, detail
 from reconciler.probe.counters import after_round, matters, verdict
 from reconciler.probe.history import Trails
+from reconciler.probe.registry import ASKERS, AskerKinds
 
 log = logging.getLogger(__name__)
-
-Kind = Literal["http", "tcp", "process"]
 
 MOST_ROUNDS = 256
 """Rounds in flight for all guests together: bounds open files, and the burst after a start."""
@@ -136,6 +129,8 @@ class GuestProber:
         clock: Clock,
         wake: Callable[[], None],
         on_answer: Callable[[CheckAnswer], None] = lambda _answer: None,
+        read_console: ReadConsole = no_console,
+        kinds: AskerKinds = ASKERS,
     ) -> None:
         self._clock = clock
         self._wake = wake
@@ -147,8 +142,8 @@ class GuestProber:
         self._ending: set[asyncio.Task[None]] = set()
         self._trails = Trails()
         self._slots = asyncio.Semaphore(MOST_ROUNDS)
-        self._sessions: dict[str, aiohttp.ClientSession] = {}
-        """By the interface that they are bound to."""
+        self._read_console = read_console
+        self._askers = {kind: make() for kind, make in kinds.items()}
 
     def watch(self, plans: Plans, trials: Plans | None = None) -> None:
         """From now on ask exactly these; where the question is as before the counters go on.
@@ -185,9 +180,8 @@ class GuestProber:
         self.watch({})
         if self._ending:
             await asyncio.wait(self._ending)
-        for session in self._sessions.values():
-            await session.close()
-        self._sessions.clear()
+        for asker in self._askers.values():
+            await asker.close()
 
     def _begin(self, key: _Key, guest: _ProbedGuest) -> None:
         self._guests[key] = guest
@@ -260,27 +254,15 @@ class GuestProber:
         if matters(before, guest.health):
             self._wake()
 
-    async def _answer(self, check: Check, guest: _ProbedGuest) -> CheckAnswer:
+    async def _answer(self, check: CheckSpec, guest: _ProbedGuest) -> CheckAnswer:
         began = asyncio.get_running_loop().time()
-        kind, result, text = await self._ask(check, guest.instance)
+        asked = AskedGuest(guest.instance, self._read_console)
+        result, text = await _guarded(self._askers[check.kind].ask(check, asked))
         took = asyncio.get_running_loop().time() - began
-        purpose = "liveness" if isinstance(check, ProcessCheck) else check.purpose
-        answer = CheckAnswer(kind, result, detail(text), took, purpose)
+        answer = CheckAnswer(check.kind, result, detail(text), took, check.purpose)
         if not guest.plan.beside:
             self._on_answer(answer)
         return answer
-
-    async def _ask(self, check: Check, instance: InstanceId) -> tuple[Kind, ProbeResult, str]:
-        match check:
-            case HttpCheck():
-                session = self._sessions.get(check.device)
-                if session is None:
-                    session = self._sessions[check.device] = http.open_session(check.device)
-                return ("http", *await _guarded(http.ask(check, session, instance)))
-            case TcpCheck():
-                return ("tcp", *await _guarded(tcp.ask(check)))
-            case ProcessCheck():
-                return "process", "success", "the process lives"
 
 
 def _by_question(plans: Plans) -> dict[_Key, ProbePlan]:

@@ -1,4 +1,4 @@
-"""The tcp check: a peer that says what is expected, or that is really there behind the connection.
+"""The check `tcp`: a peer that says what is expected, or that is really there behind the connection.
 
 User networking accepts on the guest's behalf, before it knows whether the guest listens, or has
 booted at all; and it goes on accepting for a guest that hangs. An open connection proves nothing:
@@ -18,11 +18,23 @@ import asyncio
 import contextlib
 import socket
 
-from reconciler.model.health import ProbeResult, TcpCheck
+from reconciler.model.checks import TcpCheck
+from reconciler.model.health import ProbeResult
+from reconciler.probe.asker import AskedGuest
 from reconciler.probe.classify import MOST_BYTES, brief, is_ours
 
 MOMENT = 0.05
 """Seconds that a silent connection must stay open; a booted guest refuses within milliseconds."""
+
+
+class TcpAsker:
+    """Asks anything that listens; keeps nothing between two questions."""
+
+    async def ask(self, check: TcpCheck, guest: AskedGuest) -> tuple[ProbeResult, str]:  # noqa: ARG002 - of any guest
+        return await ask(check)
+
+    async def close(self) -> None:
+        """It holds nothing open."""
 
 
 async def ask(check: TcpCheck) -> tuple[ProbeResult, str]:

@@ -19,6 +19,8 @@ MOST_BYTES = 4 * 1024 * 1024
 """Of each file; there are two, `console.log` and `console.log.1`."""
 
 TAIL_BYTES = 16 * 1024
+MOST_PRINTED = 256 * 1024
+"""Of one guest, that a health check reads."""
 MOST_LINES = 20
 MOST_VMM_LINES = 5
 MOST_LINE_CHARACTERS = 200
@@ -76,6 +78,18 @@ def last_words(folder: Path, instance: str) -> LastWords:
     return LastWords((*last, *vmm), panicked, reports[-1] if reports else "", said)
 
 
+def printed(folder: Path, instance: str) -> str:
+    """What one guest printed since it was started, its newest `MOST_PRINTED` bytes; blocks.
+
+    Empty when the log cannot be read. It is the guest's own text: clean what is shown of it.
+    """
+    text = "".join(
+        _tail(folder / name, MOST_PRINTED) for name in (f"{layout.CONSOLE}.1", layout.CONSOLE)
+    )
+    begin = text.rfind(marker(instance))
+    return (text[begin:].partition("\n")[2] if begin >= 0 else text)[-MOST_PRINTED:]
+
+
 def bound(folder: Path, most: int = MOST_BYTES) -> None:
     """Keep each log of one guest within `most` bytes; lines written in between may be lost.
 
@@ -131,12 +145,12 @@ def _cut(path: Path, most: int) -> None:
         temporary.replace(path.with_name(f"{path.name}.1"))
 
 
-def _tail(path: Path) -> str:
+def _tail(path: Path, most: int = TAIL_BYTES) -> str:
     try:
         with reading(path) as log:
             size = log.seek(0, os.SEEK_END)
-            log.seek(max(0, size - TAIL_BYTES))
-            return log.read(TAIL_BYTES).decode("utf-8", "replace")
+            log.seek(max(0, size - most))
+            return log.read(most).decode("utf-8", "replace")
     except OSError:
         return ""
 

@@ -110,6 +110,11 @@ class ProcessSupervisor:
             if guest.process.alive
         }
 
+    async def printed(self, instance: InstanceId) -> str:
+        """What a guest printed since it was started, bounded; empty for one that is not known."""
+        guest = self._guests.get(instance)
+        return await asyncio.to_thread(console.printed, guest.folder, instance) if guest else ""
+
     async def adopt(self) -> None:
         for folder, finding in await self._backend.find_all(self._root):
             self._take(folder, finding)

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from reconciler.model.checks import ProcessCheck
 from reconciler.model.guest_reports import SILENT, Said
-from reconciler.model.health import ProbePlan, ProcessCheck
+from reconciler.model.health import ProbePlan
 from reconciler.model.machine import Machine, PortForward
 from reconciler.model.observed import Exit, Process
 from tests.fakes.front import FakeFront

@@ -6,7 +6,8 @@ from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from reconciler.model.health import HttpCheck, ProbeCounts, ProbePlan, ProbeResult, Round
+from reconciler.model.checks import HttpCheck
+from reconciler.model.health import ProbeCounts, ProbePlan, ProbeResult, Round
 from reconciler.model.names import InstanceId, VMName
 from tests.fakes.clock import FakeClock
 from tests.fakes.guest import FakeGuest, reached

@@ -21,7 +21,8 @@ from reconciler.clock import SystemClock
 from reconciler.config import QemuConfig
 from reconciler.errors import DriverError, GuestConflict
 from reconciler.image.store import ImageStore
-from reconciler.model.health import Check, HttpCheck, ProbeCounts, ProbePlan, TcpCheck
+from reconciler.model.checks import CheckSpec, HttpCheck, TcpCheck
+from reconciler.model.health import ProbeCounts, ProbePlan
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
 from reconciler.model.machine import Disk, Machine, Mount, PortForward, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
@@ -109,7 +110,7 @@ class Host:
         await self.driver.volumes(self.machine, sizes)
         return await self.supervisor.start(self.machine, self.driver.launch(self.machine))
 
-    async def healthy(self, process: Process, *checks: Check) -> ProbeCounts:
+    async def healthy(self, process: Process, *checks: CheckSpec) -> ProbeCounts:
         asked = checks or (HttpCheck(self.port, "/healthz", contains="ok"),)
         self.prober.watch({process.instance: ProbePlan(asked, STARTUP_PERIOD)})
         await eventually(lambda: self.prober.health()[process.instance].ever_passed, BOOT)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.health import HttpCheck, TcpCheck
+from reconciler.model.checks import HttpCheck, TcpCheck
 from reconciler.model.names import VMName
 from reconciler.planning.diff import differences
 from tests.world import vm

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
+from reconciler.model.checks import HttpCheck
 from reconciler.model.desired import VMSpec
-from reconciler.model.health import HttpCheck
 from reconciler.model.observed import Link
 from reconciler.model.policy import Policy
 from reconciler.model.request import Suspend

@@ -8,8 +8,8 @@ from dataclasses import replace
 
 from reconciler.model.actions import StopGuest
 from reconciler.model.check_trial import CheckTrial
+from reconciler.model.checks import HttpCheck
 from reconciler.model.desired import HealthPolicy, VMSpec, rollout_key
-from reconciler.model.health import HttpCheck
 from reconciler.model.names import VMName
 from reconciler.model.record import VMRecord
 from tests.fakes.prober import WRONG

@@ -6,8 +6,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
+from reconciler.model.checks import HttpCheck
 from reconciler.model.desired import VMSpec
-from reconciler.model.health import HttpCheck
 from tests.fakes.prober import WRONG
 from tests.simulation.naming import KEEPER, OTHER_NAMES
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import replace
 
 from reconciler.model.actions import StopGuest
-from reconciler.model.health import ProcessCheck
+from reconciler.model.checks import ProcessCheck
 from reconciler.model.names import Digest, VMName
 from reconciler.planning.guest_health import asks_guest
 from tests.fakes.guest import FakeGuest

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from reconciler.model import manifest, manifest_health, network_interfaces
+from reconciler.model import manifest, network_interfaces
 from reconciler.model.desired import (
     GroupSpec,
     HealthPolicy,
@@ -18,7 +18,6 @@ from reconciler.model.desired import (
     VolumeSpec,
 )
 from reconciler.model.groups import Group, Window
-from reconciler.model.health import Check, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
 from reconciler.model.machine import ANY_ADDRESS, PortForward, Tap, UserNetwork
 from reconciler.model.names import GroupName, VMName
@@ -206,23 +205,16 @@ def _health(spec: manifest.Spec) -> HealthPolicy:
     }
     at = next((i.address for i in spec.interfaces if i.address), "").partition("/")[0]
     hosts |= dict.fromkeys(spec.runner.ports if spec.runner else (), LOOPBACK)
+
+    def host_of(port: int) -> str:
+        """A port that is not forwarded is the guest's own, at its address."""
+        return hosts.get(port, at)
+
     health = spec.health
     return HealthPolicy(
-        tuple(_check(check, hosts, at) for check in health.checks),
+        tuple(check.given[1].check(check.purpose, host_of) for check in health.checks),
         health.startup_deadline,
         health.min_healthy_time,
         health.period,
         health.failure_threshold,
     )
-
-
-def _check(face: manifest_health.Check, hosts: dict[int, str], at: str) -> Check:
-    """A port that is not forwarded is the guest's own, at its address."""
-    if (http := face.http) is not None:
-        return HttpCheck(
-            http.port, http.path, hosts.get(http.port, at), http.status, http.contains, http.timeout,
-            http.expect_instance, face.purpose,
-        )  # fmt: skip
-    if (tcp := face.tcp) is not None:
-        return TcpCheck(tcp.port, hosts.get(tcp.port, at), tcp.expect, tcp.timeout, face.purpose)
-    return ProcessCheck()

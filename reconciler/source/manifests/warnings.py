@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from reconciler.model.checks import ProcessCheck
 from reconciler.model.desired import DesiredState, VMSpec
-from reconciler.model.health import ProcessCheck
 from reconciler.model.image import DebianKernel
 from reconciler.model.names import VMName
 

@@ -13,8 +13,8 @@ from reconciler.model.change import (
     PutSuspension,
     PutVM,
 )
+from reconciler.model.checks import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, VolumeSpec
-from reconciler.model.health import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import (
     BusyboxSource,
     DebianKernel,

@@ -9,8 +9,8 @@ import pytest
 
 from reconciler.ledger.codec import decode, encode
 from reconciler.model.check_trial import BlockedChecks, CheckChange, CheckTrial
+from reconciler.model.checks import HttpCheck
 from reconciler.model.desired import HealthPolicy
-from reconciler.model.health import HttpCheck
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, VMName
 from reconciler.model.record import Blocked, GroupRecord, Hold, VMRecord
 from tests.unit.ledger.ledger_samples import FOREVER, REVISION, WALL, vm_record

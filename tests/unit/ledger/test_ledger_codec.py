@@ -7,8 +7,8 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 
 from reconciler.errors import LedgerError
 from reconciler.ledger.codec import Body, checksum, decode, encode, mended, sharing
+from reconciler.model.checks import CheckSpec, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy
-from reconciler.model.health import Check, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.image import (
     BusyboxSource,
     DebianKernel,
@@ -57,7 +57,7 @@ def test_every_value_comes_back_exactly(kind: type[Body]) -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.from_type(HttpCheck) | st.from_type(TcpCheck) | st.from_type(ProcessCheck)))
-def test_checks_keep_their_kind(checks: list[Check]) -> None:
+def test_checks_keep_their_kind(checks: list[CheckSpec]) -> None:
     record = vm_record("web", 1)
     (generation,) = record.generations
     health = HealthPolicy(tuple(checks))

@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from reconciler.clock import SystemClock
-from reconciler.model.health import CheckAnswer, HttpCheck, ProbePlan
+from reconciler.model.checks import HttpCheck
+from reconciler.model.health import CheckAnswer, ProbePlan
 from reconciler.model.names import InstanceId, VMName
 from reconciler.probe.prober import GuestProber
 from tests.eventually import eventually

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from reconciler.model.health import HttpCheck, ProbeResult, TcpCheck
+from reconciler.model.checks import HttpCheck, TcpCheck
+from reconciler.model.health import ProbeResult
 from reconciler.model.names import InstanceId
 from reconciler.probe import http, tcp
 from reconciler.probe.tcp import open_socket

@@ -11,7 +11,8 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from reconciler.model.health import HttpCheck, ProbeResult
+from reconciler.model.checks import HttpCheck
+from reconciler.model.health import ProbeResult
 from reconciler.model.names import InstanceId
 from reconciler.probe import http
 from tests.unit.probe import servers

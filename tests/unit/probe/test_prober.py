@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from reconciler.clock import SystemClock
-from reconciler.model.health import Check, HttpCheck, ProbeCounts, ProbePlan, ProcessCheck, TcpCheck
+from reconciler.model.checks import CheckSpec, HttpCheck, ProcessCheck, TcpCheck
+from reconciler.model.health import ProbeCounts, ProbePlan
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.probe import http
 from reconciler.probe.prober import GuestProber
@@ -34,7 +35,7 @@ class Loop:
     def _wake(self) -> None:
         self.wakes += 1
 
-    def watch(self, *checks: Check, period: float = QUICK) -> None:
+    def watch(self, *checks: CheckSpec, period: float = QUICK) -> None:
         self.prober.watch({WEB: ProbePlan(checks, period)})
 
     @property

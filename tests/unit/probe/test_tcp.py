@@ -9,7 +9,7 @@ import struct
 
 import pytest
 
-from reconciler.model.health import TcpCheck
+from reconciler.model.checks import TcpCheck
 from reconciler.probe import tcp
 from reconciler.probe.classify import is_ours
 from tests.unit.probe import servers

@@ -1,0 +1,190 @@
+"""The kinds of health checks: what a manifest says of each, and the question that it becomes.
+
+A kind is a *probe*, which is its part of the manifest, and a *check*, which is what a guest is asked.
+`reconciler/probe/README.md` says how to add one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal, Self, get_args
+
+from pydantic import ConfigDict, Field, model_validator
+
+from reconciler.model.fields import Face, Port, Statuses, UrlPath, one_of
+from reconciler.model.quantity import Duration
+
+Purpose = Literal["readiness", "liveness"]
+"""readiness: may it serve. liveness: must it be restarted, too. A trial needs both."""
+HostOf = Callable[[int], str]
+"""The address at which a port of the manifest is asked."""
+ASKED_PORT = (
+    "A forwarded port, by its number on the host. Any other is a port of the guest, asked at the"
+    " address of its first tap that has one."
+)
+
+
+class Probe(Face):
+    """What a manifest says of one kind of check."""
+
+    def check(self, purpose: Purpose, host_of: HostOf) -> CheckSpec:
+        """The question that it asks of a guest."""
+        raise NotImplementedError
+
+    @property
+    def asked_port(self) -> int | None:
+        """The port that it asks, by the manifest's number; None: it asks none."""
+        return None
+
+    @property
+    def longest(self) -> float | None:
+        """Seconds within which an answer is due; None: it is known at once."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class HttpCheck:
+    port: int
+    path: str = "/"
+    host: str = "127.0.0.1"
+    status: tuple[int, int] = (200, 399)
+    """Lowest and highest status that count as success."""
+    contains: str = ""
+    """Text that the first 64 KiB of the body must hold; empty: any body."""
+    timeout: float = 1.0
+    expect_instance: bool = False
+    """Whether the answer must name the instance that is asked, in `X-Instance-Id` or in the body."""
+    purpose: Purpose = "readiness"
+    device: str = ""
+    """The interface of this host that the question leaves by, and no other; empty: as the host routes."""
+    kind: Literal["http"] = "http"
+
+
+class HttpProbe(Probe):
+    port: Port = Field(description=ASKED_PORT)
+    path: UrlPath = Field(default="/", description="What is asked for.")
+    status: Statuses = Field(default=(200, 399), description="The statuses that pass.")
+    contains: str = Field(
+        default="", max_length=256, description="What the first 64 KiB of the body must hold."
+    )
+    expect_instance: bool = Field(
+        default=False,
+        description="Whether the answer must name the guest that was started, in the header"
+        " `X-Instance-Id` or the first 64 KiB of the body. A guest finds its id in"
+        " `/run/reconciler/instance`.",
+    )
+    timeout: Duration = Field(default=1.0, description="For the whole answer.")
+
+    def check(self, purpose: Purpose, host_of: HostOf) -> HttpCheck:
+        return HttpCheck(
+            self.port, self.path, host_of(self.port), self.status, self.contains, self.timeout,
+            self.expect_instance, purpose,
+        )  # fmt: skip
+
+    @property
+    def asked_port(self) -> int:
+        return self.port
+
+    @property
+    def longest(self) -> float:
+        return self.timeout
+
+
+@dataclass(frozen=True, slots=True)
+class TcpCheck:
+    port: int
+    host: str = "127.0.0.1"
+    expect: str = ""
+    """Text that the peer must send first. Without it a connection must stay open for a moment:
+    user networking accepts before it knows whether the guest listens."""
+    timeout: float = 1.0
+    purpose: Purpose = "readiness"
+    device: str = ""
+    """As of HttpCheck."""
+    kind: Literal["tcp"] = "tcp"
+
+
+class TcpProbe(Probe):
+    port: Port = Field(description=ASKED_PORT)
+    expect: str = Field(
+        default="", max_length=256, description="What the guest must send first; none: stay open."
+    )
+    timeout: Duration = Field(default=1.0, description="For the whole answer.")
+
+    def check(self, purpose: Purpose, host_of: HostOf) -> TcpCheck:
+        return TcpCheck(self.port, host_of(self.port), self.expect, self.timeout, purpose)
+
+    @property
+    def asked_port(self) -> int:
+        return self.port
+
+    @property
+    def longest(self) -> float:
+        return self.timeout
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessCheck:
+    """The VMM lives; nothing is asked of the guest."""
+
+    kind: Literal["process"] = "process"
+    purpose: ClassVar[Purpose] = "liveness"
+    """It fails when the guest has ended, which is a reason to start one."""
+
+
+class ProcessProbe(Probe):
+    """The VMM lives; nothing is asked of the guest."""
+
+    def check(self, purpose: Purpose, host_of: HostOf) -> ProcessCheck:  # noqa: ARG002 - as of every kind
+        return ProcessCheck()
+
+
+CheckSpec = HttpCheck | TcpCheck | ProcessCheck
+"""Stored with its `kind`; what was stored before there was one is told apart by its fields."""
+NetworkCheck = HttpCheck | TcpCheck
+"""Asks a port at an address, which planning leads to the guest that is meant."""
+
+
+def _one_of_the_kinds(schema: dict[str, Any]) -> None:
+    """For editors: exactly one kind, beside which the purpose may stand."""
+    schema["oneOf"] = [{"required": [kind]} for kind in schema["properties"] if kind != "purpose"]
+
+
+class Check(Face):
+    model_config = ConfigDict(json_schema_extra=_one_of_the_kinds)
+    http: HttpProbe | None = Field(default=None, description="A web server answers.")
+    tcp: TcpProbe | None = Field(default=None, description="A port is open.")
+    process: ProcessProbe | None = Field(
+        default=None, description="The VMM's process lives: write `{}`."
+    )
+    purpose: Purpose = Field(
+        default="readiness",
+        description="readiness: may it serve; a failure restarts nothing. liveness: a guest that"
+        " fails it is restarted, too. Of no effect on `process`, which cannot fail while the guest lives.",
+    )
+
+    @property
+    def kinds(self) -> dict[str, Probe | None]:
+        """Every kind by its key in the manifest, with what is written for it."""
+        named = {each.alias or name: name for name, each in type(self).model_fields.items()}
+        return {key: getattr(self, name) for key, name in named.items() if name != "purpose"}
+
+    @property
+    def given(self) -> tuple[str, Probe]:
+        """The one kind that is written, by its key."""
+        return next((key, probe) for key, probe in self.kinds.items() if probe is not None)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        one_of(self.kinds, "a check", "{http: {port: 8080}}")
+        return self
+
+
+CHECK_KINDS: tuple[str, ...] = tuple(
+    str(each.default)
+    for check in get_args(CheckSpec)
+    for each in fields(check)
+    if each.name == "kind"
+)
+"""The names of all kinds: they label metrics, and registries have an entry for each."""
