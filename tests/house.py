@@ -32,9 +32,8 @@ SAME_MODULE_NAMES = {
     "driver": "what a VMM's folder must have",
     "generations": "the command and the page of the same thing",
     "plan": "the values, and the command that shows them",
+    "registry": "the kinds of one seam: VMMs, layer inputs, checks, sources, sinks",
     "status": "the values, and the command that shows them",
-    "worker": "the child process of each half of the source",
-    "worker_client": "the daemon's handle on each of those children",
 }
 """Names that several modules have, each with the reason: they mean one thing."""
 SAME_CLASS_NAMES: Mapping[str, str] = {}

@@ -20,14 +20,14 @@ from reconciler.config import (
 )
 from reconciler.errors import DeliveryError
 from reconciler.model.record import Event
-from reconciler.notify.alertmanager import open_alertmanager
+from reconciler.notify.alertmanager_sink import open_alertmanager
 from reconciler.notify.delivery import DEADLINE
 from reconciler.notify.mail import open_mail
 from reconciler.notify.message import Message, id_of
 from reconciler.notify.secrets import Missing, look_for
 from reconciler.notify.sink_interface import Sink
-from reconciler.notify.slack import open_slack
-from reconciler.notify.webhook import open_webhook
+from reconciler.notify.slack_sink import open_slack
+from reconciler.notify.webhook_sink import open_webhook
 
 OpenSink = Callable[[Any, Clock], Sink]
 """Takes the entry, of the class that it is registered for. Opens no connection."""

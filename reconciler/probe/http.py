@@ -13,8 +13,7 @@ from yarl import URL
 from reconciler.model.checks import HttpCheck
 from reconciler.model.health import ProbeResult
 from reconciler.model.names import InstanceId
-from reconciler.probe.asker import AskedGuest
-from reconciler.probe.classify import MOST_BYTES, brief, is_ours
+from reconciler.probe.asker import MOST_BYTES, AskedGuest, brief, is_ours
 from reconciler.probe.tcp import open_socket
 
 KEPT = "/%?&=:@!$'()*+,;~"

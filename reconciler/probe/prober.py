@@ -20,7 +20,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import zlib
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from reconciler.clock import Clock
@@ -30,15 +30,13 @@ from reconciler.model.health import (
     CheckAnswer,
     ProbeCounts,
     ProbePlan,
-    ProbeResult,
     Round,
 )
 from reconciler.model.names import InstanceId, VMName
-from reconciler.probe.asker import AskedGuest, ReadConsole, no_console
-from reconciler.probe.classify import brief, detail
+from reconciler.probe.asker import AskedGuest, ReadConsole, detail, no_console
 from reconciler.probe.counters import after_round, matters, verdict
 from reconciler.probe.history import Trails
-from reconciler.probe.registry import ASKERS, AskerKinds
+from reconciler.probe.registry import ASKERS, AskerKinds, Askers
 
 log = logging.getLogger(__name__)
 
@@ -143,7 +141,7 @@ class GuestProber:
         self._trails = Trails()
         self._slots = asyncio.Semaphore(MOST_ROUNDS)
         self._read_console = read_console
-        self._askers = {kind: make() for kind, make in kinds.items()}
+        self._askers = Askers(kinds)
 
     def watch(self, plans: Plans, trials: Plans | None = None) -> None:
         """From now on ask exactly these; where the question is as before the counters go on.
@@ -180,8 +178,7 @@ class GuestProber:
         self.watch({})
         if self._ending:
             await asyncio.wait(self._ending)
-        for asker in self._askers.values():
-            await asker.close()
+        await self._askers.close()
 
     def _begin(self, key: _Key, guest: _ProbedGuest) -> None:
         self._guests[key] = guest
@@ -257,7 +254,7 @@ class GuestProber:
     async def _answer(self, check: CheckSpec, guest: _ProbedGuest) -> CheckAnswer:
         began = asyncio.get_running_loop().time()
         asked = AskedGuest(guest.instance, self._read_console)
-        result, text = await _guarded(self._askers[check.kind].ask(check, asked))
+        result, text = await self._askers.ask(check, asked)
         took = asyncio.get_running_loop().time() - began
         answer = CheckAnswer(check.kind, result, detail(text), took, check.purpose)
         if not guest.plan.beside:
@@ -267,15 +264,6 @@ class GuestProber:
 
 def _by_question(plans: Plans) -> dict[_Key, ProbePlan]:
     return {(instance, plan.question): plan for instance, plan in plans.items()}
-
-
-async def _guarded(asking: Awaitable[tuple[ProbeResult, str]]) -> tuple[ProbeResult, str]:
-    """A fault of our own is an error, and neither the guest's failure nor the end of probing."""
-    try:
-        return await asking
-    except Exception as error:
-        log.exception("a probe went wrong in a way nobody foresaw")
-        return "error", f"could not ask: {brief(error)}"
 
 
 async def _pause(guest: _ProbedGuest, started: float) -> None:

@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from reconciler.probe.asker import Asker, ProcessAsker
+from reconciler.model.checks import CheckSpec, ProcessCheck
+from reconciler.model.health import ProbeResult
+from reconciler.probe.asker import AskedGuest, Asker, brief
 from reconciler.probe.http import HttpAsker
 from reconciler.probe.tcp import TcpAsker
 
+log = logging.getLogger(__name__)
+
 AskerKinds = Mapping[str, Callable[[], Asker[Any]]]
-"""By the kind of the check, which the asker of that entry takes."""
+"""By the kind of the check, which is all that the asker of that entry is given."""
+
+
+class ProcessAsker:
+    """The check `process`: a guest is only asked while its VMM lives."""
+
+    async def ask(self, check: ProcessCheck, guest: AskedGuest) -> tuple[ProbeResult, str]:  # noqa: ARG002 - of any guest
+        return "success", "the process lives"
+
+    async def close(self) -> None:
+        """It holds nothing open."""
+
 
 ASKERS: AskerKinds = {"http": HttpAsker, "tcp": TcpAsker, "process": ProcessAsker}
+
+
+class Askers:
+    """One asker of each kind, for all guests."""
+
+    def __init__(self, kinds: AskerKinds = ASKERS) -> None:
+        self._askers = {kind: make() for kind, make in kinds.items()}
+
+    async def ask(self, check: CheckSpec, guest: AskedGuest) -> tuple[ProbeResult, str]:
+        """The result, and a detail for people.
+
+        A fault of our own is an error, and neither the guest's failure nor the end of probing.
+        """
+        try:
+            return await self._askers[check.kind].ask(check, guest)
+        except Exception as error:
+            log.exception("a probe went wrong in a way nobody foresaw")
+            return "error", f"could not ask: {brief(error)}"
+
+    async def close(self) -> None:
+        """Close them all; none is asked any more."""
+        for asker in self._askers.values():
+            await asker.close()

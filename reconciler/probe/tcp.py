@@ -20,8 +20,7 @@ import socket
 
 from reconciler.model.checks import TcpCheck
 from reconciler.model.health import ProbeResult
-from reconciler.probe.asker import AskedGuest
-from reconciler.probe.classify import MOST_BYTES, brief, is_ours
+from reconciler.probe.asker import MOST_BYTES, AskedGuest, brief, is_ours
 
 MOMENT = 0.05
 """Seconds that a silent connection must stay open; a booted guest refuses within milliseconds."""

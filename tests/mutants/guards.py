@@ -388,7 +388,7 @@ MUTANTS = (
     ),
     Mutant(
         "a commit may call a whole channel",
-        "reconciler/notify/slack.py",
+        "reconciler/notify/slack_sink.py",
         """return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")""",
         "return text",
         NOTIFY,

@@ -21,10 +21,10 @@ from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import SourceStatus
 from reconciler.source.git import commit_log, local_access
 from reconciler.source.git.error_kinds import failure
+from reconciler.source.git.fetch_client import FetchChild
 from reconciler.source.git.libgit2_limits import MIB, bound_library
 from reconciler.source.git.polling import LocalWatch, delay_after, pause_before_reading_again
 from reconciler.source.git.protocol import Scrutiny, Want, WorkerAnswer, WorkerRequest
-from reconciler.source.git.worker_client import FetchChild
 from reconciler.source.manifests.transfer import Settings
 from reconciler.source.manifests.worker_client import START_SECONDS, ManifestReader, TooCostly
 from reconciler.spans import UNTRACED, Tracer

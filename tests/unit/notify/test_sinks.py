@@ -21,7 +21,7 @@ from reconciler.notify.message import Message
 from reconciler.notify.registry import missing_secrets, open_sink, send_to
 from reconciler.notify.secrets import Missing
 from reconciler.notify.selection import Digest
-from reconciler.notify.webhook import SIGNATURE, TIMESTAMP
+from reconciler.notify.webhook_sink import SIGNATURE, TIMESTAMP
 from tests.fakes.clock import FakeClock
 from tests.unit.notify.receivers import MailServer, http_receiver
 from tests.unit.notify.stories import WALL, Log, sink, sinks

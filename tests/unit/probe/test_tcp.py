@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.model.checks import TcpCheck
 from reconciler.probe import tcp
-from reconciler.probe.classify import is_ours
+from reconciler.probe.asker import is_ours
 from tests.unit.probe import servers
 from tests.unit.probe.servers import serving
 

@@ -13,7 +13,7 @@ from reconciler.source.worker_process import ChildProcess
 
 class FetchChild(ChildProcess):
     def __init__(self, repository_mib: int, seconds: float) -> None:
-        super().__init__("reconciler.source.git.worker", str(repository_mib), str(seconds))
+        super().__init__("reconciler.source.git.fetch_worker", str(repository_mib), str(seconds))
 
     async def ask(self, task: Task) -> WorkerAnswer:
         """Raises SourceError; past the task's deadline the child is killed."""

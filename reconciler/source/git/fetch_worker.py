@@ -1,4 +1,4 @@
-"""The child that fetches, and looks whom a commit is from: `python -m reconciler.source.git.worker MIB SECONDS`.
+"""The child that fetches, and looks whom a commit is from: `python -m reconciler.source.git.fetch_worker MIB SECONDS`.
 
 It reads tasks from standard input and answers on standard output, a JSON line each. It is
 killed when it is late, so it holds nothing that matters; it ends when its parent does.

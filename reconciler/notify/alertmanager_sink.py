@@ -31,6 +31,10 @@ def alert_request(config: AlertmanagerConfig, message: Message) -> HTTPRequest:
 
 
 def alert(message: Message, ends: float, summary: str) -> dict[str, Any]:
+    """As `POST /api/v2/alerts` takes it. Labels without a value are left out.
+
+    `ends`: seconds of the wall clock at which Alertmanager counts it as over.
+    """
     labels = {
         "alertname": "Reconciler" + message.condition.title().replace("-", ""),
         "severity": GRAVITY[message.severity],

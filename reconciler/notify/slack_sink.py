@@ -20,6 +20,7 @@ def open_slack(config: SlackConfig, clock: Clock) -> Sink:
 
 
 def slack_request(config: SlackConfig, message: Message) -> HTTPRequest:
+    """One attachment with a colour; no text of ours or of a commit is read as markup."""
     colour = RESOLVED if message.status == "resolved" else COLOURS[message.severity]
     facts = [("VM", message.vm), ("group", message.group), ("revision", message.revision[:12])]
     body: dict[str, Any] = {
