@@ -94,12 +94,12 @@ def redacted_url(url: str) -> str:
 
 def redacted_text(text: str, url: str) -> str:
     """A foreign message without the credentials of the address."""
-    for secret in secrets_of(url):
+    for secret in _secrets_of(url):
         text = text.replace(secret, MASK)
     return text.replace(url, redacted_url(url))
 
 
-def secrets_of(url: str) -> list[str]:
+def _secrets_of(url: str) -> list[str]:
     _, separator, rest = url.partition("://")
     userinfo, at, _ = rest.split("/", 1)[0].rpartition("@")
     if not separator or not at:

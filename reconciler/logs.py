@@ -105,7 +105,7 @@ def is_journal(environ: Mapping[str, str]) -> bool:
     return (device, inode) == (str(stream.st_dev), str(stream.st_ino))
 
 
-def fields_of(record: logging.LogRecord) -> dict[str, Any]:
+def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
     found = {k: v for k, v in getattr(record, "fields", {}).items() if v is not None}
     if record.exc_info:
         found["exception"] = logging.Formatter().formatException(record.exc_info)
@@ -124,7 +124,7 @@ class Lines(logging.Formatter):
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
             "msg": record.getMessage(),
-        } | fields_of(record)
+        } | _fields_of(record)
         if self._as_json:
             return json.dumps(fields, default=str)
         return " ".join(f"{key}={_quoted(str(value))}" for key, value in fields.items())
@@ -159,7 +159,7 @@ def datagram(record: logging.LogRecord) -> bytes:
         "SYSLOG_IDENTIFIER": "reconciler",
         "CODE_MODULE": record.name,
     }
-    fields |= {_name(key): value for key, value in fields_of(record).items()}
+    fields |= {_name(key): value for key, value in _fields_of(record).items()}
     return b"".join(_field(key, str(value)) for key, value in fields.items())[:MOST_DATAGRAM]
 
 

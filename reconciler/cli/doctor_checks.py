@@ -52,10 +52,10 @@ SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 
 def examine(config: Path | None, socket: Path | None) -> list[Finding]:
     """All findings, in the order in which one would mend them."""
-    settings, configured = check_config(config)
+    settings, configured = _check_config(config)
     qemu = settings.qemu if settings else QemuConfig()
     return [
-        check_python(),
+        _check_python(),
         configured,
         check_program(Program(qemu.binary, "runs guests", "qemu-system-x86")),
         *(check_program(program) for program in PROGRAMS),
@@ -63,7 +63,7 @@ def examine(config: Path | None, socket: Path | None) -> list[Finding]:
         check_memory(settings.policy.memory_reserve_mib if settings else 0),
         *(_check_configured(settings) if settings else ()),
         *(check_sink(sink) for sink in (settings.notifications if settings else ())),
-        check_daemon(socket, config),
+        _check_daemon(socket, config),
         *check_source(socket, config),
     ]
 
@@ -71,7 +71,7 @@ def examine(config: Path | None, socket: Path | None) -> list[Finding]:
 def _check_configured(settings: Config) -> list[Finding]:
     """What cannot be looked at before the config can be read."""
     kept = settings.supervisor == "systemd"
-    found = [check_owner(settings.state) if kept else check_state_dir(settings.state)]
+    found = [check_owner(settings.state) if kept else _check_state_dir(settings.state)]
     found.append(check_space(settings.state, settings.policy.disk_reserve_mib))
     found.append(check_images(settings.state))
     from reconciler.cli.doctor_sources import check_repository  # noqa: PLC0415 - loads libgit2
@@ -94,14 +94,14 @@ def _check_configured(settings: Config) -> list[Finding]:
     return found
 
 
-def check_python() -> Finding:
+def _check_python() -> Finding:
     version = ".".join(map(str, sys.version_info[:3]))
     if sys.version_info[:2] >= OLDEST_PYTHON:
         return Finding("python", "ok", version)
     return Finding("python", "failed", f"{version} is too old", "apt-get install python3")
 
 
-def check_config(config: Path | None) -> tuple[Config | None, Finding]:
+def _check_config(config: Path | None) -> tuple[Config | None, Finding]:
     path = config_path(config)
     try:
         return load_config(path), Finding("config", "ok", str(path))
@@ -155,7 +155,7 @@ def check_owner(state: Path, owner: int = 0) -> Finding:
     return _read_only(state) or Finding("state", "ok", f"{state} is the daemon's")
 
 
-def check_state_dir(state: Path) -> Finding:
+def _check_state_dir(state: Path) -> Finding:
     nearest = _nearest(state)
     if os.access(nearest, os.W_OK | os.X_OK):
         return Finding(
@@ -232,7 +232,7 @@ def check_token(path: Path) -> Finding:
     return Finding("page token", "ok", f"who knows what is in {path} can act on the page")
 
 
-def check_daemon(socket: Path | None, config: Path | None) -> Finding:
+def _check_daemon(socket: Path | None, config: Path | None) -> Finding:
     from reconciler.cli.doctor_systemd import check_membership  # noqa: PLC0415 - as above
 
     try:

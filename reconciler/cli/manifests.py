@@ -18,7 +18,7 @@ from reconciler.safe_text import clean
 if TYPE_CHECKING:
     from reconciler.config import Config
     from reconciler.model.desired import DesiredState
-    from reconciler.source.manifests.warnings import Doubt
+    from reconciler.source.manifests.warnings import ManifestWarning
 
 MOST_WARNINGS = 50
 
@@ -70,15 +70,15 @@ def validate(
     typer.echo(f"valid: {count(len(desired.vms), 'VM')}, {count(len(desired.groups), 'group')}")
 
 
-def _doubts(desired: DesiredState) -> list[Doubt]:
+def _doubts(desired: DesiredState) -> list[ManifestWarning]:
     from reconciler.source.manifests.warnings import warnings  # noqa: PLC0415 - loads the manifest models
 
     return [*warnings(desired), *_ephemeral(desired)]
 
 
-def _ephemeral(desired: DesiredState) -> Iterator[Doubt]:
+def _ephemeral(desired: DesiredState) -> Iterator[ManifestWarning]:
     """Forwards at ports that the kernel of this host gives to outgoing connections."""
-    from reconciler.source.manifests.warnings import Doubt  # noqa: PLC0415 - loads the manifest models
+    from reconciler.source.manifests.warnings import ManifestWarning  # noqa: PLC0415 - loads the manifest models
     from reconciler.vmm.port_availability import ephemeral_ports, reserved_ports  # noqa: PLC0415 - as above
 
     taken, reserved = ephemeral_ports(), reserved_ports()
@@ -87,7 +87,7 @@ def _ephemeral(desired: DesiredState) -> Iterator[Doubt]:
             for number, forward in enumerate(network.forwards):
                 port = forward.host
                 if port in taken and port not in reserved:
-                    yield Doubt(
+                    yield ManifestWarning(
                         name,
                         f"spec.interfaces[{index}].forward[{number}].host",
                         f"an outgoing connection of the host may have port {port} at any time"

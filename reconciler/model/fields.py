@@ -55,7 +55,7 @@ def refuse(faults: Iterable[FieldConflict]) -> None:
         raise PydanticCustomError("faults", "{text}", {"faults": found, "text": found[0].message})
 
 
-def an_ipv4(value: str) -> str:
+def _an_ipv4(value: str) -> str:
     try:
         return str(IPv4Address(value))
     except AddressValueError:
@@ -78,13 +78,13 @@ def an_address_with_prefix(value: str) -> str:
     return str(found)
 
 
-def a_unicast_mac(value: str) -> str:
+def _a_unicast_mac(value: str) -> str:
     if int(value[:2], 16) & MULTICAST_BIT:
         raise refusal("is a multicast address", "let it begin with 52:54:00")
     return value
 
 
-def a_mount_point(value: str) -> str:
+def _a_mount_point(value: str) -> str:
     parts = value.split("/")[1:]
     if not all(parts) or {".", ".."} & set(parts):
         raise refusal("is not a plain absolute path", "write it without `..`, `//` and a last `/`")
@@ -99,7 +99,7 @@ def a_folder(value: str) -> str:
     return value
 
 
-def statuses(value: object) -> tuple[int, int]:
+def _statuses(value: object) -> tuple[int, int]:
     found = STATUS_RE.fullmatch(str(value)) if isinstance(value, int | str) else None
     if found is None:
         raise refusal("is not an HTTP status", "write 200 or 200-399")
@@ -120,17 +120,17 @@ Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 VolumeName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,14}[a-z0-9])?$")]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[
-    str, AfterValidator(an_ipv4), WithJsonSchema({"type": "string", "format": "ipv4"})
+    str, AfterValidator(_an_ipv4), WithJsonSchema({"type": "string", "format": "ipv4"})
 ]
 NetworkAddress = Annotated[
     str, AfterValidator(an_address_with_prefix), WithJsonSchema({"type": "string"})
 ]
 InterfaceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
 Mac = Annotated[
-    str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"), AfterValidator(a_unicast_mac)
+    str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"), AfterValidator(_a_unicast_mac)
 ]
 MountPoint = Annotated[
-    str, Field(pattern=r"^/[A-Za-z0-9._/-]+$", max_length=255), AfterValidator(a_mount_point)
+    str, Field(pattern=r"^/[A-Za-z0-9._/-]+$", max_length=255), AfterValidator(_a_mount_point)
 ]
 HostPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/+-]+$", max_length=1024)]
 Folder = Annotated[
@@ -139,7 +139,7 @@ Folder = Annotated[
 UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
 Statuses = Annotated[
     tuple[int, int],
-    PlainValidator(statuses),
+    PlainValidator(_statuses),
     PlainSerializer(lambda pair: f"{pair[0]}-{pair[1]}"),
     WithJsonSchema(
         {

@@ -20,7 +20,7 @@ FIXED = ("hypervisor", "kernel", "store", "volumes", "interfaces")
 """What a runner brings along."""
 
 
-def a_flake(value: str) -> str:
+def _a_flake(value: str) -> str:
     if is_folder(value):
         return a_folder(value)
     if value.startswith("/"):
@@ -38,7 +38,7 @@ def is_folder(flake: str) -> bool:
 
 
 FlakeRef = Annotated[
-    str, Field(pattern=r"""^[^\s#"'\\\x00-\x1f\x7f]+$""", max_length=1024), AfterValidator(a_flake)
+    str, Field(pattern=r"""^[^\s#"'\\\x00-\x1f\x7f]+$""", max_length=1024), AfterValidator(_a_flake)
 ]
 AttributePath = Annotated[
     str,

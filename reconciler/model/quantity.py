@@ -56,11 +56,11 @@ def parse_positive_duration(value: object, most_ms: int = MOST_MS) -> float:
     return seconds
 
 
-def parse_duration_or_auto(value: object) -> float | None:
+def _parse_duration_or_auto(value: object) -> float | None:
     return None if value == "auto" else parse_positive_duration(value)
 
 
-def format_duration_or_auto(seconds: float | None) -> str:
+def _format_duration_or_auto(seconds: float | None) -> str:
     return "auto" if seconds is None else format_duration(seconds)
 
 
@@ -101,7 +101,7 @@ def parse_count_or_share(value: object) -> int | Share:
     return Share(int(found[1]))
 
 
-def format_count_or_share(value: int | Share) -> int | str:
+def _format_count_or_share(value: int | Share) -> int | str:
     return value if isinstance(value, int) else f"{value.percent}%"
 
 
@@ -130,8 +130,8 @@ DurationOrNone = Annotated[
 """A duration that may be `0s`."""
 DurationOrAuto = Annotated[
     float | None,
-    PlainValidator(parse_duration_or_auto),
-    PlainSerializer(format_duration_or_auto),
+    PlainValidator(_parse_duration_or_auto),
+    PlainSerializer(_format_duration_or_auto),
     WithJsonSchema(
         {
             "anyOf": [
@@ -148,7 +148,7 @@ Size = Annotated[
 CountOrShare = Annotated[
     int | Share,
     PlainValidator(parse_count_or_share),
-    PlainSerializer(format_count_or_share),
+    PlainSerializer(_format_count_or_share),
     WithJsonSchema(
         {
             "anyOf": [

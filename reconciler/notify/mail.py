@@ -116,10 +116,10 @@ def letter(config: EmailConfig, message: Message) -> EmailMessage:
     mail["From"] = config.sender
     mail["To"] = ", ".join(config.to)
     mail["Date"] = format_datetime(in_utc(message.wall))
-    mail["Message-ID"] = address_of(message)
+    mail["Message-ID"] = _address_of(message)
     mail["Auto-Submitted"] = "auto-generated"
     if message.ends:
-        mail["References"] = " ".join(address_of(told) for told in message.ends)
+        mail["References"] = " ".join(_address_of(told) for told in message.ends)
     facts = {
         "host": message.host, "vm": message.vm, "group": message.group,
         "generation": message.generation, "revision": message.revision,
@@ -131,5 +131,5 @@ def letter(config: EmailConfig, message: Message) -> EmailMessage:
     return mail
 
 
-def address_of(message: Message) -> str:
+def _address_of(message: Message) -> str:
     return f"<{message.id}@reconciler.invalid>"

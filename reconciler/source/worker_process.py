@@ -1,4 +1,4 @@
-"""A child of the daemon that answers over pipes, and holds nothing that matters: it may be killed at any time."""
+"""Child processes of the daemon that answer over pipes. They hold no state that matters: killing one is always safe."""
 
 from __future__ import annotations
 
@@ -17,12 +17,17 @@ PASSED_ON = (
     "http_proxy", "https_proxy", "all_proxy", "no_proxy",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY",
 )  # fmt: skip
-"""Of our environment; the rest, secrets of systemd among it, is none of the child's business."""
+"""Environment variables that the child inherits. All others stay here: systemd passes secrets in some."""
 REAP_SECONDS = 5.0
+"""How long `close` waits for a killed child; one that is stuck in the kernel must not block the daemon."""
 
 
 class ChildProcess:
-    """One process for many questions: a fresh interpreter would cost more than most of them."""
+    """One process for many requests: starting an interpreter costs more than answering most of them.
+
+    Subclasses exchange lines over `_pipes`; the first use starts the process, and so does the first
+    use after it ended.
+    """
 
     def __init__(self, module: str, *arguments: str) -> None:
         self._module = module
@@ -31,14 +36,16 @@ class ChildProcess:
 
     @property
     def pid(self) -> int | None:
+        """Of the newest process, which may have ended; None before the first."""
         return self._process.pid if self._process is not None else None
 
     @property
     def alive(self) -> bool:
+        """Whether a process was started and has not been seen to end."""
         return self._process is not None and self._process.returncode is None
 
     async def _pipes(self) -> tuple[asyncio.StreamWriter, asyncio.StreamReader]:
-        """To and from the process, which is started if there is none."""
+        """Streams to and from the process; starts it if none runs. Raises OSError."""
         process = self._process
         if process is None or process.returncode is not None:
             process = self._process = await self._start()
@@ -47,10 +54,11 @@ class ChildProcess:
         return process.stdin, process.stdout
 
     async def _exit_code(self) -> int | None:
-        """Of a process whose output has ended."""
+        """The status of a process that closed its output; None if none was started."""
         return await self._process.wait() if self._process is not None else None
 
     async def _start(self) -> Process:
+        # A session of its own, so that `close` can kill the child together with whatever it started.
         environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         return await asyncio.create_subprocess_exec(
             sys.executable, "-m", self._module, *self._arguments,
@@ -59,7 +67,7 @@ class ChildProcess:
         )  # fmt: skip
 
     async def close(self) -> None:
-        """Kill the child with all that it started, and reap it."""
+        """Kill the child and everything it started, and reap it."""
         process, self._process = self._process, None
         if process is None:
             return
@@ -72,5 +80,5 @@ class ChildProcess:
 
 
 def package_root() -> Path:
-    """Where `reconciler` is imported from, so that the child finds the same one."""
+    """The folder from which `reconciler` is imported, so that the child imports the same code."""
     return Path(__file__).resolve().parents[2]

@@ -104,7 +104,7 @@ async def test_a_wrong_host_key_is_refused_and_mended_without_a_restart(
     known_hosts.write_text(f"{server.name} {make_key(tmp_path / 'stranger')}\n", encoding="utf-8")
     error = await refused(source)
     assert str(error) == (
-        f"the host key of {server.name} is none of those in {known_hosts} (ssh-ed25519)"
+        f"{server.name} shows a host key that is not in {known_hosts} (ssh-ed25519)"
     )
     assert "ssh-keygen -lf -" in error.hint
     pid = source.child_pid

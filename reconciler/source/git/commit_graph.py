@@ -1,7 +1,7 @@
-"""Commits of a repository by their bytes: what a name leads to, and what a commit descends from.
+"""The commit graph of a repository: what a tag points to, and what a commit descends from.
 
-libgit2 refuses a whole history for one author's line that git takes. It is asked first, as it is
-fast; where it gives up, the objects themselves are walked.
+libgit2 refuses a whole history for one malformed author line that git accepts. It is tried first,
+because it is fast; if it fails, the raw objects are walked.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from reconciler.git_objects import CommitObject, MalformedObject, commit_of, tar
 from reconciler.source.git.error_kinds import failure
 
 MOST_TAGS = 8
-"""Tags of tags that are followed."""
+"""Length of a chain of tags that point to tags."""
 
 
 def commit_at(repository: pygit2.Repository, oid: str) -> str | None:
-    """The commit that an object is, or that the tag it is leads to."""
+    """The commit that an object is, or that a tag points to; None if there is none."""
     for _ in range(MOST_TAGS):
         try:
             kind, raw = repository.read(pygit2.Oid(hex=oid))
@@ -38,23 +38,23 @@ def commit_at(repository: pygit2.Repository, oid: str) -> str | None:
 
 
 def has(repository: pygit2.Repository, oid: str) -> bool:
-    """Whether the object is there, whatever its form: `in` would read it."""
+    """Whether an object exists. Unlike `in` this does not parse it, so malformed ones count."""
     return repository.odb.exists(pygit2.Oid(hex=oid))
 
 
 def read(repository: pygit2.Repository, oid: str) -> CommitObject:
-    """Raises SourceError: corrupt, when it is not there or no commit."""
+    """Read a commit. Raises SourceError: corrupt, if it is missing or not a commit."""
     try:
         kind, raw = repository.read(pygit2.Oid(hex=oid))
         if kind == ObjectType.COMMIT:
             return commit_of(raw)
     except (pygit2.GitError, LookupError, ValueError) as error:
         raise failure("corrupt", f"commit {oid[:8]} cannot be read: {error}") from error
-    raise failure("corrupt", f"{oid[:8]} is no commit")
+    raise failure("corrupt", f"{oid[:8]} is not a commit")
 
 
 def descends(repository: pygit2.Repository, revision: str, former: str) -> bool:
-    """Whether one commit is, or continues, the other."""
+    """Whether `revision` is `former` or descends from it."""
     if revision == former:
         return True
     if not has(repository, former):
@@ -66,7 +66,7 @@ def descends(repository: pygit2.Repository, revision: str, former: str) -> bool:
 
 
 def since(repository: pygit2.Repository, revision: str, known: list[str], most: int) -> list[str]:
-    """A commit, and those before it that are not known, nor before one that is; only so many."""
+    """At most `most` commits: `revision` and its ancestors, without `known` commits and their ancestors."""
     try:
         walker = repository.walk(pygit2.Oid(hex=revision), SortMode.TOPOLOGICAL)
         for former in known:
@@ -82,7 +82,7 @@ def since(repository: pygit2.Repository, revision: str, known: list[str], most: 
 def ancestry(
     repository: pygit2.Repository, revision: str, hidden: frozenset[str] | set[str]
 ) -> Iterator[str]:
-    """A commit and all before it, each once, without those that are hidden."""
+    """A commit and all its ancestors, each once, without walking past `hidden` ones."""
     seen, waiting = {revision}, [revision]
     if revision in hidden:
         return

@@ -1,4 +1,4 @@
-"""The newest commits of the mirror, for people: bounded, and read commit by commit."""
+"""The newest commits of the mirror, for the page: a bounded number, read one by one."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from reconciler.source.git.mirror import REVISION
 
 MOST_COMMITS = 200
 MOST_PARENTS = 8
-"""Of a commit; an octopus may have more, and nobody draws them."""
+"""Parents of a commit that are shown; an octopus merge may have more."""
 MOST_COMMIT_BYTES = 64 * 1024
-"""Of one that is parsed; a larger one is shown without its words."""
+"""Size of the largest commit that is parsed; a larger one is shown without its subject."""
 MOST_SUBJECT = 200
 
 
 def newest(mirror: Path, tips: Iterable[str], most: int) -> tuple[CommitSummary, ...]:
-    """The newest commits that lead to the tips, children before parents. Raises SourceError.
+    """At most `most` of the newest ancestors of the tips, children before parents. Raises SourceError.
 
-    Tips and parents that are not there are left out: refused commits may leave the history.
+    Missing tips and parents are left out: a refused commit may have left the history.
     """
     if not mirror.exists():
         return ()
@@ -44,7 +44,7 @@ def newest(mirror: Path, tips: Iterable[str], most: int) -> tuple[CommitSummary,
 def _walk(
     repository: pygit2.Repository, tips: Iterable[str], most: int
 ) -> list[tuple[int, CommitSummary]]:
-    """By the time that their committers say, newest first."""
+    """The newest commits with their committer times (unix seconds), newest first."""
     found: list[tuple[int, CommitSummary]] = []
     seen: set[str] = set()
     waiting: list[tuple[int, str, CommitSummary]] = []
@@ -79,7 +79,7 @@ def _read(repository: pygit2.Repository, name: str) -> tuple[int, CommitSummary]
 
 
 def _in_order(found: list[tuple[int, CommitSummary]]) -> tuple[CommitSummary, ...]:
-    """Children before parents, whatever their clocks said; else the newest first."""
+    """Topological order, children first, since committers' clocks may be wrong; otherwise newest first."""
     commits = {commit.revision: (made, commit) for made, commit in found}
     children = dict.fromkeys(commits, 0)
     for _, commit in found:

@@ -1,4 +1,4 @@
-"""Sorts what libgit2 says into the kinds of SourceError; the child sends them by their kind."""
+"""Maps errors of libgit2 and the system to the kinds of SourceError; the worker sends errors by kind."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from reconciler.http_proxies import UnsupportedProxy
 
 HINTS = {
     "auth": "check source.ssh_key, or source.user and source.token_file",
-    "network": "it is tried again by itself; check name, route and port",
-    "timeout": "it is tried again by itself; or raise source.fetch_timeout",
-    "corrupt": "it is cloned anew by itself; if this comes again, check the disk, and the repository: git fsck",
-    "unsupported": "let the repository be a plain one: git clone --bare FOLDER NEW",
-    "unknown": "try `git ls-remote` with source.url on this host: it may say more",
+    "network": "the daemon tries again; check name, route and port",
+    "timeout": "the daemon tries again; or raise source.fetch_timeout",
+    "corrupt": "the daemon clones it again; if this repeats, check the disk, and the repository with git fsck",
+    "unsupported": "convert the repository to a plain one: git clone --bare FOLDER NEW",
+    "unknown": "run `git ls-remote` with source.url on this host: it may say more",
     "limit": "raise source.max_repository_mib, or make the repository smaller",
     "missing": "check source.url, source.branch, source.tag and source.commit",
     "verify": "check the certificate, or the host key in source.known_hosts",
@@ -47,23 +47,23 @@ WORDS = {
         "reference", "odb",
     ),
 }  # fmt: skip
-"""Looked for in this order; whatever has none of them, and is no damage, is unknown."""
+"""Parts of libgit2's messages by kind, tried in this order. A message with none of them is `unknown`."""
 NAMES = re.compile(r"'[^']*/[^']*'|/\S+")
-"""Of files and addresses, which may hold any of these words."""
+"""File names and URLs, cut out first because they may contain any of these words."""
 UNPARSABLE = ("failed to parse", "bad commit object", "bad tag object")
-"""An object that is whole, its hash right, and that libgit2 cannot read."""
+"""Messages for an intact object, its hash correct, that libgit2 cannot parse."""
 
 
 class LimitPassed(Exception):
-    """A transfer was ended because it had become too large."""
+    """A transfer was ended because it exceeded its size limit."""
 
 
 @dataclass(frozen=True, slots=True)
 class Peculiarity:
-    """A kind of repository that libgit2 cannot read."""
+    """A kind of repository that libgit2 cannot read, and how to convert it."""
 
     words: str
-    """In libgit2's message."""
+    """Part of libgit2's message, in lower case."""
     message: str
     hint: str
 
@@ -71,7 +71,7 @@ class Peculiarity:
 PECULIARITIES = (
     Peculiarity(
         "extensions.refstorage", "the repository keeps its refs in a reftable, which cannot be read",
-        "run in it: git refs migrate --ref-format=files",
+        "run in the repository: git refs migrate --ref-format=files",
     ),
     Peculiarity(
         "object format", "the repository has SHA-256 ids, and only SHA-1 ones can be read",
@@ -79,29 +79,31 @@ PECULIARITIES = (
     ),
     Peculiarity(
         "unsupported extension", "the repository uses an extension of git that cannot be read: {said}",
-        "let it be a plain one: git clone --bare FOLDER NEW",
+        "convert it to a plain one: git clone --bare FOLDER NEW",
     ),
     Peculiarity(
-        "invalid packet line", "the server's list of refs is none that can be read; most often the repository is shallow",
-        "run in it, where it lies: git fetch --unshallow",
+        "invalid packet line", "the server's list of refs cannot be parsed; most often the repository is shallow",
+        "run in the repository on its server: git fetch --unshallow",
     ),
 )  # fmt: skip
 SHALLOW = Peculiarity(
-    "", "the repository is shallow: the history that a commit continues is missing",
-    "run in it: git fetch --unshallow",
+    "", "the repository is shallow: commits before its oldest ones are missing",
+    "run in the repository: git fetch --unshallow",
 )  # fmt: skip
 
 
 def unsupported(found: Peculiarity, said: str = "") -> SourceError:
+    """The error for a repository that libgit2 cannot read; `said` is its message."""
     return failure("unsupported", found.message.format(said=said), found.hint)
 
 
 def failure(kind: str, message: str, hint: str = "") -> SourceError:
+    """A SourceError of this kind, with the kind's usual hint unless another is given."""
     return SourceError(message, kind=kind, hint=hint or HINTS[kind])
 
 
 def sorted_failure(error: BaseException) -> SourceError:
-    """An error of libgit2 or of the system, by its kind."""
+    """Any error of libgit2 or the system as a SourceError with its kind and a hint."""
     match error:
         case SourceError():
             return error
@@ -128,5 +130,5 @@ def sorted_failure(error: BaseException) -> SourceError:
 
 
 def is_unparsable(error: BaseException) -> bool:
-    """Whether libgit2 stumbled over an object's form, which another transfer may not look at."""
+    """Whether libgit2 failed to parse an object; a transfer that does not parse it may still succeed."""
     return isinstance(error, pygit2.GitError) and any(w in str(error) for w in UNPARSABLE)

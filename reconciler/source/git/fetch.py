@@ -1,4 +1,4 @@
-"""Fetches one revision into the bare mirror, and clones the mirror anew when it is broken."""
+"""Fetches one revision into the bare mirror, and replaces the mirror by a new clone when it is corrupt."""
 
 from __future__ import annotations
 
@@ -34,43 +34,50 @@ WHOLE_HEX = re.compile(r"[0-9a-f]{40}")
 BROKEN, NEW, HOME = ".broken", ".new", ".home"
 PARTIAL = ("pack_", "tmp_")
 MOST_PACKS = 500
-"""Every fetch that finds something leaves one; libgit2 never joins them."""
+"""Each fetch that transfers something leaves a pack, and libgit2 never repacks: past this many, clone again."""
 MOST_NAMED = 8
-PROXY_HINT = "is the proxy of the daemon's environment right? no_proxy names what goes without"
+"""Branches or tags that an error lists."""
+PROXY_HINT = "check the proxy in the daemon's environment; no_proxy lists hosts that need none"
 CLONE_AGAIN = 600.0
-"""Seconds after which a repository that could not be cloned may be cloned again for the same error."""
+"""Seconds before a repository whose clone failed may be cloned again for the same error."""
 EVERY_BRANCH = "+refs/heads/*:refs/reconciler/branches/*"
 
 Heads = dict[str, str]
 
 
 class FailedClones:
-    """What a whole new mirror did not help with, so that it is not made again at each look."""
+    """Errors that a new clone did not solve, so that not every fetch clones the whole repository again."""
 
     def __init__(self) -> None:
         self._failed: dict[str, tuple[str, float]] = {}
 
     def just_failed(self, request: WorkerRequest, error: SourceError) -> bool:
+        """Whether a clone failed with this error in the last CLONE_AGAIN seconds."""
         words, when = self._failed.get(request.mirror, ("", 0.0))
         return words == str(error) and time.monotonic() - when < CLONE_AGAIN
 
     def failed(self, request: WorkerRequest, error: SourceError) -> None:
+        """Remember that cloning did not help against this error."""
         self._failed[request.mirror] = (str(error), time.monotonic())
 
     def forget(self, request: WorkerRequest) -> None:
+        """The mirror works again: the next error may clone at once."""
         self._failed.pop(request.mirror, None)
 
 
 CLONES = FailedClones()
 
 
-def look(request: WorkerRequest) -> WorkerAnswer:
-    """Bring the mirror up to date. Raises SourceError; the mirror is then as good as before."""
+def update_mirror(request: WorkerRequest) -> WorkerAnswer:
+    """Update the mirror to the requested revision.
+
+    Raises SourceError; the mirror is then what it was before.
+    """
     path = Path(request.mirror)
     path.parent.mkdir(parents=True, exist_ok=True)
     trusted = _trusted(path, request)
     try:
-        return _look(path, request)
+        return _update(path, request)
     except SourceError as error:
         if trusted is not None and error.kind == "verify":
             raise trusted.refusal(str(error)) from error
@@ -87,7 +94,7 @@ def look(request: WorkerRequest) -> WorkerAnswer:
 
 
 def _trusted(path: Path, request: WorkerRequest) -> known_hosts.Trust | None:
-    """For ssh, the keys that the server may show; libgit2 takes them from a home of their own."""
+    """For ssh, the host keys that are accepted, written to a home folder that only libgit2 reads."""
     server = known_hosts.server_of(request.url)
     if server is None:
         return None
@@ -98,8 +105,8 @@ def _trusted(path: Path, request: WorkerRequest) -> known_hosts.Trust | None:
     return found
 
 
-def _look(path: Path, request: WorkerRequest) -> WorkerAnswer:
-    if request.anew or not path.exists():
+def _update(path: Path, request: WorkerRequest) -> WorkerAnswer:
+    if request.reclone or not path.exists():
         return _clone(path, request)
     try:
         try:
@@ -108,7 +115,7 @@ def _look(path: Path, request: WorkerRequest) -> WorkerAnswer:
             if not is_unparsable(error):
                 raise
             revision, moved = _fetch_whole(path, request), True
-    except Exception as error:  # whatever it is, it gets a kind
+    except Exception as error:  # every error gets a kind: metrics and hints depend on it
         found = sorted_failure(error)
         if found.kind not in ("corrupt", "unknown") or CLONES.just_failed(request, found):
             raise found from error
@@ -121,18 +128,18 @@ def _look(path: Path, request: WorkerRequest) -> WorkerAnswer:
     if not moved:
         return WorkerAnswer(revision)
     if used_bytes(path) > request.repository_bytes:
-        # perhaps most of it was left behind by rewritten branches
+        # Most of it may be objects that rewritten branches left behind: a clone has none of those.
         return _clone(path, request, broken=False)
     if len(list(path.glob("objects/pack/*.pack"))) > MOST_PACKS:
-        with contextlib.suppress(SourceError):  # upkeep, which can wait
+        with contextlib.suppress(SourceError):  # only housekeeping: the revision itself is there
             return _clone(path, request, broken=False)
     return WorkerAnswer(revision)
 
 
 def _clone(path: Path, request: WorkerRequest, *, broken: bool = True) -> WorkerAnswer:
-    """Make a whole new mirror beside the old one, and only then change places.
+    """Clone beside the old mirror, then swap the two.
 
-    A broken one is kept aside, the newest alone, for people to look at.
+    The newest corrupt mirror is kept as NAME.broken for a person to examine.
     """
     fresh, aside = path.with_name(path.name + NEW), path.with_name(path.name + BROKEN)
     shutil.rmtree(fresh, ignore_errors=True)
@@ -154,18 +161,21 @@ def _clone(path: Path, request: WorkerRequest, *, broken: bool = True) -> Worker
 
 
 def _fetch_whole(path: Path, request: WorkerRequest) -> str:
-    """All that the remote has, into a mirror that keeps what it had.
+    """Fetch all objects of the remote into an existing mirror. Returns the revision.
 
-    To ask only for what is new, libgit2 walks what the mirror has, and stumbles over a commit.
+    For an incremental fetch libgit2 walks the commits that the mirror has, and fails on one it cannot
+    parse. A fetch into an empty repository walks none; its packs then move into the mirror.
     """
     fresh = path.with_name(path.name + NEW)
     shutil.rmtree(fresh, ignore_errors=True)
     try:
         revision, _ = _fetch(fresh, request)
-        for suffix in (".pack", ".idx"):  # an index is there only once its pack is
+        for suffix in (".pack", ".idx"):  # the pack first: an index without its pack looks corrupt
             for file in fresh.glob(f"objects/pack/*{suffix}"):
                 file.replace(path / "objects" / "pack" / file.name)
-        came = _open(fresh, request).references.get(request.ref)  # it may be a tag's
+        came = _open(fresh, request).references.get(
+            request.ref
+        )  # for an annotated tag the ref names the tag object
         target = revision if came is None else str(came.target)
         _open(path, request).references.create(request.ref, target, force=True)
     finally:
@@ -174,7 +184,7 @@ def _fetch_whole(path: Path, request: WorkerRequest) -> str:
 
 
 def _fetch(path: Path, request: WorkerRequest) -> tuple[str, bool]:
-    """The revision, and whether anything had to be transferred for it."""
+    """The revision, and whether anything was transferred for it."""
     repository = _open(path, request)
     try:
         present = _present(repository, request)
@@ -186,7 +196,7 @@ def _fetch(path: Path, request: WorkerRequest) -> tuple[str, bool]:
 
 
 def _open(path: Path, request: WorkerRequest) -> pygit2.Repository:
-    """The mirror, which is made when it is missing, and corrupt when it cannot be used."""
+    """Open the mirror, creating it if it is missing. Raises SourceError: corrupt."""
     if not path.exists():
         return pygit2.init_repository(str(path), bare=True)
     try:
@@ -198,7 +208,7 @@ def _open(path: Path, request: WorkerRequest) -> pygit2.Repository:
 
 
 def _present(repository: pygit2.Repository, request: WorkerRequest) -> str | None:
-    """A commit that was asked for by its id, and is here already."""
+    """The commit, if it was requested by its id and the mirror has it: no server needs to be asked."""
     if request.want == "commit" and WHOLE_HEX.fullmatch(request.name):
         return _commit(repository, request.name)
     if request.want == "any" and HEX.fullmatch(request.name):
@@ -207,7 +217,7 @@ def _present(repository: pygit2.Repository, request: WorkerRequest) -> str | Non
 
 
 def _commit(repository: pygit2.Repository, name: str) -> str | None:
-    """The commit of a ref, or of an id, also a shortened one."""
+    """The commit that a ref or a (possibly abbreviated) id names; None if there is none."""
     try:
         ref = None if HEX.fullmatch(name) else repository.references.get(name)
         oid = str(ref.target) if ref is not None else str(repository.expand_id(name))
@@ -218,7 +228,7 @@ def _commit(repository: pygit2.Repository, name: str) -> str | None:
 
 def _fetch_into(repository: pygit2.Repository, request: WorkerRequest) -> tuple[str, bool]:
     if (local := local_path(request.url)) is not None:
-        refuse_peculiar(local)
+        refuse_shallow(local)
     remote = repository.remotes.create_anonymous(request.url)
     callbacks = Callbacks(request)
     heads = _heads(remote, request, callbacks)
@@ -246,9 +256,12 @@ def _fetch_into(repository: pygit2.Repository, request: WorkerRequest) -> tuple[
     return revision, moved
 
 
-def refuse_peculiar(path: Path) -> None:
-    """A shallow repository on this host would be copied without a word, and its history end too soon."""
-    with contextlib.suppress(pygit2.GitError):  # whatever else it is, the fetch says it
+def refuse_shallow(path: Path) -> None:
+    """Raise SourceError for a shallow local repository.
+
+    libgit2 would copy it without an error, and ancestry checks would then miss the commits it lacks.
+    """
+    with contextlib.suppress(pygit2.GitError):  # the fetch itself reports any other fault
         repository = pygit2.Repository(str(path))
         shallow = repository.is_shallow
         repository.free()
@@ -257,7 +270,7 @@ def refuse_peculiar(path: Path) -> None:
 
 
 def _heads(remote: pygit2.Remote, request: WorkerRequest, callbacks: Callbacks) -> Heads:
-    """What each of the remote's refs names, by its name; HEAD among them."""
+    """Object ids by ref name, HEAD included, as the remote advertises them."""
     proxy = proxy_for(request.url)
     try:
         return {
@@ -273,7 +286,7 @@ def _heads(remote: pygit2.Remote, request: WorkerRequest, callbacks: Callbacks) 
 def _fetch_commit(
     repository: pygit2.Repository, remote: pygit2.Remote, request: WorkerRequest
 ) -> str:
-    """By its id where the server allows it, else with all branches."""
+    """Fetch a commit by its id where the server allows that, otherwise with all branches. Returns the id."""
     if not WHOLE_HEX.fullmatch(request.name):
         raise failure("missing", "source.commit is not a commit id", "write all 40 hex digits")
     attempts: tuple[Callable[[], str], ...] = (
@@ -295,7 +308,7 @@ def _fetch_commit(
 
 
 def choose(heads: Heads, request: WorkerRequest) -> tuple[str, str]:
-    """The remote's name and id of what was asked for. Raises SourceError: missing or empty."""
+    """The remote ref that the request names, and its object id. Raises SourceError: missing or empty."""
     if not heads:
         raise failure("empty", "the repository has no commits")
     candidates = {
@@ -323,7 +336,7 @@ def choose(heads: Heads, request: WorkerRequest) -> tuple[str, str]:
 
 
 def used_bytes(path: Path) -> int:
-    """Space of the mirror's objects."""
+    """Bytes that the mirror's objects take."""
     return sum(
         (Path(folder) / name).stat().st_size
         for folder, _, names in os.walk(path / "objects")
@@ -332,7 +345,7 @@ def used_bytes(path: Path) -> int:
 
 
 def sweep(path: Path) -> None:
-    """Remove what a child that was killed left: locks and partial packs. Nobody else writes here."""
+    """Remove locks and partial packs that a killed worker left. Only one worker writes to a mirror."""
     for lock in (*path.glob("*.lock"), *path.glob("refs/**/*.lock")):
         lock.unlink(missing_ok=True)
     for partial in path.glob("objects/pack/*"):

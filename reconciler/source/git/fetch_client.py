@@ -1,4 +1,4 @@
-"""The daemon's handle on its fetching child: asked one thing at a time, killed when it is late."""
+"""The daemon's side of the fetch worker: sends one task at a time, and kills a worker that is late."""
 
 from __future__ import annotations
 
@@ -12,11 +12,16 @@ from reconciler.source.worker_process import ChildProcess
 
 
 class FetchChild(ChildProcess):
+    """The fetch worker, limited to a repository size in MiB and a time for each network operation in seconds."""
+
     def __init__(self, repository_mib: int, seconds: float) -> None:
         super().__init__("reconciler.source.git.fetch_worker", str(repository_mib), str(seconds))
 
     async def ask(self, task: Task) -> WorkerAnswer:
-        """Raises SourceError; past the task's deadline the child is killed."""
+        """Send a task and wait for its answer. Raises SourceError.
+
+        Past the task's deadline (seconds) the worker is killed; the next task starts another.
+        """
         try:
             async with asyncio.timeout(task.deadline):
                 answer = await self._exchange(task)
@@ -24,7 +29,7 @@ class FetchChild(ChildProcess):
             await self.close()
             raise failure("timeout", f"no answer within {task.deadline:g} s") from None
         except BaseException:
-            await self.close()  # half an exchange is no state to go on from
+            await self.close()  # the answer to this task would be taken for that to the next
             raise
         if answer.kind:
             raise SourceError(answer.message, kind=answer.kind, hint=answer.hint)

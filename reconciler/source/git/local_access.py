@@ -1,4 +1,4 @@
-"""Whether this process may read a repository on its host; if not, who may not read what, and the command."""
+"""Whether this process may read a repository on its host; if not, the error names the path and a command."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from reconciler.errors import SourceError
 from reconciler.source.git.error_kinds import failure
 
 HIDDEN = ("/home", "/root", "/run/user")
-"""What ProtectHome= takes from a service."""
+"""Folders that ProtectHome= hides from a service."""
 MOST_LOOKED_AT = 10_000
+"""Files whose permissions are checked; this runs only after a fetch failed."""
 
 
 def unreachable(path: Path) -> SourceError | None:
-    """Why there is nothing at the path for this process; None when there is something."""
+    """The error if this process finds no repository at the path; None if it finds one."""
     for folder in [*reversed(path.parents), path]:
         try:
             os.stat(folder)  # noqa: PTH116 - its errors differ in newer Pythons
@@ -27,17 +28,17 @@ def unreachable(path: Path) -> SourceError | None:
             return _missing(path, f"there is no repository at {path}")
     if _absent(path / "HEAD") and _absent(path / ".git"):
         what = "folder" if path.is_dir() else "file"
-        return _missing(path, f"{path} is a {what}, and no repository of git")
+        return _missing(path, f"{path} is a {what} and not a git repository")
     return None
 
 
 def _missing(path: Path, message: str) -> SourceError:
-    hint = f"make one with `git init --bare {path}`, or mend source.url"
+    hint = f"make one with `git init --bare {path}`, or correct source.url"
     return failure("missing", message, hint)
 
 
 def _absent(path: Path) -> bool:
-    """Whether it is known that there is nothing; what may not be looked at may be there."""
+    """Whether the path certainly does not exist; one that cannot be examined may exist."""
     try:
         os.stat(path)  # noqa: PTH116 - its errors differ in newer Pythons
     except (FileNotFoundError, NotADirectoryError):
@@ -48,9 +49,9 @@ def _absent(path: Path) -> bool:
 
 
 def unreadable(path: Path) -> SourceError | None:
-    """The first part of a repository that is there and that this process may not read.
+    """The error for the first part of a repository that this process may not read; None if there is none.
 
-    What is not there, as in a file that is no repository, or was just packed, is no matter of rights.
+    Missing parts are skipped: git may just have packed them.
     """
     for part in islice(parts_of(path), MOST_LOOKED_AT):
         wanted = os.R_OK | (os.X_OK if part.is_dir() else 0)
@@ -61,32 +62,35 @@ def unreadable(path: Path) -> SourceError | None:
 
 
 def parts_of(path: Path) -> Iterator[Path]:
-    """What git needs of a repository, outermost first."""
+    """The files and folders that git reads, outermost first."""
     yield path
     inner = path / ".git"
     base = inner if inner.is_dir() else path
     yield from (p for name in ("HEAD", "config", "packed-refs") if (p := base / name).exists())
     for name in ("refs", "objects"):
         yield base / name
-        for folder, folders, files in os.walk(base / name):  # it goes silently past what is closed
+        for folder, folders, files in os.walk(
+            base / name
+        ):  # skips unreadable folders without an error
             yield from (Path(folder) / inner for inner in (*folders, *files))
 
 
 def closed(part: Path, path: Path, what: str, command: str) -> SourceError:
-    """`what` this process may not do with a part of a repository."""
+    """The error that this process may not `what` (enter, read) a part of a repository, with a remedy."""
     user = user_name()
-    hint = f"`{command}`, as root; or give {user} a group that may"
+    hint = f"run `{command}` as root, or add {user} to a group that may"
     if os.environ.get("INVOCATION_ID") and str(path).startswith(HIDDEN):
         hint = (
-            f"the service is kept out of {' and '.join(HIDDEN)} (ProtectHome=): "
-            "put the repository elsewhere, as below /srv"
+            f"ProtectHome= hides {' and '.join(HIDDEN)} from the service: "
+            "move the repository, for example below /srv"
         )
     elif os.geteuid() == 0:
-        hint += f" ({user} has no right here to pass over modes)"
+        hint += f" ({user} lacks the capability to override permissions here)"
     return failure("auth", f"{user} may not {what} {part}", hint)
 
 
 def user_name() -> str:
+    """The name of the effective user, or `uid N`."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

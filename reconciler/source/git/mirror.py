@@ -1,4 +1,4 @@
-"""Reads commits from the bare mirror, object by object; nothing is ever checked out."""
+"""Reads commits from the bare mirror, object by object. Files are never checked out."""
 
 from __future__ import annotations
 
@@ -34,31 +34,37 @@ from reconciler.source.manifests.ignore_file import (
 from reconciler.source.manifests.revision_files import FileRefused, Kind, ManifestFile, Oddity
 
 REVISION = re.compile(r"[0-9a-f]{40}")
-KINDS = {LINK: "a symbolic link", SUBMODULE: "a submodule", UNKNOWN: "of a kind that git has not"}
+KINDS = {
+    LINK: "a symbolic link",
+    SUBMODULE: "a submodule",
+    UNKNOWN: "of a kind that git does not know",
+}
 MOST_DEPTH = 64
-"""Folders in folders."""
+"""Depth of nested folders."""
 MOST_ENTRIES = 1_000_000
-"""Of a revision, below the folder of manifests; and of a layer."""
+"""Entries of a revision below the folder of manifests, and of a layer."""
 MOST_LINK_BYTES = 4096
 MOST_TREE_BYTES = 64 * 1024 * 1024
 REMEMBERED = 100_000
-"""Folders whose completeness is remembered."""
+"""Folders whose completeness is cached."""
 SPARE_ENTRIES = 10_000
-"""By how much the entries of remembered folders may outgrow twice those of the newest revision."""
+"""The cache may hold twice the entries of the newest revision, and so many more."""
 
 
 class Incomplete(Exception):
-    """The mirror lacks an object, or holds one that is damaged."""
+    """The mirror lacks an object, or holds a damaged one."""
 
 
 @dataclass(frozen=True, slots=True)
 class ReadLimits:
+    """The number of manifest files of a revision, and the bytes of each."""
+
     files: int
     file_bytes: int
 
 
 class Mirror:
-    """What was read of a repository, by object id; outlives the many times it is opened."""
+    """A bare mirror, with a cache by object id that outlives each time it is opened."""
 
     def __init__(self, path: Path, folder: str, limits: ReadLimits) -> None:
         self.path = path
@@ -66,16 +72,16 @@ class Mirror:
         self.folder = posixpath.normpath(folder).strip("/") if folder.strip("./") else ""
         self.listings: dict[bytes, Listing] = {}
         self.entries = 0
-        """Of all remembered listings."""
+        """Number of entries in all cached listings."""
         self.ignored: tuple[bytes, Ignored] | None = None
-        """The newest ignore file, by the id of its content."""
+        """The newest ignore file, with the id of its content."""
         self.complete: set[bytes] = set()
-        """Trees known to be whole, with all below them."""
+        """Ids of trees that are known to be complete, with everything below them."""
 
     def forget(self, used: dict[bytes, Listing]) -> None:
-        """Drop listings that only older revisions had, once that is worth a walk.
+        """Drop listings of older revisions once the cache is large.
 
-        Each commit to a folder of a thousand files brings another list of a thousand.
+        Each commit to a folder of a thousand files adds another listing of a thousand entries.
         """
         present = sum(listing.entries for listing in used.values())
         if self.entries > 2 * present + SPARE_ENTRIES:
@@ -83,20 +89,20 @@ class Mirror:
 
     @contextmanager
     def open(self, revision: Revision) -> Iterator[Commit]:
-        """One commit. Raises SourceError: missing, corrupt or limit.
+        """Open one commit. Raises SourceError: missing, corrupt or limit.
 
-        The repository is opened for each look, for libgit2 keeps files of packs open for ever.
+        The repository is opened each time, because libgit2 never closes pack files of an open one.
         """
         repository = None
         if not self.path.exists():
-            raise no_commit(revision)
+            raise _no_commit(revision)
         try:
             repository = pygit2.Repository(str(self.path))
             yield Commit(self, repository, revision)
         except (pygit2.GitError, Incomplete) as error:
             raise SourceError(
                 f"the mirror cannot be read: {str(error)[:200]}", kind="corrupt",
-                hint="it is set aside and cloned again at the next look",
+                hint="the daemon sets it aside and clones it again at the next fetch",
             ) from error  # fmt: skip
         finally:
             if repository is not None:
@@ -104,7 +110,7 @@ class Mirror:
 
 
 class Commit:
-    """A revision as a Snapshot: its manifest files, its oddities, and its folders by path."""
+    """A revision as RevisionFiles: its manifest files, refused entries, and folders by path."""
 
     def __init__(self, mirror: Mirror, repository: pygit2.Repository, revision: Revision) -> None:
         self._mirror = mirror
@@ -117,7 +123,7 @@ class Commit:
         self._trees: dict[str, str] = {}
         self._folders: dict[bytes, dict[str, bytes]] = {}
         self._names: dict[bytes, dict[bytes, tuple[bytes, bytes]]] = {}
-        """Mode and id of all entries of folders that were searched for a file."""
+        """Mode and id by name, for folders in which a file was looked up."""
         self._used: dict[bytes, Listing] = {}
         self._walk()
         mirror.forget(self._used)
@@ -125,16 +131,17 @@ class Commit:
     def _root_of(self, revision: Revision) -> bytes:
         oid = pygit2.Oid(hex=revision) if REVISION.fullmatch(revision) else None
         if oid is None or not self._repository.odb.exists(oid):
-            raise no_commit(revision)
+            raise _no_commit(revision)
         kind, raw = self._read(oid.raw)
         if kind != ObjectType.COMMIT:
-            raise no_commit(revision)
+            raise _no_commit(revision)
         try:
             return bytes.fromhex(commit_of(raw).tree)
         except MalformedObject:
-            raise no_commit(revision) from None
+            raise _no_commit(revision) from None
 
     def read(self, file: ManifestFile) -> bytes:
+        """The content of a manifest file. Raises FileRefused."""
         most = self._mirror.limits.file_bytes
         if self._size(file.blob) > most:
             raise FileRefused(
@@ -146,12 +153,14 @@ class Commit:
             raise FileRefused(str(error), "commit it again as a file: see `git fsck`") from None
 
     def tree(self, path: str) -> str:
+        """The id of the folder's tree, verified to be complete. Raises FileRefused."""
         known = self._trees.get(path)
         if known is None:
             known = self._trees[path] = self._tree(path)
         return known
 
     def entry(self, path: str) -> Kind | None:
+        """The kind of entry at a path, without following links; None if there is none."""
         try:
             found = self._find(path)
         except MalformedObject:
@@ -183,7 +192,7 @@ class Commit:
     def _size(self, oid: bytes) -> int:
         try:
             _, size = self._repository.odb.read_header(pygit2.Oid(raw=oid))
-        except ValueError as error:  # a damaged pack has kinds of objects that do not exist
+        except ValueError as error:  # raised for a damaged pack with unknown object kinds
             raise Incomplete(str(error)) from error
         return size
 
@@ -196,7 +205,7 @@ class Commit:
     def _blob(self, oid: bytes) -> bytes:
         kind, content = self._read(oid)
         if kind != ObjectType.BLOB:
-            raise MalformedObject("is listed as a file and is none")
+            raise MalformedObject("is listed as a file but is not one")
         return content
 
     def _raw_tree(self, oid: bytes) -> bytes:
@@ -204,7 +213,7 @@ class Commit:
             raise too_much(f"a folder has more than {MOST_TREE_BYTES >> 20} MiB of names")
         kind, content = self._read(oid)
         if kind != ObjectType.TREE:
-            raise MalformedObject("is listed as a folder and is none")
+            raise MalformedObject("is listed as a folder but is not one")
         return content
 
     def _listing(self, oid: bytes) -> Listing:
@@ -219,7 +228,7 @@ class Commit:
     # Walking
 
     def _find(self, path: str) -> tuple[bytes, bytes] | None:
-        """Mode and id of what stands at a path."""
+        """Mode and id of the entry at a path; None if there is none. Links are not followed."""
         mode, oid = TREE, self._root
         for part in path.split("/") if path else ():
             if mode != TREE:
@@ -236,7 +245,7 @@ class Commit:
         return mode, oid
 
     def _entry(self, folder: bytes, name: bytes) -> tuple[bytes, bytes] | None:
-        """Mode and id of an entry; a folder is parsed once, however many ask for its files."""
+        """Mode and id of an entry. A folder is parsed once, however many of its files are looked up."""
         if folder not in self._names:
             if sum(map(len, self._names.values())) > SPARE_ENTRIES:
                 self._names.clear()
@@ -245,7 +254,7 @@ class Commit:
         return self._names[folder].get(name)
 
     def _ignored(self) -> Ignored:
-        """What the repository says that it holds for others."""
+        """The patterns of the repository's ignore file; none if it has no valid one."""
         path = posixpath.join(self._mirror.folder, IGNORE_FILE)
         found = self._find(path)
         if found is None:
@@ -269,7 +278,7 @@ class Commit:
             self.oddities.append(Oddity(self._mirror.folder or ".", *tree_objects.UNREADABLE))
             return
         if found is None:
-            return  # no manifests: an empty desired state, which the planner judges
+            return  # no manifests: an empty desired state; the planner refuses to remove all VMs for it
         mode, oid = found
         if mode != TREE:
             self.oddities.append(
@@ -279,7 +288,7 @@ class Commit:
         try:
             ignored = self._ignored()
         except MalformedObject:
-            ignored = Ignored()  # the folder is unreadable, as is said below
+            ignored = Ignored()  # the folder cannot be read; the walk below reports it
         entries = 0
         stack = [("", oid, 0, False)]
         while stack:
@@ -305,7 +314,7 @@ class Commit:
         self.files.sort(key=lambda file: file.path)
 
     def _take(self, listing: Listing, below: str, ignored: Ignored, *, hidden: bool) -> None:
-        """The entries of one folder, `below` the folder of manifests."""
+        """Collect manifests and refused entries of the folder at `below`, relative to the manifests' folder."""
         prefix = posixpath.join(self._mirror.folder, below)
         for name, blob in listing.files:
             if hidden or is_hidden(name):
@@ -323,7 +332,7 @@ class Commit:
                 self._judge_link(prefix + name, blob)
 
     def _judge_link(self, path: str, blob: bytes) -> None:
-        """A link to a file is nobody's business; one to a folder may hide manifests."""
+        """Refuse a link to a folder or out of the repository: it may hide manifests. Links to files are fine."""
         target = b"/"
         try:
             if self._size(blob) <= MOST_LINK_BYTES:
@@ -333,14 +342,14 @@ class Commit:
             outside = joined.startswith(("/", "../")) or joined == ".."
             found = None if outside else self._find("" if joined == "." else joined)
         except MalformedObject:
-            outside, found = True, None  # where it leads cannot be told
+            outside, found = True, None  # its target cannot be read, so it may be a folder
         if outside or (found is not None and found[0] == TREE):
             self.oddities.append(
                 Oddity(path, "is a symbolic link, which is never followed", "move the folder here")
             )
 
     def _check_complete(self, root: bytes, path: str) -> None:
-        """Every object of a layer is there, and none is a submodule; each tree is walked once."""
+        """Raise if a layer lacks an object (Incomplete) or has a submodule (FileRefused). Trees are walked once."""
         complete, odb = self._mirror.complete, self._repository.odb
         if root in complete:
             return
@@ -357,7 +366,7 @@ class Commit:
             for mode, name, inner in entries_of(self._raw_tree(oid)):
                 entries += 1
                 if mode in (SUBMODULE, UNKNOWN):
-                    raise refused_entry(path, mode, name)
+                    raise _refused_entry(path, mode, name)
                 if mode == TREE:
                     stack.append((inner, depth + 1))
                 elif not odb.exists(pygit2.Oid(raw=inner)):
@@ -370,7 +379,7 @@ class Commit:
         complete |= walked
 
 
-def refused_entry(path: str, mode: bytes, name: bytes) -> FileRefused:
+def _refused_entry(path: str, mode: bytes, name: bytes) -> FileRefused:
     text = tree_objects.printable(name.decode("utf-8", "replace"))
     if mode == SUBMODULE:
         return FileRefused(f"{path} holds the submodule {text}", "copy its files instead")
@@ -379,12 +388,15 @@ def refused_entry(path: str, mode: bytes, name: bytes) -> FileRefused:
 
 
 def too_much(what: str) -> SourceError:
+    """The SourceError (limit) for a repository that has too many of something."""
     return SourceError(
-        f"the repository has {what}", kind="limit", hint="narrow source.path, or raise the limit"
+        f"the repository has {what}",
+        kind="limit",
+        hint="narrow source.path, or raise the limit in the config",
     )
 
 
-def no_commit(revision: str) -> SourceError:
+def _no_commit(revision: str) -> SourceError:
     return SourceError(
         f"the mirror has no commit {revision[:40]}",
         kind="missing",

@@ -1,7 +1,7 @@
-"""Copies a commit and what belongs to it between repositories of this host, object by object.
+"""Copies a commit with all its objects between repositories of this host, object by object.
 
 For histories that libgit2's own transport refuses: it walks them commit by commit, and stops at the
-first line about a person that it cannot read.
+first author or committer line that it cannot parse.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from reconciler.source.git.error_kinds import LimitPassed
 
 
 def copy_objects(origin: Path, mirror: pygit2.Repository, oid: str, most: int) -> None:
-    """Add a commit or tag to the mirror, with all that it needs, as one pack.
+    """Add a commit or tag and every object that it needs to the mirror, as one pack.
 
-    Raises what libgit2 raises, and LimitPassed after `most` objects. What the mirror has, it has with
-    all below it: packs come whole or not at all.
+    An object that the mirror has is not descended into: packs arrive whole or not at all, so the
+    objects below it are there too. Raises LimitPassed after `most` objects, and libgit2's errors.
     """
     repository = pygit2.Repository(str(origin))
     try:
@@ -50,12 +50,14 @@ def copy_objects(origin: Path, mirror: pygit2.Repository, oid: str, most: int) -
 
 
 def heads_of(origin: Path) -> dict[str, str]:
-    """What each ref of a repository on this host names, by its name; HEAD among them."""
+    """Object ids by ref name, HEAD included, of a repository on this host."""
     repository = pygit2.Repository(str(origin))
     try:
         found = {}
         for name in ("HEAD", *repository.references):
-            with contextlib.suppress(KeyError, ValueError, pygit2.GitError):  # it leads nowhere
+            with contextlib.suppress(
+                KeyError, ValueError, pygit2.GitError
+            ):  # a ref to a missing object
                 found[name] = str(repository.references[name].resolve().target)
         return found
     finally:
@@ -63,7 +65,7 @@ def heads_of(origin: Path) -> dict[str, str]:
 
 
 def needs_of(repository: pygit2.Repository, oid: pygit2.Oid) -> list[bytes]:
-    """The objects that one object names, as far as they belong to the same repository."""
+    """Ids of the objects that an object names, without submodules: those are in other repositories."""
     kind, _ = repository.odb.read_header(oid)
     if kind == ObjectType.BLOB:
         return []
@@ -75,5 +77,5 @@ def needs_of(repository: pygit2.Repository, oid: pygit2.Oid) -> list[bytes]:
             return [bytes.fromhex(target_of(raw))]
         commit = commit_of(raw)
     except MalformedObject:
-        return []  # it is copied as it is, and refused by whoever reads it
+        return []  # copied as it is; reading manifests from it will refuse it
     return [bytes.fromhex(name) for name in (*commit.parents, commit.tree)]

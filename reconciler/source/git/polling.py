@@ -1,4 +1,7 @@
-"""Notices a push to a repository on this host. A hint only: inotify loses events without a word."""
+"""When to look at a source again: after a delay, or at once when a local repository changes.
+
+The watch is only a hint, because inotify may drop events; the periodic look finds what it missed.
+"""
 
 from __future__ import annotations
 
@@ -16,25 +19,28 @@ from watchdog.observers.api import BaseObserver
 from watchdog.observers.inotify_c import WATCHDOG_ALL_EVENTS, inotify_add_watch, inotify_init
 
 LOCAL_INTERVAL = 1.0
-"""Seconds; a look at a repository on this host costs a millisecond."""
+"""Seconds between looks at a repository on this host; each costs about a millisecond."""
 FIRST_BACKOFF = 5.0
+"""Seconds after the first failure; doubled by each further one, up to the longest."""
 LONGEST_BACKOFF = 600.0
 LONGEST_LOCAL_BACKOFF = 30.0
 SPREAD = 0.1
-"""Of the interval, up and down: many hosts must not ask one server at the same moment."""
+"""Jitter as a share of the interval, up and down, so that many hosts do not ask one server at once."""
 MOST_DOUBLINGS = 16
+"""Caps the exponent: a float overflows after some thousand failures in a row."""
 
 
 FIRST_REST, LONGEST_REST = 300.0, 3600.0
-"""Seconds until a revision is read again that could not be read within the bounds."""
+"""Seconds until a revision that exceeded a limit of time or memory is read again."""
 
 
 def pause_before_reading_again(tries: int) -> float:
+    """Seconds until a revision that exceeded a limit is read again, after `tries` attempts."""
     return min(FIRST_REST * 2.0 ** (min(tries, MOST_DOUBLINGS) - 1), LONGEST_REST)
 
 
 def delay_after(failures: int, interval: float, *, local: bool, draw: float) -> float:
-    """Seconds to the next look; `draw` is a random number of [0, 1)."""
+    """Seconds to the next look after so many failures in a row; `draw` is a random number in [0, 1)."""
     if failures <= 0:
         return LOCAL_INTERVAL if local else interval * (1 + SPREAD * (2 * draw - 1))
     doubled = FIRST_BACKOFF * 2.0 ** min(failures - 1, MOST_DOUBLINGS)
@@ -45,21 +51,24 @@ def delay_after(failures: int, interval: float, *, local: bool, draw: float) -> 
 log = logging.getLogger(__name__)
 
 DEBOUNCE = 0.005
-"""Seconds: one push moves several files."""
+"""Seconds to wait after an event: one push changes several files."""
 AGAIN = 0.05
-"""Seconds to a second look. Where the two halves of a rename are not read together, watchdog keeps
-them back for half a second, and what was told before them came before the new ref was there."""
+"""Seconds until a second callback. watchdog holds back one half of a rename for half a second while it
+waits for the other, so the events before it may arrive before the new ref is in place."""
 CHANGES = frozenset({"created", "modified", "moved", "deleted"})
 NAMES = frozenset({"HEAD", "packed-refs"})
 JOIN_SECONDS = 2.0
 FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
-"""Seconds until it is tried again to watch what could not be."""
+"""Seconds until watching is tried again after it failed."""
 MOST_FOLDERS = 1_000
-"""That are watched: each takes one of the user's watches."""
+"""Folders that are watched: each takes one of the user's inotify watches."""
 
 
 class LocalWatch(FileSystemEventHandler):
-    """Calls back on the loop when refs move. Armed again when the folder is another than before."""
+    """Calls back on the event loop when refs of a repository change.
+
+    `refresh` starts watching again when the repository was replaced by another folder.
+    """
 
     def __init__(
         self,
@@ -67,7 +76,7 @@ class LocalWatch(FileSystemEventHandler):
         callback: Callable[[], None],
         clock: Callable[[], float] | None = None,
     ) -> None:
-        """`clock` tells the seconds by which pauses are counted; none: the loop's."""
+        """`clock` returns the seconds by which pauses are measured; by default the event loop's."""
         self._repository = repository
         self._callback = callback
         self._loop = asyncio.get_running_loop()
@@ -81,16 +90,17 @@ class LocalWatch(FileSystemEventHandler):
 
     @property
     def watching(self) -> bool:
+        """Whether events arrive at present."""
         return self._observer is not None
 
     def refresh(self) -> None:
-        """Watch what is at the path now; cheap when that is what is watched already.
+        """Watch the folder that is at the path now; cheap if it is watched already.
 
-        What cannot be watched is tried again after a pause, which grows: the periodic look is enough.
+        Failures are retried after growing pauses, as the periodic look is enough meanwhile.
         """
         folder = git_folder(self._repository)
-        identity = identity_of(folder / "refs")
-        if identity == self._armed and (self._observer is None or is_well(self._observer)):
+        identity = _identity_of(folder / "refs")
+        if identity == self._armed and (self._observer is None or _is_well(self._observer)):
             return
         broke = identity == self._armed
         self.close()
@@ -110,7 +120,7 @@ class LocalWatch(FileSystemEventHandler):
             self._armed, self._failures = identity, 0
 
     def _watched(self, folder: Path) -> BaseObserver:
-        """Raises OSError; nothing of a failed attempt stays open."""
+        """A running observer. Raises OSError; a failed attempt leaves no descriptor open."""
         try_watches(folder)
         observer = Observer()
         try:
@@ -123,7 +133,7 @@ class LocalWatch(FileSystemEventHandler):
         return observer
 
     def on_any_event(self, event: FileSystemEvent) -> None:
-        """In the observer's thread."""
+        """Called in the observer's thread, so it hands over to the event loop."""
         if event.event_type in CHANGES and is_a_ref(str(event.dest_path or event.src_path)):
             self._loop.call_soon_threadsafe(self._soon)
 
@@ -138,26 +148,27 @@ class LocalWatch(FileSystemEventHandler):
         self._loop.call_later(AGAIN, self._callback)
 
     def close(self) -> None:
+        """Stop watching. `refresh` may start again."""
         observer, self._observer, self._armed = self._observer, None, None
         if observer is not None:
             ended(observer)
 
 
 def ended(observer: BaseObserver) -> None:
-    """Stop it and what it started; one that never ran has nothing to be joined."""
+    """Stop an observer and its threads; one that never started must not be joined."""
     observer.stop()
     if observer.is_alive():
         observer.join(JOIN_SECONDS)
 
 
-def is_well(observer: BaseObserver) -> bool:
+def _is_well(observer: BaseObserver) -> bool:
     return observer.is_alive() and all(emitter.is_alive() for emitter in observer.emitters)
 
 
 def try_watches(folder: Path) -> None:
-    """Take as many watches as are needed, and give them back. Raises OSError.
+    """Take as many inotify watches as are needed, and release them. Raises OSError.
 
-    The library leaves three descriptors open each time that it fails in the middle.
+    watchdog leaks three descriptors whenever it fails halfway, so failures are found beforehand.
     """
     refs = (Path(path) for path, _, _ in os.walk(folder / "refs"))
     wanted = [folder, *islice(refs, MOST_FOLDERS + 1)]
@@ -165,7 +176,7 @@ def try_watches(folder: Path) -> None:
         raise OSError(f"more than {MOST_FOLDERS} folders below refs")
     descriptors: list[int] = []
     try:
-        for _ in range(2):  # as many as the observer has emitters
+        for _ in range(2):  # the observer has two emitters, each with an inotify instance
             descriptors.append(_checked(inotify_init()))  # noqa: PERF401 - the first is closed if the second fails
         descriptors += os.pipe()
         for path in wanted:
@@ -176,7 +187,7 @@ def try_watches(folder: Path) -> None:
 
 
 def _checked(result: int) -> int:
-    """What a call of libc answered. Raises OSError."""
+    """The result of a libc call. Raises OSError if it is negative."""
     if result < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
@@ -184,12 +195,12 @@ def _checked(result: int) -> int:
 
 
 def git_folder(repository: Path) -> Path:
-    """Where the refs are: in the repository itself when it is bare."""
+    """The folder with the refs: `.git`, or a bare repository itself."""
     inner = repository / ".git"
     return inner if inner.is_dir() else repository
 
 
-def identity_of(folder: Path) -> tuple[int, int] | None:
+def _identity_of(folder: Path) -> tuple[int, int] | None:
     try:
         found = folder.stat()
     except OSError:
@@ -198,7 +209,7 @@ def identity_of(folder: Path) -> tuple[int, int] | None:
 
 
 def is_a_ref(path: str) -> bool:
-    """HEAD, packed-refs, or a file below refs; git's locks come and go before each of them."""
+    """Whether a path is HEAD, packed-refs or below refs. Lock files are not: git makes one before each change."""
     if path.endswith(".lock"):
         return False
     return "/refs/" in path or path.rsplit("/", 1)[-1] in NAMES

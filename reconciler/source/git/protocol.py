@@ -1,4 +1,4 @@
-"""What the daemon asks of its fetching child, as JSON lines over pipes."""
+"""Messages between the daemon and its fetch worker: one JSON object a line, over pipes."""
 
 from __future__ import annotations
 
@@ -9,80 +9,83 @@ from typing import Any, Literal
 Want = Literal["head", "branch", "tag", "commit", "any"]
 Verify = Literal["off", "head", "since-last"]
 MOST_LINE = 1024 * 1024
-"""Bytes of one line; a longer one is a fault of the child."""
+"""Bytes of one line. The daemon treats a longer answer as a broken worker."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerRequest:
-    """Bring a revision into the mirror and say which it is."""
+    """Fetch a revision into the mirror and return its commit id."""
 
     mirror: str
     url: str
     want: Want
     name: str
     ref: str
-    """Where the mirror remembers it."""
+    """The ref in the mirror that is set to it, which also keeps it from being collected."""
     deadline: float
-    """Seconds; past them the child ends itself, should nobody else."""
+    """Seconds. The daemon kills the worker after them; the worker also ends itself, a little later."""
     repository_bytes: int
     ssh_key: str = ""
     known_hosts: str = ""
-    """Path of the file with the keys of ssh servers; empty for those that ssh itself takes."""
+    """Path of a known_hosts file; empty: the files that ssh reads by default."""
     user: str = ""
     token_file: str = ""
-    """Path of the file with the token for https; the token itself passes through no pipe."""
-    anew: bool = False
-    """Clone again even though the mirror looks well."""
+    """Path of a file with a token for https. The token itself never passes through the pipe."""
+    reclone: bool = False
+    """Clone again although the mirror looks intact: the reader found it corrupt."""
 
 
 @dataclass(frozen=True, slots=True)
-class Scrutiny:
-    """Whether a revision in the mirror may be followed: what it continues, and who signed it."""
+class VerifyRequest:
+    """Ask whether a fetched revision may be followed: its ancestry and its signatures."""
 
     mirror: str
     revision: str
     followed: list[str]
-    """Commits that were followed, and verified, before."""
+    """Commits that were verified and followed before."""
     rewritten: str
-    """A commit that may be followed though it continues none of them; empty: none."""
+    """A commit that a person allowed although it descends from none of them; empty: none."""
     must_continue: bool
-    """Whether it must descend from all that were followed."""
+    """Whether the revision must descend from every commit in `followed`."""
     verify: Verify
     allowed_signers: str
     keyring: str
     deadline: float
 
 
-Task = WorkerRequest | Scrutiny
-KINDS: dict[str, type[Task]] = {"fetch": WorkerRequest, "scrutinise": Scrutiny}
+Task = WorkerRequest | VerifyRequest
+KINDS: dict[str, type[Task]] = {"fetch": WorkerRequest, "verify": VerifyRequest}
 
 
 def line_of(task: Task) -> bytes:
+    """A task as one line of JSON, ended by a newline."""
     kind = next(kind for kind, shape in KINDS.items() if isinstance(task, shape))
     return json.dumps({"task": kind, **asdict(task)}).encode() + b"\n"
 
 
 def task_of(line: bytes) -> Task:
+    """The task that `line_of` encoded. Raises KeyError, TypeError or ValueError."""
     fields = json.loads(line)
     return KINDS[fields.pop("task")](**fields)
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerAnswer:
-    """A revision, or why there is none."""
+    """A revision, or with a non-empty `kind` the error (see SourceError)."""
 
     revision: str = ""
     cloned: bool = False
-    """The mirror is another one than before."""
+    """The mirror was replaced by a new clone."""
     kind: str = ""
     message: str = ""
     hint: str = ""
 
     def line(self) -> bytes:
+        """As one line of JSON, ended by a newline."""
         return json.dumps(asdict(self)).encode() + b"\n"
 
     @staticmethod
     def of(line: bytes) -> WorkerAnswer:
-        """Raises ValueError or TypeError for what is no answer."""
+        """Parse an answer. Raises ValueError or TypeError if the line is not one."""
         found: dict[str, Any] = json.loads(line)
         return WorkerAnswer(**found)

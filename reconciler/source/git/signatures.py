@@ -1,4 +1,4 @@
-"""Signatures of commits, checked by `ssh-keygen` and `gpgv` against files that the host's owner keeps."""
+"""Checks signatures of commits with `ssh-keygen` and `gpgv` against files of the host's administrator."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SECONDS = 10.0
-"""For one run of a program."""
+"""Seconds for one run of a program."""
 MOST_SIGNATURE = 64 * 1024
 HEADER = b"gpgsig "
 SSH, PGP = b"-----BEGIN SSH SIGNATURE-----", b"-----BEGIN PGP SIGNATURE-----"
 GOOD, BAD = "GOODSIG", ("BADSIG", "ERRSIG", "EXPSIG", "EXPKEYSIG", "REVKEYSIG")
-"""Words of gpgv's status lines; it exits with 0 also for keys that have expired."""
+"""Keywords of gpgv's status lines. They decide, because gpgv exits with 0 even for expired keys."""
 
 
 class BadSignature(Exception):
-    """Why a commit counts as unsigned, and what helps."""
+    """Why a commit counts as unsigned; `hint` says what helps."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -26,18 +26,18 @@ class BadSignature(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Signers:
-    """Who may sign: paths of files, empty where that kind of key is not accepted."""
+    """Accepted signers: paths of an allowed_signers file and a keyring; empty: that kind is not accepted."""
 
     allowed_signers: str
     keyring: str
 
     def check(self, commit: bytes) -> None:
-        """Raises BadSignature unless somebody who may has signed these bytes."""
+        """Raise BadSignature unless an accepted key signed the commit, given as its raw bytes."""
         payload, signature = split(commit)
         if not signature:
             raise BadSignature("it is not signed", "sign it: git commit --amend -S")
         if len(signature) > MOST_SIGNATURE:
-            raise BadSignature("its signature is too long to be one", "sign it anew")
+            raise BadSignature("its signature is too long to be valid", "sign it again")
         with tempfile.TemporaryDirectory(prefix="signature-") as folder:
             file = Path(folder) / "signature"
             file.write_bytes(signature)
@@ -56,7 +56,7 @@ class Signers:
         found = run(["ssh-keygen", "-Y", "find-principals", *named], b"")
         principal = found.stdout.decode("utf-8", "replace").partition("\n")[0].strip()
         if found.returncode != 0 or not principal:
-            raise not_allowed(signers)
+            raise _not_allowed(signers)
         verify = ["ssh-keygen", "-Y", "verify", "-n", "git", "-I", principal, *named]
         if run(verify, payload).returncode != 0:
             raise BadSignature(
@@ -66,7 +66,9 @@ class Signers:
 
     def _check_pgp(self, payload: bytes, signature: Path) -> None:
         keyring = readable(self.keyring, "source.keyring", "an OpenPGP")
-        home = str(signature.parent)  # empty but for the signature: nobody else's keys count
+        home = str(
+            signature.parent
+        )  # holds only the signature, so no key of a user's keyring is accepted
         done = run(
             [
                 "gpgv",
@@ -84,14 +86,14 @@ class Signers:
         lines = done.stdout.decode("utf-8", "replace").splitlines()
         said = {line.split(" ")[1] for line in lines if line.startswith("[GNUPG:] ")}
         if done.returncode != 0 or GOOD not in said or not said.isdisjoint(BAD):
-            raise not_allowed(keyring)
+            raise _not_allowed(keyring)
 
 
 def split(commit: bytes) -> tuple[bytes, bytes]:
-    """What was signed of a commit, and the signature (empty: there is none).
+    """The signed payload of a commit, and its signature (empty: unsigned).
 
-    The signature is a header of its own, its further lines indented by a blank, and is cut out of
-    what is signed (git, Documentation/gitformat-signature).
+    The signature is a header whose continuation lines begin with a space. It is not part of the
+    payload (git, Documentation/gitformat-signature).
     """
     header, blank, message = commit.partition(b"\n\n")
     kept: list[bytes] = []
@@ -111,7 +113,7 @@ def split(commit: bytes) -> tuple[bytes, bytes]:
 
 
 def readable(path: str, key: str, kind: str) -> str:
-    """The absolute path. Raises BadSignature when nobody's keys of this kind count."""
+    """The file's absolute path. Raises BadSignature if this kind of key is not accepted, or the file unreadable."""
     if not path:
         raise BadSignature(f"it is signed by {kind} key, and {key} is empty", f"set {key}")
     try:
@@ -121,14 +123,15 @@ def readable(path: str, key: str, kind: str) -> str:
         raise BadSignature(f"{path}: {error.strerror}", f"correct {key}") from None
 
 
-def not_allowed(file: str) -> BadSignature:
+def _not_allowed(file: str) -> BadSignature:
     return BadSignature(
-        f"it is signed by no key of {file}", "have it signed by one that is, or add the key there"
+        f"it is signed by no key of {file}",
+        "sign it with one of those keys, or add the key to that file",
     )
 
 
 def run(arguments: list[str], given: bytes) -> subprocess.CompletedProcess[bytes]:
-    """Raises BadSignature when the program is not there, or takes too long."""
+    """Run a program with `given` on standard input. Raises BadSignature if it is missing or too slow."""
     program = arguments[0]
     try:
         return subprocess.run(

@@ -1,4 +1,4 @@
-"""A git repository as a source of desired states: fetched by a child, read from the mirror."""
+"""A git repository as the source of desired states: a worker fetches into a mirror, another reads manifests from it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from reconciler.source.git.error_kinds import failure
 from reconciler.source.git.fetch_client import FetchChild
 from reconciler.source.git.libgit2_limits import MIB, bound_library
 from reconciler.source.git.polling import LocalWatch, delay_after, pause_before_reading_again
-from reconciler.source.git.protocol import Scrutiny, Want, WorkerAnswer, WorkerRequest
+from reconciler.source.git.protocol import VerifyRequest, Want, WorkerAnswer, WorkerRequest
 from reconciler.source.manifests.transfer import Settings
 from reconciler.source.manifests.worker_client import START_SECONDS, ManifestReader, TooCostly
 from reconciler.spans import UNTRACED, Tracer
@@ -32,35 +32,36 @@ from reconciler.spans import UNTRACED, Tracer
 TARGET = "refs/reconciler/target"
 PREVIEW = "refs/reconciler/preview"
 ATTEMPTS = 2
-"""At once, for a connection that broke; whatever lasts longer is the loop's to wait for."""
+"""Attempts in one fetch, for a connection that broke. Longer faults are for the engine's backoff."""
 SHORTEST_PAUSE, LONGEST_PAUSE = 0.05, 0.2
 MOST_REF = 200
-LOOK_STEPS = 2
-"""What a look asks the fetching child, each within source.fetch_timeout: fetch, and judge what came."""
+WORKER_STEPS = 2
+"""Tasks of the fetch worker in one fetch, each within source.fetch_timeout: fetch, then verify."""
 READS = 2
-"""What a look asks the reading child: a revision, once more when the mirror had to be cloned anew."""
-LOOK_BACK = 5.0
-"""Seconds for reading some commits of the mirror for people."""
+"""Reads of a revision in one fetch: a second one if the mirror had to be cloned again."""
+HISTORY_SECONDS = 5.0
+"""Time limit for reading commits from the mirror for the page."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rejected:
-    """A revision that was read and is bad: asked about again, it is not read again."""
+    """A refused revision. While it stays the newest, it is refused again without being read again."""
 
     revision: str
     lineage: Lineage
     error: ManifestErrors | RevisionRefused
     tries: int = 1
     until: float | None = None
-    """Of the boot clock, after which it is read again all the same: the host may have been slow."""
+    """Boot-clock time after which it is read again all the same: a slow host may have caused a timeout."""
 
     def holds(self, revision: Revision, lineage: Lineage, boot: float) -> bool:
+        """Whether the refusal still stands for this revision and lineage at boot-clock time `boot`."""
         if (self.revision, self.lineage) != (revision, lineage):
             return False
         return self.until is None or boot < self.until
 
     def again(self) -> ManifestErrors | RevisionRefused:
-        """A new one each time: a raised error holds on to its traceback."""
+        """The refusal as a new exception: one that was raised keeps its traceback, and with it memory."""
         error = self.error
         if isinstance(error, ManifestErrors):
             return ManifestErrors(list(error.problems), revision=error.revision, more=error.more)
@@ -70,7 +71,7 @@ class Rejected:
 
 
 class GitSource:
-    """Satisfies the engine's port `Source`. `close` it when done."""
+    """The engine's interface `Source` for one git repository. `close` it when done."""
 
     def __init__(
         self,
@@ -106,32 +107,35 @@ class GitSource:
 
     @property
     def repository(self) -> Path:
+        """The bare mirror below the state directory."""
         return self._path
 
     @property
     def parsed_files(self) -> int:
-        """Files of manifests that were parsed, ever."""
+        """Number of manifest files parsed since the start."""
         return self._reader.parsed_files
 
     @property
     def remembered_entries(self) -> int:
-        """Of folders of the newest revisions, kept to read only what a push changed."""
+        """Number of cached folder entries; the cache makes a push cost only what it changed."""
         return self._reader.entries
 
     @property
     def child_pid(self) -> int | None:
-        """The fetching child's, while it lives."""
+        """Of the fetch worker; None before its start."""
         return self._child.pid
 
     @property
     def reader_pid(self) -> int | None:
-        """The reading child's, while it lives."""
+        """Of the manifest reader; None before its start."""
         return self._reader.pid
 
     def status(self) -> SourceStatus:
+        """The result of the newest fetch."""
         return self._status
 
     def next_delay(self, failures: int) -> float:
+        """Seconds until the next fetch after so many failures in a row; random jitter is included."""
         return delay_after(
             failures,
             self._config.poll_interval,
@@ -140,16 +144,21 @@ class GitSource:
         )
 
     def longest_look(self) -> float:
+        """Seconds after which a fetch has ended in any case: the sum of all its timeouts."""
         reads = READS * (START_SECONDS + self._config.read_timeout)
-        return LOOK_STEPS * self._config.fetch_timeout + reads
+        return WORKER_STEPS * self._config.fetch_timeout + reads
 
     async def fetch(self, lineage: Lineage = ANY) -> Fetched:
-        """Look now. Whatever goes wrong, what was read before stays as it was."""
+        """Fetch now, and read the revision if it is new.
+
+        `lineage` names the commits that it must descend from. Raises SourceError, RevisionRefused or
+        ManifestErrors; what was read before stays in force.
+        """
         async with self._lock:
             try:
                 return await self._fetch(lineage)
             except RevisionRefused:
-                raise  # the source answers well; it is what it says that is not taken
+                raise  # the source itself works: only this revision is refused
             except SourceError as error:
                 failures = self._status.failures + 1
                 self._status = replace(
@@ -174,7 +183,7 @@ class GitSource:
         self._tracer.span(revision, "fetch", self._clock.now().boot - began)
         try:
             with self._traced(revision, "verify"):
-                await self._scrutinise(revision, lineage)
+                await self._verify(revision, lineage)
             with self._traced(revision, "load"):
                 state = await self._read(revision)
         except (ManifestErrors, RevisionRefused) as error:
@@ -195,10 +204,13 @@ class GitSource:
             until = self._clock.now().boot + pause_before_reading_again(tries)
         self._rejected = Rejected(revision, lineage, error, tries, until)
 
-    async def _scrutinise(self, revision: Revision, lineage: Lineage) -> None:
-        """Raises RevisionRefused. A commit that the settings name is nobody else's to move."""
+    async def _verify(self, revision: Revision, lineage: Lineage) -> None:
+        """Have the worker verify a fetched revision. Raises RevisionRefused.
+
+        A commit pinned by the config needs no ancestry: only the administrator can change it.
+        """
         config = self._config
-        scrutiny = Scrutiny(
+        scrutiny = VerifyRequest(
             mirror=str(self._path),
             revision=revision,
             followed=list(lineage.revisions),
@@ -219,34 +231,41 @@ class GitSource:
             ) from None
 
     async def load(self, revision: Revision) -> DesiredState:
-        """A revision that was fetched before, and is from now on the one that is known."""
+        """Read a revision from the mirror without fetching, and treat it as the current one.
+
+        Raises SourceError or ManifestErrors.
+        """
         async with self._lock:
             state = await self._reader.read(revision)
             self._given = revision
             return state
 
     async def preview(self, ref: str) -> DesiredState:
-        """What a branch, tag or commit says, without adopting it."""
+        """Fetch and read a branch, tag or commit for `plan --ref`, without following it.
+
+        Raises SourceError or ManifestErrors.
+        """
         if not ref or len(ref) > MOST_REF or not ref.isprintable():
-            raise failure("missing", "not a name of a branch, tag or commit")
+            raise failure("missing", "not the name of a branch, tag or commit")
         async with self._lock:
             answer = await self._ask(self._request("any", ref, PREVIEW))
             return await self._read(Revision(answer.revision))
 
     async def commits(self, tips: Sequence[str], most: int) -> tuple[CommitSummary, ...]:
-        """The newest commits that lead to these, from the mirror as it is."""
+        """At most `most` of the newest ancestors of these commits, from the mirror. Raises SourceError."""
         try:
-            async with asyncio.timeout(LOOK_BACK):
+            async with asyncio.timeout(HISTORY_SECONDS):
                 return await asyncio.to_thread(commit_log.newest, self._path, tuple(tips), most)
         except TimeoutError:
-            raise failure("timeout", f"the history was not read in {LOOK_BACK:g} s") from None
+            raise failure("timeout", f"the history was not read in {HISTORY_SECONDS:g} s") from None
 
     def watch(self, callback: Callable[[], None]) -> None:
-        """Call back on the running loop when a local repository's refs move; a hint, no promise."""
+        """Call back on the running loop when refs of a local repository change; some changes may be missed."""
         if self._local is not None:
             self._watch = LocalWatch(self._local, callback)
 
     async def close(self) -> None:
+        """Stop watching, and end both child processes."""
         if self._watch is not None:
             await asyncio.to_thread(self._watch.close)
             self._watch = None
@@ -277,7 +296,10 @@ class GitSource:
         )
 
     async def _ask(self, request: WorkerRequest) -> WorkerAnswer:
-        """Ask the child within one deadline, at once again when a remote's connection broke."""
+        """Send a task to the worker; retry once, within the same deadline, if a connection broke.
+
+        Raises SourceError.
+        """
         if self._local is not None:
             fault = await asyncio.to_thread(local_access.unreachable, self._local)
             if fault is not None:
@@ -285,7 +307,7 @@ class GitSource:
         retrying = AsyncRetrying(
             stop=stop_after_attempt(ATTEMPTS if self._local is None else 1),
             wait=wait_random(SHORTEST_PAUSE, LONGEST_PAUSE),
-            retry=retry_if_exception(is_transient),
+            retry=retry_if_exception(_is_transient),
             reraise=True,
         )
         try:
@@ -295,9 +317,9 @@ class GitSource:
             raise failure("timeout", f"no answer within {request.deadline:g} s") from None
 
     async def _read(self, revision: Revision) -> DesiredState:
-        """Read a fetched revision; a mirror that turns out broken is cloned anew, once.
+        """Read a fetched revision; clone once more if the mirror proves corrupt.
 
-        Raises ManifestErrors, RevisionRefused when it cannot be read within the bounds, or SourceError.
+        Raises ManifestErrors, SourceError, or RevisionRefused if reading exceeds a limit.
         """
         try:
             try:
@@ -305,7 +327,7 @@ class GitSource:
             except SourceError as error:
                 if error.kind != "corrupt":
                     raise
-            await self._ask(replace(self._request(*self._wanted(), TARGET), anew=True))
+            await self._ask(replace(self._request(*self._wanted(), TARGET), reclone=True))
             return await self._reader.read(revision)
         except TooCostly as error:
             words = f"commit {revision[:8]} is refused: {error}"
@@ -333,9 +355,9 @@ class GitSource:
 
 
 def absolute(path: str) -> str:
-    """The child works in another folder than we do."""
+    """An absolute path, because the worker runs in another working directory."""
     return str(Path(path).absolute()) if path else path
 
 
-def is_transient(error: BaseException) -> bool:
+def _is_transient(error: BaseException) -> bool:
     return isinstance(error, SourceError) and error.kind == "network"

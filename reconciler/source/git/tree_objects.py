@@ -1,4 +1,4 @@
-"""What a folder of a repository means to manifests: every entry has a place, or is refused by name."""
+"""What entries of a repository's folders mean for manifests: each has a use, or is refused by name."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from reconciler.git_objects import LINK, SUBMODULE, TREE, UNKNOWN, Entry, entrie
 MANIFEST_SUFFIXES = (".yaml", ".yml")
 GIT_NAMES = frozenset({".git", "git~1"})
 OF_NO_KIND = (
-    "has a mode that is none of git's", "commit it again as a file or a folder: see `git fsck`",
+    "has a mode that git does not know", "commit it again as a file or a folder: see `git fsck`",
 )  # fmt: skip
 UNREADABLE = (
-    "is a folder that git itself could not read", "commit it again with git: see `git fsck`",
+    "is a folder that git itself cannot read", "commit it again with git: see `git fsck`",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What one folder of a repository means to manifests; kept by the id of its tree."""
+    """The entries of one folder, sorted by use; cached by the id of its tree."""
 
     entries: int
     files: tuple[tuple[str, bytes], ...]
-    """Regular files that may hold manifests, by name."""
+    """Names and blob ids of regular files that may hold manifests."""
     folders: tuple[tuple[str, bytes], ...]
     links: tuple[tuple[str, bytes], ...]
-    """Symbolic links that may lead to a folder."""
+    """Names and blob ids of symbolic links that may point to a folder."""
     odd: tuple[tuple[str, str, str], ...]
-    """Name as it may be shown, what is wrong with it, what to do."""
+    """Refused entries: printable name, what is wrong, what to do."""
 
 
 def listing_of(raw: bytes) -> Listing:
-    """Sort a folder's entries by what they are. Raises Malformed."""
+    """Sort the entries of a raw tree object. Raises MalformedObject."""
     entries = entries_of(raw)
     files: list[tuple[str, bytes]] = []
     folders: list[tuple[str, bytes]] = []
@@ -42,7 +42,7 @@ def listing_of(raw: bytes) -> Listing:
     for mode, raw_name, oid in entries:
         name = raw_name.decode("utf-8", "backslashreplace")
         is_manifest = name.lower().endswith(MANIFEST_SUFFIXES)
-        if fault := fault_of_name(name, raw_name):
+        if fault := _fault_of_name(name, raw_name):
             odd.append((printable(name), fault, "rename it"))
         elif mode == TREE:
             folders.append((name, oid))
@@ -61,7 +61,7 @@ def listing_of(raw: bytes) -> Listing:
     return Listing(len(entries), tuple(files), tuple(folders), tuple(links), tuple(odd))
 
 
-def fault_of_name(name: str, raw: bytes) -> str:
+def _fault_of_name(name: str, raw: bytes) -> str:
     if not name.isprintable():
         return "has control characters in its name"
     if name.encode("utf-8") != raw:
@@ -70,23 +70,28 @@ def fault_of_name(name: str, raw: bytes) -> str:
 
 
 def forbidden(name: str) -> bool:
+    """Whether git refuses to check out an entry of this name."""
     return "/" in name or "\\" in name or name in (".", "..") or name.lower() in GIT_NAMES
 
 
 def printable(name: str) -> str:
+    """A name safe to show: unprintable characters escaped, at most 255 characters."""
     return "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in name)[:255]
 
 
 def repeated(entries: Sequence[Entry]) -> list[tuple[str, str, str]]:
-    """Names that a folder has twice: which of them counts would depend on who reads."""
+    """Refusals for names that a folder has twice: readers would disagree on which entry counts."""
     if len({name for _, name, _ in entries}) == len(entries):
         return []
     counted = Counter(name for _, name, _ in entries)
     names = (name.decode("utf-8", "backslashreplace") for name, n in counted.items() if n > 1)
-    return [(printable(name), "is in its folder twice", "remove one of them") for name in names]
+    return [
+        (printable(name), "appears twice in its folder", "remove one of them") for name in names
+    ]
 
 
 def colliding(names: list[str]) -> list[tuple[str, str, str]]:
+    """Refusals for names that differ only by case: one file system cannot hold both."""
     seen: dict[str, str] = {}
     found = []
     for name in names:

@@ -1,4 +1,4 @@
-"""Whether a fetched commit may be followed: it continues what was followed, and is signed as asked."""
+"""Whether a fetched commit may be followed: it descends from what was followed, and carries the required signatures."""
 
 from __future__ import annotations
 
@@ -7,16 +7,19 @@ from pygit2.enums import ObjectType
 
 from reconciler.source.git.commit_graph import descends, has, since
 from reconciler.source.git.error_kinds import failure
-from reconciler.source.git.protocol import Scrutiny, WorkerAnswer
+from reconciler.source.git.protocol import VerifyRequest, WorkerAnswer
 from reconciler.source.git.signatures import BadSignature, Signers
 
 MOST_COMMITS = 10_000
-"""Signatures that are checked of one push."""
+"""Commits of one push whose signatures are checked; each costs a process."""
 MOST_COMMIT_BYTES = 1024 * 1024
 
 
-def scrutinise(task: Scrutiny) -> WorkerAnswer:
-    """Raises SourceError: ancestry, verify, or whatever is wrong with the mirror."""
+def verify(task: VerifyRequest) -> WorkerAnswer:
+    """Check a revision that is in the mirror.
+
+    Raises SourceError: `ancestry`, `verify`, or a fault of the mirror.
+    """
     repository = pygit2.Repository(task.mirror)
     try:
         if task.must_continue:
@@ -28,7 +31,7 @@ def scrutinise(task: Scrutiny) -> WorkerAnswer:
     return WorkerAnswer(task.revision)
 
 
-def _judge_lineage(repository: pygit2.Repository, task: Scrutiny) -> None:
+def _judge_lineage(repository: pygit2.Repository, task: VerifyRequest) -> None:
     if task.rewritten and descends(repository, task.revision, task.rewritten):
         return
     for former in task.followed:
@@ -42,7 +45,7 @@ def _judge_lineage(repository: pygit2.Repository, task: Scrutiny) -> None:
         )  # fmt: skip
 
 
-def _judge_signatures(repository: pygit2.Repository, task: Scrutiny) -> None:
+def _judge_signatures(repository: pygit2.Repository, task: VerifyRequest) -> None:
     signers = Signers(task.allowed_signers, task.keyring)
     for count, oid in enumerate(_commits(repository, task)):
         if count >= MOST_COMMITS:
@@ -60,8 +63,8 @@ def _judge_signatures(repository: pygit2.Repository, task: Scrutiny) -> None:
             ) from None
 
 
-def _commits(repository: pygit2.Repository, task: Scrutiny) -> list[str]:
-    """The revision itself, and with `since-last` all that came with it."""
+def _commits(repository: pygit2.Repository, task: VerifyRequest) -> list[str]:
+    """The revision, and with `since-last` every commit since those followed before."""
     known = [c for c in (*task.followed, task.rewritten) if c and has(repository, c)]
     if task.verify == "head" or not known:
         return [task.revision]
@@ -70,12 +73,12 @@ def _commits(repository: pygit2.Repository, task: Scrutiny) -> list[str]:
 
 
 def _commit(repository: pygit2.Repository, name: str) -> bytes:
-    """A commit as it was hashed."""
+    """The bytes that were hashed for the commit's id: what a signature covers. Raises SourceError."""
     oid = pygit2.Oid(hex=name)
     _, size = repository.odb.read_header(oid)
     if size > MOST_COMMIT_BYTES:
         raise failure("limit", f"commit {name[:8]} is larger than {MOST_COMMIT_BYTES >> 20} MiB")
     kind, raw = repository.read(oid)
     if kind != ObjectType.COMMIT:
-        raise failure("missing", f"{name[:8]} is no commit")
+        raise failure("missing", f"{name[:8]} is not a commit")
     return raw

@@ -1,4 +1,4 @@
-"""Turns checked manifests into drafts: all that one document says by itself, without the repository."""
+"""Converts validated manifests to drafts: everything that follows from one document alone."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ NO_KERNEL = KernelSpec.of("", DebianKernel())
 
 @dataclass(frozen=True, slots=True)
 class HostFiles:
-    """A kernel and an initrd of the host, by path."""
+    """Paths of a kernel and an initrd on the host."""
 
     kernel: str
     initrd: str
@@ -42,34 +42,36 @@ class HostFiles:
 
 @dataclass(frozen=True, slots=True)
 class VMDraft:
-    """A VM whose layers, kernel and digest are still open."""
+    """A VM whose layers, kernel and digest are not resolved yet."""
 
     document: int
-    """Which document of its file."""
+    """Index of the document in its file."""
     spec: VMSpec
     trees: tuple[str | None, ...]
-    """For each layer the folder as written, or None for the busybox base; of a runner its flake's folder."""
+    """The folder of each layer as written, None for the busybox base; for a runner its flake's folder."""
     kernel: HostFiles | None
-    """None: the bundle `debian`."""
+    """None: the kernel bundle `debian`."""
     runner: NixRunner | None = None
-    """Instead of a kernel and layers."""
+    """Replaces kernel and layers."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupDraft:
-    """A group whose members are still unknown."""
+    """A group whose number of members is not known yet."""
 
     document: int
     spec: GroupSpec
     max_unavailable: int | Share
-    """As written; a share is of the members."""
+    """As written: a count, or a share of the members."""
 
     @property
     def name(self) -> GroupName:
+        """Of the group."""
         return self.spec.name
 
 
 def draft_of(document: int, face: manifest.MicroVM | Group) -> VMDraft | GroupDraft:
+    """The draft of a validated document."""
     return _vm(document, face) if isinstance(face, manifest.MicroVM) else _group(document, face)
 
 
@@ -91,20 +93,20 @@ def _group(document: int, face: Group) -> GroupDraft:
 def _window(face: Window) -> UpdateWindow:
     stretch = face.allow or face.deny
     if stretch is None:
-        raise AssertionError("a window is one of both")  # its model saw to that
+        raise AssertionError("a window allows or denies")  # its model enforces it
     return UpdateWindow(
         stretch.cron, stretch.duration, stretch.time_zone, allow=face.allow is not None
     )
 
 
 def derived_mac(vm: str, index: int) -> str:
-    """Always the same for the same interface of the same VM."""
+    """The MAC of an interface in a user network: a stable function of VM name and index."""
     raw = hashlib.sha256(f"{vm}/{index}".encode()).hexdigest()
     return f"{MAC_PREFIX}:{raw[0:2]}:{raw[2:4]}:{raw[4:6]}"
 
 
 def derived_tap(vm: str, index: int) -> str:
-    """An interface's name on the host, in the 15 characters that Linux gives it."""
+    """The default name of a tap on the host, within the 15 characters that Linux allows."""
     name = f"t{index}-{vm}"
     if len(name) <= MOST_INTERFACE_CHARACTERS:
         return name
@@ -113,7 +115,7 @@ def derived_tap(vm: str, index: int) -> str:
 
 
 def derived_tap_mac(vm: str, index: int) -> str:
-    """Administered locally, and of 40 bits: unlike user networks, bridges are shared."""
+    """The default MAC of a tap: locally administered, with 40 random bits, because VMs share a bridge."""
     raw = hashlib.sha256(f"{vm}/{index}".encode()).hexdigest()
     return ":".join((TAP_MAC_PREFIX, *(raw[at : at + 2] for at in range(0, 10, 2))))
 
@@ -177,18 +179,19 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
 
 
 def runner_spec(runner: NixRunner) -> KernelSpec:
+    """The kernel spec that stands for a runner."""
     return KernelSpec.of(f"{runner.flake}#{runner.attribute}", runner)
 
 
 def port_place(spec: VMSpec, network: int, forward: int) -> Loc:
-    """Where a manifest says a port of the host."""
+    """The place of a forwarded host port in the manifest."""
     if isinstance(spec.kernel.source, NixRunner):
         return ("spec", "runner", "ports", forward)
     return ("spec", "interfaces", network, "forward", forward, "host")
 
 
 def _reached(vm: str, runner: Runner) -> UserNetwork:
-    """What is known of a runner's network: it may have one, and these ports lead to it."""
+    """A runner's network, of which only the forwarded ports are known."""
     return UserNetwork(derived_mac(vm, 0), tuple(PortForward(port, port) for port in runner.ports))
 
 

@@ -22,13 +22,13 @@ MOVED: Loc = ("metadata", "movedFrom")
 MEMBER: Loc = ("metadata", "group")
 CANARY: Loc = ("spec", "canary")
 CANARIES = "~"
-"""Before a group's name: its canaries, as what a member waits for. No name has this character."""
+"""Prefix of the node that stands for a group's canaries in the wait graph; no name has this character."""
 MOST_SHOWN = 8
-"""Members of a cycle that an error names."""
+"""Members of a cycle that an error lists."""
 
 
 def unique(kind: str, declared: Iterable[Declared[T]], report: Report) -> dict[str, Declared[T]]:
-    """By name; of two that share one, the first of the first file in order."""
+    """Documents by name. Of two with the same name the first in file order is kept, the other reported."""
     named: dict[str, Declared[T]] = {}
     for one in declared:
         first = named.setdefault(one.what.name, one)
@@ -43,7 +43,7 @@ def unique(kind: str, declared: Iterable[Declared[T]], report: Report) -> dict[s
 
 
 def check_order(vms: VMs, groups: Groups, report: Report) -> None:
-    """Every `after` names a VM, and no VM waits for itself by way of others or of a canary."""
+    """Report `after` that names no VM, and cycles of VMs that wait for each other or for canaries."""
     for vm in vms.values():
         for index, name in enumerate(vm.what.update.after):
             if report.lacks(VM, name, vms):
@@ -61,9 +61,9 @@ def check_order(vms: VMs, groups: Groups, report: Report) -> None:
 
 
 def awaited(vms: VMs, groups: Groups) -> dict[str, tuple[str, ...]]:
-    """For each VM what must be healthy before it moves: what it comes after, and its group's canaries.
+    """The wait graph: for each VM the VMs of its `after`, and the canaries of its group.
 
-    The canaries of a group are a node of their own, so that edges are no more than VMs.
+    A group's canaries are one node: the edges stay linear in the number of VMs, not quadratic.
     """
     found: dict[str, tuple[str, ...]] = {}
     for name, group in groups.items():
@@ -82,7 +82,7 @@ def _node_in_words(node: str) -> str:
 
 
 def _link(node: str, following: str, vms: VMs, groups: Groups, report: Report) -> str:
-    """Where it is said that one of a cycle waits for the next."""
+    """The field and place that make one node of a cycle wait for the next."""
     if node.startswith(CANARIES):
         group = groups[GroupName(node.removeprefix(CANARIES))]
         return f"spec.canary at {report.where(group, CANARY)}"
@@ -91,7 +91,7 @@ def _link(node: str, following: str, vms: VMs, groups: Groups, report: Report) -
 
 
 def cycles(after: Mapping[str, tuple[str, ...]]) -> Iterator[list[str]]:
-    """One cycle for each way back, beginning with a VM that comes after another; each is walked once."""
+    """Cycles of the graph, one for each back edge, in a depth-first walk without recursion."""
     done: set[str] = set()
     for root in sorted(name for name, names in after.items() if names):
         path: dict[str, Iterator[str]] = {}
@@ -107,14 +107,17 @@ def cycles(after: Mapping[str, tuple[str, ...]]) -> Iterator[list[str]]:
             elif following in path:
                 names = list(path)
                 cycle = names[names.index(following) :]
-                if len(cycle) > 1:  # a VM after itself was refused with its document
+                if len(cycle) > 1:  # a VM after itself is refused with its document
                     yield _turned(cycle)
             elif following not in done:
                 at = following
 
 
 def _turned(cycle: list[str]) -> list[str]:
-    """Beginning with the first name of those that say `after`; a canary's way out is always one."""
+    """The cycle rotated to begin with the first VM, by name, that waits by `after`.
+
+    There is one: edges to and from a canary node cannot form a cycle alone.
+    """
     followed = zip(cycle, [*cycle[1:], cycle[0]], strict=True)
     first = min(one for one, other in followed if not (one + other).count(CANARIES))
     pivot = cycle.index(first)
@@ -122,11 +125,11 @@ def _turned(cycle: list[str]) -> list[str]:
 
 
 def check_moves(vms: VMs, report: Report) -> None:
-    """A former name is declared no more, and only one VM says that it was its own."""
+    """Report a former name that is still declared, or that two VMs claim."""
     claimed: dict[VMName, Declared[VMSpec]] = {}
     for vm in vms.values():
         old = vm.what.moved_from
-        if old is None or old == vm.what.name:  # a VM from itself was refused with its document
+        if old is None or old == vm.what.name:  # refused with its document
             continue
         if old in vms:
             report.add(
@@ -135,21 +138,21 @@ def check_moves(vms: VMs, report: Report) -> None:
             )  # fmt: skip
         elif (other := claimed.setdefault(old, vm)) is not vm:
             report.add(
-                vm, MOVED, f"metadata.movedFrom: {old} can go on as one VM only",
+                vm, MOVED, f"metadata.movedFrom: {old} can become one VM only",
                 f"{other.what.name} takes it over at {report.where(other, MOVED)}",
             )  # fmt: skip
 
 
 MOST_VMS = 10_000
-"""Of a revision; and as many groups."""
+"""VMs of a revision, and as many groups. All later work is bounded by these limits."""
 MOST_FORWARDS = 20_000
-"""Of all VMs of a revision together."""
+"""Forwarded ports of all VMs of a revision together."""
 
 
 def within_caps(
     vms: list[Declared[VMSpec]], groups: list[Declared[GroupDraft]], report: Report
 ) -> tuple[list[Declared[VMSpec]], list[Declared[GroupDraft]]]:
-    """What is judged together; what is beyond the bounds is told once, with its number."""
+    """The documents within the limits; one problem reports how many are beyond them."""
     forwards = 0
     kept: list[Declared[VMSpec]] = []
     for vm in vms[:MOST_VMS]:
@@ -158,18 +161,18 @@ def within_caps(
             break
         kept.append(vm)
     if len(vms) > MOST_VMS:
-        beyond(vms[MOST_VMS], f"{MOST_VMS} VMs", len(vms) - MOST_VMS, report)
+        _beyond(vms[MOST_VMS], f"{MOST_VMS} VMs", len(vms) - MOST_VMS, report)
     elif len(kept) < len(vms):
         count = len(vms) - len(kept)
-        beyond(vms[len(kept)], f"{MOST_FORWARDS} forwarded ports", count, report)
+        _beyond(vms[len(kept)], f"{MOST_FORWARDS} forwarded ports", count, report)
     if len(groups) > MOST_VMS:
-        beyond(groups[MOST_VMS], f"{MOST_VMS} groups", len(groups) - MOST_VMS, report)
+        _beyond(groups[MOST_VMS], f"{MOST_VMS} groups", len(groups) - MOST_VMS, report)
     return kept, groups[:MOST_VMS]
 
 
-def beyond(first: Declared[T], bound: str, others: int, report: Report) -> None:
+def _beyond(first: Declared[T], bound: str, others: int, report: Report) -> None:
     report.add(
         first, (), f"the revision has more than {bound}: this document and {others - 1} more are too many",
-        "let another host have some of them, by another source.path",
+        "move some of them to another host, with another source.path",
     )  # fmt: skip
-    report.legible = False  # what was left out may be named by what was not
+    report.legible = False  # documents that were kept may name some that were left out

@@ -1,4 +1,4 @@
-"""Declarations with the places they come from; a place is looked up only when it is needed."""
+"""Declared VMs and groups with the documents they are from, and the report of a revision's problems."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from reconciler.source.manifests.revision_files import ManifestFile, RevisionFil
 T = TypeVar("T", VMSpec, GroupDraft)
 NAME: Loc = ("metadata", "name")
 MOST_SUGGESTED = 1_000
-"""Names among which a likely one is searched for: it costs time for each error."""
+"""Names that are searched for a similar one; the search costs time for each error."""
 MOST_READ = 2 * 1024 * 1024
-"""Bytes of the files whose positions are kept, which may take 100 times as much."""
+"""Total size of files whose positions are cached; positions take up to 100 times as much memory."""
 MOST_PATH, MOST_WORDS = 400, 500
-"""Characters of a problem's path, and of its message and of its hint."""
+"""Characters of a problem's path, and of its message and hint each."""
 
 
 @dataclass(frozen=True, slots=True)
 class Declared(Generic[T]):
-    """One VM or group, and the document that says so."""
+    """One VM or group, with the file and document that declare it."""
 
     file: ManifestFile
     document: int
@@ -36,51 +36,53 @@ class Declared(Generic[T]):
 
 
 class Report:
-    """Collects the problems of one revision: the first `most` in words, the others by their number.
+    """Collects the problems of one revision: the first `most` in full, the others as a number.
 
-    Positions are not kept while all is well: the file is read once more for a problem in it. Once the
-    report is full, no more work is done for words that nobody would read.
+    Positions are computed only for files with problems, by reading the file once more. A full report
+    does no further work on messages, so that a revision full of errors stays cheap.
     """
 
     def __init__(self, snapshot: RevisionFiles, most: int = MOST_PROBLEMS) -> None:
         self.problems: dict[Problem, None] = {}
         self.more = 0
-        """Problems beside those, at least."""
+        """A lower bound on the number of problems beyond those."""
         self.claimed: set[tuple[str, str]] = set()
-        """Kind and name of what is declared by documents that have faults."""
+        """Kind and name of declarations in documents that have faults."""
         self.legible = True
-        """Whether all that is declared is known by name."""
+        """Whether the names of all declarations are known."""
         self._most = most
         self._snapshot = snapshot
         self._readings: OrderedDict[bytes, tuple[int, Reading]] = OrderedDict()
 
     @property
     def room(self) -> int:
-        """How many more problems are put into words."""
+        """How many more problems fit into the report."""
         return self._most - len(self.problems)
 
     @property
     def count(self) -> int:
+        """A lower bound on the number of all problems."""
         return len(self.problems) + self.more
 
     def lacks(self, kind: str, name: str, known: Container[str]) -> bool:
-        """Whether it can be told that nobody declares this."""
+        """Whether it is certain that no document declares this name."""
         return self.legible and name not in known and (kind, name) not in self.claimed
 
     def add(self, at: Declared[T], loc: Loc, message: str, hint: str = "") -> None:
+        """Add a problem at a place in a document."""
         if self.room > 0:
             self.put(at.file.path, Fault(*self.place(at, loc), message, hint))
         else:
             self.more += 1
 
     def put(self, path: str, fault: Fault) -> None:
-        """A problem whose place is known."""
+        """Add a problem whose place is known."""
         problem = Problem(
-            clipped(path, MOST_PATH),
+            _clipped(path, MOST_PATH),
             fault.line,
             fault.col,
-            clipped(fault.message, MOST_WORDS),
-            clipped(fault.hint, MOST_WORDS),
+            _clipped(fault.message, MOST_WORDS),
+            _clipped(fault.hint, MOST_WORDS),
         )
         if problem in self.problems:
             return
@@ -90,6 +92,7 @@ class Report:
             self.more += 1
 
     def place(self, at: Declared[T], loc: Loc) -> Place:
+        """Line and column of a value, both from 1."""
         known = self._readings.pop(at.file.blob, None)
         if known is None:
             content = self._snapshot.read(at.file)
@@ -100,14 +103,14 @@ class Report:
         return known[1].documents[at.document].places.value(loc)
 
     def where(self, at: Declared[T], loc: Loc = NAME) -> str:
-        """`file:line:col`, to name the other of two places; empty once the report is full."""
+        """`file:line:col` of a declaration, for hints; empty once the report is full."""
         if self.room <= 0:
             return ""
         line, col = self.place(at, loc)
-        return f"{clipped(at.file.path, MOST_PATH)}:{line}:{col}"
+        return f"{_clipped(at.file.path, MOST_PATH)}:{line}:{col}"
 
     def suggestion(self, name: str, known: Collection[str]) -> str:
-        """The name that was likely meant, in words; empty when none is near, or it is not worth a search."""
+        """A hint with the most similar name; empty if none is similar or a search would cost too much."""
         if self.room <= 0 or len(known) > MOST_SUGGESTED:
             return ""
         hint = nearest(name, list(known))
@@ -115,8 +118,8 @@ class Report:
 
 
 FEW = 8
-"""Names that a hint lists all of."""
+"""Up to this many known names, a hint lists all of them."""
 
 
-def clipped(text: str, most: int) -> str:
+def _clipped(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -1,4 +1,4 @@
-"""Puts pydantic's errors into words that people can act on, at the field's place in the file."""
+"""Turns pydantic's errors into messages with a remedy, at the field's place in the file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ PATTERN_HINTS = {
 NAMES = {
     "name": 40, "group": 40, "movedFrom": 40, "after": 40, "canary": 40, "bridge": 15, "id": 15,
 }  # fmt: skip
-"""Characters that a name may have, by its field."""
+"""Maximum length of a name, by field."""
 TYPES = {
     "string_type": ("is not a text", "quote it"),
     "int_type": ("is not a whole number", "write it without quotes or a fraction"),
@@ -48,7 +48,7 @@ TYPES = {
 
 
 def explain(error: ValidationError, model: type[BaseModel], places: Places) -> Iterator[Fault]:
-    """Every error of one document."""
+    """The faults of one document, with line and column."""
     for detail in error.errors(include_url=False):
         loc = tuple(part for part in detail["loc"] if part not in UNION_TAGS)
         match detail["type"]:
@@ -106,21 +106,22 @@ def _of_a_pattern(value: object, loc: Loc) -> tuple[str, str]:
     most = most_characters(loc)
     if most and isinstance(value, str) and len(value) > most:
         return f"is too long: {len(value)} characters", f"{most} at most"
-    return "is not well formed", pattern_hint(loc)
+    return "is not well formed", _pattern_hint(loc)
 
 
 def most_characters(loc: Loc) -> int:
-    """How long a name at this place may be; 0: its pattern says nothing of that."""
+    """Maximum length of a name at this place; 0: no limit."""
     field = next((part for part in reversed(loc) if part in NAMES), "")
     return 16 if "volumes" in loc else NAMES.get(str(field), 0)
 
 
-def pattern_hint(loc: Loc) -> str:
+def _pattern_hint(loc: Loc) -> str:
     field = next((part for part in reversed(loc) if part in PATTERN_HINTS), "")
     return PATTERN_HINTS.get(str(field), "see docs/manifest.md")
 
 
 def nearest(name: str, known: list[str]) -> str:
+    """A hint for an unknown name: the most similar known one, or else all of them."""
     return did_you_mean(name, known, f"known: {', '.join(known)}" if known else "remove it")
 
 
@@ -141,7 +142,7 @@ def dotted(loc: Loc) -> str:
 
 
 def shown(value: object) -> str:
-    """A foreign value in an error: recognisable, and never long."""
+    """A value from a manifest, shortened and made printable for a message."""
     match value:
         case str():
             return f'"{shortened(value)}"'
@@ -156,7 +157,7 @@ def shown(value: object) -> str:
 
 
 def fields_at(model: type[BaseModel], loc: Loc) -> list[str]:
-    """The names of the fields that the model knows at a place."""
+    """Names of the fields that the model has at a place."""
     kind: Any = model
     for part in loc:
         kind = _child(kind, part)

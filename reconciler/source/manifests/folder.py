@@ -1,4 +1,4 @@
-"""Manifests of a plain folder on disk, judged as a commit of it would be; no daemon, no git."""
+"""Reads manifests from a folder on disk, and judges them as a commit of it; needs no daemon and no git."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from reconciler.source.manifests.revision_files import FileRefused, Kind, Manife
 NO_REVISION = Revision("")
 DEFAULTS = SourceConfig(url="unused")
 MOST_LISTED = 1_000
-"""Problems that are put into words for who asks for all of them."""
+"""Problems that `validate` shows."""
 
 
 def load_folder(
@@ -34,10 +34,10 @@ def load_folder(
     kernels: KernelsConfig | None = None,
     source: SourceConfig = DEFAULTS,
 ) -> DesiredState:
-    """What the manifests below a folder say.
+    """The desired state of the manifests below a folder, or of one file.
 
-    Raises ManifestErrors with all problems, or SourceError when the folder cannot be read.
-    Layers may lie anywhere in the git work tree that holds the folder, as in a commit.
+    Layers may be anywhere in the git work tree around the folder, as in a commit. Raises
+    ManifestErrors with all problems, or SourceError if the folder cannot be read.
     """
     resolver = Resolver(policy or PolicyConfig(), kernels or KernelsConfig(), MOST_LISTED)
     if path.is_file():
@@ -47,12 +47,12 @@ def load_folder(
 
 
 class Folder:
-    """A folder as a Snapshot."""
+    """A folder as RevisionFiles."""
 
     revision = NO_REVISION
 
     def __init__(self, path: Path, most_files: int, most_bytes: int, only: str = "") -> None:
-        """`only` names the one file that is read of it; empty: all."""
+        """`only`: the name of the one file to read; empty: all files. Raises SourceError."""
         if not path.is_dir():
             fault = "is neither a folder nor a file" if path.exists() else "does not exist"
             hint = "name a folder of manifests, or one file"
@@ -78,6 +78,7 @@ class Folder:
         self.files.sort(key=lambda file: file.path)
 
     def read(self, file: ManifestFile) -> bytes:
+        """The content of a manifest file. Raises FileRefused."""
         target = self._root / file.path
         try:
             descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -95,19 +96,20 @@ class Folder:
         return content
 
     def tree(self, path: str) -> str:
-        """A name for the folder's path: its content is known only once it is committed."""
+        """A stand-in for a tree id, derived from the path: only a commit has a real one. Raises FileRefused."""
         target = self._root
         for part in path.split("/") if path else ():
             target /= part
             if target.is_symlink():
                 raise FileRefused(f"{path} is a symbolic link", "name a folder of files")
         if not target.exists():
-            raise FileRefused(f"{path or '.'} does not exist", "make the folder")
+            raise FileRefused(f"{path or '.'} does not exist", "create the folder")
         if not target.is_dir():
             raise FileRefused(f"{path} is a file", "name a folder of files")
         return hashlib.sha256(os.fsencode(target)).hexdigest()[:40]
 
     def entry(self, path: str) -> Kind | None:
+        """The kind of entry at a path, without following links; None if there is none."""
         target = self._root / path
         if any(
             parent.is_symlink() for parent in target.parents if parent.is_relative_to(self._root)
@@ -118,7 +120,7 @@ class Folder:
         return "folder" if target.is_dir() else "file" if target.exists() else None
 
     def _ignore_file(self) -> Ignored:
-        """What the folder says that it holds for others. Raises OSError."""
+        """The patterns of the folder's ignore file; none if it has no valid one. Raises OSError."""
         path = self._below / IGNORE_FILE
         shown = str(path.relative_to(self._root))
         if not path.is_symlink() and not path.exists():
@@ -157,14 +159,14 @@ class Folder:
         )
 
     def _hide(self, entry: os.DirEntry[str], path: str) -> None:
-        """It is no manifest, and must not look like one."""
+        """Note a hidden file that may hold a manifest, so that it can be refused."""
         is_manifest = entry.name.lower().endswith(MANIFEST_SUFFIXES)
         regular = entry.is_file(follow_symlinks=False) and path.isprintable()
         if is_manifest and regular and len(self.hidden) < self._most_files:
             self.hidden.append(ManifestFile(path, os.fsencode(path)))
 
     def _take(self, entry: os.DirEntry[str], path: str) -> bool:
-        """Whether it is a manifest or a folder; oddities are noted."""
+        """Whether the entry is a manifest or a folder; entries that are refused are noted."""
         is_manifest = entry.name.lower().endswith(MANIFEST_SUFFIXES)
         if not entry.name.isprintable():
             self.oddities.append(
@@ -185,7 +187,7 @@ class Folder:
 
 
 def work_tree_of(path: Path) -> Path:
-    """The git work tree that holds a folder, else the folder itself."""
+    """The git work tree around a folder, or the folder itself."""
     for candidate in (path, *path.parents):
         if (candidate / ".git").exists():
             return candidate

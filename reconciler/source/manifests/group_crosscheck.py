@@ -17,7 +17,7 @@ PROGRESS: Loc = ("spec", "progressDeadline")
 
 
 def check_membership(vms: VMs, groups: Groups, report: Report) -> None:
-    """A mistyped group would escape its windows, its approval and its budget."""
+    """Report groups that are not declared: a mistyped name would bypass windows, approval and budget."""
     for vm in vms.values():
         name = vm.what.group
         if name and report.lacks(GROUP, name, groups):
@@ -27,7 +27,7 @@ def check_membership(vms: VMs, groups: Groups, report: Report) -> None:
 
 
 def check_deadlines(vms: VMs, groups: Groups, report: Report) -> None:
-    """A member that needs all the time it has must not end the rollout (Nomad's rule)."""
+    """Report a progress deadline that a healthy but slow member could exceed (Nomad has the same rule)."""
     if all(group.what.spec.progress_deadline is None for group in groups.values()):
         return
     slowest: dict[GroupName, Declared[VMSpec]] = {}
@@ -53,16 +53,17 @@ def check_deadlines(vms: VMs, groups: Groups, report: Report) -> None:
 
 
 def needed_by(spec: VMSpec) -> float:
-    """The longest that a new generation of a VM may take until it is committed."""
+    """Seconds that a new generation of a VM may take at most until it is committed."""
     return spec.health.startup_deadline + spec.health.min_healthy_time
 
 
 def soaked_by(group: GroupSpec) -> float:
-    """While canaries soak nobody else becomes healthy."""
+    """Seconds in which no member can become healthy because the canaries soak."""
     return group.canary_soak if group.canary else 0.0
 
 
 def check_time_zones(groups: Groups, report: Report) -> None:
+    """Report time zones that this host does not have."""
     for group in groups.values():
         for index, window in enumerate(group.what.spec.windows):
             if not is_known(window.time_zone):
@@ -76,13 +77,13 @@ def check_time_zones(groups: Groups, report: Report) -> None:
 
 @lru_cache(maxsize=1)
 def zones() -> tuple[str, ...]:
-    """Names of all zones of the host; to find them, many folders are read."""
+    """Names of all time zones of the host. Cached, because listing them reads many folders."""
     return tuple(sorted(available_timezones()))
 
 
 @lru_cache(maxsize=1024)
 def is_known(zone: str) -> bool:
-    """Asked for what the whole host has, as the planner will ask for it."""
+    """Whether the host has a time zone, by the same lookup that the planner uses."""
     try:
         ZoneInfo(zone)
     except (ValueError, KeyError, OSError):
@@ -91,6 +92,7 @@ def is_known(zone: str) -> bool:
 
 
 def check_canaries(vms: VMs, groups: Groups, report: Report) -> None:
+    """Report canaries that are not declared, or are members of another group."""
     for name, group in groups.items():
         for index, canary in enumerate(group.what.spec.canary):
             vm = vms.get(canary)

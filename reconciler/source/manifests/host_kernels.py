@@ -1,4 +1,4 @@
-"""Kernels that manifests name by their path on the host, taken only from where the policy allows."""
+"""Kernels that manifests name by a path on the host, below the folders that the policy allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.source.manifests.convert import HostFiles
 from reconciler.source.manifests.revision_files import FileRefused
 
 MOST_BYTES = 512 * 1024 * 1024
-"""Of one kernel or initrd."""
+"""Size of the largest kernel or initrd."""
 CHUNK = 1024 * 1024
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -21,14 +21,14 @@ State = tuple[int, int, int, int]
 
 
 class HostKernels:
-    """Reads and remembers digests; a file is read again only when its inode, size or time differ."""
+    """Digests of host files; a file is read again only if its inode, size or time changed."""
 
     def __init__(self, prefixes: Sequence[str]) -> None:
         self._prefixes = tuple(prefix.rstrip("/") + "/" for prefix in prefixes)
         self._digests: dict[str, tuple[State, str]] = {}
 
     def spec(self, files: HostFiles) -> KernelSpec:
-        """Raises FileRefused."""
+        """The kernel spec of two files. Raises FileRefused."""
         source = PathKernel(
             files.kernel, files.initrd, self._digest(files.kernel), self._digest(files.initrd)
         )
@@ -38,7 +38,7 @@ class HostKernels:
         if {".", "..", ""} & set(path.split("/")[1:]) or not path.startswith(self._prefixes):
             allowed = ", ".join(self._prefixes) or "none"
             raise FileRefused(
-                f"{path[:80]} is not under a host path that the policy allows",
+                f"{path[:80]} is not below a host path that the policy allows",
                 f"allowed: {allowed}",
             )
         try:
@@ -70,7 +70,11 @@ class HostKernels:
 
 
 def open_beneath(path: str) -> int:
-    """Open a file with no symbolic link anywhere in its path; the caller closes it."""
+    """Open a file for reading, following no symbolic link in any part of its path.
+
+    A repository names the path, so a link could lead out of the allowed folders. Raises OSError; the
+    caller closes the descriptor.
+    """
     *folders, name = path.split("/")[1:]
     at = os.open("/", FOLDER_FLAGS)
     try:

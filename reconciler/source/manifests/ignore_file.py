@@ -1,4 +1,4 @@
-"""Which files of a repository are meant for others: dot files, and what `.reconcilerignore` names."""
+"""Files of a repository that are not for us: dot files, and those that `.reconcilerignore` names."""
 
 from __future__ import annotations
 
@@ -7,18 +7,21 @@ import pathspec
 from reconciler.source.manifests.revision_files import Oddity
 
 IGNORE_FILE = ".reconcilerignore"
-"""At the top of the folder of manifests, in the syntax of `.gitignore`."""
+"""In the top folder of the manifests; has the syntax of `.gitignore`."""
 MOST_BYTES = 16 * 1024
 MOST_PATTERNS = 100
-"""Each is held against each path."""
+"""Patterns of the file; each is matched against every path."""
 
 
 class Ignored:
-    """Paths are relative to the folder of manifests, with `/` between their parts."""
+    """The patterns of an ignore file.
+
+    Paths are relative to the folder of manifests, with `/` between their parts.
+    """
 
     def __init__(self, content: bytes = b"") -> None:
         self.faults: list[tuple[int, str, str]] = []
-        """Lines with what is wrong with them and what to do; a file with any is not used."""
+        """Line, message and hint of each fault; a file with faults ignores nothing."""
         lines = self._lines(content)
         self._spec = pathspec.GitIgnoreSpec.from_lines([] if self.faults else lines)
 
@@ -37,21 +40,23 @@ class Ignored:
             try:
                 pathspec.GitIgnoreSpec.from_lines([line])
             except ValueError:
-                words = "is no pattern as .gitignore has them", "correct it, or begin it with #"
+                words = "is not a pattern of .gitignore's syntax", "correct it, or begin it with #"
                 self.faults.append((number, *words))
         return lines
 
     def file(self, path: str) -> bool:
+        """Whether a file is ignored."""
         return len(self._spec) > 0 and self._spec.match_file(path)
 
     def folder(self, path: str) -> bool:
+        """Whether a folder is ignored, with everything below it."""
         return self.file(path + "/")
 
     def oddities(self, path: str) -> list[Oddity]:
-        """What is wrong with the file at this path."""
+        """The faults of the file, which is at this path, as refused entries."""
         return [Oddity(path, message, hint, line) for line, message, hint in self.faults]
 
 
 def is_hidden(name: str) -> bool:
-    """Files and folders that begin with a dot are of other programs: .github, .gitlab-ci.yml."""
+    """Whether a name begins with a dot: such files belong to other programs (.github, .gitlab-ci.yml)."""
     return name.startswith(".")

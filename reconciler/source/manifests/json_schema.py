@@ -1,7 +1,7 @@
-"""The manifests' JSON schema for editors, and their reference for people; both from the models.
+"""Generates the JSON schema for editors and the reference in Markdown, both from the models.
 
 `python -m reconciler.source.manifests.json_schema --write [ROOT]` writes `manifests/schema.json` and
-`docs/manifest.md`; a test holds them fresh.
+`docs/manifest.md`; a test fails when they are stale.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ byte order marks and numbers such as `0123`, `.inf` and `1e999` are refused. Dur
 
 
 def manifest_schema() -> dict[str, Any]:
-    """One schema for every kind of document."""
+    """One JSON schema that covers every kind of document."""
     definitions: dict[str, Any] = {}
     for name, kind in manifest.KINDS.items():
         made = kind.model_json_schema(by_alias=True, ref_template="#/$defs/{model}")
@@ -60,7 +60,7 @@ def manifest_schema() -> dict[str, Any]:
 
 
 def describe(model: type[BaseModel], made: dict[str, Any]) -> None:
-    """Defaults as people write them, and no `null` where leaving a field out says the same."""
+    """Rewrite a model's schema: defaults as written in a manifest, and no `null` for an optional field."""
     made.pop("title", None)
     for name, field in model.model_fields.items():
         entry = made["properties"][field.alias or name]
@@ -75,7 +75,7 @@ def describe(model: type[BaseModel], made: dict[str, Any]) -> None:
 
 
 def default_of(field: FieldInfo) -> Any:
-    """As it would stand in a manifest; None for a field that has none."""
+    """A field's default as written in a manifest; None if it has none."""
     if field.is_required() or field.default is None:
         return None
     adapter: TypeAdapter[Any] = TypeAdapter(field.rebuild_annotation())
@@ -83,14 +83,14 @@ def default_of(field: FieldInfo) -> Any:
 
 
 def models() -> list[type[BaseModel]]:
-    """Every model, in the order in which a reader meets them."""
+    """Every model, in the order of the reference: each before the models of its fields."""
     found: dict[type[BaseModel], None] = {}
 
     def visit(model: type[BaseModel]) -> None:
         if model not in found:
             found[model] = None
             for field in model.model_fields.values():
-                for inner in models_in(field.annotation):
+                for inner in _models_in(field.annotation):
                     visit(inner)
 
     for model in manifest.KINDS.values():
@@ -98,11 +98,11 @@ def models() -> list[type[BaseModel]]:
     return list(found)
 
 
-def models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         yield annotation
     for inner in getattr(annotation, "__args__", ()):
-        yield from models_in(inner)
+        yield from _models_in(inner)
 
 
 def reference() -> str:
@@ -120,13 +120,14 @@ def reference() -> str:
         parts.append("| field | is | default | |\n|---|---|---|---|")
         required = made.get("required", ())
         for name, entry in made["properties"].items():
-            default = "required" if name in required else shown_default(entry)
+            default = "required" if name in required else _shown_default(entry)
             parts.append(f"| `{name}` | {kind_of(entry)} | {default} | {entry['description']} |")
         parts.append("")
     return "\n".join(parts)
 
 
 def heading(model: type[BaseModel]) -> str:
+    """The heading of a model in the reference."""
     name = model.__name__
     if name in manifest.KINDS:
         return f"kind: {name}"
@@ -134,12 +135,12 @@ def heading(model: type[BaseModel]) -> str:
     return f"{TITLES[name]} of a {owner}" if name in TITLES else name
 
 
-def shown_default(entry: dict[str, Any]) -> str:
+def _shown_default(entry: dict[str, Any]) -> str:
     return f"`{json.dumps(entry['default'])}`" if "default" in entry else ""
 
 
 def kind_of(entry: dict[str, Any]) -> str:
-    """A field's type in a few words."""
+    """A field's type, for the reference."""
     for union in ("anyOf", "oneOf"):
         if union in entry:
             return " or ".join(kind_of(branch) for branch in entry[union])
@@ -171,16 +172,18 @@ BY_NAME = {model.__name__: model for model in models()}
 
 
 def anchor(name: str) -> str:
+    """The anchor that Markdown derives from a model's heading."""
     return heading(BY_NAME[name]).lower().replace(":", "").replace(" ", "-")
 
 
 def generated() -> dict[Path, str]:
-    """What the repository must hold, by path from its root."""
+    """The generated files: content by path from the repository's root."""
     text = json.dumps(manifest_schema(), indent=2) + "\n"
     return {SCHEMA_PATH: text, REFERENCE_PATH: reference()}
 
 
 def main(arguments: list[str]) -> None:
+    """Print the schema, or with `--write [ROOT]` write both files."""
     if arguments[:1] != ["--write"]:
         sys.stdout.write(generated()[SCHEMA_PATH])
         return

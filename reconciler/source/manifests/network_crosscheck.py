@@ -19,7 +19,7 @@ NOTHING = ""
 
 
 def check_networks(vms: VMs, report: Report) -> None:
-    """No MAC, tap or address twice; both places are named."""
+    """Report MACs, taps and addresses that two interfaces claim."""
     taken: dict[tuple[Claim, str], tuple[Declared[VMSpec], int]] = {}
     for vm in vms.values():
         for index, claim, value in claims(vm.what):
@@ -34,7 +34,7 @@ def check_networks(vms: VMs, report: Report) -> None:
 
 
 def claims(spec: VMSpec) -> Iterator[tuple[int, Claim, str]]:
-    """What each interface takes for itself, by the manifest's keys."""
+    """Interface index, manifest key and value of everything that must be unique."""
     for index, network in spec.user_interfaces:
         yield index, "mac", network.mac
     for tap in spec.taps:
@@ -45,7 +45,7 @@ def claims(spec: VMSpec) -> Iterator[tuple[int, Claim, str]]:
 
 
 def _harmless(one: VMSpec, other: VMSpec, claim: Claim, value: str) -> bool:
-    """Whether chance made two derived MACs equal, each in a user network, which nobody shares."""
+    """Whether two derived MACs are equal by chance: user networks are private, so they never meet."""
     return claim == "mac" and all(
         any(n.mac == value == derived_mac(spec.name, at) for at, n in spec.user_interfaces)
         for spec in (one, other)
@@ -53,20 +53,20 @@ def _harmless(one: VMSpec, other: VMSpec, claim: Claim, value: str) -> bool:
 
 
 Taker = tuple[int, Declared[VMSpec], Loc]
-"""A forward by its place in the order of all, with the VM whose it is."""
+"""A forwarded port: its position among all, the VM, and its place in the manifest."""
 
 
 @dataclass(slots=True)
 class Takers:
-    """Who takes one port of the host: the first of all, and the first of each address."""
+    """The claims on one port of the host: the first of all, and the first for each address."""
 
     first: Taker
     addresses: dict[str, Taker] = field(default_factory=dict)
 
     def before(self, address: str) -> Taker | None:
-        """The first that keeps the port of this address from others.
+        """The first claim that conflicts with this address, or None.
 
-        Equal ports of different addresses are well.
+        Equal ports on different addresses do not conflict; the wildcard address conflicts with all.
         """
         if address == ANY_ADDRESS:
             return self.first
@@ -75,11 +75,11 @@ class Takers:
 
 
 def check_ports(vms: VMs, report: Report) -> None:
-    """No two guests listen on the same port of the host."""
+    """Report ports of the host that two forwards claim."""
     taken: dict[tuple[str, int], Takers] = {}
     count = 0
     for vm in vms.values():
-        for loc, forward in forwards_of(vm.what):
+        for loc, forward in _forwards_of(vm.what):
             count += 1
             taker = (count, vm, loc)
             takers = taken.setdefault((forward.protocol, forward.host), Takers(taker))
@@ -93,7 +93,7 @@ def check_ports(vms: VMs, report: Report) -> None:
             takers.addresses.setdefault(forward.address, taker)
 
 
-def forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, PortForward]]:
+def _forwards_of(spec: VMSpec) -> Iterator[tuple[Loc, PortForward]]:
     for index, network in spec.user_interfaces:
         for number, forward in enumerate(network.forwards):
             yield port_place(spec, index, number), forward

@@ -1,4 +1,4 @@
-"""One file of manifests: bytes in, drafts or faults out. Knows nothing of other files."""
+"""Parses one file of manifests into drafts or faults, without knowledge of other files."""
 
 from __future__ import annotations
 
@@ -20,42 +20,42 @@ from reconciler.source.manifests.yaml_builder import Builder, DocumentRefused
 
 API_PREFIX = manifest.API_VERSION.split("/", maxsplit=1)[0] + "/"
 MOST_FAULTS = 100
-"""Of one file, that are put into words."""
+"""Faults of one file that are reported."""
 LIKELY_TREE = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 MOST_LIKELY = 1_000
 
 
 @dataclass(frozen=True, slots=True)
 class ParsedFile:
-    """What one blob holds; the same for every path and revision that has it."""
+    """The content of one blob, parsed; valid for every path and revision that has the blob."""
 
     size: int
     drafts: tuple[VMDraft | GroupDraft, ...] = ()
-    """Of documents without a fault."""
+    """From documents without faults."""
     faulty: bool = False
-    """Whether it has any fault; `faults_of` puts them into words."""
+    """Whether it has any fault; `faults_of` finds them with their places."""
     faults: tuple[Fault, ...] = ()
-    """Those that are known already."""
+    """Faults that are known without another read."""
     trees: tuple[str, ...] = ()
-    """Every folder that a layer names, also those of documents with faults."""
+    """Folders of all layers, also those in documents with faults."""
     likely_trees: tuple[str, ...] = ()
-    """Where YAML ends before the document does: what looks like a layer's folder."""
+    """If the file is not valid YAML to its end: texts that look like a layer's folder."""
     claimed: frozenset[tuple[str, str]] = frozenset()
-    """Kind and name of documents with faults: they are declared, though nobody knows as what."""
+    """Kind and name of documents with faults: the names are taken, though their content is unknown."""
     legible: bool = True
-    """Whether all that it declares is known by name."""
+    """Whether the names of all its declarations are known."""
     is_manifest: bool = True
-    """Whether a document claims our apiVersion; a guest's own YAML in its layer does not."""
+    """Whether any document has our apiVersion; other YAML, as in a guest's layer, has not."""
 
 
 def parse_file(content: bytes) -> ParsedFile:
-    """What a file declares, with its faults in words."""
+    """A parsed file, with all its faults."""
     parsed = parse_quickly(content)
     return replace(parsed, faults=tuple(faults_of(content))) if parsed.faulty else parsed
 
 
 def parse_quickly(content: bytes) -> ParsedFile:
-    """What a file declares, and whether it has faults: positions cost many times as much time."""
+    """A parsed file, without the places of its faults: finding those takes several times as long."""
     size = len(content)
     if yaml_reader.faults_of_bytes(content):
         return _illegible(content, ())
@@ -79,12 +79,12 @@ def parse_quickly(content: bytes) -> ParsedFile:
         faulty,
         trees=_trees_of(documents) if faulty else _trees_of_drafts(drafts),
         claimed=frozenset(claimed),
-        is_manifest=any(map(claims_to_be_ours, documents)) if faulty else bool(drafts),
+        is_manifest=any(map(_claims_to_be_ours, documents)) if faulty else bool(drafts),
     )
 
 
 def _illegible(content: bytes, documents: Sequence[Any]) -> ParsedFile:
-    """A file that is no YAML to its end; nothing that it declares is taken."""
+    """A file that is not valid YAML to its end; none of its declarations are used."""
     likely = itertools.islice(LIKELY_TREE.finditer(content), MOST_LIKELY)
     return ParsedFile(
         len(content),
@@ -93,7 +93,7 @@ def _illegible(content: bytes, documents: Sequence[Any]) -> ParsedFile:
         likely_trees=tuple(found[1].decode("utf-8", "replace") for found in likely),
         claimed=frozenset(claim for data in documents for claim in _claims(data)),
         legible=False,
-        is_manifest=any(map(claims_to_be_ours, documents)),
+        is_manifest=any(map(_claims_to_be_ours, documents)),
     )
 
 
@@ -115,14 +115,14 @@ def _draft(index: int, data: Any) -> VMDraft | GroupDraft:
 
 
 def faults_of(content: bytes, most: int = MOST_FAULTS) -> list[Fault]:
-    """The first faults of a file, in words, each with its line and column."""
+    """The first faults of a file, each with line and column."""
     reading = yaml_reader.examine(content)
     of_documents = itertools.chain.from_iterable(map(_faults, reading.documents))
     return list(itertools.islice(itertools.chain(reading.faults, of_documents), most))
 
 
 def _claims(data: Any) -> Iterator[tuple[str, str]]:
-    """What a document with faults means to declare; of an unknown kind, whatever may be meant."""
+    """Kind and name that a document with faults declares; every kind if its own is unknown."""
     metadata = data.get("metadata") if isinstance(data, dict) else None
     name = metadata.get("name") if isinstance(metadata, dict) else None
     if isinstance(name, str):
@@ -161,13 +161,13 @@ def _unknown_kind(data: dict[str, Any], places: Places) -> Iterator[Fault]:
         yield Fault(*places.value(("kind",)), words, nearest(str(data["kind"]), known))
 
 
-def claims_to_be_ours(data: Any) -> bool:
+def _claims_to_be_ours(data: Any) -> bool:
     version = data.get("apiVersion") if isinstance(data, dict) else None
     return isinstance(version, str) and version.startswith(API_PREFIX)
 
 
 def named_trees(data: Any) -> Iterator[str]:
-    """The folders of a document's layers and runner, whatever else is wrong with it."""
+    """Folders of a document's layers and runner, also if the document has faults elsewhere."""
     runner = data.get("spec") if isinstance(data, dict) else None
     runner = runner.get("runner") if isinstance(runner, dict) else None
     flake = runner.get("flake") if isinstance(runner, dict) else None

@@ -1,4 +1,4 @@
-"""The host's policy over one VM: what a repository may ask for, and where it asked for more."""
+"""Checks one VM against the host's policy: the limits on what a repository may request."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ WHO = "the host's policy"
 
 
 def policy_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[FieldConflict]:
-    """Places are those of the manifest."""
+    """What the VM requests beyond the policy, by its place in the manifest."""
     if spec.hypervisor not in policy.hypervisors:
         allowed = ", ".join(policy.hypervisors) or "none"
         yield FieldConflict(
@@ -53,12 +53,15 @@ def policy_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[FieldConflict]
 
 
 def runner_faults(runner: NixRunner, policy: PolicyConfig) -> Iterator[FieldConflict]:
-    """A build by Nix, and what it makes, run on this host: off unless its owner wants it."""
+    """What a runner requests beyond the policy.
+
+    A Nix build and the runner it makes execute the repository's code on this host, so the default is off.
+    """
     at = ("spec", "runner")
     if not policy.runners:
         yield FieldConflict(
             at, f"runners made by Nix are not allowed by {WHO}",
-            "they are code of the repository that runs on this host: policy.runners = true allows them",
+            "they run the repository's code on this host: policy.runners = true allows them",
         )  # fmt: skip
     elif not is_folder(runner.flake) and not any(
         fnmatchcase(runner.flake, pattern) for pattern in policy.flakes

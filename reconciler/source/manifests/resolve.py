@@ -1,4 +1,4 @@
-"""The documents of one revision become its desired state, or every problem that they have."""
+"""Resolves the documents of one revision into its desired state, or collects all their problems."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ from reconciler.source.manifests.policy_bounds import policy_faults, runner_faul
 from reconciler.source.manifests.revision_files import FileRefused, ManifestFile, RevisionFiles
 
 MOST_BYTES = 64 * 1024 * 1024
-"""Of all manifests of a revision together."""
+"""Total size of a revision's manifests."""
 HIDDEN = Fault(
-    1, 1, "a manifest in a file or folder whose name begins with a dot, where none is read",
+    1, 1, "a manifest in a file or folder whose name begins with a dot; such files are not read",
     "rename it",
 )  # fmt: skip
 LAYERS = ("spec", "store", "layers")
@@ -40,35 +40,35 @@ INIT = "/sbin/init"
 WITH_INIT = "let `{busybox: {}}` be the first layer, or add one to a tree"
 IN_A_LAYER = Fault(1, 1, "a manifest inside the folder of a layer", "move it out of that folder")
 SPARE_ENTRIES = 1_000
-"""By how much the cache may outgrow twice the files of a revision."""
+"""The cache may hold twice the files of a revision, and so many more."""
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedFile:
-    """A parsed file at its path."""
+    """A parsed file, with the layer folders that it names."""
 
     file: ManifestFile
     parsed: ParsedFile
     folders: frozenset[str]
-    """What its layers name, from the root of the repository."""
+    """Folders of its layers, relative to the repository's root."""
     likely: frozenset[str] = frozenset()
-    """What its layers may name, where it cannot be read to its end."""
+    """Possible folders of layers, for a file that cannot be parsed to its end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Resolved:
-    """A VM with what it was resolved from: while that is equal, the same object is handed out."""
+    """A resolved VM with its inputs. While they are equal, the same object is returned again."""
 
     folders: tuple[str | None, ...]
-    """Of its layers, from the root of the repository; None for the busybox base."""
+    """Folders of its layers, relative to the repository's root; None for the busybox base."""
     trees: tuple[str, ...]
-    """Their ids; empty for the busybox base."""
+    """Their tree ids; empty for the busybox base."""
     kernel: KernelSpec
     declared: Declared[VMSpec]
 
 
 class Resolver:
-    """Remembers by content, so that a commit costs what it changed."""
+    """Resolves revisions, with caches by content so that a commit costs what it changed."""
 
     def __init__(
         self, policy: PolicyConfig, kernels: KernelsConfig, most_problems: int = MOST_PROBLEMS
@@ -82,10 +82,13 @@ class Resolver:
         self._placed: dict[ManifestFile, PlacedFile] = {}
         self._resolved: dict[tuple[ManifestFile, int], Resolved] = {}
         self.parsed_files = 0
-        """Files that were parsed, ever; those known by their content are not parsed again."""
+        """Number of files parsed since the start; files with cached content are not parsed again."""
 
     def resolve(self, snapshot: RevisionFiles, *, alone: bool = False) -> DesiredState:
-        """Raises ManifestErrors, or SourceError. `alone`: what is not there may be declared elsewhere."""
+        """The desired state of a revision. Raises ManifestErrors or SourceError.
+
+        `alone`: a single file is checked, so names that it lacks may be declared elsewhere.
+        """
         report = Report(snapshot, self._most)
         report.legible = not alone
         placed = [self._placed.get(file) or self._place(file, snapshot) for file in snapshot.files]
@@ -96,10 +99,10 @@ class Resolver:
                 kind="limit",
                 hint="narrow source.path",
             )
-        tell_hidden(hidden, placed, report)
+        report_hidden(hidden, placed, report)
         manifests = list(self._outside_layers(placed, snapshot, report))
         vms, groups = self._declared(manifests, snapshot, report)
-        state = assemble(snapshot, vms, groups, report)
+        state = _assemble(snapshot, vms, groups, report)
         self._forget([*placed, *hidden])
         if report.problems:
             raise ManifestErrors(
@@ -124,9 +127,10 @@ class Resolver:
     def _outside_layers(
         self, placed: list[PlacedFile], snapshot: RevisionFiles, report: Report
     ) -> Iterator[PlacedFile]:
-        """Files in a layer's folder are the guest's own; a manifest there is a mistake.
+        """The files outside of layers. Files in a layer belong to the guest; a manifest there is an error.
 
-        What lies where an illegible manifest may have a layer is not judged before that is mended.
+        Files in a folder that an unparsable manifest may name as a layer are not judged until that
+        manifest is corrected.
         """
         layers = set[str]().union(*(one.folders for one in placed))
         likely = set[str]().union(*(one.likely for one in placed))
@@ -153,7 +157,7 @@ class Resolver:
             report.claimed |= one.parsed.claimed
             report.legible &= one.parsed.legible
             if one.parsed.faulty:
-                self._tell(one, snapshot, report)
+                self._report_faults(one, snapshot, report)
             for draft in one.parsed.drafts:
                 if isinstance(draft, VMDraft):
                     known = self._resolved.get((one.file, draft.document))
@@ -165,8 +169,8 @@ class Resolver:
                     groups.append(Declared(one.file, draft.document, draft))
         return vms, groups
 
-    def _tell(self, one: PlacedFile, snapshot: RevisionFiles, report: Report) -> None:
-        """Put a file's faults into words, as long as anybody would read them."""
+    def _report_faults(self, one: PlacedFile, snapshot: RevisionFiles, report: Report) -> None:
+        """Add a file's faults to the report, unless it is full."""
         if report.room <= 0:
             report.more += 1
             return
@@ -175,7 +179,7 @@ class Resolver:
             report.put(one.file.path, fault)
 
     def _holds(self, known: Resolved, draft: VMDraft, snapshot: RevisionFiles) -> bool:
-        """Whether the repository and the host still give a VM what they gave it before."""
+        """Whether the inputs of a resolved VM in repository and host are unchanged."""
         try:
             for folder, tree in zip(known.folders, known.trees, strict=True):
                 if folder is not None and snapshot.tree(folder) != tree:
@@ -187,13 +191,15 @@ class Resolver:
     def _vm(
         self, file: ManifestFile, draft: VMDraft, snapshot: RevisionFiles, report: Report
     ) -> Declared[VMSpec]:
-        """The resolved VM; when it has problems, the draft, so that cross checks still see it."""
+        """The resolved VM. With problems it is the draft, so that cross checks still see the VM."""
         before = report.count
         unfinished = Declared(file, draft.document, draft.spec)
         folders = tuple(None if tree is None else folder_at(file, tree) for tree in draft.trees)
         trees = self._trees(unfinished, draft, snapshot, report)
         kernel = self._kernel(unfinished, draft, report)
-        ours = draft.runner is None and draft.kernel is None  # our initrd, which starts it
+        ours = (
+            draft.runner is None and draft.kernel is None
+        )  # our own initrd, which starts the init of a layer
         if ours and report.count == before and lacks_init(folders, snapshot):
             report.add(unfinished, LAYERS, f"{dotted(LAYERS)}: no layer has {INIT}", WITH_INIT)
         faults = [*policy_faults(draft.spec, self._policy)]
@@ -210,7 +216,7 @@ class Resolver:
     def _trees(
         self, vm: Declared[VMSpec], draft: VMDraft, snapshot: RevisionFiles, report: Report
     ) -> tuple[str, ...]:
-        """For each layer the id of its tree; empty for the busybox base."""
+        """The tree id of each layer; empty for the busybox base."""
         ids = []
         for index, tree in enumerate(draft.trees):
             try:
@@ -231,14 +237,14 @@ class Resolver:
         return NO_KERNEL
 
     def _forget(self, placed: list[PlacedFile]) -> None:
-        """Drop what only older revisions had, once that is worth a walk."""
+        """Drop what only older revisions had, once the cache is large."""
         if len(self._placed) > 2 * len(placed) + SPARE_ENTRIES:
             self._placed = {one.file: one for one in placed}
             self._resolved = {k: v for k, v in self._resolved.items() if k[0] in self._placed}
 
 
-def tell_hidden(hidden: list[PlacedFile], placed: list[PlacedFile], report: Report) -> None:
-    """What is not read must not be a manifest: its VM would be gone from the desired state."""
+def report_hidden(hidden: list[PlacedFile], placed: list[PlacedFile], report: Report) -> None:
+    """Report manifests in hidden files: ignoring one would remove its VM from the desired state."""
     layers = set[str]().union(*(one.folders for one in placed))
     for one in hidden:
         ours = one.parsed.is_manifest and not one.parsed.faults
@@ -246,7 +252,7 @@ def tell_hidden(hidden: list[PlacedFile], placed: list[PlacedFile], report: Repo
             report.put(one.file.path, HIDDEN)
 
 
-def assemble(
+def _assemble(
     snapshot: RevisionFiles,
     vms: list[Declared[VMSpec]],
     groups: list[Declared[GroupDraft]],
@@ -267,17 +273,18 @@ def assemble(
     return DesiredState(
         snapshot.revision,
         {name: vm.what for name, vm in named.items()},
-        {name: group_spec(group.what, members[name]) for name, group in policies.items()},
+        {name: _group_spec(group.what, members[name]) for name, group in policies.items()},
     )
 
 
-def group_spec(draft: GroupDraft, members: int) -> GroupSpec:
+def _group_spec(draft: GroupDraft, members: int) -> GroupSpec:
     most = draft.max_unavailable
     count = most.of(members) if isinstance(most, Share) else most
     return replace(draft.spec, max_unavailable=count)
 
 
 def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSpec:
+    """The spec with kernel, layers and digest filled in."""
     if (runner := draft.runner) is not None:
         made = replace(runner, tree=trees[0] if trees else "")
         spec = replace(draft.spec, kernel=runner_spec(made))
@@ -291,7 +298,7 @@ def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSp
 
 
 def lacks_init(folders: tuple[str | None, ...], snapshot: RevisionFiles) -> bool:
-    """Whether no guest of these layers can begin; where a link leads to is not looked at."""
+    """Whether none of the layers has an init. A link counts as one, as its target is not examined."""
     return not any(
         folder is None
         or snapshot.entry(posixpath.join(folder, "sbin")) == "link"
@@ -301,27 +308,28 @@ def lacks_init(folders: tuple[str | None, ...], snapshot: RevisionFiles) -> bool
 
 
 def folder_at(file: ManifestFile, tree: str) -> str | None:
-    """A layer's folder from the repository's root; None when it lies outside."""
+    """A layer's folder relative to the repository's root; None if it is outside."""
     joined = posixpath.normpath(posixpath.join(posixpath.dirname(file.path), tree))
     outside = joined.startswith(("../", "/")) or joined == ".."
     return None if outside else "" if joined == "." else joined
 
 
 def folders_at(file: ManifestFile, trees: Iterable[str]) -> frozenset[str]:
-    """Those that lie in the repository."""
+    """Folders of layers relative to the repository's root, without those outside."""
     inside = (folder_at(file, tree) for tree in trees)
     return frozenset(folder for folder in inside if folder is not None)
 
 
 def tree_id(file: ManifestFile, tree: str, snapshot: RevisionFiles) -> str:
+    """The tree id of a layer's folder. Raises FileRefused."""
     folder = folder_at(file, tree)
     if folder is None:
-        raise FileRefused(f"{tree} leads out of the repository", "name a folder inside of it")
+        raise FileRefused(f"{tree} is outside of the repository", "name a folder inside")
     return snapshot.tree(folder)
 
 
 def is_inside(folder: str, layers: set[str]) -> bool:
-    """Whether the folder or one that holds it is a layer."""
+    """Whether a folder or one of its parents is a layer."""
     if not layers:
         return False
     if "" in layers:

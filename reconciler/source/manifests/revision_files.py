@@ -1,4 +1,4 @@
-"""What resolving asks of a revision, whether it is a commit or a plain folder on disk."""
+"""The interface between resolving and a revision's files, in a commit or a folder on disk."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Kind = Literal["folder", "link", "file"]
 
 @dataclass(frozen=True, slots=True)
 class ManifestFile:
-    """A file that may hold manifests; equal blobs hold equal bytes."""
+    """A file that may hold manifests. Equal `blob` means equal content."""
 
     path: str
-    """From the root of the repository."""
+    """Relative to the repository's root."""
     blob: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Oddity:
-    """An entry that is refused, unless it lies in a layer's folder."""
+    """An entry that is refused unless it is in a layer's folder."""
 
     path: str
     message: str
@@ -31,7 +31,7 @@ class Oddity:
 
 
 class FileRefused(Exception):
-    """A file or folder that cannot be used; says why and what to do."""
+    """A file or folder that cannot be used; `hint` says what to do."""
 
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
@@ -39,28 +39,36 @@ class FileRefused(Exception):
 
 
 class RevisionFiles(Protocol):
-    @property
-    def revision(self) -> Revision: ...
+    """The files of one revision, without those that are ignored."""
 
     @property
-    def files(self) -> Sequence[ManifestFile]: ...
+    def revision(self) -> Revision:
+        """The commit; empty for a folder on disk."""
+        ...
+
+    @property
+    def files(self) -> Sequence[ManifestFile]:
+        """Files that may hold manifests, sorted by path."""
+        ...
 
     @property
     def hidden(self) -> Sequence[ManifestFile]:
-        """Files of YAML that are not read, for a part of their path begins with a dot."""
+        """YAML files that are not read because a part of their path begins with a dot."""
         ...
 
     @property
-    def oddities(self) -> Sequence[Oddity]: ...
+    def oddities(self) -> Sequence[Oddity]:
+        """Entries that are refused unless they are in a layer's folder."""
+        ...
 
     def read(self, file: ManifestFile) -> bytes:
-        """Raises FileRefused when the file is too large, SourceError when it cannot be read."""
+        """A file's content. Raises FileRefused if it is too large, SourceError if it cannot be read."""
         ...
 
     def tree(self, path: str) -> str:
-        """The id of a folder's content. Raises FileRefused."""
+        """The id of a folder's content, 40 hex digits. Raises FileRefused."""
         ...
 
     def entry(self, path: str) -> Kind | None:
-        """What stands at a path that is reached without following links; None: nothing."""
+        """The kind of entry at a path, without following links; None if there is none."""
         ...

@@ -1,7 +1,7 @@
-"""A desired state on its way from the reading child to the daemon: lines, each of a bounded size.
+"""A desired state on its way from the manifest reader to the daemon, in lines of bounded size.
 
-The child numbers VMs and groups. An answer lists the numbers of a whole state, and brings only what
-the answer before it did not have: after a push, what the push changed.
+The worker numbers VMs and groups. An answer lists the numbers of a whole state, and carries only the
+parts that the previous answer did not have: after a push, what the push changed.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from reconciler.model.names import Revision
 One = VMSpec | GroupSpec
 Part = TypeVar("Part")
 MOST_STATE = 64 * 1024 * 1024
-"""Bytes of what one answer brings."""
+"""Bytes of the parts in one answer."""
 MOST_POOLED = 10_000
+"""Values in the pool of shared parts before it is cleared."""
 
 
 class Settings(BaseModel):
-    """What a reading child is told once."""
+    """The settings that a manifest reader receives once, when it starts."""
 
     model_config = ConfigDict(frozen=True)
 
     mirror: str
     folder: str
-    """Of the repository, with the manifests."""
+    """Path of the manifests' folder in the repository."""
     files: int
     file_bytes: int
     policy: PolicyConfig
@@ -42,12 +43,12 @@ class Settings(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """The first line of an answer: a state by the numbers of its parts, or why there is none."""
+    """The first line of an answer: the numbers of a state's parts, or the problems or error instead."""
 
     vms: tuple[int, ...] = ()
     groups: tuple[int, ...] = ()
     fresh: int = 0
-    """How many lines follow, each with a part that the answer before it did not have."""
+    """How many lines follow, each with a part that the previous answer did not have."""
     parsed_files: int = 0
     entries: int = 0
     kind: str = ""
@@ -57,14 +58,16 @@ class Header:
     more: int = 0
 
     def line(self) -> bytes:
+        """As one line of JSON, ended by a newline."""
         return json.dumps(asdict(self), ensure_ascii=False).encode("utf-8", "replace") + b"\n"
 
     @staticmethod
     def of(line: bytes) -> Header:
-        """Raises ValueError or TypeError for what is none."""
+        """Parse a header. Raises ValueError or TypeError."""
         return Header(**json.loads(line))
 
     def error(self, revision: Revision) -> ManifestErrors | SourceError | None:
+        """The error that the header describes; None for a state."""
         if self.problems:
             problems = [Problem(*problem) for problem in self.problems]
             return ManifestErrors(problems, revision=revision, more=self.more)
@@ -72,6 +75,7 @@ class Header:
 
 
 def refusal(error: ManifestErrors | SourceError) -> Header:
+    """The header for a revision that was refused."""
     if isinstance(error, ManifestErrors):
         problems = tuple((p.file, p.line, p.col, p.message, p.hint) for p in error.problems)
         return Header(problems=problems, more=error.more)
@@ -79,13 +83,14 @@ def refusal(error: ManifestErrors | SourceError) -> Header:
 
 
 class Sender:
-    """The child's end: remembers what it gave away last."""
+    """The worker's side: remembers the parts it sent last, to send only new ones."""
 
     def __init__(self) -> None:
         self._given: dict[tuple[str, str], tuple[int, One]] = {}
         self._count = 0
 
     def lines(self, state: DesiredState, parsed_files: int, entries: int) -> Iterator[bytes]:
+        """The lines of one answer: the header, then the parts that are new."""
         given, fresh = dict[tuple[str, str], tuple[int, One]](), list[tuple[int, One]]()
         parts: list[One] = [*state.vms.values(), *state.groups.values()]
         for part in parts:
@@ -108,20 +113,20 @@ class Sender:
 
 
 class Receiver:
-    """The daemon's end: the same value is the same object from one answer to the next."""
+    """The daemon's side: an unchanged part stays the same object from one answer to the next."""
 
     def __init__(self) -> None:
         self._held: dict[int, One] = {}
         self._pool: dict[Any, Any] = {}
 
     def take(self, line: bytes) -> None:
-        """One of the lines after a header. Raises ValueError."""
+        """Take one line after the header. Raises ValueError."""
         number, kind, body = line.split(b" ", 2)
         part: One = _adapters()[kind].validate_json(body, strict=True)
         self._held[int(number)] = self._shared(part) if isinstance(part, VMSpec) else part
 
     def state(self, header: Header, revision: Revision) -> DesiredState:
-        """Raises KeyError for a number that never came."""
+        """The state that a header describes. Raises KeyError for a number that was never sent."""
         vms = [self._held[number] for number in header.vms]
         groups = [self._held[number] for number in header.groups]
         self._held = dict(zip((*header.vms, *header.groups), (*vms, *groups), strict=True))
@@ -134,7 +139,7 @@ class Receiver:
         )
 
     def _shared(self, spec: VMSpec) -> VMSpec:
-        """Most VMs of a fleet have the same kernel, layers and policies: each is kept once."""
+        """The spec with equal parts shared in memory: most VMs have the same kernel, layers and policies."""
         return replace(
             spec,
             labels=self._one(spec.labels),
@@ -153,5 +158,5 @@ class Receiver:
 
 @cache
 def _adapters() -> dict[bytes, TypeAdapter[Any]]:
-    """Made on first use: that costs tens of milliseconds."""
+    """Built on first use, as it takes tens of milliseconds."""
     return {b"vm": TypeAdapter(VMSpec), b"group": TypeAdapter(GroupSpec)}

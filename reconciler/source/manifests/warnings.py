@@ -1,4 +1,4 @@
-"""What is valid and yet likely a mistake: told by `validate`, and refused nowhere."""
+"""Warnings of `validate`: what is valid and yet probably a mistake."""
 
 from __future__ import annotations
 
@@ -11,30 +11,32 @@ from reconciler.model.image import DebianKernel
 from reconciler.model.names import VMName
 
 ENOUGH_MEMORY_MIB = 96
-"""With which a busybox guest was seen to boot; with 72 MiB it was not."""
+"""Memory with which a busybox guest was measured to boot; with 72 MiB it did not."""
 
 
-class Doubt(NamedTuple):
+class ManifestWarning(NamedTuple):
+    """A warning about one field of a VM."""
+
     vm: VMName
     field: str
     message: str
 
 
-def warnings(desired: DesiredState) -> Iterator[Doubt]:
-    """In the order of names."""
+def warnings(desired: DesiredState) -> Iterator[ManifestWarning]:
+    """Warnings of all VMs, sorted by name."""
     for name in sorted(desired.vms):
         yield from _of(desired.vms[name])
 
 
-def _of(spec: VMSpec) -> Iterator[Doubt]:
+def _of(spec: VMSpec) -> Iterator[ManifestWarning]:
     if all(isinstance(check, ProcessCheck) for check in spec.health.checks):
-        yield Doubt(
+        yield ManifestWarning(
             spec.name, "spec.health.checks",
-            "nothing is asked of this VM: it counts as healthy once its init said that it is up, or"
-            " after a bounded uptime; add an http or tcp check",
+            "no check asks this VM: it counts as healthy once its init reports that it is up, or"
+            " after some uptime; add an http or tcp check",
         )  # fmt: skip
     if isinstance(spec.kernel.source, DebianKernel) and spec.memory_mib < ENOUGH_MEMORY_MIB:
-        yield Doubt(
+        yield ManifestWarning(
             spec.name, "spec.memory",
-            f"a guest may not boot with {spec.memory_mib}MiB; {ENOUGH_MEMORY_MIB}MiB is known to do",
+            f"a guest may not boot with {spec.memory_mib}MiB; {ENOUGH_MEMORY_MIB}MiB is known to suffice",
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""The child that reads manifests: `python -m reconciler.source.manifests.worker`, a JSON line of settings, then a revision a line.
+"""The manifest reader: `python -m reconciler.source.manifests.worker SECONDS`; a line of settings, then one revision a line.
 
-What strangers push is parsed, resolved and compared here, within bounds of time and memory, and
-never in the daemon. What was read is kept by its content, so that a commit costs what it changed.
+Manifests that anyone may push are parsed, resolved and compared in this process, within limits of time
+and memory, and never in the daemon. Results are cached by content, so a commit costs what it changed.
 """
 
 from __future__ import annotations
@@ -26,13 +26,14 @@ from reconciler.source.manifests.resolve import Resolver
 from reconciler.source.manifests.transfer import Sender, Settings, refusal
 
 MEMORY_MIB = 1024
-"""Of address space."""
+"""Limit of the address space."""
 BLOATED_MIB = 256
-"""Resident memory with which a child does not stay after a refusal: what it holds is of no use."""
+"""Resident memory above which the worker exits after a refusal: its cache holds refused content."""
 READY = b"ready\n"
 
 
 def main(arguments: list[str]) -> None:
+    """Serve until standard input ends. Argument: seconds that reading one revision may take."""
     seconds = float(arguments[0])
     limit()
     bound_library()
@@ -43,15 +44,16 @@ def main(arguments: list[str]) -> None:
     resolver, sender = Resolver(settings.policy, settings.kernels), Sender()
     revisions: queue.SimpleQueue[Revision] = queue.SimpleQueue()
     threading.Thread(target=listen, args=(revisions,), daemon=True).start()
-    say([READY])
+    write_answer([READY])
     while True:
         revision = revisions.get()
-        signal.alarm(int(seconds) + 1)  # should the parent hang, too
+        signal.alarm(int(seconds) + 1)  # in case the daemon hangs and does not kill us
         answer(revision, mirror, resolver, sender)
         signal.alarm(0)
 
 
 def answer(revision: Revision, mirror: Mirror, resolver: Resolver, sender: Sender) -> None:
+    """Read one revision and write its state or its refusal. Exits if memory ran out or stays large."""
     try:
         with mirror.open(revision) as commit:
             state = resolver.resolve(commit)
@@ -59,30 +61,34 @@ def answer(revision: Revision, mirror: Mirror, resolver: Resolver, sender: Sende
         counted = replace(
             refusal(error), parsed_files=resolver.parsed_files, entries=mirror.entries
         )
-        say([counted.line()])
+        write_answer([counted.line()])
     except MemoryError:
-        say([refusal(failure("limit", f"it takes more than {MEMORY_MIB} MiB")).line()])
+        write_answer(
+            [refusal(failure("limit", f"reading it takes more than {MEMORY_MIB} MiB")).line()]
+        )
         os._exit(1)
     else:
-        say(sender.lines(state, resolver.parsed_files, mirror.entries))
+        write_answer(sender.lines(state, resolver.parsed_files, mirror.entries))
         return
     if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss > BLOATED_MIB * 1024:
         os._exit(0)
 
 
-def say(lines: Iterable[bytes]) -> None:
+def write_answer(lines: Iterable[bytes]) -> None:
+    """Write an answer to standard output."""
     for line in lines:
         sys.stdout.buffer.write(line)
     sys.stdout.buffer.flush()
 
 
 def limit() -> None:
+    """Bound the address space, and allow no core dump."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_MIB * MIB, MEMORY_MIB * MIB))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def listen(revisions: queue.SimpleQueue[Revision]) -> None:
-    """Take revisions, and end when the parent is gone, whatever is being done."""
+    """Queue revisions; end the process when the parent is gone, whatever it is doing."""
     while line := sys.stdin.buffer.readline(MOST_LINE):
         revisions.put(Revision(line.decode("ascii", "replace").strip()))
     os._exit(0)

@@ -1,4 +1,4 @@
-"""The daemon's handle on the child that reads manifests: whatever a revision holds, the daemon goes on."""
+"""The daemon's side of the manifest reader. A revision that crashes or exhausts the reader leaves the daemon unharmed."""
 
 from __future__ import annotations
 
@@ -13,37 +13,43 @@ from reconciler.source.manifests.transfer import MOST_STATE, Header, Receiver, S
 from reconciler.source.manifests.worker import MEMORY_MIB, READY
 from reconciler.source.worker_process import ChildProcess
 
-BREATH = 100
-"""Lines of an answer after which others of the daemon get on."""
+LINES_PER_YIELD = 100
+"""Lines of an answer after which other tasks of the daemon may run."""
 START_SECONDS = 60.0
+"""For an interpreter to start and import; a loaded host needs many seconds."""
 LAST_SECONDS = 1.0
-SMALLER = "make the revision smaller, or narrow source.path; it is tried again, less and less often"
+"""How long to wait for the exit status of a worker that stopped answering."""
+SMALLER = (
+    "make the revision smaller, or narrow source.path; the daemon tries again, at growing intervals"
+)
 
 
 class TooCostly(SourceError):
-    """A revision that cannot be read within the bounds. kind: limit, or timeout."""
+    """Reading a revision exceeded a limit. kind: limit (memory or size) or timeout."""
 
 
-class Died(Exception):
-    """The child ended, or spoke nonsense, in the middle of an answer."""
+class ReaderEnded(Exception):
+    """The worker ended, or sent an invalid line, in the middle of an answer."""
 
 
 class ManifestReader(ChildProcess):
+    """The manifest reader with its settings, and the seconds that reading one revision may take."""
+
     def __init__(self, settings: Settings, seconds: float) -> None:
         super().__init__("reconciler.source.manifests.worker", str(seconds))
         self._settings = settings
         self._seconds = seconds
         self._receiver = Receiver()
         self.parsed_files = 0
-        """Files of manifests that were parsed, ever."""
+        """Number of manifest files parsed since the start."""
         self.entries = 0
-        """Of folders of the newest revisions, kept to read only what a push changed."""
+        """Number of folder entries in the worker's cache."""
         self._parsed_before = 0
 
     async def read(self, revision: Revision) -> DesiredState:
-        """What the manifests of a fetched revision say.
+        """The desired state of a fetched revision.
 
-        Raises ManifestErrors, TooCostly, or SourceError when the mirror or the child is at fault.
+        Raises ManifestErrors, TooCostly, or SourceError if the mirror or the worker is at fault.
         """
         used = self.alive
         if not used:
@@ -51,9 +57,9 @@ class ManifestReader(ChildProcess):
         try:
             async with asyncio.timeout(self._seconds):
                 header = await self._exchange(revision)
-        except Died as died:
+        except ReaderEnded as died:
             await self.close()
-            if used:  # it may have been killed long before it was asked
+            if used:  # it may have been killed before this request
                 return await self.read(revision)
             hint = f"it may have taken more than {MEMORY_MIB} MiB: {SMALLER}"
             raise TooCostly(str(died), kind="limit", hint=hint) from None
@@ -64,7 +70,7 @@ class ManifestReader(ChildProcess):
                 why, kind="timeout", hint=f"{SMALLER}; or raise source.read_timeout"
             ) from None
         except BaseException:
-            await self.close()  # half an exchange is no state to go on from
+            await self.close()  # the rest of this answer would be taken for the next one
             raise
         self.parsed_files = self._parsed_before + header.parsed_files
         self.entries = header.entries
@@ -88,17 +94,17 @@ class ManifestReader(ChildProcess):
                         kind="limit", hint=SMALLER,
                     )  # fmt: skip
                 self._receiver.take(line)
-                if index % BREATH == 0:
+                if index % LINES_PER_YIELD == 0:
                     await asyncio.sleep(0)
         except (ValueError, TypeError, ConnectionError) as error:
             why = f"reading its manifests ended without an answer ({await self._end()})"
-            raise Died(why) from error
+            raise ReaderEnded(why) from error
         return header
 
     async def _begin(self) -> None:
-        """Start a child, which knows nothing yet, and tell it once what it must know.
+        """Start a worker and send it the settings. Raises SourceError.
 
-        Its start is not the revision's cost. Raises SourceError.
+        The time for this does not count against the revision's limit.
         """
         await self.close()
         self._receiver, self._parsed_before = Receiver(), self.parsed_files
@@ -114,8 +120,8 @@ class ManifestReader(ChildProcess):
         if not ready:
             await self.close()
             raise failure(
-                "limit", f"the child that reads manifests did not start ({end})",
-                "look for memory and processes: `systemctl status reconciler`, `free -m`",
+                "limit", f"the process that reads manifests did not start ({end})",
+                "check memory and process limits: `systemctl status reconciler`, `free -m`",
             )  # fmt: skip
 
     async def _greeting(self) -> bool:
@@ -126,7 +132,7 @@ class ManifestReader(ChildProcess):
         return await from_child.readline() == READY
 
     async def _end(self) -> str:
-        """How the child ended, in words; one that lives on after half an answer is ended by `read`."""
+        """How the worker ended, for a message; `read` kills one that still lives."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LAST_SECONDS):
                 return f"exit {await self._exit_code()}"

@@ -1,4 +1,4 @@
-"""Builds plain data from libyaml's events, and stops at the first limit that is passed."""
+"""Builds plain data from libyaml's events, and stops at the first limit that is exceeded."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from reconciler.source.manifests.yaml_scalars import NotPlain, resolve
 
 MOST_DEPTH = 64
 MOST_NODES = 10_000
-"""Values of one document, with aliases counted as what they stand for."""
+"""Values of one document. An alias counts as everything it stands for, so that bombs are found."""
 MOST_ALIASES = 100
 MOST_DOCUMENTS = 1_000
 MOST_FAULTS = 100
-"""Of one file; who has more of them reads these first."""
+"""Faults of one file that are reported."""
 LOADER = yaml.CSafeLoader
 NO_KEY: Final = object()
 
@@ -27,18 +27,24 @@ class DocumentRefused(Exception):
 
 @dataclass(slots=True)
 class Frame:
-    """A mapping or sequence that is being read."""
+    """A mapping or sequence whose end has not been read yet."""
 
     container: dict[str, Any] | list[Any]
     anchor: str | None
     begin: Any
     nodes: int
-    """The document's count when it began."""
+    """The document's number of values when the frame began."""
     height: int = 1
     key: Any = NO_KEY
 
 
 class Builder:
+    """Builds documents from the events of one file.
+
+    `careful`: record positions and collect all faults; otherwise stop at the first fault, which is
+    several times faster.
+    """
+
     def __init__(self, *, careful: bool) -> None:
         self.careful = careful
         self.documents: list[Document] = []
@@ -54,10 +60,11 @@ class Builder:
 
     @property
     def whole_documents(self) -> tuple[Any, ...]:
-        """The data of those that ended, empty ones left out."""
+        """The data of completed documents, without empty ones."""
         return tuple(document.data for document in self.documents if document.data is not None)
 
     def run(self, content: bytes) -> None:
+        """Read a whole file. Raises DocumentRefused at the first fault that ends reading."""
         on = {
             yaml.ScalarEvent: self._scalar,
             yaml.MappingStartEvent: self._open,
@@ -227,4 +234,5 @@ class Builder:
 
 
 def start(event: Any) -> Place:
+    """Line and column of an event, both from 1."""
     return event.start_mark.line + 1, event.start_mark.column + 1

@@ -20,7 +20,7 @@ CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufffe\uffff]
 
 
 def read(content: bytes) -> list[Any]:
-    """The documents as plain data, empty ones left out. Raises Refused."""
+    """The documents of a file as plain data, without empty ones. Raises DocumentRefused."""
     if faults_of_bytes(content):
         raise DocumentRefused
     builder = Builder(careful=False)
@@ -29,31 +29,31 @@ def read(content: bytes) -> list[Any]:
 
 
 def examine(content: bytes) -> Reading:
-    """The documents with the places of all that they hold, and every fault that can be told."""
+    """The documents with the place of every value, and all faults that can be found."""
     if faults := faults_of_bytes(content):
         return Reading((), tuple(faults))
     builder = Builder(careful=True)
-    with contextlib.suppress(DocumentRefused):  # its last fault made reading on pointless
+    with contextlib.suppress(DocumentRefused):  # the faults found so far are still reported
         builder.run(content)
     documents = tuple(d for d in builder.documents if d.data is not None)
     return Reading(documents, tuple(builder.faults))
 
 
 def faults_of_bytes(content: bytes) -> list[Fault]:
-    """What is wrong before YAML begins: encoding and control characters."""
+    """Faults below YAML: encoding and control characters."""
     if content.startswith(BOMS):
         return [Fault(1, 1, "begins with a byte order mark", "save it as UTF-8 without a BOM")]
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        line, col = place_of(content[: error.start].decode("utf-8", "replace"))
+        line, col = _place_of(content[: error.start].decode("utf-8", "replace"))
         return [Fault(line, col, "is not UTF-8 here", "save the file as UTF-8")]
     found = CONTROL.search(text)
     if found is None:
         return []
-    line, col = place_of(text[: found.start()])
+    line, col = _place_of(text[: found.start()])
     return [Fault(line, col, f"control character U+{ord(found[0]):04X}", "remove it")]
 
 
-def place_of(before: str) -> Place:
+def _place_of(before: str) -> Place:
     return before.count("\n") + 1, len(before) - before.rfind("\n")

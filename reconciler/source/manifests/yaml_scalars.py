@@ -1,4 +1,4 @@
-"""What an unquoted YAML scalar means: YAML 1.2's core schema, less what is ambiguous or not finite."""
+"""The value of an unquoted YAML scalar: YAML 1.2's core schema without ambiguous and infinite numbers."""
 
 from __future__ import annotations
 
@@ -20,21 +20,23 @@ MOST_DIGITS = 40
 
 
 class NotPlain(ValueError):
+    """A scalar that is refused; `hint` says how to write it."""
+
     def __init__(self, message: str, hint: str) -> None:
         super().__init__(message)
         self.hint = hint
 
 
 def resolve(text: str) -> str | int | float | bool | None:
-    """The value of a plain scalar. Raises NotPlain for numbers that mean two things or none."""
+    """The value of a plain scalar. Raises NotPlain for ambiguous, infinite and overlong numbers."""
     if text in WORDS:
         return WORDS[text]
     if text[0] not in FIRST_OF_NUMBERS:
         return text
     if INTEGER.fullmatch(text):
-        return int(bounded(text))
+        return int(_bounded(text))
     if BASED.fullmatch(text):
-        return int(bounded(text), 0)
+        return int(_bounded(text), 0)
     if LEADING_ZERO.fullmatch(text):
         raise NotPlain(
             f"{text[:MOST_DIGITS]} may be decimal or octal",
@@ -43,14 +45,14 @@ def resolve(text: str) -> str | int | float | bool | None:
     if NOT_FINITE.fullmatch(text):
         raise NotPlain(f"{text} is not a finite number", "write a number, or quote the text")
     if FLOAT.fullmatch(text):
-        value = float(bounded(text))
+        value = float(_bounded(text))
         if not math.isfinite(value):
             raise NotPlain(f"{text} is too large a number", "write a number, or quote the text")
         return value
     return text
 
 
-def bounded(text: str) -> str:
+def _bounded(text: str) -> str:
     if len(text) > MOST_DIGITS:
         raise NotPlain("the number has too many digits", f"{MOST_DIGITS} at most, or quote it")
     return text

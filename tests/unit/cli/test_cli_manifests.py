@@ -53,7 +53,7 @@ async def test_a_vm_without_checks_and_one_with_little_memory_are_warned_of(
     shown = await run("validate", str(folder))
     assert shown.code == 0
     first, second = shown.err.splitlines()
-    assert first.startswith("warning: web: spec.health.checks: nothing is asked of this VM")
+    assert first.startswith("warning: web: spec.health.checks: no check asks this VM")
     assert second.startswith("warning: web: spec.memory: a guest may not boot with 72MiB")
     assert shown.out.startswith("valid: 1 VM")
 

@@ -54,7 +54,7 @@ def test_layers_may_lie_anywhere_in_the_work_tree(tmp_path: Path) -> None:
     assert list(load_folder(tmp_path / "fleet").vms) == ["a"]
     (tmp_path / ".git" / "HEAD").unlink()
     (tmp_path / ".git").rmdir()
-    with pytest.raises(ManifestErrors, match="leads out of the repository"):
+    with pytest.raises(ManifestErrors, match="is outside of the repository"):
         load_folder(tmp_path / "fleet")
 
 

@@ -221,7 +221,7 @@ async def test_an_entry_that_is_of_no_kind_is_a_problem_with_its_path(
     with pytest.raises(ManifestErrors) as caught:
         await make_source(origin.path).fetch()
     assert [(p.file, p.message) for p in caught.value.problems] == [
-        ("vms/db", "has a mode that is none of git's")
+        ("vms/db", "has a mode that git does not know")
     ]
 
 
@@ -348,7 +348,7 @@ async def test_many_fetches_end_in_one_pack_and_leave_nothing_aside(
     packs = []
     for commit in range(12):
         revision = repository.commit({"a.yaml": vm("a", spec=f"vcpu: {commit + 1}")})
-        assert fetching.look(request).revision == revision
+        assert fetching.update_mirror(request).revision == revision
         packs.append(len(list(mirrored.glob("objects/pack/*.pack"))))
     assert max(packs) <= 4
     assert [path.name for path in mirrored.parent.iterdir()] == ["main"]

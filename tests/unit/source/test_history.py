@@ -178,7 +178,7 @@ def test_a_damaged_repository_is_not_cloned_at_each_look(origin: RealGit, tmp_pa
         mirror=str(tmp_path / "git" / "main"), url=str(origin.path), want="branch", name="main",
         ref="refs/reconciler/target", deadline=30.0, repository_bytes=1 << 30,
     )  # fmt: skip
-    fetching.look(request)
+    fetching.update_mirror(request)
     blob = origin.put("blob", b"lost")
     origin.point(origin.commit(origin.tree({"b.yaml": ("100644", blob)}), first))
     lost = origin.path / "objects" / blob[:2] / blob[2:]
@@ -187,10 +187,10 @@ def test_a_damaged_repository_is_not_cloned_at_each_look(origin: RealGit, tmp_pa
     touched = []
     for _ in range(4):
         with pytest.raises(SourceError) as caught:
-            fetching.look(request)
+            fetching.update_mirror(request)
         assert caught.value.kind == "corrupt"
         touched.append((tmp_path / "git").stat().st_mtime_ns)  # a clone comes and goes there
     assert len(set(touched)) == 1
     lost.unlink()
     assert origin.put("blob", b"lost") == blob
-    assert fetching.look(request).revision != first
+    assert fetching.update_mirror(request).revision != first

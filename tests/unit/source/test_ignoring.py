@@ -56,11 +56,11 @@ def test_what_belongs_to_other_programs_is_no_manifest(judged: Judge) -> None:
     assert judged({"vms/web.yaml": vm("web"), **others}) == ["web"]
 
 
-def test_a_manifest_where_none_is_read_is_no_silence(judged: Judge) -> None:
+def test_a_manifest_in_a_file_that_is_not_read_is_reported(judged: Judge) -> None:
     (problem,) = judged({"web.yaml": vm("web"), ".old/db.yaml": vm("db")})
     assert problem == (
-        ".old/db.yaml:1:1: a manifest in a file or folder whose name begins with a dot, where none"
-        " is read (rename it)"
+        ".old/db.yaml:1:1: a manifest in a file or folder whose name begins with a dot; such files"
+        " are not read (rename it)"
     )
 
 
@@ -97,7 +97,7 @@ def test_the_ignore_file_is_relative_to_where_it_lies(judged: Judge) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("ok/\n!\n", ".reconcilerignore:2:1: is no pattern as .gitignore has them"),
+        ("ok/\n!\n", ".reconcilerignore:2:1: is not a pattern of .gitignore's syntax"),
         (b"\xff\n", ".reconcilerignore:1:1: is not UTF-8"),
         ("x\n" * 200, ".reconcilerignore:1:1: has more than 100 lines"),
         ("# " + "x" * 20_000, ".reconcilerignore:1:1: is larger than 16 KiB"),

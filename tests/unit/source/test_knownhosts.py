@@ -12,7 +12,7 @@ import pytest
 from reconciler.errors import SourceError
 from reconciler.source.git import known_hosts
 from reconciler.source.git.callbacks import Callbacks
-from reconciler.source.git.fetch import look
+from reconciler.source.git.fetch import update_mirror
 from reconciler.source.git.known_hosts import ServerName, Trust, server_of, trust
 from reconciler.source.git.protocol import WorkerRequest
 
@@ -154,7 +154,7 @@ def test_a_file_that_cannot_be_read_is_refused_before_anything_is_asked(
     file: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(SourceError, match="No such file") as caught:
-        look(request("ssh://git.invalid:2222/x", tmp_path, file))
+        update_mirror(request("ssh://git.invalid:2222/x", tmp_path, file))
     assert f"ssh-keyscan -p 2222 git.invalid >>{file}" in caught.value.hint
     file.mkdir()
     with pytest.raises(SourceError, match=r"(?i)is a directory|is not a file"):

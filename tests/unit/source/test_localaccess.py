@@ -84,7 +84,7 @@ def test_the_part_that_is_closed_is_named_with_the_command(
     )  # fmt: skip
     bound_library().owner_validation = False  # as in the child
     with as_somebody_else() as user, pytest.raises(SourceError) as caught:
-        fetching.look(request)
+        fetching.update_mirror(request)
     closed.chmod(mode)
     assert (caught.value.kind, str(caught.value)) == ("auth", f"{user} may not read {closed}")
     assert f"`chmod -R o+rX {repository.path}`" in caught.value.hint

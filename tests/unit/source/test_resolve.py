@@ -116,7 +116,7 @@ async def test_a_former_name_that_is_still_declared_or_claimed_twice_is_refused_
     }
     assert await problems_of(resolve, files) == [
         "b.yaml:3:35: metadata.movedFrom: web is still declared (remove it at a.yaml:3:18, or this field)",
-        "d.yaml:3:34: metadata.movedFrom: old can go on as one VM only (one takes it over at c.yaml:3:34)",
+        "d.yaml:3:34: metadata.movedFrom: old can become one VM only (one takes it over at c.yaml:3:34)",
     ]
 
 
@@ -261,8 +261,8 @@ async def test_layers_are_relative_to_their_manifest(resolve: Any) -> None:
         ("./link", "link is a symbolic link"),
         ("./sub", "sub is a submodule"),
         ("./holds", "holds holds the submodule inner"),
-        ("../../etc", "../../etc leads out of the repository"),
-        ("x/../../up", "x/../../up leads out of the repository"),
+        ("../../etc", "../../etc is outside of the repository"),
+        ("x/../../up", "x/../../up is outside of the repository"),
         ("/etc", '"/etc" is absolute'),
     ],
 )
