@@ -24,7 +24,13 @@ from reconciler.git_objects import (
 )
 from reconciler.model.names import Revision
 from reconciler.source.git import tree_objects
-from reconciler.source.git.tree_objects import Listing, forbidden
+from reconciler.source.git.tree_objects import (
+    ENTRY_KINDS,
+    Listing,
+    forbidden,
+    refused_entry,
+    too_much,
+)
 from reconciler.source.manifests.ignore_file import (
     IGNORE_FILE,
     MOST_BYTES as MOST_IGNORE_BYTES,
@@ -34,11 +40,6 @@ from reconciler.source.manifests.ignore_file import (
 from reconciler.source.manifests.revision_files import FileRefused, Kind, ManifestFile, Oddity
 
 REVISION = re.compile(r"[0-9a-f]{40}")
-KINDS = {
-    LINK: "a symbolic link",
-    SUBMODULE: "a submodule",
-    UNKNOWN: "of a kind that git does not know",
-}
 MOST_DEPTH = 64
 """Depth of nested folders."""
 MOST_ENTRIES = 1_000_000
@@ -179,7 +180,7 @@ class Commit:
             mode, oid = found
             if mode != TREE:
                 raise FileRefused(
-                    f"{path} is {KINDS.get(mode, 'a file')}", "name a folder of files"
+                    f"{path} is {ENTRY_KINDS.get(mode, 'a file')}", "name a folder of files"
                 )
             self._check_complete(oid, path)
         except MalformedObject:
@@ -366,7 +367,7 @@ class Commit:
             for mode, name, inner in entries_of(self._raw_tree(oid)):
                 entries += 1
                 if mode in (SUBMODULE, UNKNOWN):
-                    raise _refused_entry(path, mode, name)
+                    raise refused_entry(path, mode, name)
                 if mode == TREE:
                     stack.append((inner, depth + 1))
                 elif not odb.exists(pygit2.Oid(raw=inner)):
@@ -377,23 +378,6 @@ class Commit:
         if len(complete) > REMEMBERED:
             complete.clear()
         complete |= walked
-
-
-def _refused_entry(path: str, mode: bytes, name: bytes) -> FileRefused:
-    text = tree_objects.printable(name.decode("utf-8", "replace"))
-    if mode == SUBMODULE:
-        return FileRefused(f"{path} holds the submodule {text}", "copy its files instead")
-    message, hint = tree_objects.OF_NO_KIND
-    return FileRefused(f"{path} holds {text}, which {message}", hint)
-
-
-def too_much(what: str) -> SourceError:
-    """The SourceError (limit) for a repository that has too many of something."""
-    return SourceError(
-        f"the repository has {what}",
-        kind="limit",
-        hint="narrow source.path, or raise the limit in the config",
-    )
 
 
 def _no_commit(revision: str) -> SourceError:

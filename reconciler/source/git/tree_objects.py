@@ -6,7 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from reconciler.git_objects import LINK, SUBMODULE, TREE, UNKNOWN, Entry, entries_of
+from reconciler.errors import SourceError
+from reconciler.git_objects import (
+    LINK,
+    SUBMODULE,
+    TREE,
+    UNKNOWN,
+    Entry,
+    entries_of,
+)
+from reconciler.source.manifests.revision_files import FileRefused
 
 MANIFEST_SUFFIXES = (".yaml", ".yml")
 GIT_NAMES = frozenset({".git", "git~1"})
@@ -99,3 +108,28 @@ def colliding(names: list[str]) -> list[tuple[str, str, str]]:
         if first != name:
             found.append((name, f"differs from {first} by case alone", "rename one of them"))
     return found
+
+
+ENTRY_KINDS = {
+    LINK: "a symbolic link",
+    SUBMODULE: "a submodule",
+    UNKNOWN: "of a kind that git does not know",
+}
+
+
+def refused_entry(path: str, mode: bytes, name: bytes) -> FileRefused:
+    """The refusal of an entry inside a layer."""
+    text = printable(name.decode("utf-8", "replace"))
+    if mode == SUBMODULE:
+        return FileRefused(f"{path} holds the submodule {text}", "copy its files instead")
+    message, hint = OF_NO_KIND
+    return FileRefused(f"{path} holds {text}, which {message}", hint)
+
+
+def too_much(what: str) -> SourceError:
+    """The SourceError (limit) for a repository that has too many of something."""
+    return SourceError(
+        f"the repository has {what}",
+        kind="limit",
+        hint="narrow source.path, or raise the limit in the config",
+    )

@@ -11,8 +11,14 @@ from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
 from reconciler.errors import SourceError
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import Revision
-from reconciler.source.git.mirror import MOST_DEPTH, too_much
-from reconciler.source.git.tree_objects import GIT_NAMES, MANIFEST_SUFFIXES, colliding, printable
+from reconciler.source.git.mirror import MOST_DEPTH
+from reconciler.source.git.tree_objects import (
+    GIT_NAMES,
+    MANIFEST_SUFFIXES,
+    colliding,
+    printable,
+    too_much,
+)
 from reconciler.source.manifests.ignore_file import (
     IGNORE_FILE,
     MOST_BYTES as MOST_IGNORE_BYTES,
