@@ -235,7 +235,7 @@ async def test_a_folder_that_git_could_not_read_is_a_problem_with_its_path(
     origin.point(
         origin.commit(origin.tree({"broken": ("40000", broken), "w.yaml": ("100644", layer)}))
     )
-    with pytest.raises(ManifestErrors, match="git itself could not read") as caught:
+    with pytest.raises(ManifestErrors, match="git itself cannot read") as caught:
         await make_source(origin.path).fetch()
     assert {p.file for p in caught.value.problems} <= {"broken", "w.yaml"}
 

@@ -117,7 +117,7 @@ def test_what_is_no_repository_or_was_just_packed_is_no_matter_of_rights(
         assert error is not None
         assert (error.kind, str(error)) == (
             "missing",
-            f"{path} is a {what}, and no repository of git",
+            f"{path} is a {what} and not a git repository",
         )
     (repository.path / "refs" / "heads" / "gone").symlink_to(tmp_path / "nowhere")
     shutil.rmtree(repository.path / "objects")

@@ -43,7 +43,7 @@ async def test_a_host_that_says_nothing_allows_no_runner(resolve: Any) -> None:
     files = {"web.yaml": runner(), "flakes/web/flake.nix": FLAKE}
     assert await problem(resolve, files, PolicyConfig()) == (
         "web.yaml:4:32: spec.runner: runners made by Nix are not allowed by the host's policy"
-        " (they are code of the repository that runs on this host: policy.runners = true allows them)"
+        " (they run the repository's code on this host: policy.runners = true allows them)"
     )
 
 
