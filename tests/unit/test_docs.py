@@ -32,6 +32,7 @@ from reconciler.model.record import Evidence
 from reconciler.model.waits import WaitKind
 from reconciler.notify.selection import ENDS, OPENS
 from reconciler.source.git.error_kinds import HINTS
+from tests.house import House
 
 ROOT = Path(__file__).resolve().parents[2]
 if not (ROOT / "docs").is_dir():
@@ -40,6 +41,7 @@ if not (ROOT / "docs").is_dir():
 OPERATIONS = sorted((ROOT / "docs/operations").glob("*.md"))
 INDEX = ROOT / "docs/operations.md"
 DESIGN = (ROOT / "docs/design.md").read_text(encoding="utf-8")
+ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
@@ -225,20 +227,46 @@ def test_every_command_is_explained() -> None:
     assert {line.split(" ")[0] for line in rows("## Commands")} == commands
 
 
-def test_the_design_gives_every_room_a_line() -> None:
-    told = re.findall(r"^\| `([a-z_]+)(?:/|\.py)`", section(DESIGN, "## Rooms"), re.MULTILINE)
+def picture(text: str, heading: str) -> list[set[str]]:
+    """The first picture of a section whose lines are levels: the names on each."""
+    lines = section(text, heading).split("```")[1].strip().splitlines()
+    return [{name.strip() for name in line.split("|")} for line in lines]
+
+
+def test_the_picture_of_the_rooms_says_the_same_as_the_contracts_of_imports() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = project["tool"]["importlinter"]["contracts"][0]["layers"]
+    contract = [{name.strip() for name in line.split("|")} for line in layers]
+    assert picture(DESIGN, "## Rooms") == contract
+
+
+def test_the_picture_of_the_planner_has_all_its_rooms_and_every_import_points_down() -> None:
+    house = House()
+    levels = picture(ARCHITECTURE, "## Rooms of the planner")
+    level = {name: number for number, names in enumerate(levels) for name in names}
+    assert set(level) == house.rooms
+    assert [(a, b) for a, b in sorted(house.arrows) if level[a] >= level[b]] == []
+
+
+def test_the_architecture_gives_every_room_a_line() -> None:
+    told = re.findall(r"^\| `([a-z_]+)(?:/|\.py)`", section(ARCHITECTURE, "## Rooms"), re.MULTILINE)
     rooms = {
         path.stem
         for path in (ROOT / "reconciler").iterdir()
         if not path.name.startswith("__") and (path.is_dir() or path.suffix == ".py")
     }
-    assert set(told) == rooms
+    assert sorted(told) == sorted(rooms)
 
 
-def test_the_design_names_files_of_the_planner_that_are_there() -> None:
-    told = set(re.findall(r"`([a-z_/]+\.py)`", section(DESIGN, "## Where decisions live")))
-    assert told
-    assert {name for name in told if not (ROOT / "reconciler" / name).exists()} == set()
+def test_the_architecture_names_files_that_are_there() -> None:
+    named = set(re.findall(r"`([a-z_/]+\.py)`", ARCHITECTURE))
+    assert named
+    missing = {
+        name
+        for name in named
+        if not (ROOT / name).exists() and not (ROOT / "reconciler" / name).exists()
+    }
+    assert missing == set()
 
 
 def test_the_design_has_all_laws() -> None:
