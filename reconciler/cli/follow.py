@@ -13,7 +13,7 @@ from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOpt
 from reconciler.cli.terminal import console, say
 from reconciler.control.reports import EventsAnswer
 from reconciler.control.serialization import encode
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from reconciler.now import in_utc
 from reconciler.safe_text import clean, clean_console_line
 

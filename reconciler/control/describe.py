@@ -17,9 +17,10 @@ from reconciler.control.reports import (
 from reconciler.model.actions import Action
 from reconciler.model.change import AddEvent
 from reconciler.model.check_trial import BlockedChecks
+from reconciler.model.event import Event
 from reconciler.model.names import GroupName
 from reconciler.model.plan import Plan
-from reconciler.model.record import Blocked, Event, Suspension, VMRecord
+from reconciler.model.record import Blocked, Suspension, VMRecord
 from reconciler.model.status import GroupStatus, HostStatus, VMStatus
 from reconciler.model.waits import Wait
 from reconciler.now import Now

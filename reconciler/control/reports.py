@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reconciler.model.event import Event
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange
-from reconciler.model.record import Event, Evidence, Verdict
+from reconciler.model.record import Evidence, Verdict
 from reconciler.model.status import GroupStatus, ProbeStatus, RevisionStatus, SourceStatus, VMStatus
 
 

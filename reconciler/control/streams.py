@@ -14,7 +14,7 @@ from reconciler.control.console_tail import ConsoleReader
 from reconciler.control.error_responses import BusyError, StoppingError
 from reconciler.control.serialization import encode
 from reconciler.engine.api import EngineAPI
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

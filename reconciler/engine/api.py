@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from reconciler.model.event import Event
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
-from reconciler.model.record import Event, VMRecord
+from reconciler.model.record import VMRecord
 from reconciler.model.request import Request
 from reconciler.model.revision_result import Conclusion, RevisionRecord, VMResult
 from reconciler.model.source_state import CommitSummary

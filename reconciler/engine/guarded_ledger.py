@@ -16,7 +16,8 @@ from reconciler.engine.interfaces import Ledger
 from reconciler.engine.metering import Meter
 from reconciler.errors import LedgerError
 from reconciler.model.change import Change
-from reconciler.model.record import Event, Intent, Record
+from reconciler.model.event import Event
+from reconciler.model.record import Intent, Record
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -15,6 +15,7 @@ from reconciler.clock import Clock
 from reconciler.engine.metering import Meter
 from reconciler.model.change import Change
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
+from reconciler.model.event import Event
 from reconciler.model.guest_reports import Said
 from reconciler.model.health import ProbeCounts, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
@@ -37,12 +38,7 @@ from reconciler.model.names import (
     VMName,
 )
 from reconciler.model.observed import Conflict, HostFacts, Links, Process
-from reconciler.model.record import (
-    Event,
-    Generation,
-    Intent,
-    Record,
-)
+from reconciler.model.record import Generation, Intent, Record
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import SourceStatus
 from reconciler.spans import UNTRACED, Tracer

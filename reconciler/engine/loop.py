@@ -28,11 +28,12 @@ from reconciler.errors import (
 )
 from reconciler.explain.vm_status import Known, explain
 from reconciler.host import layout
+from reconciler.model.event import Event
 from reconciler.model.machine import Slot, other
 from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.policy import Policy
-from reconciler.model.record import Event, VMRecord
+from reconciler.model.record import VMRecord
 from reconciler.model.request import AcceptRewrite, Request
 from reconciler.model.revision_result import RevisionRecord, RevisionResult
 from reconciler.model.source_state import CommitSummary

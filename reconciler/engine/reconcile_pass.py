@@ -17,10 +17,11 @@ from reconciler.engine.workers import Workers
 from reconciler.errors import LedgerError
 from reconciler.model.change import AddEvent, PutSource
 from reconciler.model.desired import DesiredState
+from reconciler.model.event import Event
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan, Violation
 from reconciler.model.policy import Policy
-from reconciler.model.record import Event, Record
+from reconciler.model.record import Record
 from reconciler.model.source_state import Rejection
 from reconciler.now import Now
 from reconciler.planning.lint.laws import check

@@ -9,10 +9,11 @@ from reconciler.engine.interfaces import Ports
 from reconciler.model.actions import ACTION_OF
 from reconciler.model.change import AddEvent
 from reconciler.model.desired import DesiredState
+from reconciler.model.event import Event
 from reconciler.model.names import VMName
 from reconciler.model.observed import Guest, Observed, Outcome
 from reconciler.model.plan import Plan
-from reconciler.model.record import Event, Record, VMRecord
+from reconciler.model.record import Record, VMRecord
 
 
 class Measures:

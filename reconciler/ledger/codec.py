@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import cache
 from typing import Any, TypeVar
 
@@ -14,9 +14,9 @@ from pydantic_core import PydanticSerializationError
 
 from reconciler.errors import LedgerError
 from reconciler.model.desired import VMSpec
+from reconciler.model.event import Event
 from reconciler.model.record import (
     BuildTrouble,
-    Event,
     Generation,
     GroupRecord,
     Intent,
@@ -24,6 +24,14 @@ from reconciler.model.record import (
     Suspension,
     VMRecord,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEvent(Event):
+    """An event as a row holds it: its kind may be one that only another version knows."""
+
+    kind: str  # type: ignore[assignment]  # wider than an event's: it is only read
+
 
 Body = VMRecord | GroupRecord | BuildTrouble | SourceRecord | Suspension | Event | Intent
 T = TypeVar("T", bound=Body)
@@ -46,6 +54,7 @@ def _adapters() -> dict[Any, TypeAdapter[Any]]:
         SourceRecord: TypeAdapter(tuple[SourceRecord], config=LENIENT),
         Suspension: TypeAdapter(tuple[Suspension], config=LENIENT),
         Event: TypeAdapter(tuple[Event], config=LENIENT),
+        StoredEvent: TypeAdapter(tuple[StoredEvent], config=LENIENT),
         Intent: TypeAdapter(tuple[Intent], config=LENIENT),
     }
 
@@ -72,7 +81,8 @@ def mended(value: T) -> T:
 def decode(kind: type[T], body: bytes) -> T:
     """The value that was encoded. Raises LedgerError if another version wrote another form."""
     try:
-        value: T = _adapters()[kind].validate_json(body, strict=True)[0]
+        adapter = _adapters()[StoredEvent if kind is Event else kind]
+        value: T = adapter.validate_json(body, strict=True)[0]
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:])
@@ -80,7 +90,11 @@ def decode(kind: type[T], body: bytes) -> T:
             f"the ledger holds a {kind.__name__} that cannot be read: {where}: {first['msg']}",
             hint="run the version that wrote it, or move the ledger aside: guests are then adopted",
         ) from error
-    return value
+    return _event(value) if isinstance(value, StoredEvent) else value
+
+
+def _event(stored: StoredEvent) -> Any:
+    return Event(*(getattr(stored, field.name) for field in fields(Event)))
 
 
 def checksum(table: str, key: str, body: bytes) -> int:

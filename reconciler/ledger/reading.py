@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from reconciler.ledger.codec import checksum, decode, sharing
+from reconciler.model.event import Event
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.record import (
     BuildTrouble,
-    Event,
     GroupRecord,
     Intent,
     Record,

@@ -21,7 +21,7 @@ from reconciler.model.change import (
     PutSuspension,
     PutVM,
 )
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 
 EVENTS_KEPT = 10_000
 INTENTS_KEPT = 1_000

@@ -15,7 +15,8 @@ from reconciler.clock import Clock
 from reconciler.errors import LedgerUnwritable
 from reconciler.ledger import cursors, reading, recovery, rows, schema
 from reconciler.model.change import Change, apply
-from reconciler.model.record import Event, Intent, Record
+from reconciler.model.event import Event
+from reconciler.model.record import Intent, Record
 
 Subscriber = Callable[[Event], None]
 T = TypeVar("T")

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
+from reconciler.model.event import Event
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.record import (
     BuildTrouble,
-    Event,
     GroupRecord,
     Intent,
     Record,

@@ -32,7 +32,6 @@ from reconciler.model.source_state import Rejection, Unreachable
 from reconciler.now import Deadline
 
 Verdict = Literal["trial", "committed", "condemned"]
-Severity = Literal["info", "warning", "error"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,22 +342,6 @@ class BuildTrouble:
     definitive: bool
     """The input is bad: only a person's `retry` or another input helps."""
     retry: Deadline
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What happened, for people and sinks. `kind` is from a closed set, see docs/operations/events.md."""
-
-    kind: str
-    message: str
-    wall: float
-    vm: VMName | None = None
-    group: GroupName | None = None
-    generation: GenerationNumber | None = None
-    revision: str | None = None
-    severity: Severity = "info"
-    sequence: int = 0
-    """Given by the ledger; counts up."""
 
 
 @dataclass(frozen=True, slots=True)

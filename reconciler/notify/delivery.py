@@ -14,7 +14,7 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, wait_ran
 
 from reconciler.clock import Clock
 from reconciler.errors import DeliveryError, LedgerError
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from reconciler.notify.message import Message
 from reconciler.notify.selection import Digest
 from reconciler.notify.sink_interface import Counts, Outbox, Sink

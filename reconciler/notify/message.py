@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
-from reconciler.model.record import Event, Severity
+from reconciler.model.event import Event, Severity
 from reconciler.now import in_utc
 from reconciler.safe_text import SEQUENCES, clean
 
@@ -45,7 +45,11 @@ class Message:
 
 def id_of(event: Event, host: str) -> str:
     """Also over a lost ledger, which counts from 1 again."""
-    text = f"{host}\0{event.sequence}\0{event.wall!r}\0{event.kind}\0{event.message}"
+    return identifier(host, event.sequence, event.wall, event.kind, event.message)
+
+
+def identifier(host: str, sequence: int, wall: float, kind: str, message: str) -> str:
+    text = f"{host}\0{sequence}\0{wall!r}\0{kind}\0{message}"
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from reconciler.clock import Clock
 from reconciler.config import SinkConfig
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from reconciler.notify.delivery import Delivery
 from reconciler.notify.registry import SINKS, SinkKinds, open_sink
 from reconciler.notify.selection import Digest

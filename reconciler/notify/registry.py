@@ -19,11 +19,10 @@ from reconciler.config import (
     WebhookConfig,
 )
 from reconciler.errors import DeliveryError
-from reconciler.model.record import Event
 from reconciler.notify.alertmanager_sink import open_alertmanager
 from reconciler.notify.delivery import DEADLINE
 from reconciler.notify.mail import open_mail
-from reconciler.notify.message import Message, id_of
+from reconciler.notify.message import Message, identifier
 from reconciler.notify.secrets import Missing, look_for
 from reconciler.notify.sink_interface import Sink
 from reconciler.notify.slack_sink import open_slack
@@ -63,7 +62,7 @@ async def send_to(config: SinkConfig) -> str:
 
 def trial_message(wall: float) -> Message:
     host, words = socket.gethostname(), "a test, sent by `reconciler notify`: nothing happened"
-    name = id_of(Event("test", words, wall), host)
+    name = identifier(host, 0, wall, "test", words)
     return Message(name, 0, "notice", "test", "info", words, wall, host)
 
 

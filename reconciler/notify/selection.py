@@ -10,12 +10,12 @@ and comes to the same messages.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import get_args
 
 from reconciler.model.actions import OperationKind
-from reconciler.model.record import Event, Severity
+from reconciler.model.event import FAILED, Event, EventKind, Severity
 from reconciler.notify.message import (
     LONGEST_LINE,
     SEVERITIES,
@@ -26,7 +26,7 @@ from reconciler.notify.message import (
     plain,
 )
 
-OPENS = {
+OPENS: Mapping[EventKind, str] = {
     "generation-condemned": "update",
     "checks-condemned": "checks",
     "quarantined": "quarantine",
@@ -35,13 +35,13 @@ OPENS = {
     "group-held": "held",
     "revision-rejected": "revision",
     "source-unreachable": "source",
-    **{f"{kind}-failed": "operation" for kind in get_args(OperationKind)},
+    **{FAILED[kind]: "operation" for kind in get_args(OperationKind)},
     "candidate-failed": "operation",
     "build-layer-failed": "build",
     "build-kernel-failed": "build",
     "collect-failed": "collect",
 }
-ENDS = {
+ENDS: Mapping[EventKind, tuple[str, ...]] = {
     "rolled-back": ("update", "operation"),
     "generation-committed": ("update", "quarantine", "crash", "operation", "checks", "readiness"),
     "guest-ready": ("readiness",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from reconciler.notify.message import Message
 
 

@@ -19,6 +19,7 @@ from reconciler.model.change import (
     PutVM,
 )
 from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.event import Event, EventKind, Severity
 from reconciler.model.health import ProbePlan
 from reconciler.model.lifecycle import Restarted
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, Revision, VMName
@@ -27,10 +28,8 @@ from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.policy import CRASH_LOOP, STEADY, Policy
 from reconciler.model.record import (
     BuildTrouble,
-    Event,
     GroupRecord,
     Record,
-    Severity,
     SourceRecord,
     Suspension,
     VMRecord,
@@ -234,7 +233,7 @@ class PlanBuilder:
         self.wake = moment if self.wake is None else min(self.wake, moment)
 
     def event(
-        self, kind: str, message: str, vm: VMContext | None = None,
+        self, kind: EventKind, message: str, vm: VMContext | None = None,
         severity: Severity = "info", generation: GenerationNumber | None = None,
         group: GroupName | None = None, revision: Revision | None = None,
     ) -> None:  # fmt: skip

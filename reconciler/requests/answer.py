@@ -16,6 +16,7 @@ from reconciler.model.change import (
     PutVM,
 )
 from reconciler.model.desired import DesiredState
+from reconciler.model.event import EventKind
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.record import (
     Generation,
@@ -204,7 +205,7 @@ def _suspension(
     record: Record, desired: DesiredState | None, subject: str | None,
     suspension: Suspension | None, now: Now,
 ) -> Answer:  # fmt: skip
-    kind = "suspended" if suspension else "resumed"
+    kind: EventKind = "suspended" if suspension else "resumed"
     verb = f"{kind}: {suspension.reason}" if suspension and suspension.reason else kind
     if subject is None:
         changes = [

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from reconciler.model.change import AddEvent, Change
+from reconciler.model.event import Event, EventKind
 from reconciler.model.names import GroupName
-from reconciler.model.record import Event, VMRecord
+from reconciler.model.record import VMRecord
 from reconciler.now import Now
 
 SHORTEST_PREFIX = 7
@@ -21,7 +22,7 @@ class Answer:
 
 
 def done(
-    changes: list[Change], kind: str, words: str, now: Now, vm: VMRecord | None = None,
+    changes: list[Change], kind: EventKind, words: str, now: Now, vm: VMRecord | None = None,
     group: GroupName | None = None,
 ) -> Answer:  # fmt: skip
     """The changes with an event that says so."""

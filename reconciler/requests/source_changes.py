@@ -7,8 +7,9 @@ from dataclasses import replace
 from reconciler.errors import RequestRefused
 from reconciler.model.change import AddEvent, Change, PutSource
 from reconciler.model.desired import Lineage
+from reconciler.model.event import Event
 from reconciler.model.names import Revision
-from reconciler.model.record import Event, Generation, Record, SourceRecord, VMRecord
+from reconciler.model.record import Generation, Record, SourceRecord, VMRecord
 from reconciler.model.source_state import Unreachable
 from reconciler.now import Now
 from reconciler.requests.result import SHORTEST_PREFIX, Answer, done

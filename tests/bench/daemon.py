@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from tests.bench.rig import config_of, open_rig
 
 

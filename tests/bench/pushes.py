@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from demo.repository import BRANCH, Repository
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from tests.bench.figures import Figure, Scale, ms, percentile, spread_of
 from tests.bench.manifests import fill, name_of, page
 from tests.bench.rig import PATIENCE, Rig, config_of, open_rig

@@ -18,8 +18,9 @@ from reconciler.model.change import (
     PutVM,
     apply,
 )
+from reconciler.model.event import Event
 from reconciler.model.names import GroupName, VMName
-from reconciler.model.record import Event, Intent, Record
+from reconciler.model.record import Intent, Record
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 from tests.fakes.ledger import FakeLedger

@@ -13,7 +13,8 @@ from reconciler.model.change import (
     EndIntent,
     apply,
 )
-from reconciler.model.record import Event, Intent, Record
+from reconciler.model.event import Event
+from reconciler.model.record import Intent, Record
 from tests.fakes.faults import Fault, Faults
 
 

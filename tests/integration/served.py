@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.control.servers import serve_http
+from reconciler.model.event import Event, EventKind
 from reconciler.model.names import GroupName, Revision, VMName
-from reconciler.model.record import Event
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import (
     GenerationNumbers,
@@ -103,11 +103,12 @@ def everything(operator: FakeOperator, words: str = "its checks failed") -> None
         CommitSummary(name, tuple(commits[place + 1 : place + 2]), words, WALL)
         for place, name in enumerate(commits)
     )
-    for kind, revision in (
+    told: list[tuple[EventKind, Revision]] = [
         ("revision-accepted", NEW),
         ("rolled-back", NEW),
         ("revision-applied", OLD),
-    ):
+    ]
+    for kind, revision in told:
         event = Event(kind, words, WALL, names[0], sequence=len(operator.happened) + 1)
         operator.happened.append(replace(event, revision=revision))
     operator.console_path.write_text(f"{words}\n" * 30, encoding="utf-8")

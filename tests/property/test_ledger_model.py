@@ -23,10 +23,10 @@ from reconciler.model.change import (
     PutVM,
     apply,
 )
+from reconciler.model.event import Event
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.record import (
     BuildTrouble,
-    Event,
     GroupRecord,
     Intent,
     Record,

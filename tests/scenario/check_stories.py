@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from reconciler.model.desired import DesiredState, GroupSpec
+from reconciler.model.event import Event
 from reconciler.model.names import GroupName, VMName
-from reconciler.model.record import Event
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import VMStatus
 from reconciler.planning.results.revision_results import entry_of, fleet_of, judge_revision

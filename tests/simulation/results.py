@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from reconciler.model.desired import DesiredState, VMSpec
+from reconciler.model.event import Event
 from reconciler.model.names import GenerationNumber, Revision, VMName
-from reconciler.model.record import Event
 from reconciler.model.revision_result import RevisionRecord
 from tests.simulation.check_oracle import has_all
 from tests.simulation.wellness import is_up

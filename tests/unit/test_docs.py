@@ -27,9 +27,9 @@ from reconciler.errors import (
     SupervisorError,
 )
 from reconciler.ledger.recovery import ERRNO_KINDS, KINDS
-from reconciler.model.observed import Outcome
+from reconciler.model.event import FAILED, EventKind
 from reconciler.model.record import Evidence
-from reconciler.model.waits import WaitKind
+from reconciler.model.waits import WAITS
 from reconciler.notify.selection import ENDS, OPENS
 from reconciler.source.git.error_kinds import HINTS
 from tests.house import House
@@ -55,9 +55,8 @@ MOST_LINES = {
 MOST_DECISION_LINES = 60
 MOST_OPERATIONS_LINES = 250
 MOST_PICTURE_BYTES = 150 * 1024
+EVENTS = set(get_args(EventKind))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
-SPOKEN_EVENTS = {"kind": {"suspended", "resumed"}}
-"""Kinds that are chosen where the event is made, by the expression that stands there."""
 
 
 def section(text: str, heading: str) -> str:
@@ -115,30 +114,6 @@ def name_of(call: ast.Call) -> str:
             return ""
 
 
-def event_kinds() -> set[str]:
-    """Of every event that the planner and the engine make, read from their code."""
-    kinds: set[str] = set()
-    position = {"Event": 0, "event": 0, "done": 1}
-    for folder in ("planning", "requests", "engine"):
-        for call in calls(folder):
-            if (at := position.get(name_of(call))) is None:
-                continue
-            given = call.args[at] if len(call.args) > at else None
-            given = next((k.value for k in call.keywords if k.arg == "kind"), given)
-            match given:
-                case None:  # asyncio's own
-                    pass
-                case ast.Constant(value=str(kind)):
-                    kinds.add(kind)
-                case ast.JoinedStr() if ast.unparse(given) == "f'{outcome.kind}-failed'":
-                    kinds |= {f"{k}-failed" for k in get_args(get_type_hints(Outcome)["kind"])}
-                case ast.Name(name) if name in SPOKEN_EVENTS:
-                    kinds |= SPOKEN_EVENTS[name]
-                case _:
-                    pytest.fail(f"an event's kind cannot be read: {ast.unparse(call)}")
-    return kinds
-
-
 def given_kinds(folder: str) -> set[str]:
     """What errors of a folder say as `kind=`."""
     return {
@@ -179,7 +154,7 @@ def test_every_key_of_the_config_is_explained_with_its_default() -> None:
 
 
 def test_every_reason_for_waiting_is_explained() -> None:
-    assert set(rows("## Reasons for waiting")) == set(get_args(WaitKind))
+    assert set(rows("## Reasons for waiting")) == set(WAITS)
 
 
 def test_every_verdict_against_a_generation_is_explained() -> None:
@@ -188,7 +163,17 @@ def test_every_verdict_against_a_generation_is_explained() -> None:
 
 
 def test_every_kind_of_event_is_explained() -> None:
-    assert set(rows("## Events")) == event_kinds()
+    assert set(rows("## Events")) == EVENTS
+
+
+def test_every_kind_of_event_happens() -> None:
+    folders = ("planning", "requests", "engine")
+    code = "".join(
+        path.read_text("utf-8")
+        for folder in folders
+        for path in sorted((ROOT / "reconciler" / folder).rglob("*.py"))
+    )
+    assert {kind for kind in EVENTS - set(FAILED.values()) if f'"{kind}"' not in code} == set()
 
 
 def test_every_trouble_with_a_source_is_explained() -> None:
@@ -210,8 +195,8 @@ def test_every_trouble_with_a_notification_is_explained() -> None:
 
 
 def test_every_failure_is_a_condition_and_every_condition_an_event() -> None:
-    assert {*OPENS, *ENDS} <= event_kinds()
-    assert {kind for kind in event_kinds() if kind.endswith("-failed")} <= set(OPENS)
+    assert {*OPENS, *ENDS} <= EVENTS
+    assert {kind for kind in EVENTS if kind.endswith("-failed")} <= set(OPENS)
 
 
 def test_every_condition_that_is_told_of_is_explained() -> None:

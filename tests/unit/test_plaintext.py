@@ -14,7 +14,7 @@ from reconciler.control.page.html import h
 from reconciler.host import layout
 from reconciler.image.child_processes import Ended
 from reconciler.logs import Lines, datagram
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from reconciler.notify.message import plain
 from reconciler.safe_text import clean, clean_console_line, clean_lines, is_plain
 from reconciler.source.manifests.places import shortened
@@ -55,7 +55,7 @@ def in_page(text: str) -> str:
 
 
 def in_terminal(text: str) -> str:
-    return event_line(Event("noted", text, 0.0))
+    return event_line(Event("pinned", text, 0.0))
 
 
 def in_build(text: str) -> str:

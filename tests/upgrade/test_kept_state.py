@@ -20,18 +20,12 @@ from reconciler.host import layout
 from reconciler.image.store import ImageStore
 from reconciler.ledger.codec import decode, encode
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
+from reconciler.model.event import Event
 from reconciler.model.guest_reports import Said
 from reconciler.model.image import TreeSource
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
-from reconciler.model.record import (
-    Event,
-    GroupRecord,
-    Intent,
-    Record,
-    SourceRecord,
-    VMRecord,
-)
+from reconciler.model.record import GroupRecord, Intent, Record, SourceRecord, VMRecord
 from reconciler.planning.machines import machine_of
 from reconciler.proxy import messages
 from reconciler.requests.source_changes import lineage

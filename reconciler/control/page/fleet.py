@@ -12,8 +12,8 @@ from urllib.parse import quote, urlencode
 from reconciler.control.page.badges import BAD, BUSY, CALM, GOOD, badge, health
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.html import Html, h, join, moment, short
+from reconciler.model.event import Event
 from reconciler.model.names import GenerationNumber
-from reconciler.model.record import Event
 from reconciler.model.status import GroupStatus, HostStatus, RevisionStatus, VMStatus, WaitStatus
 
 COLUMNS = (

@@ -10,7 +10,7 @@ from reconciler.control.page.frame import Pieces, changes
 from reconciler.control.page.stories import Stories
 from reconciler.control.streams import PAGE, Followers
 from reconciler.engine.api import EngineAPI
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 
 LOOK = 1.0
 """Seconds between looks when no event asks for one; probes and waits change without events."""

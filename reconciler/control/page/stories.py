@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from reconciler.model.event import Event
 from reconciler.model.names import GenerationNumber, VMName
-from reconciler.model.record import Event, VMRecord
+from reconciler.model.record import VMRecord
 from reconciler.model.revision_result import Conclusion, RevisionRecord
 from reconciler.model.status import HostStatus
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Literal
 
 from reconciler.model.actions import ForgetGuest
+from reconciler.model.event import FAILED, Severity
 from reconciler.model.lifecycle import Backoff, Finished
 from reconciler.model.names import InstanceId, Revision, VMName
 from reconciler.model.observed import Exit, Guest, Outcome
@@ -16,13 +17,7 @@ from reconciler.model.policy import (
     TROUBLE_BACKOFF,
     doubling,
 )
-from reconciler.model.record import (
-    BuildTrouble,
-    Evidence,
-    Generation,
-    Severity,
-    VMRecord,
-)
+from reconciler.model.record import BuildTrouble, Evidence, Generation, VMRecord
 from reconciler.planning import context
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.intake import start_trouble
@@ -68,7 +63,7 @@ def absorb_outcomes(plan: PlanBuilder) -> None:
             retry=plan.deadline(doubling(backoff, attempts)),
         )
         plan.event(
-            f"{outcome.kind}-failed", f"{outcome.kind} {outcome.subject[:12]}: {outcome.error}",
+            FAILED[outcome.kind], f"{outcome.kind} {outcome.subject[:12]}: {outcome.error}",
             vm,
             "error" if definitive else "warning",
             revision=_named_by(plan, outcome.subject) if outcome.kind in _BUILDS else None,

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.model.event import Severity
 from reconciler.model.observed import Outcome
 from reconciler.model.policy import TRIAL_BACKOFF, TROUBLE_BACKOFF, doubling
-from reconciler.model.record import BuildTrouble, Generation, Severity
+from reconciler.model.record import BuildTrouble, Generation
 from reconciler.planning.context import PlanBuilder, VMContext
 
 NOT_OF_THE_TRIAL = ("conflict", "growth")

@@ -11,7 +11,7 @@ from rich.text import Text
 from reconciler.cli import follow, vm_view, why
 from reconciler.cli.terminal import say
 from reconciler.control.describe import vm_answer, why_answer
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from reconciler.model.status import WaitStatus
 from tests.unit.control.fake_operator import WALL, fleet, record, vm
 

@@ -7,22 +7,18 @@ import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import cast
 
 from reconciler.engine.api import ReconcileReport
 from reconciler.errors import RequestRefused
 from reconciler.model.actions import BuildLayer, StopGuest, StopLadder
 from reconciler.model.change import AddEvent
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
+from reconciler.model.event import Event, EventKind
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
-from reconciler.model.record import (
-    Blocked,
-    Event,
-    Evidence,
-    Generation,
-    VMRecord,
-)
+from reconciler.model.record import Blocked, Evidence, Generation, VMRecord
 from reconciler.model.request import Request
 from reconciler.model.revision_result import RevisionRecord
 from reconciler.model.source_state import CommitSummary
@@ -260,8 +256,11 @@ class FakeOperator:
             return
 
     def happen(self, kind: str, message: str) -> None:
+        """Also of a kind that only another version knows."""
         sequence = len(self.happened) + 1
-        self.happened.append(Event(kind, message, WALL, VMName("web"), sequence=sequence))
+        self.happened.append(
+            Event(cast(EventKind, kind), message, WALL, VMName("web"), sequence=sequence)
+        )
         self.news.set()
 
     def console(self, vm: VMName, *, beside: bool = False) -> Path:

@@ -10,7 +10,7 @@ import pytest
 from reconciler.control.describe import history_answer, plan_answer
 from reconciler.control.reports import HistoryAnswer, PlanAnswer
 from reconciler.control.serialization import encode, plain, revive, rfc3339
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from reconciler.model.status import HostStatus, WaitStatus
 from tests.unit.control.fake_operator import StillClock, busy_plan, fleet, record, vm
 
@@ -77,7 +77,7 @@ def test_moments_are_told_as_rfc_3339_beside_the_seconds() -> None:
     assert datetime.fromisoformat(told["started_time"]).timestamp() == pytest.approx(
         1_790_000_000.123
     )
-    event = Event("noted", "words", 1.0)
+    event = Event("pinned", "words", 1.0)
     assert plain(event)["time"] == "1970-01-01T00:00:01.000Z"
     assert plain(replace(event, wall=0.0))["time"] is None, "0 stands for never"
     assert revive(Event, plain(event)) == event

@@ -12,9 +12,9 @@ from reconciler.control.page.chart import MOST_ROWS
 from reconciler.control.page.fleet import PAGE
 from reconciler.control.page.lanes import MOST_LANES, LaneRow, lanes
 from reconciler.errors import SourceError
+from reconciler.model.event import Event, EventKind
 from reconciler.model.names import GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
-from reconciler.model.record import Event
 from reconciler.model.revision_result import RevisionRecord
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import (
@@ -139,7 +139,7 @@ async def test_a_rollout_shows_who_moves_who_is_next_who_is_held_and_until_when(
     assert "No group is called none" in await get(page, "/group/none", 404)
 
 
-def happen(operator: FakeOperator, kind: str, message: str, **fields: object) -> None:
+def happen(operator: FakeOperator, kind: EventKind, message: str, **fields: object) -> None:
     event = Event(kind, message, WALL, sequence=len(operator.happened) + 1)
     operator.happened.append(replace(event, **fields))  # type: ignore[arg-type]  # fields by name
     operator.news.set()

@@ -11,8 +11,9 @@ from reconciler.cli.terminal import console
 from reconciler.control.describe import history_answer
 from reconciler.control.page.stories import Stories
 from reconciler.model.check_trial import BlockedChecks
+from reconciler.model.event import Event
 from reconciler.model.names import Digest, GenerationNumber, Revision, VMName
-from reconciler.model.record import Event, VMRecord
+from reconciler.model.record import VMRecord
 from tests.unit.ledger.ledger_samples import WALL, vm_record
 
 pytestmark = pytest.mark.shows(fault=60)

@@ -15,6 +15,7 @@ from reconciler.model.change import (
 )
 from reconciler.model.checks import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, VolumeSpec
+from reconciler.model.event import Event, EventKind
 from reconciler.model.image import (
     BusyboxSource,
     DebianKernel,
@@ -27,7 +28,6 @@ from reconciler.model.machine import PortForward, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.record import (
     BuildTrouble,
-    Event,
     Evidence,
     Generation,
     GroupRecord,
@@ -111,7 +111,7 @@ def vm_record(name: str, generations: int = 2) -> VMRecord:
     return record
 
 
-def event(message: str, kind: str = "note") -> Event:
+def event(message: str, kind: EventKind = "changed-in-place") -> Event:
     return Event(kind, message, WALL, vm=VMName("web"))
 
 

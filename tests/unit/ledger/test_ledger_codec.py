@@ -9,6 +9,7 @@ from reconciler.errors import LedgerError
 from reconciler.ledger.codec import Body, checksum, decode, encode, mended, sharing
 from reconciler.model.checks import CheckSpec, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy
+from reconciler.model.event import Event
 from reconciler.model.image import (
     BusyboxSource,
     DebianKernel,
@@ -20,7 +21,6 @@ from reconciler.model.image import (
 )
 from reconciler.model.record import (
     BuildTrouble,
-    Event,
     GroupRecord,
     Intent,
     SourceRecord,
@@ -53,6 +53,12 @@ def test_every_value_comes_back_exactly(kind: type[Body]) -> None:
         assert repr(decode(kind, encode(value).encode())) == repr(value)
 
     comes_back()
+
+
+def test_an_event_of_a_kind_that_another_version_knew_is_still_read() -> None:
+    row = encode(Event("pinned", "web: kept", 1.0)).replace("pinned", "of-another-version")
+    event = decode(Event, row.encode())
+    assert (type(event), event.kind, event.message) == (Event, "of-another-version", "web: kept")
 
 
 @settings(deadline=None)

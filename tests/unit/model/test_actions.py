@@ -18,6 +18,7 @@ from reconciler.model.actions import (
     RemoveVM,
     Scope,
 )
+from reconciler.model.event import FAILED, FailureKind
 from reconciler.model.image import LayerSpec, TreeSource
 from reconciler.model.names import VMName
 
@@ -27,6 +28,11 @@ ACTIONS = get_args(Action)
 def test_every_kind_has_one_action_and_every_action_one_kind() -> None:
     assert sorted(action.kind for action in ACTIONS) == sorted(get_args(ActionKind))
     assert set(ACTION_OF) == set(get_args(OutcomeKind))
+
+
+def test_every_slow_action_has_an_event_for_its_failure() -> None:
+    assert {kind: f"{kind}-failed" for kind in get_args(OutcomeKind)} == FAILED
+    assert set(FAILED.values()) == set(get_args(FailureKind))
 
 
 @pytest.mark.parametrize("action", ACTIONS, ids=lambda action: action.__name__)

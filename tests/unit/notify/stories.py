@@ -6,8 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from reconciler.config import Config, NotificationConfig, parse_config
+from reconciler.model.event import Event, EventKind
 from reconciler.model.names import GenerationNumber, GroupName, VMName
-from reconciler.model.record import Event
 
 WALL = 1_790_000_000.0
 REVISION = "a1b2c3d4" * 5
@@ -30,7 +30,7 @@ class Log:
         self.events: list[Event] = []
 
     def add(
-        self, kind: str, at: float, vm: str = "", *, group: str = "", generation: int = 0,
+        self, kind: EventKind, at: float, vm: str = "", *, group: str = "", generation: int = 0,
         message: str = "",
     ) -> Event:  # fmt: skip
         event = Event(

@@ -1,6 +1,6 @@
 """What is news to a sink, and what is not."""
 
-from reconciler.model.record import Event, Severity
+from reconciler.model.event import Event, Severity
 from reconciler.notify.message import Message, for_so_long, plain
 from reconciler.notify.selection import Digest
 from tests.unit.notify.stories import REVISION, WALL, Log

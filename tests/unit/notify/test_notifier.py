@@ -12,8 +12,8 @@ from reconciler.errors import DeliveryError, LedgerUnwritable
 from reconciler.ledger import cursors
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.model.change import AddEvent, PutSuspension
+from reconciler.model.event import Event
 from reconciler.model.names import VMName
-from reconciler.model.record import Event
 from reconciler.notify import delivery as courier
 from reconciler.notify.delivery import LONGEST_PAUSE
 from reconciler.notify.notifier import Notifier

@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 
 from reconciler.errors import ConfigError, DeliveryError
-from reconciler.model.record import Event
+from reconciler.model.event import Event
 from reconciler.notify.message import Message
 from reconciler.notify.registry import missing_secrets, open_sink, send_to
 from reconciler.notify.secrets import Missing
