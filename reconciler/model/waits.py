@@ -25,6 +25,14 @@ guest     perhaps the guest by itself, never the controller: it lacks something 
 host      time, work under way, or a resource of the host that is looked at again
 """
 
+Expected = Literal["to move", "to stay", "as it was"]
+"""What a rollout may expect of a member that waits so, while its group's progress deadline runs:
+
+to move    it is on its way itself, whatever else is waited for
+to stay    it does nothing until a person, the clock, the host or another VM does; the deadline stands still
+as it was  the wait says nothing about it
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class WaitTraits:
@@ -37,6 +45,9 @@ class WaitTraits:
     """A rollout goes past a member that waits so, until a person acts."""
     failure_rank: int | None = None
     """Something failed: such waits are shown first, the lowest rank first of all."""
+    expected: Expected = "to stay"
+    host_lacks: bool = False
+    """The host lacks what a new generation needs, so that the one before may serve meanwhile."""
 
 
 WAITS: Mapping[WaitKind, WaitTraits] = {
@@ -83,22 +94,27 @@ WAITS: Mapping[WaitKind, WaitTraits] = {
     "backoff": WaitTraits(
         "host",
         "ends by itself: it is started again after a pause; `reconciler logs {vm}` has the cause",
+        expected="as it was",
     ),
     "busy": WaitTraits(
         "host",
         "ends by itself: each step has a deadline",
+        expected="to move",
     ),
     "port": WaitTraits(
         "host",
         "looked at every 5 s: end what has it (`ss -anp` names it), or push another port",
+        host_lacks=True,
     ),
     "memory": WaitTraits(
         "host",
         "looked at every 5 s: free memory of the host, or push a smaller spec.memory",
+        host_lacks=True,
     ),
     "disk": WaitTraits(
         "host",
         "looked at every 5 s: free space under the daemon's state_dir",
+        host_lacks=True,
     ),
     "conflict": WaitTraits(
         "person",
@@ -115,14 +131,17 @@ WAITS: Mapping[WaitKind, WaitTraits] = {
     "prune": WaitTraits(
         "person",
         "waits for you: it runs on until what is named allows its removal",
+        expected="as it was",
     ),
     "kept": WaitTraits(
         "person",
         "waits for you: it runs on; `reconciler remove {vm}` removes it alone, source.prune all that leave",
+        expected="as it was",
     ),
     "starting": WaitTraits(
         "trial",
         "ends by itself: its checks pass, or at the deadline it goes back to the last good one",
+        expected="to move",
     ),
     "soak": WaitTraits(
         "trial",
@@ -135,6 +154,7 @@ WAITS: Mapping[WaitKind, WaitTraits] = {
     "rollback": WaitTraits(
         "host",
         "ends by itself: the last good generation is healthy, or it waits for a person (quarantine)",
+        expected="to move",
     ),
     "pinned": WaitTraits(
         "person",
@@ -170,6 +190,7 @@ WAITS: Mapping[WaitKind, WaitTraits] = {
     "network": WaitTraits(
         "host",
         "looked at every 5 s: mend what is named; nothing is stopped meanwhile",
+        host_lacks=True,
     ),
     "checks": WaitTraits(
         "trial",
@@ -178,10 +199,12 @@ WAITS: Mapping[WaitKind, WaitTraits] = {
     "burst": WaitTraits(
         "host",
         "ends by itself within 30 s; the guest is not stopped for what is overtaken already",
+        expected="as it was",
     ),
     "crash-loop": WaitTraits(
         "host",
         "ends by itself when it has been steady for a minute; `reconciler logs {vm}` has the cause",
+        expected="as it was",
     ),
     "readiness": WaitTraits(
         "guest",

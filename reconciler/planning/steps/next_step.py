@@ -222,5 +222,4 @@ def _bring_up(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
 
 def _host_lacks(plan: PlanBuilder, vm: VMContext) -> bool:
     """Whether what stands before its start is the host's, and came up since its former guest was stopped."""
-    lacking = ("memory", "disk", "port", "network")
-    return any(w.subject == vm.name and w.kind in lacking for w in plan.waits)
+    return any(wait.subject == vm.name and wait.traits.host_lacks for wait in plan.waits)

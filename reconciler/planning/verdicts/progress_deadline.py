@@ -12,21 +12,10 @@ from dataclasses import replace
 
 from reconciler.model.names import GroupName
 from reconciler.model.record import Hold
-from reconciler.model.waits import WaitKind
+from reconciler.model.waits import Expected
 from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.verdicts import holds
-
-IN_MOTION: frozenset[WaitKind] = frozenset(("starting", "rollback", "busy"))
-"""The member itself is on its way, whatever else is waited for."""
-STANDING_STILL: frozenset[WaitKind] = frozenset(
-    (
-        "suspended", "hold", "blocked", "broken", "quarantine", "window", "approval", "pinned", "soak", "breaker",
-        "image", "build", "memory", "disk", "port", "network", "conflict", "moved-from", "probe",
-        "dependency", "budget", "repair", "rename", "readiness", "ended", "checks",
-    )
-)  # fmt: skip
-"""A person, the clock, the host or another VM is waited for: this member is not expected to move."""
 
 
 def watch_progress(plan: PlanBuilder) -> None:
@@ -53,9 +42,9 @@ def watch_progress(plan: PlanBuilder) -> None:
 
 def _moving(plan: PlanBuilder, group: GroupName) -> list[VMContext]:
     """Members that are on their way to what is desired, and that nothing else keeps."""
-    waits = plan.once("waits by subject", _waits_by_subject)
+    expected = plan.once("expected by subject", _expected_by_subject)
     behind = (s for s in holds.members(plan, group) if not s.synced and not _has_arrived(s))
-    return [s for s in behind if _on_its_way(waits[s.name])]
+    return [s for s in behind if _on_its_way(expected[s.name])]
 
 
 def _has_arrived(member: VMContext) -> bool:
@@ -66,14 +55,15 @@ def _has_arrived(member: VMContext) -> bool:
     return good.digest == spec.digest and not guest_health.has_other_checks(good, spec)
 
 
-def _on_its_way(waits: set[WaitKind]) -> bool:
-    return bool(waits & IN_MOTION) or not waits & STANDING_STILL
+def _on_its_way(expected: set[Expected]) -> bool:
+    return "to move" in expected or "to stay" not in expected
 
 
-def _waits_by_subject(plan: PlanBuilder) -> dict[str, set[WaitKind]]:
-    found: dict[str, set[WaitKind]] = defaultdict(set)
+def _expected_by_subject(plan: PlanBuilder) -> dict[str, set[Expected]]:
+    """By VM or group, what its waits let a rollout expect of it."""
+    found: dict[str, set[Expected]] = defaultdict(set)
     for wait in plan.waits:
-        found[wait.subject].add(wait.kind)
+        found[wait.subject].add(wait.traits.expected)
     return found
 
 
