@@ -24,7 +24,6 @@ from reconciler.control.request_bodies import (
     Q,
     parse_body,
     parse_query,
-    to_request,
 )
 from reconciler.control.responses import DoneAnswer, TokenAnswer, VersionAnswer
 from reconciler.control.streams import Followers, console_pieces, event_lines
@@ -145,8 +144,8 @@ class Api:
         return json_answer(await self._followers.unless_closing(work))
 
     async def request(self, request: web.Request) -> web.Response:
-        body = parse_body(REQUEST, await _read(request))
-        words = await self._operator.request(to_request(body), by=await self._callers.of(request))
+        wanted = parse_body(REQUEST, await _read(request))
+        words = await self._operator.request(wanted, by=await self._callers.of(request))
         return json_answer(DoneAnswer(words))
 
     def _look(self, request: web.Request) -> tuple[HostStatus, VMStatus, VMRecord | None]:

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, TypeVar, assert_never
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reconciler.control.error_responses import BadQuestionError
-from reconciler.model.names import NAME_PATTERN, GenerationNumber
-from reconciler.model.request import (
-    Abort,
-    AcceptRewrite,
-    Adopt,
-    Confirm,
-    Promote,
-    Remove,
-    Request,
-    RestartVM,
-    Resume,
-    Retry,
-    RollbackTo,
-    Suspend,
-)
+from reconciler.model.request import Number, Request, Subject
 
 LONGEST_WAIT = 3600.0
 """Seconds that one `reconcile` may keep a connection open."""
-LONGEST_SUSPENSION = 366 * 86_400.0
-"""Seconds; what is to rest for longer, a person wakes."""
 
 NO_NAME = ("that is no name of a VM or group", "`reconciler status` lists them")
 MALFORMED = {
@@ -37,13 +22,9 @@ MALFORMED = {
     ),
 }
 """What is wrong with a text of another form, by its field, and what to write."""
-
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Subject = Annotated[str, Field(pattern=r"^((vm|group)/)?" + NAME_PATTERN.removeprefix("^"))]
-"""A VM or a group; a name that is of both says which."""
-Number = Annotated[int, Field(ge=1, le=2**31)]
-Reason = Annotated[str, Field(max_length=1000)]
-Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
+UNKNOWN_KEY = frozenset(("extra_forbidden", "unexpected_keyword_argument"))
+"""Pydantic's words for it, of a model and of a dataclass."""
+NO_SUCH_KEY = "Extra inputs are not permitted"
 
 
 class Body(BaseModel):
@@ -54,80 +35,6 @@ class ReconcileBody(Body):
     wait: bool = False
     timeout: float = Field(default=600.0, gt=0, le=LONGEST_WAIT)
     subject: Subject | None = None
-
-
-class RollbackBody(Body):
-    op: Literal["rollback"]
-    vm: Name
-    to: Number | None = None
-
-
-class RetryBody(Body):
-    op: Literal["retry"]
-    vm: Name
-
-
-class RestartBody(Body):
-    op: Literal["restart"]
-    vm: Name
-
-
-class SuspendBody(Body):
-    op: Literal["suspend"]
-    subject: Subject | None = None
-    reason: Reason = ""
-    seconds: float | None = Field(default=None, gt=0, le=LONGEST_SUSPENSION, allow_inf_nan=False)
-
-
-class ResumeBody(Body):
-    op: Literal["resume"]
-    subject: Subject | None = None
-
-
-class PromoteBody(Body):
-    op: Literal["promote"]
-    group: Name
-
-
-class AbortBody(Body):
-    op: Literal["abort"]
-    group: Name
-    reason: Reason = ""
-
-
-class ConfirmBody(Body):
-    op: Literal["confirm"]
-    revision: Prefix
-
-
-class RemoveBody(Body):
-    op: Literal["remove"]
-    vm: Name
-
-
-class AdoptBody(Body):
-    op: Literal["adopt"]
-    vm: Name
-
-
-class AcceptRewriteBody(Body):
-    op: Literal["accept-rewrite"]
-    revision: Prefix
-
-
-AnyRequestBody = (
-    RollbackBody
-    | RetryBody
-    | RestartBody
-    | SuspendBody
-    | ResumeBody
-    | PromoteBody
-    | AbortBody
-    | ConfirmBody
-    | RemoveBody
-    | AdoptBody
-    | AcceptRewriteBody
-)
 
 
 class EventsQuery(Body):
@@ -159,9 +66,7 @@ class NoQuery(Body):
 
 
 RECONCILE: TypeAdapter[ReconcileBody] = TypeAdapter(ReconcileBody)
-REQUEST: TypeAdapter[AnyRequestBody] = TypeAdapter(
-    Annotated[AnyRequestBody, Field(discriminator="op")]
-)
+REQUEST: TypeAdapter[Request] = TypeAdapter(Annotated[Request, Field(discriminator="op")])
 
 B = TypeVar("B")
 Q = TypeVar("Q", bound=Body)
@@ -173,6 +78,17 @@ def parse_body(shape: TypeAdapter[B], raw: bytes) -> B:
         return shape.validate_json(raw or b"{}")
     except ValidationError as error:
         raise _bad(error, "body") from error
+
+
+def parse_form(fields: Mapping[str, str]) -> Request:
+    """A request as a form gives it: all values are texts, and an empty one is a field not filled in.
+
+    Raises BadQuestionError.
+    """
+    try:
+        return REQUEST.validate_strings({name: text for name, text in fields.items() if text})
+    except ValidationError as error:
+        raise _bad(error, "form") from error
 
 
 def parse_query(shape: type[Q], query: dict[str, str]) -> Q:
@@ -189,40 +105,10 @@ def _bad(error: ValidationError, where: str) -> BadQuestionError:
     key = ".".join(str(part)[:60] for part in first["loc"])
     if first["type"] == "string_pattern_mismatch":
         return _malformed(key.rpartition(".")[2])
-    message = str(first["msg"])[:300]
+    message = NO_SUCH_KEY if first["type"] in UNKNOWN_KEY else str(first["msg"])[:300]
     return BadQuestionError(f"{where}: {key}: {message}" if key else f"{where}: {message}")
 
 
 def _malformed(field: str) -> BadQuestionError:
     what, hint = MALFORMED.get(field, NO_NAME)
     return BadQuestionError(what, hint=hint)
-
-
-def to_request(body: AnyRequestBody) -> Request:
-    request: Request
-    match body:
-        case RollbackBody():
-            request = RollbackTo(body.vm, None if body.to is None else GenerationNumber(body.to))
-        case RetryBody():
-            request = Retry(body.vm)
-        case RestartBody():
-            request = RestartVM(body.vm)
-        case SuspendBody():
-            request = Suspend(body.subject, body.reason, body.seconds)
-        case ResumeBody():
-            request = Resume(body.subject)
-        case PromoteBody():
-            request = Promote(body.group)
-        case AbortBody():
-            request = Abort(body.group, body.reason)
-        case ConfirmBody():
-            request = Confirm(body.revision)
-        case RemoveBody():
-            request = Remove(body.vm)
-        case AdoptBody():
-            request = Adopt(body.vm)
-        case AcceptRewriteBody():
-            request = AcceptRewrite(body.revision)
-        case _:
-            assert_never(body)
-    return request

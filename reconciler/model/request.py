@@ -1,101 +1,140 @@
-"""What a person asks of a running daemon; each becomes a change of the record, so it survives restarts."""
+"""What a person asks of a running daemon; each becomes a change of the record, so it survives restarts.
+
+Also what the control API takes as JSON: `op` names the request there. Python code makes them without
+checks; bytes and forms from outside are checked against these types by `control/request_bodies.py`.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Literal
 
-from reconciler.model.names import GenerationNumber
+from pydantic import ConfigDict, Field
+
+from reconciler.model.names import NAME_PATTERN, GenerationNumber
+
+LONGEST_SUSPENSION = 366 * 86_400.0
+"""Seconds; a longer rest ends by `resume` alone."""
+
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Subject = Annotated[str, Field(pattern=r"^((vm|group)/)?" + NAME_PATTERN.removeprefix("^"))]
+"""A VM or a group: NAME, or `vm/NAME` and `group/NAME` where both have that name."""
+Number = Annotated[GenerationNumber, Field(ge=1, le=2**31)]
+Reason = Annotated[str, Field(max_length=1000)]
+Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
+"""The first 7 or more digits of a revision."""
+Seconds = Annotated[float, Field(gt=0, le=LONGEST_SUSPENSION, allow_inf_nan=False)]
+
+
+class _FromOutside:
+    """How pydantic reads a request: no unknown keys, no conversions, no input in error messages."""
+
+    __slots__ = ()
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", strict=True, hide_input_in_errors=True
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class RollbackTo:
-    """Back to a committed generation (None: the one before the newest committed), until a new digest or `resume`."""
+class RollbackTo(_FromOutside):
+    """Go back to a committed generation, and stay there until a new digest or `resume`."""
 
-    vm: str
-    to: GenerationNumber | None = None
+    vm: Name
+    to: Number | None = None
+    """None: the one before the newest committed."""
+    op: Literal["rollback"] = field(default="rollback", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Retry:
+class Retry(_FromOutside):
     """Lift what was condemned, held, quarantined or given up for this VM, and try once more."""
 
-    vm: str
+    vm: Name
+    op: Literal["retry"] = field(default="retry", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Suspend:
-    """No side effects for this VM or group (None: the whole host) until `resume`.
+class Suspend(_FromOutside):
+    """No side effects for this VM or group (None: the whole host) until `resume`."""
 
-    `vm/NAME` or `group/NAME` where the name is of both.
-    """
-
-    subject: str | None = None
-    reason: str = ""
-    seconds: float | None = None
+    subject: Subject | None = None
+    reason: Reason = ""
+    seconds: Seconds | None = None
     """How long; None: until a person resumes it."""
+    op: Literal["suspend"] = field(default="suspend", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Resume:
-    subject: str | None = None
+class Resume(_FromOutside):
+    """End the suspension of this VM, and its pin, or of this group (None: of the whole host)."""
+
+    subject: Subject | None = None
+    op: Literal["resume"] = field(default="resume", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class RestartVM:
+class RestartVM(_FromOutside):
     """Replace the guest of this VM by a new one of the same generation."""
 
-    vm: str
+    vm: Name
+    op: Literal["restart"] = field(default="restart", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Promote:
+class Promote(_FromOutside):
     """Approve the digests that this group's members are about to take."""
 
-    group: str
+    group: Name
+    op: Literal["promote"] = field(default="promote", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Abort:
-    """Hold this group's rollout: who is on trial goes back, who waits stays."""
+class Abort(_FromOutside):
+    """Hold this group's rollout: VMs on trial go back, waiting VMs stay as they are."""
 
-    group: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Confirm:
-    """Allow the removals of this revision (a prefix of at least 7 digits will do)."""
-
-    revision: str
+    group: Name
+    reason: Reason = ""
+    op: Literal["abort"] = field(default="abort", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Remove:
+class Confirm(_FromOutside):
+    """Allow the removals of this revision."""
+
+    revision: Prefix
+    op: Literal["confirm"] = field(default="confirm", kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Remove(_FromOutside):
     """Stop and remove one VM that left the repository, whatever `source.prune` says; its volumes stay."""
 
-    vm: str
+    vm: Name
+    op: Literal["remove"] = field(default="remove", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(_FromOutside):
     """Take a guest that was found after the ledger was lost as what should run, and go on."""
 
-    vm: str
+    vm: Name
+    op: Literal["adopt"] = field(default="adopt", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
-class AcceptRewrite:
+class AcceptRewrite(_FromOutside):
     """Follow the refused revision although it continues nothing that was followed before."""
 
-    revision: str
+    revision: Prefix
+    op: Literal["accept-rewrite"] = field(default="accept-rewrite", kw_only=True)
 
 
 Request = (
     RollbackTo
     | Retry
+    | RestartVM
     | Suspend
     | Resume
-    | RestartVM
     | Promote
     | Abort
     | Confirm

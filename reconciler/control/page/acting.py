@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
@@ -12,7 +11,7 @@ from reconciler.control.error_responses import BadQuestionError, ThrottledError,
 from reconciler.control.page.forms import actions, back_to, only_reading
 from reconciler.control.page.html import Html
 from reconciler.control.page.posted import fields_of, same_origin
-from reconciler.control.request_bodies import REQUEST, parse_body, to_request
+from reconciler.control.request_bodies import parse_form
 from reconciler.engine.api import EngineAPI
 from reconciler.errors import LedgerError, RequestRefused
 from reconciler.model.names import VMName
@@ -62,10 +61,7 @@ class Acting:
         """What was done, in words; or why it was not."""
         if fields.get("op") not in OPERATIONS:
             raise BadQuestionError("the page does not offer this")
-        body: dict[str, str | int] = {key: text for key, text in fields.items() if text}
-        if fields.get("to", "").isdecimal():
-            body["to"] = int(fields["to"])
-        request = to_request(parse_body(REQUEST, json.dumps(body).encode()))
+        request = parse_form(fields)
         try:
             return await self._operator.request(request, by="page"), True
         except (RequestRefused, LedgerError) as error:
