@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli.follow import event_line
-from reconciler.control.page.html import h
+from reconciler.control.page.rendering import macro
 from reconciler.host import layout
 from reconciler.image.child_processes import Ended
 from reconciler.logs import Lines, datagram
@@ -51,7 +51,7 @@ def record(text: str) -> logging.LogRecord:
 
 
 def in_page(text: str) -> str:
-    return h("p", text)
+    return macro("vm.html", "console", text)
 
 
 def in_terminal(text: str) -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from aiohttp import web
+from markupsafe import Markup
 
 from reconciler.control.access import Access, Right, includes
 from reconciler.control.error_responses import BadQuestionError, ThrottledError, json_answer
 from reconciler.control.page.forms import actions, back_to, only_reading
-from reconciler.control.page.html import Html
 from reconciler.control.page.posted import fields_of, same_origin
 from reconciler.control.request_bodies import parse_form
 from reconciler.engine.api import EngineAPI
@@ -34,7 +34,7 @@ class Acting:
         self._at: list[float] = []
         """When the last actions were."""
 
-    def beside(self, right: Right | None, query: Mapping[str, str]) -> Html:
+    def beside(self, right: Right | None, query: Mapping[str, str]) -> Markup:
         """What stands beside a page."""
         if not includes(right, "act"):
             return only_reading(acts=self._access.acts)

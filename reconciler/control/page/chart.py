@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from collections import Counter, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from reconciler.control.page.badges import BAD, CALM, GOOD, badge
-from reconciler.control.page.html import Html, h, join, moment
+from markupsafe import Markup
+
+from reconciler.control.page.rendering import BAD, CALM, GOOD, macro
 from reconciler.model.health import ProbeResult
 from reconciler.model.status import ProbeStatus
 
@@ -27,31 +29,32 @@ WORDS: dict[ProbeResult, tuple[str, str]] = {
 }
 
 
-def chart(rounds: Sequence[ProbeStatus]) -> Html:
-    title = h("h2", "Checks over time")
-    if not rounds:
-        nothing = h("p", "No check was answered since the daemon started.", class_="empty")
-        return h("section", title, nothing, id="checks")
-    summary = h("p", _summary(rounds))
-    return h("section", title, _drawing(rounds), summary, _table(rounds), id="checks")
+@dataclass(frozen=True, slots=True)
+class Drawing:
+    """Paths of an SVG, by the class that the style sheet colours."""
+
+    paths: Sequence[tuple[str, str]] = ()
+    width: int = WIDTH
+    height: int = HEIGHT
+    base: int = BASE
 
 
-def _summary(rounds: Sequence[ProbeStatus]) -> Html:
-    """What the drawing shows, for those who do not see it, too."""
-    counts = Counter(one.result for one in rounds)
-    told = [f"{counts[result]} {word}" for result, (word, _) in WORDS.items() if counts[result]]
+def chart(rounds: Sequence[ProbeStatus]) -> Markup:
+    """The section about a VM's checks, from `rounds` with the oldest first."""
+    results = Counter(one.result for one in rounds)
+    counts = [(results[one], word) for one, (word, _) in WORDS.items() if results[one]]
     passed = [one.seconds for one in rounds if one.result == "success"]
-    slowest = f"; the slowest that passed took {span(max(passed))}" if passed else ""
     generations = sorted({one.generation for one in rounds})
-    of = ", ".join(map(str, generations))
-    plural = "generation" if len(generations) == 1 else "generations"
-    return join([
-        f"{', '.join(told)} of the newest {len(rounds)} answers, from ", moment(rounds[0].wall),
-        " to ", moment(rounds[-1].wall), f", of {plural} {of}{slowest}.",
-    ])  # fmt: skip
+    rows = [
+        (one.wall, *WORDS[one.result], span(one.seconds), one.generation)
+        for one in rounds[: -MOST_ROWS - 1 : -1]
+    ]
+    drawing = _drawing(rounds) if rounds else Drawing()
+    slowest = span(max(passed)) if passed else ""
+    return macro("chart.html", "chart", drawing, rounds, counts, generations, slowest, rows)
 
 
-def _drawing(rounds: Sequence[ProbeStatus]) -> Html:
+def _drawing(rounds: Sequence[ProbeStatus]) -> Drawing:
     begin = rounds[0].wall
     length = max(rounds[-1].wall - begin, 1.0)
     bars: dict[str, list[str]] = {result: [] for result in WORDS}
@@ -63,19 +66,8 @@ def _drawing(rounds: Sequence[ProbeStatus]) -> Html:
             borders.append(f"M{x} 0V{HEIGHT}")
         lately.append(one.generation)
         bars[one.result].append(f"M{x} {_bar(one)}")
-    drawn = [h("path", d="".join(paths), class_=result) for result, paths in bars.items() if paths]
-    if borders:
-        drawn.append(h("path", d="".join(borders), class_="border"))
-    return h(
-        "svg",
-        h("title", "Answers of the checks, oldest on the left", id="checks-title"),
-        h("desc", "Up: passed, the taller the slower. Down: failed. A dashed line: another generation.",
-          id="checks-desc"),
-        h("path", d=f"M0 {BASE}H{WIDTH}", class_="base"),
-        *drawn,
-        viewBox=f"0 0 {WIDTH} {HEIGHT}", preserveAspectRatio="none", class_="chart", role="img",
-        aria_labelledby="checks-title", aria_describedby="checks-desc",
-    )  # fmt: skip
+    drawn = {**bars, "border": borders}
+    return Drawing([(kind, "".join(paths)) for kind, paths in drawn.items() if paths])
 
 
 def _bar(one: ProbeStatus) -> str:
@@ -87,23 +79,6 @@ def _bar(one: ProbeStatus) -> str:
             return f"{BASE + 1}v{FAILED}"
         case _:
             return f"{BASE + 1}v{NOT_ASKED}"
-
-
-def _table(rounds: Sequence[ProbeStatus]) -> Html:
-    heads = [h("th", name, scope="col") for name in ("When", "Answer", "Took", "Generation")]
-    rows = [
-        h(
-            "tr",
-            h("th", moment(one.wall), scope="row", data_label="When"),
-            h("td", badge(*WORDS[one.result]), data_label="Answer"),
-            h("td", span(one.seconds), data_label="Took"),
-            h("td", one.generation, data_label="Generation"),
-        )
-        for one in rounds[: -MOST_ROWS - 1 : -1]
-    ]
-    table = h("table", h("thead", h("tr", *heads)), h("tbody", *rows))
-    summary = h("summary", f"The newest {len(rows)} as a table")
-    return h("details", summary, table, id="checks-table")
 
 
 def span(seconds: float) -> str:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from importlib.resources import files
 from urllib.parse import urlencode
 
-from reconciler.control.page.html import Html, h
+from markupsafe import Markup
+
+from reconciler.control.page.rendering import macro, render
 
 PLACES = {"/": "Fleet", "/commits": "Commits", "/metrics": "metrics", "/api/status": "JSON"}
 ASSETS = {
@@ -27,6 +29,9 @@ STAMPS = {name: hashlib.sha256(asset(name)).hexdigest()[:12] for name in ASSETS}
 """In the address of an asset: it may be kept for ever, and a new version has another address."""
 
 
+ADDRESSES = {name: f"/page/{stamp}/{name}" for name, stamp in STAMPS.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class Pieces:
     """A page in parts that change one by one, each an element with its id."""
@@ -34,8 +39,8 @@ class Pieces:
     title: str
     shape: tuple[str, ...]
     """The ids within `body` in their order; while it stays, parts may be replaced alone."""
-    parts: dict[str, Html]
-    body: Html
+    parts: dict[str, Markup]
+    body: Markup
     """All of it; the parts are within."""
 
     @property
@@ -53,73 +58,28 @@ def changes(old: Pieces | None, new: Pieces) -> dict[str, str]:
     return changed
 
 
-def main(pieces: Pieces) -> Html:
-    return h("main", pieces.body, id="main", tabindex="-1")
+def main(pieces: Pieces) -> Markup:
+    """The element that holds all of the page."""
+    return macro("frame.html", "main", pieces.body)
 
 
-def title(pieces: Pieces) -> Html:
-    return h("title", pieces.title, id="title")
+def title(pieces: Pieces) -> Markup:
+    return macro("frame.html", "title", pieces.title)
 
 
 def document(
-    pieces: Pieces, *, events: Mapping[str, str] | None, here: str = "", more: Html | None = None
-) -> Html:
+    pieces: Pieces, *, events: Mapping[str, str] | None, here: str = "", more: Markup | None = None
+) -> str:
     """The whole page; with `events` it stays alive by that query. `more` is never replaced."""
     address = (
         f"/events?{urlencode({**events, 'seen': pieces.stamp})}" if events is not None else None
     )
-    body = h(
-        "body",
-        h("a", "Skip to the content", href="#main", class_="skip"),
-        _top(here, live=address is not None),
-        main(pieces),
-        more,
-        data_events=address,
-    )
-    return _document(title(pieces), body)
+    return render(
+        "page.html", pieces=pieces, addresses=ADDRESSES, host=socket.gethostname(), places=PLACES,
+        here=here, events=address, beside=more,
+    )  # fmt: skip
 
 
-def sign_in_document() -> Html:
-    """The page of those who have shown no token yet: it holds nothing, not even the host's name."""
-    field = h(
-        "input", type="password", name="token", required=True, autocomplete="current-password"
-    )
-    form = h(
-        "form", h("label", "Token ", field), h("button", "Sign in"), method="post", action="/login"
-    )
-    why = h("p", "On the host, ", h("code", "reconciler token"), " says one that reads; the file that "
-            "http.token_file names has the one that acts.", class_="none")  # fmt: skip
-    without = h("noscript", h("p", "This page needs its script, which keeps the session. ",
-                              "Without it, use the commands on the host."))  # fmt: skip
-    inside = h("main", h("h1", "Sign in"), form, why, without, id="main", tabindex="-1")
-    return _document(
-        h("title", "Sign in - microVMs", id="title"), h("body", inside, data_sign_in=True)
-    )
-
-
-def _document(titled: Html, body: Html) -> Html:
-    head = h(
-        "head",
-        h("meta", charset="utf-8"),
-        h("meta", name="viewport", content="width=device-width, initial-scale=1"),
-        h("meta", name="color-scheme", content="light dark"),
-        titled,
-        h("link", rel="icon", href=_address("icon.svg")),
-        h("link", rel="stylesheet", href=_address("page.css")),
-        h("script", src=_address("page.js"), defer=True),
-    )
-    return Html("<!doctype html>\n" + h("html", head, body, lang="en"))
-
-
-def _top(here: str, *, live: bool) -> Html:
-    name = f"microVMs of {socket.gethostname()}"
-    state = h("span", "as it was when loaded", id="live", role="status") if live else None
-    links = [
-        h("a", text, href=address, aria_current="page" if address == here else None)
-        for address, text in PLACES.items()
-    ]
-    return h("header", h("span", name, class_="name"), state, h("nav", *links, aria_label="Places"))
-
-
-def _address(name: str) -> str:
-    return f"/page/{STAMPS[name]}/{name}"
+def sign_in_document() -> str:
+    """The page of people who have shown no token yet."""
+    return render("sign_in.html", addresses=ADDRESSES)

@@ -10,8 +10,8 @@ from reconciler.control.page.fleet import Asked, fleet_page
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.generations import Differ, Pair
 from reconciler.control.page.group import group_page
-from reconciler.control.page.html import Html, h, join
 from reconciler.control.page.live import Recent
+from reconciler.control.page.rendering import macro
 from reconciler.control.page.vm import Seen, vm_page
 from reconciler.engine.api import EngineAPI
 from reconciler.errors import ReconcilerError, RequestRefused
@@ -144,9 +144,8 @@ class Views:
 
 
 def missing_page(what: str, name: str) -> Pieces:
-    text = h("p", "It is not in the desired state, or never was. ", h("a", "All VMs", href="/"))
-    title: Html = h("h1", f"No {what} is called {name[:LONGEST_SEARCH]}")
-    return Pieces(f"No such {what} - microVMs", (), {}, join([title, text]))
+    body = macro("frame.html", "missing", what, name[:LONGEST_SEARCH])
+    return Pieces(f"No such {what} - microVMs", (), {}, body)
 
 
 def _number(text: str | None) -> int | None:

@@ -12,7 +12,6 @@ import pytest
 from reconciler.config import HttpConfig
 from reconciler.control.page.fleet import fleet_page
 from reconciler.control.page.frame import changes
-from reconciler.control.page.html import h
 from reconciler.control.servers import HttpFace, serve_http
 from reconciler.model.names import GroupName
 from reconciler.model.source_state import CommitSummary
@@ -108,7 +107,6 @@ async def test_nothing_that_others_wrote_becomes_markup(
 
 def test_invisible_characters_are_shown_and_terminal_sequences_go() -> None:
     assert clean("a\x1b[1mb\x1b[0m\u202ec\x00") == "ab\\u202ec\\x00"
-    assert h("p", "<&>", title='"') == '<p title="&quot;">&lt;&amp;&gt;</p>'
 
 
 @pytest.mark.parametrize(
