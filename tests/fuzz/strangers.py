@@ -17,7 +17,7 @@ from collections.abc import Iterator
 from reconciler.control.access import Access
 from reconciler.control.error_responses import UnauthorizedError
 from reconciler.control.guard import is_known, known_names
-from reconciler.control.page.rendering import macro
+from reconciler.control.page.rendering import short
 from reconciler.image.child_processes import Ended
 from reconciler.notify.message import LONGEST_TEXT, plain
 from reconciler.safe_text import UNSAFE, UNSAFE_IN_LINES, clean, clean_console_line, clean_lines
@@ -67,7 +67,7 @@ def shown(data: bytes) -> None:
     for line in (clean(text), clean_console_line(data), plain(text)):
         assert not UNSAFE.search(line), (text, line)
     assert len(plain(text)) <= LONGEST_TEXT
-    inside = macro("shared.html", "short", text)  # in an attribute, and as a text
+    inside = short(text)  # in an attribute, and as a text
     for several in (clean_lines(text), inside, Ended(1, data).tail):
         assert not UNSAFE_IN_LINES.search(several), (text, several)
     assert inside.count("<") == 2, (text, inside)

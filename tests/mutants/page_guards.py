@@ -130,11 +130,17 @@ MUTANTS = (
     ),
     Mutant(
         "texts are taken for markup",
-        "reconciler/control/page/html.py",
-        "html.escape(clean_lines(text))",
-        "clean_lines(text)",
+        "reconciler/control/page/rendering.py",
+        "        autoescape=True,\n",
+        "        autoescape=False,\n",
         PAGE,
-        before="return text if text.isascii() and text.isalnum() else ",
+    ),
+    Mutant(
+        "the page shows what acts unseen as it is",
+        "reconciler/control/page/rendering.py",
+        "        finalize=_clean,\n",
+        "",
+        PAGE,
     ),
     Mutant(
         "what acts unseen is shown as it is",

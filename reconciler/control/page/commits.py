@@ -23,9 +23,9 @@ MOST_NAMED = 5
 """VMs of one verdict; the rest is counted."""
 LEGEND = (
     ("applied", GOOD, "every VM that it changed ran it and was healthy"),
-    ("desired", BUSY, "what the host is to be now"),
-    ("refused", BAD, "read, and not taken"),
-    ("rolled back", BAD, "a VM failed with it, and went back"),
+    ("desired", BUSY, "what the host should run now"),
+    ("refused", BAD, "read, and not accepted"),
+    ("rolled back", BAD, "a VM failed with it and went back"),
 )
 ENDED = {
     "unchanged": ("changes no VM", CALM),
@@ -109,5 +109,5 @@ def _verdicts(name: str, story: Story, revision: RevisionStatus) -> list[tuple[s
     if story.accepted and not told:
         told.append(("overtaken", CALM))
     if not told and not story.accepted and not story.committed:
-        told.append(("not taken by itself", CALM))
+        told.append(("not applied by itself", CALM))
     return told

@@ -17,10 +17,10 @@ def group_page(group: GroupStatus, members: Sequence[VMStatus]) -> Pieces:
     by_name = {vm.name: vm for vm in members}
     done = [vm.name for vm in members if vm.sync == "synced"]
     lists = (
-        ("moving", "Moving now", group.moving, "Nobody moves."),
-        ("line", "Next, in this order", group.line, "Nobody waits for a turn."),
-        ("held", "Held until somebody acts", group.held, "Nobody is held."),
-        ("done", "At their desired generation", tuple(done), "Nobody is there yet."),
+        ("moving", "Moving now", group.moving, "No VM moves."),
+        ("line", "Next, in this order", group.line, "No VM waits for its turn."),
+        ("held", "On hold until a person acts", group.held, "Nothing is on hold."),
+        ("done", "At their desired generation", tuple(done), "None yet."),
     )
     state = group_state(group)
     parts = {"now": macro("group.html", "now", group, state, len(done))}

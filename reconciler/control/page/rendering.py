@@ -34,6 +34,9 @@ LOOKS = {
 """How the word of a state looks: its colour and its sign."""
 
 
+PIECES = "pieces.html"
+
+
 def macro(template: str, name: str, *values: object) -> Markup:
     """One piece of a page: the macro `name` of a template, called with `values`."""
     made: Markup = getattr(_macros(template), name)(*values)
@@ -50,9 +53,36 @@ def join(pieces: list[Markup]) -> Markup:
     return Markup("\n").join(pieces)
 
 
-def look_of(word: str) -> str:
-    """The look of a state; a word that is not known is shown calmly."""
-    return LOOKS.get(word, CALM)
+# The smallest pieces are filters, and kept: the page of many VMs shows the same few many times.
+
+
+@lru_cache(maxsize=256)
+def badge(word: str, look: str | None = None) -> Markup:
+    """A state as a word with a sign and a colour; a word that is not known is shown calmly."""
+    kind = look or LOOKS.get(word, CALM)
+    return macro(PIECES, "badge", word, kind, SIGNS[kind])
+
+
+@lru_cache(maxsize=4096)
+def moment(wall: float | None) -> Markup:
+    """A time of day in UTC, from seconds of the wall clock; None and 0 are no time."""
+    return macro(PIECES, "moment", in_utc(wall) if wall else None)
+
+
+@lru_cache(maxsize=1024)
+def short(revision: str | None) -> Markup:
+    """The head of a commit or digest, with all of it when pointed at."""
+    return macro(PIECES, "short", revision)
+
+
+@lru_cache(maxsize=1024)
+def generation(number: int | None) -> Markup:
+    return macro(PIECES, "generation", number)
+
+
+@lru_cache(maxsize=2048)
+def vm_link(name: str) -> Markup:
+    return macro(PIECES, "vm_link", name)
 
 
 @lru_cache(maxsize=32)
@@ -71,7 +101,8 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(in_utc=in_utc, look_of=look_of, signs=SIGNS)
+    pieces = (badge, moment, short, generation, vm_link)
+    environment.filters.update({piece.__name__: piece for piece in pieces})
     return environment
 
 

@@ -26,13 +26,17 @@ class Read(HTMLParser):
         super().__init__()
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        """As it is shown: space is one space, but in what is preformatted."""
+        self._within_pre = False
         self.feed(text)
+        self.text = re.sub(" {2,}", " ", self.text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
+        self._within_pre = tag == "pre"
 
     def handle_data(self, data: str) -> None:
-        self.text += data
+        self.text += data if self._within_pre else re.sub(r"\s+", " ", data)
 
 
 async def get(page: aiohttp.ClientSession, path: str, status: int = 200) -> str:

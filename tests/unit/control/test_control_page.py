@@ -43,7 +43,7 @@ async def test_the_fleet_is_shown_by_group_with_what_each_vm_waits_for(
     operator.happen("rolled-back", "web: back on generation 2")
     shown = Read(await get(page, "/"))
     for words in (
-        "1/2 healthy", "frontend", "held", "Held: web failed: it ended", "waits for db",
+        "1/2 healthy", "frontend", "held", "On hold: web failed: it ended", "waits for db",
         "out-of-sync", "Without a group", "web.yaml:1:1: bad", "connection refused",
         OLD[:10], "ledger: disk full", "This host is suspended", "web: back on generation 2", NEW[:10],
     ):  # fmt: skip
