@@ -32,6 +32,8 @@ python3Packages.buildPythonApplication {
     click
     cronsim
     dbus-fast
+    jinja2
+    markupsafe
     pathspec
     prometheus-client
     pydantic
