@@ -60,7 +60,7 @@ def test_units_are_sound_and_the_daemon_is_ready(host: Host) -> None:
     assert verified.stdout + verified.stderr == ""
     for unit in UNITS:
         assert host.systemctl("is-active", unit, check=False).stdout.strip() == "active"
-    assert_caged(host, "reconciler.service", MOST_EXPOSED, "The daemon's cage")
+    assert_caged(host, "reconciler.service", MOST_EXPOSED, "The daemon's sandbox")
 
 
 def test_traces_need_nothing_but_the_package(host: Host) -> None:
@@ -142,7 +142,7 @@ def test_a_guest_has_limits_a_user_and_a_cage(host: Host) -> None:
         "PrivateDevices": "yes",
         "PrivateTmp": "yes",
     }
-    assert_caged(host, "microvm-left.service", MOST_EXPOSED_GUEST, "A guest's cage")
+    assert_caged(host, "microvm-left.service", MOST_EXPOSED_GUEST, "A guest's sandbox")
 
 
 def test_traffic_of_a_guest_is_told_where_its_unit_counts_it(host: Host) -> None:

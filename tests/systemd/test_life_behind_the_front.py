@@ -45,7 +45,7 @@ def test_handovers_lose_no_request_though_the_daemon_is_restarted_and_then_the_v
     host.good = push(host, "zero\n")
     host.settled(FIRST, VM)
     front = main_pid(host)
-    assert_caged(host, FRONT, MOST_EXPOSED, "The front's cage")
+    assert_caged(host, FRONT, MOST_EXPOSED, "The proxy's sandbox")
     with Poller({VM: port}, interval=EVERY, timeout=PATIENCE) as poller:
         for page in ("one\n", "two\n"):
             host.good = push(host, page)

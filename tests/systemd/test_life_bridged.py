@@ -87,8 +87,8 @@ def test_a_guest_in_a_bridge_is_reached_by_its_address_and_its_tap_lives_as_long
     assert shown == {
         "DevicePolicy": "closed", "DeviceAllow": "/dev/net/tun rw", "CapabilityBoundingSet": "",
     }  # fmt: skip
-    assert_caged(host, UNIT, MOST_EXPOSED_GUEST, "A guest's cage")
-    assert_caged(host, "reconciler.service", MOST_EXPOSED, "The daemon's cage")
+    assert_caged(host, UNIT, MOST_EXPOSED_GUEST, "A guest's sandbox")
+    assert_caged(host, "reconciler.service", MOST_EXPOSED, "The daemon's sandbox")
 
     host.systemctl("restart", "reconciler.service")
     assert host.settled(FIRST, VM).vms[VM].instance == fleet.vms[VM].instance

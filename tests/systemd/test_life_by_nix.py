@@ -89,7 +89,7 @@ def test_a_runner_is_built_by_the_nix_daemon_updated_rolled_back_and_removed_in_
     host.good = push(host, "one")
     host.settled(FIRST, VM)
     assert request(port, "/")[1] == "one"
-    assert_caged(host, UNIT, MOST_EXPOSED, "A guest's cage")
+    assert_caged(host, UNIT, MOST_EXPOSED, "A guest's sandbox")
     assert roots(host) == 1
 
     host.good = push(host, "two")

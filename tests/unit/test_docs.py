@@ -49,8 +49,8 @@ MOST_LINES = {
     "README.md": 120,
     "CONTRIBUTING.md": 60,
     "docs/design.md": 240,
-    "docs/limits.md": 100,
-    "docs/testing.md": 90,
+    "docs/limits.md": 140,
+    "docs/testing.md": 140,
 }
 MOST_DECISION_LINES = 60
 MOST_OPERATIONS_LINES = 250
