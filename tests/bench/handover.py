@@ -140,7 +140,7 @@ async def _costs(stage: Stage, port: int, requests: int, loads: int) -> list[Fig
     for name, (by_front, direct) in (("a request", small), (f"{LARGE >> 20} MiB", large)):
         figures.append(
             Figure(
-                f"front, {name}", median(by_front) * 1000, "ms", median(direct) * 1000,
+                f"proxy, {name}", median(by_front) * 1000, "ms", median(direct) * 1000,
                 "by the guest's own forward", spread=spread_of(ms(by_front), "ms"),
                 note="one connection each, one after the other, by the front and past it in turns",
                 details={"past it, least / median / most": spread_of(ms(direct), "ms")},
