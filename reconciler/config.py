@@ -20,6 +20,7 @@ from pydantic_core import ErrorDetails
 
 from reconciler import git_url
 from reconciler.errors import ConfigError, did_you_mean
+from reconciler.hypervisors import DEFAULT, Hypervisor, HypervisorTables
 
 DEFAULT_PATH = Path("/etc/reconciler/config.toml")
 ENVIRONMENT = "RECONCILER_CONFIG"
@@ -101,7 +102,7 @@ class SourceConfig(Section):
 class PolicyConfig(Section):
     """What a repository may ask of this host; a repository cannot widen it."""
 
-    hypervisors: list[Literal["qemu"]] = ["qemu"]
+    hypervisors: list[Hypervisor] = [DEFAULT]
     host_paths: list[HostPath] = []
     """Prefixes under which a manifest may name kernels and initrds of the host."""
     runners: bool = False
@@ -149,13 +150,6 @@ class PushHookConfig(Section):
 
     secret_file: HostPath = ""
     """Path of a file with the secret that the git server knows too; empty: no webhook."""
-
-
-class QemuConfig(Section):
-    binary: str = "qemu-system-x86_64"
-    accel: Literal["auto", "kvm", "tcg"] = "auto"
-    cpu: str = ""
-    """-cpu; empty: host under kvm, max under tcg."""
 
 
 class DebianKernelConfig(Section):
@@ -247,7 +241,7 @@ SINKS: dict[str, type[SinkConfig]] = {
 }
 
 
-class Config(Section):
+class Config(Section, HypervisorTables):
     source: SourceConfig
     state_dir: HostPath = "/var/lib/reconciler"
     control_socket: HostPath = "/run/reconciler/control.sock"
@@ -257,7 +251,6 @@ class Config(Section):
     http: HttpConfig = HttpConfig()
     webhook: PushHookConfig = PushHookConfig()
     policy: PolicyConfig = PolicyConfig()
-    qemu: QemuConfig = QemuConfig()
     kernels: KernelsConfig = KernelsConfig()
     tracing: TracingConfig = TracingConfig()
     notifications: list[Annotated[NotificationConfig, Field(discriminator="type")]] = []

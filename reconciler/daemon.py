@@ -22,7 +22,7 @@ from reconciler.control.webhook import Webhook
 from reconciler.engine.guarded_ledger import GuardedLedger
 from reconciler.engine.interfaces import Ports
 from reconciler.engine.loop import Engine
-from reconciler.errors import ConfigError
+from reconciler.errors import ConfigError, SupervisorError
 from reconciler.host import layout, state_lock
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import open_ledger
@@ -49,13 +49,10 @@ from reconciler.systemd_notify import Service, keep_told
 from reconciler.vmm.generation_folders import GenerationFolders
 from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.netlink import Owner
-from reconciler.vmm.nix_runner.driver import NixRunnerDriver
-from reconciler.vmm.qemu.driver import QemuDriver
-from reconciler.vmm.qemu.stats import guest_figures
-from reconciler.vmm.registry import Drivers
+from reconciler.vmm.registry import DriverRegistry, open_drivers
 from reconciler.vmm.tap_devices import BridgedTaps, NoTaps
 from reconciler.vmm.tap_traffic import traffic
-from reconciler.vmm.volume_snapshots import VolumeCopies
+from reconciler.vmm.volumes.files import VolumeFiles
 
 log = logging.getLogger(__name__)
 
@@ -116,9 +113,9 @@ async def _daemon(
         stack.push_async_callback(notifier.close)
         await notifier.open()  # before anybody writes events
         tracer = await _tracer(config, clock, stack)
-        supervisor = SUPERVISORS[config.supervisor](layout.vms(config.state), clock, wake)
-        stack.push_async_callback(supervisor.close)
-        ports = await _ports(config, clock, wake, stack, (ledger, metrics, supervisor, tracer))
+        supervisor, drivers = _guests(config, clock, wake, stack)
+        made = (ledger, metrics, supervisor, tracer, drivers)
+        ports = await _ports(config, clock, wake, stack, made)
         engine = Engine(ports, policy_of(config))
         engine_of.append(engine)
         ports.source.watch(engine.look)
@@ -142,10 +139,19 @@ async def _daemon(
             )
             tasks = [
                 asyncio.create_task(part)
-                for part in (*own, _sampled(engine, supervisor, metrics, clock), told)
+                for part in (*own, _sampled(engine, supervisor, drivers, metrics, clock), told)
             ]
             stack.push_async_callback(_end, tasks)
             yield tasks
+
+
+def _guests(
+    config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack
+) -> tuple[ProcessSupervisor, DriverRegistry]:
+    """What keeps their processes, and what talks to their VMMs."""
+    supervisor = SUPERVISORS[config.supervisor](layout.vms(config.state), clock, wake)
+    stack.push_async_callback(supervisor.close)
+    return supervisor, open_drivers(config, supervisor.press)
 
 
 def _access(config: Config, clock: Clock) -> Access:
@@ -170,10 +176,10 @@ def _webhook(config: Config, engine: Engine, metrics: Metrics) -> Webhook | None
 
 async def _ports(
     config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack,
-    made: tuple[GuardedLedger, Metrics, ProcessSupervisor, Tracer],
+    made: tuple[GuardedLedger, Metrics, ProcessSupervisor, Tracer, DriverRegistry],
 ) -> Ports:  # fmt: skip
     """The adapters: those already made, and the others, each closed by the stack."""
-    ledger, metrics, supervisor, tracer = made
+    ledger, metrics, supervisor, tracer, drivers = made
     prober = GuestProber(
         clock, wake, lambda one: metrics.probe_answered(one.kind, one.result, one.seconds),
         supervisor.printed,
@@ -195,14 +201,14 @@ async def _ports(
     return Ports(
         source=source,
         images=images,
-        driver=Drivers(QemuDriver(config.qemu), NixRunnerDriver(supervisor.press)),
+        drivers=drivers,
         front=_front(config, wake, stack),
         supervisor=supervisor,
         prober=prober,
         generations=GenerationFolders(layout.vms(config.state)),
-        volumes=VolumeCopies(),
+        volumes=VolumeFiles(),
         taps=taps,
-        host=LocalHost(config.state, config.qemu, clock),
+        host=LocalHost(config.state, drivers, clock),
         ledger=ledger,
         meter=metrics,
         clock=clock,
@@ -235,12 +241,20 @@ def _front(
 
 
 async def _sampled(
-    engine: Engine, supervisor: ProcessSupervisor, metrics: Metrics, clock: Clock
+    engine: Engine,
+    supervisor: ProcessSupervisor,
+    drivers: DriverRegistry,
+    metrics: Metrics,
+    clock: Clock,
 ) -> None:
     """Ask for what only a guest's VMM and its keeper know, until cancelled."""
 
     async def ask(vm: VMStatus, timeout: float) -> GuestFigures:
-        known = await guest_figures(engine.console(vm.name).parent, timeout, vm.pid)
+        guests = (guest for guest in supervisor.processes() if guest.instance == vm.instance)
+        if (guest := next(guests, None)) is None:
+            raise SupervisorError(f"{vm.name}: its guest is gone")
+        driver, folder = drivers.of(guest.hypervisor), engine.console(vm.name).parent
+        known = await driver.figures(folder, guest.pid, timeout)
         if vm.taps:  # its traffic is theirs, and passes by its VMM's sockets
             return replace(known, traffic=traffic(vm.taps))
         return replace(

@@ -164,7 +164,7 @@ class World:
         hypervisor = self.hypervisor
         self.guard = GuardedLedger(self.durable, self.meter, self.clock)
         self.ports = Ports(
-            source=self.source, images=self.images, driver=hypervisor, front=self.front, supervisor=hypervisor,
+            source=self.source, images=self.images, drivers=hypervisor, front=self.front, supervisor=hypervisor,
             prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), taps=self.taps, host=self.host, ledger=self.guard,
             meter=self.meter, clock=self.clock, tracer=self.tracer,
         )  # fmt: skip

@@ -12,9 +12,11 @@ from pathlib import Path
 
 from reconciler.cli.daemon_client import DaemonError, find_daemon
 from reconciler.cli.doctor_findings import Finding, Result, asker
-from reconciler.config import Config, NotificationConfig, QemuConfig, config_path, load_config
+from reconciler.config import Config, NotificationConfig, config_path, load_config
 from reconciler.control.responses import VersionAnswer
-from reconciler.errors import ConfigError
+from reconciler.errors import ConfigError, SupervisorError
+from reconciler.hypervisors import HYPERVISORS, HypervisorTables
+from reconciler.model.observed import Fingerprint, KvmState
 from reconciler.model.status import HostStatus
 
 OLDEST_PYTHON = (3, 11)
@@ -23,6 +25,7 @@ LEAST_MEMORY_MIB = 512
 IMAGES_NAMED = 3
 CREDENTIALS = Path("/run/credentials")
 MEMINFO = Path("/proc/meminfo")
+KVM = Path("/dev/kvm")
 MIB = 1024 * 1024
 
 
@@ -53,13 +56,13 @@ SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
 def examine(config: Path | None, socket: Path | None) -> list[Finding]:
     """All findings, in the order in which one would mend them."""
     settings, configured = _check_config(config)
-    qemu = settings.qemu if settings else QemuConfig()
+    vmms = probe_all(settings)
     return [
         _check_python(),
         configured,
-        check_program(Program(qemu.binary, "runs guests", "qemu-system-x86")),
+        *(check_program(_program(vmm)) for vmm in vmms),
         *(check_program(program) for program in PROGRAMS),
-        check_accelerator(qemu),
+        *(check_accelerator(vmm.kvm) for vmm in vmms),
         check_memory(settings.policy.memory_reserve_mib if settings else 0),
         *(_check_configured(settings) if settings else ()),
         *(check_sink(sink) for sink in (settings.notifications if settings else ())),
@@ -119,19 +122,36 @@ def check_program(program: Program) -> Finding:
     return Finding(program.name, result, detail, f"apt-get install {program.package}")
 
 
-def check_accelerator(qemu: QemuConfig) -> Finding:
-    from reconciler.vmm.qemu.accel import KVM, kvm_works  # noqa: PLC0415 - starts children
+def probe_all(settings: Config | None) -> list[Fingerprint]:
+    """What this host has of the VMMs that its policy allows, looked at now."""
+    from reconciler.vmm.registry import open_drivers  # noqa: PLC0415 - starts children
 
+    async def no_guest(*_: object) -> None:
+        raise SupervisorError("doctor asks no guest to end")
+
+    async def probe() -> list[Fingerprint]:
+        drivers = open_drivers(settings or HypervisorTables(), no_guest)
+        return [await drivers.of(name).probe("", None) for name in allowed]
+
+    allowed = settings.policy.hypervisors if settings else HYPERVISORS
+    return asyncio.run(probe())
+
+
+def _program(vmm: Fingerprint) -> Program:
+    return Program(vmm.program, "runs guests", vmm.package)
+
+
+def check_accelerator(kvm: KvmState) -> Finding:
     slow = "guests are emulated (TCG), which works and is slow"
-    if not KVM.exists():
+    if kvm == "absent":
         return Finding(
             "kvm", "warning", f"there is no {KVM}: {slow}", "modprobe kvm_intel, or kvm_amd"
         )
-    if not os.access(KVM, os.R_OK | os.W_OK):
+    if kvm == "forbidden":
         return Finding(
             "kvm", "warning", f"{KVM} may not be opened: {slow}", f"usermod -aG kvm {asker()}"
         )
-    if asyncio.run(kvm_works(qemu)):
+    if kvm == "proven":
         return Finding("kvm", "ok", "proven: a guest ran")
     detail = f"{KVM} is there, but no guest ran on it: {slow}"
     return Finding(

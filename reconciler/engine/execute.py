@@ -34,7 +34,7 @@ from reconciler.model.actions import (
     VMOperation,
 )
 from reconciler.model.change import BeginIntent, Change, EndIntent
-from reconciler.model.machine import Launch, Machine
+from reconciler.model.machine import Launch, Machine, Route
 from reconciler.model.observed import Outcome
 from reconciler.model.plan import Plan
 from reconciler.model.record import Intent
@@ -133,8 +133,7 @@ class Executor:
     def _ports_of(self, action: OpenPorts | HandOver | Lead) -> Coroutine[Any, Any, object]:
         match action:
             case OpenPorts():
-                # Who serves by ports of its own gives them up only to a front that answers.
-                return self._ports.driver.open_ports(action.endpoint, self._ports.front.reach)
+                return self._open_ports(action)
             case HandOver():
                 return self._hand_over(action)
             case Lead():
@@ -145,27 +144,36 @@ class Executor:
             return self._ports.taps.drop(action.names)
         return self._ports.taps.plug(action.vm, action.taps)
 
+    async def _open_ports(self, action: OpenPorts) -> tuple[Route, ...]:
+        driver = self._ports.drivers.of(action.endpoint.hypervisor)
+        # A guest that serves by ports of its own gives them up only to a proxy that answers.
+        return await driver.open_ports(action.endpoint, self._ports.front.reach)
+
     async def _create(self, action: CreateGeneration) -> None:
-        launch = self._ports.driver.launch(action.machine)
+        driver = self._ports.drivers.of(action.machine.hypervisor)
+        launch = driver.launch(action.machine)
         # Before anything is stopped for it: what no start could do is found out now.
-        await self._ports.driver.can_grow(action.machine, action.volume_sizes)
+        await self._ports.volumes.can_grow(action.machine, action.volume_sizes)
         await self._ports.generations.create(action.machine, launch, action.generation)
 
     async def _start(self, action: StartGuest) -> None:
         ports, machine = self._ports, action.machine
         launch = await self._describe(machine, current=True)
-        await ports.driver.volumes(machine, action.volume_sizes, action.kept)
+        await ports.volumes.prepare(machine, action.volume_sizes, action.kept)
+        await ports.drivers.of(machine.hypervisor).prepare(machine)
         await ports.taps.make(machine.vm, machine.taps)
         await ports.supervisor.start(machine, launch)
         await ports.generations.set_booted(action.vm, machine.generation)
 
     async def _start_beside(self, action: StartBeside) -> None:
         launch = await self._describe(action.machine, current=False)
+        await self._ports.drivers.of(action.machine.hypervisor).prepare(action.machine)
         await self._ports.supervisor.start(action.machine, launch)
 
     async def _describe(self, machine: Machine, *, current: bool) -> Launch:
         """See that the generation's folder tells of this start."""
-        ports, launch = self._ports, self._ports.driver.launch(machine)
+        ports = self._ports
+        launch = ports.drivers.of(machine.hypervisor).launch(machine)
         generation = ports.ledger.record().vms[machine.vm].generation(machine.generation)
         if generation is not None:
             await ports.generations.create(machine, launch, generation, current=current)

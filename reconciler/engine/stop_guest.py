@@ -12,6 +12,7 @@ from reconciler.host import layout
 from reconciler.model.actions import StopLadder
 from reconciler.model.machine import Slot
 from reconciler.model.names import InstanceId, VMName
+from reconciler.model.observed import Process
 
 PRESS_AGAIN = 1.0
 """Seconds between presses: a guest that was still booting has not heard the first."""
@@ -37,15 +38,16 @@ async def stop_guest(
 
 async def _ask(ports: Ports, instance: InstanceId, folder: Path, seconds: float) -> bool:
     """Press until the guest is gone or the time is up; whether it is gone."""
-    pid = _vmm(ports, instance)
-    if pid is None:
+    guest = _vmm(ports, instance)
+    if guest is None:
         return True
     gone = asyncio.ensure_future(ports.supervisor.wait_gone(instance, seconds))
     told = False
     try:
         while not gone.done():
             try:
-                await ports.driver.press_power_button(folder, pid, PRESS_DEADLINE)
+                driver = ports.drivers.of(guest.hypervisor)
+                await driver.press_power_button(folder, guest.pid, PRESS_DEADLINE)
                 told = True
             except DriverError:
                 if not told:  # it is going already, or hangs and wants the next rung
@@ -57,11 +59,11 @@ async def _ask(ports: Ports, instance: InstanceId, folder: Path, seconds: float)
         gone.cancel()
 
 
-def _vmm(ports: Ports, instance: InstanceId) -> int | None:
+def _vmm(ports: Ports, instance: InstanceId) -> Process | None:
     """The process that is meant, if it lives; in its folder there may be another one by now."""
     for process in ports.supervisor.processes():
         if process.instance == instance and process.alive:
-            return process.pid
+            return process
     return None
 
 

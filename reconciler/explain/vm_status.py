@@ -147,11 +147,18 @@ def _vm(
         restarted=_restarted(vm),
         crashes=vm.backoff.crashes if vm.backoff else 0,
         alive=_alive(guest, judged_by, now, unasked=unasked),
+        hypervisor=_hypervisor(vm, judged_by),
         ports=judged_by.host_ports if judged_by else (),
         taps=tuple(tap.name for tap in judged_by.taps) if judged_by else (),
         candidate=found.candidate.generation if found.candidate else None,
         waits=tuple(told(wait, waiter, record, now) for wait in waits),
     )
+
+
+def _hypervisor(vm: VMRecord, spec: VMSpec | None) -> str:
+    """By the spec of the guest that runs, or that is wanted; else by that of the newest generation."""
+    specs = (spec, *(generation.spec for generation in vm.generations[-1:]))
+    return next((one.hypervisor for one in specs if one is not None), "")
 
 
 def _looping(vm: VMRecord, guest: Guest, policy: HealthPolicy, now: Now) -> bool:

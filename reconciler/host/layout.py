@@ -26,6 +26,8 @@ from __future__ import annotations
 from pathlib import PurePath
 from typing import Literal, TypeVar
 
+from reconciler.hypervisors import DEFAULT
+
 P = TypeVar("P", bound=PurePath)
 
 ImageKind = Literal["layers", "kernels", "runners"]
@@ -36,6 +38,8 @@ LEDGER_SUFFIXES = ("", "-wal", "-shm")
 """SQLite's own files beside the ledger."""
 SECOND = ".2"
 """Ends the name of a second guest folder: no VM has a dot in its name."""
+DESCRIPTION = "share/microvm/generation.json"
+"""Of a generation's folder."""
 LOCK, CONSOLE, VMM_LOG = "lock", "console.log", "vmm.log"
 LOGS = (CONSOLE, VMM_LOG)
 """Of a guest folder. Names, as some join them by the thousand."""
@@ -59,8 +63,9 @@ def http_key(state: P) -> P:
     return state / "http.key"
 
 
-def accel(state: P) -> P:
-    return state / "accel.json"
+def accel(state: P, hypervisor: str = DEFAULT) -> P:
+    """What was proven of the accelerator with this VMM."""
+    return state / ("accel.json" if hypervisor == DEFAULT else f"accel-{hypervisor}.json")
 
 
 def mirror(state: P) -> P:
@@ -118,6 +123,11 @@ def generations(home: P) -> P:
 
 def generation(home: P, number: int) -> P:
     return generations(home) / str(number)
+
+
+def description(of: P) -> P:
+    """What a generation's folder says of the generation and its machine."""
+    return of / DESCRIPTION
 
 
 def current(home: P) -> P:

@@ -1,6 +1,6 @@
 """Runners that Nix makes: built by `nix build` of a locked flake, and kept by roots of its collector.
 
-    STATE/runners/KEY -> /nix/store/...-microvm-qemu-web    made by Nix itself, which thereby knows it
+    STATE/runners/KEY -> /nix/store/...-microvm-VMM-web    made by Nix itself, which thereby knows it
 
 The link is a root as long as it is there, so what a generation needs outlives every
 `nix-collect-garbage`, and what nobody pins is Nix's to collect. A build is the host's Nix at work: its

@@ -236,7 +236,10 @@ def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
         "vm_info",
         "gauge",
         "1; what a VM is.",
-        [f'{{{of},group={quoted(vm.group)},hypervisor="qemu"}} 1' for of, vm in labelled],
+        [
+            f"{{{of},group={quoted(vm.group)},hypervisor={quoted(vm.hypervisor)}}} 1"
+            for of, vm in labelled
+        ],
     )
     yield from family(
         "vm_state",

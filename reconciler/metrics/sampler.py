@@ -1,6 +1,6 @@
 """Figures that only a VMM or a keeper of guests has, asked one guest after the other beside the scrapes, and never in a hurry.
 
-QEMU serves a single QMP client, and what stops or hands over a guest needs it more than we do: so a
+A VMM may serve a single client, and what stops or hands over a guest needs it more than we do: so a
 guest is asked rarely, briefly, only while it is well, and one that did not answer is left in peace.
 """
 

@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from functools import lru_cache
 from typing import Literal
 
+from reconciler.hypervisors import NIX_RUNNER, Hypervisor
 from reconciler.model.checks import CheckSpec
-from reconciler.model.image import KernelSpec, LayerSpec, StoreFormat
+from reconciler.model.image import KernelSpec, LayerSpec, NixRunner, StoreFormat
 from reconciler.model.machine import HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
 
@@ -103,7 +104,7 @@ class VMSpec:
     group: GroupName
     """Empty: the VM is rolled out by itself."""
     labels: tuple[tuple[str, str], ...]
-    hypervisor: Literal["qemu"]
+    hypervisor: Hypervisor
     vcpu: int
     memory_mib: int
     kernel: KernelSpec
@@ -163,6 +164,11 @@ class VMSpec:
         taken = {tap.interface for tap in self.taps}
         free = (place for place in itertools.count() if place not in taken)
         return zip(free, self.networks, strict=False)
+
+    @property
+    def driver(self) -> str:
+        """The name of the driver of its guests: a runner of Nix commands its VMM itself."""
+        return NIX_RUNNER if isinstance(self.kernel.source, NixRunner) else self.hypervisor
 
     @property
     def handed_over(self) -> bool:

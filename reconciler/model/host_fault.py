@@ -26,7 +26,7 @@ SHORT_OF = (
 """What no manifest can bring about, in the C library's words: the host has too little of something, or
 another process has it."""
 OF_OUR_OWN = ("No such file or directory", "Permission denied", "Operation not permitted")
-"""Of files that we name on QEMU's command line, and that were verified. A runner names its own."""
+"""Of files that we name on a command line, and that were verified. A runner names its own."""
 WORDS = (
     "Could not set up host forwarding rule",
     'Failed to get "write" lock',

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from reconciler.hypervisors import DEFAULT
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 
 Accel = Literal["kvm", "tcg"]
@@ -63,7 +64,7 @@ def share(one: str, other: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class UserNetwork:
-    """QEMU's user networking: the guest is 10.0.2.15/24 behind 10.0.2.2."""
+    """A network inside the VMM: the guest is 10.0.2.15/24 behind 10.0.2.2."""
 
     mac: str
     forwards: tuple[PortForward, ...] = ()
@@ -132,6 +133,8 @@ class Machine:
     taps: tuple[Tap, ...] = ()
     runner: str = ""
     """A link to a runner that Nix made; it has its own kernel, disks and network, and none are said here."""
+    hypervisor: str = DEFAULT
+    """The name of its driver. Descriptions that earlier versions wrote lack it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,6 +149,7 @@ class GuestEndpoint:
     """With the forwards of its manifest."""
     pid: int | None = None
     """Its VMM: what answers in another's name is not told anything."""
+    hypervisor: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from reconciler.hypervisors import DEFAULT, Hypervisor
 from reconciler.model.desired import RestartWhen, ShortOfMemory, Strategy
 from reconciler.model.fields import (
     EXACTLY_ONE,
@@ -152,7 +153,7 @@ class Rollback(Face):
 
 
 class Spec(Face):
-    hypervisor: Literal["qemu"] = Field(default="qemu", description="The VMM.")
+    hypervisor: Hypervisor = Field(default=DEFAULT, description="The VMM.")
     vcpu: int = Field(default=1, ge=1, le=255, description="Virtual CPUs.")
     memory: Size = Field(
         default=256, description="The guest's memory; with Debian's kernel 64MiB at least."

@@ -32,7 +32,7 @@ class Forward(Face):
 
 class Interface(Face):
     type: Literal["user", "tap"] = Field(
-        description="user: QEMU's user networking, which needs no rights on the host. tap: a port of"
+        description="user: a network inside the VMM, which needs no rights on the host. tap: a port of"
         " one of the host's bridges."
     )
     forward: list[Forward] = Field(

@@ -55,6 +55,8 @@ class Process:
     """CLOCK_BOOTTIME seconds when it was started."""
     exit: Exit | None = None
     slot: Slot = 1
+    hypervisor: str = field(kw_only=True)
+    """Whose driver knows how to talk to it."""
 
     @property
     def alive(self) -> bool:
@@ -131,18 +133,45 @@ class Outcome:
     """Of open-ports: each port of the manifest, and the one of its own that leads to the guest."""
 
 
+KvmState = Literal["proven", "broken", "forbidden", "absent", "unasked"]
+"""Of /dev/kvm: a guest ran on it; none did; it may not be opened; it is not there; the config decides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fingerprint:
+    """What this host has of a VMM."""
+
+    program: str
+    """As the config names it; empty: each guest brings its own."""
+    package: str = ""
+    """Debian's package that has it; empty: none has."""
+    path: str = ""
+    """Where it was found; empty: nowhere."""
+    version: str = ""
+    """By its own words; empty: it did not say."""
+    accel: Accel = "tcg"
+    """What its guests run on."""
+    kvm: KvmState = "unasked"
+
+
 @dataclass(frozen=True, slots=True)
 class HostFacts:
     """What the host can give at this moment."""
 
     memory_available_mib: int
     disk_free_mib: int
-    accel: Accel
     tsc_khz: int | None
+    vmms: Mapping[str, Fingerprint] = field(default_factory=dict)
+    """By hypervisor."""
     listening: frozenset[HostPort] = frozenset()
     """TCP ports on which anybody on this host listens, each with its IPv4 address."""
     refused: Mapping[HostPort, str] = field(default_factory=dict)
     """Of the ports that were asked for: those that cannot be bound, each with the reason."""
+
+    def accel_of(self, hypervisor: str) -> Accel:
+        """What its guests run on; one that was not probed emulates."""
+        found = self.vmms.get(hypervisor)
+        return found.accel if found is not None else "tcg"
 
 
 @dataclass(frozen=True, slots=True)

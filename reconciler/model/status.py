@@ -108,6 +108,8 @@ class VMStatus:
     """The generation of a second guest, on trial beside the one that serves."""
     waits: tuple[WaitStatus, ...] = ()
     """What `why` says, piece by piece, the worst first."""
+    hypervisor: str = ""
+    """Of the guest that runs, else of the one that is wanted; empty: neither is known."""
 
 
 @dataclass(frozen=True, slots=True)

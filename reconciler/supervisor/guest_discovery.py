@@ -128,6 +128,7 @@ class Adoption:
                 start_time=marked.stat.start_time,
                 started_boot=marked.stat.started_boot,
                 boot_id=self._boot_id,
+                hypervisor=marked.environ.get(procfs.HYPERVISOR, ""),
             )
             if (pidfd := self._verified(found)) is not None:
                 process = found.process(folder)

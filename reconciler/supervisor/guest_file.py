@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reconciler.host import layout
+from reconciler.hypervisors import DEFAULT, NIX_RUNNER
 from reconciler.model.machine import Slot
 from reconciler.model.names import NAME_RE, GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
 from reconciler.untrusted_file import reading, replacing
 
 MOST_BYTES = 64 * 1024
+MOST_DESCRIPTION_BYTES = 1024 * 1024
 
 
 def slot_of(folder: Path) -> Slot:
@@ -45,6 +47,8 @@ class GuestFile(BaseModel):
     start_time: int = Field(ge=0)
     started_boot: float = Field(ge=0)
     boot_id: str = Field(max_length=100)
+    hypervisor: str = Field(default="", max_length=40)
+    """Empty in what earlier versions wrote."""
 
     def process(self, folder: Path) -> Process:
         """As the guest that lives in this folder."""
@@ -56,6 +60,7 @@ class GuestFile(BaseModel):
             pid=self.pid,
             start_time=self.start_time,
             started_boot=self.started_boot,
+            hypervisor=hypervisor_of(folder, self.generation, self.hypervisor),
         )
 
 
@@ -68,12 +73,42 @@ def write(folder: Path, process: Process, boot_id: str) -> None:
         start_time=process.start_time,
         started_boot=process.started_boot,
         boot_id=boot_id,
+        hypervisor=process.hypervisor,
     )
     path = layout.guest_file(folder)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with replacing(temporary) as file:
         file.write(content.model_dump_json().encode())
     temporary.replace(path)
+
+
+class _FormerMachine(BaseModel):
+    """Of a generation's description, which says for what it was written."""
+
+    runner: str = ""
+
+
+class _FormerDescription(BaseModel):
+    machine: _FormerMachine = _FormerMachine()
+
+
+_DESCRIPTION = TypeAdapter(tuple[_FormerDescription])
+
+
+def hypervisor_of(folder: Path, generation: int, said: str) -> str:
+    """Whose guest lives in this folder: what was `said` at its start, else by its generation's description.
+
+    Before hypervisors had names there were guests of the default one, and runners of Nix.
+    """
+    if said:
+        return said
+    home = folder.with_name(owner(folder))
+    try:
+        with layout.description(layout.generation(home, generation)).open("rb") as file:
+            (found,) = _DESCRIPTION.validate_json(file.read(MOST_DESCRIPTION_BYTES))
+    except (OSError, ValidationError):
+        return DEFAULT
+    return NIX_RUNNER if found.machine.runner else DEFAULT
 
 
 def read(folder: Path) -> GuestFile | None:

@@ -14,6 +14,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 INSTANCE = "RECONCILER_INSTANCE"
 GENERATION = "RECONCILER_GENERATION"
+HYPERVISOR = "RECONCILER_HYPERVISOR"
 FOLDER = "RECONCILER_VM"
 """The guest's folder: tells guests of one state directory from those of another."""
 

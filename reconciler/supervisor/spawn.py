@@ -79,6 +79,7 @@ def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> H
         start_time=stat.start_time,
         started_boot=stat.started_boot,
         slot=machine.slot,
+        hypervisor=machine.hypervisor,
     )
     return Held(process, pidfd)
 
@@ -101,6 +102,7 @@ def environment(machine: Machine, launch: Launch, folder: Path, path: str) -> di
         **dict(launch.env),
         procfs.INSTANCE: machine.instance,
         procfs.GENERATION: str(machine.generation),
+        procfs.HYPERVISOR: machine.hypervisor,
         procfs.FOLDER: str(folder),
     }
 

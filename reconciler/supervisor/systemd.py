@@ -18,7 +18,7 @@ from reconciler.model.guest_reports import NetworkTraffic
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.model.observed import Conflict, Exit, Process
-from reconciler.supervisor import console, lock, procfs
+from reconciler.supervisor import console, guest_file, lock, procfs
 from reconciler.supervisor.guest_discovery import Dead, Finding, ended, folders, stranger
 from reconciler.supervisor.guest_file import owner, slot_of
 from reconciler.supervisor.process_backend import Threads
@@ -216,6 +216,9 @@ class Units:
             pid=pid,
             start_time=stat.start_time if stat else 0,
             started_boot=stat.started_boot if stat else self._clock.now().boot,
+            hypervisor=guest_file.hypervisor_of(
+                folder, _generation(state), state.environment.get(procfs.HYPERVISOR, "")
+            ),
         )
         return Held(process, pidfd)
 

@@ -22,10 +22,10 @@ GROUP = "microvm"
 """The group that may use what is a guest's, and has no members but guests and the daemon."""
 
 OVERHEAD_MIB = 256
-"""What a VMM may take beyond its guest's memory: translation cache, buffers, stacks. QEMU takes 60
-to 110 MiB under emulation, and less under KVM."""
+"""What a VMM may take beyond its guest's memory: translation cache, buffers, stacks. Under
+emulation 60 to 110 MiB were seen, and less under KVM."""
 TASKS = 64
-"""Threads of a VMM beyond one a CPU; QEMU's I/O takes up to this many."""
+"""Threads of a VMM beyond one a CPU; its I/O takes up to this many."""
 WEIGHT_PER_CPU = 100
 """systemd's default weight, for each CPU of the guest."""
 QUOTA_USEC_PER_CPU = 1_000_000

@@ -10,10 +10,9 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import PydanticSerializationError
 
 from reconciler.errors import DriverError
+from reconciler.host import layout
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.record import Generation
-
-DESCRIPTION = "share/microvm/generation.json"
 
 RUN_SCRIPT = """\
 #!/bin/sh
@@ -85,5 +84,5 @@ def contents(machine: Machine, launch: Launch, generation: Generation) -> dict[s
             vm=generation.vm, cwd=cwd, folder=folder, command=shlex.join(launch.power_button)
         ),
         "share/microvm/hypervisor": f"{generation.spec.hypervisor}\n",
-        DESCRIPTION: f"{facts}\n",
+        layout.DESCRIPTION: f"{facts}\n",
     }

@@ -27,7 +27,7 @@ from reconciler.host import layout
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.record import Generation
-from reconciler.vmm.generation_files import DESCRIPTION, contents, described
+from reconciler.vmm.generation_files import contents, described
 
 MOST_BYTES = 1024 * 1024
 """Of a description that is read back."""
@@ -49,7 +49,7 @@ class GenerationFolders:
 
     async def read(self, vm: VMName, number: GenerationNumber) -> Generation | None:
         """As its folder describes it; None when it does not, or not readably."""
-        file = layout.generation(self.folder(vm), number) / DESCRIPTION
+        file = layout.description(layout.generation(self.folder(vm), number))
         try:
             found = described(await asyncio.to_thread(_read_bounded, file))
         except OSError:

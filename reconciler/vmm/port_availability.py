@@ -60,7 +60,7 @@ def _refusal(wanted: HostPort) -> str:
     try:
         with socket.socket(socket.AF_INET, KINDS[wanted.protocol]) as asked:
             if wanted.protocol == "tcp":
-                # As QEMU and our proxy do: connections that just ended do not hold the port.
+                # As VMMs and our proxy do: connections that just ended do not hold the port.
                 asked.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             asked.bind((wanted.address, wanted.port))
     except OSError as error:

@@ -1,47 +1,54 @@
-"""Which driver a guest is for: QEMU as we command it, or a runner that commands its own VMM."""
+"""The driver of each hypervisor, by its name: the one list of those that this host can run.
+
+The names are those of `hypervisors.CAPABILITIES`: a manifest names one of them, a start writes it into the
+guest's file and environment, and every later daemon looks up by it who can talk to the guest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from reconciler.model.machine import GuestEndpoint, Launch, Machine, Route
-from reconciler.vmm.nix_runner import driver as nixrunner
-from reconciler.vmm.nix_runner.driver import NixRunnerDriver
+from reconciler.errors import DriverError
+from reconciler.hypervisors import DEFAULT, NIX_RUNNER, HypervisorTables
+from reconciler.model.observed import Fingerprint
+from reconciler.vmm.driver_interface import VMMDriver
+from reconciler.vmm.nix_runner.driver import NixRunnerDriver, RunCommand
 from reconciler.vmm.qemu.driver import QemuDriver
 
 
-class Drivers:
-    """Tells them apart by the machine, and a living guest by what its folder says of its start.
+class DriverRegistry:
+    """Satisfies the engine's port `Drivers`."""
 
-    Traffic is moved between guests of QEMU alone: a manifest with a runner cannot ask for it.
-    """
+    def __init__(self, drivers: Mapping[str, VMMDriver]) -> None:
+        self._drivers = dict(drivers)
 
-    def __init__(self, qemu: QemuDriver, runners: NixRunnerDriver) -> None:
-        self._qemu = qemu
-        self._runners = runners
+    def of(self, hypervisor: str) -> VMMDriver:
+        """Raises DriverError for a name that this version does not know, as one that a newer version started."""
+        try:
+            return self._drivers[hypervisor]
+        except KeyError:
+            raise DriverError(
+                f"this version has no driver for {hypervisor!r}", kind="hypervisor",
+                hint="install the version that started this guest, or stop the guest by its pid",
+            ) from None  # fmt: skip
 
-    def launch(self, machine: Machine) -> Launch:
-        return (self._runners if machine.runner else self._qemu).launch(machine)
+    def __iter__(self) -> Iterator[str]:
+        """The names, the default hypervisor's first."""
+        return iter(self._drivers)
 
-    async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
-        made = nixrunner.is_runners(folder)
-        await (self._runners if made else self._qemu).press_power_button(folder, pid, deadline)
+    async def probe(self, state: Path, boot_id: str) -> dict[str, Fingerprint]:
+        """What this host has of each. Cheap after the first time."""
+        return {name: await driver.probe(boot_id, state) for name, driver in self._drivers.items()}
 
-    async def open_ports(
-        self, endpoint: GuestEndpoint, before_giving_up: Callable[[], Awaitable[None]]
-    ) -> tuple[Route, ...]:
-        return await self._qemu.open_ports(endpoint, before_giving_up)
 
-    async def volumes(
-        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
-    ) -> None:
-        if machine.runner:
-            await self._runners.prepare(machine)
-            return
-        nixrunner.forget(Path(machine.folder))
-        await self._qemu.volumes(machine, sizes, kept)
-
-    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
-        if not machine.runner:  # a runner sees to its own volumes
-            await self._qemu.can_grow(machine, sizes)
+def open_drivers(tables: HypervisorTables, run_command: RunCommand) -> DriverRegistry:
+    """All drivers. `run_command` has a command ask a guest to end, with the guest's own rights."""
+    default = QemuDriver(tables.qemu)
+    return DriverRegistry(
+        {
+            DEFAULT: default,
+            # A runner's own VMM is not known: it is taken to be the default one.
+            NIX_RUNNER: NixRunnerDriver(run_command, default, default.power_button),
+        }
+    )

@@ -38,7 +38,7 @@ from tests.bench.rig import config_of
 TARGETS = {1000: 100.0, 10_000: 300.0}
 NOW = Now(1000.0, 1_700_000_000.0, "boot-1")
 POLICY = Policy("/state", memory_reserve_mib=0, disk_reserve_mib=0)
-HOST = HostFacts(10_000_000, 10_000_000, "tcg", None)
+HOST = HostFacts(10_000_000, 10_000_000, None)
 
 
 @dataclass(slots=True)
@@ -142,7 +142,7 @@ def settled(desired: DesiredState) -> tuple[Observed, Record]:
     first = GenerationNumber(1)
     for number, (name, spec) in enumerate(desired.vms.items()):
         instance = InstanceId(f"{name}-g1")
-        process = Process(name, instance, first, 1000 + number, 1, 100.0)
+        process = Process(name, instance, first, 1000 + number, 1, 100.0, hypervisor="qemu")
         guests[name] = (Guest(process, ProbeCounts(3, passing_since=200.0, ever_passed=True)),)
         generation = Generation(
             name, first, spec.digest, desired.revision, spec, 0.0, verdict="committed"

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,18 +39,16 @@ class SleepDriver:
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         pass
 
+    async def prepare(self, machine: Machine) -> None:
+        pass
+
+    def of(self, hypervisor: str) -> SleepDriver:  # noqa: ARG002 - all sleep
+        return self
+
     async def open_ports(
         self, seat: GuestEndpoint, before_giving_up: Callable[[], Awaitable[None]]
     ) -> tuple[Route, ...]:
         raise NotImplementedError(seat)
-
-    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
-        pass
-
-    async def volumes(
-        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
-    ) -> None:
-        pass
 
 
 class Starts:
@@ -95,7 +93,7 @@ async def _measure(folder: Path, count: int) -> list[Figure]:
         supervisor = LocalSupervisor(root, SystemClock(), wake, starts.changed)
         supervisors.append(supervisor)
         folders = GenerationFolders(root)
-        return replace(ports, driver=SleepDriver(), supervisor=supervisor, generations=folders)
+        return replace(ports, drivers=SleepDriver(), supervisor=supervisor, generations=folders)
 
     ours: list[float] = []
     bare: list[float] = []

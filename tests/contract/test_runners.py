@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from reconciler.errors import DriverError
+from reconciler.hypervisors import NIX_RUNNER, QemuConfig
 from reconciler.model.machine import Machine
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
 from reconciler.supervisor import lock, procfs
-from reconciler.vmm.nix_runner.driver import NixRunnerDriver, is_runners
+from reconciler.vmm.nix_runner.driver import NixRunnerDriver
+from reconciler.vmm.qemu.driver import QemuDriver
 from tests.contract.test_supervisor import STAGES, KeptStage
 from tests.eventually import eventually
 from tests.microvm_nix import make_runner
@@ -59,17 +61,22 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await stage.close()
 
 
+def driver_of(stage: KeptStage) -> NixRunnerDriver:
+    default = QemuDriver(QemuConfig())
+    return NixRunnerDriver(stage.kept.press, default, default.power_button)
+
+
 def machine_of(stage: KeptStage, runner: Path) -> Machine:
     return Machine(
         vm=VMName("web"), generation=GenerationNumber(1), instance=InstanceId(uuid.uuid4().hex),
         vcpu=1, memory_mib=64, accel="tcg", tsc_khz=None, kernel="", initrd="", cmdline=(),
         layers=(), volumes=(), mounts=(), networks=(), folder=str(stage.root / "web"),
-        stop_timeout=10, runner=str(runner),
+        stop_timeout=10, runner=str(runner), hypervisor=NIX_RUNNER,
     )  # fmt: skip
 
 
 async def start(stage: KeptStage, runner: Path) -> Process:
-    driver, machine = NixRunnerDriver(stage.kept.press), machine_of(stage, runner)
+    driver, machine = driver_of(stage), machine_of(stage, runner)
     launch = driver.launch(machine)
     await driver.prepare(machine)
     return await stage.supervisor.start(machine, launch)
@@ -90,7 +97,7 @@ async def test_a_runner_becomes_its_vmm_and_that_has_the_lock(
     assert not lock.is_free(home), "also after bash's exec"
     assert (home / "volumes/data.img").stat().st_size == 1 << 20
     assert "says the guest" in (home / "console.log").read_text()
-    assert is_runners(home)
+    assert (home / "runner").resolve() == (runners / "web").resolve()
 
 
 PEER = """\
@@ -146,7 +153,7 @@ async def test_a_guest_has_its_time_to_end_cleanly(
     process = await start(stage, a_guest_that_flushes(runners / "web", deaf))
     volumes = stage.root / "web/volumes"
     await eventually((volumes / "ready").exists)
-    driver = NixRunnerDriver(stage.kept.press)
+    driver = driver_of(stage)
     for _ in range(10):  # as the ladder does, for as long as the guest has its time
         with contextlib.suppress(DriverError):
             await driver.press_power_button(stage.root / "web", process.pid, 2.0)
@@ -162,7 +169,7 @@ async def test_who_stops_the_unit_or_runs_the_script_waits_for_the_guest(
     process = await start(stage, runner)
     volumes = stage.root / "web/volumes"
     await eventually((volumes / "ready").exists)
-    launch = NixRunnerDriver(stage.kept.press).launch(machine_of(stage, runner))
+    launch = driver_of(stage).launch(machine_of(stage, runner))
     pressing = await asyncio.create_subprocess_exec(
         *launch.power_button, stdin=asyncio.subprocess.DEVNULL, cwd=volumes,
         env={"MAINPID": str(process.pid), "PATH": "/usr/bin:/bin"},
@@ -248,7 +255,7 @@ async def test_the_next_daemon_adopts_it_under_its_other_name(
 async def test_its_own_shutdown_is_the_power_button(stage: KeptStage, runners: Path) -> None:
     process = await start(stage, make_runner(runners / "web", RUN, SHUTDOWN))
     await runs(process)
-    driver = NixRunnerDriver(stage.kept.press)
+    driver = driver_of(stage)
     await driver.press_power_button(stage.root / "web", process.pid, 5)
     assert await stage.supervisor.wait_gone(process.instance, 5)
     assert (stage.root / "web/volumes/asked").read_text() == "asked\n"
@@ -260,9 +267,7 @@ async def test_a_runner_without_a_way_to_be_asked_says_so_at_once(
     process = await start(stage, make_runner(runners / "web", RUN))
     await runs(process)
     with pytest.raises(DriverError, match="cannot be asked to end"):
-        await NixRunnerDriver(stage.kept.press).press_power_button(
-            stage.root / "web", process.pid, 5
-        )
+        await driver_of(stage).press_power_button(stage.root / "web", process.pid, 5)
 
 
 async def test_it_makes_its_files_again_at_the_next_start(stage: KeptStage, runners: Path) -> None:
@@ -270,9 +275,7 @@ async def test_it_makes_its_files_again_at_the_next_start(stage: KeptStage, runn
     for _ in range(2):
         process = await start(stage, runner)
         await runs(process)
-        await NixRunnerDriver(stage.kept.press).press_power_button(
-            stage.root / "web", process.pid, 5
-        )
+        await driver_of(stage).press_power_button(stage.root / "web", process.pid, 5)
         assert await stage.supervisor.wait_gone(process.instance, 5)
         await stage.supervisor.forget(process.instance)
     assert (stage.root / "web/volumes/starts").read_text() == "start\nstart\n"
@@ -285,7 +288,7 @@ async def test_a_shutdown_that_waits_is_not_waited_for(runners: Path, tmp_path: 
     await stage.supervisor.adopt()
     process = await start(stage, make_runner(runners / "web", RUN, "echo $$ >asks; sleep 1000"))
     await runs(process)
-    await NixRunnerDriver(stage.kept.press).press_power_button(stage.root / "web", process.pid, 0.5)
+    await driver_of(stage).press_power_button(stage.root / "web", process.pid, 0.5)
     asking = (stage.root / "web/volumes/asks").read_text().strip()
     await eventually(lambda: not Path(f"/proc/{asking}").exists())
     await stage.close()
@@ -295,7 +298,7 @@ async def test_whoever_took_the_guests_place_is_not_told(stage: KeptStage, runne
     process = await start(stage, make_runner(runners / "web", RUN, SHUTDOWN))
     await runs(process)
     with pytest.raises(DriverError, match="no guest of ours any more"):
-        await NixRunnerDriver(stage.kept.press).press_power_button(stage.root / "web", 1, 5)
+        await driver_of(stage).press_power_button(stage.root / "web", 1, 5)
     assert not (stage.root / "web/volumes/asked").exists()
 
 
@@ -303,5 +306,5 @@ def test_a_runner_that_is_gone_is_not_started(tmp_path: Path, runners: Path) -> 
     stage = STAGES["local"](tmp_path / "vms")
     assert isinstance(stage, KeptStage)
     with pytest.raises(DriverError, match="is no runner any more") as caught:
-        NixRunnerDriver(stage.kept.press).launch(machine_of(stage, runners / "nowhere"))
+        driver_of(stage).launch(machine_of(stage, runners / "nowhere"))
     assert caught.value.kind == "runner"

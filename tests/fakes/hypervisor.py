@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.errors import DriverError, GuestConflict
-from reconciler.model.guest_reports import SILENT, Said
+from reconciler.model.guest_reports import SILENT, GuestFigures, Said
 from reconciler.model.machine import (
     GuestEndpoint,
     HostPort,
@@ -74,7 +74,10 @@ class FakeHypervisor(FakeProber):
         if guest is not None:
             self.log.append(("lead", vm, guest.machine.generation))
 
-    # Driver
+    # Drivers, and the one of them
+
+    def of(self, hypervisor: str) -> FakeHypervisor:
+        return self
 
     def launch(self, machine: Machine) -> Launch:
         return Launch(("fake", machine.vm), machine.folder)
@@ -89,8 +92,14 @@ class FakeHypervisor(FakeProber):
                 self.end(guest.process.instance, Exit(status=0))
         self.faults.after("power-button", fault)
 
-    async def volumes(
-        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
+    async def prepare(self, machine: Machine) -> None:
+        pass
+
+    async def figures(self, folder: Path, pid: int | None, timeout: float) -> GuestFigures:
+        return GuestFigures()
+
+    async def make_volumes(
+        self, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
     ) -> None:
         fault = await self.faults.before("volumes")
         if lost := sorted(kept - self.sizes.keys()):
@@ -174,7 +183,7 @@ class FakeHypervisor(FakeProber):
         now = self.clock.now()
         process = Process(
             machine.vm, machine.instance, machine.generation, next(self.pids), 1, now.boot,
-            slot=machine.slot,
+            slot=machine.slot, hypervisor=machine.hypervisor,
         )  # fmt: skip
         for disk in machine.volumes:
             self.disks.setdefault(disk.path, []).append(machine.generation)

@@ -94,7 +94,7 @@ class FakeHost:
         self.guests_ports = guests_ports
         """Where guests listen, beside who else does by `value`."""
         self.value = HostFacts(
-            memory_available_mib=1_000_000, disk_free_mib=1_000_000, accel="tcg", tsc_khz=2_000_000
+            memory_available_mib=1_000_000, disk_free_mib=1_000_000, tsc_khz=2_000_000
         )
 
         self.bound: frozenset[HostPort] = frozenset()

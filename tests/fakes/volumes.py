@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from reconciler.model.machine import Machine
 from tests.fakes.hypervisor import FakeHypervisor
 
 
@@ -13,6 +14,14 @@ class FakeVolumes:
     """The hypervisor's disks, behind the port `Volumes`."""
 
     hypervisor: FakeHypervisor
+
+    async def prepare(
+        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
+    ) -> None:
+        await self.hypervisor.make_volumes(sizes, kept)
+
+    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        await self.hypervisor.can_grow(machine, sizes)
 
     async def snapshot(self, pairs: Sequence[tuple[str, str]]) -> str:
         return await self.hypervisor.snapshot(pairs)

@@ -9,13 +9,15 @@ import pytest
 
 from demo import images
 from reconciler.clock import SystemClock
-from reconciler.config import QemuConfig
+from reconciler.hypervisors import QemuConfig
 from reconciler.image.store import ImageStore
 from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
 from reconciler.model.machine import Disk, Machine, PortForward, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.qemu.argv import argv
+from reconciler.vmm.qemu.driver import QemuDriver
+from reconciler.vmm.registry import DriverRegistry
 from tests.integration.test_nix_runners import FLAKE, RUN, World, world  # noqa: F401 - a fixture
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
@@ -47,10 +49,12 @@ async def qemu_of(state: Path, port: int) -> str:
 async def command_of(state: Path, port: int, kernel: Path, initrd: Path, base: Path) -> str:
     """Of a guest that boots these, with what the flake packs on top."""
     layers = (str(base), "@out@/store.erofs")
-    facts = await LocalHost(state, QemuConfig(), SystemClock()).facts()
+    facts = await LocalHost(
+        state, DriverRegistry({"qemu": QemuDriver(QemuConfig())}), SystemClock()
+    ).facts()
     machine = Machine(
         vm=VMName("web"), generation=GenerationNumber(0), instance=InstanceId("none"), vcpu=1,
-        memory_mib=256, accel=facts.accel, tsc_khz=facts.tsc_khz, kernel=str(kernel),
+        memory_mib=256, accel=facts.accel_of("qemu"), tsc_khz=facts.tsc_khz, kernel=str(kernel),
         initrd=str(initrd), cmdline=(), volumes=(), mounts=(), folder="",
         layers=tuple(Disk(path, f"layer{n}", read_only=True) for n, path in enumerate(layers)),
         networks=(UserNetwork("52:54:00:12:34:56", (PortForward(port, 80),)),),

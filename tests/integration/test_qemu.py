@@ -18,8 +18,8 @@ import pytest
 from demo import images
 from demo.daemon import free_port
 from reconciler.clock import SystemClock
-from reconciler.config import QemuConfig
 from reconciler.errors import DriverError, GuestConflict
+from reconciler.hypervisors import QemuConfig
 from reconciler.image.store import ImageStore
 from reconciler.model.checks import CheckSpec, HttpCheck, TcpCheck
 from reconciler.model.health import ProbeCounts, ProbePlan
@@ -32,6 +32,8 @@ from reconciler.supervisor.local import LocalSupervisor
 from reconciler.supervisor.lock import is_free
 from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.qemu.driver import QemuDriver
+from reconciler.vmm.registry import DriverRegistry
+from reconciler.vmm.volumes.files import VolumeFiles
 from tests.eventually import eventually
 
 pytestmark = [
@@ -107,7 +109,7 @@ class Host:
     async def start(self) -> Process:
         self.machine = replace(self.machine, instance=InstanceId(uuid.uuid4().hex))
         sizes = {disk.path: 64 for disk in self.machine.volumes}
-        await self.driver.volumes(self.machine, sizes)
+        await VolumeFiles().prepare(self.machine, sizes)
         return await self.supervisor.start(self.machine, self.driver.launch(self.machine))
 
     async def healthy(self, process: Process, *checks: CheckSpec) -> ProbeCounts:
@@ -149,14 +151,15 @@ async def host(shelf: Path, tmp_path: Path) -> AsyncIterator[Host]:
     vmlinuz, initrd = store.kernel_paths(kernel.key)
     base_image = store.layer_path(base.key)
     await store.close()
-    facts = await LocalHost(tmp_path, QemuConfig(), clock).facts()
+    driver = QemuDriver(QemuConfig())
+    facts = await LocalHost(tmp_path, DriverRegistry({"qemu": driver}), clock).facts()
     machine = Machine(
         vm=VMName("web"),
         generation=GenerationNumber(1),
         instance=InstanceId("none"),
         vcpu=1,
         memory_mib=256,
-        accel=facts.accel,
+        accel=facts.accel_of("qemu"),
         tsc_khz=facts.tsc_khz,
         kernel=str(vmlinuz),
         initrd=str(initrd),
@@ -172,7 +175,7 @@ async def host(shelf: Path, tmp_path: Path) -> AsyncIterator[Host]:
     )
     supervisor = LocalSupervisor(tmp_path / "vms", clock, lambda: None)
     prober = GuestProber(clock, lambda: None)
-    host = Host(tmp_path / "vms", facts, machine, supervisor, prober, QemuDriver(QemuConfig()))
+    host = Host(tmp_path / "vms", facts, machine, supervisor, prober, driver)
     yield host
     await host.prober.close()
     for process in host.supervisor.processes():

@@ -108,7 +108,7 @@ MUTANTS = (
     ),
     Mutant(
         "a volume grows under a guest",
-        "reconciler/vmm/qemu/growth.py",
+        "reconciler/vmm/volumes/growth.py",
         "        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)\n",
         "",
         ("tests/unit/vmm/test_volumes.py",),
@@ -116,7 +116,7 @@ MUTANTS = (
     ),
     Mutant(
         "a growth that was cut short is forgotten",
-        "reconciler/vmm/qemu/growth.py",
+        "reconciler/vmm/volumes/growth.py",
         "return not _mark(path).exists() and not _wanted(path, size)",
         "return not _wanted(path, size)",
         ("tests/unit/vmm/test_volumes.py",),

@@ -32,7 +32,7 @@ MUTANTS = (
     ),
     Mutant(
         "a lost volume is begun again, empty",
-        "reconciler/vmm/qemu/driver.py",
+        "reconciler/vmm/volumes/files.py",
         "if disk.path in kept:",
         "if disk.path not in sizes:",
         ("tests/unit/vmm/test_volumes.py",),

@@ -114,7 +114,7 @@ async def test_a_crashed_guest_comes_back_though_the_disk_is_nearly_full() -> No
     world = World(Policy("/state", disk_reserve_mib=1000, memory_reserve_mib=1000))
     await world.push(state(vm("web")))
     await world.settle()
-    world.host.value = HostFacts(200, 10, "tcg", 1)
+    world.host.value = HostFacts(200, 10, 1)
     world.hypervisor.kill("web")
     await world.settle()
     assert world.hypervisor.running() == {"web": 1}
@@ -170,7 +170,7 @@ async def test_memory_that_the_host_does_not_have_stops_nothing() -> None:
     world = World()
     await world.push(state(vm("web")))
     await world.settle()
-    world.host.value = HostFacts(100, 10_000, "tcg", 1)
+    world.host.value = HostFacts(100, 10_000, 1)
     await world.push(state(vm("web", memory=512)))
     for _ in range(6):
         await world.step()

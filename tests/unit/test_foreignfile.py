@@ -18,8 +18,8 @@ from reconciler.supervisor import console, guest_file
 from reconciler.supervisor.announcements import Listener
 from reconciler.supervisor.spawn import fresh_log
 from reconciler.untrusted_file import appending, reading, replacing
-from reconciler.vmm.qemu import growth
-from reconciler.vmm.volume_snapshots import VolumeCopies
+from reconciler.vmm.volumes import growth
+from reconciler.vmm.volumes.files import VolumeFiles
 
 pytestmark = pytest.mark.shows(fault=40)
 
@@ -112,7 +112,9 @@ def test_what_a_daemon_left_of_a_guest_is_neither_read_nor_written_through_a_lin
     put(layout.guest_file(folder), precious)
     put(folder / f"run/.guest.json.{os.getpid()}.tmp", precious)
     assert guest_file.read(folder) is None
-    process = Process(VMName("web"), InstanceId("i"), GenerationNumber(1), 7, 1, 1.0)
+    process = Process(
+        VMName("web"), InstanceId("i"), GenerationNumber(1), 7, 1, 1.0, hypervisor="qemu"
+    )
     guest_file.write(folder, process, "boot")
     found = guest_file.read(folder)
     assert found is not None
@@ -128,7 +130,7 @@ async def test_a_volume_that_is_none_is_not_copied_and_not_grown(
     put(volume, precious)
     if put is not as_dangling_link:  # there is none then
         with pytest.raises(DriverError):
-            await VolumeCopies().snapshot([(str(volume), str(copy))])
+            await VolumeFiles().snapshot([(str(volume), str(copy))])
     with pytest.raises(OSError, match=r"."):
         growth.filesystem_bytes(volume)
     assert not copy.exists()

@@ -296,8 +296,9 @@ def _open_ports(plan: PlanBuilder, vm: VMContext, guest: Guest, generation: Gene
     home = layout.vm(PurePath(plan.policy.state_dir), guest.process.vm)
     folder = layout.guest_folder(home, guest.process.slot)
     endpoint = GuestEndpoint(
-        guest.instance, generation.number, str(folder), generation.spec.networks, guest.process.pid
-    )
+        guest.instance, generation.number, str(folder), generation.spec.networks, guest.process.pid,
+        hypervisor=guest.process.hypervisor,
+    )  # fmt: skip
     why = f"generation {generation.number} gets ports of its own"
     plan.do(vm, OpenPorts(vm.name, endpoint, why))
     return True

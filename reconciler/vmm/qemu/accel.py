@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import tempfile
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from reconciler.config import QemuConfig
+from reconciler.hypervisors import QemuConfig
 from reconciler.model.machine import Accel
+from reconciler.model.observed import KvmState
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +28,6 @@ _BOOT_SECTOR = _PROGRAM.ljust(510, b"\0") + b"\x55\xaa"
 _PROVEN_STATUS = 0x2A << 1 | 1
 """isa-debug-exit's status for the byte that the program writes."""
 
-CPUINFO = Path("/proc/cpuinfo")
 KVM = Path("/dev/kvm")
 
 
@@ -59,6 +60,15 @@ async def choose_accel(config: QemuConfig, boot_id: str, memory: Path) -> Accel:
     proof = Proof(boot_id=boot_id, binary=config.binary, cpu=config.cpu, accel=accel)
     await asyncio.to_thread(_remember, memory, proof)
     return accel
+
+
+async def state_of_kvm(config: QemuConfig) -> KvmState:
+    """Looked at now, and proven by running a guest."""
+    if not await asyncio.to_thread(KVM.exists):
+        return "absent"
+    if not os.access(KVM, os.R_OK | os.W_OK):
+        return "forbidden"
+    return "proven" if await kvm_works(config) else "broken"
 
 
 async def kvm_works(config: QemuConfig) -> bool:
@@ -119,18 +129,3 @@ def _remember(memory: Path, proof: Proof) -> None:
     except OSError as error:
         fields = {"file": str(memory), "error": error.strerror}
         log.warning("the accelerator is not remembered", extra={"fields": fields})
-
-
-def tsc_khz(cpuinfo: Path = CPUINFO) -> int | None:
-    """The host's TSC frequency: Linux derives bogomips from it, two for each MHz."""
-    try:
-        with cpuinfo.open("rb") as file:
-            head = file.read(MOST_PROOF_BYTES)
-    except OSError:
-        return None
-    for line in head.splitlines():
-        key, _, value = line.partition(b":")
-        if key.strip() == b"bogomips":
-            with contextlib.suppress(ValueError):
-                return round(float(value) * 500) or None
-    return None

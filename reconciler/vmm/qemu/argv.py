@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.host import layout
+from reconciler.hypervisors import QemuConfig
 from reconciler.model.machine import Disk, Machine, Mount, Tap, UserNetwork
 
 QMP_SOCKET = str(layout.run(PurePath()) / "qmp.sock")

@@ -2,30 +2,71 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import shutil
 import sys
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
-from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
+from reconciler.host import layout
+from reconciler.hypervisors import CAPABILITIES, Capabilities, QemuConfig
+from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.machine import GuestEndpoint, Launch, Machine, Route
-from reconciler.vmm.qemu import forwards, growth, power_button as press, qmp, volumes
+from reconciler.model.observed import Fingerprint
+from reconciler.vmm.programs import run
+from reconciler.vmm.qemu import accel, forwards, power_button, qmp, stats
 from reconciler.vmm.qemu.argv import QMP_SOCKET, argv
+
+PACKAGE = "qemu-system-x86"
+VERSION = re.compile(r"version (\d[\w.]*)")
+VERSION_SECONDS = 2.0
 
 
 class QemuDriver:
-    """Holds nothing but settings: every call stands for itself."""
+    """Holds settings, and what it found of this host."""
 
     def __init__(self, config: QemuConfig) -> None:
         self._config = config
+        self._probing = asyncio.Lock()
+        self._found: Fingerprint | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES["qemu"]
+
+    async def probe(self, boot_id: str, state: Path | None) -> Fingerprint:
+        """Once in a driver's life, but for a caller without a `state`."""
+        async with self._probing:
+            if self._found is None or state is None:
+                self._found = await self._probe(boot_id, state)
+            return self._found
+
+    async def _probe(self, boot_id: str, state: Path | None) -> Fingerprint:
+        config, path = self._config, shutil.which(self._config.binary) or ""
+        found = Fingerprint(config.binary, PACKAGE, path, await _version(path) if path else "")
+        if state is not None:
+            chosen = await accel.choose_accel(config, boot_id, layout.accel(state))
+            return replace(found, accel=chosen)
+        kvm = await accel.state_of_kvm(config)
+        return replace(found, kvm=kvm, accel="kvm" if kvm == "proven" else "tcg")
 
     def launch(self, machine: Machine) -> Launch:
-        # Isolated, and without site: what presses the button needs Python alone.
-        button = (sys.executable, "-IS", press.__file__, QMP_SOCKET, f"{machine.stop_timeout:g}")
+        button = self.power_button(QMP_SOCKET, machine.stop_timeout)
         return Launch(argv(machine, self._config), cwd=machine.folder, power_button=button)
 
+    @staticmethod
+    def power_button(socket: str, seconds: float) -> tuple[str, ...]:
+        """The command that presses it, by a QMP socket, and waits so long for the guest's end."""
+        # Isolated, and without site: what presses the button needs Python alone.
+        return (sys.executable, "-IS", power_button.__file__, socket, f"{seconds:g}")
+
+    async def prepare(self, machine: Machine) -> None:
+        """Nothing: what it names is there."""
+
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
-        """`deadline` is in seconds from now."""
         await qmp.execute(folder, "system_powerdown", deadline, pid)
 
     async def open_ports(
@@ -34,22 +75,15 @@ class QemuDriver:
         """Each forward's port of the host, with the one that the kernel chose for the guest."""
         return await forwards.open_ports(endpoint, before_giving_up)
 
-    async def volumes(
-        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
-    ) -> None:
-        """`sizes` is in MiB, by the disk's path; `kept` are those that are there since a generation worked."""
-        filesystems = {mount.serial: mount.fs_type for mount in machine.mounts}
-        for disk in machine.volumes:
-            size = sizes.get(disk.path)
-            if size is None:
-                raise DriverError(f"{machine.vm}: volume {disk.serial} has no size", kind="volume")
-            if disk.path in kept:
-                await volumes.refuse_lost(Path(disk.path), size)
-            await volumes.create(Path(disk.path), size, filesystems.get(disk.serial, "ext4"))
-            await growth.grow(Path(disk.path), size)
+    async def figures(self, folder: Path, pid: int | None, timeout: float) -> GuestFigures:
+        return await stats.guest_figures(folder, timeout, pid)
 
-    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
-        """See whether the volumes that exist could have these sizes; nothing is changed."""
-        for disk in machine.volumes:
-            if (size := sizes.get(disk.path)) is not None:
-                await growth.can_grow(Path(disk.path), size)
+
+async def _version(path: str) -> str:
+    """By its own words; empty if it does not say."""
+    try:
+        _, said = await run((path, "--version"), VERSION_SECONDS)
+    except (DriverError, OSError):
+        return ""
+    found = VERSION.search(said)
+    return found[1] if found else ""

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli import doctor_checks as checks, doctor_sources, doctor_systemd as servicechecks
-from reconciler.config import QemuConfig
 
 pytestmark = pytest.mark.shows(fault=77)
 
@@ -43,7 +42,8 @@ def test_no_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_host_without_kvm_is_named_with_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.vmm.qemu.accel.KVM", NOWHERE / "kvm")
-    found = checks.check_accelerator(QemuConfig())
+    (vmm,) = checks.probe_all(None)
+    found = checks.check_accelerator(vmm.kvm)
     assert (found.result, found.remedy) == ("warning", "modprobe kvm_intel, or kvm_amd")
 
 

@@ -35,6 +35,7 @@ async def test_a_guest_in_the_middle_of_its_exec_is_adopted(tmp_path: Path) -> N
                 pid=child.pid,
                 start_time=stat.start_time,
                 started_boot=1.0,
+                hypervisor="qemu",
             )
             guest_file.write(folder, guest, "this boot")
             look = asyncio.create_task(asyncio.to_thread(Adoption("this boot").look, folder))

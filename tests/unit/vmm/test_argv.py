@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
+from reconciler.hypervisors import QemuConfig
 from reconciler.model.machine import Disk, Mount, Tap
 from reconciler.vmm.qemu.argv import BALLOON_DEVICE, MOST_VIRTIO_DEVICES, argv, kernel_cmdline
 from tests.unit.vmm.machines import a_full_machine, a_machine

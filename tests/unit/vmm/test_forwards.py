@@ -64,7 +64,9 @@ class Vmm:
 
     def seat(self, *networks: tuple[PortForward, ...]) -> GuestEndpoint:
         nets = tuple(UserNetwork("52:54:00:00:00:01", forwards) for forwards in networks)
-        return GuestEndpoint(InstanceId("i"), GenerationNumber(1), str(self.folder), nets)
+        return GuestEndpoint(
+            InstanceId("i"), GenerationNumber(1), str(self.folder), nets, hypervisor="qemu"
+        )
 
     async def _serve(self, reader: Any, writer: Any) -> None:
         await negotiate(reader, writer)

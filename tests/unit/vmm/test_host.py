@@ -8,20 +8,22 @@ from pathlib import Path
 import pytest
 
 from reconciler.clock import SystemClock
-from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
+from reconciler.hypervisors import QemuConfig
 from reconciler.model.machine import ANY_ADDRESS, HostPort, Protocol
-from reconciler.vmm.host_facts import LocalHost, memory_available_mib
+from reconciler.vmm.host_facts import LocalHost, memory_available_mib, tsc_khz
 from reconciler.vmm.port_availability import (
     ephemeral_ports,
     listening_ports,
     refused_ports,
     reserved_ports,
 )
-from reconciler.vmm.qemu.accel import choose_accel, tsc_khz
+from reconciler.vmm.qemu.accel import choose_accel
+from reconciler.vmm.qemu.driver import QemuDriver
+from reconciler.vmm.registry import DriverRegistry
 
 pytestmark = pytest.mark.shows(fault=74)
-
+EMULATED = DriverRegistry({"qemu": QemuDriver(QemuConfig(accel="tcg"))})
 TABLE = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1 1 0
@@ -85,11 +87,11 @@ def test_the_tsc_is_half_of_bogomips(tmp_path: Path, text: str, khz: int | None)
 
 
 async def test_the_host_of_this_test_says_what_it_has(tmp_path: Path) -> None:
-    host = LocalHost(tmp_path, QemuConfig(accel="tcg"), SystemClock())
+    host = LocalHost(tmp_path, EMULATED, SystemClock())
     with socket.create_server(("127.0.0.1", 0)) as server:
         facts = await host.facts()
         port = server.getsockname()[1]
-    assert facts.accel == "tcg"
+    assert facts.accel_of("qemu") == "tcg"
     assert facts.memory_available_mib > 0
     assert facts.disk_free_mib > 0
     assert HostPort("127.0.0.1", port) in facts.listening
@@ -97,7 +99,7 @@ async def test_the_host_of_this_test_says_what_it_has(tmp_path: Path) -> None:
 
 
 async def test_a_state_directory_that_is_gone_is_an_error(tmp_path: Path) -> None:
-    host = LocalHost(tmp_path / "gone", QemuConfig(accel="tcg"), SystemClock())
+    host = LocalHost(tmp_path / "gone", EMULATED, SystemClock())
     with pytest.raises(DriverError):
         await host.facts()
 
@@ -175,7 +177,7 @@ async def test_a_port_that_cannot_be_bound_is_refused_whoever_has_it(
             taker.listen()
         there = HostPort("127.0.0.1", taker.getsockname()[1], protocol)
         everywhere = there._replace(address=ANY_ADDRESS)
-        host = LocalHost(tmp_path, QemuConfig(accel="tcg"), SystemClock())
+        host = LocalHost(tmp_path, EMULATED, SystemClock())
         facts = await host.facts(frozenset({there, everywhere}))
         assert facts.refused.keys() == {there, everywhere}
         assert f"sport = :{there.port}" in facts.refused[there]
@@ -189,7 +191,7 @@ async def test_connections_that_just_ended_hold_no_port(tmp_path: Path) -> None:
         port = HostPort("127.0.0.1", server.getsockname()[1])
         accepted.close()  # first, so that TIME_WAIT is at the server's end
         client.close()
-    host = LocalHost(tmp_path, QemuConfig(accel="tcg"), SystemClock())
+    host = LocalHost(tmp_path, EMULATED, SystemClock())
     assert (await host.facts(frozenset({port}))).refused == {}
 
 

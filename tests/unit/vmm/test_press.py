@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config import QemuConfig
+from reconciler.hypervisors import QemuConfig
 from reconciler.vmm.qemu import power_button as press
 from reconciler.vmm.qemu.argv import QMP_SOCKET
 from reconciler.vmm.qemu.driver import QemuDriver

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
+from reconciler.hypervisors import QemuConfig
 from reconciler.vmm.qemu.driver import QemuDriver
 
 pytestmark = [pytest.mark.shows(row=11), pytest.mark.shows(row=12)]

@@ -12,11 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.config import QemuConfig
 from reconciler.errors import DriverError
 from reconciler.model.machine import Disk, Machine, Mount
-from reconciler.vmm.qemu import volume_programs as programs
-from reconciler.vmm.qemu.driver import QemuDriver
+from reconciler.vmm import programs
+from reconciler.vmm.volumes.files import VolumeFiles
 from tests.unit.vmm.machines import a_machine
 from tests.wait import wait_until
 
@@ -51,7 +50,7 @@ def a_file(path: Path, text: str) -> Path:
 
 async def make(machine: Machine, mib: int = 64) -> Path:
     path = machine.volumes[0].path
-    await QemuDriver(QemuConfig()).volumes(machine, {path: mib})
+    await VolumeFiles().prepare(machine, {path: mib})
     return Path(path)
 
 
@@ -67,14 +66,14 @@ async def test_a_missing_volume_is_created_with_a_clean_filesystem_of_its_size(
 @pytest.mark.shows(fault=94)
 async def test_a_volume_that_held_data_is_not_begun_again_when_it_is_gone(machine: Machine) -> None:
     path = await make(machine)
-    driver, kept = QemuDriver(QemuConfig()), frozenset({str(path)})
-    await driver.volumes(machine, {str(path): 64}, kept)
+    driver, kept = VolumeFiles(), frozenset({str(path)})
+    await driver.prepare(machine, {str(path): 64}, kept)
     elsewhere = path.rename(path.with_name("elsewhere"))
     with pytest.raises(DriverError, match="is gone") as refused:
-        await driver.volumes(machine, {str(path): 64}, kept)
+        await driver.prepare(machine, {str(path): 64}, kept)
     assert (refused.value.kind, path.exists()) == ("volume", False)
     elsewhere.rename(path)
-    await driver.volumes(machine, {str(path): 64}, kept)
+    await driver.prepare(machine, {str(path): 64}, kept)
 
 
 async def test_a_large_volume_takes_no_room_before_it_is_used(machine: Machine) -> None:
@@ -105,7 +104,7 @@ async def test_a_volume_that_cannot_be_formatted_leaves_nothing_behind(machine: 
 
 async def test_a_volume_without_a_size_is_refused(machine: Machine) -> None:
     with pytest.raises(DriverError, match="has no size"):
-        await QemuDriver(QemuConfig()).volumes(machine, {})
+        await VolumeFiles().prepare(machine, {})
 
 
 async def test_a_folder_that_cannot_be_made_is_an_error_with_a_hint(
@@ -208,7 +207,7 @@ async def test_a_volume_grows_however_much_larger_it_is_to_be(
     path = await make(machine, small)
     debugfs(path, f"write {a_file(tmp_path / 'record', 'acknowledged')} record")
     if large < 1024 * 1024:  # it takes its time
-        await QemuDriver(QemuConfig()).can_grow(machine, {str(path): large})
+        await VolumeFiles().can_grow(machine, {str(path): large})
     await make(machine, large)
     assert filesystem_mib(path) == large
     assert "acknowledged" in debugfs(path, "cat record")
@@ -231,7 +230,7 @@ async def test_what_resize2fs_cannot_do_is_known_while_the_guest_lives_and_harms
     path = Path(machine.volumes[0].path)
     with_a_resize_inode(path, small)
     debugfs(path, f"write {a_file(tmp_path / 'record', 'acknowledged')} record")
-    driver = QemuDriver(QemuConfig())
+    driver = VolumeFiles()
     before = path.read_bytes()
     with pytest.raises(DriverError, match="further than its file system can") as failure:
         await driver.can_grow(machine, {str(path): large})

@@ -25,7 +25,7 @@ from reconciler.errors import DriverError
 from reconciler.host import layout
 from reconciler.model.host_fault import host_fault
 from reconciler.untrusted_file import reading
-from reconciler.vmm.qemu.volume_programs import run
+from reconciler.vmm.programs import run
 
 MIB = 1024 * 1024
 SUPERBLOCK, SUPERBLOCK_BYTES = 1024, 1024

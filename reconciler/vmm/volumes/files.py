@@ -1,4 +1,4 @@
-"""Copies of volumes: by reflink where the filesystem can, else by copying what is not a hole."""
+"""The volumes of VMs: made and grown for a start, copied by reflink where the filesystem can, put back."""
 
 from __future__ import annotations
 
@@ -7,20 +7,42 @@ import contextlib
 import errno
 import fcntl
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from reconciler.durable import sync
 from reconciler.errors import DriverError
+from reconciler.model.machine import Machine
 from reconciler.untrusted_file import open_file
+from reconciler.vmm.volumes import creation, growth
 
 FICLONE = 0x40049409
 """ioctl of linux/fs.h: share all blocks of another file."""
 CHUNK = 64 * 1024 * 1024
 
 
-class VolumeCopies:
+class VolumeFiles:
     """Satisfies the engine's port `Volumes`. Every copy is whole or not there: temp, fsync, rename."""
+
+    async def prepare(
+        self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()
+    ) -> None:
+        """See the port. `kept` are the paths of volumes that exist since a generation worked."""
+        filesystems = {mount.serial: mount.fs_type for mount in machine.mounts}
+        for disk in machine.volumes:
+            size = sizes.get(disk.path)
+            if size is None:
+                raise DriverError(f"{machine.vm}: volume {disk.serial} has no size", kind="volume")
+            if disk.path in kept:
+                await creation.refuse_lost(Path(disk.path), size)
+            await creation.create(Path(disk.path), size, filesystems.get(disk.serial, "ext4"))
+            await growth.grow(Path(disk.path), size)
+
+    async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
+        """See the port. Nothing is changed."""
+        for disk in machine.volumes:
+            if (size := sizes.get(disk.path)) is not None:
+                await growth.can_grow(Path(disk.path), size)
 
     async def snapshot(self, pairs: Sequence[tuple[str, str]]) -> str:
         return await self._blocking(lambda: _copy_all(pairs))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from reconciler.durable import sync
 from reconciler.errors import DriverError
-from reconciler.vmm.qemu.volume_programs import run
+from reconciler.vmm.programs import run
 
 # -m 0: a data disk needs no blocks that only root may fill.
 # meta_bg: descriptors of groups lie with their groups, so that no table has to move when it grows, and

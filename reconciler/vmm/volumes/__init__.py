@@ -1,0 +1,1 @@
+"""The writable disks of guests: files of the host, the same for every VMM."""
