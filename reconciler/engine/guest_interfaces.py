@@ -1,6 +1,6 @@
 """What the engine asks of guests and of what they need: VMMs, processes, folders, disks, ports and taps.
 
-Kept apart from `interfaces` for its length alone; the same rules hold.
+The half of `interfaces` that is about guests; the same rules hold.
 """
 
 from __future__ import annotations

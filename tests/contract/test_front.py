@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine import interfaces as ports
+from reconciler.engine import guest_interfaces as ports
 from reconciler.errors import ProxyError
 from reconciler.host import layout
 from reconciler.model.machine import Route, RouteTarget

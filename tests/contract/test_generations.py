@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.engine.interfaces import Generations
+from reconciler.engine.guest_interfaces import Generations
 from reconciler.errors import DriverError
 from reconciler.model.machine import Launch
 from reconciler.model.names import VMName

@@ -14,7 +14,7 @@ from typing import Protocol
 import pytest
 
 from reconciler.clock import SystemClock
-from reconciler.engine.interfaces import Supervisor
+from reconciler.engine.guest_interfaces import Supervisor
 from reconciler.errors import GuestConflict, SupervisorError
 from reconciler.model.machine import Disk, Launch, Machine, Slot
 from reconciler.model.names import InstanceId

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import pytest
 
-from reconciler.engine.interfaces import Taps
+from reconciler.engine.guest_interfaces import Taps
 from reconciler.errors import DriverError
 from reconciler.model.machine import Tap
 from reconciler.model.names import VMName
