@@ -34,8 +34,8 @@ from reconciler.model.actions import (
     VMOperation,
 )
 from reconciler.model.change import BeginIntent, Change, EndIntent
-from reconciler.model.machine import Launch, Machine, Route
-from reconciler.model.observed import Outcome
+from reconciler.model.machine import Launch, Machine
+from reconciler.model.observed import ActionResult, Collected, Outcome, PortsOpened, VolumesSaved
 from reconciler.model.plan import Plan
 from reconciler.model.record import Intent
 
@@ -92,7 +92,7 @@ class Executor:
             case _:
                 workers.operate(action.vm, action.kind, intent, self._operation(action))
 
-    def _in_store(self, action: StoreOperation) -> Coroutine[Any, Any, object]:
+    def _in_store(self, action: StoreOperation) -> Coroutine[Any, Any, ActionResult]:
         images, repository = self._ports.images, self._ports.source.repository
         match action:
             case BuildLayer(spec):
@@ -100,11 +100,14 @@ class Executor:
             case BuildKernel(spec):
                 return images.build_kernel(spec, repository)
             case Collect(pinned):
-                return images.collect(pinned)
+                return self._collect(pinned)
             case _:
                 assert_never(action)
 
-    def _operation(self, action: VMOperation) -> Coroutine[Any, Any, object]:
+    async def _collect(self, pinned: frozenset[str]) -> Collected:
+        return Collected(await self._ports.images.collect(pinned))
+
+    def _operation(self, action: VMOperation) -> Coroutine[Any, Any, ActionResult]:
         ports = self._ports
         match action:
             case CreateGeneration():
@@ -118,7 +121,7 @@ class Executor:
             case StopGuest(vm, instance, ladder, slot=slot):
                 return stop_guest(ports, vm, instance, slot, ladder)
             case SnapshotVolumes(_, pairs):
-                return ports.volumes.snapshot(pairs)
+                return self._snapshot(pairs)
             case RestoreVolumes(_, pairs):
                 return ports.volumes.restore(pairs)
             case RemoveVM(vm):
@@ -130,7 +133,7 @@ class Executor:
             case _:
                 assert_never(action)
 
-    def _ports_of(self, action: OpenPorts | HandOver | Lead) -> Coroutine[Any, Any, object]:
+    def _ports_of(self, action: OpenPorts | HandOver | Lead) -> Coroutine[Any, Any, ActionResult]:
         match action:
             case OpenPorts():
                 return self._open_ports(action)
@@ -139,15 +142,18 @@ class Executor:
             case Lead():
                 return self._ports.front.lead(action.vm, action.target)
 
+    async def _open_ports(self, action: OpenPorts) -> PortsOpened:
+        driver = self._ports.drivers.of(action.endpoint.hypervisor)
+        # A guest that serves by the ports of its manifest gives them up only to a proxy that answers.
+        return PortsOpened(await driver.open_ports(action.endpoint, self._ports.front.reach))
+
+    async def _snapshot(self, pairs: tuple[tuple[str, str], ...]) -> VolumesSaved:
+        return VolumesSaved(await self._ports.volumes.snapshot(pairs))
+
     def _taps(self, action: PlugTaps | DropTaps) -> Coroutine[Any, Any, None]:
         if isinstance(action, DropTaps):
             return self._ports.taps.drop(action.names)
         return self._ports.taps.plug(action.vm, action.taps)
-
-    async def _open_ports(self, action: OpenPorts) -> tuple[Route, ...]:
-        driver = self._ports.drivers.of(action.endpoint.hypervisor)
-        # A guest that serves by ports of its own gives them up only to a proxy that answers.
-        return await driver.open_ports(action.endpoint, self._ports.front.reach)
 
     async def _create(self, action: CreateGeneration) -> None:
         driver = self._ports.drivers.of(action.machine.hypervisor)

@@ -10,8 +10,9 @@ from reconciler.model.actions import ACTION_OF
 from reconciler.model.change import AddEvent
 from reconciler.model.desired import DesiredState
 from reconciler.model.event import Event
+from reconciler.model.image import BuiltImage
 from reconciler.model.names import VMName
-from reconciler.model.observed import Guest, Observed, Outcome
+from reconciler.model.observed import Collected, Guest, Observed, Outcome
 from reconciler.model.plan import Plan
 from reconciler.model.record import Record, VMRecord
 
@@ -54,13 +55,15 @@ class Measures:
     def _outcome(self, outcome: Outcome, revision: str) -> None:
         meter, tracer = self._ports.meter, self._ports.tracer
         error = outcome.error or ""
-        action = ACTION_OF[outcome.kind]
+        action, result = ACTION_OF[outcome.kind], outcome.result
         if action.scope == "image":
-            result = "differs" if outcome.detail else "built"
-            meter.build_ended("failed" if error else result, outcome.seconds, revision)
+            differs = isinstance(result, BuiltImage) and bool(result.differs)
+            made = "differs" if differs else "built"
+            meter.build_ended("failed" if error else made, outcome.seconds, revision)
             tracer.span(revision, "build", outcome.seconds, outcome.subject, error)
         elif action.scope == "store":
-            meter.collected(int(outcome.detail or 0), failed=bool(error))
+            freed = result.freed_bytes if isinstance(result, Collected) else 0
+            meter.collected(freed, failed=bool(error))
         else:
             tracer.span(revision, outcome.kind, outcome.seconds, outcome.subject, error)
             if action.phase is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Coroutine
+from dataclasses import dataclass
 from typing import Any
 
 from reconciler.clock import Clock
@@ -12,12 +13,18 @@ from reconciler.engine.interfaces import Wake
 from reconciler.errors import BuildFailed, ReconcilerError
 from reconciler.model.actions import OperationKind, OutcomeKind
 from reconciler.model.change import EndIntent
-from reconciler.model.image import BuiltImage
-from reconciler.model.machine import Route
 from reconciler.model.names import VMName
-from reconciler.model.observed import Operation, Outcome
+from reconciler.model.observed import ActionResult, Operation, Outcome
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Failure:
+    message: str
+    kind: str
+    transient: bool
+    """Trying again may help."""
 
 
 class Workers:
@@ -57,14 +64,14 @@ class Workers:
         del self._ended[: len(ended)]
 
     def operate(
-        self, vm: VMName, kind: OperationKind, intent: str, work: Coroutine[Any, Any, object]
+        self, vm: VMName, kind: OperationKind, intent: str, work: Coroutine[Any, Any, ActionResult]
     ) -> None:  # fmt: skip
         """Run a VM's slow action."""
         self._busy[vm] = Operation(vm, kind, self._clock.now().boot)
 
         async def run() -> None:
             try:
-                self._finish(await self._attempt(kind, vm, work), intent)
+                self._finish(await self._outcome(kind, vm, work), intent)
             finally:
                 self._busy.pop(vm, None)
                 self._wake()
@@ -72,13 +79,13 @@ class Workers:
         self._track(asyncio.create_task(run()))
 
     def build(
-        self, kind: OutcomeKind, key: str, intent: str, work: Coroutine[Any, Any, object]
+        self, kind: OutcomeKind, key: str, intent: str, work: Coroutine[Any, Any, ActionResult]
     ) -> None:
         """Run a build, or the collection of the store."""
 
         async def run() -> None:
             try:
-                self._finish(await self._attempt(kind, key, work), intent)
+                self._finish(await self._outcome(kind, key, work), intent)
             except asyncio.CancelledError:
                 if key not in self._ending:
                     raise
@@ -99,12 +106,13 @@ class Workers:
             task.cancel()
         self._ended.append(EndIntent(intent, "done"))
 
-    def aside(self, intent: str, work: Coroutine[Any, Any, object]) -> None:
+    def aside(self, intent: str, work: Coroutine[Any, Any, ActionResult]) -> None:
         """Run something small that stands in nobody's way; its failure is logged and tried again."""
 
         async def run() -> None:
-            outcome = await self._attempt("aside", "", work)
-            self._ended.append(EndIntent(intent, "failed" if outcome.error else "done"))
+            ended = await self._attempt(intent, work)
+            failed = isinstance(ended, _Failure)
+            self._ended.append(EndIntent(intent, "failed" if failed else "done"))
             self._wake()
 
         self._track(asyncio.create_task(run()))
@@ -128,28 +136,26 @@ class Workers:
         self._outcomes.append(outcome)
         self._ended.append(EndIntent(intent, "failed" if outcome.error else "done"))
 
-    async def _attempt(
-        self,
-        kind: Any,
-        subject: str,
-        work: Coroutine[Any, Any, object],
+    async def _outcome(
+        self, kind: OutcomeKind, subject: str, work: Coroutine[Any, Any, ActionResult]
     ) -> Outcome:
         began = self._clock.now().boot
-        error, error_kind, transient, detail = None, "", True, ""
-        routes: tuple[Route, ...] = ()
+        ended = await self._attempt(f"{kind} {subject}", work)
+        seconds = self._clock.now().boot - began
+        if isinstance(ended, _Failure):
+            error = (ended.message, ended.kind, ended.transient)
+            return Outcome(kind, subject, *error, seconds=seconds)
+        return Outcome(kind, subject, seconds=seconds, result=ended)
+
+    async def _attempt(
+        self, what: str, work: Coroutine[Any, Any, ActionResult]
+    ) -> ActionResult | _Failure:
         try:
-            result = await work
-            detail = str(result) if isinstance(result, str | int) else ""
-            if isinstance(result, BuiltImage):
-                detail = result.differs
-            routes = result if isinstance(result, tuple) else ()
+            return await work
         except ReconcilerError as failure:
             hint = f" ({failure.hint})" if failure.hint else ""
-            error, error_kind = f"{failure}{hint}", failure.kind
             transient = not isinstance(failure, BuildFailed)
+            return _Failure(f"{failure}{hint}", failure.kind, transient)
         except Exception as failure:
-            log.exception("%s %s failed in an unforeseen way", kind, subject)
-            error, error_kind = f"unforeseen: {failure!r}", "panic"
-        return Outcome(
-            kind, subject, error, error_kind, transient, self._clock.now().boot - began, detail, routes,
-        )  # fmt: skip
+            log.exception("%s failed in an unforeseen way", what)
+            return _Failure(f"unforeseen: {failure!r}", "panic", transient=True)

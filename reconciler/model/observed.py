@@ -9,6 +9,7 @@ from typing import Literal
 from reconciler.model.actions import ACTION_OF, Disturbs, OperationKind, OutcomeKind
 from reconciler.model.guest_reports import SILENT, Said
 from reconciler.model.health import NEVER_ASKED, ProbeCounts
+from reconciler.model.image import BuiltImage
 from reconciler.model.machine import Accel, HostPort, Route, RouteTarget, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.record import Generation
@@ -113,6 +114,27 @@ class Operation:
 
 
 @dataclass(frozen=True, slots=True)
+class VolumesSaved:
+    method: str
+    """How the copy was made: reflink, or copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class PortsOpened:
+    routes: tuple[Route, ...]
+    """Each port of the manifest, and the one of the guest's own that leads to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    freed_bytes: int
+
+
+ActionResult = BuiltImage | VolumesSaved | PortsOpened | Collected | None
+"""What a slow action made; None: there is nothing to say but that it is done."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """How a slow action ended; seen by exactly one pass.
 
@@ -126,11 +148,8 @@ class Outcome:
     error_kind: str = ""
     transient: bool = True
     seconds: float = 0.0
-    detail: str = ""
-    """What a success was like: the method of a snapshot, how a build differs from the one before, or
-    how many bytes a collection freed."""
-    routes: tuple[Route, ...] = ()
-    """Of open-ports: each port of the manifest, and the one of its own that leads to the guest."""
+    result: ActionResult = None
+    """None also for one that failed."""
 
 
 KvmState = Literal["proven", "broken", "forbidden", "absent", "unasked"]

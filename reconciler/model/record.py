@@ -333,9 +333,10 @@ class SourceRecord:
 
 @dataclass(frozen=True, slots=True)
 class BuildTrouble:
-    """A layer or kernel bundle that could not be made."""
+    """A build or an operation that failed, and when it is tried again."""
 
     key: str
+    """A `TroubleKey`, as it is stored."""
     title: str
     attempts: int
     error: str
@@ -359,6 +360,7 @@ class Record:
     vms: Mapping[VMName, VMRecord] = field(default_factory=dict)
     groups: Mapping[GroupName, GroupRecord] = field(default_factory=dict)
     builds: Mapping[str, BuildTrouble] = field(default_factory=dict)
+    """By `TroubleKey`, as it is stored."""
     source: SourceRecord = SourceRecord()
     suspended: Suspension | None = None
     """The whole host."""

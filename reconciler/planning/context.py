@@ -35,6 +35,7 @@ from reconciler.model.record import (
     VMRecord,
 )
 from reconciler.model.revision_result import owners
+from reconciler.model.trouble import TroubleKey
 from reconciler.model.waits import Wait, WaitKind
 from reconciler.now import Deadline, Now
 from reconciler.planning import guest_health, guest_roles
@@ -156,7 +157,7 @@ class PlanBuilder:
     """VMs whose `movedFrom` names what cannot be taken over, with why."""
     groups: dict[GroupName, GroupRecord | None] = field(default_factory=dict)
     """Changed group records; None: dropped."""
-    troubles: dict[str, BuildTrouble | None] = field(default_factory=dict)
+    troubles: dict[TroubleKey, BuildTrouble | None] = field(default_factory=dict)
     source: SourceRecord | None = None
     actions: list[Action] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
@@ -292,15 +293,15 @@ class PlanBuilder:
             ]
         return self._failures
 
-    def trouble(self, key: str) -> BuildTrouble | None:
-        return self.troubles[key] if key in self.troubles else self.record.builds.get(key)
+    def trouble(self, key: TroubleKey) -> BuildTrouble | None:
+        return self.troubles[key] if key in self.troubles else self.record.builds.get(str(key))
 
-    def pausing(self, key: str) -> BuildTrouble | None:
+    def pausing(self, key: TroubleKey) -> BuildTrouble | None:
         """What failed lately and is not tried again yet."""
         trouble = self.trouble(key)
         return trouble if trouble is not None and not trouble.retry.passed(self.now) else None
 
-    def clear_trouble(self, key: str) -> None:
+    def clear_trouble(self, key: TroubleKey) -> None:
         if self.trouble(key) is not None:
             self.troubles[key] = None
 
@@ -328,7 +329,7 @@ class PlanBuilder:
         for group_name, group in self.groups.items():
             changes.append(PutGroup(group) if group else DropGroup(group_name))
         for key, trouble in self.troubles.items():
-            changes.append(PutBuild(trouble) if trouble else DropBuild(key))
+            changes.append(PutBuild(trouble) if trouble else DropBuild(str(key)))
         if self.source is not None:
             changes.append(PutSource(self.source))
         changes.extend(self.more)

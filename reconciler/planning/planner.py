@@ -17,6 +17,7 @@ from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Plan
 from reconciler.model.policy import Policy
 from reconciler.model.record import Generation, Record
+from reconciler.model.trouble import TroubleKey
 from reconciler.now import Now
 from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
@@ -188,7 +189,7 @@ def _watch(plan: PlanBuilder) -> None:
 def _unreachable(plan: PlanBuilder, vm: VMContext, guest: Guest) -> bool:
     """Whether its ports are about to be opened, and it was never asked: it could not be meant."""
     waits = vm.record.pending_transfer == guest.instance and not guest.health.rounds
-    return waits and plan.trouble(f"open-ports/{vm.name}") is None
+    return waits and plan.trouble(TroubleKey("open-ports", vm.name)) is None
 
 
 def _watch_candidate(plan: PlanBuilder, vm: VMContext) -> None:

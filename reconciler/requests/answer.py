@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import assert_never, get_args
+from typing import assert_never
 
 from reconciler.errors import ALL_NAMES, RequestRefused, did_you_mean
-from reconciler.model.actions import OperationKind
+from reconciler.model import trouble
 from reconciler.model.change import (
     Change,
     DropBuild,
@@ -40,6 +40,7 @@ from reconciler.model.request import (
     RollbackTo,
     Suspend,
 )
+from reconciler.model.trouble import TroubleKey
 from reconciler.now import Deadline, Now
 from reconciler.planning.intake.deadlines import restart_clocks
 from reconciler.planning.steps.adoption import NOT_DESIRED
@@ -130,7 +131,7 @@ def _rollback(
 
 def _tried_at_once(vm: VMName, record: Record) -> list[Change]:
     """No pause after an earlier way back that did not come up."""
-    key = f"candidate/{vm}"
+    key = str(TroubleKey("candidate", vm))
     return [DropBuild(key)] if key in record.builds else []
 
 
@@ -169,7 +170,7 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
     if group is not None and group.hold is not None:
         changes.append(PutGroup(replace(group, hold=None)))
     spec = desired.vms.get(vm.name) if desired else None
-    keys = {f"{kind}/{vm.name}" for kind in (*get_args(OperationKind), "candidate", "trial")}
+    keys = {str(key) for key in trouble.of_vm(vm.name)}
     if spec is not None:
         keys.update(spec.image_keys)
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)

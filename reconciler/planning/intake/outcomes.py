@@ -7,6 +7,7 @@ from typing import Literal
 
 from reconciler.model.actions import ForgetGuest
 from reconciler.model.event import FAILED, Severity
+from reconciler.model.image import BuiltImage
 from reconciler.model.lifecycle import Backoff, Finished
 from reconciler.model.names import InstanceId, Revision, VMName
 from reconciler.model.observed import Exit, Guest, Outcome
@@ -18,6 +19,7 @@ from reconciler.model.policy import (
     doubling,
 )
 from reconciler.model.record import BuildTrouble, Evidence, Generation, VMRecord
+from reconciler.model.trouble import IMAGE, TroubleKey
 from reconciler.planning import context
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.intake import start_trouble
@@ -25,7 +27,6 @@ from reconciler.planning.verdicts import judgement
 
 SNAPSHOT_TRIES = 3
 OCCUPIED = "occupied"
-_BUILDS = ("build-layer", "build-kernel")
 _GROWING = ("create", "start")
 """Operations that may find that a volume cannot have its size: better the first than the second."""
 _PROMPT = ("open-ports", "hand-over", "lead")
@@ -35,13 +36,15 @@ _PROMPT = ("open-ports", "hand-over", "lead")
 def absorb_outcomes(plan: PlanBuilder) -> None:
     """A failed operation is remembered with a pause; a success clears what was remembered."""
     for outcome in plan.observed.outcomes:
-        key = trouble_key(outcome)
+        key = TroubleKey.of(outcome.kind, outcome.subject)
         if outcome.error is None:
             plan.clear_trouble(key)
             if outcome.kind in ("start", "start-beside"):
-                plan.clear_trouble(f"create/{outcome.subject}")  # a start makes the folder too
-            elif outcome.kind in _BUILDS and outcome.detail:
-                plan.event("image-differs", outcome.detail, severity="warning")
+                plan.clear_trouble(
+                    TroubleKey("create", outcome.subject)
+                )  # a start makes the folder too
+            elif isinstance(outcome.result, BuiltImage) and outcome.result.differs:
+                plan.event("image-differs", outcome.result.differs, severity="warning")
             continue
         vm = plan.vms.get(VMName(outcome.subject))
         if vm is not None and start_trouble.absorb_start(plan, vm, outcome):
@@ -55,7 +58,7 @@ def absorb_outcomes(plan: PlanBuilder) -> None:
             plan.disk_full = True
         backoff = HANDOVER_BACKOFF if outcome.kind in _PROMPT else TROUBLE_BACKOFF
         plan.troubles[key] = BuildTrouble(
-            key=key,
+            key=str(key),
             title=BY_THE_FRONT if outcome.error_kind == "front" else outcome.kind,
             attempts=attempts,
             error=outcome.error,
@@ -66,7 +69,7 @@ def absorb_outcomes(plan: PlanBuilder) -> None:
             FAILED[outcome.kind], f"{outcome.kind} {outcome.subject[:12]}: {outcome.error}",
             vm,
             "error" if definitive else "warning",
-            revision=_named_by(plan, outcome.subject) if outcome.kind in _BUILDS else None,
+            revision=_named_by(plan, outcome.subject) if key.kind == IMAGE else None,
         )  # fmt: skip
 
 
@@ -95,7 +98,7 @@ def absorb_growth(plan: PlanBuilder) -> None:
             continue
         if outcome.kind == "start":
             vm.record = replace(record, start=None)
-        plan.clear_trouble(trouble_key(outcome))
+        plan.clear_trouble(TroubleKey.of(outcome.kind, outcome.subject))
         judgement.condemn(plan, vm, begun, outcome.error or "", Evidence("volumes"))
 
 
@@ -106,11 +109,6 @@ def _stays(plan: PlanBuilder, outcome: Outcome) -> bool:
         return False
     vm.record = replace(vm.record, moving=None)
     return True
-
-
-def trouble_key(outcome: Outcome) -> str:
-    """Builds are remembered by what they build, operations by what they do to whom."""
-    return outcome.subject if outcome.kind in _BUILDS else f"{outcome.kind}/{outcome.subject}"
 
 
 def absorb_exits(plan: PlanBuilder, vm: VMContext) -> None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from reconciler.model.actions import OperationKind
 from reconciler.model.event import Severity
 from reconciler.model.observed import Outcome
 from reconciler.model.policy import TRIAL_BACKOFF, TROUBLE_BACKOFF, doubling
 from reconciler.model.record import BuildTrouble, Generation
+from reconciler.model.trouble import TroubleKey
 from reconciler.planning.context import PlanBuilder, VMContext
 
 NOT_OF_THE_TRIAL = ("conflict", "growth")
@@ -27,12 +29,12 @@ def start_failed(
     """Remember it, with a pause. `beside`: it was the start of a second guest, and another one serves."""
     good = vm.record.last_good
     costly = generation.verdict == "trial" and good is not None and not beside
-    kind = "start-beside" if beside else "start"
-    key = f"{'trial' if costly else kind}/{vm.name}"
+    kind: OperationKind = "start-beside" if beside else "start"
+    key = TroubleKey("trial" if costly else kind, vm.name)
     former = plan.trouble(key)
     attempts = (former.attempts if former else 0) + 1
     plan.troubles[key] = trouble = BuildTrouble(
-        key=key,
+        key=str(key),
         title=kind,
         attempts=attempts,
         error=why,

@@ -16,6 +16,7 @@ from reconciler.model.image import KernelSpec, LayerSpec
 from reconciler.model.names import VMName
 from reconciler.model.plan import Plan
 from reconciler.model.record import Record
+from reconciler.model.trouble import COLLECTION, IMAGE, TroubleKey
 from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder
 from reconciler.planning.preflight.blockers import LOOK_AGAIN
@@ -56,13 +57,13 @@ class Needs:
         if key in plan.observed.building:
             self._wait(key, f"{title} is being built")
             return room
-        trouble = plan.trouble(key)
+        trouble = plan.trouble(TroubleKey(IMAGE, key))
         if trouble is not None and trouble.definitive:
             self._wait(
                 key, f"{title} cannot be built: {trouble.error}; push a fix or `retry`", "broken"
             )
             return room
-        if (pausing := plan.pausing(key)) is not None:
+        if (pausing := plan.pausing(TroubleKey(IMAGE, key))) is not None:
             self._wait(key, f"building {title} failed, again soon: {pausing.error}", "build")
             plan.wake_at(pausing.retry.boot)
             return room
@@ -136,7 +137,7 @@ def collect(plan: PlanBuilder) -> None:
     """
     observed = plan.observed
     awaited = STORE in observed.building if plan.disk_full else bool(observed.building)
-    if awaited or plan.desired is None or plan.trouble(f"collect/{STORE}") is not None:
+    if awaited or plan.desired is None or plan.trouble(COLLECTION) is not None:
         return
     pinned = named(plan, plan.desired)
     garbage = (observed.layers | observed.kernels) - pinned

@@ -13,6 +13,7 @@ from pathlib import PurePath
 from reconciler.host import layout
 from reconciler.model.actions import DropSnapshots, RestoreVolumes, SnapshotVolumes
 from reconciler.model.names import VMName
+from reconciler.model.observed import VolumesSaved
 from reconciler.model.record import (
     Generation,
     StartPurpose,
@@ -89,10 +90,11 @@ def absorb_volumes(plan: PlanBuilder) -> None:
         snapshot = vm.record.snapshot if vm else None
         if vm is None or snapshot is None or outcome.error is not None:
             continue
-        if outcome.kind == "snapshot" and snapshot.state == "taking":
-            taken = replace(snapshot, state="taken", method=outcome.detail)
+        if isinstance(outcome.result, VolumesSaved) and snapshot.state == "taking":
+            method = outcome.result.method
+            taken = replace(snapshot, state="taken", method=method)
             vm.record = replace(vm.record, snapshot=taken)
-            plan.event("volumes-saved", f"{vm.name}: volumes saved by {outcome.detail}", vm)
+            plan.event("volumes-saved", f"{vm.name}: volumes saved by {method}", vm)
         elif outcome.kind == "restore" and snapshot.state == "restoring":
             back = replace(snapshot, state="restored")
             vm.record = replace(vm.record, snapshot=back)

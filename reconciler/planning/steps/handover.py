@@ -19,9 +19,10 @@ from reconciler.model.actions import HandOver, OpenPorts, StartBeside
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import GuestEndpoint, Route, RouteTarget
 from reconciler.model.names import VMName
-from reconciler.model.observed import Guest
+from reconciler.model.observed import Guest, PortsOpened
 from reconciler.model.policy import BY_THE_FRONT
 from reconciler.model.record import Candidate, Generation, Start, Stop, VMRecord
+from reconciler.model.trouble import TroubleKey
 from reconciler.planning import context, machines
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import blockers
@@ -43,8 +44,8 @@ def absorb_handovers(plan: PlanBuilder) -> None:
         vm = plan.vms.get(VMName(outcome.subject))
         if vm is None or outcome.error is not None:
             continue
-        if outcome.kind == "open-ports":
-            _opened(vm, outcome.routes)
+        if isinstance(outcome.result, PortsOpened):
+            _opened(vm, outcome.result.routes)
         elif outcome.kind == "hand-over":
             _moved(plan, vm)
 
@@ -77,7 +78,7 @@ def _moved(plan: PlanBuilder, vm: VMContext) -> None:
         stop=Stop(old.instance, "handed-over") if old is not None else None,
     )  # fmt: skip
     plan.assign_guests(vm)
-    plan.clear_trouble(f"candidate/{vm.name}")
+    plan.clear_trouble(TroubleKey("candidate", vm.name))
     if generation.verdict == "trial":
         judgement.commit(plan, vm, generation)
     before = f" from generation {old.generation}" if old is not None else ""
@@ -167,7 +168,7 @@ def _behind_the_front(plan: PlanBuilder, vm: VMContext) -> bool | None:
         return None
     if not any(network.forwards for network in running.spec.networks):
         return None
-    trouble = plan.trouble(f"open-ports/{vm.name}")
+    trouble = plan.trouble(TroubleKey("open-ports", vm.name))
     if trouble is not None and trouble.attempts >= TRIES and trouble.title != BY_THE_FRONT:
         return False
     vm.record = replace(vm.record, pending_transfer=guest.instance)
@@ -268,7 +269,7 @@ def _sought(plan: PlanBuilder, vm: VMContext, wanted: Generation) -> bool:
         return True
     if guest is not None and guest.generation == wanted.number:
         return record.restart == guest.instance
-    trouble = plan.trouble(f"candidate/{vm.name}")
+    trouble = plan.trouble(TroubleKey("candidate", vm.name))
     return trouble is None or trouble.retry.passed(plan.now)
 
 

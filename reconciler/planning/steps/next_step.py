@@ -7,6 +7,7 @@ from dataclasses import replace
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.observed import Guest
 from reconciler.model.record import Generation, StopCause
+from reconciler.model.trouble import TroubleKey
 from reconciler.planning import diff, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.intake import outcomes
@@ -171,7 +172,7 @@ def _replace(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -
         return
     if any(operations.in_trouble(plan, vm, kind) for kind in ("create", "stop", "snapshot")):
         return
-    if plan.trouble(f"create/{vm.name}") is not None:
+    if plan.trouble(TroubleKey("create", vm.name)) is not None:
         # Its folder could not be written: nothing is stopped for it before that is done.
         operations.write(plan, vm, target.generation)
         return

@@ -17,6 +17,7 @@ from reconciler.model.record import (
     StopCause,
     VMRecord,
 )
+from reconciler.model.trouble import TroubleKey, VMTrouble
 from reconciler.planning import context, machines
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import blockers, snapshots
@@ -35,8 +36,8 @@ def create(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> None:
         created_wall=plan.now.wall,
     )
     vm.record = record.with_generation(generation)
-    plan.clear_trouble(f"snapshot/{vm.name}")
-    plan.clear_trouble(f"trial/{vm.name}")
+    plan.clear_trouble(TroubleKey("snapshot", vm.name))
+    plan.clear_trouble(TroubleKey("trial", vm.name))
     why = write(plan, vm, generation)
     plan.event("generation-created", f"{vm.name}: {why}", vm, generation=generation.number)
 
@@ -160,15 +161,15 @@ def stop(
     )  # fmt: skip
 
 
-def in_trouble(plan: PlanBuilder, vm: VMContext, kind: str) -> bool:
+def in_trouble(plan: PlanBuilder, vm: VMContext, kind: VMTrouble) -> bool:
     """An operation of ours failed lately; it is tried again after a pause."""
-    trouble = plan.trouble(f"{kind}/{vm.name}")
+    trouble = plan.trouble(TroubleKey(kind, vm.name))
     if trouble is not None and trouble.definitive:
         times = f"{trouble.attempts} times" if trouble.attempts > 1 else "once"
         why = f"{trouble.title} failed {times}: {trouble.error}; mend it and `retry`"
         plan.wait("broken", vm.name, why)
         return True
-    if (pausing := plan.pausing(f"{kind}/{vm.name}")) is None:
+    if (pausing := plan.pausing(TroubleKey(kind, vm.name))) is None:
         return False
     plan.wait(
         "build",

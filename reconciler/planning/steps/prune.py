@@ -8,6 +8,7 @@ from reconciler.model.actions import RemoveVM
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
 from reconciler.model.record import Record
+from reconciler.model.trouble import COLLECTION, IMAGE, TroubleKey
 from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import image_builds
@@ -130,13 +131,12 @@ def _forget_groups(plan: PlanBuilder) -> None:
 
 
 def _forget_troubles(plan: PlanBuilder) -> None:
-    remembered = [key for key in plan.record.builds if plan.trouble(key) is not None]
+    stored = (TroubleKey.parse(key) for key in plan.record.builds)
+    remembered = [key for key in stored if plan.trouble(key) is not None]
     if plan.desired is None or not remembered:
         return
     images = image_builds.named(plan, plan.desired)
     for key in remembered:
-        # `remove/web` is of a VM, and any other of an image; that of the store is always asked for.
-        kind, _, subject = key.partition("/")
-        known = VMName(subject) in plan.vms if subject else key in images
-        if not known and kind != "collect":
+        known = key.subject in images if key.kind == IMAGE else VMName(key.subject) in plan.vms
+        if not known and key != COLLECTION:  # the store is always asked for
             plan.clear_trouble(key)

@@ -6,6 +6,7 @@ from reconciler.model.actions import Lead
 from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.record import VMRecord
+from reconciler.model.trouble import TroubleKey
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight.blockers import LOOK_AGAIN
 from reconciler.planning.steps import operations
@@ -66,7 +67,7 @@ def _handing_over(vm: VMContext) -> bool:
 def release_unknown(plan: PlanBuilder) -> None:
     """Ports that the front holds for VMs of which nobody knows any more."""
     for name in sorted(plan.observed.front.keys() - plan.vms.keys()):
-        if name not in plan.observed.busy and plan.pausing(f"lead/{name}") is None:
+        if name not in plan.observed.busy and plan.pausing(TroubleKey("lead", name)) is None:
             plan.actions.append(Lead(name, None, "its ports: there is no such VM"))
 
 

@@ -9,6 +9,7 @@ from reconciler.model.actions import DropTaps, PlugTaps
 from reconciler.model.machine import Tap
 from reconciler.model.names import VMName
 from reconciler.model.observed import Link
+from reconciler.model.trouble import TroubleKey
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.preflight import bridges
 from reconciler.planning.rollout import suspension
@@ -74,7 +75,7 @@ def _collect(plan: PlanBuilder) -> None:
         if name not in claimed and not _untouchable(plan, owner):
             left[owner].append(name)
     for owner, names in left.items():
-        if (trouble := plan.pausing(f"drop-taps/{owner}")) is not None:
+        if (trouble := plan.pausing(TroubleKey("drop-taps", owner))) is not None:
             plan.wake_at(trouble.retry.boot)
             continue
         action = DropTaps(owner, tuple(names), f"{', '.join(names)}: no guest of {owner} has it")

@@ -22,6 +22,7 @@ from reconciler.model.names import Digest, GenerationNumber
 from reconciler.model.observed import Guest
 from reconciler.model.policy import SOAKED_RESET, STEADY, TROUBLE_BACKOFF, doubling
 from reconciler.model.record import OF_CHECKS, Blocked, BuildTrouble, Evidence, Generation, VMRecord
+from reconciler.model.trouble import TroubleKey
 from reconciler.now import Deadline
 from reconciler.planning import context, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
@@ -178,11 +179,11 @@ def _give_up(plan: PlanBuilder, vm: VMContext, generation: Generation, why: str)
         words += "; the former one serves on, and the restart is given up"
         plan.event("restart-given-up", words, vm, "warning", number)
     else:
-        key = f"candidate/{vm.name}"
+        key = TroubleKey("candidate", vm.name)
         former = plan.trouble(key)
         attempts = (former.attempts if former else 0) + 1
         plan.troubles[key] = BuildTrouble(
-            key=key,
+            key=str(key),
             title="candidate",
             attempts=attempts,
             error=why,
@@ -222,7 +223,7 @@ def commit(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
         blocked=tuple(b for b in record.blocked if b.digest != generation.digest),
     )  # fmt: skip
     vm.record, dropped = _trim(record, plan.policy.generations_kept, generation.number)
-    plan.clear_trouble(f"trial/{vm.name}")
+    plan.clear_trouble(TroubleKey("trial", vm.name))
     snapshots.drop_snapshot(plan, vm, "its generation is committed")
     if dropped:
         plan.actions.append(DropGenerations(vm.name, dropped, "older than what is kept"))
