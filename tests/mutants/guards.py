@@ -331,8 +331,8 @@ MUTANTS = (
     Mutant(
         "a guest is stopped for a generation whose folder could not be written",
         "reconciler/planning/steps/next_step.py",
-        'if plan.trouble(f"create/{vm.name}") is not None:',
-        'if plan.trouble(f"create/{vm.name}") is plan:',
+        'if plan.trouble(TroubleKey("create", vm.name)) is not None:',
+        'if plan.trouble(TroubleKey("create", vm.name)) is plan:',
         ("tests/scenario/test_preflight.py",),
     ),
     Mutant(
