@@ -1,1 +1,1 @@
-"""What must be remembered, durably."""
+"""The ledger: the record, its events and intents, made durable."""

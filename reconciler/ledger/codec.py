@@ -37,15 +37,15 @@ Body = VMRecord | GroupRecord | BuildTrouble | SourceRecord | Suspension | Event
 T = TypeVar("T", bound=Body)
 Part = TypeVar("Part")
 
-# A deadline that never comes is infinite, which plain JSON would store as null.
+# A deadline that never passes is infinite, which plain JSON would store as null.
 LENIENT = ConfigDict(ser_json_inf_nan="constants")
 
 
 @cache
 def _adapters() -> dict[Any, TypeAdapter[Any]]:
-    """Built on first use: it costs tens of milliseconds.
+    """Built on first use, as it takes tens of milliseconds.
 
-    Each of a one-tuple, because pydantic takes no configuration for a bare dataclass.
+    Each is for a one-tuple, because pydantic accepts no configuration for a bare dataclass.
     """
     return {
         VMRecord: TypeAdapter(tuple[VMRecord], config=LENIENT),
@@ -68,10 +68,10 @@ def encode(value: Body) -> str:
 
 
 def mended(value: T) -> T:
-    """The same value with each lone surrogate as `?`.
+    """The value with each lone surrogate replaced by `?`.
 
-    A console or a path may bring bytes that are no text; they must not stop the daemon from
-    remembering the rest.
+    Consoles and paths may contain bytes that are not text; they must not keep the rest from being
+    written.
     """
     plain = _adapters()[type(value)].dump_python((value,))
     text = json.dumps(plain, ensure_ascii=False).encode("utf-8", "replace")
@@ -79,7 +79,7 @@ def mended(value: T) -> T:
 
 
 def decode(kind: type[T], body: bytes) -> T:
-    """The value that was encoded. Raises LedgerError if another version wrote another form."""
+    """The value of a JSON body. Raises LedgerError if another version wrote a form that is unknown here."""
     try:
         adapter = _adapters()[StoredEvent if kind is Event else kind]
         value: T = adapter.validate_json(body, strict=True)[0]
@@ -88,7 +88,7 @@ def decode(kind: type[T], body: bytes) -> T:
         where = ".".join(str(part) for part in first["loc"][1:])
         raise LedgerError(
             f"the ledger holds a {kind.__name__} that cannot be read: {where}: {first['msg']}",
-            hint="run the version that wrote it, or move the ledger aside: guests are then adopted",
+            hint="run the version that wrote it, or move the ledger away: guests are then adopted",
         ) from error
     return _event(value) if isinstance(value, StoredEvent) else value
 
@@ -103,10 +103,10 @@ def checksum(table: str, key: str, body: bytes) -> int:
 
 
 def sharing() -> Callable[[VMRecord], VMRecord]:
-    """A function that makes equal parts of the records given to it one object in memory.
+    """A function that shares equal parts of all records passed to it, to save memory.
 
-    The generations of a VM, and the VMs of a fleet, mostly have the same kernel, layers and
-    policies; what was just read from disk has a copy of them in every generation.
+    Most generations and VMs have the same kernel, layers and policies, but records that were just
+    read have a copy of them in every generation.
     """
     pool: dict[Any, Any] = {}
 

@@ -1,4 +1,4 @@
-"""How far each reader of the events has come, beside the events themselves."""
+"""The position of each reader in the events, stored beside the events themselves."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TABLE = "cursors"
 
 
 def read(connection: sqlite3.Connection) -> dict[str, int]:
-    """By reader. One whose row is damaged is not there, and begins anew."""
+    """Positions by reader. A damaged row is left out, so its reader starts after the newest event."""
     found = connection.execute(
         "SELECT CAST(key AS BLOB), CAST(body AS BLOB), checksum FROM cursors"
     )
@@ -23,21 +23,22 @@ def read(connection: sqlite3.Connection) -> dict[str, int]:
 
 
 def settled(connection: sqlite3.Connection, names: Iterable[str]) -> dict[str, int]:
-    """Where these readers go on; a new one begins after the newest event."""
+    """The positions at which these readers continue; a new one starts after the newest event."""
     present = read(connection)
     newest = connection.execute("SELECT coalesce(max(sequence), 0) FROM events").fetchone()[0]
-    # An older ledger that was put back counts from less: what is ahead of it would never be told.
+    # A restored older ledger has lower sequences: a position beyond them would hide new events.
     return {name: min(present.get(name, newest), newest) for name in names}
 
 
 def replace(connection: sqlite3.Connection, wanted: Mapping[str, int]) -> None:
-    """These readers and no others."""
+    """Set the positions of these readers, and drop all others."""
     connection.execute("DELETE FROM cursors")
     for name, sequence in wanted.items():
         put(connection, name, sequence)
 
 
 def put(connection: sqlite3.Connection, name: str, sequence: int) -> None:
+    """Set the position of one reader."""
     body = str(sequence)
     connection.execute(
         "INSERT INTO cursors VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE"

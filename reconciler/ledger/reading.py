@@ -1,4 +1,4 @@
-"""The record, events and intents, read back from rows that pass their checksums."""
+"""Reads the record, events and intents from rows that pass their checksums."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from reconciler.model.record import (
 
 
 class Damaged(Exception):
-    """What was read is not what was written."""
+    """Content that differs from what was written."""
 
 
 def record(connection: sqlite3.Connection) -> Record:
@@ -50,7 +50,7 @@ def _rows(connection: sqlite3.Connection, table: str) -> Iterator[tuple[str, byt
 
 
 def events(connection: sqlite3.Connection, after: int, limit: int) -> list[Event]:
-    """Events that follow `after`, in order."""
+    """At most `limit` events after a sequence, oldest first."""
     return _sound_events(
         connection.execute(
             "SELECT sequence, body, checksum FROM events WHERE sequence > ? ORDER BY sequence LIMIT ?",
@@ -60,7 +60,7 @@ def events(connection: sqlite3.Connection, after: int, limit: int) -> list[Event
 
 
 def latest_events(connection: sqlite3.Connection, limit: int) -> list[Event]:
-    """The newest events, in order."""
+    """The newest events, oldest first."""
     newest = connection.execute(
         "SELECT sequence, body, checksum FROM events ORDER BY sequence DESC LIMIT ?", (limit,)
     ).fetchall()
@@ -68,7 +68,7 @@ def latest_events(connection: sqlite3.Connection, limit: int) -> list[Event]:
 
 
 def _sound_events(found: Iterable[tuple[int, bytes, int]]) -> list[Event]:
-    """One that fails its checksum is left out: events are for people, and not worth a halt."""
+    """Decode events. One that fails its checksum is left out: a lost event is no reason to stop."""
     return [
         replace(decode(Event, body), sequence=sequence)
         for sequence, body, crc in found

@@ -1,4 +1,4 @@
-"""What to make of a ledger that is absent, damaged, too new, or on a bad disk."""
+"""How to open a ledger that is absent, damaged, too new, or on a failing disk."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ MAGIC = b"SQLite format 3\x00"
 
 DAMAGE = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 FORM = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT}
-"""Our own fixed statements fail like this only where the schema is not what we wrote."""
+"""Our statements are fixed, so they fail like this only if the schema is damaged."""
 
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
-"""What sqlite3 raises: it trips over its own message if that quotes damaged bytes of the schema."""
+"""What sqlite3 raises. UnicodeDecodeError: its own message quotes damaged bytes of the schema."""
 
 FULL = ("full", "free space in the state directory: writing resumes by itself")
 IO = ("io", "check the disk and the kernel's log: writing resumes by itself when the disk answers")
@@ -47,24 +47,24 @@ ERRNO_KINDS = {
 
 
 def primary_code(error: sqlite3.Error) -> int:
-    """SQLite's result code without its extension; SQLITE_ERROR where Python knows none."""
+    """SQLite's primary result code; SQLITE_ERROR if Python has none."""
     code = getattr(error, "sqlite_errorcode", None)
     return sqlite3.SQLITE_ERROR if code is None else int(code) & 0xFF
 
 
 def unwritable(error: Exception, path: Path) -> LedgerUnwritable:
-    """The error for the engine: why nothing can be remembered now, and what helps."""
+    """The error for the engine: why nothing can be written at present, with a kind and a hint."""
     if isinstance(error, sqlite3.Error):
         kind, hint = KINDS.get(primary_code(error), ("ledger-unwritable", "see the daemon's log"))
     elif isinstance(error, OSError):
         kind, hint = ERRNO_KINDS.get(error.errno or 0, IO)
     else:
         kind, hint = "corrupt", "restart the daemon: it keeps the damaged file and adopts"
-    return LedgerUnwritable(f"{path}: cannot remember anything: {error}", kind=kind, hint=hint)
+    return LedgerUnwritable(f"{path}: cannot be written: {error}", kind=kind, hint=hint)
 
 
 def examine(path: Path, migrations: Sequence[schema.Migration]) -> int:
-    """The version of an existing ledger, found without changing it.
+    """The schema version of an existing ledger, read without changing the file.
 
     Raises Damaged, LedgerTooNew, sqlite3.Error or OSError.
     """
@@ -73,10 +73,10 @@ def examine(path: Path, migrations: Sequence[schema.Migration]) -> int:
     if not header:
         raise Damaged("the file is empty")
     if not header.startswith(MAGIC):
-        raise Damaged("the file is no sqlite database")
-    # Other format versions make sqlite treat the file as read-only, for ever.
+        raise Damaged("the file is not a sqlite database")
+    # With other format versions in the header sqlite treats the file as read-only.
     if len(header) < 100 or {header[18], header[19]} - {1, 2}:  # noqa: PLR2004 - sqlite's numbers
-        raise Damaged("the file's header makes no sense")
+        raise Damaged("the file's header is invalid")
     peek = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)
     try:
         peek.text_factory = bytes
@@ -84,13 +84,13 @@ def examine(path: Path, migrations: Sequence[schema.Migration]) -> int:
     finally:
         peek.close()
     if found is None:
-        raise Damaged("it does not say that it is a ledger, or which version")
+        raise Damaged("it has no readable version of a ledger")
     schema.refuse_newer(found, len(migrations), path)
     return found
 
 
 def inspect(connection: sqlite3.Connection, applied: Sequence[schema.Migration]) -> None:
-    """Raise Damaged if the file's structure is not sound."""
+    """Raise Damaged if the file's structure or schema is damaged."""
     for (line,) in connection.execute("PRAGMA integrity_check(1)"):
         if line != b"ok":
             raise Damaged(bytes(line).decode(errors="replace").replace("\n", " "))
@@ -101,39 +101,42 @@ def inspect(connection: sqlite3.Connection, applied: Sequence[schema.Migration])
 def migrate(
     connection: sqlite3.Connection, found: int, migrations: Sequence[schema.Migration]
 ) -> None:
-    """Bring a sound ledger to the newest version. A step with a bug is no damage to the ledger."""
+    """Migrate an intact ledger to the newest version.
+
+    A step that fails is a bug of ours and no damage, so it raises LedgerError: the ledger is kept in use.
+    """
     try:
         schema.migrate(connection, found, migrations)
     except sqlite3.Error as error:
         if primary_code(error) not in FORM:
             raise
         raise LedgerError(
-            f"the ledger of version {found} cannot be brought to {len(migrations)}: {error}",
-            hint="install the version that wrote it again: the failed step was undone",
+            f"the ledger cannot be migrated from version {found} to {len(migrations)}: {error}",
+            hint="install the previous version again: the failed step was rolled back",
         ) from error
 
 
 def is_damage(error: Exception) -> bool:
-    """Whether what was read is wrong, as opposed to a disk that cannot be read or written now."""
+    """Whether an error means damaged content, and not a disk that fails at present."""
     if isinstance(error, sqlite3.Error):
         return primary_code(error) in DAMAGE | FORM or _is_cut_off(error)
     return isinstance(error, (Damaged, UnicodeDecodeError))
 
 
 def _is_cut_off(error: sqlite3.Error) -> bool:
-    """Newer versions of SQLite call a file that is shorter than its header says an I/O error."""
+    """Whether the file is shorter than its header says; newer SQLite reports this as an I/O error."""
     return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_IOERR_SHORT_READ
 
 
 def begin(path: Path, migrations: Sequence[schema.Migration]) -> Path | None:
-    """Put a fresh, empty ledger at `path`; returns where an older one was moved, if there was any.
+    """Create an empty ledger at `path`; returns the path to which an older one was moved, if there was one.
 
-    The fresh one is made whole under another name first, so that no crash leaves half of one.
+    It is completed under another name and then renamed, so that no crash leaves a partial one.
     """
     fresh = path.with_name(f"{path.name}.new")
     for suffix in (*LEDGER_SUFFIXES, "-journal"):
         fresh.with_name(fresh.name + suffix).unlink(missing_ok=True)
-    # Consoles and errors may hold what not everybody on this host should read.
+    # The ledger contains consoles and errors, which other users of this host must not read.
     os.close(os.open(fresh, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     schema.create(fresh, migrations)
     aside = _move_aside(path)
@@ -143,7 +146,7 @@ def begin(path: Path, migrations: Sequence[schema.Migration]) -> Path | None:
 
 
 def _move_aside(path: Path) -> Path | None:
-    """Rename a ledger with its log: a log left behind would be replayed into the next ledger."""
+    """Rename a ledger together with its log: sqlite would replay a log left behind into the next one."""
     present = [s for s in LEDGER_SUFFIXES if path.with_name(path.name + s).exists()]
     if not present:
         return None

@@ -1,4 +1,4 @@
-"""Changes of the record as rows."""
+"""Writes changes of the record as rows."""
 
 from __future__ import annotations
 
@@ -24,19 +24,20 @@ from reconciler.model.change import (
 from reconciler.model.event import Event
 
 EVENTS_KEPT = 10_000
+"""Events that are kept, for people and for sinks that are unreachable for a while."""
 INTENTS_KEPT = 1_000
-"""Ended intents, kept for people who ask what was being done."""
+"""Ended intents that are kept, to show what was being done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A change with its JSON: what goes to disk is exactly what goes to memory."""
+    """A change with its JSON, so that memory and disk get exactly the same."""
 
     change: Change
     table: str
     key: str
     body: str | None
-    """None: the row goes."""
+    """None: the row is deleted."""
 
 
 def prepare(change: Change) -> Prepared:
@@ -54,7 +55,7 @@ def prepare(change: Change) -> Prepared:
 
 
 def _place(change: Change) -> tuple[str, str, Body | None]:
-    """The table, key and new value of the row that a change is about."""
+    """The table, key and new value of the row that a change writes; None deletes it."""
     match change:
         case PutVM(vm):
             return "vms", vm.name, vm
@@ -135,7 +136,7 @@ def _append(connection: sqlite3.Connection, prepared: Prepared) -> int:
 
 def _begin(connection: sqlite3.Connection, prepared: Prepared) -> None:
     name, body = prepared.key, prepared.body or ""
-    # A write whose outcome was unknown may be tried again, so beginning twice is beginning once.
+    # A write whose outcome is unknown may be repeated, so beginning twice must equal beginning once.
     connection.execute(
         "INSERT INTO intents (id, body, checksum) VALUES (?, ?, ?) ON CONFLICT (id) DO UPDATE"
         " SET body = excluded.body, checksum = excluded.checksum, ended_wall = NULL, outcome = NULL",
@@ -151,7 +152,7 @@ def _end(connection: sqlite3.Connection, change: EndIntent, wall: float) -> None
 
 
 def trim(connection: sqlite3.Connection) -> None:
-    """Forget the oldest events and ended intents, so that the file has a largest size."""
+    """Delete the oldest events and ended intents, which bounds the file's size."""
     connection.execute(
         "DELETE FROM events WHERE sequence <= (SELECT max(sequence) FROM events) - ?",
         (EVENTS_KEPT,),

@@ -1,4 +1,4 @@
-"""The tables of the ledger, and how an older ledger becomes a newer one."""
+"""The tables of the ledger, and the migrations from older versions."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from reconciler.errors import LedgerTooNew
 from reconciler.ledger.codec import checksum
 
 APPLICATION_ID = 0x6D76726C
-"""`mvrl` in the file's header, so that `file` and we can tell a ledger from another database."""
+"""`mvrl` in the file's header: identifies a ledger among sqlite databases."""
 
 BUSY_SECONDS = 5.0
-"""How long to wait for a person's sqlite3 shell to let go of the file."""
+"""How long a write waits while another process, such as a sqlite3 shell, locks the file."""
 LOG_BYTES = 4 * 1024 * 1024
-"""What the write-ahead log is cut back to after a large burst."""
+"""Size to which the write-ahead log is truncated after a burst."""
 
 Migration = Callable[[sqlite3.Connection], None]
 Connect = Callable[[Path], sqlite3.Connection]
 
 
 def _tables(connection: sqlite3.Connection) -> None:
-    """Version 1. `meta` keeps this form for ever: it is how any version knows any other."""
+    """Version 1. The form of `meta` must never change: by it every version recognises every other."""
     connection.execute(
         "CREATE TABLE meta (key TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL, checksum INTEGER NOT NULL)"
     )
@@ -44,7 +44,7 @@ def _tables(connection: sqlite3.Connection) -> None:
 
 
 def _cursors(connection: sqlite3.Connection) -> None:
-    """Version 2: how far each sink of notifications has come in the events."""
+    """Version 2: the position of each notification sink in the events."""
     connection.execute(
         "CREATE TABLE cursors "
         "(key TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL, checksum INTEGER NOT NULL)"
@@ -73,15 +73,15 @@ MIGRATIONS: tuple[Migration, ...] = (_tables, _cursors, _pending_transfer)
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """A connection to an existing ledger, for one writer; transactions are spelled out."""
+    """A connection to an existing ledger for one writer, with explicit transactions. Raises sqlite3.Error."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
         timeout=BUSY_SECONDS,
         isolation_level=None,
-        check_same_thread=False,  # opened by the caller, then used by the writer's thread alone
+        check_same_thread=False,  # opened in the caller's thread, then used only in the writer's
     )
-    # Damaged text is for the checksum to find, not for the decoder to trip over.
+    # As bytes: damaged text must fail its checksum and not the decoder.
     connection.text_factory = bytes
     try:
         connection.execute("PRAGMA journal_mode = WAL")
@@ -94,7 +94,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 
 def version(connection: sqlite3.Connection) -> int | None:
-    """The schema's version; None if this is no ledger, or one too damaged to say."""
+    """The schema version; None if the file is not a ledger, or its version is damaged."""
     if connection.execute("PRAGMA application_id").fetchone() != (APPLICATION_ID,):
         return None
     row = connection.execute(
@@ -106,7 +106,7 @@ def version(connection: sqlite3.Connection) -> int | None:
 
 
 def refuse_newer(found: int, known: int, path: Path) -> None:
-    """Raise LedgerTooNew rather than guess at what a newer version means."""
+    """Raise LedgerTooNew if a newer version wrote the ledger."""
     if found > known:
         raise LedgerTooNew(
             f"{path} has schema version {found}; this version of reconciler knows {known}",
@@ -117,7 +117,7 @@ def refuse_newer(found: int, known: int, path: Path) -> None:
 def migrate(
     connection: sqlite3.Connection, found: int, migrations: Sequence[Migration] = MIGRATIONS
 ) -> None:
-    """Bring a ledger from version `found` to the newest: each step is one transaction."""
+    """Migrate a ledger from version `found` to the newest, one transaction for each step."""
     for number, step in enumerate(migrations[found:], start=found + 1):
         connection.execute("BEGIN IMMEDIATE")
         try:
@@ -134,7 +134,7 @@ def migrate(
 
 
 def create(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
-    """Write an empty ledger. It is whole when this returns; whoever calls it renames it."""
+    """Write an empty ledger, complete when this returns; the caller renames it into place."""
     connection = sqlite3.connect(path, isolation_level=None)
     try:
         connection.execute("PRAGMA synchronous = EXTRA")
@@ -145,7 +145,7 @@ def create(path: Path, migrations: Sequence[Migration] = MIGRATIONS) -> None:
 
 
 def missing(connection: sqlite3.Connection, migrations: Sequence[Migration]) -> list[str]:
-    """Names of tables and indexes that are not as these migrations make them."""
+    """Names of tables and indexes that differ from what these migrations create."""
     statement = "SELECT name, CAST(sql AS BLOB) FROM sqlite_master"
     fresh = sqlite3.connect(":memory:", isolation_level=None)
     try:

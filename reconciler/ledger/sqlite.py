@@ -1,4 +1,4 @@
-"""The ledger on sqlite: one writer, one transaction a write, memory never ahead of the disk."""
+"""The ledger in sqlite: one writer, one transaction for each write, and memory never ahead of the disk."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ Subscriber = Callable[[Event], None]
 T = TypeVar("T")
 
 
-MOVED_HINT = "put it back, or restart the daemon: guests are then adopted"
+MOVED_HINT = "put it back, or restart the daemon, which then adopts the guests"
 LOG = "-wal"
-"""What sqlite adds to the name of a file for its write-ahead log, which holds the newest writes."""
+"""Suffix of sqlite's write-ahead log, which holds the newest writes."""
 
 
 class SqliteLedger:
-    """What must be remembered, durably. Make it with `open_ledger`; end it with `close`.
+    """The durable record, events and intents. Make it with `open_ledger`; end it with `close`.
 
-    After any failure the connection is thrown away, and the record is read again before the next
-    write: when a sync failed, nobody but the disk knows what reached it.
+    After any failure the connection is discarded, and the record is read again before the next write:
+    after a failed sync it is unknown what reached the disk.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class SqliteLedger:
         self._subscribers: list[Subscriber] = []
 
     def record(self) -> Record:
-        """The present record, from memory."""
+        """The current record, from memory."""
         return self._record
 
     async def write(self, changes: Iterable[Change]) -> Record:
-        """Apply all or nothing; durable when it returns. Raises LedgerUnwritable.
+        """Apply all changes or none; durable when it returns. Returns the new record. Raises LedgerUnwritable.
 
-        A caller that is cancelled does not learn how its write ended; `record` does.
+        A cancelled caller does not learn the outcome; `record` then shows it.
         """
         batch = tuple(changes)
         if not batch:
@@ -74,13 +74,13 @@ class SqliteLedger:
         return await self._ask(lambda connection: reading.latest_events(connection, limit))
 
     async def intents_open(self) -> list[Intent]:
-        """Side effects that were begun and have no end, oldest first. Raises LedgerUnwritable."""
+        """Intents without an end, oldest first. Raises LedgerUnwritable."""
         return await self._ask(reading.open_intents)
 
     async def open_cursors(self, names: Iterable[str]) -> dict[str, int]:
-        """How far each of these readers of events has come; a new one begins after the newest.
+        """The sequence up to which each reader has its events; a new reader starts after the newest.
 
-        Forgets all others. Raises LedgerUnwritable.
+        Positions of all other readers are dropped. Raises LedgerUnwritable.
         """
         present = await self._ask(cursors.read)
         wanted = tuple(names)
@@ -90,25 +90,22 @@ class SqliteLedger:
         return settled
 
     async def advance(self, name: str, sequence: int) -> None:
-        """Remember that a reader has all up to this event. Raises LedgerUnwritable."""
+        """Record that a reader has all events up to this one. Raises LedgerUnwritable."""
         await self._ask(_in_transaction(lambda c: cursors.put(c, name, sequence)))
 
     async def check(self) -> None:
-        """Whether the file that was opened is in its place, and nobody keeps it locked.
+        """Raise LedgerUnwritable if the file was moved or another process keeps it locked."""
+        await self._ask(self._check_file)
 
-        Raises LedgerUnwritable.
-        """
-        await self._ask(self._look)
-
-    def _look(self, connection: sqlite3.Connection) -> None:
+    def _check_file(self, connection: sqlite3.Connection) -> None:
         self._refuse_moved()
         connection.execute("BEGIN IMMEDIATE")
         connection.execute("ROLLBACK")
 
     def subscribe(self, callback: Subscriber) -> Callable[[], None]:
-        """Call back with each new event once it is durable, on the thread of the writing loop.
+        """Call back with each new event once it is durable, in the event loop of the writer.
 
-        Returns what ends the subscription.
+        Returns a function that ends the subscription.
         """
         self._subscribers.append(callback)
 
@@ -119,7 +116,7 @@ class SqliteLedger:
         return unsubscribe
 
     async def close(self) -> None:
-        """Wait for the write in progress, then let go of the file. Closing twice does no harm."""
+        """Wait for the write in progress, then close the file. May be called twice."""
         await asyncio.to_thread(self._shut)
 
     def _shut(self) -> None:
@@ -129,7 +126,7 @@ class SqliteLedger:
     async def _ask(self, question: Callable[[sqlite3.Connection], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._read, question)
 
-    # What follows runs on the writer's thread.
+    # The methods below run in the writer's thread.
 
     def _commit(
         self, batch: Sequence[Change], wall: float, loop: asyncio.AbstractEventLoop
@@ -151,7 +148,7 @@ class SqliteLedger:
         self._record = apply(self._record, tuple(each.change for each in prepared))
         if events := [event for event in stored if event is not None]:
             with contextlib.suppress(RuntimeError):  # the loop ended while the write was under way
-                loop.call_soon_threadsafe(self._tell, events)
+                loop.call_soon_threadsafe(self._notify, events)
         return self._record
 
     def _read(self, question: Callable[[sqlite3.Connection], T]) -> T:
@@ -166,7 +163,7 @@ class SqliteLedger:
             raise recovery.unwritable(error, self._path) from error
 
     def _usable(self) -> sqlite3.Connection:
-        """The connection; after a failure a new one, with the record as the disk has it."""
+        """The connection; after a failure a new one, with the record as it is on disk."""
         if self._connection is not None:
             return self._connection
         try:
@@ -183,7 +180,7 @@ class SqliteLedger:
         return connection
 
     def _refuse_moved(self) -> None:
-        """Sqlite would go on writing to a file that no name leads to."""
+        """Raise LedgerUnwritable if the file was moved or replaced: sqlite would keep writing to the old inode."""
         try:
             found = self._path.stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -198,7 +195,7 @@ class SqliteLedger:
                 f"{self._path} is not the file that was opened", kind="moved", hint=MOVED_HINT
             )
         if self._connection is not None and _log_place(self._path) != self._log_place:
-            # Thrown away, the connection takes what it still has open over into the ledger itself.
+            # Closing the connection copies what it holds of the log into the ledger itself.
             raise LedgerUnwritable(
                 f"{self._path}{LOG} was deleted or replaced while the daemon runs",
                 kind="moved",
@@ -211,14 +208,14 @@ class SqliteLedger:
             with contextlib.suppress(sqlite3.Error):
                 connection.close()
 
-    def _tell(self, events: Sequence[Event]) -> None:
+    def _notify(self, events: Sequence[Event]) -> None:
         for callback in tuple(self._subscribers):
             for event in events:
                 callback(event)
 
 
 def _log_place(ledger: Path) -> tuple[int, int] | None:
-    """Device and inode of the write-ahead log; a connection makes it with its first look."""
+    """Device and inode of the write-ahead log, which a connection creates with its first read."""
     try:
         found = ledger.with_name(ledger.name + LOG).stat()
     except FileNotFoundError:
@@ -227,7 +224,7 @@ def _log_place(ledger: Path) -> tuple[int, int] | None:
 
 
 def _in_transaction(work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite3.Connection], T]:
-    """The same work, all or nothing. When it fails, the connection is thrown away, and so is it."""
+    """The work inside a transaction. After a failure no rollback is needed: the connection is discarded."""
 
     def whole(connection: sqlite3.Connection) -> T:
         connection.execute("BEGIN IMMEDIATE")
@@ -240,9 +237,11 @@ def _in_transaction(work: Callable[[sqlite3.Connection], T]) -> Callable[[sqlite
 
 @dataclass(frozen=True, slots=True)
 class Opened:
+    """An open ledger."""
+
     ledger: SqliteLedger
     recovered: str | None = None
-    """What happened to the ledger that was there, in words; None if all is well."""
+    """What happened to the previous ledger, for an event; None if it was intact."""
 
 
 def open_ledger(
@@ -252,10 +251,10 @@ def open_ledger(
     migrations: Sequence[schema.Migration] = schema.MIGRATIONS,
     connect: schema.Connect = schema.connect,
 ) -> Opened:
-    """Open the ledger, or begin one.
+    """Open the ledger, or create one.
 
-    A damaged one is moved aside and kept; `recovered` then says so, and the guests are to be
-    adopted. Raises LedgerTooNew, LedgerUnwritable, or LedgerError for a record in another form.
+    A damaged one is kept under another name; `recovered` then says so, and the guests must be adopted.
+    Raises LedgerTooNew, LedgerUnwritable, or LedgerError for a record in an unknown form.
     """
     try:
         reason = ""

@@ -1,1 +1,1 @@
-"""Tells people what happened: events of the ledger become messages, and each sink gets its own."""
+"""Notifications: turns events of the ledger into messages, and delivers them to each sink."""

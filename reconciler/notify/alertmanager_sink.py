@@ -11,19 +11,20 @@ from reconciler.notify.message import Message, moment
 from reconciler.notify.sink_interface import Sink
 
 UNTIL_FORGOTTEN = {"firing": 86_400.0, "notice": 3600.0}
-"""Seconds after which Alertmanager ends an alert of which it hears no more."""
+"""Seconds after which Alertmanager ends an alert that was not resolved."""
 GRAVITY = {"error": "critical", "warning": "warning", "info": "info"}
-"""The words of our alert rules, so that one route takes both."""
+"""Severity labels as in our alert rules, so that one route matches both."""
 
 
 def open_alertmanager(config: AlertmanagerConfig, clock: Clock) -> Sink:
+    """The sink for an entry of type `alertmanager`."""
     return HttpSink(lambda message, _: alert_request(config, message), clock)
 
 
 def alert_request(config: AlertmanagerConfig, message: Message) -> HTTPRequest:
     """The alerts that a message begins or ends; labels are the same at both ends."""
     if message.status == "resolved":
-        alerts = [alert(told, message.wall, message.summary) for told in message.ends]
+        alerts = [alert(opened, message.wall, message.summary) for opened in message.ends]
     else:
         alerts = [alert(message, message.wall + UNTIL_FORGOTTEN[message.status], message.summary)]
     url = url_of(config).rstrip("/")
@@ -31,9 +32,9 @@ def alert_request(config: AlertmanagerConfig, message: Message) -> HTTPRequest:
 
 
 def alert(message: Message, ends: float, summary: str) -> dict[str, Any]:
-    """As `POST /api/v2/alerts` takes it. Labels without a value are left out.
+    """One alert for `POST /api/v2/alerts`, without empty labels.
 
-    `ends`: seconds of the wall clock at which Alertmanager counts it as over.
+    `ends`: unix time at which Alertmanager treats it as resolved.
     """
     labels = {
         "alertname": "Reconciler" + message.condition.title().replace("-", ""),

@@ -1,7 +1,7 @@
-"""One sink's queue: in order, tried until it is taken, and in nobody's way.
+"""Delivers messages to one sink, in order, and retries until each is accepted or refused.
 
-The queue is a place in the ledger's events: what is not delivered is there after any crash, and
-told again. A message that was taken in the moment of a crash is told twice, under one id.
+The queue is a position in the ledger's events, so undelivered messages survive any crash. A message that
+was accepted at the moment of a crash is sent twice, with the same id.
 """
 
 from __future__ import annotations
@@ -22,16 +22,18 @@ from reconciler.notify.sink_interface import Counts, Outbox, Sink
 log = logging.getLogger(__name__)
 
 DEADLINE = 15.0
-"""Seconds for one attempt, from the name of the server to its answer."""
+"""Seconds for one attempt, from name resolution to the answer."""
 LONGEST_PAUSE = 300.0
+"""Seconds between two attempts at most."""
 MOST_WAITING = 1000
-"""Messages that wait for one sink; past them the oldest is dropped, and counted."""
+"""Queue length of one sink. Beyond it the oldest message is dropped, and counted."""
 
 GIVEN_UP = ("refused", "unforeseen")
+"""Kinds of DeliveryError that are not retried."""
 
 
 class Delivery:
-    """Delivers to one sink. `begin` once, `take` each event in order, `run` until cancelled."""
+    """The delivery to one sink. Call `begin` once, `take` for each event in order, and `run` until cancelled."""
 
     def __init__(
         self, name: str, sink: Sink, digest: Digest, outbox: Outbox, clock: Clock, counts: Counts
@@ -49,11 +51,12 @@ class Delivery:
         self._failures = 0
 
     def begin(self, delivered: int) -> None:
-        """All up to this event was delivered by an earlier daemon."""
+        """Set the sequence up to which an earlier daemon delivered."""
         self._delivered = delivered
         self._show()
 
     def take(self, event: Event) -> None:
+        """Queue the message for an event, if it is news to this sink. Does not block."""
         message = self._digest.take(event)
         if message is None or event.sequence <= self._delivered:
             return
@@ -65,7 +68,7 @@ class Delivery:
         self._show()
 
     async def run(self) -> None:
-        """Deliver what waits, and what comes. Raises nothing but the unforeseen."""
+        """Deliver queued messages, and those to come, until cancelled. Errors of the sink are not raised."""
         while True:
             while self._waiting:
                 await self._deliver()
@@ -73,10 +76,11 @@ class Delivery:
             await self._awake.wait()
 
     async def close(self) -> None:
+        """Close the sink."""
         await self._sink.close()
 
     async def _deliver(self) -> None:
-        """Until the sink has taken the oldest message, or refused it for good."""
+        """Try until the sink accepts the oldest message, or refuses it permanently."""
         retrying = AsyncRetrying(
             wait=wait_random_exponential(multiplier=1.0, max=LONGEST_PAUSE),
             retry=retry_if_exception(is_passing),
@@ -98,7 +102,7 @@ class Delivery:
         await self._remember(self._tried.sequence)
 
     async def _attempt(self) -> None:
-        # The oldest at each attempt: what was dropped meanwhile is not told any more.
+        # The oldest at each attempt: the one tried before may have been dropped meanwhile.
         self._tried = self._waiting[0]
         try:
             async with asyncio.timeout(DEADLINE):
@@ -107,9 +111,9 @@ class Delivery:
             raise DeliveryError(f"no answer within {DEADLINE:g} s", kind="timeout") from None
         except DeliveryError:
             raise
-        except Exception as error:  # one message is no reason to end a daemon
-            log.exception("a notification failed in an unforeseen way")
-            raise DeliveryError(f"unforeseen: {error!r}", kind="unforeseen") from error
+        except Exception as error:  # a bug in one message must not end the daemon
+            log.exception("a notification failed with an unexpected error")
+            raise DeliveryError(f"unexpected error: {error!r}", kind="unforeseen") from error
 
     def _failed(self, state: RetryCallState) -> None:
         error = state.outcome.exception() if state.outcome is not None else None
@@ -118,7 +122,7 @@ class Delivery:
         if self._failures == 1:
             hint = error.hint if isinstance(error, DeliveryError) else ""
             fields = {"sink": self._name, "error": str(error), "hint": hint or None}
-            log.warning("a sink cannot be reached; it is tried again", extra={"fields": fields})
+            log.warning("a sink cannot be reached; delivery is retried", extra={"fields": fields})
 
     def _answered(self) -> None:
         if self._failures:
@@ -132,9 +136,9 @@ class Delivery:
         try:
             await self._outbox.advance(self._name, sequence)
         except LedgerError as error:
-            # The sink has it. Should this daemon die before the next write, it gets it twice.
+            # The sink has it. If the daemon dies before the next write, the message is sent twice.
             fields = {"sink": self._name, "error": str(error)}
-            log.warning("a delivery cannot be remembered", extra={"fields": fields})
+            log.warning("a delivery could not be recorded", extra={"fields": fields})
 
     def _show(self) -> None:
         oldest = self._waiting[0].wall if self._waiting else 0.0
@@ -142,5 +146,5 @@ class Delivery:
 
 
 def is_passing(error: BaseException) -> bool:
-    """Whether time may help: not when the sink took the message for nonsense, or we met a bug."""
+    """Whether retrying may help: not if the sink refused the message, or on a bug of ours."""
     return isinstance(error, DeliveryError) and error.kind not in GIVEN_UP

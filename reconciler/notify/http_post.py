@@ -1,4 +1,4 @@
-"""Sinks over HTTP: one POST a message, no redirect followed, no cookie kept, no long answer read."""
+"""Sends a message as one HTTP POST: no redirects, no cookies, and a bounded answer."""
 
 from __future__ import annotations
 
@@ -17,33 +17,36 @@ from reconciler.notify.secrets import read_secret
 
 MOST_ANSWER = 4096
 GOOD = range(200, 300)
-NONSENSE = {400, 413, 422}
-"""The receiver read the message and wants none like it: the same bytes will not please it later."""
+REJECTED = {400, 413, 422}
+"""Statuses that refuse the content itself: sending the same bytes again would fail again."""
 HEADERS = {"User-Agent": "microvm-reconciler", "Content-Type": "application/json"}
 
 
 @dataclass(frozen=True, slots=True)
 class HTTPRequest:
+    """A POST request: address, body and extra headers."""
+
     url: str
     body: bytes
     headers: dict[str, str]
 
 
 class HttpSink:
-    """`request_of`: the request for a message at a moment of the wall clock."""
+    """A sink over HTTP. `request_of` makes the request for a message, at a unix time."""
 
     def __init__(self, request_of: Callable[[Message, float], HTTPRequest], clock: Clock) -> None:
         self._request_of = request_of
         self._clock = clock
 
     async def send(self, message: Message) -> None:
+        """Send one message. Raises DeliveryError without the address, which may be a secret."""
         try:
             await self._send(message)
         except UnsupportedProxy as error:
             raise DeliveryError(str(error), kind="network", hint=error.hint) from None
         except aiohttp.InvalidURL:
-            # Not its text, which has the address: that may be the secret.
-            raise DeliveryError("url: not an address", kind="secret", hint="mend it") from None
+            # Without the error's text: it contains the address, which may be a secret.
+            raise DeliveryError("url: not an address", kind="secret", hint="correct it") from None
         except (aiohttp.ClientError, OSError) as error:
             words = (
                 type(error).__name__ if isinstance(error, aiohttp.ClientResponseError) else error
@@ -52,8 +55,8 @@ class HttpSink:
 
     async def _send(self, message: Message) -> None:
         request = self._request_of(message, self._clock.now().wall)
-        # The environment's proxies count, its ~/.netrc does not (trust_env would take both).
-        # A connection each: messages are rare, and a kept one would be dead when it matters.
+        # Proxies from the environment apply, ~/.netrc does not; trust_env would use both.
+        # One connection for each message: messages are rare, and a kept one would be dead by then.
         async with (
             aiohttp.ClientSession(
                 cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False, trust_env=False
@@ -71,15 +74,16 @@ class HttpSink:
             if answer.status in GOOD:
                 return
             words = plain(f"HTTP {answer.status}: {said.decode('utf-8', 'replace')}", LONGEST_LINE)
-            if answer.status in NONSENSE:
+            if answer.status in REJECTED:
                 raise DeliveryError(words, kind="refused", hint="see what the receiver says")
             raise DeliveryError(words, kind="answer", hint="see what the receiver says")
 
     async def close(self) -> None:
-        """It holds nothing open."""
+        """Nothing to close: connections live for one message."""
 
 
 def encoded(body: object) -> bytes:
+    """JSON as compact ASCII."""
     return json.dumps(body, ensure_ascii=True, separators=(",", ":")).encode()
 
 

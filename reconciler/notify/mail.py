@@ -1,4 +1,4 @@
-"""Mail by SMTP, in a thread of its own: TLS from the start or by STARTTLS, nothing in clear but by choice."""
+"""The sink `email`: SMTP in its own thread, with TLS or STARTTLS unless the config chooses plain text."""
 
 from __future__ import annotations
 
@@ -21,35 +21,41 @@ from reconciler.notify.sink_interface import Sink
 from reconciler.now import in_utc
 
 STEP = 10.0
-"""Seconds for each answer of the server; the courier's deadline is for all of them."""
+"""Seconds for each answer of the server; the delivery's deadline covers all of them together."""
 FOR_GOOD = range(500, 600)
+"""SMTP's permanent errors."""
 LOGIN = {530, 534, 535, 538}
-"""Answers about the password, not about the message."""
+"""Of those, answers about the login: they end when the password is corrected."""
 
 
 def open_mail(config: EmailConfig, _clock: Clock) -> Sink:
+    """The sink for an entry of type `email`."""
     return MailSink(config)
 
 
 class MailSink:
+    """Sends each message as one mail, over a connection of its own."""
+
     def __init__(self, config: EmailConfig) -> None:
         self._config = config
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="mail")
         self._server: smtplib.SMTP | None = None
 
     async def send(self, message: Message) -> None:
+        """Send one mail. Raises DeliveryError."""
         loop = asyncio.get_running_loop()
         try:
             await loop.run_in_executor(self._thread, self._send, message)
         except asyncio.CancelledError:
-            self._hang_up()  # or a server that answers a byte at a time would keep the thread
+            self._hang_up()  # else a server that sends one byte at a time would occupy the thread
             raise
 
     async def close(self) -> None:
+        """End a send in progress, and the thread."""
         self._hang_up()
         await asyncio.to_thread(self._thread.shutdown)
 
-    # What follows runs in the thread.
+    # The methods below run in the thread.
 
     def _send(self, message: Message) -> None:
         config = self._config
@@ -59,7 +65,7 @@ class MailSink:
                     server.starttls(context=ssl.create_default_context())
                 if config.user:
                     server.login(config.user, read_secret(config.password_file))
-                server.send_message(letter(config, message), config.sender, config.to)
+                server.send_message(email_of(config, message), config.sender, config.to)
         except smtplib.SMTPRecipientsRefused as error:
             code, words = next(iter(error.recipients.values()))
             raise failure(code, words) from None
@@ -86,22 +92,27 @@ class MailSink:
 
 
 Hold = Callable[[smtplib.SMTP], None]
-"""Gets to know a server before it is waited for: its greeting, too, may never end."""
+"""Receives the connection before its greeting is read, so that a cancelled send can end it even then."""
 
 
 class Dial(smtplib.SMTP):
+    """A connection that is known to the sink before its greeting arrives."""
+
     def __init__(self, host: str, port: int, hold: Hold) -> None:
         hold(self)
         super().__init__(host, port, timeout=STEP)
 
 
 class DialTls(smtplib.SMTP_SSL):
+    """The same with TLS from the start."""
+
     def __init__(self, host: str, port: int, hold: Hold) -> None:
         hold(self)
         super().__init__(host, port, timeout=STEP, context=ssl.create_default_context())
 
 
 def failure(code: int, words: bytes | str) -> DeliveryError:
+    """The error for an SMTP answer: `refused` if it is permanent and not about the login."""
     text = words.decode("utf-8", "replace") if isinstance(words, bytes) else words
     said = plain(f"smtp: {code} {text}", LONGEST_LINE)
     if code in FOR_GOOD and code not in LOGIN:
@@ -109,8 +120,8 @@ def failure(code: int, words: bytes | str) -> DeliveryError:
     return DeliveryError(said, kind="answer")
 
 
-def letter(config: EmailConfig, message: Message) -> EmailMessage:
-    """Its Message-ID is the message's id: a mailbox that gets it twice can tell."""
+def email_of(config: EmailConfig, message: Message) -> EmailMessage:
+    """The mail for a message. Its Message-ID is the message's id, so mailboxes detect duplicates."""
     mail = EmailMessage()
     mail["Subject"] = plain(headline(message), LONGEST_LINE)
     mail["From"] = config.sender
@@ -119,7 +130,7 @@ def letter(config: EmailConfig, message: Message) -> EmailMessage:
     mail["Message-ID"] = _address_of(message)
     mail["Auto-Submitted"] = "auto-generated"
     if message.ends:
-        mail["References"] = " ".join(_address_of(told) for told in message.ends)
+        mail["References"] = " ".join(_address_of(opened) for opened in message.ends)
     facts = {
         "host": message.host, "vm": message.vm, "group": message.group,
         "generation": message.generation, "revision": message.revision,

@@ -1,4 +1,4 @@
-"""What a sink is told: one piece of news, safe to show, the same at every attempt."""
+"""A message to a sink: one piece of news, safe to display, and identical at every attempt."""
 
 from __future__ import annotations
 
@@ -20,41 +20,42 @@ MINUTE, HOUR, DAY = 60, 3600, 86_400
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """`id` is the same at every attempt and after every restart: by it a receiver tells twins."""
+    """One notification. `id` stays the same over attempts and restarts, so receivers can drop duplicates."""
 
     id: str
     sequence: int
-    """Of the event that it is about; messages of a sink ascend by it."""
+    """Of the event; messages of a sink are in ascending order."""
     status: Status
     condition: str
-    """What is wrong, as one word; for a notice the event's kind."""
+    """What is wrong, as one word; for a notice the kind of event."""
     severity: Severity
     summary: str
     wall: float
     host: str
     subject: str = ""
-    """Whom the condition is about: a VM, a group, what is built, or the host."""
+    """What the condition is about: a VM, a group, an image, or empty for the host."""
     hint: str = ""
     vm: str = ""
     group: str = ""
     generation: int | None = None
     revision: str = ""
     ends: tuple[Message, ...] = ()
-    """What was told first of the conditions that this message says are over."""
+    """For a resolved message: the first messages of the conditions that ended."""
 
 
 def id_of(event: Event, host: str) -> str:
-    """Also over a lost ledger, which counts from 1 again."""
+    """The id of an event's message, 32 hex digits."""
     return identifier(host, event.sequence, event.wall, event.kind, event.message)
 
 
 def identifier(host: str, sequence: int, wall: float, kind: str, message: str) -> str:
+    """A message id. Unique even after a lost ledger, whose sequence starts at 1 again."""
     text = f"{host}\0{sequence}\0{wall!r}\0{kind}\0{message}"
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
 
 
 def plain(text: str, longest: int = LONGEST_TEXT) -> str:
-    """One line that drives nobody's screen, cut to a length."""
+    """One line without control sequences, cut to a length: terminals may show it."""
     line = clean(" ".join(SEQUENCES.sub("", text[: 4 * longest]).split()))
     return line if len(line) <= longest else f"{line[: longest - 1]}…"
 
@@ -66,10 +67,12 @@ def headline(message: Message) -> str:
 
 
 def moment(wall: float) -> str:
+    """A unix time as ISO 8601 in UTC, with milliseconds."""
     return in_utc(wall).isoformat(timespec="milliseconds")
 
 
-def for_so_long(seconds: float) -> str:
+def approximate_duration(seconds: float) -> str:
+    """Seconds as `90 s`, `3 min`, `5 h` or `4 days`."""
     whole = max(0, round(seconds))
     if whole < 2 * MINUTE:
         return f"{whole} s"

@@ -1,4 +1,4 @@
-"""All couriers of a daemon: opened on the ledger, fed with events, each running by itself."""
+"""All deliveries of the daemon: opened on the ledger, fed with its events, each running by itself."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from reconciler.notify.selection import Digest
 from reconciler.notify.sink_interface import Counts, Outbox
 
 AT_ONCE = 500
-"""Events read from the ledger in one go."""
+"""Events read from the ledger at a time."""
 
 
 class Notifier:
-    """Open it before anything writes events; then `run` it. `close` it when done."""
+    """Delivers to every configured sink. `open` before anything writes events, then `run`, then `close`."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class Notifier:
     ) -> None:
         host = socket.gethostname()
         self._outbox = outbox
-        self._couriers = {
+        self._deliveries = {
             config.name: Delivery(
                 config.name,
                 open_sink(config, clock, kinds),
@@ -44,12 +44,12 @@ class Notifier:
         }  # fmt: skip
 
     async def open(self) -> None:
-        """Take up where the last daemon was. Raises LedgerUnwritable."""
-        cursors = await self._outbox.open_cursors(self._couriers)
-        if not self._couriers:
+        """Continue after the last delivery of an earlier daemon. Raises LedgerUnwritable."""
+        cursors = await self._outbox.open_cursors(self._deliveries)
+        if not self._deliveries:
             return
-        for name, courier in self._couriers.items():
-            courier.begin(cursors[name])
+        for name, delivery in self._deliveries.items():
+            delivery.begin(cursors[name])
         after = 0
         while events := await self._outbox.events(after, AT_ONCE):
             for event in events:
@@ -58,16 +58,17 @@ class Notifier:
         self._outbox.subscribe(self._take)
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Deliver until cancelled."""
         async with asyncio.TaskGroup() as group:
-            for courier in self._couriers.values():
-                group.create_task(courier.run())
+            for delivery in self._deliveries.values():
+                group.create_task(delivery.run())
             await asyncio.Event().wait()
 
     async def close(self) -> None:
-        for courier in self._couriers.values():
-            await courier.close()
+        """Close all sinks."""
+        for delivery in self._deliveries.values():
+            await delivery.close()
 
     def _take(self, event: Event) -> None:
-        for courier in self._couriers.values():
-            courier.take(event)
+        for delivery in self._deliveries.values():
+            delivery.take(event)

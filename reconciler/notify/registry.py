@@ -23,7 +23,7 @@ from reconciler.notify.alertmanager_sink import open_alertmanager
 from reconciler.notify.delivery import DEADLINE
 from reconciler.notify.mail import open_mail
 from reconciler.notify.message import Message, identifier
-from reconciler.notify.secrets import Missing, look_for
+from reconciler.notify.secrets import Missing, find_missing
 from reconciler.notify.sink_interface import Sink
 from reconciler.notify.slack_sink import open_slack
 from reconciler.notify.webhook_sink import open_webhook
@@ -41,16 +41,16 @@ SINKS: SinkKinds = {
 
 
 def open_sink(config: SinkConfig, clock: Clock, kinds: SinkKinds = SINKS) -> Sink:
-    """The sink that an entry of the config means."""
+    """The sink for an entry of the config."""
     return kinds[type(config)](config, clock)
 
 
 async def send_to(config: SinkConfig) -> str:
-    """Send a test message to a sink; the answer is what went wrong, or empty."""
+    """Send a test message to a sink. Returns the error, or an empty text."""
     sink = open_sink(config, clock := SystemClock())
     try:
         async with asyncio.timeout(DEADLINE):
-            await sink.send(trial_message(clock.now().wall))
+            await sink.send(message_for_test(clock.now().wall))
     except TimeoutError:
         return f"no answer within {DEADLINE:g} s"
     except DeliveryError as error:
@@ -60,13 +60,14 @@ async def send_to(config: SinkConfig) -> str:
     return ""
 
 
-def trial_message(wall: float) -> Message:
+def message_for_test(wall: float) -> Message:
+    """The message that `reconciler notify` sends."""
     host, words = socket.gethostname(), "a test, sent by `reconciler notify`: nothing happened"
     name = identifier(host, 0, wall, "test", words)
     return Message(name, 0, "notice", "test", "info", words, wall, host)
 
 
 def missing_secrets(config: SinkConfig) -> list[Missing]:
-    """What cannot be read of the files that an entry names: its keys that end in `_file`."""
+    """Secret files of an entry (keys that end in `_file`) that this process cannot read."""
     files = [getattr(config, key) for key in type(config).model_fields if key.endswith("_file")]
-    return [missing for name in files if name and (missing := look_for(name)) is not None]
+    return [missing for name in files if name and (missing := find_missing(name)) is not None]

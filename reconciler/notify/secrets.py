@@ -1,4 +1,4 @@
-"""Secrets: in files or credentials of the service, read anew for every message, never in the config."""
+"""Secrets of sinks: read from files or service credentials for every message, never from the config."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from reconciler.errors import ConfigError, DeliveryError
 
 GIVEN = "CREDENTIALS_DIRECTORY"
 OF_THE_SERVICE = Path("/run/credentials/reconciler.service")
-"""Where systemd keeps them; for a person's command, who has no such variable and is root."""
+"""Where systemd keeps credentials; used by commands that root runs outside of the service."""
 LONGEST = 16 * 1024
-"""Characters."""
-HINT = "write it there, readable for the daemon"
+"""Characters of a secret."""
+HINT = "write it there, readable by the daemon"
 
 
 def place_of(name: str) -> Path:
-    """A path as it is; a bare name is one of the service's credentials."""
+    """The path of a secret: a name without a slash is a credential of the service."""
     if "/" in name:
         return Path(name)
     return Path(os.environ.get(GIVEN) or OF_THE_SERVICE) / name
@@ -30,10 +30,11 @@ class Missing:
 
     words: str
     sure: bool
-    """Whether the daemon cannot either: it has credentials of its own, and may be another user."""
+    """Whether the daemon certainly cannot read it either: it has credentials, and may be another user."""
 
 
-def look_for(name: str) -> Missing | None:
+def find_missing(name: str) -> Missing | None:
+    """Why this process cannot read a secret; None if it can."""
     try:
         read_secret(name)
     except DeliveryError as error:
@@ -44,9 +45,9 @@ def look_for(name: str) -> Missing | None:
 
 
 def read_secret(name: str) -> str:
-    """The text of a secret, without the space around it. Raises DeliveryError that names the file."""
+    """The text of a secret, stripped. Raises DeliveryError (secret) that names the file."""
     try:
         return secret_file.read_secret("secret", place_of(name), 1, LONGEST, hint=HINT)
     except ConfigError as error:
-        # What keeps us from reading it, for `look_for`.
+        # The cause, which `find_missing` examines.
         raise DeliveryError(str(error), kind="secret", hint=error.hint) from error.__cause__

@@ -1,11 +1,11 @@
-"""Which events are news to a sink: filtered, one message a condition, and one when it is over.
+"""Which events become messages of a sink: filtered, one for each condition, and one when it ends.
 
 event --> [severity, group] --> opens a condition --> firing, once within `repeat`
-                           |--> ends one that was told --> resolved, whatever its severity
-                           `--> neither --> notice
+                           |--> ends a known one  --> resolved, whatever its severity
+                           `--> neither           --> notice
 
-A function of the events alone, in their order: after a restart it is asked about all of them again
-and comes to the same messages.
+A function of the events and their order alone: after a restart it reads all of them again, and arrives
+at the same messages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from reconciler.notify.message import (
     SEVERITIES,
     Message,
     Status,
-    for_so_long,
+    approximate_duration,
     id_of,
     plain,
 )
@@ -56,36 +56,36 @@ ENDS: Mapping[EventKind, tuple[str, ...]] = {
     "vm-removed": ("update", "quarantine", "crash", "operation", "checks", "readiness"),
 }
 OF_THE_HOST = {"revision", "source", "build", "collect"}
-"""Conditions that end for all of their subjects at once."""
+"""Conditions that end for all their subjects at once."""
 HINTS = {
     "update": "`reconciler history {vm}` has the evidence; push a fix",
-    "checks": "the guest serves on, by its former checks; `reconciler why {vm}`; push a fix",
+    "checks": "the guest keeps serving with its former checks; `reconciler why {vm}`; push a fix",
     "quarantine": "`reconciler why {vm}`; `reconciler rollback {vm} --to N`, or push a fix",
-    "readiness": "what its checks ask for may be elsewhere; `reconciler why {vm}`",
-    "crash": "`reconciler logs {vm}` shows its last words",
-    "held": "`reconciler status` names who failed; push a fix, or `reconciler retry VM`",
-    "revision": "what was desired before stays; `reconciler validate` lists all problems",
+    "readiness": "its checks may depend on something else; `reconciler why {vm}`",
+    "crash": "`reconciler logs {vm}` shows the end of its console",
+    "held": "`reconciler status` names the VM that failed; push a fix, or `reconciler retry VM`",
+    "revision": "the revision before stays in force; `reconciler validate` lists all problems",
     "source": "pushes do not arrive; `reconciler status` has the newest error",
-    "operation": "it is tried again; `reconciler why {vm}`",
+    "operation": "the daemon retries it; `reconciler why {vm}`",
     "build": "`reconciler status` says which VMs wait for it",
-    "collect": "look at the disk of state_dir",
+    "collect": "check the disk of state_dir",
 }
 MOST_OPEN = 10_000
-"""Conditions remembered; the oldest is forgotten first, and then has no end to tell of."""
+"""Open conditions that are remembered. The oldest is dropped first; its end is then not reported."""
 
 Key = tuple[str, str]
 
 
 @dataclass(slots=True)
-class Told:
-    """A condition that the sink knows of."""
+class OpenCondition:
+    """A condition that was reported to the sink."""
 
     first: Message
     last_wall: float
 
 
 class Digest:
-    """One sink's view. `take` is asked about each event once, in order."""
+    """Selects messages for one sink. Call `take` once for each event, in order."""
 
     def __init__(
         self, host: str, *, severity: Severity, groups: Iterable[str], repeat: float
@@ -94,10 +94,10 @@ class Digest:
         self._wanted = SEVERITIES[SEVERITIES.index(severity) :]
         self._groups = frozenset(groups)
         self._repeat = repeat
-        self._open: dict[Key, Told] = {}
+        self._open: dict[Key, OpenCondition] = {}
 
     def take(self, event: Event) -> Message | None:
-        """What the sink is to be told about this event, if anything."""
+        """The message for an event, or None if it is no news to this sink."""
         if self._groups and (event.group or "") not in self._groups:
             return None
         ended = tuple(self._open.pop(key).first for key in self._ended_by(event))
@@ -112,11 +112,11 @@ class Digest:
 
     def _opened(self, event: Event, condition: str) -> Message | None:
         key = (condition, subject_of(event, condition))
-        told = self._open.get(key)
-        if told is not None and event.wall - told.last_wall < self._repeat:
+        known = self._open.get(key)
+        if known is not None and event.wall - known.last_wall < self._repeat:
             return None
         message = self._message(event, "firing", condition)
-        self._open[key] = Told(told.first if told else message, event.wall)
+        self._open[key] = OpenCondition(known.first if known else message, event.wall)
         if len(self._open) > MOST_OPEN:
             del self._open[next(iter(self._open))]
         return message
@@ -131,7 +131,7 @@ class Digest:
         return ended
 
     def _resolved(self, event: Event, ended: tuple[Message, ...]) -> Message:
-        lasted = for_so_long(event.wall - min(message.wall for message in ended))
+        lasted = approximate_duration(event.wall - min(message.wall for message in ended))
         words = f"over after {lasted}: {event.message}"
         if event.vm and event.generation and event.kind != "checks-accepted":
             words = f"{event.vm} serves generation {event.generation} again after {lasted}"
@@ -161,7 +161,7 @@ class Digest:
 
 
 def subject_of(event: Event, condition: str) -> str:
-    """Events of builds name in their first words what was built; others carry whom they are about."""
+    """What an event is about. Events of builds name the image before the first colon."""
     if condition == "build":
         return plain(event.message.partition(":")[0], LONGEST_LINE)
     return event.vm or event.group or ""

@@ -1,4 +1,4 @@
-"""What the couriers ask of the world."""
+"""The interfaces that deliveries need: the ledger's events, a sink, and counters."""
 
 from __future__ import annotations
 
@@ -10,32 +10,38 @@ from reconciler.notify.message import Message
 
 
 class Outbox(Protocol):
-    """The ledger's events, which are written with the verdicts that they tell of."""
+    """The ledger's events, which are written in one transaction with what they report."""
 
     async def open_cursors(self, names: Iterable[str]) -> Mapping[str, int]:
-        """How far each of these sinks has come; a new one begins after the newest event.
+        """The sequence up to which each sink has its events; a new sink starts after the newest one.
 
-        Forgets all others. Raises LedgerUnwritable.
+        Positions of all other sinks are dropped. Raises LedgerUnwritable.
         """
         ...
 
     async def advance(self, name: str, sequence: int) -> None:
-        """Remember that a sink has all up to this event. Raises LedgerUnwritable."""
+        """Record that a sink has all events up to this one. Raises LedgerUnwritable."""
         ...
 
-    async def events(self, after: int, limit: int) -> list[Event]: ...
+    async def events(self, after: int, limit: int) -> list[Event]:
+        """At most `limit` events after a sequence, oldest first. Raises LedgerUnwritable."""
+        ...
 
-    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]: ...
+    def subscribe(self, callback: Callable[[Event], None]) -> Callable[[], None]:
+        """Call back with each new event; returns a function that ends this."""
+        ...
 
 
 class Sink(Protocol):
-    """Where messages of one entry of the config go."""
+    """The receiver that one entry of the config describes."""
 
     async def send(self, message: Message) -> None:
-        """Hand over one message. Raises DeliveryError; whoever calls sets the deadline."""
+        """Send one message. Raises DeliveryError; the caller sets the deadline."""
         ...
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Release connections and threads."""
+        ...
 
 
 class Counts(Protocol):
@@ -46,5 +52,5 @@ class Counts(Protocol):
         ...
 
     def notifications_waiting(self, sink: str, pending: int, oldest_wall: float) -> None:
-        """`oldest_wall`: when the oldest that waits happened; 0 when none waits."""
+        """`oldest_wall`: unix time of the oldest queued event; 0 if the queue is empty."""
         ...

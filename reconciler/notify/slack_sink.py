@@ -16,6 +16,7 @@ RESOLVED = "#30a050"
 
 
 def open_slack(config: SlackConfig, clock: Clock) -> Sink:
+    """The sink for an entry of type `slack`."""
     return HttpSink(lambda message, _: slack_request(config, message), clock)
 
 
@@ -46,5 +47,5 @@ def slack_request(config: SlackConfig, message: Message) -> HTTPRequest:
 
 
 def escaped(text: str) -> str:
-    """Slack's own three: without them a commit could call a whole channel, or hide a link."""
+    """Escape the three characters that Slack interprets: a commit could notify a whole channel or hide a link."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

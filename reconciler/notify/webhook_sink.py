@@ -17,11 +17,12 @@ TIMESTAMP, SIGNATURE = "X-Reconciler-Timestamp", "X-Reconciler-Signature"
 
 
 def open_webhook(config: WebhookConfig, clock: Clock) -> Sink:
+    """The sink for an entry of type `webhook`."""
     return HttpSink(lambda message, wall: webhook_request(config, message, wall), clock)
 
 
 def webhook_request(config: WebhookConfig, message: Message, wall: float) -> HTTPRequest:
-    """Signed over its time and body: a receiver may refuse what is old."""
+    """The request, signed over time and body, so that a receiver can refuse old ones. Raises DeliveryError."""
     body = encoded(described(message))
     stamp = str(int(wall))
     key = read_secret(config.secret_file).encode()
@@ -46,6 +47,6 @@ def described(message: Message) -> dict[str, Any]:
         "generation": message.generation,
         "revision": message.revision or None,
         "time": moment(message.wall),
-        "since": moment(min([message.wall, *(told.wall for told in message.ends)])),
-        "ends": [told.id for told in message.ends],
+        "since": moment(min([message.wall, *(opened.wall for opened in message.ends)])),
+        "ends": [opened.id for opened in message.ends],
     }

@@ -1,1 +1,1 @@
-"""Health questions to guests; every answer is a value."""
+"""Health checks of guests; every answer is a value."""

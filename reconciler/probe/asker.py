@@ -1,4 +1,4 @@
-"""What a kind of check brings: who asks its question, and whose fault it is when there is no answer."""
+"""What every kind of check shares: the asker's interface, and whose fault a missing answer is."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from reconciler.model.health import ProbeResult
 from reconciler.model.names import InstanceId
 
 MOST_DETAIL = 200
-"""Characters of a detail."""
+"""Characters of a detail that are kept."""
 MOST_BYTES = 64 * 1024
-"""Of an answer; nothing after them is read."""
+"""Bytes of an answer that are read."""
 
 _OURS = frozenset(
     {
@@ -29,59 +29,63 @@ _OURS = frozenset(
         errno.EACCES,
         errno.EPERM,  # a firewall of this host
         errno.EAFNOSUPPORT,
-        errno.ENODEV,  # the bridge by which it is asked is gone
-        errno.ENETUNREACH,  # no address of ours in the guest's network
+        errno.ENODEV,  # the guest's bridge is gone
+        errno.ENETUNREACH,  # this host has no address in the guest's network
     }
 )
 _UNPRINTABLE = re.compile(r"[^ -~\u00a1-\u2027\u2030-\u2065\u2070-\ud7ff]+")
 
 Asked_contra = TypeVar("Asked_contra", bound=CheckSpec, contravariant=True)
 ReadConsole = Callable[[InstanceId], Awaitable[str]]
-"""What a guest printed since it was started: the newest 256 KiB, lines as they came, not cleaned."""
+"""Returns what a guest printed since its start: the newest 256 KiB, not cleaned."""
 
 
 async def no_console(_: InstanceId) -> str:
+    """For guests whose console cannot be read: always empty."""
     return ""
 
 
 @dataclass(frozen=True, slots=True)
 class AskedGuest:
-    """The guest that is asked. Where it listens is in the check: planning has led it there."""
+    """The guest that is asked. The check holds its address: planning has filled it in."""
 
     instance: InstanceId
     read_console: ReadConsole = no_console
 
     async def console(self) -> str:
+        """What the guest printed since its start, as `ReadConsole` says."""
         return await self.read_console(self.instance)
 
 
 class Asker(Protocol[Asked_contra]):
-    """Asks one kind of check of all guests; many questions at once.
+    """Runs one kind of check for all guests, many at a time.
 
     `ask` answers with the result and a detail for people, such as `GET :8080/ -> 503`: *failure* when
     the guest is bad, *error* when this host could not ask (`is_ours`). It ends within the
     check's own timeout, and may be cancelled at any await. What it raises counts as an error.
     """
 
-    async def ask(self, check: Asked_contra, guest: AskedGuest) -> tuple[ProbeResult, str]: ...
+    async def ask(self, check: Asked_contra, guest: AskedGuest) -> tuple[ProbeResult, str]:
+        """The result and a detail, as above."""
+        ...
 
     async def close(self) -> None:
-        """Close what is kept between questions; none is asked any more."""
+        """Release what is kept between checks; `ask` is not called afterwards."""
         ...
 
 
 def is_ours(error: OSError) -> bool:
-    """Whether we could not ask. All else is the guest's: refused, reset, silent."""
+    """Whether this host failed to ask. Other errors are the guest's: refused, reset, silent."""
     return error.errno in _OURS or isinstance(error, socket.gaierror)
 
 
 def brief(error: BaseException) -> str:
-    """An exception in a few words."""
+    """An exception as a short text for a detail."""
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno).lower()
     return str(error) or type(error).__name__
 
 
 def detail(text: str) -> str:
-    """Fit for a terminal and a log line: a guest's answer is not to be trusted."""
+    """A text from a guest made safe for terminals and logs, and cut."""
     return _UNPRINTABLE.sub("?", text)[:MOST_DETAIL]

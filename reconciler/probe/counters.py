@@ -1,4 +1,4 @@
-"""One guest's counters after one more round: pure."""
+"""Counts the rounds of checks of one guest. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from reconciler.model.health import CheckAnswer, Liveness, ProbeCounts, ProbeRes
 
 
 def verdict(answers: Sequence[CheckAnswer]) -> ProbeResult:
-    """A round fails when any check fails, is an error when one could not be asked, else passes."""
+    """The result of a round: a failure if any check fails, else an error if one could not be asked."""
     results = {answer.result for answer in answers}
     if "failure" in results:
         return "failure"
@@ -17,10 +17,10 @@ def verdict(answers: Sequence[CheckAnswer]) -> ProbeResult:
 
 
 def after_round(before: ProbeCounts, answers: Sequence[CheckAnswer], boot: float) -> ProbeCounts:
-    """`boot` is when the answers were complete, on the boot clock.
+    """The counts after a round whose answers were complete at boot-clock time `boot`.
 
-    An error says nothing about the guest: it neither ends a run of passing rounds nor one of
-    failing rounds. Who needs to be sure of the present looks at `errors` too.
+    An error says nothing about the guest: it ends neither a run of passing rounds nor one of failing
+    rounds. A caller that must know the present state checks `errors` too.
     """
     counted = replace(
         before, rounds=before.rounds + 1, asked=boot, last=tuple(answers),
@@ -52,10 +52,10 @@ def _liveness(before: Liveness, answers: Sequence[CheckAnswer], boot: float) -> 
 
 
 def matters(before: ProbeCounts, after: ProbeCounts) -> bool:
-    """Whether a planner could now decide otherwise than before this round.
+    """Whether the planner could decide differently after this round.
 
-    A guest that has never passed fails many times a second while it boots, and is judged by its
-    start-up deadline alone: only its first failure is news.
+    A guest that has never passed fails many times a second while it boots, and only its start-up
+    deadline judges it, so only its first failure matters.
     """
     if (before.passing_since is None) != (after.passing_since is None):
         return True

@@ -1,4 +1,4 @@
-"""The check `http`: one GET, one connection, no redirects, a bounded body, one deadline for it all."""
+"""The check `http`: one GET on a new connection, without redirects, with a bounded body and one deadline."""
 
 from __future__ import annotations
 
@@ -17,38 +17,41 @@ from reconciler.probe.asker import MOST_BYTES, AskedGuest, brief, is_ours
 from reconciler.probe.tcp import open_socket
 
 KEPT = "/%?&=:@!$'()*+,;~"
-"""What a path may hold as it is; `%` too, as people write paths that are already quoted."""
+"""Characters of a path that are not escaped; `%` is one, because paths may be written escaped already."""
 INSTANCE_HEADER = "X-Instance-Id"
 WHOLE = r"(?<![\w-]){}(?![\w-])"
 INSTANCE = re.compile(WHOLE.format(r"[a-z0-9][-a-z0-9]*-g[0-9]+-[0-9a-f]+"), re.ASCII)
-"""What instance ids look like, to name a stranger by."""
+"""Matches any instance id, to name the other guest in a detail."""
 MOST_HEADER_BYTES = 256
+"""Bytes of the header with the instance id; the server is not trusted to keep it short."""
 HEADERS = {"User-Agent": "microvm-reconciler", "Accept": "*/*", "Connection": "close"}
 
 
 class HttpAsker:
-    """Asks web servers, with a session for each interface that questions are bound to."""
+    """Asks web servers, with one session for each interface of this host."""
 
     def __init__(self) -> None:
         self._sessions: dict[str, aiohttp.ClientSession] = {}
 
     async def ask(self, check: HttpCheck, guest: AskedGuest) -> tuple[ProbeResult, str]:
+        """The result, with a detail such as `GET :8080/ -> 503`."""
         session = self._sessions.get(check.device)
         if session is None:
             session = self._sessions[check.device] = open_session(check.device)
         return await ask(check, session, guest.instance)
 
     async def close(self) -> None:
+        """Close all sessions."""
         for session in self._sessions.values():
             await session.close()
         self._sessions.clear()
 
 
 def open_session(device: str = "") -> aiohttp.ClientSession:
-    """A session without memory: no cookies, no kept connections, no proxies.
+    """A session without cookies, proxies or kept connections.
 
-    A kept connection would ask the guest of yesterday: each check connects anew. `device`: the interface
-    of this host that all its connections leave by.
+    A kept connection could lead to the previous guest, so each check opens its own. `device`: the
+    interface of this host to which connections are bound; empty for any.
     """
 
     def bound(address: aiohttp.AddrInfoType) -> socket.socket:
@@ -68,20 +71,21 @@ def open_session(device: str = "") -> aiohttp.ClientSession:
 async def ask(
     check: HttpCheck, session: aiohttp.ClientSession, instance: InstanceId
 ) -> tuple[ProbeResult, str]:
+    """Run the check in a session. `instance`: the id that the answer must name, if the check says so."""
     what = f"GET :{check.port}{check.path} -> "
     try:
-        # A clock of our own around it all: aiohttp rounds timeouts of more than 5 s up.
+        # One timeout around everything: aiohttp rounds its own up if they exceed 5 s.
         async with asyncio.timeout(check.timeout):
             return await _get(check, session, instance, what)
     except TimeoutError:
         return "failure", f"{what}no answer within {check.timeout:g} s"
     except aiohttp.ClientConnectorDNSError as error:
         return "error", f"{what}{brief(error)}"
-    except OSError as error:  # aiohttp's own among them
+    except OSError as error:  # many of aiohttp's errors are OSErrors
         return "error" if is_ours(error) else "failure", f"{what}{brief(error)}"
     except aiohttp.ClientError as error:
         return "failure", f"{what}{brief(error)}"
-    except ValueError as error:  # a host or path that makes no URL
+    except ValueError as error:  # host or path cannot form a URL
         return "error", f"{what}{brief(error)}"
 
 
@@ -103,7 +107,7 @@ async def _get(
 
 
 def _stranger(response: aiohttp.ClientResponse, body: bytes, instance: InstanceId) -> str:
-    """Empty when the answer names this instance; else in words who answered."""
+    """Empty if the answer names this instance; otherwise a text about what answered instead."""
     header = response.headers.get(INSTANCE_HEADER, "")[:MOST_HEADER_BYTES]
     said = header or body.decode("utf-8", "replace")
     if re.search(WHOLE.format(re.escape(instance)), said, re.ASCII):
@@ -114,7 +118,7 @@ def _stranger(response: aiohttp.ClientResponse, body: bytes, instance: InstanceI
 
 
 async def _body(response: aiohttp.ClientResponse) -> bytes:
-    """Read the body to its end or bound: a server that stalls in the middle is not well."""
+    """Read the body to its end or limit, because a server that stalls halfway must fail the check."""
     body = bytearray()
     while len(body) < MOST_BYTES:
         chunk = await response.content.read(MOST_BYTES - len(body))
@@ -125,7 +129,7 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
 
 
 def _url(check: HttpCheck) -> URL:
-    """Built of parts: a path can name neither another host nor a header."""
+    """The URL, built from parts so that a path can inject neither another host nor a header."""
     path, _, query = quote(check.path, safe=KEPT).partition("?")
     if not path.startswith("/"):
         path = f"/{path}"

@@ -1,18 +1,17 @@
-"""The prober: one task a guest asks it for life, and counts what it hears.
+"""The prober: one task for each guest runs its checks in rounds and counts the results.
 
     never passed: rounds overlap --(a round passes)--> passed once: one round after the other
 
-A booting guest lets connections hang that were opened before its network was up, for as long as
-their timeout. So until a guest passes for the first time a round starts each period, whether or
-not the former ones were answered; the answer of the newest round counts, and an older one that
-comes later is dropped. Afterwards a hanging round is an answer that must not be lost, and the
-next one waits for it.
+Connections that are opened before a booting guest's network is up hang until their timeout. So until a
+guest passes for the first time, a round starts each period whether or not earlier ones have ended; the
+result of the newest round counts, and older ones that end later are dropped. Afterwards a hanging
+round is a result in itself, and the next round waits for it.
 
-When a guest that has never passed answers *no* quickly, its network is up and its service is about
-to be: for a while it is asked again at once, so that its first yes is heard early.
+If a guest that has never passed answers *no* quickly, its network is up and its service is about to
+start: for a while it is asked again at once, so that its first pass is seen early.
 
-Changed checks on trial are asked of the same guest by a second task, with counts of their own, one
-round after the other and never eagerly: that guest serves.
+Changed checks on trial are run against the same guest by a second task with counts of its own, one
+round after the other and never eagerly, because that guest serves.
 """
 
 from __future__ import annotations
@@ -35,25 +34,25 @@ from reconciler.model.health import (
 from reconciler.model.names import InstanceId, VMName
 from reconciler.probe.asker import AskedGuest, ReadConsole, detail, no_console
 from reconciler.probe.counters import after_round, matters, verdict
-from reconciler.probe.history import Trails
+from reconciler.probe.history import ProbeHistories
 from reconciler.probe.registry import ASKERS, AskerKinds, Askers
 
 log = logging.getLogger(__name__)
 
 MOST_ROUNDS = 256
-"""Rounds in flight for all guests together: bounds open files, and the burst after a start."""
+"""Rounds in flight for all guests together. Bounds open files, and the burst after the daemon starts."""
 MOST_OVERLAP = 16
 """Rounds in flight for one guest that has never passed."""
 EAGER_PERIOD = 0.02
 """Seconds from one round to the next while a guest that has never passed answers quickly."""
 MOST_EAGER = 100
-"""Rounds of that kind for one guest, over its life: a service that takes long is not pestered."""
+"""Eager rounds of one guest over its life, so that a service that starts slowly is not overloaded."""
 LONG_PERIOD = 1.0
-"""Seconds from which on the rounds of many guests are spread over the period."""
+"""Period in seconds from which on the rounds of many guests are spread over it."""
 
 
 _Key = tuple[InstanceId, str]
-"""Whom, and by the plan's question what: what was answered to another question does not count."""
+"""The guest, and a digest of its checks: results of other checks must not count."""
 Plans = Mapping[InstanceId, ProbePlan]
 
 
@@ -62,30 +61,31 @@ class _ProbedGuest:
     instance: InstanceId
     plan: ProbePlan
     health: ProbeCounts = NEVER_ASKED
-    stirred: asyncio.Event = field(default_factory=asyncio.Event)
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
     spread: float = 1.0
-    """Shortens the next pause, once."""
+    """Factor that shortens the next pause, once."""
     asked: int = 0
     """Number of the newest round that was started."""
-    heard: int = 0
+    counted: int = 0
     """Number of the newest round whose answers were counted."""
     eager: int = MOST_EAGER
-    """How often it may still be asked again at once."""
+    """Eager rounds that are left."""
     pending: list[asyncio.Task[None]] = field(default_factory=list)
     """Rounds in flight, oldest first."""
 
     def __post_init__(self) -> None:
-        self._take_place()
+        self._spread_rounds()
 
     def replan(self, plan: ProbePlan) -> None:
+        """Take changed checks or another period."""
         changed = plan.period != self.plan.period
         self.plan = plan
         if changed:
-            self._take_place()
-        self.stirred.set()
+            self._spread_rounds()
+        self.woken.set()
 
-    def _take_place(self) -> None:
-        # 1,000 guests that were adopted at once are not to be asked at once for ever.
+    def _spread_rounds(self) -> None:
+        # Guests adopted at the same moment must not be asked at the same moments for ever.
         if self.plan.period >= LONG_PERIOD:
             self.spread = 0.5 + (zlib.crc32(self.instance.encode()) % 500) / 1000
 
@@ -96,31 +96,33 @@ class _ProbedGuest:
         return self.plan.period * self.spread
 
     def next_round(self) -> int:
+        """The number of a new round."""
         self.asked += 1
         return self.asked
 
     def make_room(self) -> None:
-        """Give up a hanging round for a new one.
+        """Cancel a hanging round to make room for a new one.
 
-        Never the oldest, which a slow service may yet answer within its timeout, and not the
-        newest, which have waited least.
+        Not the oldest, which a slow service may still answer within its timeout, and not one of the
+        newest, which have waited least: so the second oldest.
         """
         if len(self.pending) >= MOST_OVERLAP:
             self.pending[1].cancel()
 
     @property
     def answers_quickly(self) -> bool:
+        """Whether to start the next round at once: it never passed, and its last round has ended."""
         eager = self.eager > 0 and not self.plan.beside
-        return eager and not self.health.ever_passed and self.heard == self.asked
+        return eager and not self.health.ever_passed and self.counted == self.asked
 
     @property
-    def boots(self) -> bool:
-        """It may not be up yet, and let connections hang."""
+    def is_booting(self) -> bool:
+        """Whether its network may not be up yet, so that connections may hang."""
         return not self.health.ever_passed and not self.plan.beside
 
 
 class GuestProber:
-    """Asks guests how they are. `wake` is called when an answer may change a decision."""
+    """Runs the checks of all guests. `wake` is called when a result may change a decision."""
 
     def __init__(
         self,
@@ -138,16 +140,16 @@ class GuestProber:
         self._guests: dict[_Key, _ProbedGuest] = {}
         self._tasks: dict[_Key, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
-        self._trails = Trails()
+        self._histories = ProbeHistories()
         self._slots = asyncio.Semaphore(MOST_ROUNDS)
         self._read_console = read_console
         self._askers = Askers(kinds)
 
     def watch(self, plans: Plans, trials: Plans | None = None) -> None:
-        """From now on ask exactly these; where the question is as before the counters go on.
+        """Replace the set of guests and checks. Counts continue where guest and checks are unchanged.
 
-        So changed checks that were on trial keep theirs when they become the present ones. Call it
-        from the loop's thread.
+        So changed checks on trial keep their counts when they are accepted. Call it from the event
+        loop's thread.
         """
         trials = trials or {}
         if plans == self._plans and trials == self._trials:
@@ -164,17 +166,19 @@ class GuestProber:
         self._plans, self._trials = dict(plans), dict(trials)
 
     def health(self) -> Mapping[InstanceId, ProbeCounts]:
+        """The counts of each guest's present checks."""
         return {key[0]: self._guests[key].health for key in _by_question(self._plans)}
 
     def trials(self) -> Mapping[InstanceId, ProbeCounts]:
+        """The counts of changed checks on trial."""
         return {key[0]: self._guests[key].health for key in _by_question(self._trials)}
 
     def rounds(self, vm: VMName) -> tuple[Round, ...]:
         """The newest answers of a VM's checks, oldest first."""
-        return self._trails.rounds(vm)
+        return self._histories.rounds(vm)
 
     async def close(self) -> None:
-        """Ask nobody any more; the connections are closed when this returns."""
+        """Stop all checks; connections are closed when this returns."""
         self.watch({})
         if self._ending:
             await asyncio.wait(self._ending)
@@ -197,7 +201,7 @@ class GuestProber:
             while True:
                 started = loop.time()
                 await self._slots.acquire()
-                if guest.boots:
+                if guest.is_booting:
                     self._overlap(guest)
                 else:
                     try:
@@ -212,26 +216,26 @@ class GuestProber:
                 await asyncio.wait(guest.pending)
 
     def _overlap(self, guest: _ProbedGuest) -> None:
-        """Start a round and do not wait for it; the slot is given back when it ends."""
+        """Start a round without waiting for it; its slot is released when it ends."""
         if guest.answers_quickly:
             guest.eager -= 1
         guest.make_room()
         asking = asyncio.create_task(self._round(guest, guest.next_round()))
         guest.pending.append(asking)
         asking.add_done_callback(guest.pending.remove)
-        # Not in the round itself: one that is cancelled before it begins never gets there.
+        # As a callback and not in the round: a task cancelled before its first step runs none of its code.
         asking.add_done_callback(self._free_slot)
 
     async def _round(self, guest: _ProbedGuest, number: int) -> None:
-        """Ask all checks at once, and count the answers."""
+        """Run all checks of a guest concurrently, and count the results."""
         match guest.plan.checks or (ProcessCheck(),):
-            case (check,):  # the common case needs no further task
+            case (check,):  # the common case needs no extra task
                 answers = [await self._answer(check, guest)]
             case checks:
                 answers = await asyncio.gather(*(self._answer(c, guest) for c in checks))
-        if number > guest.heard:
-            guest.heard = number
-            guest.stirred.set()
+        if number > guest.counted:
+            guest.counted = number
+            guest.woken.set()
             self._count(guest, answers)
 
     def _free_slot(self, _: asyncio.Task[None]) -> None:
@@ -243,7 +247,7 @@ class GuestProber:
         guest.health = after_round(before, answers, now)
         took = max(answer.seconds for answer in answers)
         if not guest.plan.beside:
-            self._trails.add(guest.plan, verdict(answers), took, now)
+            self._histories.add(guest.plan, verdict(answers), took, now)
         if guest.health.ever_passed and not before.ever_passed:
             for other in guest.pending:
                 if other is not asyncio.current_task():
@@ -267,13 +271,13 @@ def _by_question(plans: Plans) -> dict[_Key, ProbePlan]:
 
 
 async def _pause(guest: _ProbedGuest, started: float) -> None:
-    """Until the next round is due; a changed plan or a quick answer is heeded at once."""
+    """Wait until the next round is due; a changed plan or a quick answer makes it due sooner."""
     loop = asyncio.get_running_loop()
     while (left := started + guest.gap() - loop.time()) > 0:
-        guest.stirred.clear()
+        guest.woken.clear()
         try:
             async with asyncio.timeout(left):
-                await guest.stirred.wait()
+                await guest.woken.wait()
         except TimeoutError:
             break
     guest.spread = 1.0

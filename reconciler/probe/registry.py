@@ -19,13 +19,14 @@ AskerKinds = Mapping[str, Callable[[], Asker[Any]]]
 
 
 class ProcessAsker:
-    """The check `process`: a guest is only asked while its VMM lives."""
+    """The check `process`: passes always, because only guests whose VMM lives are asked."""
 
     async def ask(self, check: ProcessCheck, guest: AskedGuest) -> tuple[ProbeResult, str]:  # noqa: ARG002 - of any guest
+        """Always a success."""
         return "success", "the process lives"
 
     async def close(self) -> None:
-        """It holds nothing open."""
+        """Nothing to release."""
 
 
 ASKERS: AskerKinds = {"http": HttpAsker, "tcp": TcpAsker, "process": ProcessAsker}
@@ -38,17 +39,17 @@ class Askers:
         self._askers = {kind: make() for kind, make in kinds.items()}
 
     async def ask(self, check: CheckSpec, guest: AskedGuest) -> tuple[ProbeResult, str]:
-        """The result, and a detail for people.
+        """The result and a detail.
 
-        A fault of our own is an error, and neither the guest's failure nor the end of probing.
+        A bug of ours is an *error*: it neither fails the guest nor ends probing.
         """
         try:
             return await self._askers[check.kind].ask(check, guest)
         except Exception as error:
-            log.exception("a probe went wrong in a way nobody foresaw")
+            log.exception("a probe failed with an unexpected error")
             return "error", f"could not ask: {brief(error)}"
 
     async def close(self) -> None:
-        """Close them all; none is asked any more."""
+        """Close all askers."""
         for asker in self._askers.values():
             await asker.close()

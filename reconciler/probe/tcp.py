@@ -1,15 +1,15 @@
-"""The check `tcp`: a peer that says what is expected, or that is really there behind the connection.
+"""The check `tcp`: a peer that sends the expected text, or that proves to be behind the connection.
 
-User networking accepts on the guest's behalf, before it knows whether the guest listens, or has
-booted at all; and it goes on accepting for a guest that hangs. An open connection proves nothing:
+User networking accepts connections on the guest's behalf, before it knows whether the guest listens or
+has booted at all, and also for a guest that hangs. So an open connection proves nothing:
 
-    the guest refuses        the connection is closed at once, or reset as our byte was never read
-    the guest is not there   the connection stays open, and silent for ever
-    somebody listens         hears that we have no more to say, and closes, or speaks
+    the guest refuses        the connection is closed at once, or reset because our byte was not read
+    the guest is not there   the connection stays open and silent
+    a server listens         it notices the end of our stream, and closes or sends something
 
-So a check without `expect` waits a moment, then ends its side of the connection, and passes when
-the peer closes or speaks in time. The one byte that it sends is urgent data, which a server does not
-find in its stream: while it lies unread, a refusal that comes late is a reset and not a close.
+So a check without `expect` waits a moment, then shuts down its side of the connection, and passes if
+the peer closes or sends something in time. Before that it sends one byte of urgent data, which is not
+in the server's stream: while the byte is unread, a late refusal is a reset and not a close.
 """
 
 from __future__ import annotations
@@ -23,20 +23,22 @@ from reconciler.model.health import ProbeResult
 from reconciler.probe.asker import MOST_BYTES, AskedGuest, brief, is_ours
 
 MOMENT = 0.05
-"""Seconds that a silent connection must stay open; a booted guest refuses within milliseconds."""
+"""Seconds that a silent connection must stay open; a booted guest that refuses does so in milliseconds."""
 
 
 class TcpAsker:
-    """Asks anything that listens; keeps nothing between two questions."""
+    """Asks any TCP server; keeps nothing between checks."""
 
     async def ask(self, check: TcpCheck, guest: AskedGuest) -> tuple[ProbeResult, str]:  # noqa: ARG002 - of any guest
+        """The result, with a detail such as `tcp :22 -> speaks`."""
         return await ask(check)
 
     async def close(self) -> None:
-        """It holds nothing open."""
+        """Nothing to release."""
 
 
 async def ask(check: TcpCheck) -> tuple[ProbeResult, str]:
+    """Run the check: connect, then expect its text, or find out whether anything listens."""
     what = f"tcp :{check.port} -> "
     try:
         async with asyncio.timeout(check.timeout):
@@ -65,7 +67,7 @@ async def _connect(check: TcpCheck) -> socket.socket:
 
 
 def open_socket(family: int, kind: int, protocol: int, device: str) -> socket.socket:
-    """One that does not block, and that reaches nothing but what is on this interface. Raises OSError."""
+    """A non-blocking socket, bound to an interface of this host unless `device` is empty. Raises OSError."""
     sock = socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
     try:
         if device:

@@ -1,1 +1,1 @@
-"""Traces by OpenTelemetry. Only the daemon imports this, and only when it is told where traces go."""
+"""Traces by OpenTelemetry. Only the daemon imports this, and only if the config names an endpoint."""

@@ -1,10 +1,10 @@
-"""Spans as OpenTelemetry knows them, exported over HTTP by a thread of its own that may fail alone.
+"""OpenTelemetry spans, exported over HTTP by a thread whose failures affect nothing else.
 
 commit                       from first seen to applied, rolled back, quarantined or overtaken
 |-- fetch, verify, load      reading it
-|-- plan                     each pass that began something
+|-- plan                     each pass that started something
 |-- build                    a layer or kernel bundle
-`-- stop, start, probe, soak of each VM, and of its way back
+`-- stop, start, probe, soak of each VM, also when it is rolled back
 """
 
 from __future__ import annotations
@@ -40,17 +40,18 @@ log = logging.getLogger(__name__)
 P = ParamSpec("P")
 
 DEADLINE = 3
-"""Seconds for one export. A daemon that ends waits for the one under way and one more."""
+"""Seconds for one export. A stopping daemon waits for the export in progress and one more."""
 MOST_WAITING = 512
-"""Spans, as many as one export takes; past them new ones are dropped: traces are a convenience."""
+"""Queued spans, as many as one export takes. Beyond them new spans are dropped: traces are optional."""
 LONGEST_ERROR = 200
 ENDED_KEPT = 100
+"""Commits that are remembered as ended, so that each ends once."""
 NANO = 1_000_000_000
 WELL = {"applied", "overtaken"}
 
 
 def never_fails(method: Callable[P, None]) -> Callable[P, None]:
-    """Spans are a convenience: what the library raises is logged, and no pass fails for it."""
+    """Log what the wrapped method raises: no pass may fail because of a span."""
 
     @wraps(method)
     def guarded(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -63,19 +64,21 @@ def never_fails(method: Callable[P, None]) -> Callable[P, None]:
 
 
 class RootIds(RandomIdGenerator):
-    """Ids for the span of a commit itself follow from the commit; all others are random."""
+    """Derives the ids of a commit's own span from the commit, so that any daemon can refer to it; others are random."""
 
     root: tuple[int, int] | None = None
 
     def generate_trace_id(self) -> int:
+        """The commit's, if its span is being made."""
         return self.root[0] if self.root else super().generate_trace_id()
 
     def generate_span_id(self) -> int:
+        """The commit's, if its span is being made."""
         return self.root[1] if self.root else super().generate_span_id()
 
 
 class OtelTracer:
-    """Satisfies `Tracer`. `close` it when done."""
+    """The `Tracer` that exports to OpenTelemetry. `close` it when done."""
 
     def __init__(self, exporter: SpanExporter, clock: Clock, version: str) -> None:
         self._clock = clock
@@ -101,17 +104,19 @@ class OtelTracer:
     def span(
         self, revision: str, name: str, seconds: float, subject: str = "", error: str = ""
     ) -> None:
+        """Record a span that ended now and took `seconds`."""
         ids = self._ids_of(revision)
         if ids is None:
             return
         root = SpanContext(
             *ids, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)
-        )  # it is sent last, perhaps by another life of the daemon
+        )  # the parent is sent last, perhaps by a later daemon
         attributes = {"revision": revision} | ({"subject": subject} if subject else {})
         self._send(name, set_span_in_context(NonRecordingSpan(root)), seconds, attributes, error)
 
     @never_fails
     def commit_ended(self, revision: str, seen_wall: float, outcome: str) -> None:
+        """Record the commit's own span, once."""
         ids = self._ids_of(revision)
         if ids is None or revision in self._ended:
             return
@@ -126,7 +131,7 @@ class OtelTracer:
             self._ids.root = None
 
     def close(self) -> None:
-        """Send what waits, within the deadlines of two exports."""
+        """Export queued spans, within the deadlines of two exports."""
         self._provider.shutdown()
 
     def _send(
@@ -141,7 +146,7 @@ class OtelTracer:
         span.end(int(now * NANO))
 
     def _ids_of(self, revision: str) -> tuple[int, int] | None:
-        """Of the trace and of the commit's own span, which each host has one of."""
+        """Trace id and span id of a commit on this host; None if the revision is not a commit id."""
         try:
             trace = int(trace_of(revision), 16)
         except ValueError:
@@ -151,5 +156,5 @@ class OtelTracer:
 
 
 def over_http(endpoint: str) -> SpanExporter:
-    """To an OpenTelemetry collector, or what speaks like one."""
+    """An exporter to an OTLP endpoint over HTTP."""
     return OTLPSpanExporter(endpoint=endpoint, timeout=DEADLINE)

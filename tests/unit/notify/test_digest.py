@@ -1,7 +1,7 @@
 """What is news to a sink, and what is not."""
 
 from reconciler.model.event import Event, Severity
-from reconciler.notify.message import Message, for_so_long, plain
+from reconciler.notify.message import Message, approximate_duration, plain
 from reconciler.notify.selection import Digest
 from tests.unit.notify.stories import REVISION, WALL, Log
 
@@ -125,5 +125,5 @@ def test_strangers_text_is_one_harmless_line_of_bounded_length() -> None:
 
 
 def test_times_are_told_as_people_say_them() -> None:
-    words = [for_so_long(seconds) for seconds in (-1, 12, 119, 180, 7200, 90_000, 400_000)]
+    words = [approximate_duration(seconds) for seconds in (-1, 12, 119, 180, 7200, 90_000, 400_000)]
     assert words == ["0 s", "12 s", "119 s", "3 min", "2 h", "25 h", "5 days"]

@@ -14,7 +14,7 @@ from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.model.change import AddEvent, PutSuspension
 from reconciler.model.event import Event
 from reconciler.model.names import VMName
-from reconciler.notify import delivery as courier
+from reconciler.notify import delivery
 from reconciler.notify.delivery import LONGEST_PAUSE
 from reconciler.notify.notifier import Notifier
 from reconciler.notify.registry import SinkKinds
@@ -156,7 +156,7 @@ async def test_a_condition_that_was_told_before_a_restart_ends_after_it(host: Ho
 async def test_a_dead_sink_and_a_hanging_one_delay_no_other_and_no_write(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "DEADLINE", 0.01)
+    monkeypatch.setattr(delivery, "DEADLINE", 0.01)
     host.sink("dead").error = DeliveryError("connection refused")
     host.sink("hangs").hangs = True
     async with host.life("dead", "hangs", "good"):
@@ -199,7 +199,7 @@ async def test_a_bug_in_a_sink_costs_one_message_and_no_daemon(host: Host) -> No
 async def test_the_oldest_is_dropped_and_counted_when_too_many_wait(
     host: Host, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(courier, "MOST_WAITING", 3)
+    monkeypatch.setattr(delivery, "MOST_WAITING", 3)
     host.sink("a").error = DeliveryError("no route")
     async with host.life("a"):
         await host.crash("one", "two", "three", "four", "five")
