@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
-from reconciler.model.guest_reports import Said
+from reconciler.model.guest_reports import Announced
 from reconciler.model.machine import (
     GuestEndpoint,
     Launch,
@@ -97,7 +97,7 @@ class Supervisor(Protocol):
 
     def conflicts(self) -> tuple[Conflict, ...]: ...
 
-    def said(self) -> Mapping[InstanceId, Said]:
+    def said(self) -> Mapping[InstanceId, Announced]:
         """What living guests announced on their consoles, as far as they can still be read."""
         ...
 

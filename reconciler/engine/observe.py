@@ -7,7 +7,7 @@ from dataclasses import replace
 from reconciler.engine.interfaces import Ports
 from reconciler.engine.workers import Workers
 from reconciler.model.desired import DesiredState
-from reconciler.model.guest_reports import SILENT
+from reconciler.model.guest_reports import NOTHING_ANNOUNCED
 from reconciler.model.health import NEVER_ASKED
 from reconciler.model.names import InstanceId, VMName
 from reconciler.model.observed import Guest, HostFacts, Links, Observed, Process
@@ -79,7 +79,7 @@ class Observer:
             trial = trials.get(process.instance, NEVER_ASKED)
             guest = former.get(process.instance)
             begun = begun_as(record.vms.get(process.vm), process.instance)
-            heard = said.get(process.instance, SILENT)
+            heard = said.get(process.instance, NOTHING_ANNOUNCED)
             if begun is None:
                 found = Guest(process, answer, trial, heard)
             else:

@@ -43,7 +43,7 @@ class GuestFigures:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class Announced:
     """Facts from the console of one instance; boot-clock seconds.
 
     A guest is believed about its own health and nothing else.
@@ -58,11 +58,11 @@ class Said:
     console: tuple[str, ...] = ()
     """The lines before that one, cleaned."""
 
-    def merged(self, newer: Said) -> Said:
+    def merged(self, newer: Announced) -> Announced:
         """Both together: what was heard once stays so."""
-        if newer is SILENT or newer == self:
+        if newer is NOTHING_ANNOUNCED or newer == self:
             return self
-        return Said(
+        return Announced(
             self.up if self.up is not None else newer.up,
             self.handed_over if self.handed_over is not None else newer.handed_over,
             self.ended or newer.ended,
@@ -70,4 +70,4 @@ class Said:
         )
 
 
-SILENT = Said()
+NOTHING_ANNOUNCED = Announced()

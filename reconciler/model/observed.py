@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from reconciler.model.actions import ACTION_OF, Disturbs, OperationKind, OutcomeKind
-from reconciler.model.guest_reports import SILENT, Said
+from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
 from reconciler.model.health import NEVER_ASKED, ProbeCounts
 from reconciler.model.image import BuiltImage
 from reconciler.model.machine import Accel, HostPort, Route, RouteTarget, Slot
@@ -72,7 +72,7 @@ class Guest:
     health: ProbeCounts = NEVER_ASKED
     trial: ProbeCounts = NEVER_ASKED
     """How it answers changed checks that are on trial."""
-    said: Said = SILENT
+    said: Announced = NOTHING_ANNOUNCED
     announces: bool = False
     """What it boots says on the console when it is up; else nothing follows from its silence."""
     passed: bool = False

@@ -8,7 +8,7 @@ from typing import Literal
 
 from reconciler.model.check_trial import BlockedChecks, CheckChange, CheckTrial
 from reconciler.model.desired import VMSpec
-from reconciler.model.guest_reports import SILENT, Said
+from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
 from reconciler.model.lifecycle import (
     Backoff,
     Finished,
@@ -103,7 +103,7 @@ class Start:
     """Ports of its own to which the front leads; None: it has those of its manifest itself, or none yet."""
     announces: bool = False
     """What it boots says on the console when it is up."""
-    said: Said = SILENT
+    said: Announced = NOTHING_ANNOUNCED
     """What it said, which a later daemon may not find on the console any more."""
     passed: bool = False
     """It has been healthy once."""
@@ -120,7 +120,7 @@ class Candidate:
     routes: tuple[Route, ...] | None = None
     """Each port of its manifest, and the one of its own that leads to it; None: not opened yet."""
     announces: bool = False
-    said: Said = SILENT
+    said: Announced = NOTHING_ANNOUNCED
     passed: bool = False
 
 

@@ -20,7 +20,7 @@ from reconciler.proxy import messages as wire
 LOOK_DEADLINE = 1.0
 LEAD_DEADLINE = 15.0
 """Seconds, with those that it takes to be started on a busy host."""
-SILENT = 5.0
+NOTHING_ANNOUNCED = 5.0
 """Seconds for which a front that did not answer is not asked where it leads: passes must go on."""
 DRAIN_PAUSE = 0.05
 DIAL_PAUSE = 0.05
@@ -69,7 +69,7 @@ class ProxyClient:
             self._version = answer.get("version", -1)
         except (TimeoutError, wire.MalformedMessage):
             self._leave()
-            self._silent_until = loop.time() + SILENT
+            self._silent_until = loop.time() + NOTHING_ANNOUNCED
             return RoutingTable(error=SILENCE)
         if not self._table:
             self._leave()  # so that it may end

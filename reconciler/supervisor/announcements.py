@@ -1,10 +1,10 @@
-"""What living guests announce on their consoles, read as it grows, within bounds.
+"""Follows what guests announce on their consoles, in bounded reads as the logs grow.
 
     reconciler-up: INSTANCE                      its application was started
     reconciler-handed-over: INSTANCE             our initrd started an init that is not ours
     reconciler-ended: INSTANCE NAME status N     a part of its application ended
 
-A line counts for the instance that it names; a guest that could not learn its instance writes `-`,
+A line counts for the instance that it names. A guest that could not learn its instance writes `-`,
 which counts after the line that marks its start.
 """
 
@@ -17,21 +17,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.host import layout
-from reconciler.model.guest_reports import SILENT, Said
+from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
 from reconciler.safe_text import clean_console_line
 from reconciler.supervisor import console
 from reconciler.supervisor.console import MOST_LINE_CHARACTERS, MOST_LINES
 from reconciler.untrusted_file import open_file
 
 MOST_BYTES = 256 * 1024
-"""Read of one console in one look; the rest is read in the next looks."""
+"""Bytes that one call reads of a console; the next calls read the rest."""
 MOST_BEHIND = 4 * 1024 * 1024
-"""Unread bytes after which all but the newest are skipped: a guest that floods its console loses its own words."""
+"""Unread bytes beyond which older ones are skipped: a guest that floods its console loses announcements."""
 MOST_LINE_BYTES = 1024
 MOST_ENDED_CHARACTERS = 80
 
 _UP, _HANDED_OVER, _ENDED = "up", "handed-over", "ended"
-# Not at the beginning of a line only: the kernel prints behind what a program left unfinished.
+# Anywhere in a line: the kernel appends its messages to a line that a program did not finish.
 _LINE = re.compile(
     rf"reconciler-({_UP}|{_HANDED_OVER}|{_ENDED}): ([-a-z0-9]{{1,200}})(?: ([ -~]*[!-~]))?"
 )
@@ -39,18 +39,21 @@ _LINE = re.compile(
 
 @dataclass(slots=True)
 class Listener:
-    """Follows one guest's console. `said` is what was heard so far."""
+    """Follows one guest's console. `said` holds the announcements so far."""
 
     folder: Path
     instance: str
-    said: Said = SILENT
+    said: Announced = NOTHING_ANNOUNCED
     _offset: int | None = None
     _rest: bytes = b""
     _marked: bool = False
     _recent: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
 
     def listen(self, now: float) -> bool:
-        """Read what is new; whether something was announced. Blocks for some milliseconds."""
+        """Read new lines, at boot-clock time `now`. Returns whether anything was announced.
+
+        Blocks for some milliseconds.
+        """
         before = self.said
         try:
             descriptor = open_file(layout.console(self.folder), os.O_RDONLY)
@@ -67,7 +70,7 @@ class Listener:
     def _read(self, descriptor: int, size: int, now: float) -> None:
         if self._offset is None or size - self._offset > MOST_BEHIND:
             self._offset, self._rest = max(0, size - MOST_BYTES), b""
-        elif size < self._offset:  # it was made smaller, to bound it
+        elif size < self._offset:  # the log was truncated to bound it
             self._offset, self._rest = 0, b""
         if size == self._offset:
             return
@@ -77,13 +80,13 @@ class Listener:
         self._rest = rest[-MOST_LINE_BYTES:]
         for raw in lines:
             line = clean_console_line(raw[:MOST_LINE_BYTES])
-            # It ends with its newline, whatever a program left unfinished before it: a progress bar, say.
+            # The end of a long line is parsed: a program may have written an unfinished progress bar before it.
             long = len(raw) > MOST_LINE_BYTES
-            self._hear(clean_console_line(raw[-MOST_LINE_BYTES:]) if long else line, now)
+            self._parse(clean_console_line(raw[-MOST_LINE_BYTES:]) if long else line, now)
             if line:
                 self._recent.append(line[:MOST_LINE_CHARACTERS])
 
-    def _hear(self, line: str, now: float) -> None:
+    def _parse(self, line: str, now: float) -> None:
         if line.startswith(console.marker(self.instance)):
             self._marked = True
         found = _LINE.search(line)
@@ -105,6 +108,8 @@ class Listener:
 
 
 def listen_all(listeners: list[Listener], now: float) -> bool:
-    """Read on in each; whether any guest announced something."""
-    heard = [listener.listen(now) for listener in listeners]  # each of them, not up to the first
+    """Read new lines of each console. Returns whether any guest announced something."""
+    heard = [
+        listener.listen(now) for listener in listeners
+    ]  # a list: `any` alone would stop at the first
     return any(heard)

@@ -1,4 +1,4 @@
-"""A guest's console log: bounded by copying and truncating, and read when the guest has died."""
+"""A guest's console log: bounded by copying and truncating, and read after the guest ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reconciler.safe_text import clean
 from reconciler.untrusted_file import appending, open_file, reading, replacing
 
 MOST_BYTES = 4 * 1024 * 1024
-"""Of each file; there are two, `console.log` and `console.log.1`."""
+"""Limit of each file; there are two, `console.log` and `console.log.1`."""
 
 TAIL_BYTES = 16 * 1024
 MOST_PRINTED = 256 * 1024
@@ -27,34 +27,34 @@ MOST_LINE_CHARACTERS = 200
 
 _CUTTING = threading.Lock()
 
-# Of the kernel itself; it prints its timestamp first, which a service's own words do not have.
+# The kernel's own line, with its timestamp first: the line of a service has none.
 _PANIC = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?Kernel panic - not syncing")
-# What a guest says of itself before it ends, through the kernel or straight to the console.
+# A guest's own report before it ends, through the kernel's log or directly on the console.
 _REPORT = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?reconciler-failed: (.*\S)")
-# What our own init says before it gives up; the panic after that is no more than how it ends.
+# Our init's reason before it gives up; the kernel panic that follows only ends the guest.
 _INIT_FAILED = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?reconciler-init: FAILED: (.*\S)")
 
 
 @dataclass(frozen=True, slots=True)
 class LastWords:
-    """What was on the console when the guest died."""
+    """The end of the console of a guest that ended."""
 
     lines: tuple[str, ...]
     panicked: bool
     reported: str = ""
-    """Why the guest failed, by its own words."""
+    """Why the guest failed, by its own report."""
     vmm: tuple[str, ...] = ()
-    """What the VMM itself said last."""
+    """The last lines of the VMM itself."""
 
 
 def announce(folder: Path, instance: str, generation: int) -> None:
-    """Mark in the console log where a guest begins; what was before is not its doing."""
+    """Mark in the console log where a guest's output begins. Raises OSError."""
     with appending(layout.console(folder)) as log:
         log.write(f"\n{marker(instance)} (generation {generation})\n".encode())
 
 
 def last_words(folder: Path, instance: str) -> LastWords:
-    """The last lines of one guest, cleaned; empty when the log cannot be read."""
+    """The last lines of one guest, cleaned; empty if the log cannot be read."""
     text = _tail(layout.console(folder))
     begin = text.rfind(marker(instance))
     if begin >= 0:
@@ -67,11 +67,11 @@ def last_words(folder: Path, instance: str) -> LastWords:
     failed = next((found for line in lines if (found := _INIT_FAILED.match(line))), None)
     shown = lines
     if panicked:
-        # The trace after it says less than the line itself and what led to it.
+        # The stack trace after the panic is less useful than the lines before it.
         first = next(n for n, line in enumerate(lines) if _PANIC.match(line))
         shown = lines[: first + MOST_LINES // 2]
     last = shown[-(MOST_LINES - len(vmm)) :]
-    if failed is not None:  # the reason comes first, whatever was printed around it
+    if failed is not None:  # the reason first, wherever it was printed
         others = [line for line in last if line != failed.string]
         last = (failed.string, *others[1 - MOST_LINES + len(vmm) :])
         reports.append(f"init: {failed[1]}")
@@ -91,21 +91,21 @@ def printed(folder: Path, instance: str) -> str:
 
 
 def bound(folder: Path, most: int = MOST_BYTES) -> None:
-    """Keep each log of one guest within `most` bytes; lines written in between may be lost.
+    """Truncate each log of one guest that exceeds `most` bytes; lines written meanwhile may be lost.
 
-    The VMM holds the file open for appending: renaming it away would not bound anything.
+    Renaming would not help: the VMM has the file open, and would keep appending to it.
     """
     for name in layout.LOGS:
         bound_file(f"{folder}/{name}", most)
 
 
 def bound_file(path: str, most: int, *, copied: bool = True) -> bool:
-    """Whether it was too large, and was cut. Raises OSError.
+    """Truncate a log beyond `most` bytes; returns whether it was. Raises OSError.
 
-    Its newest bytes are copied, unless they come faster than they are worth. A link is nobody's log.
+    `copied`: keep its newest bytes in a copy. A symbolic link is never followed.
     """
     try:
-        # os.lstat of a joined string: 1,000 guests are looked at every other second
+        # os.lstat of a string is faster than a Path: 1,000 guests are checked every other second
         found = os.lstat(path)
         if found.st_size <= most or not stat.S_ISREG(found.st_mode):
             return False
@@ -117,7 +117,7 @@ def bound_file(path: str, most: int, *, copied: bool = True) -> bool:
 
 
 def bound_all(folders: Iterable[Path], most: int = MOST_BYTES) -> list[str]:
-    """The same for many guests; what went wrong, for people: one bad disk must not spoil the rest."""
+    """Bound the logs of many guests. Returns problems as texts, so that one bad disk does not affect the rest."""
     problems = []
     for folder in folders:
         try:
@@ -128,7 +128,7 @@ def bound_all(folders: Iterable[Path], most: int = MOST_BYTES) -> list[str]:
 
 
 def _cut(path: Path, most: int) -> None:
-    """Leave nothing of a log, after copying its last `most` bytes."""
+    """Empty a log after copying its last `most` bytes."""
     temporary = path.with_name(f".{path.name}.tmp")
     descriptor = open_file(path, os.O_RDWR)
     try:
@@ -156,11 +156,11 @@ def _tail(path: Path, most: int = TAIL_BYTES) -> str:
 
 
 def _clean(text: str) -> tuple[str, ...]:
-    """Lines fit for a terminal and a log: a guest's output is not to be trusted."""
+    """Lines made safe for terminals and logs, because a guest's output is untrusted."""
     lines = (clean(line).expandtabs(4).rstrip() for line in re.split(r"[\r\n]+", text))
     return tuple(line[:MOST_LINE_CHARACTERS] for line in lines if line)
 
 
 def marker(instance: str) -> str:
-    """How the line begins that marks where a guest's own console begins."""
+    """The beginning of the line that marks where a guest's output starts."""
     return f"[reconciler] start of instance {instance}"

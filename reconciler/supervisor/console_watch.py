@@ -1,8 +1,8 @@
-"""Logs of living guests, cut as soon as they are too large: by their bytes, and not only every other second.
+"""Bounds the logs of running guests within milliseconds of a write, not only every other second.
 
-The kernel says when a log was written to, once; then it is looked at after a moment, and asked about again.
-So a quiet log costs nothing, and one at the speed of the disk grows beyond its bound by what the disk takes
-in `MOMENT`. Where the kernel has no watches left, the supervisor's round bounds the log as before.
+An inotify watch reports one write; then the log is checked after a moment and watched again. So a quiet
+log costs nothing, and one written at disk speed exceeds its limit by what the disk takes in `MOMENT`.
+If the kernel has no watches left, the supervisor's round bounds the log.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from reconciler.supervisor import console
 log = logging.getLogger(__name__)
 
 MOMENT = 0.02
-"""Seconds between a write and the look at the log."""
+"""Seconds between a write and the check of the log's size."""
 WORTH = 1.0
-"""Seconds between two copies of one log; what is cut sooner is not kept."""
+"""Seconds between two copies of one log. A log that is cut sooner is not copied: copying could not keep up."""
 UNWATCHED = 2.0
-"""Seconds until a log that cannot be watched is looked at again."""
+"""Seconds between checks of a log that cannot be watched."""
 IN_MODIFY, IN_DONT_FOLLOW, IN_ONESHOT = 0x2, 0x02000000, 0x80000000
 EVENT = struct.Struct("iIII")
 """wd, mask, cookie and length of a name; inotify(7)."""
@@ -38,14 +38,14 @@ MOST_READ = 64 * 1024
 @dataclass(slots=True)
 class _Log:
     path: str
-    look_at: float | None = None
-    """A moment of the monotonic clock; None: the kernel says when it is written to."""
+    due: float | None = None
+    """When to check it, by the monotonic clock; None: inotify reports the next write."""
     copied_at: float = -WORTH
     watch: int = -1
 
 
 class ConsoleWatch:
-    """A thread over the logs of guests that were added."""
+    """A thread that bounds the logs of the guests that were added."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -59,17 +59,18 @@ class ConsoleWatch:
         self._closed = False
 
     def add(self, folder: Path) -> None:
-        """The logs in a guest's folder; they are looked at once at first."""
+        """Watch the logs in a guest's folder, and check them at once."""
         with self._lock:
             for name in layout.LOGS:
                 path = f"{folder}/{name}"
-                self._logs[path] = _Log(path, look_at=time.monotonic())
+                self._logs[path] = _Log(path, due=time.monotonic())
             if self._thread is None and self._inotify >= 0:
                 self._thread = threading.Thread(target=self._run, name="consoles", daemon=True)
                 self._thread.start()
-        self._tell()
+        self._wake_thread()
 
     def remove(self, folder: Path) -> None:
+        """Stop watching the logs in a guest's folder."""
         with self._lock:
             for name in layout.LOGS:
                 gone = self._logs.pop(f"{folder}/{name}", None)
@@ -77,18 +78,18 @@ class ConsoleWatch:
                     self._libc.inotify_rm_watch(self._inotify, gone.watch)
 
     def close(self) -> None:
-        """Once or more often."""
+        """End the thread. May be called more than once."""
         if self._closed:
             return
         self._closed = True
-        self._tell()
+        self._wake_thread()
         if self._thread is not None:
             self._thread.join()
         for descriptor in (self._inotify, self._wake, self._woken):
             if descriptor >= 0:
                 os.close(descriptor)
 
-    def _tell(self) -> None:
+    def _wake_thread(self) -> None:
         with contextlib.suppress(BlockingIOError):
             os.write(self._woken, b"x")
 
@@ -97,16 +98,16 @@ class ConsoleWatch:
         poll.register(self._inotify, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
         while not self._closed:
-            due = [one.look_at for one in list(self._logs.values()) if one.look_at is not None]
-            wait = None if not due else max(0.0, min(due) - time.monotonic())
+            moments = [one.due for one in list(self._logs.values()) if one.due is not None]
+            wait = None if not moments else max(0.0, min(moments) - time.monotonic())
             poll.poll(None if wait is None else wait * 1000 + 1)
             with contextlib.suppress(BlockingIOError):
                 os.read(self._wake, MOST_READ)
-            self._note()
-            self._look()
+            self._read_events()
+            self._bound_due()
 
-    def _note(self) -> None:
-        """Which logs were written to, by what the kernel says."""
+    def _read_events(self) -> None:
+        """Read inotify events, and set when the written logs are checked."""
         try:
             raw = os.read(self._inotify, MOST_READ)
         except BlockingIOError:
@@ -118,17 +119,17 @@ class ConsoleWatch:
                 at += EVENT.size + length
                 written = self._by_watch.pop(watch, None)
                 if written is not None:
-                    written.watch, written.look_at = -1, moment
-                elif watch < 0:  # it lost count
+                    written.watch, written.due = -1, moment
+                elif watch < 0:  # the event queue overflowed, so any log may have been written to
                     for one in self._logs.values():
-                        one.look_at = moment
+                        one.due = moment
 
-    def _look(self) -> None:
+    def _bound_due(self) -> None:
         now = time.monotonic()
         for one in list(self._logs.values()):
-            if one.look_at is None or one.look_at > now:
+            if one.due is None or one.due > now:
                 continue
-            # Watched before it is looked at: what is written in between is not missed.
+            # Watch before the check, so that no write in between is missed.
             watched = self._watch(one)
             try:
                 copied = now - one.copied_at >= WORTH
@@ -136,12 +137,12 @@ class ConsoleWatch:
                     one.copied_at = now
             except OSError as error:
                 log.debug("a log is not bounded now: %s: %s", one.path, error.strerror)
-            one.look_at = None if watched else now + UNWATCHED
+            one.due = None if watched else now + UNWATCHED
 
     def _watch(self, one: _Log) -> bool:
         with self._lock:
             if one.path not in self._logs:
-                return True  # it is none of ours any more
+                return True  # removed meanwhile
             if one.watch >= 0:
                 return True
             wanted = IN_MODIFY | IN_DONT_FOLLOW | IN_ONESHOT

@@ -1,14 +1,14 @@
-"""Finding the guests that an earlier daemon started: verified, never guessed.
+"""Finds the guests that an earlier daemon started, and verifies each.
 
 For each folder:
 
-    guest.json fits a living process?
+    does guest.json match a living process?
       yes: adopted
       no:  is the lock held?
              no:  dead, if guest.json names a guest
-             yes: did the guest of guest.json leave a helper behind, that holds it?
-                    yes: the helper is ended, and the guest is dead
-                    no:  does a process with our markers hold it, that leads its session?
+             yes: does a helper hold it that the guest of guest.json left behind?
+                    yes: the helper is killed, and the guest is dead
+                    no:  does a session leader with our markers hold it?
                            yes: adopted
                            no:  conflict
 """
@@ -30,66 +30,70 @@ from reconciler.model.names import VMName
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.supervisor import console, guest_file, lock, procfs
 from reconciler.supervisor.guest_file import GuestFile, is_slot, owner
-from reconciler.supervisor.spawn import Held
+from reconciler.supervisor.spawn import ProcessHandle
 
-LOOKS, LOOK_EVERY = 200, 0.005
-"""How often, and after how many seconds, an environment is read again that was still empty."""
+ENVIRON_ATTEMPTS, ENVIRON_PAUSE = 200, 0.005
+"""How often an empty environment is read again, and the pause in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
-class Dead:
-    """A guest that ended while nobody looked."""
+class EndedGuest:
+    """A guest that ended while no daemon was running."""
 
     process: Process
 
 
-TOLD = (signal.SIGTERM, signal.SIGKILL)
-"""Signals by which somebody ends a VMM: what it had said before is not why it ended."""
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGKILL)
+"""Signals that people and the system send to end a VMM: its output is then not the reason for its end."""
 
-Finding = Held | Dead | Conflict | None
+Finding = ProcessHandle | EndedGuest | Conflict | None
 
 
 class Adoption:
-    """One look at all folders; the processes of the host are listed at most once, if at all."""
+    """Examines folders of guests once. The host's processes are listed at most once, and only if needed."""
 
     def __init__(self, boot_id: str) -> None:
         self._boot_id = boot_id
 
-    def look_at_all(self, root: Path) -> list[tuple[Path, Finding]]:
-        return [(folder, self.look(folder)) for folder in folders(root)]
+    def find_all(self, root: Path) -> list[tuple[Path, Finding]]:
+        """The finding for each guest folder below `root`. Blocks."""
+        return [(folder, self.find(folder)) for folder in folders(root)]
 
-    def look(self, folder: Path) -> Finding:
+    def find(self, folder: Path) -> Finding:
+        """What runs, or ran last, in a folder. Errors become a Conflict. Blocks."""
         vm = owner(folder)
         try:
-            return self._look(folder, vm)
+            return self._find(folder, vm)
         except GuestConflict as conflict:
             return Conflict(vm, str(conflict))
         except OSError as error:
-            # Better a VM that waits for a person than one that is started twice.
+            # A VM that waits for a person is better than one that is started twice.
             return Conflict(vm, f"cannot tell whether a guest runs: {error}")
 
-    def _look(self, folder: Path, vm: VMName) -> Finding:
+    def _find(self, folder: Path, vm: VMName) -> Finding:
         known = guest_file.read(folder)
         if known is not None and (pidfd := self._verified(known)) is not None:
-            return Held(known.process(folder), pidfd)
+            return ProcessHandle(known.process(folder), pidfd)
         if lock.is_free(folder) or (known is not None and self._left_behind(folder, known)):
             lock.refuse_listeners(folder)
-            return None if known is None else Dead(ended(known.process(folder), folder, Exit()))
+            return (
+                None if known is None else EndedGuest(ended(known.process(folder), folder, Exit()))
+            )
         return self._holder(folder) or Conflict(vm, stranger(folder))
 
     def _left_behind(self, folder: Path, known: GuestFile) -> bool:
-        """End what a guest that is gone left behind; whether that freed the lock.
+        """Kill helpers of a guest that ended; returns whether that released the lock.
 
-        A helper that holds the lock is not the guest, however much it looks like it: nothing serves.
+        A helper inherits the lock and the markers, but it is not the guest and serves nothing.
         """
         if known.boot_id != self._boot_id:
             return False
         return lock.kill_helpers(folder, known.instance) > 0 and lock.wait_until_free(folder)
 
     def _verified(self, known: GuestFile) -> int | None:
-        """A pidfd for exactly the process that is meant, else None.
+        """A pidfd of exactly the recorded process, or None.
 
-        The pidfd comes first: what is read afterwards and fits must belong to that process.
+        The pidfd is opened before the checks: if they match afterwards, it refers to that process.
         """
         if known.boot_id != self._boot_id:
             return None
@@ -106,9 +110,9 @@ class Adoption:
             os.close(pidfd)
         return None
 
-    def _holder(self, folder: Path) -> Held | None:
-        """Our guest, although guest.json does not lead to it: the daemon died while starting it."""
-        # The VMM leads its session; helpers that it started carry the same markers, and are no guests.
+    def _holder(self, folder: Path) -> ProcessHandle | None:
+        """A guest of ours that guest.json does not name, because the daemon died while starting it."""
+        # The VMM leads its session. Helpers that it started have the same markers, but do not.
         candidates = [
             marked
             for marked in self._marked
@@ -132,9 +136,11 @@ class Adoption:
             )
             if (pidfd := self._verified(found)) is not None:
                 process = found.process(folder)
-                with contextlib.suppress(OSError):  # it is found the same way next time
+                with contextlib.suppress(
+                    OSError
+                ):  # without the file it is found the same way next time
                     guest_file.write(folder, process, self._boot_id)
-                return Held(process, pidfd)
+                return ProcessHandle(process, pidfd)
         return None
 
     @functools.cached_property
@@ -143,28 +149,28 @@ class Adoption:
 
 
 def _markers(pid: int) -> dict[str, str]:
-    """Of a process that is known by pid and start, and may be in the middle of its exec(2).
+    """The markers of a process that may be in the middle of execve(2).
 
-    That is told as done a moment before the new environment can be read.
+    The call is reported as done a moment before the new environment can be read.
     """
-    for _ in range(LOOKS):
+    for _ in range(ENVIRON_ATTEMPTS):
         if found := procfs.markers_of(pid):
             return found
-        time.sleep(LOOK_EVERY)
+        time.sleep(ENVIRON_PAUSE)
     return {}
 
 
 def ended(process: Process, folder: Path, how: Exit) -> Process:
-    """The same guest, dead, with its last words."""
+    """The process with its exit, the end of its console and, if it was the host's fault, that fault."""
     words = console.last_words(folder, process.instance)
-    by_itself = how.status != 0 and how.signal not in TOLD and not words.panicked
+    by_itself = how.status != 0 and how.signal not in ENDING_SIGNALS and not words.panicked
     fault = host_fault(words.vmm) if by_itself and not words.reported else ""
     end = Exit(how.status, how.signal, words.panicked, words.lines, words.reported, fault)
     return replace(process, exit=end)
 
 
 def folders(root: Path) -> list[Path]:
-    """The folders in which guests of VMs live, those with odd names left out."""
+    """Folders of guests below `root`, without those whose names are not of a VM. Raises OSError."""
     try:
         with os.scandir(root) as entries:
             found = [Path(e.path) for e in entries if e.is_dir(follow_symlinks=False)]
@@ -174,7 +180,7 @@ def folders(root: Path) -> list[Path]:
 
 
 def stranger(folder: Path) -> str:
-    """Who holds the lock, for people."""
+    """A text naming the processes that hold the lock."""
     holders = [pid for pid in procfs.pids() if procfs.holds(pid, layout.lock(folder))]
     who = ", ".join(f"process {pid}" for pid in holders) or "a process that cannot be seen"
     return f"{who} holds {layout.lock(folder)} and is not a guest of ours"

@@ -23,12 +23,12 @@ def slot_of(folder: Path) -> Slot:
 
 
 def owner(folder: Path) -> VMName:
-    """The VM whose guest lives in this folder."""
+    """The VM of a guest's folder."""
     return VMName(folder.name.removesuffix(layout.SECOND))
 
 
 def is_slot(folder: Path) -> bool:
-    """Whether a guest of some VM could live there, by its name."""
+    """Whether a folder has the name of some VM's slot."""
     return NAME_RE.match(owner(folder)) is not None
 
 
@@ -37,7 +37,7 @@ def slot_folder(root: Path, vm: VMName, slot: Slot) -> Path:
 
 
 class GuestFile(BaseModel):
-    """The process of a guest, as its supervisor started it."""
+    """The process of a guest, as recorded when it was started."""
 
     model_config = ConfigDict(extra="ignore", strict=True, frozen=True, hide_input_in_errors=True)
 
@@ -51,7 +51,7 @@ class GuestFile(BaseModel):
     """Empty in what earlier versions wrote."""
 
     def process(self, folder: Path) -> Process:
-        """As the guest that lives in this folder."""
+        """The process, as the guest of this folder."""
         return Process(
             vm=owner(folder),
             slot=slot_of(folder),
@@ -65,7 +65,7 @@ class GuestFile(BaseModel):
 
 
 def write(folder: Path, process: Process, boot_id: str) -> None:
-    """Whole or not at all. Not synced: after a crash of the host no guest runs either."""
+    """Write the file atomically. Not synced: after a crash of the host no guest runs. Raises OSError."""
     content = GuestFile(
         instance=process.instance,
         generation=process.generation,
@@ -112,7 +112,7 @@ def hypervisor_of(folder: Path, generation: int, said: str) -> str:
 
 
 def read(folder: Path) -> GuestFile | None:
-    """None when there is none, or none that can be understood."""
+    """The file's content; None if it is missing or invalid."""
     try:
         with reading(layout.guest_file(folder)) as file:
             return GuestFile.model_validate_json(file.read(MOST_BYTES))
@@ -121,7 +121,7 @@ def read(folder: Path) -> GuestFile | None:
 
 
 def remove(folder: Path, instance: InstanceId) -> None:
-    """Forget a guest, unless the file already tells of a newer one."""
+    """Remove the file, unless it already names a newer guest. Raises OSError."""
     present = read(folder)
     if present is None or present.instance == instance:
         layout.guest_file(folder).unlink(missing_ok=True)

@@ -17,45 +17,49 @@ from reconciler.supervisor import console, guest_file, lock
 from reconciler.supervisor.guest_discovery import Adoption, Finding
 from reconciler.supervisor.process_backend import Threads
 from reconciler.supervisor.process_supervisor import ProcessSupervisor
-from reconciler.supervisor.spawn import Held, press, spawn
+from reconciler.supervisor.spawn import ProcessHandle, press, spawn
 
 
 class Children:
-    """Guests as children of ours, which later daemons find by their marks."""
+    """Guests as child processes, which later daemons find by their markers."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._threads = Threads()
 
     async def find_all(self, root: Path) -> list[tuple[Path, Finding]]:
-        return await self._threads.run(self._adoption().look_at_all, root)
+        return await self._threads.run(self._adoption().find_all, root)
 
     async def find(self, folder: Path) -> Finding:
-        return await self._threads.run(self._adoption().look, folder)
+        return await self._threads.run(self._adoption().find, folder)
 
-    async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
+    async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> ProcessHandle:
         boot_id = self._clock.now().boot_id
         return await self._threads.run(spawn, folder, machine, launch, boot_id)
 
-    async def signal(self, held: Held, number: int) -> None:
+    async def signal(self, held: ProcessHandle, number: int) -> None:
         with contextlib.suppress(ProcessLookupError):
             signal.pidfd_send_signal(held.pidfd, number)
 
-    async def press(self, held: Held, folder: Path, button: Sequence[str], seconds: float) -> None:
+    async def press(
+        self, held: ProcessHandle, folder: Path, button: Sequence[str], seconds: float
+    ) -> None:
         await press(held.process.pid, folder, button, seconds)
 
-    async def exit_of(self, held: Held) -> Exit:
+    async def exit_of(self, held: ProcessHandle) -> Exit:
         return _reap(held.pidfd)
 
-    async def end_rest(self, held: Held, folder: Path) -> None:
+    async def end_rest(self, held: ProcessHandle, folder: Path) -> None:
         with contextlib.suppress(OSError):
             await self._threads.run(lock.kill_helpers, folder, held.process.instance)
 
-    async def traffic(self, held: Held) -> NetworkTraffic | None:  # noqa: ARG002 - it has no cgroup of its own
+    async def traffic(self, held: ProcessHandle) -> NetworkTraffic | None:  # noqa: ARG002 - it has no cgroup of its own
         return None
 
     async def forget(self, folder: Path, instance: InstanceId) -> None:
-        with contextlib.suppress(OSError):  # it is found dead again, and forgotten again
+        with contextlib.suppress(
+            OSError
+        ):  # the next daemon finds it ended again, and forgets it again
             await self._threads.run(guest_file.remove, folder, instance)
 
     async def bound_logs(self, folders: list[Path], most: int) -> list[str]:
@@ -69,7 +73,7 @@ class Children:
 
 
 class LocalSupervisor(ProcessSupervisor):
-    """Guests as plain processes; see `Keeper` for the arguments."""
+    """Guests as plain processes; see `ProcessSupervisor` for the arguments."""
 
     def __init__(
         self,
@@ -83,7 +87,7 @@ class LocalSupervisor(ProcessSupervisor):
 
 
 def _reap(pidfd: int) -> Exit:
-    """The end of our own child; that of a process which an earlier daemon started is not told to us."""
+    """How a child of ours ended; empty for a process of an earlier daemon, which is not our child."""
     try:
         info = os.waitid(os.P_PIDFD, pidfd, os.WEXITED | os.WNOHANG)
     except ChildProcessError:

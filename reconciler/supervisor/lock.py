@@ -1,4 +1,4 @@
-"""The lock of one VM: an flock that the VMM itself holds, so that it ends exactly with the VMM.
+"""The lock of one VM: an flock that the VMM itself holds, so that it is released exactly when the VMM ends.
 
 An flock belongs to the open file description. The supervisor opens and locks it, the VMM inherits
 the descriptor, and the supervisor closes its own copy: the daemon's death changes nothing.
@@ -24,12 +24,12 @@ from reconciler.supervisor.locked_exec import high
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[int]:
-    """Take the lock, and give up our own copy of it at the end.
+    """Take the lock, and close our own descriptor of it at the end.
 
-    Raises GuestConflict when somebody else holds it.
+    Raises GuestConflict if another process holds it, and OSError.
     """
     # O_CLOEXEC is Python's default: only the VMM, which asks for it, inherits the descriptor.
-    # At a high number, as a VMM's script may use low ones as if they were free.
+    # At a high number, because a VMM's script may use low ones as if they were free.
     descriptor = high(os.open(layout.lock(folder), os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600))
     try:
         try:
@@ -42,11 +42,12 @@ def locked(folder: Path) -> Iterator[int]:
 
 
 def is_free(folder: Path) -> bool:
-    """Whether nobody holds the lock. Raises OSError."""
+    """Whether no process holds the lock. Raises OSError."""
     return not is_held(layout.lock(folder))
 
 
 def taken(folder: Path) -> GuestConflict:
+    """The error for a lock that another process holds."""
     return GuestConflict(
         f"somebody else holds {layout.lock(folder)}",
         hint="find the process with `fuser lock`; it is not ours to kill",
@@ -54,24 +55,24 @@ def taken(folder: Path) -> GuestConflict:
 
 
 def refuse_listeners(folder: Path) -> None:
-    """Raise GuestConflict when somebody listens on a socket in `run/`, though the lock is free.
+    """Raise GuestConflict if a process listens on a socket in `run/` although the lock is free.
 
-    A VMM would silently replace the socket, and the stranger's guest would be out of reach. A VMM makes
-    sockets and no links: one that leads elsewhere was left by a VMM that was taken over, so that its VM
-    would be in conflict with another's guest for ever. It is removed; where it led is not concerned.
+    A VMM would silently replace the socket, and the other process's guest would be unreachable. VMMs
+    create sockets and no links, so a link was planted by a compromised VMM to put this VM in permanent
+    conflict with another's guest: it is removed, and its target left alone.
     """
     for path in sorted(layout.run(folder).glob("*.sock")):
         if is_link(path):
             path.unlink(missing_ok=True)
         elif _listens(path):
             raise GuestConflict(
-                f"somebody listens on {path}, but does not hold the VM's lock",
+                f"a process listens on {path}, but does not hold the VM's lock",
                 hint="find the process with `fuser`; it is not ours to kill",
             )
 
 
 def is_link(path: Path) -> bool:
-    """Whether it leads to, or is, something that has a name of its own elsewhere. Raises OSError."""
+    """Whether a path is a symbolic link, or a file with another name elsewhere. Raises OSError."""
     try:
         found = path.lstat()
     except FileNotFoundError:
@@ -90,13 +91,13 @@ def _listens(path: Path) -> bool:
 
 
 FREE_ATTEMPTS, FREE_EVERY = 200, 0.005
-"""How often, and after how many seconds, the lock is looked at again after who held it was killed."""
+"""How often the lock is tested after its holder was killed, and the pause in seconds."""
 
 
 def kill_helpers(folder: Path, instance: str) -> int:
-    """Kill the helpers of a guest that is gone; how many. Blocks; raises OSError.
+    """Kill the helpers of a guest that ended; returns how many. Blocks. Raises OSError.
 
-    Only what carries the marks of exactly this guest: it is ours, and no guest any more.
+    Only processes with the markers of exactly this guest are killed: they are ours, and no guests.
     """
     killed = 0
     for marked in procfs.marked_processes():
@@ -115,7 +116,7 @@ def kill_helpers(folder: Path, instance: str) -> int:
 
 
 def wait_until_free(folder: Path) -> bool:
-    """Whether nobody holds the lock, in a moment at the latest. Blocks; raises OSError."""
+    """Wait at most a second for the lock; returns whether it is free. Blocks. Raises OSError."""
     for _ in range(FREE_ATTEMPTS):
         if is_free(folder):
             return True

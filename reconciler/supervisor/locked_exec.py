@@ -1,8 +1,8 @@
 """Takes a guest's lock at a high number and becomes its VMM: `locked_exec.py LOCK STATUS PROGRAM ARG...`.
 
 For programs that use low descriptors as if they were free, as a runner's `exec 3<>/dev/tap5` does: flock(1)
-holds the lock at the first free one, where it would be overwritten, and the guest would run without it.
-Needs nothing but Python. STATUS is that of its end where the lock is held.
+holds the lock at the first free one, where it would be overwritten, and the guest would run unlocked.
+Imports only the standard library. STATUS is its exit status if another process holds the lock.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import sys
 from typing import NoReturn
 
 HIGH = 900
-"""From here on: bash takes 10 and more for itself, and 255; the usual limit of descriptors is 1024."""
+"""The lowest number to use: bash uses 10 and up for itself, and 255; the usual limit is 1024."""
 
 
 def high(descriptor: int) -> int:
-    """The same open file at a high number, not inherited; the lower one is closed. Raises OSError."""
+    """Move a descriptor to a high number, with close-on-exec; the low one is closed. Raises OSError."""
     try:
         return fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, HIGH)
     finally:
@@ -32,7 +32,7 @@ def main(lock: str, status: str, *command: str) -> int:
 
 
 def become(lock: str, command: tuple[str, ...]) -> NoReturn:
-    """Raises BlockingIOError where the lock is held, and OSError where it cannot be opened."""
+    """Take the lock and execute the command. Raises BlockingIOError if the lock is held, and OSError."""
     descriptor = high(os.open(lock, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC))
     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     fcntl.fcntl(descriptor, fcntl.F_SETFD, 0)  # inherited from here on

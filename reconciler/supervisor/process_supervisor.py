@@ -1,11 +1,11 @@
-"""The books of a supervisor: which guests there are, and what becomes of them.
+"""Tracks the processes of guests, from start or adoption to their end.
 
-States of a guest, as one daemon sees it:
+States of a guest, as seen by one daemon:
 
     start, adopt --> alive --(its pidfd is readable)--> ended --(forget)--> gone
     adopt ------------------------------------------------^
 
-How a process is started, found, signalled and asked for its end is a backend's.
+A backend starts, finds and signals processes.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from pathlib import Path
 
 from reconciler.clock import Clock
 from reconciler.errors import GuestConflict, SupervisorError
-from reconciler.model.guest_reports import NetworkTraffic, Said
+from reconciler.model.guest_reports import Announced, NetworkTraffic
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Conflict, Process
 from reconciler.supervisor import console
 from reconciler.supervisor.announcements import Listener, listen_all
 from reconciler.supervisor.console_watch import ConsoleWatch
-from reconciler.supervisor.guest_discovery import Dead, Finding, ended
+from reconciler.supervisor.guest_discovery import EndedGuest, Finding, ended
 from reconciler.supervisor.guest_file import slot_folder
 from reconciler.supervisor.process_backend import Backend
-from reconciler.supervisor.spawn import Held
+from reconciler.supervisor.spawn import ProcessHandle
 
 log = logging.getLogger(__name__)
 
 ROUND = 2.0
-"""Seconds between two looks at the sizes of logs, and at conflicts."""
+"""Seconds between checks of log sizes and conflicts."""
 LISTEN = 0.25
-"""Seconds between two looks at the consoles of guests that have not said that they are up."""
+"""Seconds between reads of the consoles of guests that have not announced that they are up."""
 YOUNG = 600.0
-"""Seconds of a guest's life in which it may be booting."""
+"""Age in seconds up to which a guest may still be booting."""
 LOCK_TRIES = 10
 LOCK_PAUSE = 0.01
-"""Seconds. The kernel frees the lock with the process, but a helper of the VMM, or a look of
-another process at the lock, may hold it for a moment longer."""
+"""Seconds. The kernel releases the lock with the process, but a helper of the VMM, or another process
+that tests the lock, may hold it for a moment longer."""
 
 
 def _ignore(_: Process) -> None:
@@ -51,7 +51,7 @@ def _ignore(_: Process) -> None:
 
 @dataclass(slots=True)
 class _SupervisedGuest:
-    held: Held
+    held: ProcessHandle
     folder: Path
     gone: asyncio.Event = field(default_factory=asyncio.Event)
     listener: Listener = field(init=False)
@@ -65,10 +65,10 @@ class _SupervisedGuest:
 
 
 class ProcessSupervisor:
-    """Keeps VMM processes. `root` is the folder `vms` of the state directory.
+    """Starts, adopts and watches VMM processes. `root` is the folder `vms` of the state directory.
 
-    `wake` is called when a guest died or a conflict came or went; `on_change` is told each new
-    state of a process: started, adopted, ended. Both are called from the loop's thread.
+    `wake` is called when a guest ended or a conflict came or went; `on_change` is called with each new
+    state of a process: started, adopted, ended. Both are called in the event loop's thread.
     """
 
     def __init__(
@@ -91,19 +91,21 @@ class ProcessSupervisor:
         self._conflicts: dict[Path, Conflict] = {}
         self._processes: tuple[Process, ...] | None = ()
         self._starting: dict[Path, asyncio.Task[Process]] = {}
-        self._burials: set[asyncio.Task[None]] = set()
+        self._endings: set[asyncio.Task[None]] = set()
         self._listening = asyncio.Lock()
 
     def processes(self) -> tuple[Process, ...]:
+        """All processes that were not forgotten, running or ended."""
         if self._processes is None:
             self._processes = tuple(guest.process for guest in self._guests.values())
         return self._processes
 
     def conflicts(self) -> tuple[Conflict, ...]:
+        """VMs whose lock or socket a process holds that is not ours."""
         return tuple(self._conflicts.values())
 
-    def said(self) -> Mapping[InstanceId, Said]:
-        """What living guests announced on their consoles."""
+    def said(self) -> Mapping[InstanceId, Announced]:
+        """What running guests announced on their consoles."""
         return {
             instance: guest.listener.said
             for instance, guest in self._guests.items()
@@ -116,11 +118,13 @@ class ProcessSupervisor:
         return await asyncio.to_thread(console.printed, guest.folder, instance) if guest else ""
 
     async def adopt(self) -> None:
+        """Find the guests that earlier daemons started. Raises SupervisorError."""
         for folder, finding in await self._backend.find_all(self._root):
-            self._take(folder, finding)
+            self._register_found(folder, finding)
         await self._listen(self._living())
 
     async def start(self, machine: Machine, launch: Launch) -> Process:
+        """Start a VMM for a machine. Raises GuestConflict or SupervisorError."""
         folder = slot_folder(self._root, machine.vm, machine.slot)
         if folder in self._starting or any(
             g.folder == folder and g.process.alive for g in self._guests.values()
@@ -128,27 +132,29 @@ class ProcessSupervisor:
             raise GuestConflict(f"{machine.vm}: a guest of it already runs")
         if machine.volumes and machine.slot != 1:
             raise GuestConflict(f"{machine.vm}: a guest beside another one may not have volumes")
-        # A task of its own: whoever asked may be cancelled, but a process that was started must
-        # be known.
+        # In its own task: the caller may be cancelled, but a process that was started must be
+        # registered.
         task = asyncio.create_task(self._start(folder, machine, launch))
         self._starting[folder] = task
         task.add_done_callback(lambda _: self._starting.pop(folder))
         return await asyncio.shield(task)
 
     async def signal(self, instance: InstanceId, number: int) -> None:
+        """Send a signal to a guest's VMM; does nothing if it ended. Raises SupervisorError."""
         guest = self._guests.get(instance)
         if guest is not None and guest.held.pidfd >= 0:
             await self._backend.signal(guest.held, number)
 
     async def press(self, folder: Path, pid: int, button: Sequence[str], seconds: float) -> None:
-        """Have a command ask the guest with this pid to end. Raises SupervisorError."""
+        """Run a command that asks the guest with this pid to shut down. Raises SupervisorError."""
         alive = (guest for guest in self._guests.values() if guest.process.alive)
         guest = next((guest for guest in alive if guest.process.pid == pid), None)
         if guest is None:
-            raise SupervisorError(f"{folder.name}: process {pid} is no guest of ours any more")
+            raise SupervisorError(f"{folder.name}: process {pid} is not one of our guests any more")
         await self._backend.press(guest.held, folder, button, seconds)
 
     async def wait_gone(self, instance: InstanceId, timeout: float) -> bool:
+        """Wait at most `timeout` seconds for a guest's end; returns whether it ended."""
         guest = self._guests.get(instance)
         if guest is None or guest.gone.is_set():
             return True
@@ -160,7 +166,7 @@ class ProcessSupervisor:
         return True
 
     async def traffic(self, instance: InstanceId, timeout: float) -> NetworkTraffic | None:
-        """What a guest received and sent; None where nobody counts it, or within `timeout` seconds."""
+        """What a guest received and sent; None if it is not counted, or not known within `timeout` seconds."""
         guest = self._guests.get(instance)
         if guest is None or not guest.process.alive:
             return None
@@ -171,6 +177,7 @@ class ProcessSupervisor:
             return None
 
     async def forget(self, instance: InstanceId) -> None:
+        """Drop a guest that ended; does nothing while it runs."""
         guest = self._guests.get(instance)
         if guest is None or guest.process.alive:
             return
@@ -179,17 +186,17 @@ class ProcessSupervisor:
         await self._backend.forget(guest.folder, instance)
 
     async def run(self) -> None:
-        """Bound the logs, listen and look at conflicts again, until cancelled."""
+        """Bound logs, read consoles and recheck conflicts, until cancelled."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._keep_listening())
             while True:
                 await self._clock.sleep(ROUND)
                 await self._listen(self._living())
                 await self._bound_logs()
-                await self._look_again()
+                await self._recheck_conflicts()
 
     async def _keep_listening(self) -> None:
-        """Those who boot are heard soon; the others with the logs."""
+        """Read consoles of booting guests often; the others are read together with the logs."""
         while True:
             await self._clock.sleep(LISTEN)
             since = self._clock.now().boot - YOUNG
@@ -203,14 +210,14 @@ class ProcessSupervisor:
         if not guests:
             return
         listeners = [guest.listener for guest in guests]
-        async with self._listening:  # a console is read by one thread at a time
+        async with self._listening:  # a console must be read by one thread at a time
             heard = await asyncio.to_thread(listen_all, listeners, self._clock.now().boot)
         if heard:
             self._wake()
 
     async def close(self) -> None:
-        """Let go of the guests, which live on."""
-        for task in (*self._starting.values(), *self._burials):
+        """Release all resources; the guests keep running."""
+        for task in (*self._starting.values(), *self._endings):
             await asyncio.wait([task])
         for guest in self._guests.values():
             self._release(guest)
@@ -223,14 +230,14 @@ class ProcessSupervisor:
         try:
             held = await self._spawn(folder, machine, launch)
         except GuestConflict as conflict:
-            if folder not in self._conflicts:  # what adoption found says more
+            if folder not in self._conflicts:  # what adoption found is more precise
                 self._set_conflict(folder, Conflict(machine.vm, str(conflict)))
             raise
         self._set_conflict(folder, None)
-        self._keep(folder, held)
+        self._register_running(folder, held)
         return held.process
 
-    async def _spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
+    async def _spawn(self, folder: Path, machine: Machine, launch: Launch) -> ProcessHandle:
         for _ in range(LOCK_TRIES):
             try:
                 return await self._backend.spawn(folder, machine, launch)
@@ -238,42 +245,44 @@ class ProcessSupervisor:
                 await self._clock.sleep(LOCK_PAUSE)
         return await self._backend.spawn(folder, machine, launch)
 
-    def _take(self, folder: Path, finding: Finding) -> None:
+    def _register_found(self, folder: Path, finding: Finding) -> None:
         self._set_conflict(folder, finding if isinstance(finding, Conflict) else None)
         match finding:
-            case Held():
+            case ProcessHandle():
                 fields = {"vm": finding.process.vm, "pid": finding.process.pid}
                 log.info("guest adopted", extra={"fields": fields})
-                self._keep(folder, finding)
-            case Dead(process):
-                self._guests[process.instance] = guest = _SupervisedGuest(Held(process, -1), folder)
+                self._register_running(folder, finding)
+            case EndedGuest(process):
+                self._guests[process.instance] = guest = _SupervisedGuest(
+                    ProcessHandle(process, -1), folder
+                )
                 guest.gone.set()
                 self._changed(process)
             case Conflict() | None:
                 pass
 
-    def _keep(self, folder: Path, held: Held) -> None:
+    def _register_running(self, folder: Path, held: ProcessHandle) -> None:
         guest = _SupervisedGuest(held, folder)
         self._guests[held.process.instance] = guest
         self._watch.add(folder)
         self._changed(held.process)
         if held.pidfd >= 0:
-            asyncio.get_running_loop().add_reader(held.pidfd, self._died, guest)
-        else:  # it ended before it could be looked at
-            self._died(guest)
+            asyncio.get_running_loop().add_reader(held.pidfd, self._on_exit, guest)
+        else:  # it ended before its pidfd could be opened
+            self._on_exit(guest)
 
-    def _died(self, guest: _SupervisedGuest) -> None:
+    def _on_exit(self, guest: _SupervisedGuest) -> None:
         if guest.held.pidfd >= 0:
             asyncio.get_running_loop().remove_reader(guest.held.pidfd)
-        task = asyncio.create_task(self._bury(guest))
-        self._burials.add(task)
-        task.add_done_callback(self._burials.discard)
+        task = asyncio.create_task(self._record_end(guest))
+        self._endings.add(task)
+        task.add_done_callback(self._endings.discard)
 
-    async def _bury(self, guest: _SupervisedGuest) -> None:
+    async def _record_end(self, guest: _SupervisedGuest) -> None:
         how = await self._backend.exit_of(guest.held)
         await self._backend.end_rest(guest.held, guest.folder)
         self._release(guest)
-        guest.held = Held(ended(guest.process, guest.folder, how), -1)
+        guest.held = ProcessHandle(ended(guest.process, guest.folder, how), -1)
         guest.gone.set()
         self._changed(guest.process)
         self._wake()
@@ -283,7 +292,7 @@ class ProcessSupervisor:
         if pidfd >= 0:
             asyncio.get_running_loop().remove_reader(pidfd)
             os.close(pidfd)
-            guest.held = Held(guest.process, -1)
+            guest.held = ProcessHandle(guest.process, -1)
             self._watch.remove(guest.folder)
 
     def _changed(self, process: Process) -> None:
@@ -297,27 +306,31 @@ class ProcessSupervisor:
             del self._conflicts[folder]
         else:
             fields = {"vm": conflict.vm, "what": conflict.what}
-            log.warning("somebody else holds what is a VM's", extra={"fields": fields})
+            log.warning(
+                "a process that is not ours holds a VM's lock or socket", extra={"fields": fields}
+            )
             self._conflicts[folder] = conflict
         self._wake()
 
     async def _bound_logs(self) -> None:
         alive = [guest.folder for guest in self._guests.values() if guest.process.alive]
         for problem in await self._backend.bound_logs(alive, self._console_bytes):
-            log.warning("a console is not bounded: %s", problem)
+            log.warning("a console log cannot be bounded: %s", problem)
 
-    async def _look_again(self) -> None:
-        """A conflict ends when the stranger goes, or turns out to be a guest of ours."""
+    async def _recheck_conflicts(self) -> None:
+        """Clear conflicts whose process ended, or turned out to be a guest of ours."""
         for folder in tuple(self._conflicts):
             if folder in self._starting:
                 continue
             try:
                 finding = await self._backend.find(folder)
-            except SupervisorError as error:  # it cannot be asked now: the next round asks again
-                log.warning("a conflict cannot be looked at: %s", error)
+            except (
+                SupervisorError
+            ) as error:  # systemd cannot be asked at present; the next round asks again
+                log.warning("a conflict cannot be checked: %s", error)
                 return
             if folder in self._starting or folder not in self._conflicts:
-                if isinstance(finding, Held):
+                if isinstance(finding, ProcessHandle):
                     os.close(finding.pidfd)
                 continue
-            self._take(folder, finding)
+            self._register_found(folder, finding)

@@ -1,4 +1,4 @@
-"""Who a process is, as /proc tells it: (pid, start time), environment, and the files it holds."""
+"""Identifies processes by /proc: start time, environment, and open files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INSTANCE = "RECONCILER_INSTANCE"
 GENERATION = "RECONCILER_GENERATION"
 HYPERVISOR = "RECONCILER_HYPERVISOR"
 FOLDER = "RECONCILER_VM"
-"""The guest's folder: tells guests of one state directory from those of another."""
+"""The guest's folder: distinguishes guests of different state directories."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,17 +30,18 @@ class Stat:
 
     @property
     def dead(self) -> bool:
-        """A zombie is dead: init may reap it seconds later."""
+        """Whether it has ended. A zombie counts: init may reap it seconds later."""
         return self.state in {"Z", "X", "x"}
 
     @property
     def started_boot(self) -> float:
+        """When it was started, in seconds of the boot clock."""
         return self.start_time / TICKS_PER_SECOND
 
 
 @dataclass(frozen=True, slots=True)
 class Marked:
-    """A process that carries our markers in its environment."""
+    """A process with our markers in its environment."""
 
     pid: int
     stat: Stat
@@ -48,23 +49,23 @@ class Marked:
 
 
 def pids() -> tuple[int, ...]:
-    """Every process of the host, at this moment."""
+    """All processes of the host at this moment."""
     return tuple(int(name) for name in os.listdir(PROC) if name.isdigit())  # noqa: PTH208
 
 
 def stat_of(pid: int) -> Stat | None:
-    """None when there is no such process."""
+    """The identity of a process; None if it does not exist."""
     try:
         raw = (PROC / str(pid) / "stat").read_bytes()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    # The command's name stands in parentheses, and may itself hold spaces and parentheses.
+    # The command name is in parentheses, and may itself contain spaces and parentheses.
     fields = raw[raw.rindex(b")") + 2 :].split()
     return Stat(state=fields[0].decode(), session=int(fields[3]), start_time=int(fields[19]))
 
 
 def markers_of(pid: int) -> dict[str, str]:
-    """Our variables in a process's environment; empty when it is gone or not ours to read."""
+    """Our variables in a process's environment; empty if it ended or may not be read."""
     try:
         with (PROC / str(pid) / "environ").open("rb") as file:
             raw = file.read(MOST_ENVIRON_BYTES)
@@ -79,7 +80,7 @@ def markers_of(pid: int) -> dict[str, str]:
 
 
 def marked_processes() -> Iterator[Marked]:
-    """Every living process that carries our markers. About 20 µs a process of the host."""
+    """All living processes with our markers. Takes about 20 µs for each process of the host."""
     for pid in pids():
         environ = markers_of(pid)
         if INSTANCE not in environ:
@@ -97,7 +98,7 @@ def holds(pid: int, path: Path) -> bool:
     except OSError:
         return False
     for name in descriptors:
-        with contextlib.suppress(OSError):  # closed meanwhile, or of a kind that cannot be asked
+        with contextlib.suppress(OSError):  # closed meanwhile, or of a kind that has no stat
             found = (PROC / str(pid) / "fd" / name).stat()
             if (found.st_dev, found.st_ino) == (wanted.st_dev, wanted.st_ino):
                 return True

@@ -1,4 +1,7 @@
-"""Starting a VMM: it inherits the VM's lock, leaves our session, and outlives us."""
+"""Starts the processes of a guest: its VMM, and its shutdown command.
+
+The VMM inherits the VM's lock, leaves our session, and outlives the daemon.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,15 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A process and the pidfd that names it, whatever becomes of its pid."""
+class ProcessHandle:
+    """A process with a pidfd, which refers to it even after its pid is reused; -1: it ended."""
 
     process: Process
     pidfd: int
 
 
-def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> Held:
-    """Start a VMM under the VM's lock. Blocks for some milliseconds.
+def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> ProcessHandle:
+    """Start a VMM that holds the VM's lock. Blocks for some milliseconds.
 
     Raises GuestConflict or SupervisorError.
     """
@@ -51,7 +54,7 @@ def spawn(folder: Path, machine: Machine, launch: Launch, boot_id: str) -> Held:
     return held
 
 
-def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> Held:
+def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> ProcessHandle:
     with fresh_log(layout.vmm_log(folder)) as log, appending(layout.console(folder)) as said:
         child = subprocess.Popen(
             launch.argv,
@@ -63,12 +66,12 @@ def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> H
             pass_fds=(descriptor,),
             start_new_session=True,
         )
-    # From here on the pidfd speaks for it. Popen must believe that it has ended: else it would
-    # collect the exit status behind our back, and complain about a child that lives on.
+    # From here on the pidfd is used. Popen must believe that the process ended: otherwise it would
+    # collect the exit status itself, and warn about a child that is still running.
     child.returncode = 0
     pidfd = os.pidfd_open(child.pid)
     stat = procfs.stat_of(child.pid)
-    if stat is None:  # impossible: nobody else reaps our children
+    if stat is None:  # impossible: no one else reaps our children
         os.close(pidfd)
         raise SupervisorError(f"{machine.vm}: process {child.pid} vanished", kind="spawn")
     process = Process(
@@ -81,13 +84,13 @@ def _start(folder: Path, machine: Machine, launch: Launch, descriptor: int) -> H
         slot=machine.slot,
         hypervisor=machine.hypervisor,
     )
-    return Held(process, pidfd)
+    return ProcessHandle(process, pidfd)
 
 
 def fresh_log(path: Path) -> BinaryIO:
-    """The VMM's own words, those of the start before kept beside them.
+    """The VMM's log, opened for appending; the log of the previous start is kept beside it.
 
-    Opened for appending, so that it can be bounded under the VMM's hands.
+    Appending allows truncating it while the VMM writes.
     """
     with contextlib.suppress(FileNotFoundError):
         path.replace(path.with_name(f"{path.name}.1"))
@@ -95,7 +98,7 @@ def fresh_log(path: Path) -> BinaryIO:
 
 
 def environment(machine: Machine, launch: Launch, folder: Path, path: str) -> dict[str, str]:
-    """Little, and the markers by which a later daemon knows the process for its own."""
+    """A minimal environment, with the markers by which a later daemon recognises the process."""
     return {
         "PATH": path,
         "LC_ALL": "C",
@@ -108,18 +111,18 @@ def environment(machine: Machine, launch: Launch, folder: Path, path: str) -> di
 
 
 async def press(pid: int, folder: Path, button: Sequence[str], seconds: float) -> None:
-    """Run it until it ends, or for `seconds`. Raises SupervisorError if it fails.
+    """Run a command that asks a guest to shut down, for at most `seconds`. Raises SupervisorError.
 
-    One that waits for the guest is ended meanwhile: it has told it, and is run again.
+    Some commands wait for the guest's end; they are killed after the time, as the request was sent.
     """
-    # MAINPID: as systemd names it to an ExecStop=.
+    # MAINPID: the variable that systemd sets for an ExecStop=.
     env = {"PATH": os.environ.get("PATH", DEFAULT_PATH), "LC_ALL": "C", "MAINPID": str(pid)}
     try:
         child = await asyncio.create_subprocess_exec(
             *button,
             cwd=layout.volumes(folder),  # in which a runner has its sockets
             env=env,
-            stdin=asyncio.subprocess.PIPE,  # held open: microvm.nix's waits only as long as it is
+            stdin=asyncio.subprocess.PIPE,  # held open: microvm.nix's command waits only as long as it is
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
             start_new_session=True,
@@ -133,7 +136,7 @@ async def press(pid: int, folder: Path, button: Sequence[str], seconds: float) -
         return
     finally:
         with contextlib.suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # also what it left behind
+            os.killpg(child.pid, signal.SIGKILL)  # its children too
         await child.wait()
     if status != 0:
         raise SupervisorError(f"{button[0]}: status {status}")

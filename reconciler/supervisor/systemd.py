@@ -19,13 +19,13 @@ from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import GenerationNumber, InstanceId
 from reconciler.model.observed import Conflict, Exit, Process
 from reconciler.supervisor import console, guest_file, lock, procfs
-from reconciler.supervisor.guest_discovery import Dead, Finding, ended, folders, stranger
+from reconciler.supervisor.guest_discovery import EndedGuest, Finding, ended, folders, stranger
 from reconciler.supervisor.guest_file import owner, slot_of
 from reconciler.supervisor.process_backend import Threads
 from reconciler.supervisor.process_supervisor import ProcessSupervisor
-from reconciler.supervisor.spawn import Held, fresh_log
+from reconciler.supervisor.spawn import ProcessHandle, fresh_log
 from reconciler.supervisor.systemd_bus import CallRefused, Manager, UnitState
-from reconciler.supervisor.systemd_files import group_id, lend
+from reconciler.supervisor.systemd_files import grant_access, group_id
 from reconciler.supervisor.systemd_unit import (
     LOCK_TAKEN,
     PATTERN,
@@ -36,20 +36,20 @@ from reconciler.supervisor.systemd_unit import (
 
 KVM = Path("/dev/kvm")
 REAPED_SECONDS = 5.0
-"""How long PID 1 may take to collect a process that ended."""
+"""How long PID 1 may take to reap a process that ended."""
 REAPED_PAUSE = 0.005
 
 
 class Units:
-    """Guests as units of PID 1. `root` is the folder of all VMs."""
+    """Guests as transient units of systemd. `root` is the folder of all VMs."""
 
     def __init__(self, root: Path, clock: Clock) -> None:
         self._root = root
         self._clock = clock
         self._manager = Manager()
         self._threads = Threads()
-        # A name is used by one guest after another: what is meant for one must not meet the next.
-        self._turns: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # Successive guests use the same unit name: calls for one must not reach the next.
+        self._unit_locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def find_all(self, root: Path) -> list[tuple[Path, Finding]]:
         present = await self._manager.units(PATTERN)
@@ -64,10 +64,10 @@ class Units:
         unit = unit_name(owner(folder), slot_of(folder))
         return await self._judge(folder, await self._manager.state(unit))
 
-    async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> Held:
+    async def spawn(self, folder: Path, machine: Machine, launch: Launch) -> ProcessHandle:
         unit = unit_name(machine.vm, machine.slot)
-        async with self._turns[unit]:
-            await self._make_way(folder, unit)
+        async with self._unit_locks[unit]:
+            await self._clear_dead_unit(folder, unit)
             try:
                 place = await self._threads.run(self._prepare, folder, machine, launch)
             except OSError as error:
@@ -80,22 +80,22 @@ class Units:
                 raise _cannot_start(machine, str(refused)) from refused
             return await self._started(unit, folder, machine, result)
 
-    async def signal(self, held: Held, number: int) -> None:
-        # PID 1 sends it: we lack the right. A readable pidfd means that the name may be another's.
+    async def signal(self, held: ProcessHandle, number: int) -> None:
+        # PID 1 sends it, because we may not: the unit runs as another user.
         await self._manager.kill(unit_name(held.process.vm, held.process.slot), number)
 
     async def press(
         self,
-        held: Held,
-        folder: Path,  # noqa: ARG002 - the unit knows it
+        held: ProcessHandle,
+        folder: Path,  # noqa: ARG002 - the unit has it
         button: Sequence[str],  # noqa: ARG002 - this too
         seconds: float,  # noqa: ARG002 - it has its own deadline
     ) -> None:
-        # The unit has the same button as its ExecStop, and presses it in the guest's cage: what a
-        # repository brings along is not run by the daemon.
+        # The unit has the same command as its ExecStop, and runs it in the guest's sandbox: the daemon
+        # must not run code of a repository.
         await self._manager.stop(unit_name(held.process.vm, held.process.slot))
 
-    async def exit_of(self, held: Held) -> Exit:
+    async def exit_of(self, held: ProcessHandle) -> Exit:
         unit = unit_name(held.process.vm, held.process.slot)
         deadline = self._clock.now().boot + REAPED_SECONDS
         while self._clock.now().boot < deadline:
@@ -110,7 +110,7 @@ class Units:
             await self._clock.sleep(REAPED_PAUSE)
         return Exit()
 
-    async def end_rest(self, held: Held, folder: Path) -> None:  # noqa: ARG002 - the unit has them all
+    async def end_rest(self, held: ProcessHandle, folder: Path) -> None:  # noqa: ARG002 - the unit has them all
         unit = unit_name(held.process.vm, held.process.slot)
         with contextlib.suppress(SupervisorError):
             state = await self._manager.state(unit)
@@ -118,15 +118,15 @@ class Units:
             if state is not None and theirs and not state.main_pid:
                 await self._manager.kill_rest(unit)
 
-    async def traffic(self, held: Held) -> NetworkTraffic | None:
+    async def traffic(self, held: ProcessHandle) -> NetworkTraffic | None:
         return await self._manager.traffic(unit_name(held.process.vm, held.process.slot))
 
     async def forget(self, folder: Path, instance: InstanceId) -> None:
         unit = unit_name(owner(folder), slot_of(folder))
-        async with self._turns[unit]:
+        async with self._unit_locks[unit]:
             with contextlib.suppress(
                 SupervisorError
-            ):  # it is found dead again, and forgotten again
+            ):  # the next daemon finds it ended again, and forgets it again
                 state = await self._manager.state(unit)
                 if state is not None and _instance(state) == instance and not state.main_pid:
                     await self._manager.clear(unit)
@@ -144,7 +144,7 @@ class Units:
         if state is not None and ours and state.main_pid:
             held = self._held(folder, state)
             again = await self._manager.state(unit)
-            # PID 1 still names it after the pidfd was opened: it was not reaped, and is meant.
+            # PID 1 still names this pid after the pidfd was opened, so it was not reaped and reused.
             if held.pidfd >= 0 and again is not None and again.main_pid == state.main_pid:
                 return held
             if held.pidfd >= 0:
@@ -153,7 +153,7 @@ class Units:
         try:
             free = await self._threads.run(lock.is_free, folder)
             if not free and state is not None and ours and not state.main_pid:
-                # The VMM is gone, and a helper that it left in the unit has inherited the lock.
+                # The VMM ended, and a helper that it left in the unit has inherited the lock.
                 await self._manager.kill_rest(unit)
                 free = await self._threads.run(lock.wait_until_free, folder)
             if not free:
@@ -163,15 +163,15 @@ class Units:
         if state is None or state.main_pid or not (ours and _instance(state)):
             return None
         process = self._held(folder, state).process
-        return Dead(ended(process, folder, _exit(state)))
+        return EndedGuest(ended(process, folder, _exit(state)))
 
-    async def _make_way(self, folder: Path, unit: str) -> None:
-        """Clear a dead guest's unit. Raises GuestConflict."""
+    async def _clear_dead_unit(self, folder: Path, unit: str) -> None:
+        """Clear the unit of a guest that ended. Raises GuestConflict if it runs or is not ours."""
         state = await self._manager.state(unit)
         if state is not None and (state.main_pid or _folder(state) != folder):
             raise GuestConflict(
-                f"{unit} is there already and not a guest that we know",
-                hint=f"look at it with `systemctl status {unit}`; it is not ours to stop",
+                f"{unit} exists already and is not one of our guests",
+                hint=f"see `systemctl status {unit}`; the daemon does not stop it",
             )
         if state is not None:
             await self._manager.clear(unit)
@@ -187,22 +187,24 @@ class Units:
         lock.refuse_listeners(folder)
         console.announce(folder, machine.instance, machine.generation)
         fresh_log(layout.vmm_log(folder)).close()
-        lend(folder, group_id(), makes_own=bool(machine.runner))
+        grant_access(folder, group_id(), makes_own=bool(machine.runner))
         return HostPaths(self._root.parent, flock, program, _group_of(KVM))
 
-    async def _started(self, unit: str, folder: Path, machine: Machine, result: str) -> Held:
+    async def _started(
+        self, unit: str, folder: Path, machine: Machine, result: str
+    ) -> ProcessHandle:
         state = await self._manager.state(unit)
         if state is not None and not state.main_pid and state.status == LOCK_TAKEN:
             await self._manager.clear(unit)
-            raise GuestConflict(f"{machine.vm}: somebody else took the lock in this moment")
+            raise GuestConflict(f"{machine.vm}: another process took the lock at this moment")
         if state is None or (result != "done" and not state.ran):
             await self._manager.clear(unit)
             why = f"{state.result}, status {state.status}" if state else result
             raise _cannot_start(machine, why)
         return self._held(folder, state)
 
-    def _held(self, folder: Path, state: UnitState) -> Held:
-        """The process with its pidfd, which is -1 when it is gone already."""
+    def _held(self, folder: Path, state: UnitState) -> ProcessHandle:
+        """The process with its pidfd, which is -1 if it has already ended."""
         pid = state.main_pid or state.exec_pid
         pidfd = -1
         with contextlib.suppress(OSError):
@@ -220,11 +222,11 @@ class Units:
                 folder, _generation(state), state.environment.get(procfs.HYPERVISOR, "")
             ),
         )
-        return Held(process, pidfd)
+        return ProcessHandle(process, pidfd)
 
 
 class SystemdSupervisor(ProcessSupervisor):
-    """Guests as transient services; see `Keeper` for the arguments."""
+    """Guests as transient services; see `ProcessSupervisor` for the arguments."""
 
     def __init__(
         self,
@@ -260,7 +262,7 @@ def _exit(state: UnitState) -> Exit:
 
 
 def _group_of(path: Path) -> str | None:
-    """The group's name, unless it is root's: no guest joins that one."""
+    """The name of a file's group; None if it is root's, which no guest may join."""
     try:
         number = path.stat().st_gid
         return grp.getgrgid(number).gr_name if number else None

@@ -1,4 +1,4 @@
-"""PID 1 as we ask it over the system's D-Bus: a few questions, each with a deadline."""
+"""Calls to systemd's manager over the system's D-Bus, each with a deadline."""
 
 from __future__ import annotations
 
@@ -21,41 +21,41 @@ MANAGER_PATH = "/org/freedesktop/systemd1"
 MANAGER = f"{SYSTEMD}.Manager"
 SERVICE = f"{SYSTEMD}.Service"
 UNCOUNTED = 2**64 - 1
-"""systemd's word for a figure that it does not have."""
+"""systemd's value for a counter that it does not have."""
 FIRST_OF_SYSTEMD = 200
-"""Exit statuses from here on are systemd's own: the program could not be executed (systemd.exec(5))."""
+"""Exit statuses from here on are systemd's: it could not execute the program (systemd.exec(5))."""
 DEADLINE = 30.0
-"""Seconds for one question; a job of PID 1 ends within them too, or counts as failed."""
+"""Seconds for one call; a job that takes longer counts as failed."""
 GONE = frozenset({f"{SYSTEMD}.NoSuchUnit", f"{SYSTEMD}.NoSuchProcess", f"{SYSTEMD}.UnitNotLoaded"})
 JOB_REMOVED = f"type='signal',sender='{SYSTEMD}',interface='{MANAGER}',member='JobRemoved'"
 
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
-    """What PID 1 knows of a service's main process."""
+    """What PID 1 knows about a service's main process."""
 
     main_pid: int
-    """0 when it does not run."""
+    """0 if it does not run."""
     exec_pid: int
-    """That of the last one."""
+    """The pid of the newest one, also after it ended."""
     code: int
-    """CLD_EXITED, CLD_KILLED or CLD_DUMPED of <signal.h>, 0 while it runs."""
+    """CLD_EXITED, CLD_KILLED or CLD_DUMPED of <signal.h>; 0 while it runs."""
     status: int
     result: str
     environment: dict[str, str]
 
     @property
     def ran(self) -> bool:
-        """Whether it ended by itself, and maybe before PID 1 saw that it had been executed.
+        """Whether it was executed and ended by itself.
 
-        The job that started it has failed then, though nothing kept it from running.
+        If it ends before PID 1 sees that it was executed, its start job fails although it ran.
         """
         by_itself = self.code != os.CLD_EXITED or self.status < FIRST_OF_SYSTEMD
         return self.result in ("exit-code", "signal", "core-dump") and by_itself
 
 
 class CallRefused(Exception):
-    """An error reply, by its D-Bus name."""
+    """An error reply, with its D-Bus error name."""
 
     def __init__(self, name: str, text: str) -> None:
         super().__init__(f"{text} ({name})")
@@ -63,7 +63,10 @@ class CallRefused(Exception):
 
 
 class Manager:
-    """Connects when it is first asked, and again when the bus was lost. Raises SupervisorError."""
+    """systemd's manager. Connects at the first call, and again after the connection was lost.
+
+    All methods raise SupervisorError.
+    """
 
     def __init__(self) -> None:
         self._bus: MessageBus | None = None
@@ -71,33 +74,33 @@ class Manager:
         self._jobs: dict[str, asyncio.Queue[tuple[str, str]]] = {}
 
     async def start_transient(self, unit: str, properties: Sequence[tuple[str, Any]]) -> str:
-        """Start a unit that no file describes; the job's result. Raises Refused."""
+        """Start a transient unit; returns the job's result, such as `done`. Raises CallRefused."""
         body = [unit, "fail", [list(item) for item in properties], []]
         return await self._job(unit, "StartTransientUnit", "ssa(sv)a(sa(sv))", body)
 
     async def clear(self, unit: str) -> None:
-        """Stop a unit and drop what is known of it; a no-op when there is none."""
+        """Stop a unit and drop its state; does nothing if there is none."""
         with _unless_gone(unit):
             await self._job(unit, "StopUnit", "ss", [unit, "replace"])
             await self._ask("ResetFailedUnit", "s", [unit])
 
     async def stop(self, unit: str) -> None:
-        """Tell a unit to stop, and do not wait for it; a no-op when there is none."""
+        """Ask a unit to stop, without waiting for it; does nothing if there is none."""
         with _unless_gone(unit):
             await self._ask("StopUnit", "ss", [unit, "replace"])
 
     async def kill(self, unit: str, number: int) -> None:
-        """Send a signal to the main process; a no-op when there is none."""
+        """Send a signal to the main process; does nothing if there is none."""
         with _unless_gone(unit):
             await self._ask("KillUnit", "ssi", [unit, "main", number])
 
     async def kill_rest(self, unit: str) -> None:
-        """End all processes of a unit; a no-op when there is none."""
+        """Kill all processes of a unit; does nothing if there is none."""
         with _unless_gone(unit):
             await self._ask("KillUnit", "ssi", [unit, "all", signal.SIGKILL])
 
     async def units(self, pattern: str) -> frozenset[str]:
-        """The loaded units with such names, alive or dead."""
+        """Names of loaded units that match a pattern, running or not."""
         try:
             (found,) = await self._ask("ListUnitsByPatterns", "asas", [[], [pattern]])
         except CallRefused as refused:
@@ -105,7 +108,7 @@ class Manager:
         return frozenset(row[0] for row in found)
 
     async def state(self, unit: str) -> UnitState | None:
-        """None when PID 1 has no such unit."""
+        """The state of a unit's main process; None if there is no such unit."""
         try:
             raw = await self._properties(unit)
         except CallRefused as refused:
@@ -122,7 +125,7 @@ class Manager:
         )
 
     async def traffic(self, unit: str) -> NetworkTraffic | None:
-        """What a service received and sent; None where the kernel does not count it."""
+        """What a service received and sent; None if the kernel does not count it."""
         try:
             raw = await self._properties(unit)
         except CallRefused:
@@ -130,19 +133,20 @@ class Manager:
         return traffic({name: value.value for name, value in raw.items()})
 
     async def _properties(self, unit: str) -> dict[str, Any]:
-        """Raises Refused."""
+        """Properties of a service. Raises CallRefused."""
         (path,) = await self._ask("GetUnit", "s", [unit])
         (found,) = await self._ask("GetAll", "s", [SERVICE], path)
         properties: dict[str, Any] = found
         return properties
 
     async def close(self) -> None:
+        """Disconnect. A later call would connect again."""
         bus, self._bus = self._bus, None
         if bus is not None and bus.connected:
             bus.disconnect()
 
     async def _job(self, unit: str, member: str, signature: str, body: list[Any]) -> str:
-        """Ask for a job, and wait for its result. One at a time for each unit."""
+        """Start a job and wait for its result. The caller ensures one job at a time for each unit."""
         ended = self._jobs[unit] = asyncio.Queue()
         try:
             (job,) = await self._ask(member, signature, body)
@@ -174,7 +178,7 @@ class Manager:
         try:
             async with asyncio.timeout(DEADLINE):
                 await bus.connect()
-        except Exception as error:  # the library lets through what its parts raise
+        except Exception as error:  # the library raises many kinds of errors
             raise SupervisorError(
                 f"no connection to the system's D-Bus: {error}",
                 kind="bus",
@@ -200,7 +204,7 @@ class Manager:
 
 @contextlib.contextmanager
 def _unless_gone(unit: str) -> Iterator[None]:
-    """A unit that is not there is as good as one that was told. Raises SupervisorError for all else."""
+    """Ignore that a unit does not exist. Raises SupervisorError for other refusals."""
     try:
         yield
     except CallRefused as refused:
@@ -209,7 +213,7 @@ def _unless_gone(unit: str) -> Iterator[None]:
 
 
 def traffic(properties: Mapping[str, Any]) -> NetworkTraffic | None:
-    """From the properties of a unit: a hybrid hierarchy of cgroups, or an older systemd, has none."""
+    """Counters from a unit's properties; None with a hybrid cgroup hierarchy or an older systemd."""
     names = ("IPIngressBytes", "IPIngressPackets", "IPEgressBytes", "IPEgressPackets")
     found = [properties.get(name, UNCOUNTED) for name in names]
     if UNCOUNTED in found:
@@ -218,17 +222,17 @@ def traffic(properties: Mapping[str, Any]) -> NetworkTraffic | None:
 
 
 async def _call(
-    bus: MessageBus, whom: str, path: str, interface: str, member: str, signature: str, body: list[Any]
+    bus: MessageBus, service: str, path: str, interface: str, member: str, signature: str, body: list[Any]
 ) -> list[Any]:  # fmt: skip
-    """One call. Raises Refused, or SupervisorError when there was no answer."""
+    """One call. Raises CallRefused for an error reply, SupervisorError if there was none."""
     message = Message(
-        destination=whom, path=path, interface=interface, member=member,
+        destination=service, path=path, interface=interface, member=member,
         signature=signature, body=body,
     )  # fmt: skip
     try:
         async with asyncio.timeout(DEADLINE):
             reply = await bus.call(message)
-    except Exception as error:  # of the bus, of the deadline, or what the library lets through
+    except Exception as error:  # of the bus, the deadline, or the library
         raise SupervisorError(
             f"systemd did not answer {member}: {error!r}",
             kind="bus",

@@ -1,4 +1,4 @@
-"""What of a VM's folder its guest may touch: the rest stays the daemon's, beyond the VMM's reach.
+"""Owner and modes of a VM's folder: what its guest may use, and what stays the daemon's alone.
 
     vms/NAME/              root     0711   the VMM makes and replaces nothing here
              lock          group    0640   to be opened and locked
@@ -26,7 +26,7 @@ OPENED = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def group_id() -> int:
-    """Raises SupervisorError when the host lacks the group."""
+    """The id of the guests' group. Raises SupervisorError if the host lacks it."""
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError as error:
@@ -37,12 +37,12 @@ def group_id() -> int:
         ) from error
 
 
-def lend(folder: Path, group: int, *, makes_own: bool = False) -> None:
-    """Set owner and modes; blocks for a moment. Raises OSError.
+def grant_access(folder: Path, group: int, *, makes_own: bool = False) -> None:
+    """Set owners and modes in a guest's folder. Blocks for a moment. Raises OSError.
 
-    `makes_own`: the guest makes its volumes and sockets itself. What it made is left as it is.
+    `makes_own`: the guest creates its volumes and sockets itself; those are left unchanged.
 
-    Files are opened without following links: a VMM that was taken over must not choose them.
+    Links are not followed: a compromised VMM could point one at any file of the host.
     """
     layout.run(folder).mkdir(parents=True, exist_ok=True)
     folder.chmod(0o711)

@@ -1,4 +1,4 @@
-"""A machine as a transient unit of systemd: its limits, and a cage around its VMM. Pure."""
+"""A machine as a transient unit of systemd, with limits and a sandbox for its VMM. Pure."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from reconciler.supervisor.spawn import DEFAULT_PATH, environment
 SLICE = "microvms.slice"
 PATTERN = "microvm-*.service"
 GROUP = "microvm"
-"""The group that may use what is a guest's, and has no members but guests and the daemon."""
+"""The group with access to guests' files; its only members are guests and the daemon."""
 
 OVERHEAD_MIB = 256
-"""What a VMM may take beyond its guest's memory: translation cache, buffers, stacks. Under
-emulation 60 to 110 MiB were seen, and less under KVM."""
+"""Memory of a VMM beyond its guest's: translation cache, buffers, stacks. 60 to 110 MiB were measured
+under emulation, and less under KVM."""
 TASKS = 64
-"""Threads of a VMM beyond one a CPU; its I/O takes up to this many."""
+"""Threads of a VMM beyond one for each CPU; its I/O uses up to this many."""
 WEIGHT_PER_CPU = 100
 """systemd's default weight, for each CPU of the guest."""
 QUOTA_USEC_PER_CPU = 1_000_000
 
 STOP_GRACE = 10.0
-"""Seconds beyond the guest's own, for the program that presses its power button."""
+"""Seconds beyond the guest's stop timeout, for the command that presses its power button."""
 DAEMON = "reconciler.service"
 NETWORK = "network.target"
 
 LOCK_TAKEN = 75
-"""The exit status of a unit that found the lock held: EX_TEMPFAIL."""
+"""Exit status of a unit that found the lock held: EX_TEMPFAIL."""
 
 CAP_NET_BIND_SERVICE = 1 << 10
 KVM, TUN = "/dev/kvm", "/dev/net/tun"
@@ -49,10 +49,10 @@ Property = tuple[str, Variant]
 
 @dataclass(frozen=True, slots=True)
 class HostPaths:
-    """Where the host has what a unit needs."""
+    """Paths of the host that a unit needs."""
 
     state: Path
-    """The state directory; a guest sees nothing of it but its own folder and images."""
+    """The state directory; of it a guest sees only its own folder and images."""
     flock: str
     program: str
     """The VMM, as an absolute path."""
@@ -61,12 +61,12 @@ class HostPaths:
 
 
 def unit_name(vm: VMName, slot: Slot = 1) -> str:
-    """No VM's name has a dot: the second guest of one is never the first of another."""
+    """The unit of a guest. Names of VMs have no dots, so the second guest's name is unique."""
     return f"microvm-{vm}.service" if slot == 1 else f"microvm-{vm}.2.service"
 
 
 def user_name(vm: VMName, slot: Slot = 1) -> str:
-    """The name of a guest's own user, who exists while the guest runs."""
+    """The name of a guest's dynamic user, which exists while the guest runs; at most 31 characters."""
     name = f"microvm-{vm}"
     if slot == 1 and len(name) <= MOST_USER_CHARACTERS:
         return name
@@ -75,7 +75,7 @@ def user_name(vm: VMName, slot: Slot = 1) -> str:
 
 
 def properties(machine: Machine, launch: Launch, place: HostPaths) -> list[Property]:
-    """Everything that StartTransientUnit is told."""
+    """All properties for StartTransientUnit."""
     return [
         *_process(machine, launch, place),
         *_limits(machine),
@@ -89,7 +89,7 @@ def properties(machine: Machine, launch: Launch, place: HostPaths) -> list[Prope
 def _process(machine: Machine, launch: Launch, place: HostPaths) -> Iterator[Property]:
     yield "Description", Variant("s", f"microVM {machine.vm}, generation {machine.generation}")
     yield "Type", Variant("s", "exec")
-    # The planner decides what is started again. The unit stays until its end is in the record.
+    # The planner decides about restarts. The unit stays until its end is in the record.
     yield "Restart", Variant("s", "no")
     yield "RemainAfterExit", Variant("b", True)  # noqa: FBT003  D-Bus's own form
     taker, argv = _taking_the_lock(machine, place)
@@ -109,7 +109,7 @@ def _process(machine: Machine, launch: Launch, place: HostPaths) -> Iterator[Pro
 
 
 def _taking_the_lock(machine: Machine, place: HostPaths) -> tuple[str, list[str]]:
-    """What becomes the VMM, which thus holds the lock until the kernel ends it."""
+    """The program that takes the lock and then becomes the VMM, with its arguments."""
     held = str(layout.lock(Path(machine.folder)))
     if machine.runner:  # a script, which may use low descriptors as if they were free
         return sys.executable, [sys.executable, "-IS", locked_exec.__file__, held, str(LOCK_TAKEN)]
@@ -118,14 +118,14 @@ def _taking_the_lock(machine: Machine, place: HostPaths) -> tuple[str, list[str]
 
 
 def _ending(machine: Machine, launch: Launch) -> Iterator[Property]:
-    """How the guest ends when somebody else than the daemon stops the unit, as a host going down."""
+    """How the guest shuts down when the unit is stopped by others, as at the host's shutdown."""
     if launch.power_button:
         press = [launch.power_button[0], list(launch.power_button), True]
         yield "ExecStop", Variant("a(sasb)", [press])
     seconds = machine.stop_timeout + STOP_GRACE
     yield "TimeoutStopUSec", Variant("t", int(seconds * 1_000_000))
-    # The other way round at the end: first the daemon, who would start again what ends, then
-    # guests, and then what they need.
+    # Stopped in reverse order: first the daemon, which would restart ended guests, then the guests,
+    # and then what they need.
     yield "Before", Variant("as", [DAEMON])
     yield "After", Variant("as", [NETWORK])
 
@@ -135,10 +135,10 @@ def _limits(machine: Machine) -> Iterator[Property]:
     yield "MemoryMax", Variant("t", (machine.memory_mib + OVERHEAD_MIB) * 1024 * 1024)
     yield "TasksMax", Variant("t", TASKS + machine.vcpu)
     yield "CPUWeight", Variant("t", min(10_000, WEIGHT_PER_CPU * machine.vcpu))
-    # One CPU more than the guest has: its devices are emulated beside it.
+    # One CPU more than the guest has, for device emulation.
     yield "CPUQuotaPerSecUSec", Variant("t", QUOTA_USEC_PER_CPU * (machine.vcpu + 1))
     yield "IOWeight", Variant("t", 100)
-    yield "LimitCORE", Variant("t", 0)  # a core is the guest's memory
+    yield "LimitCORE", Variant("t", 0)  # a core dump would contain the guest's memory
 
 
 def _identity(machine: Machine, place: HostPaths) -> Iterator[Property]:
@@ -147,8 +147,8 @@ def _identity(machine: Machine, place: HostPaths) -> Iterator[Property]:
     yield "Group", Variant("s", GROUP)
     if machine.accel == "kvm" and place.kvm_group:
         yield "SupplementaryGroups", Variant("as", [place.kvm_group])
-    yield "UMask", Variant("u", 0o007)  # the daemon reaches sockets as a member of the group
-    # No PrivateUsers=: where the host's administrator forbids user namespaces, nothing would start.
+    yield "UMask", Variant("u", 0o007)  # the daemon uses the sockets as a member of the group
+    # No PrivateUsers=: on hosts that forbid user namespaces no guest would start.
     capabilities = CAP_NET_BIND_SERVICE if _takes_low_ports(machine) else 0
     yield "AmbientCapabilities", Variant("t", capabilities)
     yield "CapabilityBoundingSet", Variant("t", capabilities)
@@ -159,7 +159,7 @@ def _files(machine: Machine, place: HostPaths) -> Iterator[Property]:
     yield "ProtectSystem", Variant("s", "strict")
     yield "ProtectHome", Variant("s", "yes")
     yield "PrivateTmp", Variant("b", True)  # noqa: FBT003
-    # Nothing of other guests is even there.
+    # An empty file system over the state directory hides all other guests.
     yield "TemporaryFileSystem", Variant("a(ss)", [[str(place.state), "ro"]])
     yield "BindPaths", Variant("a(ssbt)", [[machine.folder, machine.folder, False, MS_REC]])
     images = (machine.kernel, machine.initrd, *(layer.path for layer in machine.layers))
@@ -180,7 +180,7 @@ def _files(machine: Machine, place: HostPaths) -> Iterator[Property]:
 def _network(machine: Machine) -> Iterator[Property]:
     families = ["AF_UNIX", "AF_INET", "AF_INET6"] if machine.networks else ["AF_UNIX"]
     yield "RestrictAddressFamilies", Variant("(bas)", [True, families])
-    # Where the tap is; a VMM with nothing else speaks Ethernet alone, and gets no socket but a local one.
+    # A tap is in the host's network namespace. A VMM with taps alone still gets only AF_UNIX sockets.
     yield "PrivateNetwork", Variant("b", not machine.networks and not machine.taps)
     yield "IPAccounting", Variant("b", True)  # noqa: FBT003
 
@@ -201,10 +201,13 @@ def _kernel() -> Iterator[Property]:
     yield "RestrictNamespaces", Variant("t", 0)
     yield "KeyringMode", Variant("s", "private")
     yield "SystemCallArchitectures", Variant("as", ["native"])
-    # seccomp(2): VMMs narrow their own threads further.
+    # seccomp(2) is allowed: VMMs restrict their own threads further.
     yield "SystemCallFilter", Variant("(bas)", [True, ["@system-service", "seccomp"]])
     yield "SystemCallFilter", Variant("(bas)", [False, ["@privileged", "@resources"]])
-    yield "SystemCallErrorNumber", Variant("i", 1)  # EPERM: a refusal, and no crash
+    yield (
+        "SystemCallErrorNumber",
+        Variant("i", 1),
+    )  # EPERM: the call fails instead of killing the VMM
 
 
 def _takes_low_ports(machine: Machine) -> bool:

@@ -297,7 +297,7 @@ async def test_a_shutdown_that_waits_is_not_waited_for(runners: Path, tmp_path: 
 async def test_whoever_took_the_guests_place_is_not_told(stage: KeptStage, runners: Path) -> None:
     process = await start(stage, make_runner(runners / "web", RUN, SHUTDOWN))
     await runs(process)
-    with pytest.raises(DriverError, match="no guest of ours any more"):
+    with pytest.raises(DriverError, match="not one of our guests any more"):
         await driver_of(stage).press_power_button(stage.root / "web", 1, 5)
     assert not (stage.root / "web/volumes/asked").exists()
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from reconciler.model.checks import ProcessCheck
-from reconciler.model.guest_reports import SILENT, Said
+from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
 from reconciler.model.health import ProbePlan
 from reconciler.model.machine import Machine, PortForward
 from reconciler.model.observed import Exit, Process
@@ -35,7 +35,7 @@ class FakeGuest:
     fate: str
     front: FakeFront
     ignores_power_button: bool = False
-    said: Said = SILENT
+    said: Announced = NOTHING_ANNOUNCED
     ports: dict[int, int] = field(default_factory=dict)
     """Ports of the host that lead to it, each with the port of the manifest for which it stands."""
     gone: asyncio.Event = field(default_factory=asyncio.Event)

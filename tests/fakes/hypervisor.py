@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.errors import DriverError, GuestConflict
-from reconciler.model.guest_reports import SILENT, GuestFigures, Said
+from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced, GuestFigures
 from reconciler.model.machine import (
     GuestEndpoint,
     HostPort,
@@ -152,7 +152,7 @@ class FakeHypervisor(FakeProber):
             self._processes = tuple(guest.process for guest in self.guests.values())
         return self._processes
 
-    def said(self) -> Mapping[InstanceId, Said]:
+    def said(self) -> Mapping[InstanceId, Announced]:
         return {
             instance: guest.said for instance, guest in self.guests.items() if guest.process.alive
         }
@@ -192,7 +192,9 @@ class FakeHypervisor(FakeProber):
         if any(overlap(one, other) for one in wanted for other in self.listening()):
             fate, ports = "lacks", {}  # QEMU cannot set up its forwards
         said = (
-            SILENT if fate == "silent" else Said(up=now.boot, ended=QUIT if fate == "quits" else "")
+            NOTHING_ANNOUNCED
+            if fate == "silent"
+            else Announced(up=now.boot, ended=QUIT if fate == "quits" else "")
         )
         guest = FakeGuest(process, machine, fate, self.front, said=said, ports=ports)
         self.guests[machine.instance] = guest

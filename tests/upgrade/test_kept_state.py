@@ -21,7 +21,7 @@ from reconciler.image.store import ImageStore
 from reconciler.ledger.codec import decode, encode
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.model.event import Event
-from reconciler.model.guest_reports import Said
+from reconciler.model.guest_reports import Announced
 from reconciler.model.image import TreeSource
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
@@ -244,7 +244,7 @@ async def boot_guests(world: World, kept: Kept, record: Record) -> None:
         routes = vm.start.routes if vm.start is not None else None
         ports = {f.host: f.host for network in machine.networks for f in network.forwards}
         ports |= {route.target: route.port for route in routes or ()}
-        said = Said(up=process.started_boot + 1)
+        said = Announced(up=process.started_boot + 1)
         guest = FakeGuest(process, machine, "good", world.front, said=said, ports=ports)
         world.hypervisor.guests[process.instance] = guest
         for disk in machine.volumes:

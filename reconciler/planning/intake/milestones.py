@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.model.guest_reports import Said
+from reconciler.model.guest_reports import Announced
 from reconciler.model.observed import Guest
 from reconciler.model.record import Candidate, Start
 from reconciler.planning import guest_health
@@ -36,7 +36,7 @@ def is_remembered(plan: PlanBuilder, vm: VMContext) -> bool:
 
 def _seen(
     plan: PlanBuilder, vm: VMContext, begun: Start | Candidate, guest: Guest
-) -> tuple[Said, bool]:
+) -> tuple[Announced, bool]:
     if guest.instance != begun.instance:
         return begun.said, begun.passed
     generation = vm.record.generation(guest.generation)

@@ -13,7 +13,7 @@ from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Process
 from reconciler.supervisor import guest_file, procfs
 from reconciler.supervisor.guest_discovery import Adoption
-from reconciler.supervisor.spawn import Held
+from reconciler.supervisor.spawn import ProcessHandle
 
 BECOMES_A_GUEST = "read go; exec env RECONCILER_INSTANCE=web-1 sleep 60"
 
@@ -38,12 +38,12 @@ async def test_a_guest_in_the_middle_of_its_exec_is_adopted(tmp_path: Path) -> N
                 hypervisor="qemu",
             )
             guest_file.write(folder, guest, "this boot")
-            look = asyncio.create_task(asyncio.to_thread(Adoption("this boot").look, folder))
+            find = asyncio.create_task(asyncio.to_thread(Adoption("this boot").find, folder))
             assert child.stdin is not None
             child.stdin.write(b"\n")
             child.stdin.flush()
-            found = await look
-            assert isinstance(found, Held)
+            found = await find
+            assert isinstance(found, ProcessHandle)
             os.close(found.pidfd)
             assert found.process == guest
         finally:

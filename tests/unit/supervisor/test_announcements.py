@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.model.guest_reports import SILENT, Said
+from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
 from reconciler.supervisor import announcements, console
 from reconciler.supervisor.announcements import Listener, listen_all
 
@@ -24,25 +24,25 @@ def say(folder: Path, text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f"[    2.5] reconciler-up: {ID}\n", Said(up=7.0)),
-        (f"half a line[    2.5] reconciler-up: {ID}\r\n", Said(up=7.0)),
-        (f"reconciler-handed-over: {ID}\n", Said(handed_over=7.0)),
-        (f"reconciler-ended: {ID} rc.local status 127\n", Said(ended="rc.local status 127")),
-        (f"reconciler-ended: {ID}\n", Said(ended="status unknown")),
-        (f"reconciler-ended: {ID} \x1b[31mred\n", Said(ended="red")),
-        (f"reconciler-up: {ID}", SILENT),
-        ("reconciler-up: web-g2-9999\n", SILENT),
-        (f"reconciler-up: {ID}x\n", SILENT),
-        ("reconciler-up: -\n", SILENT),
-        ("reconciler-up:\n", SILENT),
+        (f"[    2.5] reconciler-up: {ID}\n", Announced(up=7.0)),
+        (f"half a line[    2.5] reconciler-up: {ID}\r\n", Announced(up=7.0)),
+        (f"reconciler-handed-over: {ID}\n", Announced(handed_over=7.0)),
+        (f"reconciler-ended: {ID} rc.local status 127\n", Announced(ended="rc.local status 127")),
+        (f"reconciler-ended: {ID}\n", Announced(ended="status unknown")),
+        (f"reconciler-ended: {ID} \x1b[31mred\n", Announced(ended="red")),
+        (f"reconciler-up: {ID}", NOTHING_ANNOUNCED),
+        ("reconciler-up: web-g2-9999\n", NOTHING_ANNOUNCED),
+        (f"reconciler-up: {ID}x\n", NOTHING_ANNOUNCED),
+        ("reconciler-up: -\n", NOTHING_ANNOUNCED),
+        ("reconciler-up:\n", NOTHING_ANNOUNCED),
     ],
 )
 def test_a_line_counts_for_the_instance_that_it_names(
-    tmp_path: Path, text: str, said: Said
+    tmp_path: Path, text: str, said: Announced
 ) -> None:
     say(tmp_path, text)
     listener = Listener(tmp_path, ID)
-    assert listener.listen(7.0) == (said != SILENT)
+    assert listener.listen(7.0) == (said != NOTHING_ANNOUNCED)
     assert replace(listener.said, console=()) == said
 
 
@@ -65,7 +65,7 @@ def test_a_line_that_comes_in_pieces_is_heard_when_it_is_whole(tmp_path: Path) -
     assert not listener.listen(1.0)
     say(tmp_path, f"up: {ID}\n")
     assert listener.listen(2.0)
-    assert listener.said == Said(up=2.0)
+    assert listener.said == Announced(up=2.0)
 
 
 @pytest.mark.shows(fault=100)
