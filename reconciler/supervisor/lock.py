@@ -49,7 +49,7 @@ def is_free(folder: Path) -> bool:
 def taken(folder: Path) -> GuestConflict:
     """The error for a lock that another process holds."""
     return GuestConflict(
-        f"somebody else holds {layout.lock(folder)}",
+        f"another process holds {layout.lock(folder)}",
         hint="find the process with `fuser lock`; it is not ours to kill",
     )
 
