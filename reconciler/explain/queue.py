@@ -1,4 +1,4 @@
-"""Whose turn it is in a rollout: who moves now, who is next and in what order, and who is held."""
+"""The queue of a rollout: the members that move now, those that wait in their order, and those on hold."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from reconciler.model.waits import traits_of
 
 
 @dataclass(frozen=True, slots=True)
-class Turns:
+class GroupQueue:
     moving: tuple[VMName, ...]
-    """On the way to their desired generation, or back from it."""
+    """Moving to their desired generation, or rolling back from it."""
     line: tuple[VMName, ...]
-    """Those who come next, the next one first."""
+    """Waiting, the next one first."""
     held: tuple[VMName, ...]
 
 
-def turns(group: GroupName, members: Sequence[VMStatus], desired: DesiredState | None) -> Turns:
-    """Told from the last pass. The line is what the planner would do if all goes well."""
+def group_queue(
+    group: GroupName, members: Sequence[VMStatus], desired: DesiredState | None
+) -> GroupQueue:
+    """Of the last pass. `line` is the order in which the planner moves them if all goes well."""
     moving, held, waiting = list[VMName](), list[VMName](), list[VMStatus]()
     for vm in members:
         if vm.sync in ("synced", "unknown"):
@@ -34,7 +36,7 @@ def turns(group: GroupName, members: Sequence[VMStatus], desired: DesiredState |
             held.append(vm.name)
         else:
             waiting.append(vm)
-    return Turns(tuple(moving), tuple(_line(group, waiting, desired)), tuple(held))
+    return GroupQueue(tuple(moving), tuple(_line(group, waiting, desired)), tuple(held))
 
 
 def _passed_over(kind: str) -> bool:

@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 
 from reconciler.explain.convergence import revision_status
-from reconciler.explain.queue import turns
+from reconciler.explain.queue import group_queue
 from reconciler.explain.wait_times import Waiter, told
 from reconciler.model.desired import DesiredState, HealthPolicy, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
@@ -263,7 +263,7 @@ def _groups(
             state = "held"
         elif held is not None and held.suspended is not None:
             state = "suspended"
-        turn = turns(name, group, desired)
+        turn = group_queue(name, group, desired)
         yield GroupStatus(
             name=name,
             state=state,
