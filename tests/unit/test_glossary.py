@@ -36,7 +36,7 @@ def definitions() -> Iterator[str]:
             match node:
                 case ast.ClassDef(name=name):
                     yield name
-                case ast.Assign(targets=[ast.Name(id=name)]):
+                case ast.Assign(targets=[ast.Name(id=name)]) if not name.isupper():
                     yield name
                 case _:
                     pass
