@@ -16,8 +16,8 @@ from pathlib import Path
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import MIB, Config
 from reconciler.control.access import Access
+from reconciler.control.responses import version as own_version
 from reconciler.control.servers import serve_control, serve_http
-from reconciler.control.version import version as own_version
 from reconciler.control.webhook import Webhook
 from reconciler.engine.guarded_ledger import GuardedLedger
 from reconciler.engine.interfaces import Ports

@@ -10,9 +10,8 @@ import typer
 from reconciler.cli.daemon_client import DaemonError, find_daemon
 from reconciler.cli.exit_codes import ExitCode, report
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.control.responses import VersionAnswer
+from reconciler.control.responses import VersionAnswer, version as own_version
 from reconciler.control.serialization import encode
-from reconciler.control.version import version as own_version
 from reconciler.errors import ConfigError
 from reconciler.safe_text import clean
 

@@ -11,7 +11,7 @@ from reconciler.control.access import Access
 from reconciler.control.console_tail import ConsoleReader
 from reconciler.control.describe import history_answer, plan_answer, vm_answer, why_answer
 from reconciler.control.error_responses import BadQuestionError, NotFoundError, json_answer
-from reconciler.control.peer import Callers
+from reconciler.control.listener import Callers
 from reconciler.control.reports import DiffAnswer, EventsAnswer, ProbesAnswer
 from reconciler.control.request_bodies import (
     RECONCILE,
@@ -25,9 +25,8 @@ from reconciler.control.request_bodies import (
     parse_body,
     parse_query,
 )
-from reconciler.control.responses import DoneAnswer, TokenAnswer, VersionAnswer
+from reconciler.control.responses import DoneAnswer, TokenAnswer, VersionAnswer, version
 from reconciler.control.streams import Followers, console_pieces, event_lines
-from reconciler.control.version import version
 from reconciler.engine.api import EngineAPI
 from reconciler.errors import RequestRefused
 from reconciler.model.names import NAME_RE, GenerationNumber, VMName

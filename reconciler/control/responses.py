@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+PACKAGE = "microvm-reconciler"
+
 
 @dataclass(frozen=True, slots=True)
 class DoneAnswer:
@@ -37,3 +39,13 @@ class Failure:
 @dataclass(frozen=True, slots=True)
 class FailureAnswer:
     error: Failure = field(default_factory=lambda: Failure("internal", "no reason was given"))
+
+
+def version() -> str:
+    """The version of the installed package; `unknown` when it runs from a tree that is not installed."""
+    import importlib.metadata  # noqa: PLC0415 - slow to load, and most commands do not ask
+
+    try:
+        return importlib.metadata.version(PACKAGE)
+    except importlib.metadata.PackageNotFoundError:
+        return "unknown"

@@ -73,14 +73,14 @@ MUTANTS = (
     ),
     Mutant(
         "a form may be of another origin",
-        "reconciler/control/page/posted.py",
+        "reconciler/control/page/forms.py",
         'if origin.scheme not in ("http", "https") or not host or origin.netloc != host:',
         'if origin.scheme not in ("http", "https"):',
         PAGE,
     ),
     Mutant(
         "a form may be of another site, if the origin fits",
-        "reconciler/control/page/posted.py",
+        "reconciler/control/page/forms.py",
         'if site != "same-origin":',
         "if not site:",
         PAGE,

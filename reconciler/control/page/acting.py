@@ -9,8 +9,7 @@ from markupsafe import Markup
 
 from reconciler.control.access import Access, Right, includes
 from reconciler.control.error_responses import BadQuestionError, ThrottledError, json_answer
-from reconciler.control.page.forms import actions, back_to, only_reading
-from reconciler.control.page.posted import fields_of, same_origin
+from reconciler.control.page.forms import actions, back_to, fields_of, only_reading, same_origin
 from reconciler.control.request_bodies import parse_form
 from reconciler.engine.api import EngineAPI
 from reconciler.errors import LedgerError, RequestRefused

@@ -1,4 +1,4 @@
-"""The fleet at a glance: what needs a person first, then every VM by group."""
+"""The fleet at a glance, with what needs a person first, and the rollout of one group."""
 
 from __future__ import annotations
 
@@ -120,3 +120,26 @@ def group_state(group: GroupStatus) -> str:
 def row(vm: VMStatus) -> Markup:
     """Kept, since of many VMs few change from one look to the next."""
     return macro(TEMPLATE, "row", vm)
+
+
+MOST_NAMED = 50
+"""VMs of one list; the fleet's page has all."""
+
+
+def group_page(group: GroupStatus, members: Sequence[VMStatus]) -> Pieces:
+    by_name = {vm.name: vm for vm in members}
+    done = [vm.name for vm in members if vm.sync == "synced"]
+    lists = (
+        ("moving", "Moving now", group.moving, "No VM moves."),
+        ("line", "Next, in this order", group.line, "No VM waits for its turn."),
+        ("held", "On hold until a person acts", group.held, "Nothing is on hold."),
+        ("done", "At their desired generation", tuple(done), "None yet."),
+    )
+    state = group_state(group)
+    parts = {"now": macro("group.html", "now", group, state, len(done))}
+    for name, title, vms, none in lists:
+        found = [by_name[vm] for vm in vms if vm in by_name]
+        parts[name] = macro("group.html", "members", name, title, found, none, MOST_NAMED)
+    head = macro("shared.html", "way_back")
+    title = f"{group.name}: {state} - microVMs"
+    return Pieces(title, tuple(parts), parts, join([head, *parts.values()]))

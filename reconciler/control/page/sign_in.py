@@ -8,8 +8,8 @@ from aiohttp import web
 
 from reconciler.control.access import Access, credential, includes
 from reconciler.control.error_responses import ForbiddenError, json_answer
+from reconciler.control.page.forms import fields_of, same_origin
 from reconciler.control.page.frame import sign_in_document
-from reconciler.control.page.posted import fields_of, same_origin
 
 log = logging.getLogger(__name__)
 

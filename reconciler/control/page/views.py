@@ -6,13 +6,11 @@ from collections.abc import Mapping
 
 from reconciler.control.console_tail import ConsoleReader
 from reconciler.control.page.commits import Past, commits_page
-from reconciler.control.page.fleet import Asked, fleet_page
+from reconciler.control.page.fleet import Asked, fleet_page, group_page
 from reconciler.control.page.frame import Pieces
-from reconciler.control.page.generations import Differ, Pair
-from reconciler.control.page.group import group_page
 from reconciler.control.page.live import Recent
 from reconciler.control.page.rendering import macro
-from reconciler.control.page.vm import Seen, vm_page
+from reconciler.control.page.vm import Differ, Pair, Seen, vm_page
 from reconciler.engine.api import EngineAPI
 from reconciler.errors import ReconcilerError, RequestRefused
 from reconciler.model.names import NAME_RE, GenerationNumber, VMName

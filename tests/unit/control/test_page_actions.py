@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from reconciler.control.page.acting import MOST_ACTIONS
-from reconciler.control.page.posted import MOST_BODY
+from reconciler.control.page.forms import MOST_BODY
 from reconciler.control.servers import serve_http
 from reconciler.engine.api import EngineAPI
 from reconciler.engine.loop import Engine
