@@ -30,7 +30,6 @@ SHORT = 50
 
 SAME_MODULE_NAMES = {
     "driver": "what a VMM's folder must have",
-    "generations": "the command and the page of the same thing",
     "plan": "the values, and the command that shows them",
     "registry": "the kinds of one seam: VMMs, layer inputs, checks, sources, sinks",
     "status": "the values, and the command that shows them",
