@@ -30,7 +30,7 @@ WORDS: dict[ProbeResult, tuple[str, str]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class ChartPaths:
     """Paths of an SVG, by the class that the style sheet colours."""
 
     paths: Sequence[tuple[str, str]] = ()
@@ -49,12 +49,12 @@ def chart(rounds: Sequence[ProbeStatus]) -> Markup:
         (one.wall, *WORDS[one.result], span(one.seconds), one.generation)
         for one in rounds[: -MOST_ROWS - 1 : -1]
     ]
-    drawing = _drawing(rounds) if rounds else Drawing()
+    drawing = _drawing(rounds) if rounds else ChartPaths()
     slowest = span(max(passed)) if passed else ""
     return macro("chart.html", "chart", drawing, rounds, counts, generations, slowest, rows)
 
 
-def _drawing(rounds: Sequence[ProbeStatus]) -> Drawing:
+def _drawing(rounds: Sequence[ProbeStatus]) -> ChartPaths:
     begin = rounds[0].wall
     length = max(rounds[-1].wall - begin, 1.0)
     bars: dict[str, list[str]] = {result: [] for result in WORDS}
@@ -67,7 +67,7 @@ def _drawing(rounds: Sequence[ProbeStatus]) -> Drawing:
         lately.append(one.generation)
         bars[one.result].append(f"M{x} {_bar(one)}")
     drawn = {**bars, "border": borders}
-    return Drawing([(kind, "".join(paths)) for kind, paths in drawn.items() if paths])
+    return ChartPaths([(kind, "".join(paths)) for kind, paths in drawn.items() if paths])
 
 
 def _bar(one: ProbeStatus) -> str:

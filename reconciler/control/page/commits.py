@@ -46,7 +46,7 @@ class Past:
 
 
 @dataclass(frozen=True, slots=True)
-class Drawing:
+class GraphRow:
     """A commit's row of the graph: SVG paths in a box of `width` by 100 units."""
 
     width: int
@@ -77,7 +77,7 @@ def _commit(
     return macro(TEMPLATE, "commit", commit, drawing, deep, verdicts, story, caused, MOST_NAMED)
 
 
-def _drawing(row: LaneRow, width: int, kind: str) -> Drawing:
+def _drawing(row: LaneRow, width: int, kind: str) -> GraphRow:
     def x(lane: int) -> int:
         return lane * STEP + STEP // 2
 
@@ -86,7 +86,7 @@ def _drawing(row: LaneRow, width: int, kind: str) -> Drawing:
         f"M{x(middle)} {MIDDLE}C{x(middle)} 60 {x(bottom)} 60 {x(bottom)} 100"
         for middle, bottom in row.below
     ]
-    return Drawing(width, "".join(lines), f"M{x(row.lane)} {MIDDLE}h0", kind)
+    return GraphRow(width, "".join(lines), f"M{x(row.lane)} {MIDDLE}h0", kind)
 
 
 def _verdicts(name: str, story: Story, revision: RevisionStatus) -> list[tuple[str, str]]:
