@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import get_args
 
 from reconciler.host import layout
-from reconciler.model.image import BusyboxSource, LayerSpec, StoreFormat
+from reconciler.model.layers import BusyboxSource, LayerSpec, StoreFormat
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "images-"

@@ -58,28 +58,33 @@ class Section(BaseModel):
 
 
 class SourceConfig(Section):
-    """Where manifests come from. Only `url` has no default."""
+    """What every kind of source has: where desired states come from, and how often it is looked at."""
 
-    url: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_repository)]
-    branch: str = ""
-    """Empty: what the remote's HEAD names. At most one of branch, tag and commit."""
-    tag: str = ""
-    commit: str = ""
     path: str = ""
-    """The folder of the repository that holds manifests; empty for all of it."""
+    """The folder that holds manifests; empty for all of it."""
     name: str = "main"
     poll_interval: Seconds = 60.0
     """Seconds between looks at a remote repository; ±10 % jitter. A local one is looked at each second."""
     fetch_timeout: Seconds = 60.0
     read_timeout: Seconds = 60.0
     """Seconds in which the manifests of a revision must be read; one that takes longer is refused."""
-    max_repository_mib: int = Field(default=256, ge=1)
     max_files: int = Field(default=10_000, ge=1)
     max_file_kib: int = Field(default=1024, ge=1)
     prune: bool = False
     """Whether VMs that left the repository are stopped and removed."""
     max_delete: int = Field(default=1, ge=0)
     """The most VMs that one change of the desired state may remove."""
+
+
+class GitSourceConfig(SourceConfig):
+    """A git repository. Only `url` has no default."""
+
+    url: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_repository)]
+    branch: str = ""
+    """Empty: what the remote's HEAD names. At most one of branch, tag and commit."""
+    tag: str = ""
+    commit: str = ""
+    max_repository_mib: int = Field(default=256, ge=1)
     ssh_key: HostPath = ""
     """Path of a private key for ssh URLs."""
     user: str = Field(default="", max_length=256, pattern=r"^[^\s:@/]*$")
@@ -242,7 +247,7 @@ SINKS: dict[str, type[SinkConfig]] = {
 
 
 class Config(Section, HypervisorTables):
-    source: SourceConfig
+    source: GitSourceConfig
     state_dir: HostPath = "/var/lib/reconciler"
     control_socket: HostPath = "/run/reconciler/control.sock"
     supervisor: Literal["local", "systemd"] = "local"

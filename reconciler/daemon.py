@@ -39,7 +39,7 @@ from reconciler.probe.prober import GuestProber
 from reconciler.proxy.client import ProxyClient
 from reconciler.proxy.launch import Starter
 from reconciler.secret_file import own_secret, read_secret
-from reconciler.source.git.source import GitSource
+from reconciler.source.registry import open_source
 from reconciler.spans import UNTRACED, Tracer
 from reconciler.supervisor.local import LocalSupervisor
 from reconciler.supervisor.process_supervisor import ProcessSupervisor
@@ -185,9 +185,7 @@ async def _ports(
         supervisor.printed,
     )  # fmt: skip
     stack.push_async_callback(prober.close)
-    source = GitSource(
-        config.source, config.policy, config.kernels, layout.mirror(config.state), clock, tracer
-    )  # fmt: skip
+    source = await open_source(config, clock, tracer)
     stack.push_async_callback(source.close)
     images = ImageStore(
         config.state, clock,

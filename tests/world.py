@@ -27,7 +27,8 @@ from reconciler.model.desired import (
     VMSpec,
     VolumeSpec,
 )
-from reconciler.model.image import DebianKernel, KernelSpec, LayerSpec, TreeSource
+from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layers import LayerSpec, TreeSource
 from reconciler.model.machine import ANY_ADDRESS, HostPort, PortForward, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
 from reconciler.model.policy import Policy

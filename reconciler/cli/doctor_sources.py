@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 from reconciler.cli.doctor_findings import Finding, Result
-from reconciler.config import SourceConfig
+from reconciler.config import GitSourceConfig
 from reconciler.errors import SourceError
 from reconciler.git_url import local_path
 from reconciler.source.git import callbacks, known_hosts, local_access
@@ -19,7 +19,7 @@ CREDENTIALS = Path("/run/credentials")
 """What systemd hands to the daemon is there for it alone, and only while it runs."""
 
 
-def check_repository(source: SourceConfig) -> list[Finding]:
+def check_repository(source: GitSourceConfig) -> list[Finding]:
     """Whether it may be read where it is here, and whether its server and we can know each other."""
     found = []
     if (local := local_path(source.url)) is not None:

@@ -93,12 +93,12 @@ class Executor:
                 workers.operate(action.vm, action.kind, intent, self._operation(action))
 
     def _in_store(self, action: StoreOperation) -> Coroutine[Any, Any, ActionResult]:
-        images, repository = self._ports.images, self._ports.source.repository
+        images, content = self._ports.images, self._ports.source
         match action:
             case BuildLayer(spec):
-                return images.build_layer(spec, repository)
+                return images.build_layer(spec, content)
             case BuildKernel(spec):
-                return images.build_kernel(spec, repository)
+                return images.build_kernel(spec, content)
             case Collect(pinned):
                 return self._collect(pinned)
             case _:

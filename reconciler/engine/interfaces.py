@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 from reconciler.clock import Clock
+from reconciler.content_store import ContentStore
 from reconciler.engine.guest_interfaces import (
     Drivers,
     Generations,
@@ -25,7 +25,8 @@ from reconciler.model.change import Change
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.event import Event
 from reconciler.model.health import ProbeCounts, ProbePlan, Round
-from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
+from reconciler.model.image import BuiltImage, KernelSpec
+from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import (
     HostPort,
 )
@@ -46,8 +47,8 @@ Wake = Callable[[], None]
 """Tells the loop that something may have changed. Callable from the loop's thread only."""
 
 
-class Source(Protocol):
-    """A repository of manifests."""
+class Source(ContentStore, Protocol):
+    """Where desired states come from, and the content that their layers are made of."""
 
     async def fetch(self, lineage: Lineage = ANY) -> Fetched:
         """Look now.
@@ -55,11 +56,6 @@ class Source(Protocol):
         Raises SourceError (nothing could be read), RevisionRefused (what was fetched does not
         continue `lineage`, or lacks signatures) or ManifestErrors (read, and bad).
         """
-        ...
-
-    @property
-    def repository(self) -> Path:
-        """The bare mirror, from which layers are built."""
         ...
 
     async def load(self, revision: Revision) -> DesiredState:
@@ -107,14 +103,14 @@ class Images(Protocol):
         """Kernel bundles whose initrd sees to it that a guest says when it is up."""
         ...
 
-    async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
+    async def build_layer(self, spec: LayerSpec, content: ContentStore) -> BuiltImage:
         """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable.
 
         Cancelling it ends the builder's whole process group.
         """
         ...
 
-    async def build_kernel(self, spec: KernelSpec, repository: Path) -> BuiltImage: ...
+    async def build_kernel(self, spec: KernelSpec, content: ContentStore) -> BuiltImage: ...
 
     async def look(self, keys: frozenset[str] | None = None) -> frozenset[str]:
         """Look whether these images, or all, are still there; returns those newly found missing.

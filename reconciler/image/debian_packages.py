@@ -12,8 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from reconciler.children import program as children
 from reconciler.errors import BuildUnavailable
-from reconciler.image import child_processes as children
 
 FETCH_SECONDS = 600.0
 """For lists or packages over a slow line."""

@@ -12,25 +12,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
+from reconciler.children.spare import ConfinedPrograms
 from reconciler.clock import Clock
+from reconciler.content_store import ContentStore
 from reconciler.errors import BuildUnavailable, ImageError
 from reconciler.host import layout
+from reconciler.image.build_site import BuildSite, BuildTools
 from reconciler.image.debian_packages import Debian
 from reconciler.image.image_directory import ImageDirectory
-from reconciler.image.inputs.busybox import build_base
 from reconciler.image.kernel import announces, build_bundle
-from reconciler.image.mkfs import has_magic
 from reconciler.image.nix_build import NixRunners
+from reconciler.image.registry import INPUTS, InputKinds, build_layer
 from reconciler.image.single_flight import SharedBuilds
-from reconciler.image.tree_builder import TreeBuilder
-from reconciler.model.image import (
-    BuiltImage,
-    BusyboxSource,
-    KernelSpec,
-    LayerSpec,
-    NixRunner,
-    TreeSource,
-)
+from reconciler.model.image import BuiltImage, KernelSpec, NixRunner
+from reconciler.model.layers import LayerSpec
 from reconciler.model.names import KernelKey, LayerKey
 
 log = logging.getLogger(__name__)
@@ -60,14 +55,14 @@ class ImageStore:
         *,
         builds_at_once: int = 2,
         disk_reserve_bytes: int = NO_RESERVE,
-        tree_builder: TreeBuilder | None = None,
         debian: Debian | None = None,
+        inputs: InputKinds = INPUTS,
     ) -> None:
         self._state_dir = state_dir
         self._clock = clock
         self._disk_reserve_bytes = disk_reserve_bytes
-        self._tree_builder = tree_builder or TreeBuilder()
-        self._debian = debian or Debian()
+        self._tools = BuildTools(ConfinedPrograms(), debian or Debian())
+        self._inputs = inputs
         self._layer_shelf = ImageDirectory(layout.images(state_dir, "layers"), (layout.IMAGE,))
         kernels = layout.images(state_dir, "kernels")
         self._kernel_shelf = ImageDirectory(kernels, (layout.KERNEL, layout.INITRD))
@@ -92,12 +87,12 @@ class ImageStore:
             raise ImageError(
                 f"{self._state_dir}: {error.strerror}", hint="check owner, mode and disk"
             ) from error
-        await self._tree_builder.ready()
+        await self._tools.programs.ready()
 
     async def close(self) -> None:
         """End all builders; what they were making is not kept."""
         await self._builds.close()
-        await self._tree_builder.close()
+        await self._tools.programs.close()
 
     def layers(self) -> frozenset[LayerKey]:
         return frozenset(map(LayerKey, self._layers))
@@ -115,29 +110,25 @@ class ImageStore:
     def kernel_paths(self, key: KernelKey) -> tuple[Path, Path]:
         return layout.kernel_files(self._state_dir, key)
 
-    async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
+    async def build_layer(self, spec: LayerSpec, content: ContentStore) -> BuiltImage:
         """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable."""
 
         async def make(workspace: Path) -> None:
-            match spec.source:
-                case TreeSource():
-                    await self._tree_builder.build(spec.source, spec.format, repository, workspace)
-                case BusyboxSource():
-                    await build_base(self._debian, spec.format, workspace)
-            await asyncio.to_thread(_check_magic, spec, workspace / layout.IMAGE)
+            site = BuildSite(spec.format, workspace, content, self._tools)
+            await build_layer(spec, site, self._inputs)
 
         return await self._build(spec.key, spec.title, self._layer_shelf, self._layers, make)
 
-    async def build_kernel(self, spec: KernelSpec, repository: Path) -> BuiltImage:
+    async def build_kernel(self, spec: KernelSpec, content: ContentStore) -> BuiltImage:
         """Make a kernel bundle or runner, or verify that it is there.
 
         Raises BuildFailed or BuildUnavailable.
         """
         if isinstance(spec.source, NixRunner):
             return await self._builds.run(
-                spec.key, functools.partial(self._build_runner, spec, spec.source, repository)
+                spec.key, functools.partial(self._build_runner, spec, spec.source, content)
             )
-        make = functools.partial(build_bundle, spec.source, self._debian)
+        make = functools.partial(build_bundle, spec.source, self._tools.debian)
         built = await self._build(spec.key, spec.title, self._kernel_shelf, self._kernels, make)
         await self._listen_for(spec.key)
         return built
@@ -148,14 +139,12 @@ class ImageStore:
             self._announcing.add(key)
 
     async def _build_runner(
-        self, spec: KernelSpec, source: NixRunner, repository: Path
+        self, spec: KernelSpec, source: NixRunner, content: ContentStore
     ) -> BuiltImage:
         begin = self._clock.now().boot
         self._check_space()
         try:
-            built = await self._nix.build(
-                spec.key, spec.title, source, self._tree_builder, repository
-            )
+            built = await self._nix.build(spec.key, spec.title, source, content)
         except OSError as error:
             raise _no_disk(spec.title, error) from error
         built = replace(built, seconds=self._clock.now().boot - begin)
@@ -263,12 +252,6 @@ def _no_disk(title: str, error: OSError) -> BuildUnavailable:
         kind="disk-full" if error.errno in FULL else "disk",
         hint="see `df` and the journal",
     )
-
-
-def _check_magic(spec: LayerSpec, image: Path) -> None:
-    with image.open("rb") as file:
-        if not has_magic(spec.format, file.read(HEAD_BYTES)):
-            raise BuildUnavailable(f"{spec.title}: the builder made no {spec.format} image")
 
 
 async def _to_the_end(work: Callable[[], T]) -> T:

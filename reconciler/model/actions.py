@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
-from reconciler.model.image import KernelSpec, LayerSpec
+from reconciler.model.image import KernelSpec
+from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import GuestEndpoint, Machine, RouteTarget, Slot, Tap
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.record import Generation

@@ -10,7 +10,8 @@ from typing import Literal
 
 from reconciler.hypervisors import NIX_RUNNER, Hypervisor
 from reconciler.model.checks import CheckSpec
-from reconciler.model.image import KernelSpec, LayerSpec, NixRunner, StoreFormat
+from reconciler.model.image import KernelSpec, NixRunner
+from reconciler.model.layers import LayerSpec, StoreFormat
 from reconciler.model.machine import HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
 

@@ -1,4 +1,4 @@
-"""What store images are made of: layers and kernel bundles, named by their inputs.
+"""What is booted: kernel bundles and runners, named by their inputs; and any image that was built.
 
 A key is a hash of what a manifest or the config asks for and of nothing else. The version of our
 own recipes is left out on purpose: an upgrade of the controller must not give every VM a new digest
@@ -8,55 +8,9 @@ own recipes is left out on purpose: an upgrade of the controller must not give e
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import assert_never
 
-from reconciler.model.names import KernelKey, LayerKey, digest_of
-
-StoreFormat = Literal["erofs", "squashfs"]
-
-
-@dataclass(frozen=True, slots=True)
-class TreeSource:
-    """A folder of the repository, by the id of its git tree; `path` is for people."""
-
-    tree: str
-    path: str
-
-
-@dataclass(frozen=True, slots=True)
-class BusyboxSource:
-    """A small base: Debian's static busybox with an init that honours the power button."""
-
-
-LayerSource = TreeSource | BusyboxSource
-
-
-@dataclass(frozen=True, slots=True)
-class LayerSpec:
-    """One read-only disk of a stack, before or after it was built."""
-
-    key: LayerKey
-    format: StoreFormat
-    source: LayerSource
-
-    @staticmethod
-    def of(source: LayerSource, store_format: StoreFormat) -> LayerSpec:
-        inputs: dict[str, str]
-        match source:
-            case TreeSource():
-                inputs = {"kind": "tree", "tree": source.tree}
-            case BusyboxSource():
-                inputs = {"kind": "busybox"}
-            case _:
-                assert_never(source)
-        return LayerSpec(
-            LayerKey(digest_of({**inputs, "format": store_format})), store_format, source
-        )
-
-    @property
-    def title(self) -> str:
-        """What people call it: `tree ./web`, `busybox`."""
-        return f"tree {self.source.path}" if isinstance(self.source, TreeSource) else "busybox"
+from reconciler.model.names import KernelKey, digest_of
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,20 +13,18 @@ from pydantic import Discriminator, Field, Tag, model_validator
 from reconciler.hypervisors import DEFAULT, Hypervisor
 from reconciler.model.desired import RestartWhen, ShortOfMemory, Strategy
 from reconciler.model.fields import (
-    EXACTLY_ONE,
     Face,
     FieldConflict,
-    Folder,
     HostPath,
     Labels,
     MountPoint,
     Name,
     VolumeName,
-    one_of,
     refuse,
     repeated,
 )
 from reconciler.model.groups import Group
+from reconciler.model.layers import Layer
 from reconciler.model.manifest_health import Health
 from reconciler.model.network_interfaces import Interface
 from reconciler.model.nix_runner import Runner, beside_faults
@@ -63,29 +61,6 @@ Kernel = Annotated[
     Annotated[Literal["debian"], Tag("<name>")] | Annotated[KernelFiles, Tag("<files>")],
     Discriminator(lambda given: "<name>" if isinstance(given, str) else "<files>"),
 ]
-
-
-class Busybox(Face):
-    """A small base of Debian's static busybox, with an init that honours the power button."""
-
-
-class Layer(Face):
-    model_config = EXACTLY_ONE
-    tree: Folder | None = Field(
-        default=None, description="A folder of the repository, relative to the manifest."
-    )
-    busybox: Busybox | None = Field(
-        default=None, description="A small base of static busybox: write `{}`."
-    )
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        one_of(
-            {"tree": self.tree, "busybox": self.busybox},
-            "a layer",
-            "{tree: ./web} or {busybox: {}}",
-        )
-        return self
 
 
 class Store(Face):

@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 
 from reconciler.model.checks import CheckSpec
 from reconciler.model.desired import VMSpec
-from reconciler.model.image import LayerSpec, NixRunner
+from reconciler.model.image import NixRunner
+from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import Tap, UserNetwork
 from reconciler.model.plan import Effect, FieldChange
 from reconciler.model.quantity import format_size

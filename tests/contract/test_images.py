@@ -12,7 +12,7 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.engine.interfaces import Images
 from reconciler.image.store import ImageStore
-from reconciler.model.image import LayerSpec, TreeSource
+from reconciler.model.layers import LayerSpec, TreeSource
 from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeImages, Faults
 from tests.unit.image.trees import TREE, Repository
@@ -36,7 +36,7 @@ class Store:
 
     async def built(self, content: str = "1") -> LayerSpec:
         spec = self.layer(content)
-        await self.images.build_layer(spec, self.repository.path)
+        await self.images.build_layer(spec, self.repository.content)
         return spec
 
 
@@ -82,7 +82,7 @@ async def test_a_look_finds_what_was_taken_away_once_and_it_is_built_again(store
     assert await store.images.look() == {taken.key}
     assert store.images.layers() == {kept.key}
     assert await store.images.look() == frozenset()
-    again = await store.images.build_layer(taken, store.repository.path)
+    again = await store.images.build_layer(taken, store.repository.content)
     assert again.key == taken.key
     assert store.images.layers() == {taken.key, kept.key}
     assert await store.images.look() == frozenset()
@@ -100,7 +100,7 @@ async def test_a_look_for_some_leaves_the_others_alone(store: Store) -> None:
 async def test_a_build_finds_what_was_taken_away_though_nobody_looked(store: Store) -> None:
     spec = await store.built()
     store.lose(spec.key)
-    await store.images.build_layer(spec, store.repository.path)
+    await store.images.build_layer(spec, store.repository.content)
     assert await store.images.look() == frozenset()
     assert store.images.layers() == {spec.key}
 
@@ -109,7 +109,7 @@ async def test_a_cancelled_build_ends_at_once_leaves_nothing_and_can_be_made_aga
     store: Store,
 ) -> None:
     spec = store.slow()
-    build = asyncio.create_task(store.images.build_layer(spec, store.repository.path))
+    build = asyncio.create_task(store.images.build_layer(spec, store.repository.content))
     await eventually(store.made_of)
     build.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -123,7 +123,7 @@ async def test_a_cancelled_build_ends_at_once_leaves_nothing_and_can_be_made_aga
 async def test_a_build_for_which_another_waits_goes_on_when_one_is_cancelled(store: Store) -> None:
     spec = store.layer("shared")
     one, other = (
-        asyncio.create_task(store.images.build_layer(spec, store.repository.path)) for _ in "ab"
+        asyncio.create_task(store.images.build_layer(spec, store.repository.content)) for _ in "ab"
     )
     await asyncio.sleep(0)
     one.cancel()

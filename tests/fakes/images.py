@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from pathlib import Path
 
+from reconciler.content_store import ContentStore
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.model.image import BuiltImage, KernelSpec, LayerSpec
+from reconciler.model.image import BuiltImage, KernelSpec
+from reconciler.model.layers import LayerSpec
 from reconciler.model.names import (
     KernelKey,
     LayerKey,
@@ -57,14 +58,14 @@ class FakeImages:
         self.lost -= gone
         return gone
 
-    async def build_layer(self, spec: LayerSpec, repository: Path) -> BuiltImage:
+    async def build_layer(self, spec: LayerSpec, content: ContentStore) -> BuiltImage:
         fault = await self._take_time(spec.key)
         image = self._build(spec.key)
         self._layers.add(spec.key)
         self.faults.after("build", fault)
         return image
 
-    async def build_kernel(self, spec: KernelSpec, repository: Path) -> BuiltImage:
+    async def build_kernel(self, spec: KernelSpec, content: ContentStore) -> BuiltImage:
         fault = await self._take_time(spec.key)
         image = self._build(spec.key)
         self._kernels.add(spec.key)

@@ -43,9 +43,10 @@ class FakeSource:
         self.line = self._lines.get(state.revision, ())[:-1]
         self.push(state)
 
-    @property
-    def repository(self) -> Path:
-        return Path("/state/git/main")
+    async def export(self, content: str, folder: Path) -> int:
+        """Every content is one file, which holds its id."""
+        folder.mkdir()
+        return (folder / "id").write_text(content)
 
     async def fetch(self, lineage: Lineage = ANY) -> Fetched:
         await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from pathlib import Path
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildUnavailable
 from reconciler.image.store import ImageStore
-from reconciler.model.image import LayerSpec, TreeSource
+from reconciler.model.layers import LayerSpec, TreeSource
 from tests.unit.image.trees import Repository
 
 MIB = 1024 * 1024
@@ -40,15 +40,15 @@ async def story(folder: Path) -> None:
     store = ImageStore(state, SystemClock())
     await store.open()
     pinned, loose, new = layer(), layer(), layer()
-    await store.build_layer(pinned, repository.path)
-    await store.build_layer(loose, repository.path)
+    await store.build_layer(pinned, repository.content)
+    await store.build_layer(loose, repository.content)
     try:
-        await store.build_layer(new, repository.path)
+        await store.build_layer(new, repository.content)
     except BuildUnavailable as error:
         say(error.kind)
     say(sorted(entry.name for entry in (state / "layers").iterdir() if entry.name[0] == "."))
     await store.collect(frozenset({pinned.key, new.key}))
-    await store.build_layer(new, repository.path)
+    await store.build_layer(new, repository.content)
     say(store.layers() == {pinned.key, new.key})
     await store.close()
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from reconciler.content_store import ContentStore
 from reconciler.errors import BuildUnavailable
-from reconciler.model.image import BuiltImage, LayerSpec, TreeSource
+from reconciler.model.image import BuiltImage
+from reconciler.model.layers import LayerSpec, TreeSource
 from reconciler.model.names import VMName
 from reconciler.model.policy import Policy
 from tests.world import World, state, vm
@@ -28,11 +29,11 @@ async def test_row_19_a_disk_that_is_full_while_building_touches_no_vm_and_is_tr
     full = True
     build = world.images.build_layer
 
-    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+    async def build_layer(spec: LayerSpec, content: ContentStore) -> BuiltImage:
         if full and spec.key == LAYER:
             pauses.append(world.clock.now().boot)
             raise BuildUnavailable("no space left", kind="disk-full")
-        return await build(spec, repository)
+        return await build(spec, content)
 
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     await world.push(state(vm("web", "v2"), vm("other", "v2")))
@@ -72,16 +73,16 @@ async def test_row_19_a_build_that_finds_the_disk_full_has_what_nobody_pins_coll
     garbage = LayerSpec.of(TreeSource("a" * 40, "./garbage"), "erofs")
     build, tries = world.images.build_layer, 0
 
-    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+    async def build_layer(spec: LayerSpec, content: ContentStore) -> BuiltImage:
         nonlocal tries
         if spec.key == LAYER:
             tries += 1
             if garbage.key in world.images.layers():
                 raise BuildUnavailable("no space left", kind="disk-full")
         else:
-            await build(garbage, repository)
+            await build(garbage, content)
             await world.clock.sleep(100.0)  # as long as it runs, nothing else asks for a collection
-        return await build(spec, repository)
+        return await build(spec, content)
 
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     await world.push(state(vm("other", "v2"), vm("web", "v2")))
@@ -98,14 +99,14 @@ async def test_row_45_a_build_that_hangs_delays_nobody_else_and_touches_no_guest
     world = await settled()
     build, cancelled = world.images.build_layer, list[str]()
 
-    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+    async def build_layer(spec: LayerSpec, content: ContentStore) -> BuiltImage:
         if spec.key == LAYER:
             try:
                 await world.clock.sleep(900.0)
             finally:
                 cancelled.append(spec.key)
             raise BuildUnavailable("the builder ran past its deadline, and was killed")
-        return await build(spec, repository)
+        return await build(spec, content)
 
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     await world.push(state(vm("web", "v2"), vm("other", "v2")))
@@ -124,9 +125,9 @@ async def test_row_45_the_time_of_a_build_is_not_charged_to_the_guest() -> None:
     world = await settled()
     build = world.images.build_layer
 
-    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+    async def build_layer(spec: LayerSpec, content: ContentStore) -> BuiltImage:
         await world.clock.sleep(50.0)  # startupDeadline is 30 s
-        return await build(spec, repository)
+        return await build(spec, content)
 
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     await world.push(state(vm("web", "v2"), vm("other")))
@@ -141,8 +142,8 @@ async def test_row_46_a_build_that_gives_other_bytes_each_time_restarts_nothing_
     world = await settled()
     build, sums = world.images.build_layer, list[str]()
 
-    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
-        built = await build(spec, repository)
+    async def build_layer(spec: LayerSpec, content: ContentStore) -> BuiltImage:
+        built = await build(spec, content)
         sums.append(f"{len(sums):064x}")
         told = f"tree ./web: the same inputs gave {sums[-1]}"
         return BuiltImage(built.key, built.size_bytes, sums[-1], built.seconds, told)

@@ -212,14 +212,14 @@ async def test_a_broken_mirror_is_set_aside_and_cloned_again(
     first = make_source()
     await first.fetch()
     await first.close()
-    damage(first.repository)
+    damage(first.mirror)
     revision = repository.commit({"a.yaml": vm("a"), "b.yaml": vm("b")})
     again = make_source()
     fetched = await again.fetch()
     assert fetched.state is not None
     assert fetched.state.revision == revision
     assert (await again.load(Revision(revision))).revision == revision
-    assert not list(again.repository.glob("**/*.lock"))
+    assert not list(again.mirror.glob("**/*.lock"))
 
 
 @pytest.mark.shows(row=29)
@@ -230,10 +230,10 @@ async def test_a_mirror_that_loses_objects_under_way_is_cloned_again(
     first = make_source()
     await first.fetch()
     await first.close()
-    lose_an_object(first.repository)
+    lose_an_object(first.mirror)
     fetched = await make_source().fetch()
     assert fetched.state is not None
-    assert first.repository.with_name("main.broken").is_dir()
+    assert first.mirror.with_name("main.broken").is_dir()
 
 
 async def test_a_broken_mirror_stays_while_the_repository_is_away(
@@ -242,11 +242,11 @@ async def test_a_broken_mirror_stays_while_the_repository_is_away(
     repository.commit({"a.yaml": vm("a")})
     source = make_source()
     await source.fetch()
-    truncate_the_ref(source.repository)
+    truncate_the_ref(source.mirror)
     repository.path.rename(tmp_path / "away")
     assert await kind_of(source) == "missing"
-    assert source.repository.is_dir()
-    assert not source.repository.with_name("main.new").exists()
+    assert source.mirror.is_dir()
+    assert not source.mirror.with_name("main.new").exists()
 
 
 @pytest.mark.shows(row=30)
@@ -274,7 +274,7 @@ async def test_a_repository_that_is_too_large_is_refused(
     await source.fetch()
     repository.commit({"a.yaml": vm("a"), "big": os.urandom(3 * MIB)})
     assert await kind_of(source) == "limit"
-    assert not source.repository.with_name("main.new").exists()
+    assert not source.mirror.with_name("main.new").exists()
     repository.commit({"a.yaml": vm("a"), "small": ""})
     repository.git.references["refs/heads/main"].set_target(clean_commit(repository))
     assert (await source.fetch()).changed

@@ -14,11 +14,11 @@ import sys
 import time
 from collections.abc import Iterator
 
+from reconciler.children.program import Ended
 from reconciler.control.access import Access
 from reconciler.control.error_responses import UnauthorizedError
 from reconciler.control.guard import is_known, known_names
 from reconciler.control.page.rendering import short
-from reconciler.image.child_processes import Ended
 from reconciler.notify.message import LONGEST_TEXT, plain
 from reconciler.safe_text import UNSAFE, UNSAFE_IN_LINES, clean, clean_console_line, clean_lines
 

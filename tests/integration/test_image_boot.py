@@ -18,15 +18,9 @@ import pytest
 
 from reconciler.clock import SystemClock
 from reconciler.image.store import ImageStore
-from reconciler.model.image import (
-    BusyboxSource,
-    DebianKernel,
-    KernelSpec,
-    LayerSource,
-    LayerSpec,
-    StoreFormat,
-    TreeSource,
-)
+from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layers import BusyboxSource, LayerSource, LayerSpec, StoreFormat, TreeSource
+from reconciler.source.git.clients import TreeExporter
 from tests.unit.image.trees import Content, Repository
 from tests.wait import wait_until
 
@@ -73,7 +67,7 @@ async def build(state: Path, repository: Repository) -> Images:
     await store.open()
     try:
         kernel = KernelSpec.of("debian", DebianKernel())
-        await store.build_kernel(kernel, Path("/nowhere"))
+        await store.build_kernel(kernel, TreeExporter(Path("/nowhere")))
         layers = {}
         wanted: dict[str, tuple[LayerSource, StoreFormat]] = {
             "base": (BusyboxSource(), "erofs"),
@@ -83,7 +77,7 @@ async def build(state: Path, repository: Repository) -> Images:
         }
         for name, (source, store_format) in wanted.items():
             spec = LayerSpec.of(source, store_format)
-            await store.build_layer(spec, repository.path)
+            await store.build_layer(spec, repository.content)
             layers[name] = store.layer_path(spec.key)
         return Images(*store.kernel_paths(kernel.key), layers)
     finally:

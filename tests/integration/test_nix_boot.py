@@ -11,9 +11,11 @@ from demo import images
 from reconciler.clock import SystemClock
 from reconciler.hypervisors import QemuConfig
 from reconciler.image.store import ImageStore
-from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
+from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layers import BusyboxSource, LayerSpec
 from reconciler.model.machine import Disk, Machine, PortForward, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
+from reconciler.source.git.clients import TreeExporter
 from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.qemu.argv import argv
 from reconciler.vmm.qemu.driver import QemuDriver
@@ -37,8 +39,8 @@ async def qemu_of(state: Path, port: int) -> str:
     store = ImageStore(state, SystemClock())
     await store.open()
     kernel, base = KernelSpec.of("debian", DebianKernel()), LayerSpec.of(BusyboxSource(), "erofs")
-    await store.build_kernel(kernel, state)
-    await store.build_layer(base, state)
+    await store.build_kernel(kernel, TreeExporter(state))
+    await store.build_layer(base, TreeExporter(state))
     vmlinuz, initrd = store.kernel_paths(kernel.key)
     layer = store.layer_path(base.key)
     await store.close()

@@ -43,7 +43,7 @@ async def test_the_first_builds_of_a_host_do_not_fall_over_each_other(
     store = ImageStore(tmp_path / "state", SystemClock())
     await store.open()
     try:
-        await asyncio.gather(*(store.build_kernel(each, repository.path) for each in wanted))
+        await asyncio.gather(*(store.build_kernel(each, repository.content) for each in wanted))
         assert store.kernels() == {each.key for each in wanted}
     finally:
         await store.close()
@@ -61,9 +61,9 @@ async def test_a_store_in_trouble_is_no_fault_of_the_flake_and_is_tried_again(
     await store.open()
     try:
         with pytest.raises(BuildUnavailable, match="schema' is corrupt"):
-            await store.build_kernel(wanted, repository.path)
+            await store.build_kernel(wanted, repository.content)
         schema.unlink()
-        await store.build_kernel(wanted, repository.path)
+        await store.build_kernel(wanted, repository.content)
         assert store.kernels() == {wanted.key}
     finally:
         await store.close()

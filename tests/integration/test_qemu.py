@@ -23,11 +23,13 @@ from reconciler.hypervisors import QemuConfig
 from reconciler.image.store import ImageStore
 from reconciler.model.checks import CheckSpec, HttpCheck, TcpCheck
 from reconciler.model.health import ProbeCounts, ProbePlan
-from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
+from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layers import BusyboxSource, LayerSpec
 from reconciler.model.machine import Disk, Machine, Mount, PortForward, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Exit, HostFacts, Process
 from reconciler.probe.prober import GuestProber
+from reconciler.source.git.clients import TreeExporter
 from reconciler.supervisor.local import LocalSupervisor
 from reconciler.supervisor.lock import is_free
 from reconciler.vmm.host_facts import LocalHost
@@ -146,8 +148,8 @@ async def host(shelf: Path, tmp_path: Path) -> AsyncIterator[Host]:
     await store.open()
     kernel = KernelSpec.of("debian", DebianKernel())
     base = LayerSpec.of(BusyboxSource(), "erofs")
-    await store.build_kernel(kernel, shelf)
-    await store.build_layer(base, shelf)
+    await store.build_kernel(kernel, TreeExporter(shelf))
+    await store.build_layer(base, TreeExporter(shelf))
     vmlinuz, initrd = store.kernel_paths(kernel.key)
     base_image = store.layer_path(base.key)
     await store.close()

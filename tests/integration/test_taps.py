@@ -16,7 +16,9 @@ from demo.screen import in_words
 from demo.stage import Stage
 from reconciler.clock import SystemClock
 from reconciler.image.store import ImageStore
-from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec
+from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layers import BusyboxSource, LayerSpec
+from reconciler.source.git.clients import TreeExporter
 from reconciler.vmm.netlink import TUN
 from tests.integration import evidence
 from tests.integration.namespace import Namespace
@@ -103,8 +105,8 @@ async def make_images(stage: Stage) -> None:
     stage.seed()
     store = ImageStore(stage.state, SystemClock())
     await store.open()
-    await store.build_kernel(KernelSpec.of("debian", DebianKernel()), stage.root)
-    await store.build_layer(LayerSpec.of(BusyboxSource(), "erofs"), stage.root)
+    await store.build_kernel(KernelSpec.of("debian", DebianKernel()), TreeExporter(stage.root))
+    await store.build_layer(LayerSpec.of(BusyboxSource(), "erofs"), TreeExporter(stage.root))
     await store.close()
 
 

@@ -27,6 +27,7 @@ from demo.stage import Stage
 from reconciler.clock import SystemClock
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import open_ledger
+from reconciler.source.git.clients import TreeExporter
 from reconciler.supervisor import procfs
 from tests.integration import evidence
 from tests.integration.namespace import Namespace
@@ -164,9 +165,9 @@ async def make_images(kept: Kept, copy: Path) -> None:
         assert vm.start is not None
         generation = vm.generation(vm.start.generation)
         assert generation is not None
-        await store.build_kernel(generation.spec.kernel, kept.mirror)
+        await store.build_kernel(generation.spec.kernel, TreeExporter(kept.mirror))
         for layer in generation.spec.layers:
-            await store.build_layer(layer, kept.mirror)
+            await store.build_layer(layer, TreeExporter(kept.mirror))
     await store.close()
 
 

@@ -51,7 +51,7 @@ MUTANTS = (
     ),
     Mutant(
         "an entry of no kind becomes a file of a layer",
-        "reconciler/image/inputs/tree.py",
+        "reconciler/source/git/export_worker.py",
         "mode in (FILE, PROGRAM)",
         'mode in (FILE, PROGRAM, b"")',
         ("tests/unit/image/test_tree_layers.py",),

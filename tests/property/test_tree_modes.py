@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from reconciler.config import KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors
 from reconciler.git_objects import SUBMODULE, UNKNOWN, MalformedObject, entries_of
-from reconciler.image.inputs.tree import BadTreeError, TreeLimits, stage_tree
 from reconciler.model.names import Revision
 from reconciler.source.git import mirror
+from reconciler.source.git.export_worker import BadTreeError, TreeLimits, stage_tree
 from reconciler.source.manifests.resolve import Resolver
 from tests.unit.source.realgit import RealGit, raw_tree
 from tests.unit.source.repositories import vm

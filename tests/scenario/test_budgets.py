@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
+from reconciler.content_store import ContentStore
 from reconciler.errors import BuildUnavailable
-from reconciler.model.image import BuiltImage, LayerSpec
+from reconciler.model.image import BuiltImage
+from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import Machine
 from reconciler.model.names import VMName
 from reconciler.model.policy import TROUBLE_BACKOFF, Policy
@@ -27,11 +28,11 @@ def break_the_builder(world: World) -> list[float]:
     """Of one layer, for reasons outside of it; the moments at which it was asked."""
     build, asked = world.images.build_layer, list[float]()
 
-    async def build_layer(spec: LayerSpec, repository: Path) -> BuiltImage:
+    async def build_layer(spec: LayerSpec, content: ContentStore) -> BuiltImage:
         if spec.key == FLAKY:
             asked.append(world.clock.now().boot)
             raise BuildUnavailable("the mirror does not answer")
-        return await build(spec, repository)
+        return await build(spec, content)
 
     world.images.build_layer = build_layer  # type: ignore[method-assign]
     return asked

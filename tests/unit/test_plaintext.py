@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.children.program import Ended
 from reconciler.cli.follow import event_line
 from reconciler.control.page.rendering import macro
 from reconciler.host import layout
-from reconciler.image.child_processes import Ended
 from reconciler.logs import Lines, datagram
 from reconciler.model.event import Event
 from reconciler.notify.message import plain

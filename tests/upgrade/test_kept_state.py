@@ -22,13 +22,14 @@ from reconciler.ledger.codec import decode, encode
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.model.event import Event
 from reconciler.model.guest_reports import Announced
-from reconciler.model.image import TreeSource
+from reconciler.model.layers import TreeSource
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
 from reconciler.model.record import GroupRecord, Intent, Record, SourceRecord, VMRecord
 from reconciler.planning.machines import machine_of
 from reconciler.proxy import messages
 from reconciler.requests.source_changes import lineage
+from reconciler.source.git.clients import TreeExporter
 from reconciler.source.git.source import GitSource
 from reconciler.supervisor import guest_file
 from reconciler.supervisor.guest_discovery import folders
@@ -249,9 +250,9 @@ async def boot_guests(world: World, kept: Kept, record: Record) -> None:
         world.hypervisor.guests[process.instance] = guest
         for disk in machine.volumes:
             world.hypervisor.sizes[disk.path] = 16
-        await world.images.build_kernel(generation.spec.kernel, kept.mirror)
+        await world.images.build_kernel(generation.spec.kernel, TreeExporter(kept.mirror))
         for layer in generation.spec.layers:
-            await world.images.build_layer(layer, kept.mirror)
+            await world.images.build_layer(layer, TreeExporter(kept.mirror))
     world.images.built.clear()
 
 

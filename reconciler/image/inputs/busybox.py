@@ -1,16 +1,15 @@
-"""The `busybox` layer: a base with an init that honours the power button."""
+"""The layer input `busybox`: a base with an init that honours the power button."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path, PurePosixPath
 
+from reconciler.children import program as programs
 from reconciler.errors import BuildUnavailable
-from reconciler.host import layout
-from reconciler.image import child_processes as children
+from reconciler.image.build_site import BuildSite
 from reconciler.image.debian_packages import Debian, Package
-from reconciler.image.mkfs import mkfs_argv
-from reconciler.model.image import StoreFormat
+from reconciler.model.layers import BusyboxSource
 
 PACKAGE = Package("busybox-static")
 GUEST = Path(__file__).parents[1] / "guest"
@@ -22,7 +21,6 @@ MODES = {"root": 0o700, "tmp": 0o1777, "var/tmp": 0o1777, "var/spool/cron/cronta
 SECRET = frozenset({"etc/shadow"})
 """Files that only root of the guest reads."""
 LIST_SECONDS = 10.0
-MKFS_SECONDS = 60.0
 MOST_BUSYBOX_BYTES = 16 << 20
 
 
@@ -35,15 +33,12 @@ async def fetch_busybox(debian: Debian, scratch: Path) -> Path:
     return found
 
 
-async def build_base(debian: Debian, store_format: StoreFormat, workspace: Path) -> None:
-    """Make `workspace/image` of the busybox base. Raises BuildUnavailable."""
-    program = await fetch_busybox(debian, workspace / "packages")
-    listed = await children.check((str(program), "--list-full"), seconds=LIST_SECONDS)
+async def build_busybox(_source: BusyboxSource, site: BuildSite) -> None:
+    program = await fetch_busybox(site.tools.debian, site.workspace / "packages")
+    listed = await programs.check((str(program), "--list-full"), seconds=LIST_SECONDS)
     applets = listed.decode("ascii").split()
-    root = workspace / "content"
-    await asyncio.to_thread(write_base, root, program, applets)
-    argv = mkfs_argv(store_format, str(workspace / layout.IMAGE), str(root), MOST_BUSYBOX_BYTES)
-    await children.check(argv, seconds=MKFS_SECONDS)
+    await asyncio.to_thread(write_base, site.folder, program, applets)
+    await site.make_image(MOST_BUSYBOX_BYTES)
 
 
 def write_base(root: Path, busybox: Path, applets: list[str]) -> None:

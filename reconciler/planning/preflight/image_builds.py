@@ -12,7 +12,8 @@ from reconciler.model.actions import (
 )
 from reconciler.model.change import PutVM
 from reconciler.model.desired import DesiredState, VMSpec
-from reconciler.model.image import KernelSpec, LayerSpec
+from reconciler.model.image import KernelSpec
+from reconciler.model.layers import LayerSpec
 from reconciler.model.names import VMName
 from reconciler.model.plan import Plan
 from reconciler.model.record import Record

@@ -12,7 +12,7 @@ from pathlib import Path
 from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait_random
 
 from reconciler.clock import Clock
-from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
+from reconciler.config import GitSourceConfig, KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors, ReconcilerError, RevisionRefused, SourceError
 from reconciler.git_url import local_path, redacted_url
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
@@ -20,8 +20,8 @@ from reconciler.model.names import Revision
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import SourceStatus
 from reconciler.source.git import commit_log, local_access
+from reconciler.source.git.clients import FetchChild, TreeExporter
 from reconciler.source.git.error_kinds import failure
-from reconciler.source.git.fetch_client import FetchChild
 from reconciler.source.git.libgit2_limits import MIB, bound_library
 from reconciler.source.git.polling import LocalWatch, delay_after, pause_before_reading_again
 from reconciler.source.git.protocol import VerifyRequest, Want, WorkerAnswer, WorkerRequest
@@ -75,7 +75,7 @@ class GitSource:
 
     def __init__(
         self,
-        config: SourceConfig,
+        config: GitSourceConfig,
         policy: PolicyConfig,
         kernels: KernelsConfig,
         git_dir: Path,
@@ -98,6 +98,7 @@ class GitSource:
             kernels=kernels,
         )
         self._reader = ManifestReader(settings, config.read_timeout)
+        self._exporter = TreeExporter(self._path)
         self._child = FetchChild(config.max_repository_mib, config.fetch_timeout)
         self._lock = asyncio.Lock()
         self._given: Revision | None = None
@@ -105,8 +106,12 @@ class GitSource:
         self._status = SourceStatus(config.name, redacted_url(config.url), None, 0)
         self._watch: LocalWatch | None = None
 
+    async def open(self) -> None:
+        """Have a child stand ready for exports. Raises BuildUnavailable."""
+        await self._exporter.ready()
+
     @property
-    def repository(self) -> Path:
+    def mirror(self) -> Path:
         """The bare mirror below the state directory."""
         return self._path
 
@@ -259,6 +264,10 @@ class GitSource:
         except TimeoutError:
             raise failure("timeout", f"the history was not read in {HISTORY_SECONDS:g} s") from None
 
+    async def export(self, content: str, folder: Path) -> int:
+        """As `ContentStore.export`, of a tree by its id."""
+        return await self._exporter.export(content, folder)
+
     def watch(self, callback: Callable[[], None]) -> None:
         """Call back on the running loop when refs of a local repository change; some changes may be missed."""
         if self._local is not None:
@@ -269,6 +278,7 @@ class GitSource:
         if self._watch is not None:
             await asyncio.to_thread(self._watch.close)
             self._watch = None
+        await self._exporter.close()
         await self._child.close()
         await self._reader.close()
 

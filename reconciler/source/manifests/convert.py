@@ -19,6 +19,7 @@ from reconciler.model.desired import (
 )
 from reconciler.model.groups import Group, Window
 from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
+from reconciler.model.layers import LayerSource
 from reconciler.model.machine import ANY_ADDRESS, PortForward, Tap, UserNetwork
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.nix_runner import Runner, is_folder
@@ -29,6 +30,8 @@ LOOPBACK = "127.0.0.1"
 MAC_PREFIX = "52:54:00"
 TAP_MAC_PREFIX = "02"
 MOST_INTERFACE_CHARACTERS = 15
+LAYERS: Loc = ("spec", "store", "layers")
+FLAKE: Loc = ("spec", "runner", "flake")
 NO_KERNEL = KernelSpec.of("", DebianKernel())
 
 
@@ -47,12 +50,30 @@ class VMDraft:
     document: int
     """Index of the document in its file."""
     spec: VMSpec
-    trees: tuple[str | None, ...]
-    """The folder of each layer as written, None for the busybox base; for a runner its flake's folder."""
+    layers: tuple[LayerSource, ...]
+    """Bottom first; their folders are not resolved."""
     kernel: HostFiles | None
     """None: the kernel bundle `debian`."""
     runner: NixRunner | None = None
     """Replaces kernel and layers."""
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Every folder of the repository that it names, in the order of `folder_places`."""
+        runner = self.runner
+        flakes = (runner.flake,) if runner is not None and is_folder(runner.flake) else ()
+        return flakes + tuple(folder for layer in self.layers for folder in layer.folders)
+
+    @property
+    def folder_places(self) -> tuple[Loc, ...]:
+        """Where the manifest names each of them."""
+        runner = self.runner
+        flakes = (FLAKE,) if runner is not None and is_folder(runner.flake) else ()
+        return flakes + tuple(
+            (*LAYERS, index, layer.kind)
+            for index, layer in enumerate(self.layers)
+            for _ in layer.folders
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +192,9 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
     )
     kernel = None if spec.kernel == "debian" else HostFiles(spec.kernel.path, spec.kernel.initrd)
     if runner is not None:
-        return VMDraft(
-            document, draft, (runner.flake,) if is_folder(runner.flake) else (), None, runner
-        )
+        return VMDraft(document, draft, (), None, runner)
     layers = spec.store.layers if spec.store else ()
-    return VMDraft(document, draft, tuple(layer.tree for layer in layers), kernel)
+    return VMDraft(document, draft, tuple(layer.source() for layer in layers), kernel)
 
 
 def runner_spec(runner: NixRunner) -> KernelSpec:

@@ -29,7 +29,7 @@ from reconciler.source.manifests.resolve import Resolver
 from reconciler.source.manifests.revision_files import FileRefused, Kind, ManifestFile, Oddity
 
 NO_REVISION = Revision("")
-DEFAULTS = SourceConfig(url="unused")
+DEFAULTS = SourceConfig()
 MOST_LISTED = 1_000
 """Problems that `validate` shows."""
 

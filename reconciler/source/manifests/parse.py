@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from reconciler.model import manifest
+from reconciler.model.layers import LIKELY_FOLDER, folders_named
 from reconciler.model.nix_runner import is_folder
 from reconciler.source.manifests import yaml_reader
 from reconciler.source.manifests.convert import GroupDraft, VMDraft, draft_of
@@ -21,7 +21,6 @@ from reconciler.source.manifests.yaml_builder import Builder, DocumentRefused
 API_PREFIX = manifest.API_VERSION.split("/", maxsplit=1)[0] + "/"
 MOST_FAULTS = 100
 """Faults of one file that are reported."""
-LIKELY_TREE = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 MOST_LIKELY = 1_000
 
 
@@ -85,7 +84,7 @@ def parse_quickly(content: bytes) -> ParsedFile:
 
 def _illegible(content: bytes, documents: Sequence[Any]) -> ParsedFile:
     """A file that is not valid YAML to its end; none of its declarations are used."""
-    likely = itertools.islice(LIKELY_TREE.finditer(content), MOST_LIKELY)
+    likely = itertools.islice(LIKELY_FOLDER.finditer(content), MOST_LIKELY)
     return ParsedFile(
         len(content),
         faulty=True,
@@ -102,9 +101,7 @@ def _trees_of(documents: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _trees_of_drafts(drafts: list[VMDraft | GroupDraft]) -> tuple[str, ...]:
-    return tuple(
-        tree for d in drafts if isinstance(d, VMDraft) for tree in d.trees if tree is not None
-    )
+    return tuple(folder for d in drafts if isinstance(d, VMDraft) for folder in d.folders)
 
 
 def _draft(index: int, data: Any) -> VMDraft | GroupDraft:
@@ -176,6 +173,4 @@ def named_trees(data: Any) -> Iterator[str]:
     for name in ("spec", "store", "layers"):
         data = data.get(name) if isinstance(data, dict) else None
     for layer in data if isinstance(data, list) else ():
-        tree = layer.get("tree") if isinstance(layer, dict) else None
-        if isinstance(tree, str):
-            yield tree
+        yield from folders_named(layer)

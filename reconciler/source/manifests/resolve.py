@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import posixpath
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -10,7 +11,8 @@ from dataclasses import dataclass, replace
 from reconciler.config import KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors, SourceError
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
-from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
+from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layers import LayerSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
 from reconciler.model.record import MOST_PROBLEMS
@@ -19,7 +21,7 @@ from reconciler.source.manifests import (
     group_crosscheck,
     network_crosscheck,
 )
-from reconciler.source.manifests.convert import NO_KERNEL, GroupDraft, VMDraft, runner_spec
+from reconciler.source.manifests.convert import LAYERS, NO_KERNEL, GroupDraft, VMDraft, runner_spec
 from reconciler.source.manifests.crosscheck import within_caps
 from reconciler.source.manifests.declarations import Declared, Report
 from reconciler.source.manifests.error_messages import dotted
@@ -35,7 +37,6 @@ HIDDEN = Fault(
     1, 1, "a manifest in a file or folder whose name begins with a dot; such files are not read",
     "rename it",
 )  # fmt: skip
-LAYERS = ("spec", "store", "layers")
 INIT = "/sbin/init"
 WITH_INIT = "let `{busybox: {}}` be the first layer, or add one to a tree"
 IN_A_LAYER = Fault(1, 1, "a manifest inside the folder of a layer", "move it out of that folder")
@@ -59,10 +60,10 @@ class PlacedFile:
 class Resolved:
     """A resolved VM with its inputs. While they are equal, the same object is returned again."""
 
-    folders: tuple[str | None, ...]
-    """Folders of its layers, relative to the repository's root; None for the busybox base."""
+    folders: tuple[str, ...]
+    """Folders that its layers or its runner name, relative to the repository's root."""
     trees: tuple[str, ...]
-    """Their tree ids; empty for the busybox base."""
+    """The ids of their contents."""
     kernel: KernelSpec
     declared: Declared[VMSpec]
 
@@ -182,7 +183,7 @@ class Resolver:
         """Whether the inputs of a resolved VM in repository and host are unchanged."""
         try:
             for folder, tree in zip(known.folders, known.trees, strict=True):
-                if folder is not None and snapshot.tree(folder) != tree:
+                if snapshot.tree(folder) != tree:
                     return False
             return draft.kernel is None or self._host_kernels.spec(draft.kernel) == known.kernel
         except FileRefused:
@@ -194,13 +195,13 @@ class Resolver:
         """The resolved VM. With problems it is the draft, so that cross checks still see the VM."""
         before = report.count
         unfinished = Declared(file, draft.document, draft.spec)
-        folders = tuple(None if tree is None else folder_at(file, tree) for tree in draft.trees)
+        folders = tuple(folder_at(file, folder) or "" for folder in draft.folders)
         trees = self._trees(unfinished, draft, snapshot, report)
         kernel = self._kernel(unfinished, draft, report)
         ours = (
             draft.runner is None and draft.kernel is None
         )  # our own initrd, which starts the init of a layer
-        if ours and report.count == before and lacks_init(folders, snapshot):
+        if ours and report.count == before and lacks_init(draft, folders, snapshot):
             report.add(unfinished, LAYERS, f"{dotted(LAYERS)}: no layer has {INIT}", WITH_INIT)
         faults = [*policy_faults(draft.spec, self._policy)]
         if draft.runner is not None:
@@ -216,14 +217,12 @@ class Resolver:
     def _trees(
         self, vm: Declared[VMSpec], draft: VMDraft, snapshot: RevisionFiles, report: Report
     ) -> tuple[str, ...]:
-        """The tree id of each layer; empty for the busybox base."""
+        """The id of the content of each folder that the VM names."""
         ids = []
-        for index, tree in enumerate(draft.trees):
+        for at, folder in zip(draft.folder_places, draft.folders, strict=True):
             try:
-                ids.append("" if tree is None else tree_id(vm.file, tree, snapshot))
+                ids.append(tree_id(vm.file, folder, snapshot))
             except FileRefused as error:
-                layer = ("spec", "store", "layers", index, "tree")
-                at = layer if draft.runner is None else ("spec", "runner", "flake")
                 report.add(vm, at, f"{dotted(at)}: {error}", error.hint)
         return tuple(ids)
 
@@ -289,21 +288,29 @@ def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSp
         made = replace(runner, tree=trees[0] if trees else "")
         spec = replace(draft.spec, kernel=runner_spec(made))
         return replace(spec, digest=spec.compute_digest())
+    ids = iter(trees)
     layers = tuple(
-        LayerSpec.of(BusyboxSource() if path is None else TreeSource(tree, path), draft.spec.format)
-        for path, tree in zip(draft.trees, trees, strict=True)
+        LayerSpec.of(
+            source.resolved(tuple(itertools.islice(ids, len(source.folders)))), draft.spec.format
+        )
+        for source in draft.layers
     )
     spec = replace(draft.spec, layers=layers, kernel=kernel)
     return replace(spec, digest=spec.compute_digest())
 
 
-def lacks_init(folders: tuple[str | None, ...], snapshot: RevisionFiles) -> bool:
+def lacks_init(draft: VMDraft, folders: tuple[str, ...], snapshot: RevisionFiles) -> bool:
     """Whether none of the layers has an init. A link counts as one, as its target is not examined."""
-    return not any(
-        folder is None
-        or snapshot.entry(posixpath.join(folder, "sbin")) == "link"
+    return not (
+        any(source.brings_init for source in draft.layers)
+        or any(has_init(folder, snapshot) for folder in folders)
+    )
+
+
+def has_init(folder: str, snapshot: RevisionFiles) -> bool:
+    return (
+        snapshot.entry(posixpath.join(folder, "sbin")) == "link"
         or snapshot.entry(posixpath.join(folder, INIT[1:])) is not None
-        for folder in folders
     )
 
 

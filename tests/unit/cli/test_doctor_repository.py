@@ -11,7 +11,7 @@ import pytest
 
 from reconciler.cli.doctor_findings import Finding
 from reconciler.cli.doctor_sources import check_repository
-from reconciler.config import SourceConfig
+from reconciler.config import GitSourceConfig
 from tests.unit.source.repositories import Repository
 
 pytestmark = pytest.mark.shows(fault=111)
@@ -24,7 +24,7 @@ needs_ssh = pytest.mark.skipif(
 
 
 def found(**source: Any) -> Finding:
-    (finding,) = check_repository(SourceConfig(**source))
+    (finding,) = check_repository(GitSourceConfig(**source))
     return finding
 
 
@@ -58,4 +58,4 @@ def test_a_repository_of_this_host_is_looked_at(tmp_path: Path) -> None:
     assert (lost.result, "git init --bare" in lost.remedy) == ("warning", True)
     repository = Repository(tmp_path / "here.git")
     assert found(url=str(repository.path)).result == "ok"
-    assert check_repository(SourceConfig(url="https://h/x")) == []
+    assert check_repository(GitSourceConfig(url="https://h/x")) == []

@@ -15,7 +15,8 @@ from reconciler.model.actions import BuildLayer, StopGuest, StopLadder
 from reconciler.model.change import AddEvent
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
 from reconciler.model.event import Event, EventKind
-from reconciler.model.image import BusyboxSource, DebianKernel, KernelSpec, LayerSpec, TreeSource
+from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layers import BusyboxSource, LayerSpec, TreeSource
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Blocked, Evidence, Generation, VMRecord

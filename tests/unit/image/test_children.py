@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.children import program as children
 from reconciler.errors import BuildUnavailable
-from reconciler.image import child_processes as children
 from tests.eventually import eventually
 
 pytestmark = pytest.mark.shows(row=45)

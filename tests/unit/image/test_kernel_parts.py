@@ -13,10 +13,10 @@ import pytest
 
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image import decompress as decompress_module
+from reconciler.image.build_site import has_magic
 from reconciler.image.decompress import decompress
 from reconciler.image.initrd import initrd
 from reconciler.image.inputs.busybox import GUEST, write_base
-from reconciler.image.mkfs import has_magic
 from reconciler.image.modules import Module, ModuleTree, read_recipe
 from reconciler.image.vmlinux import boots_directly, unpack_kernel
 

@@ -9,10 +9,11 @@ import pytest
 
 from reconciler.cli.doctor_checks import check_images
 from reconciler.clock import SystemClock
-from reconciler.image.mkfs import MAGICS
+from reconciler.image.build_site import MAGICS, BuildSite
+from reconciler.image.registry import InputKinds, LayerInput
 from reconciler.image.store import ImageStore
-from reconciler.image.tree_builder import TreeBuilder
-from reconciler.model.image import LayerSpec, StoreFormat, TreeSource
+from reconciler.model.layers import LayerSpec, TreeSource
+from reconciler.source.git.clients import TreeExporter
 
 pytestmark = pytest.mark.shows(row=46)
 
@@ -20,17 +21,18 @@ WEB = LayerSpec.of(TreeSource("a" * 40, "./web"), "erofs")
 OTHER = LayerSpec.of(TreeSource("b" * 40, "./other"), "erofs")
 
 
-class Dice(TreeBuilder):
-    """Gives what it was told to, whatever the tree."""
+class Dice:
+    """A layer input that gives what it was told to, whatever the source."""
 
     content = b"1"
 
-    async def build(
-        self, source: TreeSource, store_format: StoreFormat, repository: Path, workspace: Path
-    ) -> None:
-        del source, repository
-        offset, magic = MAGICS[store_format]
-        (workspace / "image").write_bytes(bytes(offset) + magic + self.content)
+    async def build(self, _: TreeSource, site: BuildSite) -> None:
+        offset, magic = MAGICS[site.format]
+        site.image.write_bytes(bytes(offset) + magic + self.content)
+
+    @property
+    def inputs(self) -> InputKinds:
+        return {"tree": LayerInput(self.build, seconds=10.0)}
 
 
 @pytest.fixture
@@ -40,7 +42,7 @@ def dice() -> Dice:
 
 @pytest.fixture
 async def store(tmp_path: Path, dice: Dice) -> AsyncIterator[ImageStore]:
-    store = ImageStore(tmp_path, SystemClock(), tree_builder=dice)
+    store = ImageStore(tmp_path, SystemClock(), inputs=dice.inputs)
     await store.open()
     yield store
     await store.close()
@@ -50,7 +52,7 @@ async def again(store: ImageStore, spec: LayerSpec = WEB) -> str:
     """Somebody takes the image away, and it is made anew."""
     store.layer_path(spec.key).unlink(missing_ok=True)
     await store.look()
-    return (await store.build_layer(spec, Path("/nowhere"))).differs
+    return (await store.build_layer(spec, TreeExporter(Path("/nowhere")))).differs
 
 
 async def test_an_image_that_comes_out_the_same_is_nothing_to_tell(
@@ -80,7 +82,7 @@ async def test_what_was_given_is_remembered_over_a_restart(
     await again(store)
     await store.close()
     dice.content = b"2"
-    next_one = ImageStore(tmp_path, SystemClock(), tree_builder=dice)
+    next_one = ImageStore(tmp_path, SystemClock(), inputs=dice.inputs)
     await next_one.open()
     assert "other bytes" in await again(next_one)
     await next_one.close()

@@ -59,7 +59,7 @@ async def test_a_runner_is_built_of_the_folder_and_found_again(
         + BUILDS.format(runner=runner)
     )
     wanted = spec(repository)
-    await store.build_kernel(wanted, repository.path)
+    await store.build_kernel(wanted, repository.content)
     assert staged.read_text() == "{ }"
     assert store.kernels() == {wanted.key}
     assert "--no-update-lock-file" in calls.read_text()
@@ -77,7 +77,7 @@ async def test_what_nobody_pins_is_left_to_nix(
     runner = make_runner(tmp_path / "store/web")
     nix(BUILDS.format(runner=runner))
     wanted = spec(repository)
-    await store.build_kernel(wanted, repository.path)
+    await store.build_kernel(wanted, repository.content)
     await store.collect(frozenset({wanted.key}))
     link = tmp_path / "state/runners" / wanted.key
     assert link.is_symlink()
@@ -93,7 +93,7 @@ async def test_a_runner_that_somebody_deleted_is_missed(
     runner = make_runner(tmp_path / "store/web")
     nix(BUILDS.format(runner=runner))
     wanted = spec(repository)
-    await store.build_kernel(wanted, repository.path)
+    await store.build_kernel(wanted, repository.content)
     (runner / "bin/microvm-run").unlink()
     assert await store.look() == {wanted.key}
     assert store.kernels() == frozenset()
@@ -112,7 +112,7 @@ async def test_a_flake_that_cannot_be_built_waits_for_another(
 ) -> None:
     nix(f'echo "{said}" >&2; exit 1')
     with pytest.raises(BuildFailed, match="nix build: error: ") as caught:
-        await store.build_kernel(spec(repository), repository.path)
+        await store.build_kernel(spec(repository), repository.content)
     assert caught.value.hint == "mend the flake and push"
 
 
@@ -132,7 +132,7 @@ async def test_trouble_of_the_host_is_tried_again(
 ) -> None:
     nix(script)
     with pytest.raises(BuildUnavailable) as caught:
-        await store.build_kernel(spec(repository), repository.path)
+        await store.build_kernel(spec(repository), repository.content)
     assert caught.value.kind == "nix"
 
 
@@ -141,7 +141,7 @@ async def test_a_host_without_nix_says_so(
 ) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(BuildUnavailable, match="nix: could not be started") as caught:
-        await store.build_kernel(spec(repository), repository.path)
+        await store.build_kernel(spec(repository), repository.content)
     assert caught.value.kind == "missing-program"
 
 
@@ -159,7 +159,7 @@ async def test_a_runner_that_wants_root_before_its_start_is_refused_and_not_kept
 ) -> None:
     nix(BUILDS.format(runner=make_runner(tmp_path / "store/web", more={name: "#!/bin/sh\n"})))
     with pytest.raises(BuildFailed, match=complaint):
-        await store.build_kernel(spec(repository), repository.path)
+        await store.build_kernel(spec(repository), repository.content)
     assert [path for path in (tmp_path / "state/runners").iterdir() if path.is_symlink()] == []
 
 
@@ -190,7 +190,7 @@ async def test_what_an_older_runner_declares_to_need_is_refused_by_name(
     more = {f"share/microvm/{name}": text for name, text in files.items()}
     nix(BUILDS.format(runner=make_runner(tmp_path / "store/web", more=more)))
     with pytest.raises(BuildFailed, match=complaint):
-        await store.build_kernel(spec(repository), repository.path)
+        await store.build_kernel(spec(repository), repository.content)
     assert [path for path in (tmp_path / "state/runners").iterdir() if path.is_symlink()] == []
 
 
@@ -200,7 +200,7 @@ async def test_a_package_that_is_no_runner_is_refused(
     (tmp_path / "store/hello/bin").mkdir(parents=True)
     nix(BUILDS.format(runner=tmp_path / "store/hello"))
     with pytest.raises(BuildFailed, match="no executable bin/microvm-run"):
-        await store.build_kernel(spec(repository), repository.path)
+        await store.build_kernel(spec(repository), repository.content)
 
 
 async def test_nix_sees_its_own_variables_and_no_secret(
@@ -214,7 +214,7 @@ async def test_nix_sees_its_own_variables_and_no_secret(
     monkeypatch.setenv("NIX_CONFIG", "cores = 1")
     monkeypatch.setenv("TOKEN", "of somebody")
     nix(BUILDS.format(runner=make_runner(tmp_path / "store/web")))
-    await store.build_kernel(spec(repository), repository.path)
+    await store.build_kernel(spec(repository), repository.content)
     seen = (tmp_path / "env").read_text()
     assert "NIX_REMOTE=daemon" in seen
     assert "cores = 1\n" in seen
@@ -226,7 +226,7 @@ async def test_a_build_that_is_cancelled_ends_with_all_that_it_started(
     store: ImageStore, repository: Repository, nix: Told, tmp_path: Path
 ) -> None:
     calls = nix("sleep 1000")
-    build = asyncio.create_task(store.build_kernel(spec(repository), repository.path))
+    build = asyncio.create_task(store.build_kernel(spec(repository), repository.content))
     while not calls.exists():  # noqa: ASYNC110 - a file of another process
         await asyncio.sleep(0.01)
     build.cancel()

@@ -13,10 +13,12 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildUnavailable
 from reconciler.image.store import ImageStore
-from reconciler.model.image import KernelSpec, LayerSpec, PathKernel, TreeSource
+from reconciler.model.image import KernelSpec, PathKernel
+from reconciler.model.layers import LayerSpec, TreeSource
+from reconciler.source.git.clients import TreeExporter
 from tests.unit.image.trees import Repository
 
-NOWHERE = Path("/nowhere")
+NOWHERE = TreeExporter(Path("/nowhere"))
 
 
 def layer(repository: Repository, text: str = "1") -> LayerSpec:
@@ -34,7 +36,7 @@ async def test_a_built_layer_is_there_after_a_restart(
     store: ImageStore, repository: Repository, tmp_path: Path
 ) -> None:
     spec = layer(repository)
-    built = await store.build_layer(spec, repository.path)
+    built = await store.build_layer(spec, repository.content)
     image = store.layer_path(spec.key).read_bytes()
     assert built.sha256 == hashlib.sha256(image).hexdigest()
     assert built.size_bytes == len(image)
@@ -45,7 +47,7 @@ async def test_a_restart_reads_no_image_that_looks_as_it_did(
     store: ImageStore, repository: Repository, tmp_path: Path
 ) -> None:
     spec = layer(repository)
-    await store.build_layer(spec, repository.path)
+    await store.build_layer(spec, repository.content)
     image = store.layer_path(spec.key)
     before = image.stat()
     image.chmod(0o644)
@@ -58,7 +60,7 @@ async def test_a_restored_copy_is_read_again_and_accepted(
     store: ImageStore, repository: Repository, tmp_path: Path
 ) -> None:
     spec = layer(repository)
-    await store.build_layer(spec, repository.path)
+    await store.build_layer(spec, repository.content)
     image = store.layer_path(spec.key)
     content = image.read_bytes()
     image.unlink()
@@ -73,7 +75,7 @@ async def test_a_broken_layer_is_not_present_and_is_built_again(
     store: ImageStore, repository: Repository, tmp_path: Path, file: str, damage: str
 ) -> None:
     spec = layer(repository)
-    first = await store.build_layer(spec, repository.path)
+    first = await store.build_layer(spec, repository.content)
     path = store.layer_path(spec.key).with_name(file)
     content = path.read_bytes()
     path.unlink()
@@ -81,7 +83,7 @@ async def test_a_broken_layer_is_not_present_and_is_built_again(
         path.write_bytes(content[:100] if damage == "truncated" else b"{" + content[1:-1] + b"?")
     again = await reopened(tmp_path)
     assert again.layers() == frozenset()
-    assert (await again.build_layer(spec, repository.path)).sha256 == first.sha256
+    assert (await again.build_layer(spec, repository.content)).sha256 == first.sha256
     await again.close()
 
 
@@ -89,9 +91,9 @@ async def test_a_layer_removed_behind_our_back_is_built_again(
     store: ImageStore, repository: Repository
 ) -> None:
     spec = layer(repository)
-    first = await store.build_layer(spec, repository.path)
+    first = await store.build_layer(spec, repository.content)
     store.layer_path(spec.key).unlink()
-    assert (await store.build_layer(spec, repository.path)).sha256 == first.sha256
+    assert (await store.build_layer(spec, repository.content)).sha256 == first.sha256
     assert store.layer_path(spec.key).exists()
 
 
@@ -111,7 +113,7 @@ async def test_builds_of_one_key_share_one_build(
     store: ImageStore, repository: Repository, tmp_path: Path
 ) -> None:
     spec = layer(repository)
-    builds = [store.build_layer(spec, repository.path) for _ in range(8)]
+    builds = [store.build_layer(spec, repository.content) for _ in range(8)]
     built = await asyncio.gather(*builds)
     assert len(set(built)) == 1
     assert [path.name for path in (tmp_path / "state/layers").iterdir() if path.is_dir()] == [
@@ -123,8 +125,8 @@ async def test_one_who_gives_up_does_not_end_the_build_of_the_others(
     store: ImageStore, repository: Repository
 ) -> None:
     spec = layer(repository)
-    impatient = asyncio.create_task(store.build_layer(spec, repository.path))
-    patient = asyncio.create_task(store.build_layer(spec, repository.path))
+    impatient = asyncio.create_task(store.build_layer(spec, repository.content))
+    patient = asyncio.create_task(store.build_layer(spec, repository.content))
     await asyncio.sleep(0)
     impatient.cancel()
     await patient
@@ -136,8 +138,8 @@ async def test_collection_removes_what_no_pin_names(
     store: ImageStore, repository: Repository, tmp_path: Path
 ) -> None:
     pinned, loose = layer(repository, "pinned"), layer(repository, "loose")
-    await store.build_layer(pinned, repository.path)
-    built = await store.build_layer(loose, repository.path)
+    await store.build_layer(pinned, repository.content)
+    built = await store.build_layer(loose, repository.content)
     assert await store.collect(frozenset({pinned.key})) >= built.size_bytes
     assert store.layers() == {pinned.key}
     assert [path.name for path in (tmp_path / "state/layers").iterdir() if path.is_dir()] == [
@@ -150,7 +152,7 @@ async def test_collection_leaves_a_build_alone_that_is_under_way(
     store: ImageStore, repository: Repository
 ) -> None:
     spec = layer(repository)
-    build = asyncio.create_task(store.build_layer(spec, repository.path))
+    build = asyncio.create_task(store.build_layer(spec, repository.content))
     while spec.key not in store.layers():
         await store.collect(frozenset())
         await asyncio.sleep(0)
@@ -162,7 +164,7 @@ async def test_a_full_disk_builds_nothing(repository: Repository, tmp_path: Path
     store = ImageStore(tmp_path / "state", SystemClock(), disk_reserve_bytes=1 << 60)
     await store.open()
     with pytest.raises(BuildUnavailable) as failure:
-        await store.build_layer(layer(repository), repository.path)
+        await store.build_layer(layer(repository), repository.content)
     assert failure.value.kind == "disk-full"
     await store.close()
 
@@ -213,7 +215,7 @@ async def test_a_look_finds_an_image_that_was_changed_while_we_ran(
     store: ImageStore, repository: Repository, damage: str
 ) -> None:
     spec = layer(repository)
-    first = await store.build_layer(spec, repository.path)
+    first = await store.build_layer(spec, repository.content)
     image = store.layer_path(spec.key)
     content = image.read_bytes()
     image.unlink()
@@ -222,7 +224,7 @@ async def test_a_look_finds_an_image_that_was_changed_while_we_ran(
     else:
         image.write_bytes(content[:100] if damage == "truncated" else bytes(len(content)))
     assert await store.look() == {spec.key}
-    assert (await store.build_layer(spec, repository.path)).sha256 == first.sha256
+    assert (await store.build_layer(spec, repository.content)).sha256 == first.sha256
     assert image.read_bytes() == content
 
 
@@ -230,7 +232,7 @@ async def test_an_image_that_was_only_touched_is_verified_and_not_made_again(
     store: ImageStore, repository: Repository
 ) -> None:
     spec = layer(repository)
-    await store.build_layer(spec, repository.path)
+    await store.build_layer(spec, repository.content)
     image = store.layer_path(spec.key)
     os.utime(image, (1, 1))
     assert await store.look() == {spec.key}

@@ -7,16 +7,19 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reconciler.children.spare import SpareChild
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.image.inputs.tree import TreeLimits
+from reconciler.image.registry import INPUTS
 from reconciler.image.store import ImageStore
-from reconciler.image.tree_builder import TreeBuilder
-from reconciler.model.image import LayerSpec, StoreFormat, TreeSource
+from reconciler.model.layers import LayerSpec, StoreFormat, TreeSource
+from reconciler.source.git.clients import TreeExporter
+from reconciler.source.git.export_worker import TreeLimits
 from tests.eventually import eventually
 from tests.unit.image.trees import COMMIT, FILE, LINK, TREE, Content, Repository
 
@@ -70,7 +73,7 @@ async def test_the_same_tree_gives_the_same_bytes_in_another_store_and_repositor
         tree = repository.tree(content, "run")
         store = ImageStore(tmp_path / name / "state", SystemClock())
         await store.open()
-        built = await store.build_layer(layer(tree, store_format), repository.path)
+        built = await store.build_layer(layer(tree, store_format), repository.content)
         await store.close()
         digests.add(built.sha256)
     assert len(digests) == 1
@@ -83,7 +86,7 @@ async def test_modes_and_symlinks_are_kept_and_owners_and_times_are_fixed(
     link = repository.blob("/etc/passwd")
     tree = repository.raw_tree((TREE, b"etc", inner), (LINK, b"link", link))
     spec = layer(tree, "squashfs")
-    await store.build_layer(spec, repository.path)
+    await store.build_layer(spec, repository.content)
     shown = listing(store.layer_path(spec.key))
     assert "-rwxr-xr-x 0/0" in shown
     assert "-rw-r--r-- 0/0" in shown
@@ -93,7 +96,7 @@ async def test_modes_and_symlinks_are_kept_and_owners_and_times_are_fixed(
 
 async def test_an_empty_folder_is_an_empty_layer(store: ImageStore, repository: Repository) -> None:
     spec = layer(repository.raw_tree())
-    await store.build_layer(spec, repository.path)
+    await store.build_layer(spec, repository.content)
     assert spec.key in store.layers()
 
 
@@ -119,7 +122,7 @@ async def test_an_odd_name_is_refused_with_its_path(
     inner = repository.raw_tree((FILE, name, repository.blob("x")))
     spec = layer(repository.raw_tree((TREE, b"www", inner)))
     with pytest.raises(BuildFailed) as failure:
-        await store.build_layer(spec, repository.path)
+        await store.build_layer(spec, repository.content)
     assert f"www/{shown}" in str(failure.value)
     assert store.layers() == frozenset()
 
@@ -130,7 +133,7 @@ async def test_a_submodule_is_refused_with_its_path(
 ) -> None:
     spec = layer(repository.raw_tree((COMMIT, b"vendor", "1" * 40)))
     with pytest.raises(BuildFailed, match="vendor: a submodule"):
-        await store.build_layer(spec, repository.path)
+        await store.build_layer(spec, repository.content)
 
 
 @pytest.mark.shows(fault=105)
@@ -140,7 +143,7 @@ async def test_an_entry_that_is_of_no_kind_is_refused_with_its_path(
 ) -> None:
     spec = layer(repository.raw_tree((mode, b"odd", repository.blob("x"))))
     with pytest.raises(BuildFailed, match="odd: has a mode that is none of git's"):
-        await store.build_layer(spec, repository.path)
+        await store.build_layer(spec, repository.content)
 
 
 @pytest.mark.shows(row=37)
@@ -153,7 +156,7 @@ async def test_a_name_that_is_a_symlink_first_and_a_folder_then_leads_nowhere(
     link = repository.blob(str(outside))
     spec = layer(repository.raw_tree((LINK, b"a", link), (TREE, b"a", inner)))
     with pytest.raises(BuildFailed, match="a: is in its folder twice"):
-        await store.build_layer(spec, repository.path)
+        await store.build_layer(spec, repository.content)
     assert list(outside.iterdir()) == []
 
 
@@ -166,55 +169,52 @@ async def test_a_name_that_is_a_symlink_first_and_a_folder_then_leads_nowhere(
     ],
 )
 async def test_a_tree_beyond_a_limit_is_refused(
-    tmp_path: Path, repository: Repository, limits: TreeLimits, reason: str
+    store: ImageStore, repository: Repository, limits: TreeLimits, reason: str
 ) -> None:
     tree = repository.tree({"a": {"b": {"c": "12345"}}, "d": "67890"})
-    store = ImageStore(tmp_path / "state", SystemClock(), tree_builder=TreeBuilder(limits))
-    await store.open()
     with pytest.raises(BuildFailed, match=reason):
-        await store.build_layer(layer(tree), repository.path)
-    await store.close()
+        await store.build_layer(layer(tree), TreeExporter(repository.path, limits))
 
 
 async def test_trees_within_trees_that_unfold_without_end_are_refused(
-    tmp_path: Path, repository: Repository
+    store: ImageStore, repository: Repository
 ) -> None:
     tree = repository.tree({"f": "x"})
     for _ in range(20):
         tree = repository.raw_tree(*((TREE, b"%d" % n, tree) for n in range(10)))
-    builder = TreeBuilder(TreeLimits(entries=1000))
-    store = ImageStore(tmp_path / "state", SystemClock(), tree_builder=builder)
-    await store.open()
+    content = TreeExporter(repository.path, TreeLimits(entries=1000))
     with pytest.raises(BuildFailed, match="more than 1000 entries"):
-        await store.build_layer(layer(tree), repository.path)
-    await store.close()
+        await store.build_layer(layer(tree), content)
 
 
 async def test_a_missing_object_may_be_there_the_next_time(
     store: ImageStore, repository: Repository
 ) -> None:
     with pytest.raises(BuildUnavailable):
-        await store.build_layer(layer("1" * 40), repository.path)
+        await store.build_layer(layer("1" * 40), repository.content)
 
 
 async def test_a_builder_stands_ready_and_a_new_one_takes_its_place(
     store: ImageStore, repository: Repository, builders: Callable[[], list[int]]
 ) -> None:
     (first,) = builders()
-    await store.build_layer(layer(repository.tree({"a": "1"})), repository.path)
+    await store.build_layer(layer(repository.tree({"a": "1"})), repository.content)
     await eventually(lambda: builders() not in ([], [first]))
 
 
 async def test_a_builder_past_its_deadline_is_killed(
     tmp_path: Path, repository: Repository, builders: Callable[[], list[int]]
 ) -> None:
-    builder = TreeBuilder(seconds=0.001)
-    store = ImageStore(tmp_path / "state", SystemClock(), tree_builder=builder)
-    await store.open()
-    with pytest.raises(BuildUnavailable, match="not done after"):
-        await store.build_layer(layer(repository.tree({"a": "1"})), repository.path)
-    await store.close()
-    assert builders() == []
+    tree = repository.tree({"a": "1"})
+    content = TreeExporter(repository.path, seconds=0.001)
+    hasty = {"tree": replace(INPUTS["tree"], seconds=0.001)}
+    for exporter, inputs in ((content, INPUTS), (repository.content, hasty)):
+        store = ImageStore(tmp_path / "state", SystemClock(), inputs=inputs)
+        await store.open()
+        with pytest.raises(BuildUnavailable, match="not done after"):
+            await store.build_layer(layer(tree), exporter)
+        await store.close()
+        assert builders() == []
 
 
 async def test_a_cancelled_build_leaves_neither_child_nor_folder(
@@ -223,24 +223,28 @@ async def test_a_cancelled_build_leaves_neither_child_nor_folder(
     tree = repository.tree({"a": "1"})
     for _ in range(4):
         tree = repository.raw_tree(*((TREE, b"%d" % n, tree) for n in range(17)))
-    build = asyncio.create_task(store.build_layer(layer(tree), repository.path))
+    build = asyncio.create_task(store.build_layer(layer(tree), repository.content))
     await eventually(lambda: list(tmp_path.glob("state/layers/.new-*/content/0/1")))
-    (builder,) = builders()
+    started = builders()
     build.cancel()
     with pytest.raises(asyncio.CancelledError):
         await build
     await store.close()
-    assert not alive(builder)
+    assert len(started) == 2  # one writes the tree, one waits to make the image
+    assert not any(map(alive, started))
     assert list((tmp_path / "state/layers").iterdir()) == []
 
 
-async def test_the_builder_ends_with_a_daemon_that_is_gone(
-    builders: Callable[[], list[int]],
+@pytest.mark.parametrize(
+    "module", ["reconciler.source.git.export_worker", "reconciler.children.confinement"]
+)
+async def test_a_child_that_stands_ready_ends_with_a_daemon_that_is_gone(
+    module: str, builders: Callable[[], list[int]]
 ) -> None:
-    builder = TreeBuilder()
-    await builder.ready()
+    spare = SpareChild(module)
+    await spare.ready()
     (pid,) = builders()
-    child = builder._spare
+    child = spare._spare
     assert child is not None
     ended = await child.finish(10)
     assert (ended.status, ended.output) == (0, b"")
@@ -252,6 +256,6 @@ async def test_a_large_tree_is_compressed_and_sound(
     store: ImageStore, repository: Repository
 ) -> None:
     spec = layer(repository.tree({"zeros": bytes(40 << 20)}))
-    built = await store.build_layer(spec, repository.path)
+    built = await store.build_layer(spec, repository.content)
     assert built.size_bytes < 10 << 20
     assert sound(store.layer_path(spec.key))

@@ -7,6 +7,8 @@ from pathlib import Path
 import pygit2
 from pygit2.enums import ObjectType
 
+from reconciler.source.git.clients import TreeExporter
+
 FILE, EXECUTABLE, LINK, TREE, COMMIT = 0o100644, 0o100755, 0o120000, 0o40000, 0o160000
 Content = bytes | str | dict[str, "Content"]
 
@@ -16,6 +18,7 @@ class Repository:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.content = TreeExporter(path)
         self.bare = pygit2.init_repository(path, bare=True)
 
     def blob(self, content: bytes | str) -> str:

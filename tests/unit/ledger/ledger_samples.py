@@ -16,14 +16,8 @@ from reconciler.model.change import (
 from reconciler.model.checks import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, VolumeSpec
 from reconciler.model.event import Event, EventKind
-from reconciler.model.image import (
-    BusyboxSource,
-    DebianKernel,
-    KernelSpec,
-    LayerSpec,
-    PathKernel,
-    TreeSource,
-)
+from reconciler.model.image import DebianKernel, KernelSpec, PathKernel
+from reconciler.model.layers import BusyboxSource, LayerSpec, TreeSource
 from reconciler.model.machine import PortForward, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.record import (

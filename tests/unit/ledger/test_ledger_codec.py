@@ -10,15 +10,8 @@ from reconciler.ledger.codec import Body, checksum, decode, encode, mended, shar
 from reconciler.model.checks import CheckSpec, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy
 from reconciler.model.event import Event
-from reconciler.model.image import (
-    BusyboxSource,
-    DebianKernel,
-    KernelSource,
-    LayerSource,
-    NixRunner,
-    PathKernel,
-    TreeSource,
-)
+from reconciler.model.image import DebianKernel, KernelSource, NixRunner, PathKernel
+from reconciler.model.layers import BusyboxSource, LayerSource, TreeSource
 from reconciler.model.record import (
     BuildTrouble,
     GroupRecord,

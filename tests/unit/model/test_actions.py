@@ -19,7 +19,7 @@ from reconciler.model.actions import (
     Scope,
 )
 from reconciler.model.event import FAILED, FailureKind
-from reconciler.model.image import LayerSpec, TreeSource
+from reconciler.model.layers import LayerSpec, TreeSource
 from reconciler.model.names import VMName
 
 ACTIONS = get_args(Action)

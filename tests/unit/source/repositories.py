@@ -11,7 +11,7 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from reconciler.clock import Clock, SystemClock
-from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
+from reconciler.config import GitSourceConfig, KernelsConfig, PolicyConfig
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import Revision
 from reconciler.source.git.libgit2_limits import MIB
@@ -76,7 +76,7 @@ def source_of(
     url: object, state: Path, policy: PolicyConfig | None = None, clock: Clock | None = None,
     **config: Any,
 ) -> GitSource:  # fmt: skip
-    settings = SourceConfig(url=str(url), **config)
+    settings = GitSourceConfig(url=str(url), **config)
     return GitSource(
         settings, policy or PolicyConfig(), KernelsConfig(), state / "git", clock or SystemClock()
     )

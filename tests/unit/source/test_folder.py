@@ -63,11 +63,11 @@ def test_limits_hold_for_folders_too(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="does not exist"):
         load_folder(tmp_path / "none")
     write(tmp_path, {"a.yaml": vm("a"), "b.yaml": "#" * 3000})
-    small = SourceConfig(url="x", max_file_kib=2)
+    small = SourceConfig(max_file_kib=2)
     with pytest.raises(ManifestErrors, match="larger than 2 KiB"):
         load_folder(tmp_path, source=small)
     with pytest.raises(SourceError, match="more than 1 files"):
-        load_folder(tmp_path, source=SourceConfig(url="x", max_files=1))
+        load_folder(tmp_path, source=SourceConfig(max_files=1))
 
 
 @pytest.mark.shows(fault=121)

@@ -267,7 +267,7 @@ async def test_a_file_url_is_a_local_repository(
     source = make_source(f"file://{repository.path}")
     assert list((await state_of(source)).vms) == ["a"]
     assert source.next_delay(0) == 1.0
-    assert source.repository.is_dir()
+    assert source.mirror.is_dir()
 
 
 async def test_a_remote_repository_is_fetched_over_the_network(

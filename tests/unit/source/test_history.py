@@ -57,9 +57,9 @@ async def test_a_commit_by_whomever_is_followed_and_so_is_the_next(
     fetched = await source.fetch(Lineage((Revision(first),)))
     assert fetched.state is not None
     assert (fetched.revision, list(fetched.state.vms)) == (odd, ["b"])
-    cloned = source.repository.stat().st_ino
+    cloned = source.mirror.stat().st_ino
     assert (await source.fetch()).state is None, "it is known now"
-    assert source.repository.stat().st_ino == cloned, "and not cloned at each look"
+    assert source.mirror.stat().st_ino == cloned, "and not cloned at each look"
     after = origin.point(origin.commit(origin.files({"c.yaml": vm("c")}), odd))
     fetched = await source.fetch(Lineage((Revision(first), Revision(odd))))
     assert fetched.state is not None

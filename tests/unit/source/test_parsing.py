@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.desired import GroupSpec, UpdateWindow
+from reconciler.model.layers import BusyboxSource, TreeSource
 from reconciler.model.machine import ANY_ADDRESS
 from reconciler.model.names import GroupName, VMName
 from reconciler.source.manifests.convert import GroupDraft, VMDraft, derived_mac
@@ -43,7 +44,8 @@ def test_a_whole_manifest_becomes_a_draft() -> None:
     first, second = parse_file(content.encode()).drafts
     assert isinstance(first, VMDraft)
     assert isinstance(second, GroupDraft)
-    assert (first.spec.memory_mib, first.spec.vcpu, first.trees) == (1024, 2, (None, "./web"))
+    assert (first.spec.memory_mib, first.spec.vcpu) == (1024, 2)
+    assert first.layers == (BusyboxSource(), TreeSource("", "./web"))
     assert first.spec.networks[0].mac == derived_mac("web", 0)
     check = first.spec.health.checks[0]
     assert (check.host, check.status) == ("127.0.0.1", (204, 204))  # type: ignore[union-attr]

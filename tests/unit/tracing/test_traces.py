@@ -15,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from reconciler import daemon
 from reconciler.clock import SystemClock
-from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig, parse_config
+from reconciler.config import GitSourceConfig, KernelsConfig, PolicyConfig, parse_config
 from reconciler.errors import ConfigError, ManifestErrors
 from reconciler.source.git.source import GitSource
 from reconciler.spans import UNTRACED, Tracer
@@ -121,7 +121,7 @@ async def test_when_nothing_changes_there_is_no_span() -> None:
 
 def a_source(repository: Path, folder: Path, tracer: Tracer) -> GitSource:
     return GitSource(
-        SourceConfig(url=str(repository)), PolicyConfig(), KernelsConfig(), folder / "git",
+        GitSourceConfig(url=str(repository)), PolicyConfig(), KernelsConfig(), folder / "git",
         SystemClock(), tracer,
     )  # fmt: skip
 

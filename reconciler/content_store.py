@@ -1,0 +1,58 @@
+"""Content that images are made of, by its id: a source keeps it, and the store of images builds from it.
+
+And what every build from it has: errors that name it, and a deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Protocol
+
+from reconciler.errors import BuildFailed, BuildUnavailable
+
+
+class ContentStore(Protocol):
+    """What a source holds beside its manifests: folders of files, immutable, each under an id.
+
+    For git an id is that of a tree. Ids are in manifests' resolved layers, so whoever resolved them
+    can also export them.
+    """
+
+    async def export(self, content: str, folder: Path) -> int:
+        """Write the content as files into `folder`, which does not exist yet; returns the files' bytes.
+
+        The same id gives the same names, bytes and modes (0755 for folders and programs, 0644 for other
+        files), anywhere. Symlinks are data: none is followed. Times and owners are the writer's.
+
+        Raises BuildFailed when this content can never become files, with the path at fault, and
+        BuildUnavailable when it cannot be had now. Cancelling it ends the work; what was written by then
+        stays, and is the caller's to remove.
+        """
+        ...
+
+
+@contextlib.contextmanager
+def named(title: str) -> Iterator[None]:
+    """Errors of a build say what was built."""
+    try:
+        yield
+    except (BuildFailed, BuildUnavailable) as error:
+        kind = type(error)
+        raise kind(f"{title}: {error}", kind=error.kind, hint=error.hint) from error
+
+
+@contextlib.asynccontextmanager
+async def within(seconds: float, title: str) -> AsyncIterator[None]:
+    """Bounds a build by the wall clock. Raises BuildUnavailable of kind `deadline` past it."""
+    try:
+        async with asyncio.timeout(seconds):
+            yield
+    except TimeoutError as error:
+        raise BuildUnavailable(
+            f"{title}: was not done after {seconds:g} s",
+            kind="deadline",
+            hint="is the host overloaded? it is tried again",
+        ) from error

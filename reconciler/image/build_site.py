@@ -1,0 +1,91 @@
+"""Where one layer is made, what an input may use for it, and how a folder becomes an image.
+
+The same content gives the same bytes; the image is made by a confined program.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.children.spare import ConfinedPrograms
+from reconciler.content_store import ContentStore
+from reconciler.errors import BuildUnavailable
+from reconciler.image.debian_packages import Debian
+from reconciler.model.layers import StoreFormat
+
+IMAGE = "image"
+MKFS_SECONDS = 180.0
+"""Wall clock for an image of the largest size on a slow disk."""
+FIXED_UUID = "7265636f-6e63-4c69-8572-000000000001"
+"""Any fixed one will do: layers are found by the serial of their disk."""
+COMPRESS_FROM_BYTES = 32 * 1024 * 1024
+"""Below this, unpacking costs a guest more than reading: small layers stay plain in erofs."""
+MAGICS = {"erofs": (1024, b"\xe2\xe1\xf5\xe0"), "squashfs": (0, b"hsqs")}
+
+
+@dataclass(frozen=True, slots=True)
+class BuildTools:
+    """What all builds of a store share."""
+
+    programs: ConfinedPrograms
+    """For what reads foreign input: it has no network."""
+    debian: Debian
+
+
+@dataclass(frozen=True, slots=True)
+class BuildSite:
+    """Where one layer is made. An input leaves `workspace/image`; all else in there is dropped."""
+
+    format: StoreFormat
+    workspace: Path
+    content: ContentStore
+    """Of the source whose manifest names the layer."""
+    tools: BuildTools
+
+    @property
+    def folder(self) -> Path:
+        """Where the files of the layer go; nothing is there yet."""
+        return self.workspace / "content"
+
+    @property
+    def image(self) -> Path:
+        return self.workspace / IMAGE
+
+    async def make_image(self, content_bytes: int) -> None:
+        """Make the image of `folder`, whose files have so many bytes. Raises BuildUnavailable."""
+        argv = mkfs_argv(self.format, str(self.image), str(self.folder), content_bytes)
+        ended = await self.tools.programs.run(argv, seconds=MKFS_SECONDS)
+        if ended.status < 0:
+            # Its own bounds or the host's: a signal is no verdict on the input.
+            raise BuildUnavailable(
+                f"the builder was ended by signal {-ended.status}: {ended.tail}", kind="limit"
+            )
+        if ended.status != 0:
+            raise BuildUnavailable(ended.tail or f"status {ended.status}")
+
+
+def mkfs_argv(store_format: str, image: str, folder: str, content_bytes: int) -> tuple[str, ...]:
+    """The argv that makes `image` of `folder`; both paths are absolute."""
+    if store_format == "squashfs":
+        # fmt: off
+        return (
+            "mksquashfs", folder, image, "-noappend", "-quiet", "-no-progress",
+            "-reproducible", "-mkfs-time", "0", "-all-time", "0", "-all-root", "-no-xattrs",
+            "-comp", "zstd", "-Xcompression-level", "3", "-mem", "256M", "-processors", "2",
+        )
+        # fmt: on
+    compressed = ("-zlz4",) if content_bytes >= COMPRESS_FROM_BYTES else ()
+    # -x-1: extended attributes of the host's file system must not get in.
+    # fmt: off
+    return (
+        "mkfs.erofs", "-T0", "-U", FIXED_UUID, "--all-root", "-x-1", "--quiet",
+        *compressed, image, folder,
+    )
+    # fmt: on
+
+
+def has_magic(store_format: str, head: bytes) -> bool:
+    """Whether an image's first bytes are those of its format."""
+    offset, magic = MAGICS[store_format]
+    return head[offset : offset + len(magic)] == magic
