@@ -134,7 +134,7 @@ def trouble_kinds() -> set[str]:
     """Of errors about guests and images: those that are named, and those that a class has."""
     classes = (BuildFailed, BuildUnavailable, DriverError, GuestConflict, ImageError)
     kinds = {error.default_kind for error in classes}
-    for folder in ("supervisor", "vmm", "image"):
+    for folder in ("supervisor", "vmm", "image", "children"):
         kinds |= given_kinds(folder)
     for call in calls("engine"):
         if name_of(call) == SupervisorError.__name__:
