@@ -1,4 +1,4 @@
-"""The dashboard `controller`: whether the daemon itself is well."""
+"""The dashboard `controller`: whether the daemon itself is healthy."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OURS = "and on (job, instance) reconciler_build_info"
 
 def controller() -> Dashboard:
     return board(
-        "controller", "Controller", "Whether the daemon itself is well.",
+        "controller", "Controller", "Whether the daemon itself is healthy.",
         [("Now", [*_numbers(), _table()]), ("Passes", _passes()), ("Checks", _checks()),
          ("Notifications", _notifications()), ("Host", _host())],
     )  # fmt: skip
@@ -47,16 +47,16 @@ def _numbers() -> list[Panel]:
 
     ticks = f"reconciler_component_last_tick_timestamp_seconds{{{HERE}}}"
     return [
-        number("Controllers", "That are scraped.", f"count(reconciler_build_info{{{HERE}}})"),
-        number("Longest silence", "Of any part of any controller.", f"max(time() - {ticks})", unit="s"),
-        number("Bugs met, 24 h", "Failed passes and refused plans.", lately("reconcile_panics_total"), bad=RED),
-        number("Ledger errors, 24 h", "Nothing is done while it fails.", lately("state_errors_total"), bad=RED),
+        number("Controllers", "Scraped by Prometheus.", f"count(reconciler_build_info{{{HERE}}})"),
+        number("Longest silence", "Of any component of any controller.", f"max(time() - {ticks})", unit="s"),
+        number("Bugs hit, 24 h", "Failed passes and refused plans.", lately("reconcile_panics_total"), bad=RED),
+        number("Ledger errors, 24 h", "While the ledger fails nothing is done.", lately("state_errors_total"), bad=RED),
         number(
-            "New ledgers", "Damaged ones were moved aside at the last start.",
+            "New ledgers", "Damaged ledgers moved aside at the last start.",
             f"sum(reconciler_state_recovered_total{{{HERE}}})", bad=ORANGE,
         ),
         number(
-            "Suspended hosts", "Nothing is done there until somebody resumes it.",
+            "Suspended hosts", "Nothing is done there until an operator resumes it.",
             f'sum(reconciler_suspended{{{HERE},scope="host"}})', bad=YELLOW,
         ),
     ]  # fmt: skip
@@ -81,30 +81,30 @@ def _table() -> Panel:
 def _passes() -> list[Panel]:
     return [
         lines(
-            "Passes", "By result. blocked: something waits for a person.",
+            "Passes", "By result. blocked: something waits for an operator.",
             [query(rate("reconcile_total", "result"), "{{result}}")], unit="ops",
             colors={"noop": GREY, "changed": BLUE, "error": RED, "blocked": ORANGE, "suspended": YELLOW},
         ),
         lines(
-            "Time of a pass", "Slow actions apart, which run beside it.",
+            "Time of a pass", "Without slow actions, which run beside it.",
             [query(quantile(share, "reconcile_duration_seconds"), name) for share, name in
              ((0.5, "median"), (0.95, "95 %"), (0.99, "99 %"))],
             unit="s",
         ),
         lines(
-            "Actions", "Slow ones that were begun, of VMs and of the store.",
+            "Actions", "Slow actions begun, of VMs and of the store.",
             [query(rate("actions_total", "action"), "{{action}}")], unit="ops",
         ),
         lines(
-            "Actions under way", "Slow ones, of VMs: create, start, stop, copies of volumes.",
+            "Actions in progress", "Slow actions of VMs: create, start, stop, copies of volumes.",
             [query(f"sum by (instance) (reconciler_operations_running{{{HERE}}})", "{{instance}}")],
         ),
         lines(
-            "Oldest action under way", "Each has deadlines of its own.",
+            "Oldest action in progress", "Each has deadlines of its own.",
             [query(f"(time() - {OLDEST}) * ({OLDEST} > bool 0)", "{{instance}}")], unit="s",
         ),
         lines(
-            "Silence", "Since each part last went round. The planner sleeps 30 s at most.",
+            "Silence", "Since the last round of each component. The planner sleeps 30 s at most.",
             [query(f"time() - reconciler_component_last_tick_timestamp_seconds{{{HERE}}}", "{{instance}} {{component}}")],
             unit="s",
         ),
@@ -124,12 +124,12 @@ def _passes() -> list[Panel]:
 def _checks() -> list[Panel]:
     return [
         lines(
-            "Answers of checks", "error: the guest could not be asked, which says nothing about it.",
+            "Results of checks", "error: the check could not be run, which says nothing about the guest.",
             [query(rate("probe_total", "result"), "{{result}}")], unit="ops",
             colors={"success": GREEN, "failure": RED, "error": ORANGE},
         ),
         lines(
-            "Time of a check", "What one in twenty exceeds, by kind.",
+            "Time of a check", "95th percentile, by kind.",
             [query(quantile(0.95, "probe_duration_seconds", ", type"), "{{type}}")], unit="s",
         ),
     ]  # fmt: skip
@@ -139,15 +139,15 @@ def _notifications() -> list[Panel]:
     oldest = f"reconciler_notifications_oldest_timestamp_seconds{{{HERE}}}"
     return [
         lines(
-            "Messages", "By sink and end. failed: an attempt that is made again.",
+            "Messages", "By sink and result. failed: an attempt that is repeated.",
             [query(rate("notifications_total", "sink, result"), "{{sink}} {{result}}")], unit="ops",
         ),
         lines(
-            "Waiting for a sink", "Past a thousand the oldest is dropped.",
+            "Waiting for a sink", "Beyond a thousand the oldest is dropped.",
             [query(f"sum by (instance, sink) (reconciler_notifications_pending{{{HERE}}})", "{{instance}} {{sink}}")],
         ),
         lines(
-            "Age of the oldest that waits", "None while all is delivered.",
+            "Age of the oldest waiting message", "None while all are delivered.",
             [query(f"(time() - {oldest}) * ({oldest} > bool 0)", "{{instance}} {{sink}}")], unit="s",
         ),
     ]  # fmt: skip
@@ -165,24 +165,24 @@ def _host() -> list[Panel]:
             [query(f"process_resident_memory_bytes{{{HERE}}} {OURS}", "{{instance}}")], unit="bytes",
         ),
         lines(
-            "Open files", "A guest takes a few: its process, its checks.",
+            "Open files", "A guest needs a few: its process, its checks.",
             [query(f"process_open_fds{{{HERE}}} {OURS}", "{{instance}}")],
         ),
         lines(
-            "Free space", "Where the state lies, and below what nothing is built or started.",
+            "Free space", "In the state directory, and the reserve below which no new generation is built or started.",
             [query(f"reconciler_state_free_bytes{{{HERE}}}", "{{instance}}: free"),
              query(f"reconciler_state_reserve_bytes{{{HERE}}}", "{{instance}}: reserve")], unit="bytes",
         ),
         lines(
-            "What the state takes", "By kind; looked up every five minutes.",
+            "Size of the state", "By kind; measured every five minutes.",
             [query(f"sum by (kind) (reconciler_state_bytes{{{HERE}}})", "{{kind}}")], unit="bytes", stacked=True,
         ),
         lines(
-            "Images removed", "That nobody needed any more: how often, and what that freed.",
+            "Images removed", "Unused images: how often, and the space that was freed.",
             [query(f"sum by (result) (increase(reconciler_image_collections_total{{{HERE}}}[$__interval]))", "{{result}}")],
         ),
         lines(
-            "Freed by that", "A copy of what is needed again is built again.",
+            "Freed by that", "An image that is needed again is built again.",
             [query(f"sum(increase(reconciler_image_collected_bytes_total{{{HERE}}}[$__interval]))", "freed")], unit="bytes",
         ),
         lines(

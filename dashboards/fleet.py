@@ -1,4 +1,4 @@
-"""The dashboard `fleet`: what runs, how well it is, and what it should be."""
+"""The dashboard `fleet`: what runs, its health, and what should run."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def colored(states: tuple[str, ...], colors: dict[str, str]) -> dict[int, tuple[
 
 def fleet() -> Dashboard:
     return board(
-        "fleet", "Fleet", "What runs on the hosts, how well it is, and what it should be.",
+        "fleet", "Fleet", "What runs on the hosts, its health, and what should run.",
         [("Now", [*_numbers(), _table()]), ("Over time", _over_time()), ("Guests", _guests())],
         variables=(INSTANCE, GROUP, VM),
     )  # fmt: skip
@@ -65,11 +65,11 @@ def _numbers() -> list[Panel]:
             f"count(reconciler_vm_healthy{{{CHOSEN}}}) - sum(reconciler_vm_healthy{{{CHOSEN}}})",
             bad=RED,
         ),
-        number("Out of sync", "Not yet what the repository says.", in_sync("out-of-sync"), bad=YELLOW),
-        number("Blocked", "What the repository wants of them has failed.", in_sync("blocked"), bad=RED),
-        number("Suspended", "By a person; pushes have no effect.", in_sync("suspended"), bad=BLUE),
+        number("Out of sync", "Different from the repository.", in_sync("out-of-sync"), bad=YELLOW),
+        number("Blocked", "Their desired generation has failed.", in_sync("blocked"), bad=RED),
+        number("Suspended", "By an operator; pushes have no effect.", in_sync("suspended"), bad=BLUE),
         number(
-            "Restarts by crash, 24 h", "Guests that ended by themselves and were started again.",
+            "Restarts by crash, 24 h", "Guests that ended by themselves and were restarted.",
             f'sum(increase(reconciler_vm_restarts_total{{{CHOSEN},reason="crash"}}[24h]))', bad=ORANGE,
         ),
         number(
@@ -100,7 +100,7 @@ def _table() -> Panel:
         "Value #F": "Desired", "Value #G": "Last good", "Value #H": "Up for", "Value #I": "Restarts",
     }  # fmt: skip
     return rows(
-        "VMs", "Generations: what runs, what should run, what a rollback would go to.",
+        "VMs", "Generations: running, desired, and the target of a rollback.",
         asked, names, hidden=["Value #A"],
         cells={
             "State": words(colored(VM_STATES, STATE_COLORS)),
@@ -115,17 +115,17 @@ def _table() -> Panel:
 def _over_time() -> list[Panel]:
     return [
         states(
-            "State", "What each VM's guest did.",
+            "State", "The state of each VM's guest.",
             state_number("reconciler_vm_state", "state", VM_STATES, "vm", CHOSEN),
             "{{vm}}", colored(VM_STATES, STATE_COLORS),
         ),
         states(
-            "Sync", "Whether each VM was what the repository says.",
+            "Sync", "Whether each VM matched the repository.",
             state_number("reconciler_vm_sync_status", "status", SYNC_STATES, "vm", CHOSEN),
             "{{vm}}", colored(SYNC_STATES, SYNC_COLORS),
         ),
         lines(
-            "Healthy VMs", "Of those that are declared.",
+            "Healthy VMs", "Of the declared ones.",
             [
                 query(f"count(reconciler_vm_info{{{CHOSEN}}})", "declared"),
                 query(f"sum(reconciler_vm_healthy{{{CHOSEN}}})", "healthy"),
@@ -133,7 +133,7 @@ def _over_time() -> list[Panel]:
             colors={"declared": GREY, "healthy": GREEN},
         ),
         lines(
-            "Restarts", "Guests started anew, by what for.",
+            "Restarts", "Guests restarted, by reason.",
             [query(f"sum by (reason) (increase(reconciler_vm_restarts_total{{{CHOSEN}}}[$__interval]))", "{{reason}}")],
             stacked=True, colors={"crash": RED, "rollback": ORANGE, "rollout": BLUE, "manual": GREY},
         ),
@@ -143,7 +143,7 @@ def _over_time() -> list[Panel]:
 
 def _drift() -> Panel:
     return lines(
-        "Drift", "What left the desired state by itself, and was put back.",
+        "Drift", "Deviations from the desired state, and their repair.",
         [query(f"sum by (kind) (increase(reconciler_drift_total{{{HERE}}}[$__interval]))", "{{kind}}")],
         stacked=True,
     )  # fmt: skip
@@ -164,7 +164,7 @@ def _guests() -> list[Panel]:
             unit="bytes",
         ),
         lines(
-            "Read from disks", "What the host's page cache had is not counted.",
+            "Read from disks", "Reads from the host's page cache are not counted.",
             [query(each("disk_read_bytes_total"), "{{vm}}")], unit="Bps",
         ),
         lines(
@@ -172,13 +172,13 @@ def _guests() -> list[Panel]:
             [query(each("disk_written_bytes_total"), "{{vm}}")], unit="Bps",
         ),
         lines(
-            "Disk operations", "Reads and writes that guests ask for, each counted every half minute.",
+            "Disk operations", "Reads and writes requested by guests, counted every half minute.",
             [query(f"sum by (vm, op) (rate(reconciler_vm_disk_operations_total{{{CHOSEN}}}[5m]))", "{{vm}} {{op}}")],
             unit="iops",
         ),
         lines(
             "Memory within guests",
-            "What the balloon leaves a guest, and what its programs could still take of it.",
+            "Memory that the balloon leaves a guest, and the part available to its programs.",
             [
                 query(f"reconciler_vm_memory_bytes{{{CHOSEN}}}", "{{vm}} has"),
                 query(f"reconciler_vm_memory_available_bytes{{{CHOSEN}}}", "{{vm}} available"),

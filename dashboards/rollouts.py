@@ -1,4 +1,4 @@
-"""The dashboard `rollouts`: how groups move to new generations, and what went back."""
+"""The dashboard `rollouts`: how groups move to new generations, and what was rolled back."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ COLORS = {"idle": GREEN, "running": BLUE, "held": RED, "suspended": GREY}
 
 def rollouts() -> Dashboard:
     return board(
-        "rollouts", "Rollouts", "How groups move to new generations, and what went back.",
+        "rollouts", "Rollouts", "How groups move to new generations, and what was rolled back.",
         [("Now", _numbers()), ("Groups", _groups()), ("Outcomes", _outcomes()), ("Speed", _speed())],
         variables=(INSTANCE, GROUP),
     )  # fmt: skip
@@ -44,11 +44,11 @@ def _numbers() -> list[Panel]:
         number("Held", "Groups that stopped after a failure.", groups("held"), bad=RED),
         number("VMs yet to move", "In all groups.", f"sum(reconciler_rollout_pending_vms{{{CHOSEN}}})"),
         number(
-            "Not serving", "Members of groups, for whatever reason.",
+            "Unavailable", "Members of groups, for any reason.",
             f"sum(reconciler_unavailable_vms{{{CHOSEN}}})", bad=ORANGE,
         ),
         number(
-            "Rollbacks, 24 h", "VMs that went back to their last good generation.",
+            "Rollbacks, 24 h", "VMs that returned to their last good generation.",
             f'sum(increase(reconciler_rollbacks_total{{{CHOSEN},result="succeeded"}}[24h]))', bad=ORANGE,
         ),
         number(
@@ -56,7 +56,7 @@ def _numbers() -> list[Panel]:
             f'sum(increase(reconciler_rollbacks_total{{{CHOSEN},result="failed"}}[24h]))', bad=RED,
         ),
         number(
-            "Condemned digests", "Remembered, and never started again by themselves.",
+            "Condemned digests", "Remembered, and never started again automatically.",
             f"sum(reconciler_blocked_generations{{{CHOSEN}}})", bad=YELLOW,
         ),
         number(
@@ -75,7 +75,7 @@ def _groups() -> list[Panel]:
             "{{group}}", colored(ROLLOUT_STATES, COLORS), height=7,
         ),
         lines(
-            "VMs that wait", "By what for, in all groups; docs/operations/troubleshooting.md has a row for each.",
+            "VMs that wait", "By reason, in all groups; docs/operations/troubleshooting.md has a row for each.",
             [query(f"sum by (kind) (reconciler_waiting_vms{{{HERE}}}) > 0 or sum(reconciler_waiting_vms{{{HERE}}})", "{{kind}}")],
         ),
         lines(
@@ -87,7 +87,7 @@ def _groups() -> list[Panel]:
             [query(f"sum by (group) (reconciler_rollout_pending_vms{{{CHOSEN}}})", "{{group}}")],
         ),
         lines(
-            "Not serving, and how many may", "maxUnavailable bounds what a rollout takes down.",
+            "Unavailable, and how many may be", "maxUnavailable bounds what a rollout takes down.",
             [
                 query(f"sum by (group) (reconciler_unavailable_vms{{{CHOSEN}}})", "{{group}}: down"),
                 query(f"sum by (group) (reconciler_unavailable_budget{{{CHOSEN}}})", "{{group}}: may be"),
@@ -108,11 +108,11 @@ def _outcomes() -> list[Panel]:
             colors={"succeeded": GREEN, "failed": RED},
         ),
         lines(
-            "Trials of changed checks", "Changed checks that replaced the present ones, or were refused.",
+            "Trials of changed checks", "Changed checks that replaced the current ones, or were refused.",
             [query(happened("check_trials_total", "result"), "{{result}}")], stacked=True, width=THIRD,
         ),
         lines(
-            "Rollbacks by cause", "What the condemned generation did.",
+            "Rollbacks by cause", "Why the generation was condemned.",
             [query(happened("rollbacks_total", "reason"), "{{reason}}")], stacked=True, width=THIRD,
         ),
         lines(
@@ -142,11 +142,11 @@ def _speed() -> list[Panel]:
             f"sum by (le) (increase(reconciler_commit_to_running_seconds_bucket{{{HERE}}}[$__interval]))",
         ),
         lines(
-            "Downtime of a VM", "Between two guests of it: the median, and what one in twenty exceeds, in 24 h.",
+            "Downtime of a VM", "Between two guests of it: median and 95th percentile, in 24 h.",
             [query(gaps(0.5), "{{cause}}: median"), query(gaps(0.95), "{{cause}}: 95 %")], unit="s",
         ),
         lines(
-            "Phases of a VM", "From the folder of a generation to its soak: the median, and what one in twenty exceeds.",
+            "Phases of a VM", "From the folder of a generation to its soak: median and 95th percentile.",
             [query(quantile(0.5), "{{phase}}: median"), query(quantile(0.95), "{{phase}}: 95 %")],
             unit="s",
         ),

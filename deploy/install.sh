@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Puts the reconciler on a host with systemd that has no package of it: `sudo deploy/install.sh`.
-# Run again it upgrades; guests do not notice, and the config stays as it is.
+# Installs the reconciler on a host with systemd that has no package of it: `sudo deploy/install.sh`.
+# Run it again to upgrade; guests are not affected, and the config stays as it is.
 #
-#   --remove      take it away; guests run on, data and config stay
+#   --remove      uninstall it; guests keep running, data and config stay
 #   --files DIR   lay out the files under DIR and do nothing else; packages are made from that
 set -euo pipefail
 cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
@@ -72,10 +72,10 @@ interpreter() { # the one that the libraries fit
 
 may_install() {
     local program
-    [ "$(id -u)" = 0 ] || die "this takes root" "sudo deploy/install.sh"
+    [ "$(id -u)" = 0 ] || die "this needs root" "sudo deploy/install.sh"
     [ -d /run/systemd/system ] || die "systemd does not run here" "docs/operations/getting-started.md says how to run it by hand"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        die "Python 3.11 or newer is needed" "PYTHON=python3.12 deploy/install.sh names another"
+        die "Python 3.11 or newer is needed" "PYTHON=python3.12 deploy/install.sh uses another"
     "$python" -m pip --version >/dev/null 2>&1 || die "pip is missing" "install your distribution's python3-pip"
     for program in $needs; do
         command -v "$program" >/dev/null || die "$program is missing" "install it with your distribution's packages"
@@ -93,12 +93,12 @@ go() {
     systemctl enable --quiet reconciler.socket reconciler.service
     systemctl start microvms.slice reconciler.socket
     systemctl restart reconciler.service
-    echo "the daemon runs; what it keeps is said in /etc/reconciler/config.toml"
-    reconciler doctor || true # the kernel and busybox of guests take apt and dpkg, wherever this runs
+    echo "the daemon runs; its settings are in /etc/reconciler/config.toml"
+    reconciler doctor || true # building the guests' kernel and busybox needs apt and dpkg on any distribution
 }
 
 remove() {
-    [ "$(id -u)" = 0 ] || die "this takes root" "sudo deploy/install.sh --remove"
+    [ "$(id -u)" = 0 ] || die "this needs root" "sudo deploy/install.sh --remove"
     systemctl disable --quiet --now reconciler-http.socket reconciler.socket reconciler.service || true
     local unit
     for unit in $units; do rm -f "/usr/lib/systemd/system/$unit"; done
@@ -106,7 +106,7 @@ remove() {
     rm -f /usr/bin/reconciler /usr/lib/sysusers.d/reconciler.conf /usr/lib/tmpfiles.d/reconciler.conf \
         /usr/share/bash-completion/completions/reconciler /usr/share/man/man1/reconciler.1.gz
     systemctl daemon-reload
-    echo "guests run on; /var/lib/reconciler and /etc/reconciler are kept"
+    echo "guests keep running; /var/lib/reconciler and /etc/reconciler are kept"
 }
 
 case ${1:-} in
