@@ -136,6 +136,7 @@ class Access:
 
 
 def includes(right: Right | None, wanted: Right) -> bool:
+    """Whether `right` allows what needs `wanted`; None allows nothing."""
     return right is not None and RIGHTS.index(right) >= RIGHTS.index(wanted)
 
 

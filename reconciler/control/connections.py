@@ -61,12 +61,14 @@ class Peer(web.RequestHandler):
             self.transport.abort()
 
     def connection_lost(self, exc: BaseException | None) -> None:
+        """Called by asyncio at the end of the connection; `exc` is why, None for an orderly end."""
         super().connection_lost(exc)
         self._connections.lost(self)
 
     async def finish_response(
         self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
     ) -> tuple[web.StreamResponse, bool]:
+        """Called by aiohttp after each answer: its connection is the one idle for the shortest time."""
         finished = await super().finish_response(request, resp, start_time)
         self._connections.answered(self)
         return finished
@@ -120,6 +122,7 @@ class Connections:
 
     @property
     def count(self) -> int:
+        """Open connections, with those that are being set up."""
         return len(self._peers) + self._coming
 
     def has_room(self, when_there_is: Callable[[], None]) -> bool:
@@ -161,11 +164,13 @@ class Connections:
             self._peers[peer] = None
 
     def answered(self, peer: Peer) -> None:
+        """The request of this connection is over: the next one shows its token again."""
         peer.entitled = not self.strangers
         if self._peers.pop(peer, peer) is None:
             self._peers[peer] = None
 
     def lost(self, peer: Peer) -> None:
+        """The connection has ended, and leaves room for another."""
         self._peers.pop(peer, None)
         # The transport closes its descriptor after this call.
         asyncio.get_running_loop().call_soon(self._go_on)
@@ -194,10 +199,12 @@ class BoundedSite(web.BaseSite):
 
     @property
     def name(self) -> str:
+        """Where it listens, for aiohttp's messages."""
         return str([listener.getsockname() for listener in self._listeners])
 
     @property
     def port(self) -> int:
+        """The TCP port of the first socket."""
         return int(self._listeners[0].getsockname()[1])
 
     async def start(self) -> None:
@@ -210,10 +217,12 @@ class BoundedSite(web.BaseSite):
             self._watch(listener)
 
     async def stop(self) -> None:
+        """Accept no more, and wait for the answers under way."""
         self.close()
         await super().stop()
 
     def close(self) -> None:
+        """Accept no more, at once."""
         loop = asyncio.get_running_loop()
         for listener in self._listeners:
             loop.remove_reader(listener)

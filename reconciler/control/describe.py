@@ -51,6 +51,7 @@ def _unseen(status: HostStatus) -> str:
 
 
 def step(action: Action) -> Step:
+    """One action of a plan."""
     return Step(action.kind, action.title, action.why, action.number)
 
 
@@ -64,6 +65,7 @@ def _under_way(wait: Wait) -> bool:
 
 
 def waiting(wait: Wait, now: Now) -> Waiting:
+    """One wait of a plan, in seconds from `now`."""
     return Waiting(wait.kind, wait.subject, wait.why, _seconds_until(wait.until, now))
 
 
@@ -72,6 +74,7 @@ def _seconds_until(moment: float | None, now: Now) -> float | None:
 
 
 def history_answer(record: VMRecord) -> HistoryAnswer:
+    """Everything remembered of one VM."""
     return HistoryAnswer(
         vm=record.name,
         group=record.group,
@@ -122,6 +125,7 @@ def _condemned(record: VMRecord, blocked: Blocked) -> BlockedBrief:
 
 
 def why_answer(fleet: HostStatus, vm: VMStatus, record: VMRecord | None) -> WhyAnswer:
+    """Why one VM is as it is; `record` is None before anything was done for it."""
     blocked = sorted(
         record.blocked if record else (), key=lambda b: (b.digest != vm.digest, -b.last_wall)
     )
@@ -141,6 +145,7 @@ def _suspension(suspension: Suspension | None) -> str:
 
 
 def vm_answer(fleet: HostStatus, vm: VMStatus, record: VMRecord | None) -> VMAnswer:
+    """One VM with its group and history; `record` is None before anything was done for it."""
     return VMAnswer(
         revision=fleet.revision,
         vms=(vm,),

@@ -90,14 +90,17 @@ STATUS_BY_ERROR: tuple[tuple[type[ReconcilerError], int], ...] = (
 
 
 def status_of(error: ReconcilerError) -> int:
+    """The HTTP status; 500 for an error without one of its own."""
     return next((status for kind, status in STATUS_BY_ERROR if isinstance(error, kind)), 500)
 
 
 def json_answer(value: object, status: int = 200) -> web.Response:
+    """A value as JSON of one line."""
     return web.Response(text=encode(value) + "\n", status=status, content_type="application/json")
 
 
 def failure_answer(failure: Failure, status: int) -> web.Response:
+    """A failure as the JSON that the command line reads."""
     return json_answer(FailureAnswer(failure), status)
 
 

@@ -50,6 +50,7 @@ class Api:
         self._callers = Callers()
 
     def routes(self) -> list[web.RouteDef]:
+        """All routes, for an aiohttp application."""
         return [
             web.get("/v1/version", self.version, allow_head=False),
             web.get("/v1/token", self.token, allow_head=False),
@@ -67,6 +68,7 @@ class Api:
         ]
 
     async def version(self, request: web.Request) -> web.Response:
+        """`GET /v1/version`: a VersionAnswer."""
         _query(request, NoQuery)
         return json_answer(VersionAnswer(version()))
 
@@ -77,16 +79,23 @@ class Api:
         return json_answer(TokenAnswer(read, metrics))
 
     async def status(self, request: web.Request) -> web.Response:
+        """`GET /v1/status`: the HostStatus of the newest pass."""
         _query(request, NoQuery)
         return json_answer(self._operator.status())
 
     async def vm(self, request: web.Request) -> web.Response:
+        """`GET /v1/vms/VM`: a VMAnswer. Raises NotFoundError."""
         return json_answer(vm_answer(*self._look(request)))
 
     async def why(self, request: web.Request) -> web.Response:
+        """`GET /v1/why/VM`: a WhyAnswer. Raises NotFoundError."""
         return json_answer(why_answer(*self._look(request)))
 
     async def plan(self, request: web.Request) -> web.Response:
+        """`GET /v1/plan`: what the next pass would do; with `ref`, what that commit would change.
+
+        Raises SourceError and ManifestErrors for a `ref` that cannot be read.
+        """
         query = _query(request, PlanQuery)
         plan = await self._followers.unless_closing(self._operator.plan(query.ref))
         return json_answer(
@@ -96,22 +105,26 @@ class Api:
         )
 
     async def history(self, request: web.Request) -> web.Response:
+        """`GET /v1/history/VM`: a HistoryAnswer. Raises NotFoundError."""
         _query(request, NoQuery)
         return json_answer(history_answer(self._record(_vm_name(request))))
 
     async def probes(self, request: web.Request) -> web.Response:
+        """`GET /v1/probes/VM`: the newest rounds of checks. Raises NotFoundError."""
         _query(request, NoQuery)
         name = _vm_name(request)
         self._record(name)
         return json_answer(ProbesAnswer(name, self._operator.probes(name)))
 
     async def diff(self, request: web.Request) -> web.Response:
+        """`GET /v1/diff/VM?a=N&b=N`: the fields that differ between two generations."""
         query = _query(request, DiffQuery)
         name = _vm_name(request)
         a, b = GenerationNumber(query.a), GenerationNumber(query.b)
         return json_answer(DiffAnswer(name, a, b, self._operator.difference(name, a, b)))
 
     async def events(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/events`: an EventsAnswer; with `follow`, JSON lines without an end. Raises BusyError."""
         query = _query(request, EventsQuery)
         if query.after is None:
             found = await self._operator.latest_events(query.limit)
@@ -123,6 +136,7 @@ class Api:
         return await self._followers.stream(request, "application/x-ndjson", pieces)
 
     async def logs(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/logs/VM`: the end of the console as bytes; with `follow`, also what is added."""
         query = _query(request, LogsQuery)
         name = _vm_name(request)
         self._record(name)
@@ -138,11 +152,13 @@ class Api:
         return await self._followers.stream(request, "application/octet-stream", pieces)
 
     async def reconcile(self, request: web.Request) -> web.Response:
+        """`POST /v1/reconcile`: look at the source now; with `wait`, answer when the result is known."""
         body = parse_body(RECONCILE, await _read(request))
         work = self._operator.reconcile(wait=body.wait, timeout=body.timeout, subject=body.subject)
         return json_answer(await self._followers.unless_closing(work))
 
     async def request(self, request: web.Request) -> web.Response:
+        """`POST /v1/request`: carry out one request, and answer with what was done. Raises RequestRefused."""
         wanted = parse_body(REQUEST, await _read(request))
         words = await self._operator.request(wanted, by=await self._callers.of(request))
         return json_answer(DoneAnswer(words))

@@ -76,6 +76,7 @@ def _answers(path: Path) -> bool:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
+    """Device and inode of what is at `path`; None if nothing is."""
     try:
         found = path.lstat()
     except OSError:

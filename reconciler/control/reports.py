@@ -44,6 +44,8 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class PlanAnswer:
+    """What the next pass would do, and what it waits for."""
+
     changed: bool
     """Whether anything is done now, or will be without a person, or differs."""
     actions: tuple[Step, ...]
@@ -60,6 +62,8 @@ class PlanAnswer:
 
 @dataclass(frozen=True, slots=True)
 class GenerationBrief:
+    """One generation; moments are Unix seconds, 0 for never."""
+
     number: GenerationNumber
     verdict: Verdict
     revision: Revision
@@ -72,6 +76,8 @@ class GenerationBrief:
 
 @dataclass(frozen=True, slots=True)
 class BlockedBrief:
+    """A digest that failed and is not started again by itself."""
+
     digest: Digest
     generation: GenerationNumber
     reason: str
@@ -99,6 +105,8 @@ class RefusedBrief:
 
 @dataclass(frozen=True, slots=True)
 class HistoryAnswer:
+    """What is remembered of one VM."""
+
     vm: VMName
     group: GroupName
     generations: tuple[GenerationBrief, ...]
@@ -142,6 +150,8 @@ class WhyAnswer:
 
 @dataclass(frozen=True, slots=True)
 class DiffAnswer:
+    """The fields that differ between two generations of a VM."""
+
     vm: VMName
     a: GenerationNumber
     b: GenerationNumber
@@ -150,6 +160,8 @@ class DiffAnswer:
 
 @dataclass(frozen=True, slots=True)
 class ProbesAnswer:
+    """The newest rounds of a VM's checks."""
+
     vm: VMName
     rounds: tuple[ProbeStatus, ...] = ()
     """Oldest first."""
@@ -157,4 +169,6 @@ class ProbesAnswer:
 
 @dataclass(frozen=True, slots=True)
 class EventsAnswer:
+    """Events in their order, oldest first."""
+
     events: tuple[Event, ...] = ()

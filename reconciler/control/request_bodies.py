@@ -28,16 +28,22 @@ NO_SUCH_KEY = "Extra inputs are not permitted"
 
 
 class Body(BaseModel):
+    """A body or query: no unknown keys, no conversions, no input in error messages."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 class ReconcileBody(Body):
+    """What `POST /v1/reconcile` takes; `timeout` in seconds."""
+
     wait: bool = False
     timeout: float = Field(default=600.0, gt=0, le=LONGEST_WAIT)
     subject: Subject | None = None
 
 
 class EventsQuery(Body):
+    """Which events: those with a sequence number above `after`."""
+
     after: int | None = Field(default=None, ge=0, le=2**62)
     """None: the newest `limit` events."""
     limit: int = Field(default=100, ge=1, le=10_000)
@@ -45,18 +51,24 @@ class EventsQuery(Body):
 
 
 class LogsQuery(Body):
+    """How many lines of which console; `candidate`: of the guest that starts beside the serving one."""
+
     lines: int = Field(default=100, ge=0, le=10_000)
     follow: bool = False
     candidate: bool = False
 
 
 class PlanQuery(Body):
+    """Which revision to plan for; None: the one that is followed."""
+
     ref: str | None = Field(
         default=None, max_length=256, pattern=r"^[A-Za-z0-9_][A-Za-z0-9_./@+~^-]*$"
     )
 
 
 class DiffQuery(Body):
+    """Two generations."""
+
     a: Number
     b: Number
 

@@ -9,6 +9,8 @@ PACKAGE = "microvm-reconciler"
 
 @dataclass(frozen=True, slots=True)
 class DoneAnswer:
+    """What was done, in words."""
+
     done: str
 
 
@@ -22,12 +24,16 @@ class TokenAnswer:
 
 @dataclass(frozen=True, slots=True)
 class VersionAnswer:
+    """The daemon's version, and that of its API."""
+
     version: str
     api: str = "v1"
 
 
 @dataclass(frozen=True, slots=True)
 class Failure:
+    """Why a request failed: a kind for scripts, a message and a hint for people."""
+
     kind: str
     message: str
     hint: str = ""
@@ -38,6 +44,8 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class FailureAnswer:
+    """The body of every answer with an HTTP status of 400 or more."""
+
     error: Failure = field(default_factory=lambda: Failure("internal", "no reason was given"))
 
 

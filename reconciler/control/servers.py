@@ -87,6 +87,7 @@ class ControlFace:
                 )
 
     async def close(self) -> None:
+        """End all streams and answers, and remove the socket if it is still ours."""
         release(self.path, self._identity)
         await self._runner.cleanup()
 
@@ -99,6 +100,7 @@ class HttpFace:
         self.port = port
 
     async def close(self) -> None:
+        """End all streams and answers."""
         await self._runner.cleanup()
 
 
@@ -183,4 +185,5 @@ def _options() -> dict[str, Any]:
 
 
 async def unsigned(_: web.Request, answer: web.StreamResponse) -> None:
+    """For `on_response_prepare`: no answer names the library and its version."""
     answer.headers["Server"] = SERVER

@@ -65,6 +65,7 @@ class Followers:
             closing.cancel()
 
     async def pause(self, seconds: float) -> None:
+        """Wait for so many seconds, or until the streams end."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self.closing.wait()

@@ -88,6 +88,7 @@ class Webhook:
         self._due: asyncio.TimerHandle | None = None
 
     def routes(self) -> list[web.RouteDef]:
+        """Its one route, for an aiohttp application."""
         return [web.post(self.path, self._receive)]
 
     async def _receive(self, request: web.Request) -> web.Response:

@@ -65,6 +65,10 @@ ASKED: tuple[tuple[str, str, str, Callable[[GuestFigures], float | None]], ...] 
 def guest_lines(
     vms: tuple[VMStatus, ...], figures: Callable[[VMStatus], GuestFigures | None]
 ) -> Iterator[str]:
+    """The lines of all series about guests.
+
+    `figures` answers what is known of a VM's guest, None if nothing is.
+    """
     used = usages(vms)
     labels: dict[str, str] = {vm.name: f"vm={quoted(vm.name)}" for vm in vms}
     for name, kind, text, of_process in PROCESS:

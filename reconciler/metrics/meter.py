@@ -78,6 +78,7 @@ def exemplar_of(revision: str) -> dict[str, str] | None:
 
 
 def free_bytes(folder: Path) -> float:
+    """Bytes free for this user on the file system of `folder`; 0 if it cannot be asked."""
     try:
         return float(shutil.disk_usage(folder).free)
     except OSError:
@@ -267,6 +268,7 @@ class Metrics:
             self.notifications_waiting(sink, 0, 0.0)
 
     def component_ticked(self, name: str, now_wall: float) -> None:
+        """A part of the daemon went round, at `now_wall` in Unix seconds."""
         self._ticks.labels(name).set(now_wall)
 
     def fetch_ended(self, source: str, result: str, seconds: float, reason: str = "") -> None:
@@ -277,76 +279,97 @@ class Metrics:
             self._source_errors.labels(source, reason).inc()
 
     def webhook_received(self, provider: str, result: str) -> None:
+        """`provider` is one of GIT_SERVERS or NO_WEBHOOK, `result` one of WEBHOOK_RESULTS."""
         self._webhooks.labels(provider, result).inc()
 
     def pass_ended(self, result: str, seconds: float) -> None:
+        """`result` is one of PASS_RESULTS."""
         self._passes.labels(result).inc()
         self._pass_seconds.observe(seconds)
 
     def panicked(self) -> None:
+        """A pass ended in an error that was not foreseen."""
         self._panics.inc()
 
     def began(self, actions: Mapping[str, int]) -> None:
+        """Actions that were begun, by kind."""
         for action, count in actions.items():
             self._actions.labels(action).inc(count)
 
     def drifted(self, kind: str) -> None:
+        """Something was found other than it was left; `kind` is one of DRIFTS."""
         self._drifts.labels(kind).inc()
 
     def gap_ended(self, cause: str, seconds: float) -> None:
+        """A VM that had no healthy guest for `seconds` has one; `cause` is one of GAP_CAUSES."""
         self._gaps.labels(cause).observe(seconds)
 
     def collected(self, freed: int, *, failed: bool) -> None:
+        """Unused images and folders were removed; `freed` in bytes."""
         self._collections.labels("failed" if failed else "succeeded").inc()
         self._freed.inc(freed)
 
     def stocked(self, bytes_by_kind: Mapping[str, int]) -> None:
+        """What the state directory takes of the disk in bytes, by the kinds of KINDS."""
         for kind, size in bytes_by_kind.items():
             self._stock.labels(kind).set(size)
 
     def operating(self, running: int, oldest_wall: float) -> None:
+        """Actions under way, and when the oldest began in Unix seconds; 0: none is."""
         self._operations.set(running)
         self._oldest_operation.set(oldest_wall)
 
     def probe_answered(self, kind: str, result: str, seconds: float) -> None:
+        """One check was asked; `kind` is one of PROBE_KINDS, `result` one of PROBE_RESULTS."""
         self._probes.labels(kind, result).inc()
         self._probe_seconds.labels(kind).observe(seconds)
 
     def rollout_ended(self, result: str) -> None:
+        """`result` is one of ROLLOUT_RESULTS."""
         self._rollouts.labels(result).inc()
 
     def check_trial_ended(self, result: str) -> None:
+        """A trial of changed checks ended; `result` is one of ROLLOUT_RESULTS."""
         self._check_trials.labels(result).inc()
 
     def rollback_ended(self, group: str, reason: str, result: str) -> None:
+        """`reason` is one of ROLLBACK_REASONS, `result` one of ROLLBACK_RESULTS."""
         self._rollbacks[group, reason, result] += 1
         if len(self._rollbacks) > MOST_ROLLBACKS:  # of groups that have gone, most likely
             del self._rollbacks[next(iter(self._rollbacks))]
 
     def phase_ended(self, phase: str, seconds: float, revision: str = "") -> None:
+        """A VM's update passed one of PHASES; the revision's trace is the exemplar."""
         self._phase_seconds.labels(phase).observe(seconds, exemplar_of(revision))
 
     def revision_running(self, seconds: float, revision: str = "") -> None:
+        """A revision runs everywhere, `seconds` after it was first seen."""
         self._running_seconds.observe(seconds, exemplar_of(revision))
 
     def build_ended(self, result: str, seconds: float, revision: str = "") -> None:
+        """`result` is one of BUILD_RESULTS; only what was built has a duration."""
         self._builds.labels(result).inc()
         if result in MADE:
             self._build_seconds.observe(seconds, exemplar_of(revision))
 
     def state_written(self, seconds: float) -> None:
+        """One transaction of the ledger."""
         self._write_seconds.observe(seconds)
 
     def state_failed(self, op: str) -> None:
+        """`op` is one of STATE_OPERATIONS."""
         self._state_errors.labels(op).inc()
 
     def state_recovered(self) -> None:
+        """A damaged ledger was put aside, and a new one begun."""
         self._recoveries.inc()
 
     def notification_ended(self, sink: str, result: str) -> None:
+        """`result` is one of NOTIFICATION_RESULTS."""
         self._notifications.labels(sink, result).inc()
 
     def notifications_waiting(self, sink: str, pending: int, oldest_wall: float) -> None:
+        """Messages that wait for a sink, and when the oldest happened in Unix seconds; 0: none."""
         self._waiting.labels(sink).set(pending)
         self._oldest.labels(sink).set(oldest_wall)
 

@@ -21,6 +21,8 @@ USER, SYSTEM, START, RESIDENT = 11, 12, 19, 21
 
 @dataclass(frozen=True, slots=True)
 class Usage:
+    """What one process takes: totals since it began, and the memory that it has now."""
+
     cpu_seconds: float
     resident_bytes: int
     read_bytes: int | None
@@ -43,6 +45,7 @@ def usages(vms: Iterable[VMStatus]) -> dict[str, Usage]:
 
 
 def usage_of(pid: int, started_wall: float, booted: float) -> Usage | None:
+    """None if `pid` is another process by now. Both moments are Unix seconds: its start, the host's boot."""
     stat = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
     if not stat or abs(booted + int(stat[START]) / TICKS - started_wall) > SAME_START:
         return None

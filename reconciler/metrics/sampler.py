@@ -46,6 +46,7 @@ class Sampler:
         return self._known.get(vm.instance or "")
 
     async def run(self) -> None:
+        """Ask guests in turn until cancelled; a guest that fails is left in peace for PEACE seconds."""
         while True:
             vms = self._status().vms
             present = {vm.instance for vm in vms}

@@ -123,6 +123,7 @@ class ProxyClient:
                     await asyncio.sleep(DRAIN_PAUSE)
 
     async def close(self) -> None:
+        """Hang up; the proxy runs on."""
         self._hang_up()
 
     async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:

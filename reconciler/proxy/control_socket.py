@@ -26,14 +26,17 @@ class Control:
 
     @property
     def clients(self) -> int:
+        """Connections that are open."""
         return len(self._clients)
 
     async def open(self, sock: socket.socket) -> None:
+        """Serve a listening socket. Raises OSError."""
         # Not start_unix_server: since Python 3.13 that asks after the path that the socket was bound by,
         # which may be gone, and removes it at the end, though it is systemd's.
         self._server = await asyncio.start_server(self._serve, sock=sock, limit=wire.MOST_BYTES)
 
     async def close(self) -> None:
+        """Accept no more, and hang up."""
         if self._server is not None:
             self._server.close()
         for writer in tuple(self._clients):
@@ -54,6 +57,7 @@ class Control:
             writer.close()
 
     def answer(self, line: bytes) -> dict[str, Any]:
+        """The answer to one message; an error is an answer with the key `error`."""
         try:
             return self._answer(wire.decode(line))
         except wire.MalformedMessage as error:

@@ -22,6 +22,7 @@ class MalformedMessage(ValueError):
 
 
 def encode(message: dict[str, Any]) -> bytes:
+    """A message as one line."""
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
@@ -37,6 +38,7 @@ def decode(line: bytes) -> dict[str, Any]:
 
 
 def pack(led: RouteTarget) -> dict[str, Any]:
+    """A VM's routes as a message has them."""
     routes = [[r.protocol, r.address, r.port, r.target] for r in led.routes]
     return {"instance": led.instance, "routes": routes}
 

@@ -35,13 +35,13 @@ class Keeping:
     """Who keeps listening sockets while the front is started anew; by default nobody."""
 
     def keep(self, name: str, sock: socket.socket) -> None:
-        pass
+        """Keep this listening socket under a name."""
 
     def drop(self, name: str) -> None:
-        pass
+        """Forget the socket of this name."""
 
     def write(self, led: dict[VMName, RouteTarget]) -> None:
-        pass
+        """Keep the whole table, in place of the one before."""
 
 
 class Table:
@@ -122,6 +122,7 @@ class Table:
                 raise ProxyError(f"port {place.port} of the host is held for {other}", kind="port")
 
     def close(self) -> None:
+        """Close all listeners; open connections go on until the process ends."""
         for held in self._held.values():
             for listener in held.values():
                 listener.close()
@@ -129,6 +130,7 @@ class Table:
 
 
 def place_of(route: Route) -> ListenPort:
+    """The port of the host that a route listens at."""
     return ListenPort(route.protocol, route.address, route.port)
 
 

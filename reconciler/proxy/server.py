@@ -50,12 +50,15 @@ class Kept(Keeping):
             service.store(TABLE, self._memory)
 
     def keep(self, name: str, sock: socket.socket) -> None:
+        """Hand the socket to systemd."""
         self._service.store(name, sock.fileno())
 
     def drop(self, name: str) -> None:
+        """Ask systemd to close what it keeps under this name."""
         self._service.drop(name)
 
     def write(self, led: dict[VMName, RouteTarget]) -> None:
+        """Replace the table in the memory that systemd keeps open."""
         text = wire.encode({"led": {vm: wire.pack(one) for vm, one in led.items()}})
         os.ftruncate(self._memory, 0)
         os.pwrite(self._memory, text, 0)
@@ -68,6 +71,7 @@ class Kept(Keeping):
             return {}
 
     def close(self) -> None:
+        """Close our side; systemd's stays."""
         os.close(self._memory)
 
 

@@ -40,9 +40,11 @@ class RelayState:
 
     @property
     def full(self) -> bool:
+        """Whether another connection has to wait."""
         return self.open.total() >= MOST_OPEN
 
     def ended(self, instance: InstanceId) -> None:
+        """A connection to this guest has ended: one that waited may come."""
         self.open[instance] -= 1
         if not self.open[instance]:
             del self.open[instance]

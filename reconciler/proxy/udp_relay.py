@@ -41,6 +41,7 @@ class UdpListener:
 
     @property
     def target(self) -> int:
+        """The port on the loopback that datagrams go to."""
         return self._target
 
     @target.setter
@@ -55,6 +56,7 @@ class UdpListener:
             self._loop.call_later(LEAVING, self._forget, session)
 
     def close(self) -> None:
+        """Close the port, and forget all clients."""
         for session in (*self._sessions.values(), *self._leaving):
             self._forget(session)
         self._loop.remove_reader(self.sock)

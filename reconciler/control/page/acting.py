@@ -41,6 +41,7 @@ class Acting:
         return actions(query, record)
 
     async def act(self, request: web.Request) -> web.Response:
+        """`POST /act`: a form as JSON `{message, done, back}`, `back` being the page to show next."""
         same_origin(request)
         fields = await fields_of(request)
         self._pace()

@@ -40,6 +40,8 @@ CAUSED = ("rolled-back", "rollback-failed", "failed")
 
 @dataclass(frozen=True, slots=True)
 class Past:
+    """The newest commits, children before parents."""
+
     commits: tuple[CommitSummary, ...] = ()
     error: str = ""
     """Why there are none."""

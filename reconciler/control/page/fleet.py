@@ -39,12 +39,14 @@ class Asked:
     """The page, from 1."""
 
     def address(self, number: int) -> str:
+        """The link to another page of the same search."""
         given = {"q": self.wanted} if self.wanted else {}
         query = urlencode({**given, "page": str(number)})
         return f"/?{query}"
 
 
 def fleet_page(status: HostStatus, events: Sequence[Event], asked: Asked = Asked()) -> Pieces:
+    """The page of all VMs, or of the VMs found; `events` are the newest, oldest first."""
     found = [vm for vm in status.vms if matches(vm, asked.wanted)] if asked.wanted else status.vms
     by_group = sorted(found, key=lambda vm: (not vm.group, vm.group, vm.name))
     pages = max(1, math.ceil(len(by_group) / PAGE))
@@ -82,6 +84,7 @@ def _ill(vms: Sequence[VMStatus]) -> list[VMStatus]:
 
 
 def matches(vm: VMStatus, wanted: str) -> bool:
+    """Whether each word of a search is in the VM's name, group, state, sync state or health."""
     text = " ".join(
         (vm.name, vm.group, vm.state, vm.sync, "healthy" if vm.healthy else "unhealthy")
     )
@@ -127,6 +130,7 @@ MOST_NAMED = 50
 
 
 def group_page(group: GroupStatus, members: Sequence[VMStatus]) -> Pieces:
+    """The page of one group; `members` are its VMs."""
     by_name = {vm.name: vm for vm in members}
     done = [vm.name for vm in members if vm.sync == "synced"]
     lists = (

@@ -22,6 +22,7 @@ ASSETS = {
 
 
 def asset(name: str) -> bytes:
+    """The bytes of a file that pages refer to, by its name in ASSETS."""
     return (files(__package__) / "assets" / name).read_bytes()
 
 
@@ -45,6 +46,7 @@ class Pieces:
 
     @property
     def stamp(self) -> str:
+        """A short hash: pages with the same stamp look the same."""
         return hashlib.sha256((self.title + self.body).encode()).hexdigest()[:16]
 
 
@@ -64,6 +66,7 @@ def main(pieces: Pieces) -> Markup:
 
 
 def title(pieces: Pieces) -> Markup:
+    """The element that holds the page's title."""
     return macro("frame.html", "title", pieces.title)
 
 

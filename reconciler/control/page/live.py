@@ -31,9 +31,11 @@ class Recent:
 
     @property
     def after(self) -> int:
+        """The sequence number of the newest event that was read; 0 before the first."""
         return self.events[-1].sequence if self.events else 0
 
     async def follow(self) -> tuple[Event, ...]:
+        """Read what is new, and answer with the newest MOST_EVENTS, oldest first."""
         while found := await self._operator.events(self.after, PAGE):
             # Another who looks may have read the same meanwhile.
             newer = [event for event in found if event.sequence > self.after]

@@ -77,11 +77,13 @@ def short(revision: str | None) -> Markup:
 
 @lru_cache(maxsize=1024)
 def generation(number: int | None) -> Markup:
+    """The number of a generation, or a dash for none."""
     return macro(PIECES, "generation", number)
 
 
 @lru_cache(maxsize=2048)
 def vm_link(name: str) -> Markup:
+    """A VM's name as a link to its page."""
     return macro(PIECES, "vm_link", name)
 
 

@@ -41,6 +41,7 @@ class PageRoutes:
         self._acting = acting
 
     def routes(self) -> list[web.RouteDef]:
+        """All routes, for an aiohttp application; `POST /act` only if a token may act."""
         acting = [web.post(PATH, self._acting.act)] if self._access.acts else []
         return [
             *acting,
@@ -54,15 +55,19 @@ class PageRoutes:
         ]
 
     async def fleet(self, request: web.Request) -> web.Response:
+        """`GET /`: all VMs; `q` searches, `page` counts from 1."""
         return await self._page(request, {"view": "fleet", **_given(request, "q", "page")})
 
     async def vm(self, request: web.Request) -> web.Response:
+        """`GET /vm/NAME`; `a` and `b` are generations to compare."""
         return await self._page(request, {"view": "vm", **_given(request, "a", "b")})
 
     async def group(self, request: web.Request) -> web.Response:
+        """`GET /group/NAME`."""
         return await self._page(request, {"view": "group"})
 
     async def commits(self, request: web.Request) -> web.Response:
+        """`GET /commits`."""
         return await self._page(request, {"view": "commits"})
 
     async def _page(self, request: web.Request, query: dict[str, str]) -> web.Response:
@@ -74,9 +79,11 @@ class PageRoutes:
         return _html(document(pieces, events=query, here=request.path_qs, more=more), request)
 
     async def status(self, _: web.Request) -> web.Response:
+        """`GET /api/status`: the HostStatus as JSON, as on the control socket."""
         return json_answer(self._operator.status())
 
     async def events(self, request: web.Request) -> web.StreamResponse:
+        """`GET /events`: server-sent events that keep a page up to date; its query names the page."""
         query = _given(request, "view", "name", "q", "page", "a", "b")
 
         async def pieces() -> Pieces:
@@ -89,6 +96,7 @@ class PageRoutes:
         return await self._followers.stream(request, "text/event-stream", told)
 
     async def asset(self, request: web.Request) -> web.Response:
+        """`GET /page/STAMP/NAME`: a script, style sheet or icon; kept for ever if the stamp is right."""
         name = request.match_info["name"]
         if name not in ASSETS:
             raise web.HTTPNotFound

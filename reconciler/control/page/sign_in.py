@@ -18,10 +18,13 @@ NO_STORE = {"Cache-Control": "no-store"}
 
 
 class Signing:
+    """The routes that begin and end sessions."""
+
     def __init__(self, access: Access) -> None:
         self._access = access
 
     def routes(self) -> list[web.RouteDef]:
+        """All routes, for an aiohttp application."""
         return [
             web.get("/login", self.form),
             web.post("/login", self.begin),
@@ -29,9 +32,11 @@ class Signing:
         ]
 
     async def form(self, _: web.Request) -> web.Response:
+        """`GET /login`: the page that asks for a token."""
         return web.Response(text=sign_in_document(), content_type="text/html", headers=NO_STORE)
 
     async def begin(self, request: web.Request) -> web.Response:
+        """`POST /login` with `token`: a session as JSON. Raises ForbiddenError or ThrottledError."""
         same_origin(request)
         given = (await fields_of(request)).get("token", "")
         right = self._access.right_of_token(given)
@@ -43,6 +48,7 @@ class Signing:
         return answer
 
     async def end(self, request: web.Request) -> web.Response:
+        """`POST /logout`: the session in the Authorization header is over."""
         same_origin(request)
         self._access.end(credential(request.headers.get("Authorization")) or "")
         return json_answer({"done": "signed out"})

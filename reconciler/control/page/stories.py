@@ -18,6 +18,8 @@ MOST_REASON = 300
 
 @dataclass
 class Story:
+    """What is known of one revision."""
+
     accepted: bool = False
     applied: bool = False
     refused: str = ""
@@ -44,6 +46,7 @@ class Stories:
         """The revision of the newest generation of a VM that was condemned."""
 
     def take(self, events: Iterable[Event]) -> None:
+        """Add newer events, in their order."""
         for event in events:
             revision = self._revision(event)
             if revision is not None:

@@ -44,6 +44,7 @@ class Views:
         """The page of the commits, until the fleet changes or something happens."""
 
     async def of(self, query: Query) -> Pieces:
+        """The page that a query names: `view` is fleet, vm, group or commits."""
         match query.get("view"):
             case "vm":
                 return await self._vm(query)
@@ -142,6 +143,7 @@ class Views:
 
 
 def missing_page(what: str, name: str) -> Pieces:
+    """The page about a VM or group that does not exist."""
     body = macro("frame.html", "missing", what, name[:LONGEST_SEARCH])
     return Pieces(f"No such {what} - microVMs", (), {}, body)
 
