@@ -22,7 +22,7 @@ from dashboards.panels import (
     unit,
     words,
 )  # fmt: skip
-from reconciler.metrics.host_series import SYNC_STATES, VM_STATES
+from reconciler.metrics.label_sets import SYNC_STATES, VM_STATES
 
 STATE_COLORS = {
     "running": GREEN, "stopped": GREY, "starting": BLUE, "stopping": YELLOW, "failed": RED,

@@ -21,7 +21,7 @@ from dashboards.panels import (
     query,
     states,
 )  # fmt: skip
-from reconciler.metrics.host_series import ROLLOUT_STATES
+from reconciler.metrics.label_sets import ROLLOUT_STATES
 
 CHOSEN = f'{HERE},group=~"$group"'
 COLORS = {"idle": GREEN, "running": BLUE, "held": RED, "suspended": GREY}

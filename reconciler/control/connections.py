@@ -40,7 +40,7 @@ def most_connections() -> int:
 
 
 class Peer(web.RequestHandler):
-    """One connection; what is no HTTP is answered shortly, and told of in one line."""
+    """One connection; what is not HTTP gets a short answer and one line in the log."""
 
     __slots__ = ("_connections", "entitled")
 

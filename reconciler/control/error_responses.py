@@ -129,7 +129,9 @@ async def answer_failures(request: web.Request, handler: Handler) -> web.StreamR
         answer.force_close()
         return answer
     except Exception as error:
-        if isinstance(error, ConnectionError) and _has_left(request):  # nobody reads an answer
+        if isinstance(error, ConnectionError) and _has_left(
+            request
+        ):  # no one is left to read an answer
             return failure_answer(Failure("gone", "the connection was lost"), 400)
         log.exception("answering %s %s failed", request.method, request.path)
         return failure_answer(

@@ -22,7 +22,7 @@ LIVENESS_SECONDS = 2.0
 def claim(path: Path) -> socket.socket:
     """A listening socket at `path`; what a dead daemon left there is replaced.
 
-    It is made under another name and renamed, so nobody ever meets it closed or with another mode.
+    It is made under another name and renamed, so no client meets it closed or with another mode.
     Raises ConfigError, also if a live daemon listens there.
     """
     staged = path.with_name(path.name + ".new")
@@ -103,7 +103,7 @@ class Callers:
         self._lookups: dict[int, asyncio.Task[str]] = {}
 
     async def of(self, request: web.Request) -> str:
-        """The user's name, or their number; empty if nobody can tell."""
+        """The user's name, or their number; empty if it is not known."""
         transport = request.transport
         peer = transport.get_extra_info("socket") if transport is not None else None
         if peer is None or peer.family != socket.AF_UNIX:

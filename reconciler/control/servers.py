@@ -67,8 +67,8 @@ class ControlFace:
             await former.stop()
 
     async def keep(self, sleep: Callable[[float], Awaitable[None]]) -> None:
-        """Until cancelled: a socket that somebody removed, as cleaners of /run do, is made again."""
-        told = ""
+        """Until cancelled: make the socket again when it is removed, as cleaners of /run do."""
+        logged = ""
         while True:
             await sleep(LOOK_SECONDS)
             if self._given is not None or identity(self.path) == self._identity:
@@ -77,11 +77,11 @@ class ControlFace:
             try:
                 await self.open()
             except ConfigError as error:
-                if str(error) != told:
+                if str(error) != logged:
                     log.warning("the control socket is gone: %s", error, extra={"fields": fields})
-                told = str(error)
+                logged = str(error)
             else:
-                told = ""
+                logged = ""
                 log.warning(
                     "the control socket was gone, and is there again", extra={"fields": fields}
                 )

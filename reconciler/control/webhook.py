@@ -1,4 +1,4 @@
-"""`POST /webhook`: a git server says that somebody pushed, and the source is looked at at once.
+"""`POST /webhook`: a git server announces a push, and the source is looked at at once.
 
 Only who knows the secret is heard, and what a body says is never read: the worst that a sender can
 do is to have the source looked at once more, and that at most once in `BETWEEN` seconds.

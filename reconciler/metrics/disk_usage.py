@@ -13,7 +13,7 @@ from reconciler.host import layout
 ROUND = 300.0
 """Seconds between two looks."""
 MOST = 200_000
-"""Entries of a folder that are looked at: what has more is told as too small, and costs no more."""
+"""Entries of a folder that are looked at: what has more is reported too small, and costs no more."""
 BLOCK = 512
 """Bytes, of `st_blocks`: a volume of which little was written takes little."""
 KINDS = ("mirror", "layers", "kernels", "volumes", "snapshots", "ledger")

@@ -77,8 +77,8 @@ def guest_lines(
         yield from family(f"vm_{name}", kind, text, series)
     asked = [(labels[vm.name], found) for vm in vms if (found := figures(vm)) is not None]
     for name, kind, text, of_guest in ASKED:
-        told = ((of, of_guest(found)) for of, found in asked)
-        series = [f"{{{of}}} {value}" for of, value in told if value is not None]
+        values = ((of, of_guest(found)) for of, found in asked)
+        series = [f"{{{of}}} {value}" for of, value in values if value is not None]
         yield from family(f"vm_{name}", kind, text, series)
     yield from family(
         "vm_disk_operations_total",

@@ -3,36 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import get_args, get_type_hints
 
+from reconciler.metrics import label_sets
 from reconciler.metrics.exposition import family, quoted, state_set, text_of
 from reconciler.metrics.guest_series import guest_lines
 from reconciler.model.guest_reports import GuestFigures
-from reconciler.model.record import Evidence
-from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import (
     GroupStatus,
     HostStatus,
     RevisionStatus,
-    RolloutState,
     SourceStatus,
-    SyncState,
-    VMState,
     VMStatus,
 )
-from reconciler.model.waits import WaitKind
-
-VM_STATES = tuple(state for state in get_args(VMState) if state != "unknown")
-SYNC_STATES = tuple(state for state in get_args(SyncState) if state != "unknown")
-"""Of a VM of which it is unknown none is 1: a VM may have 30 series, and the others say more."""
-WAIT_KINDS: tuple[str, ...] = get_args(WaitKind)
-ROLLOUT_STATES: tuple[str, ...] = get_args(RolloutState)
-ROLLBACK_REASONS = (*get_args(get_type_hints(Evidence)["kind"]), "requested")
-ROLLBACK_RESULTS = ("succeeded", "failed")
-ROLLBACKS = tuple((reason, result) for reason in ROLLBACK_REASONS for result in ROLLBACK_RESULTS)
-RESULTS: tuple[str, ...] = get_args(Conclusion)
-RESTART_REASONS = ("crash", "rollout", "rollback", "manual")
-"""Present for every VM from the start; another reason that the record names is added to them."""
 
 
 def render(
@@ -128,12 +110,15 @@ def _result_lines(revision: RevisionStatus) -> Iterator[str]:
         "revision_result",
         "gauge",
         "1 for what became of the newest revision, by what it changed.",
-        [f'{{result="{result}"}} {int(revision.result == result)}' for result in RESULTS],
+        [
+            f'{{result="{result}"}} {int(revision.result == result)}'
+            for result in label_sets.RESULTS
+        ],
     )
 
 
 def _wait_lines(vms: Iterable[VMStatus]) -> Iterator[str]:
-    counts = dict.fromkeys(WAIT_KINDS, 0)
+    counts = dict.fromkeys(label_sets.WAIT_KINDS, 0)
     beside = 0
     for vm in vms:
         beside += vm.candidate is not None
@@ -167,7 +152,7 @@ def _group_lines(groups: tuple[GroupStatus, ...], blocked: dict[str, int]) -> It
         "rollout_state",
         "gauge",
         "State of a group.",
-        state_set(((of, g.state) for of, g in labelled), "state", ROLLOUT_STATES),
+        state_set(((of, g.state) for of, g in labelled), "state", label_sets.ROLLOUT_STATES),
     )
     yield from gauge("unavailable_vms", "Members that do not serve.", lambda g: g.unavailable)
     yield from gauge("unavailable_budget", "maxUnavailable.", lambda g: g.max_unavailable)
@@ -193,7 +178,7 @@ def _rollback_lines(
 ) -> Iterator[str]:
     """Every cause and end of every group from its start, or the first one would be no increase."""
     names = dict.fromkeys([*(group.name for group in groups), ""])
-    tails = [(key, f',reason="{key[0]}",result="{key[1]}"}} ') for key in ROLLBACKS]
+    tails = [(key, f',reason="{key[0]}",result="{key[1]}"}} ') for key in label_sets.ROLLBACKS]
     yield from family(
         "rollbacks_total",
         "counter",
@@ -225,13 +210,13 @@ def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
         "vm_state",
         "gauge",
         "State of a VM.",
-        state_set(((of, vm.state) for of, vm in labelled), "state", VM_STATES),
+        state_set(((of, vm.state) for of, vm in labelled), "state", label_sets.VM_STATES),
     )
     yield from family(
         "vm_sync_status",
         "gauge",
         "Whether a VM is as desired.",
-        state_set(((of, vm.sync) for of, vm in labelled), "status", SYNC_STATES),
+        state_set(((of, vm.sync) for of, vm in labelled), "status", label_sets.SYNC_STATES),
     )
     # No sample of a VM whose guest was not asked yet: nothing is known of its health.
     yield from family(
@@ -278,7 +263,7 @@ def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
 
 
 def _restarts(labelled: Iterable[tuple[str, VMStatus]]) -> Iterator[str]:
-    none = dict.fromkeys(RESTART_REASONS, 0)
+    none = dict.fromkeys(label_sets.RESTART_REASONS, 0)
     for of, vm in labelled:
         counts = none | dict(vm.restarts) if vm.restarts else none
         for reason, count in counts.items():

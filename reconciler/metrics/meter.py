@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import product
 from pathlib import Path
-from typing import get_args
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,37 +21,12 @@ from prometheus_client import (
 )
 from prometheus_client.openmetrics.exposition import generate_latest as openmetrics_text
 
-from reconciler.metrics import host_series as fleet
+from reconciler.metrics import host_series as fleet, label_sets
 from reconciler.metrics.disk_usage import KINDS
-from reconciler.model.actions import OutcomeKind
 from reconciler.model.checks import CHECK_KINDS
 from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.status import HostStatus, VMStatus
 from reconciler.spans import trace_of
-
-# Closed label sets. Each is there from the start with 0, or rate() would miss the first increment.
-FETCH_RESULTS = ("updated", "unchanged", "error")
-SOURCE_REASONS = (
-    "auth", "network", "timeout", "verify", "ancestry", "corrupt", "limit", "missing", "empty", "unsupported", "unknown", "parse",
-)  # fmt: skip
-PASS_RESULTS = ("noop", "changed", "error", "blocked", "suspended")
-ACTIONS = get_args(OutcomeKind)
-GAP_CAUSES = ("planned", "unplanned")
-DRIFTS = ("guest", "image")
-COLLECT_RESULTS = ("succeeded", "failed")
-BUILD_RESULTS = ("built", "differs", "cached", "failed", "unavailable", "cancelled")
-PROBE_RESULTS = ("success", "failure", "error")
-ROLLOUT_RESULTS = ("succeeded", "failed")
-PHASES = ("prepare", "snapshot", "stop", "start", "restore", "probe", "soak")
-STATE_OPERATIONS = ("open", "write", "read")
-NOTIFICATION_RESULTS = ("delivered", "failed", "dropped")
-COMPONENTS = ("source", "planner")
-GIT_SERVERS = ("github", "gitea", "gitlab", "bitbucket")
-NO_WEBHOOK = ("unknown", "malformed")
-"""All that can be said of a request that is no known server's."""
-WEBHOOK_RESULTS = (
-    "accepted", "bad_signature", "too_large", "rate_limited", "ignored", "malformed",
-)  # fmt: skip
 
 # Upper bounds in seconds, few, as each is a series for each label; each range from the fastest worth telling apart to the longest deadline.
 FETCH_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 10, 30, 120)
@@ -99,7 +73,7 @@ class Metrics:
         version: str,
         started_wall: float,
         sources: Iterable[str] = ("main",),
-        components: Iterable[str] = COMPONENTS,
+        components: Iterable[str] = label_sets.COMPONENTS,
         sinks: Iterable[str] = (),
         disk: tuple[Path, int] = (Path("/"), 0),
     ) -> None:
@@ -107,7 +81,7 @@ class Metrics:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._status = status
         self.figures: Callable[[VMStatus], GuestFigures | None] = lambda _: None
-        """What a guest did and has; whoever asks guests puts the answer here."""
+        """What a guest did and has; the daemon puts the sampler's answers here."""
         self._applied_seen = 0.0
         """When the revision was first seen that every VM reached last."""
         self._registry = CollectorRegistry()
@@ -135,10 +109,16 @@ class Metrics:
 
     def _make_source(self, sources: tuple[str, ...]) -> None:
         self._fetches = self._counter(
-            "source_fetch_total", "Looks at a source.", source=sources, result=FETCH_RESULTS
+            "source_fetch_total",
+            "Looks at a source.",
+            source=sources,
+            result=label_sets.FETCH_RESULTS,
         )
         self._source_errors = self._counter(
-            "source_errors_total", "Looks that failed.", source=sources, reason=SOURCE_REASONS
+            "source_errors_total",
+            "Looks that failed.",
+            source=sources,
+            reason=label_sets.SOURCE_REASONS,
         )
         self._fetch_seconds = self._histogram(
             "source_fetch_duration_seconds", "Time of a look.", FETCH_BUCKETS, source=sources
@@ -150,29 +130,32 @@ class Metrics:
             ("provider", "result"),
             registry=self._registry,
         )
-        for provider, result in (*product(GIT_SERVERS, WEBHOOK_RESULTS), NO_WEBHOOK):
+        for provider, result in (
+            *product(label_sets.GIT_SERVERS, label_sets.WEBHOOK_RESULTS),
+            label_sets.NO_WEBHOOK,
+        ):
             self._webhooks.labels(provider, result)
 
     def _make_passes(self) -> None:
-        self._passes = self._counter("reconcile_total", "Passes.", result=PASS_RESULTS)
+        self._passes = self._counter("reconcile_total", "Passes.", result=label_sets.PASS_RESULTS)
         self._pass_seconds = self._histogram(
             "reconcile_duration_seconds", "Time of a pass, slow actions apart.", PASS_BUCKETS
         )
         self._panics = self._counter("reconcile_panics_total", "Passes that met a bug of ours.")
         self._actions = self._counter(
-            "actions_total", "Slow actions that were begun.", action=ACTIONS
+            "actions_total", "Slow actions that were begun.", action=label_sets.ACTIONS
         )
         self._drifts = self._counter(
             "drift_total",
             "What left the desired state by itself: a guest that ended or failed its checks, an image.",
-            kind=DRIFTS,
+            kind=label_sets.DRIFTS,
         )
         self._operations = self._gauge("operations_running", "Slow actions of VMs under way.")
         self._oldest_operation = self._gauge(
             "operation_oldest_timestamp_seconds", "When the oldest of these began; 0: none runs."
         )
         self._probes = self._counter(
-            "probe_total", "Answers of checks.", type=CHECK_KINDS, result=PROBE_RESULTS
+            "probe_total", "Answers of checks.", type=CHECK_KINDS, result=label_sets.PROBE_RESULTS
         )
         self._probe_seconds = self._histogram(
             "probe_duration_seconds", "Time of a check.", PROBE_BUCKETS, type=CHECK_KINDS
@@ -195,18 +178,18 @@ class Metrics:
         self._rollouts = self._counter(
             "rollouts_total",
             "New generations of VMs that were committed or condemned.",
-            result=ROLLOUT_RESULTS,
+            result=label_sets.ROLLOUT_RESULTS,
         )
         self._check_trials = self._counter(
             "check_trials_total",
             "Changed checks of VMs that were taken or refused, at no guest's cost.",
-            result=ROLLOUT_RESULTS,
+            result=label_sets.ROLLOUT_RESULTS,
         )
         self._gaps = self._histogram(
             "vm_downtime_seconds",
             "How long a VM did not serve; planned: for a stop. Those under way do not count yet.",
             GAP_BUCKETS,
-            cause=GAP_CAUSES,
+            cause=label_sets.GAP_CAUSES,
         )
         self._rollbacks: collections.Counter[tuple[str, str, str]] = collections.Counter()
         """By group, reason and result; groups come and go, so their series are written with them."""
@@ -214,7 +197,7 @@ class Metrics:
             "rollout_phase_duration_seconds",
             "Time in a phase of a VM.",
             PHASE_BUCKETS,
-            phase=PHASES,
+            phase=label_sets.PHASES,
         )
         self._running_seconds = self._histogram(
             "commit_to_running_seconds",
@@ -226,12 +209,12 @@ class Metrics:
         self._builds = self._counter(
             "image_build_total",
             "Builds of layers and kernel bundles; differs: made, of other bytes than the same inputs gave before.",
-            result=BUILD_RESULTS,
+            result=label_sets.BUILD_RESULTS,
         )
         self._collections = self._counter(
             "image_collections_total",
             "Times that unused images were removed.",
-            result=COLLECT_RESULTS,
+            result=label_sets.COLLECT_RESULTS,
         )
         self._freed = self._counter(
             "image_collected_bytes_total", "What images took that were removed."
@@ -243,7 +226,7 @@ class Metrics:
             "state_write_duration_seconds", "Time until a write was durable.", STATE_BUCKETS
         )
         self._state_errors = self._counter(
-            "state_errors_total", "Failures of the ledger.", op=STATE_OPERATIONS
+            "state_errors_total", "Failures of the ledger.", op=label_sets.STATE_OPERATIONS
         )
         self._recoveries = self._counter(
             "state_recovered_total", "Damaged ledgers that were moved aside."
@@ -254,7 +237,7 @@ class Metrics:
             "notifications_total",
             "Messages to a sink: delivered, failed and tried again, or dropped.",
             sink=sinks,
-            result=NOTIFICATION_RESULTS,
+            result=label_sets.NOTIFICATION_RESULTS,
         )
         self._waiting = self._gauge(
             "notifications_pending", "Messages that wait for a sink.", ("sink",)

@@ -1,4 +1,4 @@
-"""What each guest's process takes of the host, read from /proc when somebody scrapes."""
+"""What each guest's process takes of the host, read from /proc at every scrape."""
 
 from __future__ import annotations
 

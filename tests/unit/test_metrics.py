@@ -12,8 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from reconciler.engine.metering import Meter
 from reconciler.metrics import Metrics
-from reconciler.metrics.host_series import ROLLBACKS
-from reconciler.metrics.meter import ACTIONS, SOURCE_REASONS
+from reconciler.metrics.label_sets import ACTIONS, ROLLBACKS, SOURCE_REASONS
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import (

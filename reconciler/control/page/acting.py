@@ -1,4 +1,4 @@
-"""The one route that changes something, for those who may act; without `http.token_file` nobody may."""
+"""The one route that changes something. It needs a token that acts, so there is none without `http.token_file`."""
 
 from __future__ import annotations
 

@@ -93,23 +93,23 @@ def _drawing(row: LaneRow, width: int, kind: str) -> GraphRow:
 
 def _verdicts(name: str, story: Story, revision: RevisionStatus) -> list[tuple[str, str]]:
     """Words with their look."""
-    told = []
+    found = []
     if story.refused:
-        told.append(("refused", BAD))
+        found.append(("refused", BAD))
     if name == revision.observed:
-        told.append(("desired", BUSY if revision.applied != name else GOOD))
+        found.append(("desired", BUSY if revision.applied != name else GOOD))
     if story.applied or story.result == "converged":
-        told.append(("applied", GOOD))
+        found.append(("applied", GOOD))
     if story.result is not None and story.result in ENDED:
-        told.append(ENDED[story.result])
+        found.append(ENDED[story.result])
     elif story.back:
-        told.append(("rolled back", BAD))
+        found.append(("rolled back", BAD))
     elif story.failed:
-        told.append(("failed", BAD))
+        found.append(("failed", BAD))
     elif story.trial:
-        told.append(("on trial", BUSY))
-    if story.accepted and not told:
-        told.append(("overtaken", CALM))
-    if not told and not story.accepted and not story.committed:
-        told.append(("not applied by itself", CALM))
-    return told
+        found.append(("on trial", BUSY))
+    if story.accepted and not found:
+        found.append(("overtaken", CALM))
+    if not found and not story.accepted and not story.committed:
+        found.append(("not applied by itself", CALM))
+    return found

@@ -31,7 +31,7 @@ PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What somebody wants to see of the fleet."""
+    """Which VMs a person wants to see, and which page of them."""
 
     wanted: str = ""
     """Only VMs in whose row this text stands."""

@@ -52,7 +52,7 @@ def _free(open_: list[str | None]) -> int:
 
 
 def _way_to(open_: list[str | None], lane: int, parent: str) -> int:
-    """The first parent goes on in the commit's lane, others where somebody leads to them already."""
+    """The first parent stays in the commit's lane; others take a lane that already leads to them."""
     if open_[lane] is None:
         to = lane
     elif parent in open_:

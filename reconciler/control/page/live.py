@@ -46,7 +46,7 @@ class Recent:
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """A way to make the pieces of one page anew; the same value when nothing changed."""
+    """How to make the pieces of one page; the same value while nothing changes."""
 
     pieces: Callable[[], Awaitable[Pieces]]
     recent: Recent
@@ -54,7 +54,7 @@ class View:
 
 
 async def updates(view: View, seen: str, followers: Followers) -> AsyncGenerator[bytes, None]:
-    """What makes the page with the stamp `seen` the present one, for as long as somebody looks."""
+    """What makes the page with the stamp `seen` the present one, for as long as the peer reads."""
     shown = await view.pieces()
     yield b"retry: 2000\n\n" + (
         message(None, shown) if shown.stamp != seen else b": up to date\n\n"
@@ -63,12 +63,12 @@ async def updates(view: View, seen: str, followers: Followers) -> AsyncGenerator
     while True:
         await followers.unless_closing(view.operator.wait_event(view.recent.after, LOOK))
         fresh = await view.pieces()
-        if fresh is shown or not (told := message(shown, fresh)):
+        if fresh is shown or not (event := message(shown, fresh)):
             quiet += 1
             yield b": still here\n\n" if quiet % BEAT == 0 else b""
             continue
         shown, quiet = fresh, 0
-        yield told
+        yield event
         await followers.pause(BURST)
 
 

@@ -92,8 +92,8 @@ class PageRoutes:
             return await self._views.of(query)
 
         view = View(pieces, self._views.recent, self._operator)
-        told = updates(view, request.query.get("seen", ""), self._followers)
-        return await self._followers.stream(request, "text/event-stream", told)
+        changes = updates(view, request.query.get("seen", ""), self._followers)
+        return await self._followers.stream(request, "text/event-stream", changes)
 
     async def asset(self, request: web.Request) -> web.Response:
         """`GET /page/STAMP/NAME`: a script, style sheet or icon; kept for ever if the stamp is right."""

@@ -36,7 +36,7 @@ class Story:
 
 
 class Stories:
-    """Folded from events as they come; told together with what is remembered of VMs."""
+    """Folded from events as they come, and completed by what is remembered of VMs."""
 
     def __init__(self) -> None:
         self._stories: dict[str, Story] = {}
@@ -55,7 +55,9 @@ class Stories:
     def _revision(self, event: Event) -> str | None:
         if event.vm is None or event.generation is None or event.kind.startswith("checks-"):
             return event.revision  # of the change of checks, and not of the generation that runs
-        if event.kind == "rolled-back":  # told of the good generation, and about the bad one
+        if (
+            event.kind == "rolled-back"
+        ):  # the event names the good generation, and is about the bad one
             return self._bad.get(event.vm, event.revision)
         key = (event.vm, event.generation)
         if event.kind == "generation-created" and event.revision:
@@ -76,15 +78,15 @@ class Stories:
         return found
 
     def names(self, most: int) -> list[str]:
-        """The newest revisions that were told of."""
+        """The newest revisions that events named."""
         return list(self._stories)[-most:]
 
-    def told(
+    def by_revision(
         self, status: HostStatus, records: Iterable[VMRecord],
         results: Iterable[RevisionRecord] = (),
     ) -> dict[str, Story]:  # fmt: skip
-        """By revision: what events told, how it was judged, and what VMs run and remember now."""
-        told = {
+        """What events said, how each revision was judged, and what VMs run and remember now."""
+        found = {
             revision: Story(
                 s.accepted, s.applied, s.refused, dict(s.failed), set(s.back), set(s.committed)
             )
@@ -92,7 +94,7 @@ class Stories:
         }
         for record in records:
             for one in record.generations:
-                story = told.setdefault(one.revision, Story())
+                story = found.setdefault(one.revision, Story())
                 match one.verdict:
                     case "committed":
                         story.committed.add(one.vm)
@@ -101,15 +103,15 @@ class Stories:
                     case "trial":
                         story.trial.add(one.vm)
         for ended in results:
-            story = told.setdefault(ended.revision, Story())
+            story = found.setdefault(ended.revision, Story())
             story.accepted, story.result, story.why = True, ended.result, ended.why[:MOST_REASON]
         revision = status.revision
         if revision.applied:
-            told.setdefault(revision.applied, Story()).applied = True
+            found.setdefault(revision.applied, Story()).applied = True
         if revision.rejected:
             why = revision.problems[0] if revision.problems else "it was refused"
-            told.setdefault(revision.rejected, Story()).refused = why[:MOST_REASON]
-        return told
+            found.setdefault(revision.rejected, Story()).refused = why[:MOST_REASON]
+        return found
 
 
 def _fold(story: Story, event: Event) -> None:

@@ -20,7 +20,7 @@ from reconciler.safe_text import clean_console_line
 
 CONSOLE_LINES = 100
 CONSOLE_BYTES = 32 * 1024
-"""Of these lines, which a guest may make as long and as odd as it likes: each look cleans them anew."""
+"""Of these lines, which a guest may make as long and as odd as it likes: every look cleans them again."""
 MOST_COMMITS = 50
 MOST_TIPS = 50
 """Revisions from which the history is read: what was refused may have left the branch."""
@@ -111,7 +111,9 @@ class Views:
             self._past = (named, await self._read(named))
         records = [record for vm in status.vms if (record := self._record(vm.name))]
         pieces = commits_page(
-            self._past[1], stories.told(status, records, self._operator.results()), status.revision
+            self._past[1],
+            stories.by_revision(status, records, self._operator.results()),
+            status.revision,
         )
         self._shown = None if self._past[1].error else ((status, events), pieces)
         return pieces

@@ -14,7 +14,7 @@ import pytest
 
 from reconciler.control.servers import serve_http
 from reconciler.control.webhook import MOST_BODY, SERVERS, STATUS, UNKNOWN, Webhook
-from reconciler.metrics.meter import GIT_SERVERS, NO_WEBHOOK, WEBHOOK_RESULTS
+from reconciler.metrics.label_sets import GIT_SERVERS, NO_WEBHOOK, WEBHOOK_RESULTS
 from tests.eventually import eventually
 from tests.unit.control.fake_operator import FakeOperator
 from tests.unit.control.opening import ANY_PORT, access, shown

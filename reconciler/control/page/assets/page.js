@@ -194,15 +194,15 @@
   };
 
   const notice = (text, good) => {
-    const told = document.createElement("p");
-    told.className = good ? "notice" : "notice bad";
-    told.setAttribute("role", good ? "status" : "alert");
-    told.textContent = text;
-    document.getElementById("told")?.remove();
-    told.id = "told";
+    const note = document.createElement("p");
+    note.className = good ? "notice" : "notice bad";
+    note.setAttribute("role", good ? "status" : "alert");
+    note.textContent = text;
+    document.getElementById("note")?.remove();
+    note.id = "note";
     const place = document.querySelector(".actions h2") ?? document.querySelector("main h1");
-    if (place) place.after(told);
-    else document.body.prepend(told);
+    if (place) place.after(note);
+    else document.body.prepend(note);
   };
 
   const post = async (form) => {
