@@ -26,6 +26,12 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+ALL_NAMES = "see `reconciler status` for all names"
+MOST_COMPARED = 2_000
+"""Names; comparing costs about 10 microseconds for each."""
+MOST_CHARACTERS = 64
+"""Of the wrong name: comparing grows with its length."""
+
 
 class ReconcilerError(Exception):
     """Root of all expected failures.
@@ -155,13 +161,6 @@ class StateDirLocked(ReconcilerError):
 
 class RequestRefused(ReconcilerError):
     default_kind = "refused"
-
-
-ALL_NAMES = "see `reconciler status` for all names"
-MOST_COMPARED = 2_000
-"""Names; comparing costs about 10 microseconds for each."""
-MOST_CHARACTERS = 64
-"""Of the wrong name: comparing grows with its length."""
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str, most: int = 1) -> str:

@@ -1,4 +1,4 @@
-"""The command line as a whole: its commands, its errors, its exit codes."""
+"""The command line: builds its commands, and turns errors into messages and exit codes."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from reconciler.cli.terminal import count
 from reconciler.errors import ManifestErrors, ReconcilerError
 from reconciler.safe_text import clean
 
-# Typer may carry its own click or use the installed one; either way this is its root of wrong usage.
 SHARED = ("-c", "--config", "--socket")
-"""Options that may stand before the command, too."""
+"""Options that may also stand before the command."""
+# Typer may bundle click or use the installed one; either way this is the base of its usage errors.
 USAGE_ERROR: type[Exception] = typer.BadParameter.__mro__[2]
 
 # Help is plain text here (`rich_markup_mode`); typer escapes `[default: 1]` for markup all the same.
@@ -42,7 +42,7 @@ MODULES = {
 
 
 def build(arguments: list[str]) -> typer.Typer:
-    """The command line; when a command is named, with that alone: loading all costs more than most do."""
+    """The command line, with only the named command if there is one: loading all takes longer than most run."""
     app = typer.Typer(
         name="reconciler",
         help="Push a manifest, get a microVM: GitOps for the microVMs of this host.",
@@ -64,13 +64,14 @@ def build(arguments: list[str]) -> typer.Typer:
 def without_command(
     context: typer.Context, socket: SocketOption = None, config: ConfigOption = None
 ) -> None:
-    del socket, config  # of the command, which has them by now: see `in_order`
+    """Print the help if no command is given."""
+    del socket, config  # `in_order` has moved them to the command
     if context.invoked_subcommand is None:
         typer.echo(context.get_help())
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; the answer is the exit code."""
+    """Run one command; returns the exit code."""
     given = in_order(sys.argv[1:] if arguments is None else arguments)
     try:
         result = build(given)(given, prog_name="reconciler", standalone_mode=False)
@@ -83,17 +84,14 @@ def main(arguments: list[str] | None = None) -> int:
     except Exception as error:
         if not isinstance(error, USAGE_ERROR):
             raise
-        # Not click's 2, which scripts would take for `plan`'s "there are changes".
+        # Not click's 2: in scripts it would look like `plan`'s "there are changes".
         complain(_usage_message(error), _where_help_is(given))
         return ExitCode.ERROR
     return result if isinstance(result, int) else ExitCode.OK
 
 
 def in_order(given: list[str]) -> list[str]:
-    """The command first, then the options that were written before it, then those after it.
-
-    As people know it of other commands: `reconciler -c FILE status` is `reconciler status -c FILE`.
-    """
+    """Move shared options behind the command: `-c FILE status` becomes `status -c FILE`."""
     before: list[str] = []
     rest = list(given)
     while rest and rest[0].partition("=")[0] in SHARED:
@@ -106,18 +104,18 @@ def in_order(given: list[str]) -> list[str]:
 def _usage_message(error: Exception) -> str:
     describe = getattr(error, "format_message", None)
     words = str(describe()) if describe else str(error)
-    # Typer's own words for an option without a variable, and for a bounded number.
+    # Typer's texts for an option without a variable, and for a bounded number.
     return words.replace(" (env var: 'None')", "").replace("a valid integer range", "a number")
 
 
 def _where_help_is(given: list[str]) -> str:
     if any(given[:1] == [name] for commands in MODULES.values() for name in commands):
         return f"`reconciler {given[0]} --help` has its arguments and options"
-    return "`reconciler --help` lists commands, `reconciler version` tells the version"
+    return "`reconciler --help` lists commands, `reconciler version` prints the version"
 
 
 def _list_problems(error: ReconcilerError) -> bool:
-    """Each on a line of its own, and how many they are; False: it has none but itself."""
+    """Print each problem of an error on a line of its own, then their number; returns whether it has any."""
     if (
         not isinstance(error, ManifestErrors | DaemonError)
         or error.kind != ManifestErrors.default_kind
@@ -130,6 +128,6 @@ def _list_problems(error: ReconcilerError) -> bool:
     complain(
         f"the revision is refused for {count(len(error.problems) + error.more, 'error')};"
         " what runs stays as it is",
-        "push a mended one; `reconciler validate FOLDER` finds all before a push",
+        "push a corrected one; `reconciler validate FOLDER` finds all errors before a push",
     )
     return True

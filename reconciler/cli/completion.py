@@ -1,4 +1,4 @@
-"""Names for the shell's completion, from a daemon that answers soon; without one there are none."""
+"""Names for shell completion, from the daemon; none if it does not answer quickly."""
 
 from __future__ import annotations
 
@@ -15,23 +15,24 @@ from reconciler.model.names import NAME_RE
 from reconciler.model.status import HostStatus
 
 COMPLETE = "_RECONCILER_COMPLETE"
-"""What the shells set in the environment when they ask for completions."""
+"""Environment variable that shells set to ask for completions."""
 SECONDS = 1.0
-"""That a person who pressed the tab key waits at most."""
+"""How long a person who pressed the tab key waits at most."""
 KINDS = ("vm", "group")
 
 
 def vms(context: typer.Context, incomplete: str) -> list[str]:
-    """Names of VMs that begin like this."""
+    """Names of VMs with this prefix."""
     return _beginning(_names(context)["vm"], incomplete)
 
 
 def groups(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of groups with this prefix."""
     return _beginning(_names(context)["group"], incomplete)
 
 
 def subjects(context: typer.Context, incomplete: str) -> list[str]:
-    """VMs and groups; with their kind before them once that was begun."""
+    """Names of VMs and groups with this prefix, which may include the kind: `vm/we`."""
     named = _names(context)
     if "/" in incomplete:
         kind = incomplete.partition("/")[0]
@@ -40,7 +41,7 @@ def subjects(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def prepare() -> None:
-    """Know the shells of typer's scripts; it does so by itself only where it may install them."""
+    """Register typer's shells; typer itself does so only if it may install completion scripts."""
     if COMPLETE in os.environ:
         from typer.completion import (  # type: ignore[attr-defined]  # noqa: PLC0415 - only shells need it
             completion_init,
@@ -57,14 +58,14 @@ def _names(context: typer.Context) -> dict[str, list[str]]:
     found: dict[str, list[str]] = {kind: [] for kind in KINDS}
     with contextlib.suppress(ReconcilerError, OSError, ValueError):
         status = find_daemon(*_given(context)).get(HostStatus, "status", timeout=SECONDS)
-        # A shell may take what it is given for words of its own: nothing but names gets there.
+        # A shell may evaluate what it receives, so only valid names are passed on.
         found["vm"] = [vm.name for vm in status.vms if NAME_RE.fullmatch(vm.name)]
         found["group"] = [one.name for one in status.groups if NAME_RE.fullmatch(one.name)]
     return found
 
 
 def _given(context: typer.Context) -> Iterator[Path | None]:
-    """`--socket` and `--config` as far as they are on the line."""
+    """`--socket` and `--config`, if they are on the line."""
     for name in ("socket", "config"):
         value = context.params.get(name)
         yield Path(value) if value else None

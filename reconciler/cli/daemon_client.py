@@ -1,4 +1,4 @@
-"""Asking the daemon over its unix socket; the standard library alone, so that commands start fast."""
+"""The client of the daemon's control socket; uses only the standard library, so that commands start fast."""
 
 from __future__ import annotations
 
@@ -19,17 +19,22 @@ from reconciler.control.serialization import encode, revive
 from reconciler.errors import ConfigError, ReconcilerError
 
 ANSWER_SECONDS = 15.0
-"""A daemon that is alive answers in milliseconds; only `plan` and `reconcile` may fetch first."""
+"""Time limit of a request. Answers take milliseconds, except `plan` and `reconcile`, which may fetch first."""
 LONGEST_LINE = 64 * 1024
+"""Bytes of one line of a stream."""
 LONGEST_ANSWER = 256 * 1024 * 1024
-"""Bytes; 10,000 VMs are some 10 MiB."""
+"""Bytes of an answer; 10,000 VMs take about 10 MiB."""
 
 T = TypeVar("T")
 Query = dict[str, str | int | None]
+# Copies of constants in reconciler.config, whose import takes longer than a whole `status`.
+CONFIG_ENVIRONMENT = "RECONCILER_CONFIG"
+DEFAULT_CONFIG = Path("/etc/reconciler/config.toml")
+DEFAULT_SOCKET = Path("/run/reconciler/control.sock")
 
 
 class DaemonError(ReconcilerError):
-    """The daemon could not be asked, or it refused."""
+    """The daemon did not answer, or it refused the request."""
 
     default_kind = "daemon"
 
@@ -48,13 +53,14 @@ class DaemonError(ReconcilerError):
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP/1.1 to a path instead of an address."""
+    """HTTP/1.1 over a unix socket."""
 
     def __init__(self, path: Path, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
     def connect(self) -> None:
+        """Connect to the socket. Raises OSError."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
         try:
@@ -71,9 +77,11 @@ class Daemon:
         self.path = path
 
     def get(self, shape: type[T], *where: str, timeout: float = ANSWER_SECONDS, **query: Any) -> T:
+        """The answer to a GET request as a `shape`; `where` are parts of the path below `/v1`."""
         return self._shaped(shape, self.ask("GET", _target(where, query), timeout=timeout))
 
     def post(self, shape: type[T], where: str, body: dict[str, object]) -> T:
+        """The answer to a POST request as a `shape`."""
         return self._shaped(shape, self.ask("POST", _target((where,), {}), body=body))
 
     def ask(
@@ -84,6 +92,7 @@ class Daemon:
         body: dict[str, object] | None = None,
         timeout: float = ANSWER_SECONDS,
     ) -> Any:
+        """The answer to a request as plain JSON data."""
         with _named_failures(self.path), _Exchange(self.path, timeout) as exchange:
             exchange.send(method, target, body)
             return exchange.answer()
@@ -96,7 +105,7 @@ class Daemon:
         meanwhile: Callable[[], float],
         timeout: float,
     ) -> T:
-        """Ask, and until the answer comes call `meanwhile`, which says in how many seconds again."""
+        """Post a request, and call `meanwhile` until the answer arrives; it returns seconds until its next call."""
         until = time.monotonic() + timeout
         with _named_failures(self.path), _Exchange(self.path, None) as exchange:
             exchange.send("POST", _target((where,), {}), body)
@@ -106,7 +115,7 @@ class Daemon:
             return self._shaped(shape, exchange.answer())
 
     def stream(self, *where: str, **query: Any) -> Iterator[bytes]:
-        """Lines, until the daemon ends the stream; each at most LONGEST_LINE long."""
+        """Lines of at most LONGEST_LINE bytes, until the daemon ends the stream."""
         with _named_failures(self.path), _Exchange(self.path, None) as exchange:
             exchange.send("GET", _target(where, query), None)
             response = exchange.response()
@@ -114,7 +123,7 @@ class Daemon:
                 yield line
 
     def stream_values(self, shape: type[T], *where: str, **query: Any) -> Iterator[T]:
-        """Values of JSON lines, until the daemon ends the stream."""
+        """Values decoded from JSON lines, until the daemon ends the stream."""
         for line in self.stream(*where, **query):
             with _named_failures(self.path):
                 data = json.loads(line)
@@ -126,12 +135,12 @@ class Daemon:
         except ValueError as error:
             raise DaemonError(
                 f"the daemon's answer is not understood: {error}",
-                hint="are the daemon and this command of one version? see `reconciler version`",
+                hint="daemon and command may have different versions: see `reconciler version`",
             ) from error
 
 
 class _Exchange:
-    """One connection, one question."""
+    """One connection for one request."""
 
     def __init__(self, path: Path, timeout: float | None) -> None:
         self._connection = UnixConnection(path, timeout)
@@ -179,40 +188,36 @@ def _target(where: tuple[str, ...], query: Query) -> str:
 
 @contextlib.contextmanager
 def _named_failures(path: Path) -> Iterator[None]:
-    """Failures of the socket as one error that says which socket, and what to do."""
+    """Turn failures of the socket into a DaemonError with the socket's path and a hint."""
     try:
         yield
     except (FileNotFoundError, ConnectionRefusedError) as error:
         raise DaemonError(
-            f"no daemon listens on {path}: guests run on, and nobody looks after them",
+            f"no daemon listens on {path}: guests keep running, but nothing manages them",
             kind="not-running",
-            hint="`systemctl start reconciler`, or `reconciler run` by hand; else name its socket"
-            " with --socket",
+            hint="`systemctl start reconciler`, or run `reconciler run`; name another socket with --socket",
         ) from error
     except PermissionError as error:
         raise DaemonError(
             f"{path}: permission denied",
-            hint="ask as root, or as a member of the socket's group",
+            hint="run the command as root, or as a member of the socket's group",
         ) from error
     except TimeoutError as error:
         raise DaemonError(
-            f"the daemon on {path} did not answer in time", hint="its log says what it is doing"
+            f"the daemon on {path} did not answer in time", hint="see what it is doing in its log"
         ) from error
     except (OSError, http.client.HTTPException, ValueError) as error:
         raise DaemonError(
-            f"the daemon on {path} broke off: {str(error) or type(error).__name__}",
-            hint="its log says why; ask again when it is back",
+            f"the daemon on {path} closed the connection: {str(error) or type(error).__name__}",
+            hint="see its log for the reason, and try again when it is back",
         ) from error
 
 
-# Twins of what reconciler.config says; importing that costs more than a whole `status`.
-CONFIG_ENVIRONMENT = "RECONCILER_CONFIG"
-DEFAULT_CONFIG = Path("/etc/reconciler/config.toml")
-DEFAULT_SOCKET = Path("/run/reconciler/control.sock")
-
-
 def find_daemon(given: Path | None, config: Path | None = None) -> Daemon:
-    """`--socket`, RECONCILER_SOCKET, the config's control_socket, or the usual place."""
+    """The daemon at `--socket`, RECONCILER_SOCKET, the config's control_socket, or the default path.
+
+    Raises ConfigError if a named config cannot be read.
+    """
     return Daemon(given or _configured(config) or DEFAULT_SOCKET)
 
 
@@ -228,7 +233,7 @@ def _configured(config: Path | None) -> Path | None:
             return None
         words = error.strerror if isinstance(error, OSError) else f"not TOML: {error}"
         raise ConfigError(
-            f"{path}: {words}", hint="mend it, or name the socket with --socket"
+            f"{path}: {words}", hint="correct it, or name the socket with --socket"
         ) from error
     socket = settings.get("control_socket")
     return path.absolute().parent / socket if isinstance(socket, str) else None

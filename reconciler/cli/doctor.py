@@ -1,4 +1,4 @@
-"""`doctor`: what this host lacks, and the command that mends it."""
+"""`doctor`: checks this host, and prints a remedy for each fault."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ def register(app: typer.Typer) -> None:
 def doctor(
     socket: SocketOption = None, config: ConfigOption = None, output: OutputOption = Output.text
 ) -> None:
-    """What this host lacks, and how to mend it.
+    """Check this host, and print what is missing and how to fix it.
 
-    Exit 1: something must be mended.
+    Exit 1: something must be fixed.
     """
     from reconciler.cli.doctor_checks import examine  # noqa: PLC0415 - loads what it checks
 
@@ -54,11 +54,11 @@ def _show(findings: list[Finding]) -> None:
         result = Text(finding.result, STYLES[finding.result])
         grid.add_row(result, finding.name, clean(finding.detail))
         if finding.remedy:
-            grid.add_row("", "", Text(f"mend: {clean(finding.remedy)}", "cyan"))
+            grid.add_row("", "", Text(f"fix: {clean(finding.remedy)}", "cyan"))
     out.print(grid)
     bad = sum(finding.result == "failed" for finding in findings)
     warned = sum(finding.result == "warning" for finding in findings)
     if bad or warned:
-        out.print(f"{bad} to mend, {count(warned, 'warning')}")
+        out.print(f"{bad} to fix, {count(warned, 'warning')}")
     else:
-        out.print("this host is fit")
+        out.print("this host is ready")

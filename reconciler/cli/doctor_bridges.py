@@ -1,4 +1,4 @@
-"""The checks of `doctor` where the config allows bridges: what a tap takes."""
+"""Doctor's checks if the config allows bridges: what taps need."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterable
 from pathlib import Path
 
-from reconciler.cli.doctor_findings import Finding, asker
+from reconciler.cli.doctor_findings import Finding, user_name
 from reconciler.supervisor.systemd_unit import GROUP
 from reconciler.vmm.netlink import NET_ADMIN, may_open
 
@@ -32,7 +32,7 @@ NO_GROUP = -1
 
 
 def check_bridges(bridges: Iterable[str], *, kept: bool) -> list[Finding]:
-    """`kept`: by systemd, whose unit gives the daemon its rights."""
+    """Check taps and bridges. `kept`: under systemd, whose unit sets the daemon's capabilities."""
     right = check_drop_in() if kept else check_capability()
     return [
         check_tun(group=guests_group() if kept else None),
@@ -42,7 +42,7 @@ def check_bridges(bridges: Iterable[str], *, kept: bool) -> list[Finding]:
 
 
 def guests_group() -> int:
-    """Of guests that are users of their own; nobody's where the host lacks it."""
+    """The id of the guests' group; NO_GROUP if the host lacks it."""
     try:
         return grp.getgrnam(GROUP).gr_gid
     except KeyError:
@@ -50,55 +50,57 @@ def guests_group() -> int:
 
 
 def check_tun(tun: Path = TUN, *, group: int | None = None) -> Finding:
-    """`group`: that of the guests; None: they are the daemon's own user."""
+    """Whether guests can open the tun device. `group`: the guests' group; None: they run as the daemon's user."""
     if not tun.exists():
         detail = f"there is no {tun}: no tap can be made"
         return Finding("tun", "failed", detail, "modprobe tun")
     if not may_open(tun, group):
-        detail = f"guests may not open {tun}: it is neither for everybody nor for their group"
+        detail = f"guests may not open {tun}: its mode allows neither everyone nor their group"
         return Finding("tun", "failed", detail, f"chmod 666 {tun}")
     return Finding("tun", "ok", str(tun))
 
 
 def check_capability(status: Path = STATUS) -> Finding:
-    """Of who asks, and who is to be whom the daemon runs as."""
+    """Whether the current user, as whom the daemon would run, may make taps."""
     for line in status.read_text(encoding="ascii").splitlines():
         if line.startswith("CapEff:") and int(line.split()[1], 16) & NET_ADMIN:
-            return Finding("taps", "ok", f"{asker()} may make them")
-    detail = f"{asker()} may not make taps, for want of {CAPABILITY}"
+            return Finding("taps", "ok", f"{user_name()} may make them")
+    detail = f"{user_name()} may not make taps: {CAPABILITY} is missing"
     return Finding("taps", "failed", detail, "run the daemon as root")
 
 
 def check_drop_in(folders: Iterable[Path] = DROP_INS) -> Finding:
+    """Whether a drop-in of the unit lets the daemon make taps."""
     for folder in folders:
         for path in sorted(folder.glob("*.conf")):
             lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
             if any(CAPABILITY in line for line in lines if line.startswith("CapabilityBounding")):
                 return Finding("taps", "ok", f"{path} lets the daemon make them")
-    detail = f"policy.bridges names some, and nothing gives {UNIT} {CAPABILITY}"
+    detail = f"policy.bridges names bridges, but {UNIT} does not have {CAPABILITY}"
     return Finding("taps", "failed", detail, GIVE)
 
 
 def check_bridge(name: str, interfaces: Path = INTERFACES) -> Finding:
+    """Whether a bridge exists and has an address to check guests from."""
     there, what = interfaces / name, f"bridge {name}"
     if not there.exists():
         remedy = f"ip link add {name} type bridge && ip link set {name} up"
-        return Finding(what, "failed", "the host has none of this name", remedy)
+        return Finding(what, "failed", "the host has no bridge of this name", remedy)
     if not (there / "bridge").is_dir():
-        detail = "the host's interface of this name is no bridge"
+        detail = "the host's interface of this name is not a bridge"
         return Finding(what, "failed", detail, "correct policy.bridges in the config")
     address = address_of(name)
     if address is None:
         detail = "it has no address: checks cannot reach guests on it"
         return Finding(what, "warning", detail, f"ip address add 10.20.0.1/24 dev {name}")
-    return Finding(what, "ok", f"checks of its guests come from {address}")
+    return Finding(what, "ok", f"its guests are checked from {address}")
 
 
 def address_of(name: str) -> str | None:
     """The first IPv4 address of an interface."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asked:
         try:
-            told = fcntl.ioctl(asked, SIOCGIFADDR, struct.pack("256s", os.fsencode(name)[:15]))
+            reply = fcntl.ioctl(asked, SIOCGIFADDR, struct.pack("256s", os.fsencode(name)[:15]))
         except OSError:
             return None
-    return socket.inet_ntoa(told[20:24])
+    return socket.inet_ntoa(reply[20:24])

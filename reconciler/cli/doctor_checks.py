@@ -1,4 +1,4 @@
-"""The checks of `doctor`: each looks at one thing of the host and says how to mend it."""
+"""The checks of `doctor`, each for one thing on the host, with a remedy."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.cli.daemon_client import DaemonError, find_daemon
-from reconciler.cli.doctor_findings import Finding, Result, asker
+from reconciler.cli.doctor_findings import Finding, Result, user_name
 from reconciler.config import Config, NotificationConfig, config_path, load_config
 from reconciler.control.responses import VersionAnswer
 from reconciler.errors import ConfigError, SupervisorError
@@ -21,17 +21,21 @@ from reconciler.model.status import HostStatus
 
 OLDEST_PYTHON = (3, 11)
 LEAST_MEMORY_MIB = 512
-"""What one small guest and the daemon need at least."""
+"""MiB that one small guest and the daemon need."""
 IMAGES_NAMED = 3
 CREDENTIALS = Path("/run/credentials")
 MEMINFO = Path("/proc/meminfo")
 KVM = Path("/dev/kvm")
 MIB = 1024 * 1024
+SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
+"""Folders in the daemon's PATH that a user's PATH often lacks."""
+NOT_MADE_YET = ("missing", "empty")
+"""Kinds of errors of a repository that was not created yet, or has no commits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A program that the daemon starts. Without a `needed` one it cannot work at all."""
+    """A program that the daemon starts. Without a `needed` one the daemon cannot work."""
 
     name: str
     purpose: str
@@ -49,12 +53,10 @@ PROGRAMS = (
     Program("dpkg-deb", "unpacks kernel packages", "dpkg"),
     Program("git", "makes repositories to try things with", "git", needed=False),
 )
-SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", "/usr/local/sbin")
-"""A person's PATH often lacks these; the daemon's has them."""
 
 
 def examine(config: Path | None, socket: Path | None) -> list[Finding]:
-    """All findings, in the order in which one would mend them."""
+    """All findings, in the order in which to fix them."""
     settings, configured = _check_config(config)
     vmms = probe_all(settings)
     return [
@@ -72,7 +74,7 @@ def examine(config: Path | None, socket: Path | None) -> list[Finding]:
 
 
 def _check_configured(settings: Config) -> list[Finding]:
-    """What cannot be looked at before the config can be read."""
+    """Checks that need a readable config."""
     kept = settings.supervisor == "systemd"
     found = [check_owner(settings.state) if kept else _check_state_dir(settings.state)]
     found.append(check_space(settings.state, settings.policy.disk_reserve_mib))
@@ -113,6 +115,7 @@ def _check_config(config: Path | None) -> tuple[Config | None, Finding]:
 
 
 def check_program(program: Program) -> Finding:
+    """Whether a program is installed."""
     folders = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS])
     found = shutil.which(program.name, path=folders)
     if found:
@@ -123,7 +126,7 @@ def check_program(program: Program) -> Finding:
 
 
 def probe_all(settings: Config | None) -> list[Fingerprint]:
-    """What this host has of the VMMs that its policy allows, looked at now."""
+    """Probe this host for the VMMs that its policy allows."""
     from reconciler.vmm.registry import open_drivers  # noqa: PLC0415 - starts children
 
     async def no_guest(*_: object) -> None:
@@ -142,6 +145,7 @@ def _program(vmm: Fingerprint) -> Program:
 
 
 def check_accelerator(kvm: KvmState) -> Finding:
+    """Whether guests run with KVM."""
     slow = "guests are emulated (TCG), which works and is slow"
     if kvm == "absent":
         return Finding(
@@ -149,40 +153,40 @@ def check_accelerator(kvm: KvmState) -> Finding:
         )
     if kvm == "forbidden":
         return Finding(
-            "kvm", "warning", f"{KVM} may not be opened: {slow}", f"usermod -aG kvm {asker()}"
+            "kvm", "warning", f"{KVM} may not be opened: {slow}", f"usermod -aG kvm {user_name()}"
         )
     if kvm == "proven":
         return Finding("kvm", "ok", "proven: a guest ran")
-    detail = f"{KVM} is there, but no guest ran on it: {slow}"
+    detail = f"{KVM} exists, but no guest ran on it: {slow}"
     return Finding(
-        "kvm", "warning", detail, "on a nested host, allow nested virtualisation outside"
+        "kvm", "warning", detail, "on a nested host, allow nested virtualisation in the outer one"
     )
 
 
 def check_owner(state: Path, owner: int = 0) -> Finding:
-    """Of a daemon that is root without capabilities: it may do no more than an owner may."""
+    """Whether the daemon may write the state directory: it is root without capabilities, so it must own it."""
     try:
         found = state.stat()
     except OSError as error:
         remedy = "systemd-tmpfiles --create reconciler.conf"
         return Finding("state", "failed", f"{state}: {error.strerror}", remedy)
     if found.st_uid != owner:
-        detail = f"{state} belongs to uid {found.st_uid}, and the daemon may not write it"
+        detail = f"{state} belongs to uid {found.st_uid}, so the daemon may not write to it"
         return Finding("state", "failed", detail, f"chown -R --from={found.st_uid} {owner} {state}")
     if found.st_mode & stat.S_IRWXU != stat.S_IRWXU:
-        detail = f"the daemon may not write {state}"
+        detail = f"the daemon may not write to {state}"
         return Finding("state", "failed", detail, f"chmod u+rwx {state}")
-    return _read_only(state) or Finding("state", "ok", f"{state} is the daemon's")
+    return _read_only(state) or Finding("state", "ok", f"{state} belongs to the daemon")
 
 
 def _check_state_dir(state: Path) -> Finding:
     nearest = _nearest(state)
     if os.access(nearest, os.W_OK | os.X_OK):
         return Finding(
-            "state", "ok", f"{state} is writable" if nearest == state else f"{state} can be made"
+            "state", "ok", f"{state} is writable" if nearest == state else f"{state} can be created"
         )
-    detail = f"{nearest} is not writable for {asker()}"
-    chown = Finding("state", "failed", detail, f"chown {asker()} {nearest}")
+    detail = f"{nearest} is not writable by {user_name()}"
+    chown = Finding("state", "failed", detail, f"chown {user_name()} {nearest}")
     return _read_only(nearest) or chown
 
 
@@ -195,6 +199,7 @@ def _read_only(folder: Path) -> Finding | None:
 
 
 def check_space(state: Path, reserve_mib: int) -> Finding:
+    """Whether the disk of the state directory has more free space than the reserve (MiB)."""
     free = shutil.disk_usage(_nearest(state)).free // MIB
     if free > reserve_mib:
         return Finding("disk", "ok", f"{free} MiB free for {state}")
@@ -203,6 +208,7 @@ def check_space(state: Path, reserve_mib: int) -> Finding:
 
 
 def check_memory(reserve_mib: int) -> Finding:
+    """Whether memory for a small guest is available beyond the reserve (MiB)."""
     available = _available_mib()
     least = reserve_mib + LEAST_MEMORY_MIB
     if available >= least:
@@ -214,42 +220,45 @@ def check_memory(reserve_mib: int) -> Finding:
 
 
 def check_images(state: Path) -> Finding:
+    """Whether images that were built again came out the same."""
     from reconciler.image.build_record import differing  # noqa: PLC0415 - loads the models
 
     odd = [f"{made.title} ({made.differed} times)" for made in differing(state)]
     if not odd:
-        return Finding("images", "ok", "none that was made again came out different")
+        return Finding("images", "ok", "every image that was built again came out the same")
     more = f" and {len(odd) - IMAGES_NAMED} more" if len(odd) > IMAGES_NAMED else ""
-    detail = f"equal inputs gave other bytes: {', '.join(odd[:IMAGES_NAMED])}{more}"
-    remedy = "pin versions (kernels.debian.version), and take nothing from clock or network"
+    detail = f"equal inputs gave different bytes: {', '.join(odd[:IMAGES_NAMED])}{more}"
+    remedy = "pin versions (kernels.debian.version), and use neither clock nor network in builds"
     return Finding("images", "warning", detail, remedy)
 
 
 def check_sink(sink: NotificationConfig) -> Finding:
+    """Whether the secrets of a notification sink can be read."""
     from reconciler.notify.registry import missing_secrets  # noqa: PLC0415 - most hosts have no sink
 
     name = f"notify {sink.name}"
     if missing := missing_secrets(sink):
         result: Result = "failed" if any(one.sure for one in missing) else "warning"
-        remedy = "write it there, readable for the daemon alone"
+        remedy = "write it there, readable by the daemon alone"
         if result == "warning":
-            remedy += "; to be sure, ask as the daemon's user while it runs"
+            remedy += "; for certainty run this as the daemon's user while it runs"
         return Finding(name, result, "; ".join(one.words for one in missing), remedy)
-    detail = f"{sink.type}, from {sink.severity} on; try it with `reconciler notify {sink.name}`"
+    detail = f"{sink.type}, from severity {sink.severity} up; test it with `reconciler notify {sink.name}`"
     return Finding(name, "ok", detail)
 
 
 def check_token(path: Path) -> Finding:
+    """Whether the token file of the page can be read, and only by its owner."""
     from reconciler.secret_file import read_secret  # noqa: PLC0415 - most hosts have none
 
     try:
         read_secret("http.token_file", path, private=True)
     except ConfigError as error:
-        # What systemd hands to the daemon is there for it alone, and only while it runs.
+        # Credentials that systemd passes are readable by the daemon alone, and only while it runs.
         elsewhere = isinstance(error.__cause__, PermissionError) or CREDENTIALS in path.parents
         result: Result = "warning" if elsewhere else "failed"
         return Finding("page token", result, str(error), error.hint)
-    return Finding("page token", "ok", f"who knows what is in {path} can act on the page")
+    return Finding("page token", "ok", f"anyone with the token in {path} can act on the page")
 
 
 def _check_daemon(socket: Path | None, config: Path | None) -> Finding:
@@ -265,12 +274,8 @@ def _check_daemon(socket: Path | None, config: Path | None) -> Finding:
     return Finding("daemon", "ok", f"version {answer.version} answers on {daemon.path}")
 
 
-NOT_MADE_YET = ("missing", "empty")
-"""Kinds of errors of a repository that nobody has made, or pushed to."""
-
-
 def check_source(socket: Path | None, config: Path | None) -> list[Finding]:
-    """What the daemon found when it read the repository last; nothing where no daemon answers."""
+    """What the daemon found when it last read the repository; empty if no daemon answers."""
     try:
         status = find_daemon(socket, config).get(HostStatus, "status")
     except (DaemonError, ConfigError):
@@ -280,12 +285,12 @@ def check_source(socket: Path | None, config: Path | None) -> list[Finding]:
         name = f"source {source.name}"
         if source.error:
             words = f"cannot be read: {source.error}"
-            # A host that is new waits for the first push: that is no fault of the host.
+            # A new host waits for its first push, which is no fault.
             new = source.last_success_wall is None and source.error_kind in NOT_MADE_YET
             result: Result = "warning" if new else "failed"
             found.append(Finding(name, result, words, "reconciler reconcile"))
         elif source.last_success_wall is None:
-            found.append(Finding(name, "warning", "it was not read yet"))
+            found.append(Finding(name, "warning", "not read yet"))
         else:
             found.append(Finding(name, "ok", f"{source.url} was read"))
     rejected = status.revision.rejected

@@ -1,4 +1,4 @@
-"""What `doctor` found of one thing."""
+"""The result of a check of `doctor`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,17 @@ Result = Literal["ok", "warning", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
+    """The result of one check."""
+
     name: str
     result: Result
     detail: str
     remedy: str = ""
-    """A command, where one mends it."""
+    """A command or instruction that fixes it; empty if none is needed."""
 
 
-def asker() -> str:
-    """Whose rights were looked at."""
+def user_name() -> str:
+    """The user whose permissions were checked."""
     try:
         return pwd.getpwuid(os.geteuid()).pw_name
     except KeyError:

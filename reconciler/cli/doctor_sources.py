@@ -16,11 +16,19 @@ from reconciler.source.git import callbacks, known_hosts, local_access
 
 NAME = "repository"
 CREDENTIALS = Path("/run/credentials")
-"""What systemd hands to the daemon is there for it alone, and only while it runs."""
+"""Credentials that systemd passes; readable by the daemon alone, and only while it runs."""
+SECONDS = 15.0
+"""Time limit of one call of Nix."""
+OLDEST = (2, 4)
+"""The first version with flakes."""
+FEATURE = ("--extra-experimental-features", "nix-command")
 
 
 def check_repository(source: GitSourceConfig) -> list[Finding]:
-    """Whether it may be read where it is here, and whether its server and we can know each other."""
+    """Whether a local repository can be read, and whether the keys and tokens for a remote one are there.
+
+    No server is contacted.
+    """
     found = []
     if (local := local_path(source.url)) is not None:
         fault = local_access.unreachable(local) or local_access.unreadable(local)
@@ -40,7 +48,7 @@ def check_repository(source: GitSourceConfig) -> list[Finding]:
 
 
 def refused(error: SourceError, *files: str) -> Finding:
-    """A warning where the daemon may find it otherwise, or it may yet be made."""
+    """The finding for an error: a warning if the daemon may have other rights, or it may still be created."""
     elsewhere = any(CREDENTIALS in Path(file).parents for file in files)
     result: Result = "failed"
     if elsewhere or os.geteuid() != 0 or error.kind == "missing":
@@ -48,16 +56,11 @@ def refused(error: SourceError, *files: str) -> Finding:
     return Finding(NAME, result, str(error), error.hint)
 
 
-SECONDS = 15.0
-OLDEST = (2, 4)
-"""The first with flakes."""
-FEATURE = ("--extra-experimental-features", "nix-command")
-
-
 def check_nix() -> Finding:
+    """Whether Nix is installed, recent enough, and its store usable."""
     program = shutil.which("nix")
     if program is None:
-        detail = "is not installed, and policy.runners allows VMs that it builds"
+        detail = "is not installed, but policy.runners allows VMs that Nix builds"
         return Finding(
             "nix", "failed", detail, "apt-get install nix-bin, or set policy.runners = false"
         )

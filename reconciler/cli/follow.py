@@ -1,4 +1,4 @@
-"""What happens and what guests say: `events` and `logs`."""
+"""`events` and `logs`: what happened on the host, and the consoles of guests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconciler.model.event import Event
 from reconciler.now import in_utc
 from reconciler.safe_text import clean, clean_console_line
 
-FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Go on as more comes.")]
+FollowOption = Annotated[bool, typer.Option("--follow", "-f", help="Keep printing new lines.")]
 KIND_WIDTH = 20
 """Columns; the longest kind is `generation-committed`."""
 MESSAGE_AT = len("Jul 21 14:02:11  ") + KIND_WIDTH + 2
@@ -34,20 +34,20 @@ def logs(
     *,
     follow: FollowOption = False,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=0, max=10_000, help="How many of the last lines.")
+        int, typer.Option("--lines", "-n", min=0, max=10_000, help="Number of lines from the end.")
     ] = 100,
     candidate: Annotated[
         bool,
         typer.Option(
             "--candidate",
-            help="Of the guest beside the one that serves: on trial, or the last one there.",
+            help="The console of the candidate, or of the last one.",
         ),
     ] = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """A guest's console. Terminal sequences in it are removed."""
+    """Print a guest's console, without terminal sequences."""
     asked = {"follow": "true" if follow else None, "candidate": "true" if candidate else None}
     for raw in find_daemon(socket, config).stream("logs", vm, lines=lines, **asked):
         line = clean_console_line(raw)
@@ -58,19 +58,19 @@ def events(
     *,
     follow: FollowOption = False,
     lines: Annotated[
-        int, typer.Option("--lines", "-n", min=1, max=10_000, help="How many of the newest.")
+        int, typer.Option("--lines", "-n", min=1, max=10_000, help="Number of the newest events.")
     ] = 20,
     after: Annotated[
         int | None,
         typer.Option(
-            "--after", min=0, help="Those after this sequence number.", show_default=False
+            "--after", min=0, help="Only events after this sequence number.", show_default=False
         ),
     ] = None,
     socket: SocketOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """What happened on this host, oldest first."""
+    """Print what happened on this host, oldest first."""
     daemon = find_daemon(socket, config)
     show = _shown_on_a_terminal() if sys.stdout.isatty() else _shown_as_a_line
     for event in _events(daemon, follow=follow, lines=lines, after=after):
@@ -85,7 +85,7 @@ def _events(daemon: Daemon, *, follow: bool, lines: int, after: int | None) -> I
         yield from daemon.get(EventsAnswer, "events", limit=lines, after=after).events
         return
     yield from daemon.stream_values(Event, "events", limit=lines, after=after, follow="true")
-    raise DaemonError("the daemon ended the stream", hint="ask again when it is back")
+    raise DaemonError("the daemon ended the stream", hint="try again when it is back")
 
 
 def _shown_as_a_line(event: Event) -> None:
@@ -93,7 +93,7 @@ def _shown_as_a_line(event: Event) -> None:
 
 
 def _shown_on_a_terminal() -> Callable[[Event], None]:
-    """Broken between words, below where the message begins."""
+    """Lines wrapped between words, indented to where the message begins."""
     out = console()
     return lambda event: say(
         out, event_line(event), COLOURS.get(event.severity, ""), hang=MESSAGE_AT

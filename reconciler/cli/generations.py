@@ -1,4 +1,4 @@
-"""A VM's past: `history`, `diff`, and `rollback` to it."""
+"""Generations of a VM: `history`, `diff` and `rollback`."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 GenerationArgument = Annotated[int, typer.Argument(min=1, help="Number of a generation.")]
 CONSOLE_LINES = 5
-"""Of a condemned generation's last words; `why` and `-o json` have all that were kept."""
+"""Lines of a condemned generation's console; `why` and `-o json` show all that were kept."""
 VERDICT_STYLES = {"committed": "green", "condemned": "red", "trial": "yellow"}
+INDENT = "  "
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +36,9 @@ def history(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """A VM's generations, with their verdicts.
+    """List a VM's generations with their verdicts, newest first.
 
-    Newest first; then the digests that are blocked with their evidence, and what else holds it.
+    Then blocked digests with their evidence, and what else holds the VM.
     """
     answer = find_daemon(socket, config).get(HistoryAnswer, "history", vm)
     if output is Output.json:
@@ -47,6 +48,7 @@ def history(
 
 
 def show_history(answer: HistoryAnswer, out: Console, now: float) -> None:
+    """Print the generations as a table, then what blocks or holds the VM."""
     from rich.table import Table  # noqa: PLC0415 - only text output pays for it
     from rich.text import Text  # noqa: PLC0415
 
@@ -84,7 +86,7 @@ def _show_exceptions(answer: HistoryAnswer, out: Console, now: float) -> None:
         show_condemned(blocked, out, now, answer.vm, lines=CONSOLE_LINES)
     if answer.blocked:
         out.print(
-            f"a new digest, mended checks where those failed, or `reconciler retry"
+            f"a new digest, corrected checks if those failed, or `reconciler retry"
             f" {clean(answer.vm)}` lifts it", style="dim",
         )  # fmt: skip
     for refused in answer.refused_checks:
@@ -110,13 +112,13 @@ def diff(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """What changed between two generations."""
+    """Show what changed between two generations."""
     answer = find_daemon(socket, config).get(DiffAnswer, "diff", vm, a=a, b=b)
     if output is Output.json:
         typer.echo(encode(answer, indent=2))
         return
     if not answer.changes:
-        typer.echo(f"generations {a} and {b} of {clean(vm)} ask for the same")
+        typer.echo(f"generations {a} and {b} of {clean(vm)} do not differ")
     for change in answer.changes:
         typer.echo(clean(str(change)))
 
@@ -125,27 +127,23 @@ def rollback(
     vm: VMArgument,
     to: Annotated[
         int | None,
-        typer.Option("--to", min=1, help="Generation; by default the one before the last good."),
+        typer.Option(
+            "--to", min=1, help="Number of the generation; by default the one before the last good."
+        ),
     ] = None,
     socket: SocketOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Back to a committed generation.
+    """Go back to a committed generation.
 
-    It is kept until the VM's digest changes, or `resume`.
+    The VM stays there until its digest changes, or until `resume`.
     """
     send(socket, config, output, {"op": "rollback", "vm": vm, "to": to})
 
 
-if TYPE_CHECKING:
-    from rich.console import Console
-
-INDENT = "  "
-
-
 def show_condemned(blocked: BlockedBrief, out: Console, now: float, vm: str, *, lines: int) -> None:
-    """One digest of `vm`; of its console the last `lines`."""
+    """Print one condemned digest of `vm`, with the last `lines` of its console."""
     of = f" of revision {short(blocked.revision)}" if blocked.revision else ""
     say(
         out,
@@ -165,7 +163,7 @@ def _attempts(blocked: BlockedBrief, now: float) -> str:
 
 
 def show_evidence(evidence: Evidence, out: Console, vm: str, *, lines: int, said: str = "") -> None:
-    """Without what the reason `said` already."""
+    """Print evidence, without texts that the reason `said` contains already."""
     for label, text in (("checks", evidence.probe), ("ended", evidence.exit)):
         if text and text not in said:
             say(out, f"{INDENT}{label}: {clean(text)}", hang=4)

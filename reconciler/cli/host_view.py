@@ -1,4 +1,4 @@
-"""The fleet as lines of text: columns that line up, and beneath a row the words for what is not well."""
+"""The host's VMs as lines of text: a header, aligned columns, and reasons for VMs that are not well."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reconciler.safe_text import clean
 
 GAP = 2
 ROOM_FOR_WHY = 40
-"""Columns that `why` needs to stand beside its row, and not beneath it."""
+"""Columns that the reason needs to stand beside its row, and not below it."""
 NARROWEST_NAME = 8
 INDENT = "  "
 
@@ -28,17 +28,19 @@ NOTABLE_SYNCS: tuple[SyncState, ...] = ("out-of-sync", "blocked", "suspended")
 
 FAILED = {
     "rolled-back": "was rolled back",
-    "rollback-failed": "failed, and so did going back",
+    "rollback-failed": "failed, and so did the rollback",
     "failed": "failed",
     "waiting": "waits",
 }
-"""Results of a revision that its line says; of the others the rows say enough."""
+"""Results of a revision that get a line; for others the rows are enough."""
 
 Fleet = HostStatus | VMAnswer
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
+    """A table cell, with a style of rich."""
+
     text: str
     style: str = ""
 
@@ -46,11 +48,11 @@ class Cell:
 HEADINGS = ("NAME", "GROUP", "STATE", "HEALTHY", "SYNC", "RUN", "WANT", "GOOD")
 NUMBERS = ("RUN", "WANT", "GOOD")
 PROBLEMS = 3
-"""Of a refused revision, so that the fleet stays in sight."""
+"""Problems of a refused revision that are shown, so that the VMs stay visible."""
 
 
 def fleet_lines(fleet: Fleet, width: int, now: float) -> list[Text]:
-    """All of it; one line of text is one line of the terminal."""
+    """All lines, each for one line of a terminal of this width; `now` is unix time."""
     if not fleet.vms and fleet.revision.observed is None:
         none = Text("no revision was read yet, so no VM is known", DIM)
         return [*header(fleet, width, now), Text(), none]
@@ -58,6 +60,7 @@ def fleet_lines(fleet: Fleet, width: int, now: float) -> list[Text]:
 
 
 def header(fleet: Fleet, width: int, now: float) -> list[Text]:
+    """The lines above the table: revision, summary, alerts, sources and groups."""
     revision = fleet.revision
     lines = [Text(f"revision {_revision(revision.observed, revision.applied)}")]
     if revision.result in FAILED:
@@ -66,15 +69,17 @@ def header(fleet: Fleet, width: int, now: float) -> list[Text]:
     if len(fleet.vms) > 1:
         lines.append(_summary(fleet.vms))
     if fleet.suspended:
-        lines.append(Text("this host is suspended: nothing is done until `resume`", BUSY))
+        lines.append(
+            Text("this host is suspended: the daemon changes nothing until `resume`", BUSY)
+        )
     if revision.rejected:
         problems = count(revision.problem_count, "problem")
-        text = f"revision {short(revision.rejected)} is rejected: {problems}; the one before stays"
+        text = f"revision {short(revision.rejected)} is rejected: {problems}; the one before stays in force"
         lines.append(Text(text, BAD))
         lines += [Text(f"{INDENT}{clean(one)}", "red") for one in revision.problems[:PROBLEMS]]
         if (more := revision.problem_count - PROBLEMS) > 0:
-            told = f"{INDENT}and {more} more: `reconciler validate` of its files names them"
-            lines.append(Text(told, "red"))
+            others = f"{INDENT}and {more} more: `reconciler validate` of its files names them"
+            lines.append(Text(others, "red"))
     lines += [line for source in fleet.sources if (line := _source(source, now))]
     lines += [Text(clean(alert), BAD) for alert in fleet.alerts]
     lines += [line for group in fleet.groups if (line := _group(group))]
@@ -106,13 +111,13 @@ def _source(source: SourceStatus, now: float) -> Text | None:
     last = source.last_success_wall
     since = f"last read {age(now - last)} ago" if last else "never read"
     words = f"source {clean(source.name)} cannot be read: {clean(source.error)} ({since})"
-    return Text(f"{words}; it is tried again, `reconciler reconcile` says what helps", BAD)
+    return Text(f"{words}; the daemon tries again, `reconciler reconcile` shows a hint", BAD)
 
 
 def _group(group: GroupStatus) -> Text | None:
     name = clean(group.name)
     if name.startswith("~") and group.state != "held":
-        return None  # a VM without a group: its own row says it all
+        return None  # a VM without a group: its own row is enough
     label = f"{name[1:]} by itself" if name.startswith("~") else f"group {name}"
     match group.state:
         case "held":
@@ -128,6 +133,7 @@ def _group(group: GroupStatus) -> Text | None:
 
 
 def rows(vms: Sequence[VMStatus], width: int) -> list[Text]:
+    """The table of VMs, with each reason beside or below its row."""
     if not vms:
         return [Text("no VMs are declared", DIM)]
     table = [_cells(vm) for vm in vms]
@@ -169,7 +175,7 @@ def _number(number: GenerationNumber | None) -> str:
 
 
 def _widths(table: list[list[Cell]], shown: list[int], width: int) -> list[int]:
-    """Natural widths; names and groups give way when the terminal is too narrow."""
+    """Column widths; names and groups are shortened if the terminal is too narrow."""
     widths = [
         max(len(HEADINGS[i]), *(len(cells[i].text) for cells in table))
         for i in range(len(HEADINGS))
@@ -210,7 +216,7 @@ def _row_with_why(row: Text, why: str, width: int, *, beside: bool) -> Iterator[
 
 
 def _wrapped(line: Text, width: int, indent: str) -> list[Text]:
-    """The line in pieces that fit, all but the first indented."""
+    """A line wrapped to the width, with all but the first piece indented."""
     if len(line) <= width:
         return [line]
     pieces: list[Text] = []
@@ -226,6 +232,6 @@ def _wrapped(line: Text, width: int, indent: str) -> list[Text]:
 
 
 def _left_trimmed(text: Text, lead: int) -> Text:
-    """Without the blanks that follow its first `lead` ones."""
+    """The text without the spaces that follow its first `lead` characters."""
     blanks = len(text.plain[lead:]) - len(text.plain[lead:].lstrip(" "))
     return text[:lead].append_text(text[lead + blanks :])

@@ -1,4 +1,4 @@
-"""What needs no daemon: `validate` manifests, and print their `schema`."""
+"""Commands that need no daemon: `validate` manifests, and print their `schema`."""
 
 from __future__ import annotations
 
@@ -38,17 +38,17 @@ def validate(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Check a folder of manifests, or one file: what that one names may be declared elsewhere.
+    """Check a folder of manifests, or one file; names in a single file may be declared elsewhere.
 
-    Names errors as `file:line:col: message`; documents that are well formed are compared with each
-    other too. The host's policy counts if its config is there. Exit 1: there are errors.
+    Prints errors as `file:line:col: message`. Well-formed documents are also checked against each
+    other, and against the host's policy if its config exists. Exit 1: there are errors.
     """
     try:
         desired = _load(path, _settings(config))
     except ManifestErrors as error:
         _show_problems(error.problems, error.more, output)
         raise typer.Exit(ExitCode.ERROR) from error
-    doubts = _doubts(desired)
+    found = _warnings(desired)
     if output is Output.json:
         answer = {
             "valid": True,
@@ -56,28 +56,28 @@ def validate(
             "more": 0,
             "vms": list(desired.vms),
             "groups": list(desired.groups),
-            "warnings": [doubt._asdict() for doubt in doubts],
+            "warnings": [warning._asdict() for warning in found],
         }
         typer.echo(encode(answer, indent=2))
         return
     if not desired.vms and not desired.groups:
-        told = f"warning: no manifest is in {clean(str(path))}: they are *.yaml and *.yml files"
-        typer.echo(told, err=True)
-    for doubt in doubts[:MOST_WARNINGS]:
-        typer.echo(f"warning: {doubt.vm}: {doubt.field}: {doubt.message}", err=True)
-    if len(doubts) > MOST_WARNINGS:
-        typer.echo(f"... and {len(doubts) - MOST_WARNINGS} more warnings", err=True)
+        words = f"warning: {clean(str(path))} has no manifests, which are *.yaml and *.yml files"
+        typer.echo(words, err=True)
+    for warning in found[:MOST_WARNINGS]:
+        typer.echo(f"warning: {warning.vm}: {warning.field}: {warning.message}", err=True)
+    if len(found) > MOST_WARNINGS:
+        typer.echo(f"... and {len(found) - MOST_WARNINGS} more warnings", err=True)
     typer.echo(f"valid: {count(len(desired.vms), 'VM')}, {count(len(desired.groups), 'group')}")
 
 
-def _doubts(desired: DesiredState) -> list[ManifestWarning]:
+def _warnings(desired: DesiredState) -> list[ManifestWarning]:
     from reconciler.source.manifests.warnings import warnings  # noqa: PLC0415 - loads the manifest models
 
     return [*warnings(desired), *_ephemeral(desired)]
 
 
 def _ephemeral(desired: DesiredState) -> Iterator[ManifestWarning]:
-    """Forwards at ports that the kernel of this host gives to outgoing connections."""
+    """Warnings for forwarded ports that this host's kernel may give to outgoing connections."""
     from reconciler.source.manifests.warnings import ManifestWarning  # noqa: PLC0415 - loads the manifest models
     from reconciler.vmm.port_availability import ephemeral_ports, reserved_ports  # noqa: PLC0415 - as above
 
@@ -90,14 +90,14 @@ def _ephemeral(desired: DesiredState) -> Iterator[ManifestWarning]:
                     yield ManifestWarning(
                         name,
                         f"spec.interfaces[{index}].forward[{number}].host",
-                        f"an outgoing connection of the host may have port {port} at any time"
+                        f"an outgoing connection of the host may take port {port} at any time"
                         f" (ip_local_port_range {taken.start}-{taken.stop - 1}): choose another, or"
                         f" sysctl -w net.ipv4.ip_local_reserved_ports={port}",
                     )
 
 
 def _settings(config: Path | None) -> Config | None:
-    """The host's settings, if they were named or are in their usual place. Raises ConfigError."""
+    """The host's config, if it was named or exists at the default path. Raises ConfigError."""
     from reconciler.config import config_path, load_config  # noqa: PLC0415 - loads pydantic
 
     path = config_path(config)
@@ -107,7 +107,9 @@ def _settings(config: Path | None) -> Config | None:
         denied = isinstance(error, PermissionError) or isinstance(error.__cause__, PermissionError)
         if config is not None or not denied:
             raise
-        complain(f"{path} may not be read: the host's policy is left out", "sudo, or --config")
+        complain(
+            f"{path} may not be read: the host's policy is not checked", "use sudo, or --config"
+        )
         return None
 
 
@@ -136,7 +138,7 @@ def _show_problems(problems: tuple[Problem, ...], more: int, output: Output) -> 
 def schema(output: OutputOption = Output.text) -> None:
     """Print the JSON schema of manifests, for editors.
 
-    It is JSON with and without `-o json`.
+    The output is JSON with and without `-o json`.
     """
     from reconciler.source.manifests.json_schema import manifest_schema  # noqa: PLC0415 - loads the manifest models
 

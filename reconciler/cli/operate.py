@@ -1,4 +1,4 @@
-"""What a person asks of VMs: `retry`, `suspend`, `resume`, `restart`, `remove`, `adopt`."""
+"""Requests about VMs: `retry`, `suspend`, `resume`, `restart`, `remove`, `adopt`."""
 
 from __future__ import annotations
 
@@ -19,12 +19,14 @@ SubjectArgument = Annotated[
     str | None,
     typer.Argument(
         metavar="VM|GROUP",
-        help="All of this host if left out; vm/NAME or group/NAME where both have the name.",
+        help="The whole host if left out; vm/NAME or group/NAME if a VM and a group have the name.",
         show_default=False,
         autocompletion=completion.subjects,
     ),
 ]
-ReasonOption = Annotated[str, typer.Option("--reason", help="Shown in status.", show_default=False)]
+ReasonOption = Annotated[
+    str, typer.Option("--reason", help="A reason that status shows.", show_default=False)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,6 +35,7 @@ def register(app: typer.Typer) -> None:
 
 
 def send(socket: Path | None, config: Path | None, output: Output, body: dict[str, object]) -> None:
+    """Send a request, and print what was done. Raises DaemonError if it is refused."""
     answer = find_daemon(socket, config).post(DoneAnswer, "request", body)
     typer.echo(encode(answer, indent=2) if output is Output.json else clean(answer.done))
 
@@ -43,9 +46,9 @@ def retry(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Try once more what failed.
+    """Try again what failed.
 
-    Lifts what was condemned, held, quarantined or given up for this VM.
+    Lifts condemned digests, holds, quarantine and failed builds of this VM.
     """
     send(socket, config, output, {"op": "retry", "vm": vm})
 
@@ -66,9 +69,9 @@ def suspend(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Do nothing to a VM or group until `resume`.
+    """Change nothing of a VM or group until `resume`.
 
-    Its guests run on, and are observed; deadlines stand still. Exit 0: done, 1: refused.
+    Its guests keep running and are observed; deadlines pause. Exit 0: done, 1: refused.
     """
     body: dict[str, object] = {"op": "suspend", "subject": subject, "reason": reason}
     if until is not None:
@@ -94,9 +97,9 @@ def restart(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Start a guest of the same generation anew.
+    """Replace the guest by a new one of the same generation.
 
-    The one that runs is stopped first, or, with strategy handover, when the new one has taken over.
+    It is stopped first or, with strategy handover, once the new one has taken over.
     """
     send(socket, config, output, {"op": "restart", "vm": vm})
 
@@ -107,9 +110,9 @@ def remove(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Stop and remove a VM that left the repository.
+    """Stop and remove a VM that is no longer in the repository.
 
-    Whatever source.prune says; its volumes are kept. Exit 0: begun, 1: refused.
+    Works also without source.prune; volumes are kept. Exit 0: started, 1: refused.
     """
     send(socket, config, output, {"op": "remove", "vm": vm})
 
@@ -120,9 +123,9 @@ def adopt(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Take what runs as last good, and go on.
+    """Accept what runs as last good, and continue.
 
-    For a guest that was found after the ledger was lost, and is not what is desired.
+    For a guest that was found after the ledger was lost, and differs from what is desired.
     Exit 0: done, 1: refused.
     """
     send(socket, config, output, {"op": "adopt", "vm": vm})

@@ -1,4 +1,4 @@
-"""The options that many commands share, each written once."""
+"""Options and arguments that many commands share."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from reconciler.cli import completion
 
 
 class Output(StrEnum):
+    """The output formats."""
+
     text = "text"
     json = "json"
 
 
 OutputOption = Annotated[
-    Output, typer.Option("--output", "-o", help="For people, or for scripts.", show_default=True)
+    Output,
+    typer.Option("--output", "-o", help="text, or json for scripts.", show_default=True),
 ]
 SocketOption = Annotated[
     Path | None,
     typer.Option(
         "--socket",
         envvar="RECONCILER_SOCKET",
-        readable=False,  # whoever may not open it is told why by us
-        help="The daemon's control socket; by default the one its config names.",
+        readable=False,  # our own message says why it cannot be opened
+        help="The daemon's control socket; by default the one in its config.",
         show_default=False,
     ),
 ]

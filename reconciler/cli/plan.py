@@ -1,4 +1,4 @@
-"""`plan`: what would happen, and why; what would not, and what it waits for."""
+"""`plan`: what the daemon would do now and why, and what waits for what."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T", Step, Waiting, PlannedEvent)
 FETCH_SECONDS = 120.0
-"""A `--ref` may have to be fetched first."""
+"""Time limit: a `--ref` may have to be fetched first."""
 EFFECT_STYLES = {
     "rebuild": "yellow", "restart": "yellow", "checks on trial": "green", "in place": "green",
 }  # fmt: skip
 MOST_VALUE = 60
-"""Characters of a value; whole documents belong to `git diff`."""
+"""Characters of a value; for whole documents there is `git diff`."""
 
 
 SAID_BY_ACTIONS = frozenset(
     ("generation-created", "guest-starting", "guest-stopping", "tap-plugged", "build-cancelled")
 )
-"""Events that only repeat an action of the same plan."""
+"""Kinds of events that only repeat an action of the same plan."""
 
 
 def register(app: typer.Typer) -> None:
@@ -46,14 +46,14 @@ def plan(
     ref: Annotated[
         str | None,
         typer.Option(
-            "--ref", help="As if this branch, tag or commit were applied.", show_default=False
+            "--ref", help="Plan as if this branch, tag or commit were desired.", show_default=False
         ),
     ] = None,
     socket: SocketOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """What would happen now, and why.
+    """Show what would happen now, and why.
 
     Exit 0: nothing, 2: changes, 1: error.
     """
@@ -67,6 +67,7 @@ def plan(
 
 
 def show_plan(answer: PlanAnswer, out: Console) -> None:
+    """Print a plan, subject by subject."""
     from rich.text import Text  # noqa: PLC0415 - only text output pays for it
 
     out.print(_summary(answer), style="bold")
@@ -76,7 +77,7 @@ def show_plan(answer: PlanAnswer, out: Console) -> None:
     events = _by_subject(_decisions(answer))
     for subject in _subjects(answer):
         out.print()
-        # A VM without a group is its own group, which the planner writes with a tilde.
+        # A VM without a group is its own group, whose name the planner begins with a tilde.
         out.print(Text(clean(subject).removeprefix("~") or "host", "bold cyan"))
         out.print(
             _block(
@@ -90,7 +91,7 @@ def show_plan(answer: PlanAnswer, out: Console) -> None:
 
 def _summary(answer: PlanAnswer) -> str:
     if not (answer.changed or answer.waits):
-        known = "of what was read last" if answer.unseen else "of what is declared"
+        known = "by the revision read last" if answer.unseen else "by what is declared"
         seen = f"{answer.healthy} of {count(answer.vms, 'VM')} healthy"
         return f"nothing to do, {known}: {seen}"
     parts = [count(len(answer.differences), "VM") + " to change"] if answer.differences else []
@@ -98,12 +99,12 @@ def _summary(answer: PlanAnswer) -> str:
     if answer.waits:
         parts.append(count(len(answer.waits), "wait"))
     if answer.wake_in is not None:
-        parts.append(f"next look in {age(answer.wake_in)}")
+        parts.append(f"next pass in {age(answer.wake_in)}")
     return ", ".join(parts)
 
 
 def _subjects(answer: PlanAnswer) -> list[str]:
-    """VMs that change, by name; then builds and the rest as the plan has them."""
+    """VMs that change, by name; then other subjects in the order of the plan."""
     others: tuple[Step | PlannedEvent | Waiting, ...]
     others = (*answer.actions, *_decisions(answer), *answer.waits)
     return list(dict.fromkeys([*sorted(answer.differences), *(one.subject for one in others)]))
@@ -113,9 +114,9 @@ def _decisions(answer: PlanAnswer) -> list[PlannedEvent]:
     return [event for event in answer.events if event.kind not in SAID_BY_ACTIONS]
 
 
-def _by_subject(told: Iterable[T]) -> dict[str, list[T]]:
+def _by_subject(items: Iterable[T]) -> dict[str, list[T]]:
     found: dict[str, list[T]] = defaultdict(list)
-    for one in told:
+    for one in items:
         found[one.subject].append(one)
     return found
 

@@ -1,4 +1,4 @@
-"""How a rollout goes on, drawn on stderr while a command waits for it."""
+"""Draws the progress of a rollout on standard error while a command waits for it."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from reconciler.model.status import HostStatus, VMStatus
 from reconciler.safe_text import clean
 
 PERIOD = 0.5
-"""Seconds between looks."""
+"""Seconds between updates."""
 MOST_LINES = 10
-"""VMs at work that are shown at once; a terminal has 24 lines."""
+"""VMs that are shown at once; a terminal has 24 lines."""
 NAME_WIDTH = 16
 
 
 class RolloutProgress:
-    """A bar for the fleet, and beneath it what each VM at work is doing."""
+    """A progress bar for the host, and below it what each unfinished VM is doing."""
 
     def __init__(self, daemon: Daemon) -> None:
         self._daemon = daemon
@@ -39,13 +39,14 @@ class RolloutProgress:
 
     def __enter__(self) -> Callable[[], float]:
         self._live.start()
-        return self.look
+        return self.refresh
 
     def __exit__(self, *_: object) -> None:
         self._live.stop()
 
-    def look(self) -> float:
-        # The question that we wait for will say what is wrong.
+    def refresh(self) -> float:
+        """Fetch the status and redraw; returns seconds until the next call."""
+        # The request that the command waits for will report the error.
         with contextlib.suppress(DaemonError):
             self._show(self._daemon.get(HostStatus, "status"))
         return PERIOD
@@ -58,7 +59,7 @@ class RolloutProgress:
 
 
 def work_lines(fleet: HostStatus) -> list[Text]:
-    """VMs that something is being done about, those in motion first."""
+    """Lines for VMs that are not as declared, those starting or stopping first."""
     at_work = [vm for vm in fleet.vms if not _done(vm) and (vm.why or vm.state != "running")]
     at_work.sort(key=lambda vm: vm.state not in ("starting", "stopping"))
     shown = at_work if len(at_work) <= MOST_LINES else at_work[: MOST_LINES - 1]

@@ -1,4 +1,4 @@
-"""What a person says to a rollout or revision: `promote`, `abort`, `confirm`, `accept-rewrite`."""
+"""Decisions about rollouts and revisions: `promote`, `abort`, `confirm`, `accept-rewrite`."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def promote(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Approve what a group's members are about to take.
+    """Approve the pending change of a group's members.
 
     For groups with `approval: manual`; a later change waits again. Exit 0: done, 1: refused.
     """
@@ -49,7 +49,8 @@ def abort(
 ) -> None:
     """End a group's rollout.
 
-    Who is on trial goes back, who waits stays; a new change goes on. Exit 0: done, 1: refused.
+    Members on trial go back, waiting ones stay as they are; a new change starts another rollout.
+    Exit 0: done, 1: refused.
     """
     send(socket, config, output, {"op": "abort", "group": group, "reason": reason})
 
@@ -58,16 +59,16 @@ def confirm(
     revision: Annotated[
         str,
         typer.Argument(
-            metavar="REVISION", help="The desired one, or its first 7 digits.", show_default=False
+            metavar="REVISION", help="The desired revision; at least 7 digits.", show_default=False
         ),
     ],
     socket: SocketOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Allow the removals of a revision, however many.
+    """Allow all removals of a revision, even more than `source.max_delete`.
 
-    Also more than `source.max_delete`; without `source.prune` nothing is removed. Exit 0: done, 1: refused.
+    Without `source.prune` nothing is removed all the same. Exit 0: done, 1: refused.
     """
     send(socket, config, output, {"op": "confirm", "revision": revision.lower()})
 
@@ -76,7 +77,7 @@ def accept_rewrite(
     revision: Annotated[
         str,
         typer.Argument(
-            metavar="REVISION", help="The refused one, or its first 7 digits.", show_default=False
+            metavar="REVISION", help="The refused revision; at least 7 digits.", show_default=False
         ),
     ],
     socket: SocketOption = None,
@@ -85,6 +86,6 @@ def accept_rewrite(
 ) -> None:
     """Follow a branch that was rewritten or set back.
 
-    Look at what changed first: `reconciler plan --ref REVISION`. Exit 0: done, 1: refused.
+    See what changed first: `reconciler plan --ref REVISION`. Exit 0: done, 1: refused.
     """
     send(socket, config, output, {"op": "accept-rewrite", "revision": revision.lower()})

@@ -15,6 +15,8 @@ from reconciler.control.serialization import encode
 from reconciler.errors import ConfigError
 from reconciler.safe_text import clean
 
+Folder = Annotated[Path, typer.Option("--folder", help="The folder of its socket and lock.")]
+
 
 def register(app: typer.Typer) -> None:
     app.command()(run)
@@ -25,7 +27,7 @@ def register(app: typer.Typer) -> None:
 def run(config: ConfigOption = None, output: OutputOption = Output.text) -> None:
     """Run the daemon in the foreground.
 
-    With `-o json` it logs in JSON, whatever the config says. Exit 78: the config is bad.
+    With `-o json` it logs JSON, whatever the config says. Exit 78: the config is invalid.
     """
     try:
         _run_daemon(config, json_logs=output is Output.json)
@@ -50,28 +52,23 @@ def _run_daemon(config: Path | None, *, json_logs: bool) -> None:
 def version(
     socket: SocketOption = None, config: ConfigOption = None, output: OutputOption = Output.text
 ) -> None:
-    """The versions of command and daemon."""
+    """Print the versions of command and daemon."""
     try:
         running = find_daemon(socket, config).get(VersionAnswer, "version").version
         words = running
     except (DaemonError, ConfigError) as error:
         running = None
-        words = "not running" if error.kind == "not-running" else f"not asked: {clean(str(error))}"
+        words = "not running" if error.kind == "not-running" else f"unknown: {clean(str(error))}"
     if output is Output.json:
         typer.echo(encode({"version": own_version(), "daemon": running}, indent=2))
         return
     typer.echo(f"reconciler {own_version()}, daemon {words}")
 
 
-Folder = Annotated[
-    Path, typer.Option("--folder", help="Where its socket and its lock are, or are made.")
-]
-
-
 def front(folder: Folder = Path("/run/reconciler-front")) -> None:
-    """Hold ports for VMs that hand over.
+    """Run the proxy that holds the ports of VMs with strategy handover.
 
-    The daemon, or systemd, starts it where a VM needs it; nobody else has to.
+    The daemon or systemd starts it when a VM needs it; there is no need to run it by hand.
     """
     import asyncio  # noqa: PLC0415 - for this command alone
 

@@ -13,6 +13,10 @@ from reconciler.control.responses import TokenAnswer
 from reconciler.control.serialization import encode
 from reconciler.safe_text import clean
 
+SinkArgument = Annotated[
+    str, typer.Argument(metavar="SINK", help="A `name` in [[notifications]]; all if left out.")
+]
+
 
 def register(app: typer.Typer) -> None:
     app.command()(notify)
@@ -22,15 +26,15 @@ def register(app: typer.Typer) -> None:
 def token(
     *,
     metrics: Annotated[
-        bool, typer.Option("--metrics", help="One that reads /metrics alone, for a scraper.")
+        bool, typer.Option("--metrics", help="A token for /metrics alone, for a scraper.")
     ] = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """A token that reads the page, its JSON and the metrics.
+    """Print a token that may read the page, its JSON and the metrics.
 
-    It stays the same until `http.key` of the state directory is removed.
+    It is valid until `http.key` in the state directory is removed.
     """
     answer = find_daemon(socket, config).get(TokenAnswer, "token")
     if output is Output.json:
@@ -39,17 +43,12 @@ def token(
         typer.echo(answer.metrics if metrics else answer.read)
 
 
-SinkArgument = Annotated[
-    str, typer.Argument(metavar="SINK", help="A `name` of [[notifications]]; without one: all.")
-]
-
-
 def notify(
     sink: SinkArgument = "", config: ConfigOption = None, output: OutputOption = Output.text
 ) -> None:
-    """Send a test message to a sink of the config, or to all.
+    """Send a test message to one sink of the config, or to all.
 
-    Exit 1: one did not take it.
+    Exit 1: a sink did not accept it.
     """
     import asyncio  # noqa: PLC0415 - for this command alone
 
@@ -60,7 +59,7 @@ def notify(
     wanted = [one for one in settings.notifications if sink in ("", one.name)]
     if not wanted:
         names = ", ".join(one.name for one in settings.notifications) or "none"
-        complain(f"no sink {sink or 'at all'} in the config", f"[[notifications]] has: {names}")
+        complain(f"the config has no sink {sink}".rstrip(), f"[[notifications]] has: {names}")
         raise typer.Exit(ExitCode.ERROR)
     errors = {one.name: asyncio.run(send_to(one)) for one in wanted}
     if output is Output.json:

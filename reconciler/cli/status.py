@@ -1,4 +1,4 @@
-"""`status`: the fleet or one VM, once or as it changes."""
+"""`status`: all VMs or one, once or continuously."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ def status(
         ),
     ] = None,
     *,
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it as it changes.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Keep the view up to date.")] = False,
     socket: SocketOption = None,
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """What runs, how healthy it is, and why.
+    """Show what runs, whether it is healthy, and why.
 
     Exit 0: all are healthy, 3: something is unhealthy, 6: something is blocked, 1: error.
     """
@@ -57,6 +57,7 @@ def status(
 
 
 def ask(daemon: Daemon, vm: str | None) -> HostStatus | VMAnswer:
+    """The status of the host, or of one VM. Raises DaemonError."""
     if vm is None:
         return daemon.get(HostStatus, "status")
     from reconciler.control.reports import VMAnswer  # noqa: PLC0415 - loads much of the model
@@ -65,6 +66,7 @@ def ask(daemon: Daemon, vm: str | None) -> HostStatus | VMAnswer:
 
 
 def exit_code(fleet: HostStatus | VMAnswer) -> ExitCode:
+    """The exit code: unhealthy before blocked; VMs that were not asked yet count as healthy."""
     if not all(vm.healthy or vm.unasked for vm in fleet.vms):
         return ExitCode.UNHEALTHY
     if any(vm.sync == "blocked" for vm in fleet.vms):

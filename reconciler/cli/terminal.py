@@ -1,4 +1,4 @@
-"""Text that is safe to show: guests, commits and peers may not drive a person's terminal."""
+"""Output for terminals and pipes; texts of guests and commits cannot control the terminal."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
+NARROWEST = 30
+"""Columns that indented text needs; with fewer it is not indented."""
+PIPE_WIDTH = 200
+"""Columns of a table in a pipe, wide enough that nothing is cut."""
+
 
 def console(*, stderr: bool = False) -> Console:
-    """Where text goes: the terminal's width, or unbounded in a pipe, where lines are for grep."""
+    """A console of the terminal's width; in a pipe it is wide, so that grep finds whole lines."""
     from rich.console import Console  # noqa: PLC0415 - only text output pays for it
 
     out = Console(stderr=stderr, highlight=False, markup=False, emoji=False, soft_wrap=False)
@@ -24,9 +29,9 @@ def console(*, stderr: bool = False) -> Console:
 
 
 def say(out: Console, text: Text | str, style: str = "", *, hang: int = 2) -> None:
-    """One line; on a terminal broken between words, what follows set in by `hang` columns.
+    """Print a line. On a terminal it is wrapped, with further lines indented by `hang` columns.
 
-    In a pipe a line stays whole: lines are for grep.
+    In a pipe it stays one line, for grep.
     """
     from rich.text import Text  # noqa: PLC0415 - only text output pays for it
 
@@ -40,17 +45,11 @@ def say(out: Console, text: Text | str, style: str = "", *, hang: int = 2) -> No
     head, *rest = line.wrap(out, out.width)
     out.print(head)
     if rest:
-        # What is left is wrapped anew, as it has less room; the words are those of the whole line.
+        # The rest is wrapped again, because it has less room.
         left = line[len(head.plain) :]
         left = left[len(left.plain) - len(left.plain.lstrip()) :]
         for part in left.wrap(out, out.width - hang):
             out.print(Text(" " * hang).append_text(part))
-
-
-NARROWEST = 30
-"""Columns that text is given beside what it hangs from; with less it begins at the edge."""
-PIPE_WIDTH = 200
-"""Columns of a line in a pipe: nothing is cut that a terminal would show."""
 
 
 def _columns_set() -> bool:
@@ -65,12 +64,12 @@ def wall() -> float:
 
 
 def short(commit: str | None) -> str:
-    """A commit or digest as people say it."""
+    """The first 8 digits of a commit or digest; `-` for none."""
     return clean(commit[:8]) if commit else "-"
 
 
 def age(seconds: float) -> str:
-    """`42 s`, `17 min`, `5 h`, `12 d`: one figure is enough to judge by."""
+    """A duration as one figure: `42 s`, `17 min`, `5 h`, `12 d`."""
     seconds = max(0.0, seconds)
     for limit, unit, size in ((120, "s", 1), (7200, "min", 60), (172_800, "h", 3600)):
         if seconds < limit:
@@ -79,4 +78,5 @@ def age(seconds: float) -> str:
 
 
 def count(number: int, noun: str) -> str:
+    """`1 VM`, `2 VMs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

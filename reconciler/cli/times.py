@@ -1,4 +1,4 @@
-"""Moments as people give them and read them: `2h` from now, or a time with its offset."""
+"""Times as people write and read them: `2h` from now, or a time with its offset."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RFC3339 = re.compile(
 )
 SECONDS_OF = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 LONGEST = 366 * 86_400.0
-"""Seconds; a twin of what the control API allows."""
+"""Seconds; the same limit as in the control API."""
 SHOWN = 40
-"""Characters of what was given that an error repeats."""
+"""Characters of the argument that an error repeats."""
 
 
 def seconds_until(given: str, now: float) -> float:
-    """How long from now. Raises RequestRefused."""
+    """Seconds from `now` (unix time) until the given time. Raises RequestRefused."""
     if found := DURATION.fullmatch(given):
         seconds = float(int(found[1]) * SECONDS_OF[found[2]])
     elif RFC3339.fullmatch(given):
@@ -30,7 +30,7 @@ def seconds_until(given: str, now: float) -> float:
     else:
         raise _refused(given, "is neither a duration nor a time")
     if seconds <= 0:
-        raise _refused(given, "is over already")
+        raise _refused(given, "is in the past")
     if seconds > LONGEST:
         raise _refused(given, "is more than a year away")
     return seconds
@@ -40,7 +40,7 @@ def _moment(given: str) -> float:
     try:
         return datetime.fromisoformat(given.upper()).timestamp()
     except (ValueError, OverflowError):
-        raise _refused(given, "is no time of the calendar") from None
+        raise _refused(given, "is not a valid time") from None
 
 
 def _refused(given: str, why: str) -> RequestRefused:

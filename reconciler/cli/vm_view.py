@@ -15,10 +15,11 @@ from reconciler.model.status import VMStatus
 from reconciler.safe_text import clean
 
 LABEL = 10
-"""Columns of a label and its gap."""
+"""Columns of a label, with the gap after it."""
 
 
 def show_vm(answer: VMAnswer, out: Console, now: float) -> None:
+    """Print all facts about one VM, and its history."""
     for line in fleet_lines(answer, out.width, now):
         out.print(line)
     for vm in answer.vms:
@@ -54,7 +55,7 @@ def _facts(vm: VMStatus, now: float) -> Iterator[tuple[str, str]]:
 
 
 def _health(vm: VMStatus) -> str:
-    """Readiness and liveness apart: may it serve, must it be restarted."""
+    """Readiness and liveness, separately: may it serve, and must it be restarted."""
     if vm.unasked:
         return "not asked yet"
     ready = "ready" if vm.healthy else "not ready"
@@ -63,12 +64,12 @@ def _health(vm: VMStatus) -> str:
 
 
 def _show_evidence(history: HistoryAnswer, out: Console) -> None:
-    """The last words of the newest condemned generation, once a person has lifted its block."""
+    """Print the evidence of the newest generation if its block was lifted; a block shows it already."""
     newest = next(iter(history.generations), None)
     if newest is None or newest.evidence is None:
         return
     if any(blocked.generation == newest.number for blocked in history.blocked):
-        return  # its history has them
+        return  # the history shows it
     out.print()
     out.print(f"what generation {newest.number} left:", style=BAD)
     show_evidence(newest.evidence, out, history.vm, lines=CONSOLE_LINES)

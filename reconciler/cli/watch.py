@@ -1,4 +1,4 @@
-"""`status --watch`: the same lines, kept up to date in place."""
+"""`status --watch`: the lines of `status`, updated in place."""
 
 from __future__ import annotations
 
@@ -21,13 +21,16 @@ from reconciler.now import in_utc
 from reconciler.safe_text import clean
 
 PERIOD = 1.0
-"""Seconds between looks."""
+"""Seconds between updates."""
 FEWEST_ROWS = 3
-"""Lines for VMs that a long header must leave, its heading included."""
+"""Lines that a long header must leave for VMs, including their heading."""
 
 
 def watch_status(daemon: Daemon, vm: str | None, *, json_lines: bool) -> None:
-    """Until interrupted. On a terminal a daemon that goes away is waited for; a script is told."""
+    """Show the status until interrupted.
+
+    On a terminal it waits for a daemon that stopped; otherwise DaemonError is raised.
+    """
     fleet = ask(daemon, vm)
     if json_lines or not sys.stdout.isatty():
         _print_changes(daemon, vm, fleet, encode if json_lines else _as_text)
@@ -68,7 +71,7 @@ def _redraw(daemon: Daemon, vm: str | None, fleet: Fleet) -> None:
 
 
 def screen(fleet: Fleet, width: int, height: int, trouble: str = "") -> list[Text]:
-    """Exactly what fits; VMs that need a look come first when not all do."""
+    """The lines that fit; if not all VMs do, those that need attention come first."""
     now = wall()
     clock = in_utc(now).astimezone().strftime("%H:%M:%S")
     first = Text(clean(trouble)[:width], BAD) if trouble else Text(f"{clock}  Ctrl-C ends", DIM)

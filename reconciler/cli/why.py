@@ -1,4 +1,4 @@
-"""`why`: what a VM waits for and what was judged, in words, since when and until when."""
+"""`why`: what a VM waits for and what failed, since when and until when."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 CONSOLE_LINES = 20
-"""As many as the evidence keeps."""
+"""Lines of a console; as many as the evidence keeps."""
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +35,7 @@ def why(
     config: ConfigOption = None,
     output: OutputOption = Output.text,
 ) -> None:
-    """Why a VM is as it is.
+    """Explain the state of a VM.
 
     What it waits for or what failed, since when and until when, with the evidence.
     """
@@ -47,6 +47,7 @@ def why(
 
 
 def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
+    """Print the explanation of a VM's state."""
     from rich.text import Text  # noqa: PLC0415 - only text output pays for it
 
     say(out, _headline(answer, now), "bold")
@@ -65,13 +66,13 @@ def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
     for blocked in answer.condemned:
         out.print()
         if blocked.digest != answer.vm.digest and not former:
-            out.print("of earlier digests, which nothing waits for:", style="dim")
+            out.print("earlier digests, for which nothing waits:", style="dim")
             former = True
         show_condemned(blocked, out, now, answer.vm.name, lines=CONSOLE_LINES)
 
 
 def _advice(traits: WaitTraits | None, vm: VMStatus) -> str:
-    """Empty for a kind of wait that only a newer daemon knows."""
+    """What a person can do about a wait; empty for a kind that only a newer daemon knows."""
     if traits is None:
         return ""
     name = clean(vm.name)
@@ -84,8 +85,8 @@ def _headline(answer: WhyAnswer, now: float) -> str:
     health = "healthy" if vm.healthy else "not asked yet" if vm.unasked else "not healthy"
     runs = "nothing runs" if numbers.running is None else f"generation {numbers.running} runs"
     if vm.candidate is not None:
-        anew = vm.candidate == numbers.running
-        runs += f", {'a new guest of it' if anew else vm.candidate} on trial beside it"
+        same = vm.candidate == numbers.running
+        runs += f", {'a new guest of it' if same else vm.candidate} on trial beside it"
     line = f"{clean(vm.name)} is {clean(vm.state)}, {health} and {clean(vm.sync)}: {runs}"
     if numbers.desired not in (None, numbers.running, vm.candidate):
         line += f", {numbers.desired} is desired"
@@ -96,19 +97,19 @@ def _headline(answer: WhyAnswer, now: float) -> str:
 
 
 def _surroundings(answer: WhyAnswer, now: float) -> Iterator[str]:
-    """What is wrong around it and may be the reason."""
+    """Troubles of host, group, revision and source that may be the reason."""
     yield from (clean(alert) for alert in answer.alerts)
     if answer.suspended:
-        yield "this host is suspended: nothing is done until `resume`"
+        yield "this host is suspended: the daemon changes nothing until `resume`"
     for group in answer.groups:
         if group.state == "suspended":
-            yield f"group {clean(group.name)} is suspended: nothing is done until `resume`"
+            yield f"group {clean(group.name)} is suspended: the daemon changes nothing until `resume`"
     if answer.revision.rejected:
         problem = answer.revision.problems[0] if answer.revision.problems else "see `status`"
         more = answer.revision.problem_count - 1
         others = f" (and {more} more, see `status`)" if more > 0 else ""
         words = f"revision {short(answer.revision.rejected)} is rejected: {clean(problem)}{others}"
-        yield f"{words}; the one before stays"
+        yield f"{words}; the one before stays in force"
     for source in answer.sources:
         if source.error:
             last = source.last_success_wall
@@ -127,9 +128,9 @@ def _times(wait: WaitStatus, now: float) -> str:
 
 def _without_waits(vm: VMStatus) -> str:
     if vm.sync == "synced" and vm.healthy:
-        return "it serves what is desired, and waits for nothing"
+        return "it runs as desired, and waits for nothing"
     if vm.unasked:
-        return "its checks have not answered this daemon yet; they will in a moment"
+        return "its checks have not run in this daemon yet; they will in a moment"
     if not vm.healthy and vm.probe:
-        return f"its checks say: {clean(vm.probe)}"
-    return "it waits for nothing: what is to be done is being done, see `reconciler plan`"
+        return f"its checks: {clean(vm.probe)}"
+    return "it waits for nothing: the daemon is at work, see `reconciler plan`"

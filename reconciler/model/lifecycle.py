@@ -8,6 +8,8 @@ from reconciler.model.names import Digest, GenerationNumber
 from reconciler.model.policy import CRASH_LOOP
 from reconciler.now import Deadline, Now
 
+MINUTE, HOUR = 60.0, 3600.0
+
 
 @dataclass(frozen=True, slots=True)
 class RollbackState:
@@ -80,9 +82,6 @@ class Unready:
 
     since_wall: float
     why: str
-
-
-MINUTE, HOUR = 60.0, 3600.0
 
 
 def crashes_in_words(backoff: Backoff, now: Now) -> str:

@@ -14,6 +14,9 @@ from reconciler.model.source_state import Unreachable
 from reconciler.now import Now
 from reconciler.requests.result import SHORTEST_PREFIX, Answer, done
 
+TOLD_AFTER = 120.0
+"""Seconds of failed looks in a row. Shorter ones are the network's, and the next look mends them."""
+
 
 def lineage(record: Record) -> Lineage:
     """What a new revision must continue.
@@ -49,10 +52,6 @@ def accept_rewrite(revision: str, record: Record, now: Now) -> Answer:
     put = PutSource(replace(record.source, rewritten=Revision(refused)))
     words = f"revision {refused[:8]} is followed though the branch was rewritten"
     return done([put], "rewrite-accepted", words, now, None)
-
-
-TOLD_AFTER = 120.0
-"""Seconds of failed looks in a row. Shorter ones are the network's, and the next look mends them."""
 
 
 def failed(source: SourceRecord, since: float, kind: str, error: str, now: Now) -> list[Change]:

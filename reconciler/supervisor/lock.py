@@ -21,6 +21,9 @@ from reconciler.host import layout
 from reconciler.supervisor import procfs
 from reconciler.supervisor.locked_exec import high
 
+FREE_ATTEMPTS, FREE_EVERY = 200, 0.005
+"""How often the lock is tested after its holder was killed, and the pause in seconds."""
+
 
 @contextlib.contextmanager
 def locked(folder: Path) -> Iterator[int]:
@@ -88,10 +91,6 @@ def _listens(path: Path) -> bool:
     except OSError:
         return False
     return True
-
-
-FREE_ATTEMPTS, FREE_EVERY = 200, 0.005
-"""How often the lock is tested after its holder was killed, and the pause in seconds."""
 
 
 def kill_helpers(folder: Path, instance: str) -> int:

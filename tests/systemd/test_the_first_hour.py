@@ -88,7 +88,7 @@ def operator(host: Host, package: Path) -> Operator:
 
 def test_install(operator: Operator) -> None:
     said = operator.follow("Install")
-    assert "0 to mend" in said or "this host is fit" in said
+    assert "0 to fix" in said or "this host is ready" in said
     operator.use_a_free_port()
 
 

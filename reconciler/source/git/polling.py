@@ -32,6 +32,19 @@ MOST_DOUBLINGS = 16
 
 FIRST_REST, LONGEST_REST = 300.0, 3600.0
 """Seconds until a revision that exceeded a limit of time or memory is read again."""
+log = logging.getLogger(__name__)
+DEBOUNCE = 0.005
+"""Seconds to wait after an event: one push changes several files."""
+AGAIN = 0.05
+"""Seconds until a second callback. watchdog holds back one half of a rename for half a second while it
+waits for the other, so the events before it may arrive before the new ref is in place."""
+CHANGES = frozenset({"created", "modified", "moved", "deleted"})
+NAMES = frozenset({"HEAD", "packed-refs"})
+JOIN_SECONDS = 2.0
+FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
+"""Seconds until watching is tried again after it failed."""
+MOST_FOLDERS = 1_000
+"""Folders that are watched: each takes one of the user's inotify watches."""
 
 
 def pause_before_reading_again(tries: int) -> float:
@@ -46,22 +59,6 @@ def delay_after(failures: int, interval: float, *, local: bool, draw: float) -> 
     doubled = FIRST_BACKOFF * 2.0 ** min(failures - 1, MOST_DOUBLINGS)
     longest = LONGEST_LOCAL_BACKOFF if local else LONGEST_BACKOFF
     return min(doubled * (1 + 2 * SPREAD * draw), longest)
-
-
-log = logging.getLogger(__name__)
-
-DEBOUNCE = 0.005
-"""Seconds to wait after an event: one push changes several files."""
-AGAIN = 0.05
-"""Seconds until a second callback. watchdog holds back one half of a rename for half a second while it
-waits for the other, so the events before it may arrive before the new ref is in place."""
-CHANGES = frozenset({"created", "modified", "moved", "deleted"})
-NAMES = frozenset({"HEAD", "packed-refs"})
-JOIN_SECONDS = 2.0
-FIRST_PAUSE, LONGEST_PAUSE = 5.0, 600.0
-"""Seconds until watching is tried again after it failed."""
-MOST_FOLDERS = 1_000
-"""Folders that are watched: each takes one of the user's inotify watches."""
 
 
 class LocalWatch(FileSystemEventHandler):

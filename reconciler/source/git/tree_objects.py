@@ -25,6 +25,11 @@ OF_NO_KIND = (
 UNREADABLE = (
     "is a folder that git itself cannot read", "commit it again with git: see `git fsck`",
 )  # fmt: skip
+ENTRY_KINDS = {
+    LINK: "a symbolic link",
+    SUBMODULE: "a submodule",
+    UNKNOWN: "of a kind that git does not know",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,13 +113,6 @@ def colliding(names: list[str]) -> list[tuple[str, str, str]]:
         if first != name:
             found.append((name, f"differs from {first} by case alone", "rename one of them"))
     return found
-
-
-ENTRY_KINDS = {
-    LINK: "a symbolic link",
-    SUBMODULE: "a submodule",
-    UNKNOWN: "of a kind that git does not know",
-}
 
 
 def refused_entry(path: str, mode: bytes, name: bytes) -> FileRefused:

@@ -25,6 +25,10 @@ CANARIES = "~"
 """Prefix of the node that stands for a group's canaries in the wait graph; no name has this character."""
 MOST_SHOWN = 8
 """Members of a cycle that an error lists."""
+MOST_VMS = 10_000
+"""VMs of a revision, and as many groups. All later work is bounded by these limits."""
+MOST_FORWARDS = 20_000
+"""Forwarded ports of all VMs of a revision together."""
 
 
 def unique(kind: str, declared: Iterable[Declared[T]], report: Report) -> dict[str, Declared[T]]:
@@ -141,12 +145,6 @@ def check_moves(vms: VMs, report: Report) -> None:
                 vm, MOVED, f"metadata.movedFrom: {old} can become one VM only",
                 f"{other.what.name} takes it over at {report.where(other, MOVED)}",
             )  # fmt: skip
-
-
-MOST_VMS = 10_000
-"""VMs of a revision, and as many groups. All later work is bounded by these limits."""
-MOST_FORWARDS = 20_000
-"""Forwarded ports of all VMs of a revision together."""
 
 
 def within_caps(

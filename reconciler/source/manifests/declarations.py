@@ -24,6 +24,8 @@ MOST_READ = 2 * 1024 * 1024
 """Total size of files whose positions are cached; positions take up to 100 times as much memory."""
 MOST_PATH, MOST_WORDS = 400, 500
 """Characters of a problem's path, and of its message and hint each."""
+FEW = 8
+"""Up to this many known names, a hint lists all of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,10 +117,6 @@ class Report:
             return ""
         hint = nearest(name, list(known))
         return hint if hint.startswith("did") or len(known) <= FEW else ""
-
-
-FEW = 8
-"""Up to this many known names, a hint lists all of them."""
 
 
 def _clipped(text: str, most: int) -> str:

@@ -16,6 +16,8 @@ from reconciler.source.manifests.places import Loc
 Claim = Literal["mac", "id", "address"]
 WORDS: dict[Claim, str] = {"mac": "MAC", "id": "tap", "address": "address"}
 NOTHING = ""
+Taker = tuple[int, Declared[VMSpec], Loc]
+"""A forwarded port: its position among all, the VM, and its place in the manifest."""
 
 
 def check_networks(vms: VMs, report: Report) -> None:
@@ -50,10 +52,6 @@ def _harmless(one: VMSpec, other: VMSpec, claim: Claim, value: str) -> bool:
         any(n.mac == value == derived_mac(spec.name, at) for at, n in spec.user_interfaces)
         for spec in (one, other)
     )
-
-
-Taker = tuple[int, Declared[VMSpec], Loc]
-"""A forwarded port: its position among all, the VM, and its place in the manifest."""
 
 
 @dataclass(slots=True)

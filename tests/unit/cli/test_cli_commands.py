@@ -121,7 +121,7 @@ async def test_a_plan_of_nothing_says_so_and_exits_with_zero(
     run: Run, operator: FakeOperator
 ) -> None:
     shown = await run("plan", "--ref", "v1.2")
-    words = "nothing to do, of what is declared: 2 of 2 VMs healthy\n"
+    words = "nothing to do, by what is declared: 2 of 2 VMs healthy\n"
     assert (shown.code, shown.out) == (0, words)
     assert operator.refs == ["v1.2"]
 
@@ -142,7 +142,7 @@ async def test_a_plan_of_what_was_read_last_says_why_the_source_cannot_be_read(
     operator.fleet = replace(fleet(vm("web")), sources=(broken,))
     shown = await run("plan")
     assert "source main cannot be read: no route to git" in shown.out
-    assert "of what was read last" in shown.out
+    assert "by the revision read last" in shown.out
     answer = json.loads((await run("plan", "-o", "json")).out)
     assert answer["unseen"] == "source main cannot be read: no route to git"
     assert "no route" not in (await run("plan", "--ref", "main")).out, "that was just read"
@@ -186,7 +186,9 @@ async def test_a_host_that_has_read_nothing_does_not_claim_that_nothing_is_decla
     operator.fleet = replace(fleet(revision=RevisionStatus(None, None)), sources=(broken,))
     shown = " ".join((await run("status")).out.split())
     assert "no revision was read yet, so no VM is known" in shown
-    assert "source main cannot be read: no route to git (never read); it is tried again" in shown
+    assert (
+        "source main cannot be read: no route to git (never read); the daemon tries again" in shown
+    )
 
 
 @pytest.mark.shows(fault=132)
@@ -230,7 +232,7 @@ async def test_a_plan_that_cannot_be_made_lists_every_problem(
         "a.yaml:1:2: bad",
         "b.yaml:3:4: worse",
         "reconciler: the revision is refused for 2 errors; what runs stays as it is",
-        "hint: push a mended one; `reconciler validate FOLDER` finds all before a push",
+        "hint: push a corrected one; `reconciler validate FOLDER` finds all errors before a push",
     ]
 
 
@@ -244,7 +246,7 @@ async def test_a_plan_that_cannot_be_made_lists_every_problem(
         ("working", 1, "still at work"),
         ("failed", 1, "failed"),
         ("rolled-back", 4, "rolled back"),
-        ("rollback-failed", 5, "rolling back failed too"),
+        ("rollback-failed", 5, "the rollback failed too"),
     ],
 )
 async def test_reconcile_says_how_it_went(
@@ -290,7 +292,7 @@ async def test_history_shows_verdicts_reasons_and_blocked_digests(run: Run) -> N
 
 async def test_diff_names_the_fields(run: Run) -> None:
     assert (await run("diff", "web", "1", "2")).out == "spec.memory 256MiB -> 512MiB: restart\n"
-    assert "ask for the same" in (await run("diff", "web", "1", "1")).out
+    assert "do not differ" in (await run("diff", "web", "1", "1")).out
     refused = await run("diff", "web", "1", "9")
     assert (refused.code, refused.err.splitlines()[1]) == (1, "hint: it has: 1, 2, 3")
 

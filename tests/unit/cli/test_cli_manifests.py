@@ -151,7 +151,7 @@ async def test_one_file_may_be_checked_and_a_host_config_that_may_not_be_read_is
     monkeypatch.setattr("reconciler.config.load_config", denied)
     shown = await run("validate", str(folder / "web.yaml"))
     assert (shown.code, shown.out) == (0, "valid: 1 VM, 0 groups\n")
-    assert "may not be read: the host's policy is left out" in shown.err
+    assert "may not be read: the host's policy is not checked" in shown.err
 
 
 @pytest.mark.shows(fault=133)
@@ -163,4 +163,4 @@ async def test_a_path_that_is_not_there_and_one_without_manifests_are_told_apart
     (folder / "web.json").write_text("{}")
     empty = await run("validate", str(folder))
     assert empty.code == 0
-    assert f"warning: no manifest is in {folder}: they are *.yaml and *.yml files" in empty.err
+    assert f"warning: {folder} has no manifests, which are *.yaml and *.yml files" in empty.err

@@ -30,7 +30,7 @@ async def test_a_vm_that_is_well_says_so(run: Run) -> None:
     assert shown.code == 0
     first, second = shown.out.splitlines()[:2]
     assert first == "db is running, healthy and synced: generation 3 runs (revision b81e03f7)"
-    assert second == "  it serves what is desired, and waits for nothing"
+    assert second == "  it runs as desired, and waits for nothing"
 
 
 @pytest.mark.shows(promise=14)

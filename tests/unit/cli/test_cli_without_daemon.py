@@ -37,8 +37,8 @@ async def test_no_daemon_is_said_with_its_socket_and_how_to_start_it(
         assert shown.code == 1
         assert shown.out == ""
         assert shown.err.splitlines() == [
-            f"reconciler: no daemon listens on {path}: guests run on, and nobody looks after them",
-            "hint: `systemctl start reconciler`, or `reconciler run` by hand; else name its socket with --socket",
+            f"reconciler: no daemon listens on {path}: guests keep running, but nothing manages them",
+            "hint: `systemctl start reconciler`, or run `reconciler run`; name another socket with --socket",
         ]
 
 
@@ -168,7 +168,7 @@ async def test_doctor_says_what_is_missing_and_how_to_mend_it(run: Run, tmp_path
     assert shown.code == 1
     words = " ".join(shown.out.split())
     assert "qemu-system-nowhere is not installed; it runs guests" in words
-    assert "mend: apt-get install qemu-system-x86" in words
+    assert "fix: apt-get install qemu-system-x86" in words
     assert "no daemon listens" in words
 
 

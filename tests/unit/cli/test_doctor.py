@@ -87,7 +87,7 @@ def test_a_state_that_belongs_to_somebody_else_is_named(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("script", "result", "says"),
     [
-        (None, "failed", "is not installed, and policy.runners allows"),
+        (None, "failed", "is not installed, but policy.runners allows"),
         ("echo 'nix (Nix) 2.3.16'", "failed", "2.3.16 has no flakes"),
         (
             '[ "$1" = --version ] && echo "nix (Nix) 2.8.0" || { echo "error: cannot connect to socket" >&2; exit 1; }',

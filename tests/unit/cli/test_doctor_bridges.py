@@ -56,7 +56,7 @@ def test_a_missing_bridge_is_named_with_what_makes_one(tmp_path: Path) -> None:
     found = bridgechecks.check_bridge("no-br0", tmp_path)
     assert found.remedy == "ip link add no-br0 type bridge && ip link set no-br0 up"
     (tmp_path / "no-br0").mkdir()
-    assert "is no bridge" in bridgechecks.check_bridge("no-br0", tmp_path).detail
+    assert "is not a bridge" in bridgechecks.check_bridge("no-br0", tmp_path).detail
     (tmp_path / "no-br0/bridge").mkdir()
     bare = bridgechecks.check_bridge("no-br0", tmp_path)
     assert (bare.result, bare.remedy) == ("warning", "ip address add 10.20.0.1/24 dev no-br0")
@@ -64,7 +64,7 @@ def test_a_missing_bridge_is_named_with_what_makes_one(tmp_path: Path) -> None:
 
 def test_an_interface_with_an_address_is_told_with_it(tmp_path: Path) -> None:
     (tmp_path / "lo/bridge").mkdir(parents=True)
-    fit = Finding("bridge lo", "ok", "checks of its guests come from 127.0.0.1")
+    fit = Finding("bridge lo", "ok", "its guests are checked from 127.0.0.1")
     assert bridgechecks.check_bridge("lo", tmp_path) == fit
 
 
