@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from enum import Enum
 from typing import Any, TypeVar
 
 from reconciler.model.actions import Action
@@ -42,6 +43,17 @@ from reconciler.planning import guest_health, guest_roles
 from reconciler.planning.guest_health import Judgement
 
 T = TypeVar("T")
+
+
+class StepResult(Enum):
+    """What a step that may act did about its VM."""
+
+    ACTED = "acted"
+    """It decided something: nothing else is done to this VM in this pass."""
+    WAITING = "waiting"
+    """Something must end first, which the plan's waits say, or an operation under way."""
+    SKIP = "skip"
+    """It has nothing to do, or lets the next step go on meanwhile."""
 
 
 @dataclass(slots=True)
@@ -219,9 +231,10 @@ class PlanBuilder:
         """Who is, or will be, the VM of this desired name."""
         return self.vms.get(self.renames.get(name, name))
 
-    def do(self, vm: VMContext, action: Action) -> None:
+    def do(self, vm: VMContext, action: Action) -> StepResult:
         vm.acted = True
         self.actions.append(action)
+        return StepResult.ACTED
 
     def wait(
         self, kind: WaitKind, subject: VMName | GroupName, why: str, until: float | None = None

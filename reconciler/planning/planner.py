@@ -8,7 +8,9 @@ in five strokes, each a file of this folder: take in what ended (`absorb`), judg
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from reconciler.model.desired import DesiredState
 from reconciler.model.machine import Route
@@ -20,7 +22,7 @@ from reconciler.model.record import Generation, Record
 from reconciler.model.trouble import TroubleKey
 from reconciler.now import Now
 from reconciler.planning import guest_health
-from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.intake import deadlines, isolation, milestones, outcomes
 from reconciler.planning.preflight import blockers, image_builds, snapshots
 from reconciler.planning.preflight.image_builds import Needs
@@ -31,6 +33,7 @@ from reconciler.planning.steps import (
     adoption,
     handover,
     next_step,
+    operations,
     prune,
     rename,
     routing,
@@ -38,6 +41,8 @@ from reconciler.planning.steps import (
     try_checks,
 )
 from reconciler.planning.verdicts import holds, judgement, progress_deadline, readiness
+
+Step = Callable[[PlanBuilder, VMContext], StepResult]
 
 
 def plan(
@@ -150,23 +155,28 @@ def _settled(plan: PlanBuilder, vm: VMContext) -> bool:
 
 
 def _move(plan: PlanBuilder, unsettled: set[VMName]) -> None:
+    """Each VM takes the first step that has something to do, or that must be waited for."""
     budget, needs = Budget(plan), Needs(plan)
+    steps: tuple[Step, ...] = (
+        operations.wait,
+        handover.resume,
+        routing.update,  # like a handover, it does not wait for the end of a suspension
+        rename.resume,
+        prune.remove,
+        suspension.wait,
+        partial(next_step.move, budget=budget, needs=needs),
+    )
     for vm in disruption_budget.in_order(plan):
-        if vm.name not in unsettled:
-            continue
-        if vm.busy:
-            operation = plan.observed.busy[vm.name]
-            plan.wait("busy", vm.name, f"{operation.kind} in progress")
-        elif handover.resume(plan, vm) or routing.update(plan, vm):
-            pass  # ports wait for nothing, a suspension neither
-        elif vm.record.moving is not None:
-            rename.resume(plan, vm)
-        elif vm.record.removing:
-            prune.remove(plan, vm)
-        elif not suspension.suspended(plan, vm):
-            next_step.move_one(plan, vm, budget, needs)
+        if vm.name in unsettled:
+            _take_first(plan, vm, steps)
     routing.release_unknown(plan)
     needs.build()
+
+
+def _take_first(plan: PlanBuilder, vm: VMContext, steps: tuple[Step, ...]) -> None:
+    for step in steps:
+        if step(plan, vm) is not StepResult.SKIP:
+            return
 
 
 def _watch(plan: PlanBuilder) -> None:

@@ -64,8 +64,10 @@ MUTANTS = (
     Mutant(
         "a move that was begun is forgotten when something else is desired",
         "reconciler/planning/planner.py",
-        "        elif vm.record.moving is not None:\n            resume(plan, vm)\n",
+        "        rename.resume,\n",
         "",
+        before="handover.resume,\n routing.update,\n",
+        after="prune.remove,\n suspension.wait,\n partial(next_step.move, budget=budget, needs=needs)",
     ),
     Mutant(
         "a folder is moved onto what lies there already",

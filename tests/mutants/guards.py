@@ -172,7 +172,7 @@ MUTANTS = (
     Mutant(
         "a guest is stopped before its successor's images are there",
         "reconciler/planning/steps/next_step.py",
-        "    if not ready(plan, vm, spec):\n        return\n",
+        "    if not ready(plan, vm, spec):\n        return StepResult.WAITING\n",
         "",
         after='fresh = target.generation is None or target.generation.verdict == "trial"',
     ),
@@ -236,15 +236,18 @@ MUTANTS = (
     Mutant(
         "a stop that was begun is forgotten over a crash",
         "reconciler/planning/steps/next_step.py",
-        "elif begun is not None and begun.instance == vm.guest.instance:",
-        "elif begun is not None and begun.instance == vm.name:",
+        "    if begun is not None and begun.instance == vm.guest.instance:\n"
+        "        return operations.stop(plan, vm, begun.cause,",
+        "    if begun is not None and begun.instance == vm.name:\n"
+        "        return operations.stop(plan, vm, begun.cause,",
     ),
     Mutant(
         "a suspended VM is acted on",
         "reconciler/planning/planner.py",
-        "elif not suspended(plan, vm):",
-        "elif not suspended(plan, vm) or True:",
-        before="elif vm.record.removing:\n remove(plan, vm)",
+        "        suspension.wait,\n",
+        "",
+        before="rename.resume,\n prune.remove,\n",
+        after="partial(next_step.move, budget=budget, needs=needs)",
     ),
     Mutant(
         "clocks run on while suspended",

@@ -14,17 +14,18 @@ MUTANTS = (
     Mutant(
         "a candidate takes over before it may be committed",
         "reconciler/planning/steps/handover.py",
-        "    if vm.ready:\n        _hand_over(plan, vm)\n        return True",
-        "    if vm is not None:\n        _hand_over(plan, vm)\n        return True",
+        "    return _hand_over(plan, vm) if vm.ready else StepResult.SKIP\n",
+        "    return _hand_over(plan, vm)\n",
         HANDOVER,
     ),
     Mutant(
         "ports are led only while nobody suspended the VM",
         "reconciler/planning/planner.py",
-        "elif finish(plan, vm) or lead(plan, vm):",
-        "elif not any(suspension.scopes(plan, vm)) and ("
-        "handover.resume(plan, vm) or routing.update(plan, vm)):",
+        "        handover.resume,\n        routing.update,\n",
+        "        suspension.wait,\n        handover.resume,\n        routing.update,\n",
         FRONT,
+        before="operations.wait,",
+        after="rename.resume,\n prune.remove,\n suspension.wait,\n partial(next_step.move,",
     ),
     Mutant(
         "a front that died is not noticed",
@@ -51,8 +52,8 @@ MUTANTS = (
     Mutant(
         "ports go back to who served in the middle of a handover",
         "reconciler/planning/steps/handover.py",
-        "        _hand_over(plan, vm)\n        return True\n    running",
-        "        return False\n    running",
+        "        return _hand_over(plan, vm)\n    running",
+        "        return StepResult.SKIP\n    running",
         FRONT,
     ),
     Mutant(
@@ -101,15 +102,17 @@ MUTANTS = (
     Mutant(
         "a restart stops who serves",
         "reconciler/planning/steps/next_step.py",
-        "    elif replace_anew(plan, vm, target.generation):\n",
-        "    elif vm.down and replace_anew(plan, vm, target.generation):\n",
+        "    replaced = handover.replace_anew(plan, vm, target.generation)\n",
+        "    replaced = StepResult.SKIP\n",
         AGAIN,
     ),
     Mutant(
         "a way back stops who serves",
         "reconciler/planning/steps/next_step.py",
-        "    if applies(vm, spec) and begin(plan, vm, target, spec):\n",
-        "    if fresh and applies(vm, spec) and begin(plan, vm, target, spec):\n",
+        "    if handover.applies(vm, spec):\n"
+        "        begun = handover.begin(plan, vm, target, spec)\n",
+        "    if fresh and handover.applies(vm, spec):\n"
+        "        begun = handover.begin(plan, vm, target, spec)\n",
         AGAIN,
     ),
     Mutant(

@@ -20,7 +20,7 @@ from reconciler.model.record import (
     VMRecord,
     VolumeSnapshot,
 )
-from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 
 
 def pairs_of(plan: PlanBuilder, vm: VMName, generation: Generation) -> tuple[tuple[str, str], ...]:
@@ -40,30 +40,29 @@ def taken_for(record: VMRecord, bad: Generation) -> bool:
 
 def prepare_volumes(
     plan: PlanBuilder, vm: VMContext, generation: Generation, purpose: StartPurpose
-) -> bool:
-    """Whether the volumes are as this start needs them; else the step to it is decided."""
+) -> StepResult:
+    """Bring the volumes into the state that this start needs; SKIP: they are in it."""
     if purpose == "trial":
         return _snapshot_first(plan, vm, generation)
     return _restore_first(plan, vm, purpose)
 
 
-def _snapshot_first(plan: PlanBuilder, vm: VMContext, generation: Generation) -> bool:
+def _snapshot_first(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
     record, good = vm.record, vm.record.last_good
     if not generation.spec.update.snapshot_volumes or good is None or not good.spec.volumes:
-        return True
+        return StepResult.SKIP
     snapshot = record.snapshot
     if snapshot is not None and snapshot.state == "taken":
         # An overtaken trial has written already: what was taken before it is still the way back.
         vm.record = replace(record, snapshot=replace(snapshot, before=generation.number))
-        return True
+        return StepResult.SKIP
     vm.record = replace(record, snapshot=VolumeSnapshot(generation.number, "taking"))
     pairs = pairs_of(plan, vm.name, good)
     why = f"before generation {generation.number} first writes"
-    plan.do(vm, SnapshotVolumes(vm.name, pairs, why))
-    return False
+    return plan.do(vm, SnapshotVolumes(vm.name, pairs, why))
 
 
-def _restore_first(plan: PlanBuilder, vm: VMContext, purpose: StartPurpose) -> bool:
+def _restore_first(plan: PlanBuilder, vm: VMContext, purpose: StartPurpose) -> StepResult:
     """A good generation never runs on what one on trial wrote, whatever brought it back.
 
     From its start on it writes itself, so what was restored is no way back for a later trial.
@@ -71,16 +70,15 @@ def _restore_first(plan: PlanBuilder, vm: VMContext, purpose: StartPurpose) -> b
     record, good = vm.record, vm.record.last_good
     snapshot = record.snapshot
     if snapshot is None or good is None or snapshot.state == "taking":
-        return True  # nothing was written since
+        return StepResult.SKIP  # nothing was written since
     if snapshot.state == "restored":
         if purpose == "restart":
             drop_snapshot(plan, vm, "all of it was put back")
-        return True
+        return StepResult.SKIP
     vm.record = replace(record, snapshot=replace(snapshot, state="restoring"))
     pairs = tuple((copy, volume) for volume, copy in pairs_of(plan, vm.name, good))
     why = f"generation {snapshot.before} may have written"
-    plan.do(vm, RestoreVolumes(vm.name, pairs, why))
-    return False
+    return plan.do(vm, RestoreVolumes(vm.name, pairs, why))
 
 
 def absorb_volumes(plan: PlanBuilder) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from reconciler.model.change import PutSuspension
 from reconciler.model.record import Suspension
-from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.intake import deadlines
 
 
@@ -34,6 +34,11 @@ def suspended(plan: PlanBuilder, vm: VMContext) -> bool:
         plan.wait("suspended", vm.name, why, until)
         return True
     return False
+
+
+def wait(plan: PlanBuilder, vm: VMContext) -> StepResult:
+    """Nothing is done to a VM while it is suspended."""
+    return StepResult.WAITING if suspended(plan, vm) else StepResult.SKIP
 
 
 def end_expired(plan: PlanBuilder) -> None:

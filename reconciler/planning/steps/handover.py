@@ -24,7 +24,7 @@ from reconciler.model.policy import BY_THE_FRONT
 from reconciler.model.record import Candidate, Generation, Start, Stop, VMRecord
 from reconciler.model.trouble import TroubleKey
 from reconciler.planning import context, machines
-from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.preflight import blockers
 from reconciler.planning.preflight.blockers import LOOK_AGAIN
 from reconciler.planning.rollout import gates
@@ -95,40 +95,40 @@ def applies(vm: VMContext, spec: VMSpec) -> bool:
     return spec.handed_over and vm.guest is not None and not vm.down
 
 
-def begin(plan: PlanBuilder, vm: VMContext, target: Target, spec: VMSpec) -> bool:
-    """The next step towards a candidate. False: there is no room, and a restart is allowed instead."""
+def begin(plan: PlanBuilder, vm: VMContext, target: Target, spec: VMSpec) -> StepResult:
+    """The next step towards a candidate. SKIP: there is no room, and a restart is allowed instead."""
     made = target.generation
     proven = made is not None and made.verdict == "committed"
     back = proven and made is not None and made.number != vm.running
     if back and operations.in_trouble(plan, vm, "candidate"):
-        return True
+        return StepResult.WAITING
     if spec.memory_mib > plan.memory_left and spec.update.short_of_memory == "restart":
-        return False
+        return StepResult.SKIP
     if not blockers.preflight(plan, vm, spec, beside=True):
-        return True
+        return StepResult.WAITING
     if plan.observed.proxy_error and operations.behind_proxy(spec):
         # Whoever serves keeps its ports, and nothing is put beside it that could not take them over.
         plan.wait("port", vm.name, plan.observed.proxy_error)
         plan.wake_at(plan.now.boot + LOOK_AGAIN)
-        return True
+        return StepResult.WAITING
     if (asked := _behind_the_front(plan, vm)) is not None:
         return asked
     blockers.claim_memory(plan, vm, spec, beside=True)
     if not proven and vm.record.last_good is not None:
         gates.at_stake(plan).add(vm.name)
     if made is None:
-        operations.create(plan, vm, spec)
-    elif not any(operations.in_trouble(plan, vm, kind) for kind in ("create", "start-beside")):
-        _start_beside(plan, vm, made)
-    return True
+        return operations.create(plan, vm, spec)
+    if any(operations.in_trouble(plan, vm, kind) for kind in ("create", "start-beside")):
+        return StepResult.WAITING
+    return _start_beside(plan, vm, made)
 
 
-def replace_anew(plan: PlanBuilder, vm: VMContext, generation: Generation) -> bool:
-    """A restart that a person asked for, by a second guest of what runs. False: it takes a stop."""
+def replace_anew(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
+    """A restart that a person asked for, by a second guest of what runs. SKIP: it takes a stop."""
     if not applies(vm, generation.spec):
-        return False
+        return StepResult.SKIP
     if vm.candidate is not None or not blockers.ready(plan, vm, generation.spec):
-        return True  # another one's trial comes first, and may spare the restart
+        return StepResult.WAITING  # another one's trial comes first, and may spare the restart
     return begin(plan, vm, Target(generation), generation.spec)
 
 
@@ -157,10 +157,10 @@ def promote_candidate(plan: PlanBuilder, vm: VMContext) -> None:
     plan.event("handed-over", words, vm, generation=number)
 
 
-def _behind_the_front(plan: PlanBuilder, vm: VMContext) -> bool | None:
+def _behind_the_front(plan: PlanBuilder, vm: VMContext) -> StepResult | None:
     """Give the one that serves ports of its own first, if it has those of its manifest itself.
 
-    None: it has. False: it does not answer, and can only be stopped to free them.
+    None: it has. SKIP: it does not answer, and can only be stopped to free them.
     """
     start, guest = vm.record.start, vm.guest
     running = vm.record.generation(guest.generation) if guest else None
@@ -170,13 +170,13 @@ def _behind_the_front(plan: PlanBuilder, vm: VMContext) -> bool | None:
         return None
     trouble = plan.trouble(TroubleKey("open-ports", vm.name))
     if trouble is not None and trouble.attempts >= TRIES and trouble.title != BY_THE_FRONT:
-        return False
+        return StepResult.SKIP
     vm.record = replace(vm.record, pending_transfer=guest.instance)
-    _open_ports(plan, vm, guest, running)
-    return True
+    opened = _open_ports(plan, vm, guest, running)
+    return StepResult.WAITING if opened is StepResult.SKIP else opened
 
 
-def _start_beside(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
+def _start_beside(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
     instance = machines.instance_id(vm.name, generation, plan.now)
     deadline = plan.deadline(generation.spec.health.startup_deadline)
     routes = None if operations.behind_proxy(generation.spec) else ()
@@ -193,8 +193,8 @@ def _start_beside(plan: PlanBuilder, vm: VMContext, generation: Generation) -> N
     )
     what = "trial" if generation.verdict == "trial" else "a new guest"
     why = f"generation {generation.number}: {what} beside generation {vm.running}"
-    plan.do(vm, StartBeside(vm.name, machine, why))
     plan.event("guest-starting", f"{vm.name}: {why}", vm, generation=generation.number)
+    return plan.do(vm, StartBeside(vm.name, machine, why))
 
 
 def _counted(record: VMRecord, generation: Generation, wall: float) -> VMRecord:
@@ -204,19 +204,18 @@ def _counted(record: VMRecord, generation: Generation, wall: float) -> VMRecord:
     return context.count_restart(record, "manual", wall) if again else record
 
 
-def resume(plan: PlanBuilder, vm: VMContext) -> bool:
-    """Carry on with ports that somebody is being given, whatever else is so; whether that is all."""
+def resume(plan: PlanBuilder, vm: VMContext) -> StepResult:
+    """Carry on with ports that a guest is being given, whatever else is so."""
     record, guest, candidate = vm.record, vm.guest, vm.candidate
     if record.pending_transfer is None or (guest is not None and vm.stopping):
-        return False
+        return StepResult.SKIP
     if candidate is not None and record.pending_transfer == candidate.instance and _wanted(vm):
-        _hand_over(plan, vm)
-        return True
+        return _hand_over(plan, vm)
     running = record.generation(guest.generation) if guest is not None else None
     if guest is not None and running is not None and _without_ports(record, guest):
         return _open_ports(plan, vm, guest, running)
     vm.record = replace(record, pending_transfer=None)
-    return False
+    return StepResult.SKIP
 
 
 def _without_ports(record: VMRecord, guest: Guest) -> bool:
@@ -232,32 +231,27 @@ def _wanted(vm: VMContext) -> bool:
     return generation is not None and generation.verdict != "condemned"
 
 
-def manage_candidate(plan: PlanBuilder, vm: VMContext, target: Target) -> bool:
-    """See to the guests beside the one that serves; whether that is all for this pass."""
+def manage_candidate(plan: PlanBuilder, vm: VMContext, target: Target) -> StepResult:
+    """See to the guests beside the one that serves."""
     if vm.leaving is not None:
-        _stop_predecessor(plan, vm, vm.leaving)
-        return True
+        return _stop_predecessor(plan, vm, vm.leaving)
     if vm.unknown is not None:
         process = vm.unknown.process
         why = f"process {process.pid} runs as a second guest of it, and nothing is known of that"
         plan.wait("conflict", vm.name, why)
-        return True
+        return StepResult.WAITING
     guest, candidate = vm.candidate, vm.record.candidate
     if guest is None or candidate is None:
-        return False
+        return StepResult.SKIP
     if vm.guest is not None and vm.stopping:
-        return False
+        return StepResult.SKIP
     if target.generation is None or not _sought(plan, vm, target.generation):
         if plan.desired is None:
-            return False  # nobody knows what is wanted: everything stays as it is
-        _dismiss(plan, vm, guest, target)
-        return True
+            return StepResult.SKIP  # what is wanted is not known: everything stays as it is
+        return _dismiss(plan, vm, guest, target)
     if candidate.routes is None:
         return _open_ports(plan, vm, guest, target.generation)
-    if vm.ready:
-        _hand_over(plan, vm)
-        return True
-    return False
+    return _hand_over(plan, vm) if vm.ready else StepResult.SKIP
 
 
 def _sought(plan: PlanBuilder, vm: VMContext, wanted: Generation) -> bool:
@@ -273,27 +267,28 @@ def _sought(plan: PlanBuilder, vm: VMContext, wanted: Generation) -> bool:
     return trouble is None or trouble.retry.passed(plan.now)
 
 
-def _stop_predecessor(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
+def _stop_predecessor(plan: PlanBuilder, vm: VMContext, guest: Guest) -> StepResult:
     told = vm.record.stop
     if told is None:
-        return
+        return StepResult.WAITING
     why = f"generation {vm.running} took over" if told.cause == "handed-over" else told.cause
-    operations.stop(plan, vm, told.cause, f"carrying on: {why}", guest)
+    return operations.stop(plan, vm, told.cause, f"carrying on: {why}", guest)
 
 
-def _dismiss(plan: PlanBuilder, vm: VMContext, guest: Guest, target: Target) -> None:
+def _dismiss(plan: PlanBuilder, vm: VMContext, guest: Guest, target: Target) -> StepResult:
     """The candidate is not wanted any more; whoever serves is not concerned."""
     generation = vm.record.generation(guest.generation)
     if generation is not None and generation.verdict == "condemned":
-        operations.stop(plan, vm, "condemned", generation.reason, guest)
-    else:
-        operations.stop(plan, vm, "overtaken", target.why or "it is not wanted any more", guest)
+        return operations.stop(plan, vm, "condemned", generation.reason, guest)
+    return operations.stop(plan, vm, "overtaken", target.why or "it is not wanted any more", guest)
 
 
-def _open_ports(plan: PlanBuilder, vm: VMContext, guest: Guest, generation: Generation) -> bool:
+def _open_ports(
+    plan: PlanBuilder, vm: VMContext, guest: Guest, generation: Generation
+) -> StepResult:
     """Nothing else is tried before; where it failed lately, all else goes on meanwhile."""
     if operations.in_trouble(plan, vm, "open-ports"):
-        return False
+        return StepResult.SKIP
     home = layout.vm(PurePath(plan.policy.state_dir), guest.process.vm)
     folder = layout.guest_folder(home, guest.process.slot)
     endpoint = GuestEndpoint(
@@ -301,18 +296,17 @@ def _open_ports(plan: PlanBuilder, vm: VMContext, guest: Guest, generation: Gene
         hypervisor=guest.process.hypervisor,
     )  # fmt: skip
     why = f"generation {generation.number} gets ports of its own"
-    plan.do(vm, OpenPorts(vm.name, endpoint, why))
-    return True
+    return plan.do(vm, OpenPorts(vm.name, endpoint, why))
 
 
-def _hand_over(plan: PlanBuilder, vm: VMContext) -> None:
+def _hand_over(plan: PlanBuilder, vm: VMContext) -> StepResult:
     """Lead the ports to the candidate."""
     record, candidate, old = vm.record, vm.record.candidate, vm.guest
     generation = record.generation(candidate.generation) if candidate else None
     if candidate is None or candidate.routes is None or generation is None:
-        return
+        return StepResult.WAITING
     if operations.in_trouble(plan, vm, "hand-over"):
-        return
+        return StepResult.WAITING
     vm.record = replace(record, pending_transfer=candidate.instance)
     running = record.generation(old.generation) if old is not None else None
     drain = min(MOST_DRAIN, running.spec.update.stop_timeout) if running is not None else 0.0
@@ -323,4 +317,4 @@ def _hand_over(plan: PlanBuilder, vm: VMContext) -> None:
     machine = machines.machine_of(
         generation, candidate.instance, plan.observed.host, plan.policy.state_dir, slot
     )
-    plan.do(vm, HandOver(vm.name, machine, target, predecessor, drain, why))
+    return plan.do(vm, HandOver(vm.name, machine, target, predecessor, drain, why))

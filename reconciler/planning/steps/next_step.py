@@ -9,7 +9,7 @@ from reconciler.model.observed import Guest
 from reconciler.model.record import Generation, StopCause
 from reconciler.model.trouble import TroubleKey
 from reconciler.planning import diff, guest_health
-from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.intake import outcomes
 from reconciler.planning.preflight import blockers
 from reconciler.planning.preflight.image_builds import Needs
@@ -19,7 +19,8 @@ from reconciler.planning.rollout.targets import Target
 from reconciler.planning.steps import handover, operations, rename, try_checks
 
 
-def move_one(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> None:
+def move(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> StepResult:
+    """The next step to what a VM is to run."""
     target = targets.choose(plan, vm)
     good = vm.record.last_good
     for spec in (target.wanted, good.spec if good else None):
@@ -27,43 +28,46 @@ def move_one(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> 
             needs.add(vm.name, spec)
     _explain(plan, vm, target)
     if vm.acted:
-        return
-    if handover.manage_candidate(plan, vm, target):
-        return
+        return StepResult.WAITING
+    managed = handover.manage_candidate(plan, vm, target)
+    if managed is not StepResult.SKIP:
+        return managed
     if vm.candidate is not None:
         target = _as_it_is(vm)  # the candidate is seen to: whoever serves, serves on
     begun = vm.record.stop
     if vm.guest is None:
-        _without_guest(plan, vm, target)
-    elif begun is not None and begun.instance == vm.guest.instance:
+        return _without_guest(plan, vm, target)
+    if begun is not None and begun.instance == vm.guest.instance:
         # The guest may have been told already: a stop that was begun is carried through.
-        operations.stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
-    else:
-        _with_guest(plan, vm, target, budget)
-        if not vm.acted:
-            _repair(plan, vm, budget)  # what runs must be well, whatever else it waits for
-        if not vm.acted:
-            try_checks.begin(plan, vm)
+        return operations.stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
+    result = _with_guest(plan, vm, target, budget)
+    if result is not StepResult.ACTED:
+        result = _repair(plan, vm, budget)  # what runs must be well, whatever else it waits for
+    if result is not StepResult.ACTED:
+        try_checks.begin(plan, vm)
+    return result
 
 
-def _without_guest(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
+def _without_guest(plan: PlanBuilder, vm: VMContext, target: Target) -> StepResult:
     if (why := plan.refused_renames.get(vm.name)) is not None:
         plan.wait("moved-from", vm.name, why)
-    elif vm.successor is None:
-        _bring_up(plan, vm, target)
-    elif not rename.move_folder(plan, vm):
-        # It cannot move yet, and serves where it is.
-        _bring_up(plan, vm, Target(vm.record.last_good))
+        return StepResult.WAITING
+    if vm.successor is None:
+        return _bring_up(plan, vm, target)
+    moved = rename.move_folder(plan, vm)
+    if moved is not StepResult.SKIP:
+        return moved
+    # It cannot move yet, and serves where it is.
+    return _bring_up(plan, vm, Target(vm.record.last_good))
 
 
-def _with_guest(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
+def _with_guest(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> StepResult:
     settled = target.wanted is not None and target.kind not in ("rollback", "quarantine")
     if vm.successor is not None and settled:
-        rename.stop_for_rename(plan, vm, target, budget)
-    elif _must_change(vm, target):
-        _replace(plan, vm, target, budget)
-    else:
-        _keep(plan, vm, target, budget)
+        return rename.stop_for_rename(plan, vm, target, budget)
+    if _must_change(vm, target):
+        return _replace(plan, vm, target, budget)
+    return _keep(plan, vm, target, budget)
 
 
 def _as_it_is(vm: VMContext) -> Target:
@@ -87,49 +91,52 @@ def _explain(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
         plan.differences[vm.name] = diff.differences(good.spec, target.wanted)
 
 
-def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
+def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> StepResult:
     """The right generation runs: do what a person asked."""
     guest, record = vm.guest, vm.record
     if guest is None:
-        return
+        return StepResult.SKIP
     if target.generation is None:
         running = record.generation(guest.generation)
         if target.kind == "blocked" and running is not None and running.verdict == "condemned":
-            operations.stop(plan, vm, "condemned", running.reason)  # and there is no way back
-        return
+            return operations.stop(plan, vm, "condemned", running.reason)  # there is no way back
+        return StepResult.SKIP
     if record.restart is None:
-        return
+        return StepResult.SKIP
     if record.restart != guest.instance:
         vm.record = replace(record, restart=None)
-    elif record.rollback is not None:
-        return  # the way back ends first, within its deadline
-    elif handover.replace_anew(plan, vm, target.generation):
-        pass
-    elif (vm.down or blockers.ready(plan, vm, target.generation.spec)) and budget.take(vm):
-        operations.stop(plan, vm, "requested", "a person asked for a restart")
+        return StepResult.SKIP
+    if record.rollback is not None:
+        return StepResult.WAITING  # the way back ends first, within its deadline
+    replaced = handover.replace_anew(plan, vm, target.generation)
+    if replaced is not StepResult.SKIP:
+        return replaced
+    if (vm.down or blockers.ready(plan, vm, target.generation.spec)) and budget.take(vm):
+        return operations.stop(plan, vm, "requested", "a person asked for a restart")
+    return StepResult.WAITING
 
 
-def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> None:
+def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> StepResult:
     """A committed guest that turned bad is stopped, to be started again with growing pauses."""
     guest, record = vm.guest, vm.record
     running = record.generation(guest.generation) if guest else None
     if guest is None or running is None or running.verdict != "committed":
-        return
+        return StepResult.SKIP
     if record.rollback is not None:
-        return  # going back has a deadline of its own, in `verdicts`
+        return StepResult.SKIP  # going back has a deadline of its own, in `verdicts`
     if not vm.unhealthy:
         _await_readiness(plan, vm, guest, running.spec.health)
-        return
+        return StepResult.SKIP
     if running.spec.restart.policy == "never" and guest.said.ended:
         plan.wait("ended", vm.name, f"{vm.unhealthy}; restart.policy is never")
-        return
+        return StepResult.WAITING
     if record.quarantine is not None or operations.in_trouble(plan, vm, "stop"):
-        return
+        return StepResult.WAITING
     if try_checks.spared(plan, vm) or not budget.repairs.take(vm):
-        return
+        return StepResult.WAITING
     why = vm.unhealthy
     outcomes.crashed(plan, vm, why, ill=True)
-    operations.stop(plan, vm, "unhealthy", why)
+    return operations.stop(plan, vm, "unhealthy", why)
 
 
 def _await_readiness(plan: PlanBuilder, vm: VMContext, guest: Guest, policy: HealthPolicy) -> None:
@@ -143,58 +150,58 @@ def _await_readiness(plan: PlanBuilder, vm: VMContext, guest: Guest, policy: Hea
         plan.wait("starting", vm.name, why, due)
 
 
-def _replace(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
+def _replace(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> StepResult:
     """Another generation must run: prepare all of it, ask, and only then stop what runs."""
     spec, record = target.wanted, vm.record
     if spec is None:
-        return
+        return StepResult.SKIP
     if record.rollback is not None:
-        operations.stop(plan, vm, "condemned", record.rollback.reason)  # never waits for anything
-        return
+        # Never waits for anything.
+        return operations.stop(plan, vm, "condemned", record.rollback.reason)
     if not blockers.ready(plan, vm, spec):
-        return
+        return StepResult.WAITING
     fresh = target.generation is None or target.generation.verdict == "trial"
     gated = fresh and target.kind is None
     if gated and not gates.may_begin(plan, vm):
-        return
+        return StepResult.WAITING
     if target.generation is not None and fresh and operations.in_trouble(plan, vm, "trial"):
-        return
-    if handover.applies(vm, spec) and handover.begin(plan, vm, target, spec):
-        return
+        return StepResult.WAITING
+    if handover.applies(vm, spec):
+        begun = handover.begin(plan, vm, target, spec)
+        if begun is not StepResult.SKIP:
+            return begun
     calm = not gated or bursts.is_calm(plan, vm)
     if not (calm and blockers.preflight(plan, vm, spec) and budget.take(vm)):
-        return
+        return StepResult.WAITING
     blockers.claim_memory(plan, vm, spec)
     if fresh and record.last_good is not None:
         gates.at_stake(plan).add(vm.name)
     if target.generation is None:
-        operations.create(plan, vm, spec)
-        return
+        return operations.create(plan, vm, spec)
+    return _give_way(plan, vm, target.generation, gated=gated)
+
+
+def _give_way(plan: PlanBuilder, vm: VMContext, newer: Generation, *, gated: bool) -> StepResult:
     if any(operations.in_trouble(plan, vm, kind) for kind in ("create", "stop", "snapshot")):
-        return
+        return StepResult.WAITING
     if plan.trouble(TroubleKey("create", vm.name)) is not None:
         # Its folder could not be written: nothing is stopped for it before that is done.
-        operations.write(plan, vm, target.generation)
-        return
-    _give_way(plan, vm, target.generation, gated=gated)
-
-
-def _give_way(plan: PlanBuilder, vm: VMContext, newer: Generation, *, gated: bool) -> None:
+        return operations.write(plan, vm, newer)
     if gated:
         outcomes.note_illness(plan, vm)
     running = vm.record.generation(vm.running) if vm.running is not None else None
     overtaken = running is not None and running.verdict == "trial"
     cause: StopCause = "overtaken" if overtaken else "update"
-    operations.stop(plan, vm, cause, f"generation {newer.number} is ready")
+    return operations.stop(plan, vm, cause, f"generation {newer.number} is ready")
 
 
-def _bring_up(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
+def _bring_up(plan: PlanBuilder, vm: VMContext, target: Target) -> StepResult:
     """Nothing runs: start the target, or the last good generation while the target may not start."""
     record, now = vm.record, plan.now
     spec = target.wanted
     back = targets.fallback(record, target)
     if target.kind == "quarantine" or (spec is None and back is None):
-        return
+        return StepResult.SKIP
     fresh = target.generation is None or target.generation.verdict == "trial"
     rebooted = record.start is not None and record.start.deadline.boot_id != now.boot_id
     allowed = (
@@ -205,20 +212,22 @@ def _bring_up(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
             operations.in_trouble(plan, vm, kind) for kind in ("snapshot", "trial")
         )
     if not allowed and back is not None and blockers.images_ready(plan, back.spec):
-        operations.start(plan, vm, back)
-    elif not allowed:
+        return operations.start(plan, vm, back)
+    if not allowed:
         if spec is not None and not blockers.images_ready(plan, spec):
             plan.wait(
                 "image", vm.name, f"{', '.join(blockers.missing_images(plan, spec))} not built yet"
             )
-    elif target.generation is not None:
-        operations.start(plan, vm, target.generation)
-        if back is not None and fresh and not vm.acted and _host_lacks(plan, vm):
-            operations.start(
-                plan, vm, back
-            )  # the last good one waits for no reserve: serve meanwhile
-    elif spec is not None and blockers.preflight(plan, vm, spec):
-        operations.create(plan, vm, spec)
+        return StepResult.WAITING
+    if target.generation is not None:
+        result = operations.start(plan, vm, target.generation)
+        if back is not None and fresh and result is not StepResult.ACTED and _host_lacks(plan, vm):
+            # The last good one waits for no reserve: serve meanwhile.
+            return operations.start(plan, vm, back)
+        return result
+    if spec is not None and blockers.preflight(plan, vm, spec):
+        return operations.create(plan, vm, spec)
+    return StepResult.WAITING
 
 
 def _host_lacks(plan: PlanBuilder, vm: VMContext) -> bool:

@@ -19,13 +19,22 @@ from reconciler.model.record import (
 )
 from reconciler.model.trouble import TroubleKey, VMTrouble
 from reconciler.planning import context, machines
-from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.preflight import blockers, snapshots
 
 MAKES_WAY: frozenset[StopCause] = frozenset(("update", "overtaken", "handed-over", "removed"))
 
 
-def create(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> None:
+def wait(plan: PlanBuilder, vm: VMContext) -> StepResult:
+    """One operation of a VM at a time."""
+    operation = plan.observed.busy.get(vm.name)
+    if operation is None:
+        return StepResult.SKIP
+    plan.wait("busy", vm.name, f"{operation.kind} in progress")
+    return StepResult.WAITING
+
+
+def create(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> StepResult:
     record = vm.record
     generation = Generation(
         vm=vm.name,
@@ -38,42 +47,47 @@ def create(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> None:
     vm.record = record.with_generation(generation)
     plan.clear_trouble(TroubleKey("snapshot", vm.name))
     plan.clear_trouble(TroubleKey("trial", vm.name))
-    why = write(plan, vm, generation)
-    plan.event("generation-created", f"{vm.name}: {why}", vm, generation=generation.number)
+    words = f"{vm.name}: {_origin_in_words(vm, generation)}"
+    plan.event("generation-created", words, vm, generation=generation.number)
+    return write(plan, vm, generation)
 
 
-def write(plan: PlanBuilder, vm: VMContext, generation: Generation) -> str:
-    """Write a generation's folder; returns why, in words."""
+def write(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
+    """Write a generation's folder."""
     machine = machines.machine_of(
         generation, machines.instance_id(vm.name, generation, plan.now), plan.observed.host,
         plan.policy.state_dir,
     )  # fmt: skip
+    sizes = machines.volume_sizes(generation, plan.policy.state_dir)
+    why = _origin_in_words(vm, generation)
+    return plan.do(vm, CreateGeneration(vm.name, generation, machine, why, sizes))
+
+
+def _origin_in_words(vm: VMContext, generation: Generation) -> str:
     earlier = vm.record.proven(generation.digest)
     as_before = f", as generation {earlier.number} was" if earlier is not None else ""
-    why = f"generation {generation.number} of revision {generation.revision[:8]}{as_before}"
-    sizes = machines.volume_sizes(generation, plan.policy.state_dir)
-    plan.do(vm, CreateGeneration(vm.name, generation, machine, why, sizes))
-    return why
+    return f"generation {generation.number} of revision {generation.revision[:8]}{as_before}"
 
 
-def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
+def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
     record, now = vm.record, plan.now
     backoff = record.backoff
     committed = generation.verdict == "committed" and record.rollback is None
     if committed and (over := _finished(plan, record, generation)):
         plan.wait("ended", vm.name, over)
-        return
+        return StepResult.WAITING
     if committed and backoff is not None and not backoff.until.passed(now):
         why = f"{lifecycle.crashes_in_words(backoff, now)}, again soon: {backoff.reason}"
         plan.wait("backoff", vm.name, why, backoff.until.boot)
-        return
+        return StepResult.WAITING
     if any(in_trouble(plan, vm, kind) for kind in ("create", "start", "restore")):
-        return
+        return StepResult.WAITING
     if not blockers.preflight(plan, vm, generation.spec, repair=generation.verdict == "committed"):
-        return
+        return StepResult.WAITING
     purpose = _purpose(vm, generation)
-    if not snapshots.prepare_volumes(plan, vm, generation, purpose):
-        return
+    prepared = snapshots.prepare_volumes(plan, vm, generation, purpose)
+    if prepared is not StepResult.SKIP:
+        return prepared
     record = vm.record
     blockers.claim_memory(plan, vm, generation.spec)
     instance = machines.instance_id(vm.name, generation, now)
@@ -103,8 +117,8 @@ def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
     sizes = machines.volume_sizes(generation, plan.policy.state_dir)
     good = record.last_good
     kept = frozenset(machines.volume_sizes(good, plan.policy.state_dir) if good is not None else ())
-    plan.do(vm, StartGuest(vm.name, machine, sizes, why, kept & sizes.keys()))
     plan.event("guest-starting", f"{vm.name}: {why}", vm, generation=generation.number)
+    return plan.do(vm, StartGuest(vm.name, machine, sizes, why, kept & sizes.keys()))
 
 
 def _finished(plan: PlanBuilder, record: VMRecord, generation: Generation) -> str:
@@ -137,11 +151,11 @@ def free_slot(plan: PlanBuilder, vm: VMContext) -> Slot:
 
 def stop(
     plan: PlanBuilder, vm: VMContext, cause: StopCause, why: str, guest: Guest | None = None
-) -> None:
+) -> StepResult:
     """Stop the guest that serves, or another one of the VM."""
     guest = guest or vm.guest
     if guest is None or in_trouble(plan, vm, "stop"):
-        return
+        return StepResult.WAITING
     generation = vm.record.generation(guest.generation)
     timeout = generation.spec.update.stop_timeout if generation else 60.0
     record = replace(vm.record, stop=Stop(guest.instance, cause))
@@ -151,14 +165,14 @@ def stop(
         record = context.count_restart(record, "manual", plan.now.wall)
     vm.record = record
     ladder = StopLadder(timeout)
-    action = StopGuest(vm.name, guest.instance, ladder, why, guest.process.slot)
-    plan.do(vm, action)
     plan.event(
         "guest-stopping", f"{vm.name}: generation {guest.generation}: {why}", vm,
         generation=guest.generation,
         # A guest that makes way does so for what is desired now; else it goes for its own sake.
         revision=plan.origin(vm) if cause in MAKES_WAY else None,
     )  # fmt: skip
+    action = StopGuest(vm.name, guest.instance, ladder, why, guest.process.slot)
+    return plan.do(vm, action)
 
 
 def in_trouble(plan: PlanBuilder, vm: VMContext, kind: VMTrouble) -> bool:

@@ -10,7 +10,7 @@ from reconciler.model.names import VMName
 from reconciler.model.record import Record
 from reconciler.model.trouble import COLLECTION, IMAGE, TroubleKey
 from reconciler.model.waits import WaitKind
-from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.preflight import image_builds
 from reconciler.planning.rollout import suspension
 from reconciler.planning.steps import operations
@@ -82,23 +82,26 @@ def _confirmed(plan: PlanBuilder) -> bool:
     return plan.desired is not None and plan.record.source.confirmed == plan.desired.revision
 
 
-def remove(plan: PlanBuilder, vm: VMContext) -> None:
+def remove(plan: PlanBuilder, vm: VMContext) -> StepResult:
     """The next step of a removal: stop, then clear away; the volumes stay."""
+    if not vm.record.removing:
+        return StepResult.SKIP
     if vm.busy or vm.acted:
-        return
+        return StepResult.WAITING
     if _removed(plan, vm):
         plan.dropped.append(vm.name)
         vm.acted = True
         plan.event("vm-removed", f"{vm.name} is gone; its volumes are kept", vm)
-        return
+        return StepResult.ACTED
     guest = vm.leaving or vm.candidate or vm.guest or vm.unknown
     begun = vm.record.stop is not None and vm.record.stop.cause == "removed"
     if not begun and suspension.suspended(plan, vm):
-        return
+        return StepResult.WAITING
     if guest is not None:
-        operations.stop(plan, vm, "removed", "left the repository", guest)
-    elif not operations.in_trouble(plan, vm, "remove"):
-        plan.do(vm, RemoveVM(vm.name, "its guest is gone"))
+        return operations.stop(plan, vm, "removed", "left the repository", guest)
+    if operations.in_trouble(plan, vm, "remove"):
+        return StepResult.WAITING
+    return plan.do(vm, RemoveVM(vm.name, "its guest is gone"))
 
 
 def _removed(plan: PlanBuilder, vm: VMContext) -> bool:

@@ -15,7 +15,7 @@ from reconciler.model.change import DropVM
 from reconciler.model.desired import DesiredState
 from reconciler.model.names import VMName
 from reconciler.model.record import GroupRecord, Record, VMRecord
-from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.intake import outcomes
 from reconciler.planning.preflight import blockers
 from reconciler.planning.rollout import gates
@@ -154,50 +154,53 @@ def _with_name(group: GroupRecord, old: VMName, new: VMName) -> GroupRecord:
     return replace(group, hold=hold, approved=tuple((now(n), d) for n, d in group.approved))
 
 
-def resume(plan: PlanBuilder, vm: VMContext) -> None:
+def resume(plan: PlanBuilder, vm: VMContext) -> StepResult:
     """A move that was begun is carried through, whatever is desired meanwhile: half is nowhere."""
     record = vm.record
-    if record.moving is None or vm.acted or plan.observed.guests.get(vm.name):
-        return
-    if not operations.in_trouble(plan, vm, "move"):
-        plan.do(vm, MoveVM(vm.name, record.moving, f"it goes on as {record.moving}"))
+    if record.moving is None:
+        return StepResult.SKIP
+    if vm.acted or plan.observed.guests.get(vm.name):
+        return StepResult.WAITING
+    if operations.in_trouble(plan, vm, "move"):
+        return StepResult.WAITING
+    return plan.do(vm, MoveVM(vm.name, record.moving, f"it goes on as {record.moving}"))
 
 
-def move_folder(plan: PlanBuilder, vm: VMContext) -> bool:
-    """Nothing of it runs: whether its folder moves now, or does as soon as the last guest is gone."""
+def move_folder(plan: PlanBuilder, vm: VMContext) -> StepResult:
+    """Nothing of it runs: its folder moves now, or as soon as the last guest is gone. SKIP: it cannot yet."""
     new = vm.successor
     if new is None or vm.candidate is not None or _hindered(plan, vm):
-        return False
-    if not plan.observed.guests.get(vm.name):
-        vm.record = replace(vm.record, moving=new, stop=None)
-        resume(plan, vm)
-    return True
+        return StepResult.SKIP
+    if plan.observed.guests.get(vm.name):
+        return StepResult.WAITING
+    vm.record = replace(vm.record, moving=new, stop=None)
+    return resume(plan, vm)
 
 
-def stop_for_rename(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> None:
+def stop_for_rename(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> StepResult:
     """It runs: stop it for the move, when what follows is ready, allowed and its turn."""
     new, record, spec = vm.successor, vm.record, target.wanted
     if new is None or spec is None or _hindered(plan, vm):
-        return
+        return StepResult.WAITING
     generation = target.generation
     trial = generation is not None and generation.verdict == "trial"
     beside = vm.candidate is not None or vm.leaving is not None
     if beside or (trial and generation is not None and generation.number == vm.running):
         plan.wait("rename", vm.name, f"goes on as {new} once its trial is over")
-        return
+        return StepResult.WAITING
     fresh = generation is None or trial
     if not blockers.ready(plan, vm, spec):
-        return
+        return StepResult.WAITING
     if fresh and target.kind is None and not gates.may_begin(plan, vm):
-        return
+        return StepResult.WAITING
     if not blockers.preflight(plan, vm, spec) or not budget.take(vm):
-        return
+        return StepResult.WAITING
     blockers.claim_memory(plan, vm, spec)
     if fresh and record.last_good is not None:
         gates.at_stake(plan).add(vm.name)
     if fresh and target.kind is None:
         outcomes.note_illness(plan, vm)
-    operations.stop(plan, vm, "update", f"it goes on as {new}")
+    return operations.stop(plan, vm, "update", f"it goes on as {new}")
 
 
 def _hindered(plan: PlanBuilder, vm: VMContext) -> bool:

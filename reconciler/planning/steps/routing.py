@@ -7,7 +7,7 @@ from reconciler.model.machine import Route, RouteTarget
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.record import VMRecord
 from reconciler.model.trouble import TroubleKey
-from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.preflight.blockers import LOOK_AGAIN
 from reconciler.planning.steps import operations
 
@@ -37,14 +37,14 @@ def is_current(plan: PlanBuilder, vm: VMContext) -> bool:
     return known and plan.observed.front.get(vm.name) == wanted(vm)
 
 
-def update(plan: PlanBuilder, vm: VMContext) -> bool:
-    """See that they lead there, whatever else is so; whether something was decided."""
+def update(plan: PlanBuilder, vm: VMContext) -> StepResult:
+    """See that they lead there, whatever else is so. While the proxy is away, all else goes on."""
     want, guest, start = wanted(vm), vm.guest, vm.record.start
     if plan.observed.proxy_error:
         if want is not None:
             plan.wait("port", vm.name, plan.observed.proxy_error)
             plan.wake_at(plan.now.boot + LOOK_AGAIN)
-        return False
+        return StepResult.SKIP
     unknown = guest is not None and (start is None or start.instance != guest.instance)
     if (
         is_current(plan, vm)
@@ -52,10 +52,9 @@ def update(plan: PlanBuilder, vm: VMContext) -> bool:
         or _handing_over(vm)
         or operations.in_trouble(plan, vm, "lead")
     ):
-        return False
+        return StepResult.SKIP
     why = "no guest of it serves" if want is None else f"generation {vm.running} serves"
-    plan.do(vm, Lead(vm.name, want, f"its ports: {why}"))
-    return True
+    return plan.do(vm, Lead(vm.name, want, f"its ports: {why}"))
 
 
 def _handing_over(vm: VMContext) -> bool:
