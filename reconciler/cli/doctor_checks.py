@@ -7,7 +7,7 @@ import os
 import shutil
 import stat
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from reconciler.cli.daemon_client import DaemonError, find_daemon
@@ -58,11 +58,11 @@ PROGRAMS = (
 def examine(config: Path | None, socket: Path | None) -> list[Finding]:
     """All findings, in the order in which to fix them."""
     settings, configured = _check_config(config)
-    vmms = probe_all(settings)
+    vmms = fingerprints(settings)
     return [
         _check_python(),
         configured,
-        *(check_program(_program(vmm)) for vmm in vmms),
+        *map(_check_vmm, vmms),
         *(check_program(program) for program in PROGRAMS),
         *(check_accelerator(vmm.kvm) for vmm in vmms),
         check_memory(settings.policy.memory_reserve_mib if settings else 0),
@@ -125,23 +125,24 @@ def check_program(program: Program) -> Finding:
     return Finding(program.name, result, detail, f"apt-get install {program.package}")
 
 
-def probe_all(settings: Config | None) -> list[Fingerprint]:
-    """Probe this host for the VMMs that its policy allows."""
+def fingerprints(settings: Config | None) -> list[Fingerprint]:
+    """Look now at what this host has of the VMMs that its policy allows."""
     from reconciler.vmm.registry import open_drivers  # noqa: PLC0415 - starts children
 
     async def no_guest(*_: object) -> None:
         raise SupervisorError("doctor asks no guest to end")
 
-    async def probe() -> list[Fingerprint]:
+    async def look() -> list[Fingerprint]:
         drivers = open_drivers(settings or HypervisorTables(), no_guest)
-        return [await drivers.of(name).probe("", None) for name in allowed]
+        return [await drivers.of(name).fingerprint("", None) for name in allowed]
 
     allowed = settings.policy.hypervisors if settings else HYPERVISORS
-    return asyncio.run(probe())
+    return asyncio.run(look())
 
 
-def _program(vmm: Fingerprint) -> Program:
-    return Program(vmm.program, "runs guests", vmm.package)
+def _check_vmm(vmm: Fingerprint) -> Finding:
+    found = check_program(Program(vmm.program, "runs guests", vmm.package))
+    return replace(found, detail=f"{found.detail}, version {vmm.version}") if vmm.version else found
 
 
 def check_accelerator(kvm: KvmState) -> Finding:

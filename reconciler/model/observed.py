@@ -188,7 +188,7 @@ class HostFacts:
     """Of the ports that were asked for: those that cannot be bound, each with the reason."""
 
     def accel_of(self, hypervisor: str) -> Accel:
-        """What its guests run on; one that was not probed emulates."""
+        """What its guests run on; one that nobody looked for emulates."""
         found = self.vmms.get(hypervisor)
         return found.accel if found is not None else "tcg"
 

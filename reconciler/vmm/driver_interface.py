@@ -1,6 +1,6 @@
 """What a VMM's driver answers. One class a VMM, in `vmm/NAME/driver.py`; `registry.py` names them.
 
-    probe       what this host has of it
+    fingerprint what this host has of it
     launch      a machine as a command line
     press_power_button, open_ports, figures     what a living guest's VMM is asked
 
@@ -28,7 +28,7 @@ class VMMDriver(Protocol):
         """What it can do on any host; the row of its name in `hypervisors.CAPABILITIES`."""
         ...
 
-    async def probe(self, boot_id: str, state: Path | None) -> Fingerprint:
+    async def fingerprint(self, boot_id: str, state: Path | None) -> Fingerprint:
         """Look at this host. Never raises: what is missing is in the answer.
 
         `state` is the state directory, which may keep for this boot what took long to find out

@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 
 
 class LocalHost:
-    """Facts of the host that the daemon runs on. VMMs are probed once."""
+    """Facts of the host that the daemon runs on. VMMs are looked at once."""
 
     def __init__(
         self, state: Path, drivers: DriverRegistry, clock: Clock, proc: Path = PROC
@@ -35,20 +35,22 @@ class LocalHost:
         self._proc = proc
         self._tsc_khz = tsc_khz(proc / "cpuinfo")
         self._vmms: Mapping[str, Fingerprint] | None = None
-        self._probing = asyncio.Lock()
+        self._looking = asyncio.Lock()
 
     async def facts(self, wanted: frozenset[HostPort] = frozenset()) -> HostFacts:
         """See the engine's port `Host`."""
-        vmms = await self._probe()
+        vmms = await self._fingerprints()
         try:
             return await asyncio.to_thread(self._look, vmms, wanted)
         except (OSError, ValueError) as error:
             raise DriverError(f"the host does not say what it has: {error}", kind="host") from error
 
-    async def _probe(self) -> Mapping[str, Fingerprint]:
-        async with self._probing:
+    async def _fingerprints(self) -> Mapping[str, Fingerprint]:
+        async with self._looking:
             if self._vmms is None:
-                self._vmms = await self._drivers.probe(self._state, self._clock.now().boot_id)
+                self._vmms = await self._drivers.fingerprints(
+                    self._state, self._clock.now().boot_id
+                )
                 for name, found in self._vmms.items():
                     fields = {"program": found.path, "version": found.version, "accel": found.accel}
                     log.info("hypervisor %s", name, extra={"fields": fields})

@@ -37,9 +37,11 @@ class DriverRegistry:
         """The names, the default hypervisor's first."""
         return iter(self._drivers)
 
-    async def probe(self, state: Path, boot_id: str) -> dict[str, Fingerprint]:
+    async def fingerprints(self, state: Path, boot_id: str) -> dict[str, Fingerprint]:
         """What this host has of each. Cheap after the first time."""
-        return {name: await driver.probe(boot_id, state) for name, driver in self._drivers.items()}
+        return {
+            name: await driver.fingerprint(boot_id, state) for name, driver in self._drivers.items()
+        }
 
 
 def open_drivers(tables: HypervisorTables, run_command: RunCommand) -> DriverRegistry:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from reconciler.errors import DriverError, GuestConflict
+from reconciler.hypervisors import CAPABILITIES, DEFAULT, Capabilities
 from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced, GuestFigures
 from reconciler.model.machine import (
     GuestEndpoint,
@@ -21,7 +22,7 @@ from reconciler.model.machine import (
     overlap,
 )
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
-from reconciler.model.observed import Conflict, Exit, Process
+from reconciler.model.observed import Conflict, Exit, Fingerprint, Process
 from reconciler.model.record import Generation
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
@@ -77,6 +78,8 @@ class FakeHypervisor(FakeProber):
     # Drivers, and the one of them
 
     def of(self, hypervisor: str) -> FakeHypervisor:
+        if hypervisor not in CAPABILITIES:
+            raise DriverError(f"this version has no driver for {hypervisor!r}", kind="hypervisor")
         return self
 
     def launch(self, machine: Machine) -> Launch:
@@ -84,11 +87,14 @@ class FakeHypervisor(FakeProber):
 
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         fault = await self.faults.before("power-button")
-        for guest in list(self.guests.values()):
+        alive = [guest for guest in self.guests.values() if guest.process.alive]
+        if pid not in (guest.process.pid for guest in alive):
+            raise DriverError(f"{folder}: process {pid} is gone", kind="missing")
+        for guest in alive:
             deaf = guest.ignores_power_button or guest.machine.vm in self.unkillable
             deaf = deaf or guest.process.instance in self.deaf
             meant = guest.machine.folder == str(folder) and guest.process.pid == pid
-            if meant and guest.process.alive and not deaf:
+            if meant and not deaf:
                 self.end(guest.process.instance, Exit(status=0))
         self.faults.after("power-button", fault)
 
@@ -96,7 +102,16 @@ class FakeHypervisor(FakeProber):
         pass
 
     async def figures(self, folder: Path, pid: int | None, timeout: float) -> GuestFigures:
+        if all(guest.process.pid != pid for guest in self.guests.values() if guest.process.alive):
+            raise DriverError(f"{folder}: process {pid} is gone", kind="missing")
         return GuestFigures()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES[DEFAULT]
+
+    async def fingerprint(self, boot_id: str, state: Path | None) -> Fingerprint:
+        return Fingerprint("fake")
 
     async def make_volumes(
         self, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()

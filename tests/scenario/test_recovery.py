@@ -191,6 +191,18 @@ async def test_a_rollback_across_a_data_epoch_is_refused() -> None:
     assert world.hypervisor.running() == {"web": 2}
 
 
+async def test_a_guest_of_a_vmm_that_this_version_does_not_know_is_ended_by_signals() -> None:
+    world = await World.settled(state(vm("web")))
+    guest = world.hypervisor.living("web")
+    guest.process = replace(guest.process, hypervisor="of-tomorrow")
+    await world.hypervisor.adopt()  # as a daemon of an earlier version finds it
+    await world.push(state(vm("web", "v2")))
+    await world.settle()
+    assert guest.process.exit is not None
+    assert guest.process.exit.signal is not None
+    assert world.hypervisor.running() == {"web": 2}
+
+
 async def test_a_guest_that_ignores_the_power_button_is_ended_by_signals() -> None:
     world = World()
     await world.push(state(vm("web")))

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from reconciler.config import PolicyConfig
+from reconciler.hypervisors import Capabilities
 from reconciler.model.desired import VMSpec
 from reconciler.model.fields import FieldConflict
 from reconciler.model.image import NixRunner
@@ -50,6 +51,23 @@ def policy_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[FieldConflict]
                 f"{tap.bridge} is not allowed by {WHO}",
                 f"policy.bridges: {', '.join(policy.bridges) or 'none'}",
             )
+
+
+def capability_faults(spec: VMSpec, can: Capabilities) -> Iterator[FieldConflict]:
+    """What a manifest asks of a VMM that this one cannot do. Places are those of the manifest."""
+    vmm = ("spec", "hypervisor")
+    if spec.networks and not can.user_networks:
+        yield FieldConflict(
+            vmm, f"{spec.driver} has no user networks", "use interfaces of type tap"
+        )
+    if spec.taps and not can.taps:
+        yield FieldConflict(vmm, f"{spec.driver} has no taps", "use interfaces of type user")
+    if spec.handed_over and not can.open_ports:
+        yield FieldConflict(
+            ("spec", "update", "strategy"),
+            f"guests of {spec.driver} cannot hand over: their ports are fixed at the start",
+            "write `strategy: restart`",
+        )
 
 
 def runner_faults(runner: NixRunner, policy: PolicyConfig) -> Iterator[FieldConflict]:

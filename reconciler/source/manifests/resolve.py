@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 from reconciler.config import KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors, SourceError
+from reconciler.hypervisors import CAPABILITIES
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.image import DebianKernel, KernelSpec
 from reconciler.model.layers import LayerSpec
@@ -28,7 +29,11 @@ from reconciler.source.manifests.error_messages import dotted
 from reconciler.source.manifests.host_kernels import HostKernels
 from reconciler.source.manifests.parse import MOST_FAULTS, ParsedFile, faults_of, parse_quickly
 from reconciler.source.manifests.places import Fault
-from reconciler.source.manifests.policy_bounds import policy_faults, runner_faults
+from reconciler.source.manifests.policy_bounds import (
+    capability_faults,
+    policy_faults,
+    runner_faults,
+)
 from reconciler.source.manifests.revision_files import FileRefused, ManifestFile, RevisionFiles
 
 MOST_BYTES = 64 * 1024 * 1024
@@ -203,7 +208,8 @@ class Resolver:
         )  # our own initrd, which starts the init of a layer
         if ours and report.count == before and lacks_init(draft, folders, snapshot):
             report.add(unfinished, LAYERS, f"{dotted(LAYERS)}: no layer has {INIT}", WITH_INIT)
-        faults = [*policy_faults(draft.spec, self._policy)]
+        can = CAPABILITIES[draft.spec.driver]
+        faults = [*policy_faults(draft.spec, self._policy), *capability_faults(draft.spec, can)]
         if draft.runner is not None:
             faults += runner_faults(draft.runner, self._policy)
         for fault in faults:

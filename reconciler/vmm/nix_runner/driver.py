@@ -32,14 +32,14 @@ Button = Callable[[str, float], tuple[str, ...]]
 """The command that presses a power button by a socket, and waits at most so many seconds."""
 
 
-class Probed(Protocol):
-    async def probe(self, boot_id: str, state: Path | None) -> Fingerprint: ...
+class Fingerprinted(Protocol):
+    async def fingerprint(self, boot_id: str, state: Path | None) -> Fingerprint: ...
 
 
 class NixRunnerDriver:
     """`beside` is the driver of the VMM that a runner is taken to have, `button` its power button by a socket."""
 
-    def __init__(self, run_command: RunCommand, beside: Probed, button: Button) -> None:
+    def __init__(self, run_command: RunCommand, beside: Fingerprinted, button: Button) -> None:
         self._run_command = run_command
         self._beside = beside
         self._button_of = button
@@ -48,9 +48,9 @@ class NixRunnerDriver:
     def capabilities(self) -> Capabilities:
         return CAPABILITIES[NIX_RUNNER]
 
-    async def probe(self, boot_id: str, state: Path | None) -> Fingerprint:
+    async def fingerprint(self, boot_id: str, state: Path | None) -> Fingerprint:
         """Each runner brings its VMM; what it runs on is the host's."""
-        return Fingerprint("", accel=(await self._beside.probe(boot_id, state)).accel)
+        return Fingerprint("", accel=(await self._beside.fingerprint(boot_id, state)).accel)
 
     def launch(self, machine: Machine) -> Launch:
         """Raises DriverError when the runner is gone."""

@@ -30,21 +30,21 @@ class QemuDriver:
 
     def __init__(self, config: QemuConfig) -> None:
         self._config = config
-        self._probing = asyncio.Lock()
+        self._looking = asyncio.Lock()
         self._found: Fingerprint | None = None
 
     @property
     def capabilities(self) -> Capabilities:
         return CAPABILITIES["qemu"]
 
-    async def probe(self, boot_id: str, state: Path | None) -> Fingerprint:
+    async def fingerprint(self, boot_id: str, state: Path | None) -> Fingerprint:
         """Once in a driver's life, but for a caller without a `state`."""
-        async with self._probing:
+        async with self._looking:
             if self._found is None or state is None:
-                self._found = await self._probe(boot_id, state)
+                self._found = await self._look(boot_id, state)
             return self._found
 
-    async def _probe(self, boot_id: str, state: Path | None) -> Fingerprint:
+    async def _look(self, boot_id: str, state: Path | None) -> Fingerprint:
         config, path = self._config, shutil.which(self._config.binary) or ""
         found = Fingerprint(config.binary, PACKAGE, path, await _version(path) if path else "")
         if state is not None:

@@ -42,7 +42,7 @@ def test_no_memory_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_host_without_kvm_is_named_with_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("reconciler.vmm.qemu.accel.KVM", NOWHERE / "kvm")
-    (vmm,) = checks.probe_all(None)
+    (vmm,) = checks.fingerprints(None)
     found = checks.check_accelerator(vmm.kvm)
     assert (found.result, found.remedy) == ("warning", "modprobe kvm_intel, or kvm_amd")
 
