@@ -44,3 +44,21 @@ def test_a_package_of_two_files_is_read_as_it_is(tmp_path: Path) -> None:
     assert house.qemu_lines == ["two.py:5"]
     assert house.silent == {"one.py:4": True, "two.py:4": False}
     assert house.short_files == ["one.py", "two.py"]
+
+
+def test_a_short_file_of_a_registered_kind_is_no_fragment(tmp_path: Path) -> None:
+    package = tmp_path / "reconciler"
+    files = {
+        "probe/registry.py": "from reconciler.probe.one import One\nfrom reconciler.vmm.two import Two\n",
+        "probe/one.py": "class One: ...\n",
+        "probe/other.py": "",
+        "vmm/registry.py": "from reconciler.vmm.qemu.driver import Driver\n",
+        "vmm/two.py": "class Two: ...\n",
+        "vmm/qemu/driver.py": "class Driver: ...\n",
+        "vmm/qemu/part.py": "",
+    }
+    for name, text in files.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    fragments = House(package).short_files
+    assert fragments == ["probe/other.py", "probe/registry.py", "vmm/registry.py", "vmm/two.py"]
