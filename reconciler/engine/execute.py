@@ -140,7 +140,7 @@ class Executor:
             case HandOver():
                 return self._hand_over(action)
             case Lead():
-                return self._ports.front.lead(action.vm, action.target)
+                return self._ports.front.route(action.vm, action.target)
 
     async def _open_ports(self, action: OpenPorts) -> PortsOpened:
         driver = self._ports.drivers.of(action.endpoint.hypervisor)
@@ -187,7 +187,7 @@ class Executor:
 
     async def _hand_over(self, action: HandOver) -> None:
         front = self._ports.front
-        await front.lead(action.vm, action.target)
+        await front.route(action.vm, action.target)
         await front.drained(action.vm, action.predecessor, action.drain)
         await self._describe(action.machine, current=True)
         await self._ports.generations.set_booted(action.vm, action.machine.generation)

@@ -64,20 +64,20 @@ class Drivers(Protocol):
 
 
 class PortProxy(Protocol):
-    """Holds ports of the host for guests that hand over to each other, and outlives both and the daemon."""
+    """Holds ports of the host for guests that hand over to each other; it outlives both, and the daemon."""
 
     async def look(self) -> RoutingTable:
-        """Where it leads what. Never raises, and never starts it."""
+        """The routes of every VM. Never raises, and never starts it."""
         ...
 
     async def reach(self) -> None:
-        """See that it runs and answers. It is started if it does not run. Raises FrontError."""
+        """Check that it runs and answers; start it if it does not run. Raises ProxyError."""
         ...
 
-    async def lead(self, vm: VMName, target: RouteTarget | None) -> None:
-        """Let new connections to these ports come to this guest, all at once; None: let go of them.
+    async def route(self, vm: VMName, target: RouteTarget | None) -> None:
+        """Send new connections to these ports to this guest, all at once; None: give up its ports.
 
-        Raises FrontError, and leads as before then. It is started if it does not run.
+        Starts the proxy if it does not run. Raises ProxyError, and then its routes are unchanged.
         """
         ...
 

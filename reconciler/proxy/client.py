@@ -1,4 +1,4 @@
-"""The front as the engine knows it: asked where it leads, told where to lead, started when it is needed."""
+"""The engine's client of the proxy: reads its routes, changes them, and starts it when it is needed."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from reconciler.model.names import InstanceId, VMName
 from reconciler.proxy import messages as wire
 
 LOOK_DEADLINE = 1.0
-LEAD_DEADLINE = 15.0
-"""Seconds, with those that it takes to be started on a busy host."""
+CHANGE_DEADLINE = 15.0
+"""Seconds, with those that its start takes on a busy host."""
 NOTHING_ANNOUNCED = 5.0
-"""Seconds for which a front that did not answer is not asked where it leads: passes must go on."""
+"""Seconds for which a proxy that did not answer is not asked again for its routes: passes must go on."""
 DRAIN_PAUSE = 0.05
 DIAL_PAUSE = 0.05
 SILENCE = (
-    "the front does not answer: its ports may lead nowhere; look at it with"
+    "the proxy does not answer: its ports may lead nowhere; look at it with"
     " `systemctl status reconciler-front`, or at its folder's front.log"
 )
 
 UNREACHABLE = (
-    "the front cannot be reached: there is no {}; systemctl restart reconciler-front.socket"
+    "the proxy cannot be reached: there is no {}; systemctl restart reconciler-front.socket"
     " (`systemctl stop reconciler-front.service` first, if it says that the service is active)"
 )
 
 Starter = Callable[[], Awaitable[None]]
-"""Starts the front where no socket of systemd does."""
+"""Starts the proxy where no socket of systemd does."""
 
 
 class ProxyClient:
-    """One connection, kept while the front leads anything: its end tells that the front has ended."""
+    """One connection, kept while the proxy has routes: when it ends, so has the proxy."""
 
     def __init__(
         self, folder: Path, wake: Callable[[], None], start: Starter | None = None
@@ -56,7 +56,7 @@ class ProxyClient:
         """Questions under way, for which the connection must not be given up."""
 
     async def look(self) -> RoutingTable:
-        """See the engine's port `Front`."""
+        """See `PortProxy` in the engine's interfaces."""
         loop = asyncio.get_running_loop()
         if loop.time() < self._silent_until:
             return RoutingTable(error=SILENCE)
@@ -76,18 +76,18 @@ class ProxyClient:
         return RoutingTable(dict(self._table))
 
     def _absence(self) -> str:
-        """Why one that does not run could not be started by its socket either; empty if it could."""
+        """Why a proxy that does not run could not be started by its socket either; empty if it could."""
         socket_path = layout.proxy_socket(self._folder)
         if self._start is None and not socket_path.exists():
             return UNREACHABLE.format(socket_path)
         return ""
 
     async def reach(self) -> None:
-        """See the engine's port `Front`."""
+        """See `PortProxy` in the engine's interfaces."""
         await self._ask({"do": "table", "unless": self._version})
 
     async def _asked(self) -> dict[str, Any] | None:
-        """What it answers; None: none runs, or one that is just being started, and leads nothing yet."""
+        """Its answer; None if none runs, or one is just being started and has no routes yet."""
         while self._runs():
             try:
                 line = await self._connected(start=False)
@@ -97,9 +97,9 @@ class ProxyClient:
                 await asyncio.sleep(DIAL_PAUSE)
         return None
 
-    async def lead(self, vm: VMName, led: RouteTarget | None) -> None:
-        """See the engine's port `Front`."""
-        wanted = led if led is not None and led.routes else None
+    async def route(self, vm: VMName, target: RouteTarget | None) -> None:
+        """See `PortProxy` in the engine's interfaces."""
+        wanted = target if target is not None and target.routes else None
         if wanted is None and not self._runs():
             return
         answer = await self._ask(
@@ -113,7 +113,7 @@ class ProxyClient:
             )
 
     async def drained(self, vm: VMName, instance: InstanceId | None, most: float) -> None:
-        """See the engine's port `Front`."""
+        """See `PortProxy` in the engine's interfaces."""
         if instance is None or most <= 0:
             return
         with contextlib.suppress(ProxyError, TimeoutError):
@@ -127,18 +127,18 @@ class ProxyClient:
         self._hang_up()
 
     async def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
-        """Raises FrontError."""
+        """Raises ProxyError."""
         self._asking += 1
         try:
-            async with asyncio.timeout(LEAD_DEADLINE):
+            async with asyncio.timeout(CHANGE_DEADLINE):
                 line = await self._connected(start=True)
                 return await line.ask(message)
         except TimeoutError as error:
             self._hang_up()
-            raise ProxyError(f"no answer within {LEAD_DEADLINE:g} s", hint=SILENCE) from error
+            raise ProxyError(f"no answer within {CHANGE_DEADLINE:g} s", hint=SILENCE) from error
         except (OSError, wire.MalformedMessage) as error:
             self._hang_up()
-            raise ProxyError(f"it cannot be told: {error}"[:300], hint=SILENCE) from error
+            raise ProxyError(f"it cannot be asked: {error}"[:300], hint=SILENCE) from error
         finally:
             self._asking -= 1
 
@@ -157,7 +157,7 @@ class ProxyClient:
         return line
 
     async def _patiently(self) -> socket.socket:
-        """Of one that was just started, and may not listen yet."""
+        """Dial a proxy that was just started, and may not listen yet."""
         while True:
             try:
                 return dial(layout.proxy_socket(self._folder))
@@ -165,7 +165,7 @@ class ProxyClient:
                 await asyncio.sleep(DIAL_PAUSE)
 
     def _runs(self) -> bool:
-        """Whether a front does; one that we may not look for does not, for us."""
+        """Whether a proxy runs; one whose lock we may not read does not, for us."""
         try:
             return is_held(layout.proxy_lock(self._folder))
         except OSError:
@@ -182,7 +182,7 @@ class ProxyClient:
         self._table, self._version = {}, -1
 
     def _ended(self, line: _Line) -> None:
-        if self._line is line:  # and not hung up by us
+        if self._line is line:  # and we did not hang up
             self._line = None
             self._table, self._version = {}, -1
             self._wake()
@@ -207,7 +207,7 @@ class _Line(asyncio.Protocol):
     async def ask(self, message: dict[str, Any]) -> dict[str, Any]:
         """Raises OSError when the other side hangs up."""
         if self._transport is None or self._transport.is_closing():
-            raise ConnectionResetError("the front hung up")
+            raise ConnectionResetError("the proxy hung up")
         answer: asyncio.Future[dict[str, Any]] = asyncio.get_running_loop().create_future()
         self._waiting.append(answer)
         self._transport.write(wire.encode(message))
@@ -232,6 +232,6 @@ class _Line(asyncio.Protocol):
     def connection_lost(self, _exc: Exception | None) -> None:
         for answer in self._waiting:
             if not answer.done():
-                answer.set_exception(ConnectionResetError("the front hung up"))
+                answer.set_exception(ConnectionResetError("the proxy hung up"))
         self._waiting.clear()
         self._ended(self)

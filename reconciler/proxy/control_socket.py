@@ -1,4 +1,4 @@
-"""The front's control socket: who may open it says where ports lead."""
+"""The proxy's control socket: a peer that may open it sets the routes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.proxy import messages as wire
 from reconciler.proxy.routing_table import Table
 
 MOST_CLIENTS = 8
-"""Connections at once: one daemon, and people who look."""
+"""Connections at once: one daemon, and people who debug."""
 
 
 class Control:
@@ -71,11 +71,11 @@ class Control:
             case "table" if said.get("unless") == table.version:
                 return {"version": table.version}
             case "table":
-                led = {vm: wire.pack(one) for vm, one in table.led.items()}
+                led = {vm: wire.pack(one) for vm, one in table.targets.items()}
                 return {"version": table.version, "led": led}
             case "lead":
                 vm = VMName(wire.name(said, "vm"))
-                table.lead(vm, wire.unpack(said) if said.get("routes") else None)
+                table.route(vm, wire.unpack(said) if said.get("routes") else None)
                 return {"version": table.version}
             case "open":
                 vm = VMName(wire.name(said, "vm"))

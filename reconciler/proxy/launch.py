@@ -1,4 +1,4 @@
-"""The front as a plain process, for daemons that have no systemd to start it; it outlives them."""
+"""The proxy as a plain process, for daemons without systemd; it outlives them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ KEPT = ("PATH", "PYTHONPATH", "PYTHONSAFEPATH", "PYTHONNOUSERSITE", "LANG", "LC_
 
 
 class Starter:
-    """Starts it in a session of its own; that there is only one, its lock sees to."""
+    """Starts it in a session of its own; its lock makes sure that only one runs."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -42,11 +42,11 @@ class Starter:
                 )
         except OSError as error:
             raise ProxyError(
-                f"the front cannot be started: {error.strerror or error}",
+                f"the proxy cannot be started: {error.strerror or error}",
                 hint="is there space in the state directory?",
             ) from error
 
     def close(self) -> None:
-        """It lives on; nobody shall complain that it was not waited for."""
+        """It lives on, so Python must not complain that it was not waited for."""
         if self._child is not None and self._child.poll() is None:
             self._child.returncode = 0

@@ -1,4 +1,4 @@
-"""What is said on the front's control socket: a line of JSON a question, a line an answer, both bounded."""
+"""The messages on the proxy's control socket: one line of JSON a question, one an answer, both bounded."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAST_PORT = 65535
 
 
 class MalformedMessage(ValueError):
-    """What was said is none of what may be said here."""
+    """A message that the protocol does not have."""
 
 
 def encode(message: dict[str, Any]) -> bytes:
@@ -27,7 +27,7 @@ def encode(message: dict[str, Any]) -> bytes:
 
 
 def decode(line: bytes) -> dict[str, Any]:
-    """Raises Malformed."""
+    """Raises MalformedMessage."""
     try:
         said = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -37,14 +37,14 @@ def decode(line: bytes) -> dict[str, Any]:
     return said
 
 
-def pack(led: RouteTarget) -> dict[str, Any]:
+def pack(target: RouteTarget) -> dict[str, Any]:
     """A VM's routes as a message has them."""
-    routes = [[r.protocol, r.address, r.port, r.target] for r in led.routes]
-    return {"instance": led.instance, "routes": routes}
+    routes = [[r.protocol, r.address, r.port, r.target] for r in target.routes]
+    return {"instance": target.instance, "routes": routes}
 
 
 def unpack(said: dict[str, Any]) -> RouteTarget:
-    """Raises Malformed."""
+    """Raises MalformedMessage."""
     rows = said.get("routes")
     if not isinstance(rows, list) or len(rows) > MOST_ROUTES:
         raise MalformedMessage(f"routes: at most {MOST_ROUTES} of them")
@@ -52,7 +52,7 @@ def unpack(said: dict[str, Any]) -> RouteTarget:
 
 
 def unpack_all(said: dict[str, Any]) -> dict[VMName, RouteTarget]:
-    """Raises Malformed."""
+    """Raises MalformedMessage."""
     rows = said.get("led")
     if not isinstance(rows, dict) or not all(isinstance(row, dict) for row in rows.values()):
         raise MalformedMessage("led: not an object of VMs")
@@ -60,7 +60,7 @@ def unpack_all(said: dict[str, Any]) -> dict[VMName, RouteTarget]:
 
 
 def name(said: dict[str, Any], key: str) -> str:
-    """Raises Malformed."""
+    """Raises MalformedMessage."""
     value = said.get(key)
     if not isinstance(value, str) or not 0 < len(value) <= MOST_NAME:
         raise MalformedMessage(f"{key}: not a name")

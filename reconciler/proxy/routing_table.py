@@ -1,4 +1,4 @@
-"""Which port of the host leads where; a VM's ports change all at once, or not at all."""
+"""The routes: which port of the host goes to which guest. A VM's routes change all at once, or not at all."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Listener = TcpListener | UdpListener
 
 
 class Keeping:
-    """Who keeps listening sockets while the front is started anew; by default nobody."""
+    """Keeps listening sockets and the table while the proxy restarts; this one keeps nothing."""
 
     def keep(self, name: str, sock: socket.socket) -> None:
         """Keep this listening socket under a name."""
@@ -40,7 +40,7 @@ class Keeping:
     def drop(self, name: str) -> None:
         """Forget the socket of this name."""
 
-    def write(self, led: dict[VMName, RouteTarget]) -> None:
+    def write(self, targets: dict[VMName, RouteTarget]) -> None:
         """Keep the whole table, in place of the one before."""
 
 
@@ -53,56 +53,61 @@ class Table:
         """A listening socket of before, by the name of its place."""
         self._lines: dict[VMName, RelayState] = {}
         self._held: dict[VMName, dict[ListenPort, Listener]] = {}
-        self.led: dict[VMName, RouteTarget] = {}
+        self.targets: dict[VMName, RouteTarget] = {}
         self.version = 0
 
     @property
     def idle(self) -> bool:
-        """Whether it leads nothing, and nobody is connected any more."""
-        return not self.led and not any(line.open for line in self._lines.values())
+        """Whether there are no routes and no connections."""
+        return not self.targets and not any(line.open for line in self._lines.values())
 
     def open(self, vm: VMName, instance: InstanceId) -> int:
         """Connections to this guest that are under way."""
         line = self._lines.get(vm)
         return line.open[instance] if line is not None else 0
 
-    def lead(self, vm: VMName, led: RouteTarget | None) -> None:
-        """Raises FrontError, of kind port, and has changed nothing then."""
-        routes = {place_of(r): r.target for r in led.routes} if led is not None else {}
+    def route(self, vm: VMName, target: RouteTarget | None) -> None:
+        """Send new connections to these ports to this guest; None: give up the VM's ports.
+
+        Raises ProxyError of kind `port` for a port that cannot be had, and then nothing has changed.
+        """
+        routes = {place_of(r): r.target for r in target.routes} if target is not None else {}
         held = self._held.get(vm, {})
         line = self._lines.setdefault(vm, RelayState())
         fresh = self._listen(vm, [place for place in routes if place not in held])
-        if led is not None:
-            line.instance = led.instance  # from here on new connections are counted as its
+        if target is not None:
+            line.instance = target.instance  # from here on new connections are counted as its
         kept: dict[ListenPort, Listener] = {}
-        for place, target in routes.items():
+        for place, port in routes.items():
             if place in held:
                 kept[place] = held[place]
-                kept[place].target = target
+                kept[place].target = port
             else:
                 sock = fresh[place]
                 udp = place.protocol == "udp"
-                kept[place] = UdpListener(sock, target) if udp else TcpListener(sock, line, target)
-        self._remember(vm, led, kept)
+                kept[place] = UdpListener(sock, port) if udp else TcpListener(sock, line, port)
+        self._remember(vm, target, kept)
         for place in held.keys() - kept.keys():
             self._keeping.drop(str(place))
             held[place].close()
 
     def _remember(
-        self, vm: VMName, led: RouteTarget | None, kept: dict[ListenPort, Listener]
+        self, vm: VMName, target: RouteTarget | None, kept: dict[ListenPort, Listener]
     ) -> None:
-        if led is not None and kept:
-            self._held[vm], self.led[vm] = kept, led
+        if target is not None and kept:
+            self._held[vm], self.targets[vm] = kept, target
         else:
             self._held.pop(vm, None)
-            self.led.pop(vm, None)
-        for gone in [n for n, line in self._lines.items() if n not in self.led and not line.open]:
+            self.targets.pop(vm, None)
+        for gone in [
+            n for n, line in self._lines.items() if n not in self.targets and not line.open
+        ]:
             del self._lines[gone]
         self.version += 1
-        self._keeping.write(self.led)
+        self._keeping.write(self.targets)
 
     def _listen(self, vm: VMName, places: list[ListenPort]) -> dict[ListenPort, socket.socket]:
-        """All of them, or none. Raises FrontError."""
+        """Listen at all of them, or none. Raises ProxyError."""
         fresh: dict[ListenPort, socket.socket] = {}
         try:
             for place in places:
@@ -138,7 +143,7 @@ def _bound(place: ListenPort) -> socket.socket:
     sock = socket.socket(socket.AF_INET, KINDS[place.protocol] | socket.SOCK_NONBLOCK)
     try:
         if place.protocol == "tcp":
-            # As everybody does who listens: connections that just ended do not hold the port.
+            # As servers do: connections that just ended do not hold the port.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.bind((place.address, place.port))
         if place.protocol == "tcp":

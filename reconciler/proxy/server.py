@@ -1,4 +1,4 @@
-"""The front as a process: one a folder, ended by a signal, or by itself once nothing is to be led any more."""
+"""The proxy as a process: one a folder; it ends by a signal, or by itself once it has no routes."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from reconciler.systemd_notify import Service
 log = logging.getLogger(__name__)
 
 IDLE = 60.0
-"""Seconds with nothing to lead, nobody connected and nobody asking, after which it ends."""
+"""Seconds without routes, connections and clients after which it ends."""
 LOOK_EVERY = 5.0
 LOCK_TRIES = 20
 LOCK_PAUSE = 0.05
-"""Seconds between tries: who looks whether it runs holds the lock for a moment."""
+"""Seconds between tries: a process that looks whether it runs holds the lock for a moment."""
 CONTROL = "front"
 TABLE = "table"
 """Names under which systemd hands over the control socket, and keeps the table."""
 
 
 class Kept(Keeping):
-    """Listening sockets and the table, kept by systemd while the front is started anew.
+    """Listening sockets and the table, kept by systemd while the proxy restarts.
 
     New connections then wait for it in the kernel, and are not refused.
     """
@@ -57,14 +57,14 @@ class Kept(Keeping):
         """Ask systemd to close what it keeps under this name."""
         self._service.drop(name)
 
-    def write(self, led: dict[VMName, RouteTarget]) -> None:
+    def write(self, targets: dict[VMName, RouteTarget]) -> None:
         """Replace the table in the memory that systemd keeps open."""
-        text = wire.encode({"led": {vm: wire.pack(one) for vm, one in led.items()}})
+        text = wire.encode({"led": {vm: wire.pack(one) for vm, one in targets.items()}})
         os.ftruncate(self._memory, 0)
         os.pwrite(self._memory, text, 0)
 
     def read(self) -> dict[VMName, RouteTarget]:
-        """What was led before; nothing if that cannot be read."""
+        """The table of before; empty if it cannot be read."""
         try:
             return wire.unpack_all(wire.decode(os.pread(self._memory, wire.MOST_BYTES, 0)))
         except (OSError, wire.MalformedMessage):
@@ -83,7 +83,7 @@ async def run(folder: Path, service: Service, idle: float = IDLE) -> None:
     async with contextlib.AsyncExitStack() as stack:
         await _locked(folder, stack)
         sock = service.listener(CONTROL) or _bound(folder)
-        stack.callback(sock.close)  # also where the end comes before anybody serves it
+        stack.callback(sock.close)  # also if the end comes before it is served
         kept = Kept(service)
         stack.callback(kept.close)
         table = Table(kept, service.listener)
@@ -93,18 +93,18 @@ async def run(folder: Path, service: Service, idle: float = IDLE) -> None:
         await control.open(sock)
         stack.push_async_callback(control.close)
         service.ready()
-        log.info("running", extra={"fields": {"folder": str(folder), "vms": len(table.led)}})
-        await _until_told(table, control, service, idle)
+        log.info("running", extra={"fields": {"folder": str(folder), "vms": len(table.targets)}})
+        await _until_stopped(table, control, service, idle)
         service.stopping()
 
 
 def _restore(table: Table, kept: Kept, service: Service) -> None:
-    """Lead on where the process before this one led, by its sockets."""
-    for vm, led in kept.read().items() if service.handed() else ():
+    """Restore the routes of the process before this one, with its sockets."""
+    for vm, target in kept.read().items() if service.handed() else ():
         try:
-            table.lead(vm, led)
-        except Exception:  # the daemon sees that it is not led, and leads it again
-            log.exception("what was led before cannot be led on", extra={"fields": {"vm": vm}})
+            table.route(vm, target)
+        except Exception:  # the daemon sees that the route is missing, and sets it again
+            log.exception("a route cannot be restored", extra={"fields": {"vm": vm}})
     for name in service.handed():
         service.drop(name)
         if (left := service.descriptor(name)) is not None:
@@ -120,19 +120,21 @@ async def _locked(folder: Path, stack: contextlib.AsyncExitStack) -> None:
         except BlockingIOError:
             await asyncio.sleep(LOCK_PAUSE)
         else:
-            os.fchmod(descriptor, 0o644)  # a daemon that is somebody else looks whether it is held
+            os.fchmod(descriptor, 0o644)  # a daemon of another user looks whether it is held
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
             return
-    raise StateDirLocked(f"another front runs in {folder}", hint=f"its pid is in {layout.LOCK}")
+    raise StateDirLocked(f"another proxy runs in {folder}", hint=f"its pid is in {layout.LOCK}")
 
 
 def _bound(folder: Path) -> socket.socket:
     path = layout.proxy_socket(folder)
-    path.unlink(missing_ok=True)  # the lock is ours: nobody listens on it
+    path.unlink(missing_ok=True)  # the lock is ours, so no proxy listens on it
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        os.fchmod(sock.fileno(), 0o600)  # before it is bound: nobody else opens it in between
+        os.fchmod(
+            sock.fileno(), 0o600
+        )  # before it is bound, so that no other user can open it in between
         with short_address(path) as address:
             sock.bind(address)
         sock.listen()
@@ -142,30 +144,30 @@ def _bound(folder: Path) -> socket.socket:
     return sock
 
 
-async def _until_told(table: Table, control: Control, service: Service, idle: float) -> None:
-    """Until a signal asks for the end, or nothing was to be done for a while."""
-    told, loop = asyncio.Event(), asyncio.get_running_loop()
-    with _signals(told):
+async def _until_stopped(table: Table, control: Control, service: Service, idle: float) -> None:
+    """Until a signal asks for the end, or there was nothing to do for a while."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    with _signals(stop):
         busy_at = loop.time()
-        while not told.is_set():
+        while not stop.is_set():
             if not table.idle or control.clients:
                 busy_at = loop.time()
             elif loop.time() >= busy_at + idle:
-                log.info("nothing to lead any more")
+                log.info("no routes any more")
                 return
             service.alive()
-            service.status(f"leads the ports of {len(table.led)} VMs")
+            service.status(f"routes the ports of {len(table.targets)} VMs")
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(LOOK_EVERY, idle)):
-                    await told.wait()
+                    await stop.wait()
 
 
 @contextlib.contextmanager
-def _signals(told: asyncio.Event) -> Iterator[None]:
+def _signals(stop: asyncio.Event) -> Iterator[None]:
     loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
     for number in numbers:
-        loop.add_signal_handler(number, told.set)
+        loop.add_signal_handler(number, stop.set)
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""Connections, relayed byte by byte: half of one may be closed, and who reads slowly slows who writes."""
+"""TCP connections, relayed byte by byte: one half may be closed, and a slow reader slows the writer."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ MOST_AT_ONCE = 64
 OUT_OF_FILES = 0.5
 """Seconds until a listener is asked again after the process ran out of descriptors."""
 RESERVED = 64
-"""Descriptors that strangers never get: for those who say where ports lead, and for what is open already.
+"""Descriptors that connections never get: they are for control clients, and for what is open already.
 Of a small limit it is a quarter."""
 RESET = struct.pack("ii", 1, 0)
-"""SO_LINGER with no time: the end of a connection is told as a reset, and not as the end of the data."""
+"""SO_LINGER with no time: the connection ends with a reset, and not with the end of the data."""
 
 
 class RelayState:
-    """What a VM's connections have in common: how many there are, and to whom new ones come."""
+    """What a VM's connections have in common: how many there are, and the guest that gets new ones."""
 
     def __init__(self) -> None:
         self.instance = InstanceId("")
@@ -105,7 +105,7 @@ class TcpListener:
         self._loop.call_later(OUT_OF_FILES, self._watch)
 
     def _take(self, client: socket.socket) -> None:
-        # Counted from here on, so that a guest that is waited for is not thought to be done.
+        # Counted from here on, so that a guest which drains is not taken to be done.
         instance, line = self._line.instance, self._line
         line.open[instance] += 1
         task = self._loop.create_task(relay(client, self.target))
@@ -115,7 +115,7 @@ class TcpListener:
             self._tasks.discard(ended)
             line.ended(instance)
             if not ended.cancelled():
-                ended.exception()  # what a connection died of is told to its two ends
+                ended.exception()  # its two ends have seen why it died
 
         task.add_done_callback(done)
 

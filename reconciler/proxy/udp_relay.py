@@ -66,7 +66,7 @@ class UdpListener:
         for _ in range(MOST_AT_ONCE):
             try:
                 data, client = self.sock.recvfrom(MOST_BYTES)
-            except OSError:  # nothing more, or the echo of an answer that nobody took
+            except OSError:  # nothing more, or the error of an answer that was not taken
                 return
             session = self._session(client)
             if session is not None:
@@ -108,7 +108,7 @@ class UdpListener:
                 self.sock.sendto(data, session.client)
 
     def _forget_silent(self, now: float) -> None:
-        """Whoever was heard the longest ago is first; answers count, so that some stay a little longer."""
+        """The client heard the longest ago is first; answers count, so that some stay a little longer."""
         while self._sessions:
             oldest = next(iter(self._sessions.values()))
             if oldest.heard > now - IDLE and len(self._sessions) < MOST_SESSIONS:

@@ -109,62 +109,62 @@ async def table(host: Host) -> dict[VMName, RouteTarget]:
 
 async def test_a_host_where_nothing_is_led_has_an_empty_table(host: Host) -> None:
     assert await table(host) == {}
-    await host.front.lead(WEB, None)
+    await host.front.route(WEB, None)
     assert await table(host) == {}
 
 
 async def test_what_was_led_is_found_and_led_elsewhere_and_let_go(host: Host) -> None:
     ports = (host.port(), host.port())
     for wanted in (led(1, *ports), led(2, *ports), led(3, ports[0])):
-        await host.front.lead(WEB, wanted)
-        await host.front.lead(WEB, wanted)
+        await host.front.route(WEB, wanted)
+        await host.front.route(WEB, wanted)
         assert await table(host) == {WEB: wanted}
-    await host.front.lead(WEB, None)
+    await host.front.route(WEB, None)
     assert await table(host) == {}
 
 
 async def test_no_routes_are_as_nothing_to_lead(host: Host) -> None:
-    await host.front.lead(WEB, led(1, host.port()))
-    await host.front.lead(WEB, led(2))
+    await host.front.route(WEB, led(1, host.port()))
+    await host.front.route(WEB, led(2))
     assert await table(host) == {}
 
 
 async def test_a_port_that_somebody_has_changes_nothing_and_is_told(host: Host) -> None:
     mine, taken = host.port(), host.port()
-    await host.front.lead(WEB, led(1, mine))
+    await host.front.route(WEB, led(1, mine))
     host.take(taken)
     with pytest.raises(ProxyError, match=str(taken)) as caught:
-        await host.front.lead(WEB, led(2, mine, host.port(), taken))
+        await host.front.route(WEB, led(2, mine, host.port(), taken))
     assert caught.value.kind == "port"
     assert await table(host) == {WEB: led(1, mine)}
     host.leave()
-    await host.front.lead(WEB, led(2, mine, taken))
+    await host.front.route(WEB, led(2, mine, taken))
     assert await table(host) == {WEB: led(2, mine, taken)}
 
 
 async def test_a_port_of_another_vm_is_taken_too(host: Host) -> None:
     port = host.port()
-    await host.front.lead(WEB, led(1, port))
+    await host.front.route(WEB, led(1, port))
     with pytest.raises(ProxyError) as caught:
-        await host.front.lead(DB, led(2, port))
+        await host.front.route(DB, led(2, port))
     assert caught.value.kind == "port"
-    await host.front.lead(WEB, None)
-    await host.front.lead(DB, led(2, port))
+    await host.front.route(WEB, None)
+    await host.front.route(DB, led(2, port))
     assert set(await table(host)) == {DB}
 
 
 async def test_one_that_died_leads_nothing_and_is_started_again(host: Host) -> None:
     port = host.port()
-    await host.front.lead(WEB, led(1, port))
+    await host.front.route(WEB, led(1, port))
     assert await table(host) == {WEB: led(1, port)}
     await host.kill()
     assert await table(host) == {}
-    await host.front.lead(WEB, led(1, port))
+    await host.front.route(WEB, led(1, port))
     assert await table(host) == {WEB: led(1, port)}
 
 
 async def test_nobody_is_waited_for_at_a_guest_without_connections(host: Host) -> None:
-    await host.front.lead(WEB, led(1, host.port()))
+    await host.front.route(WEB, led(1, host.port()))
     async with asyncio.timeout(5):
         await host.front.drained(WEB, InstanceId("web-g1-0"), 60.0)
         await host.front.drained(WEB, None, 60.0)
@@ -175,7 +175,7 @@ async def test_many_are_led_at_once(host: Host) -> None:
     ports = [host.port() for _ in range(12)]
     names = [VMName(f"vm-{n}") for n in range(12)]
     await asyncio.gather(
-        *(host.front.lead(n, led(1, p)) for n, p in zip(names, ports, strict=True))
+        *(host.front.route(n, led(1, p)) for n, p in zip(names, ports, strict=True))
     )
     assert set(await table(host)) == set(names)
 
@@ -184,7 +184,7 @@ async def test_it_outlives_who_started_it_and_is_found_again(tmp_path: Path) -> 
     host = RealHost(tmp_path / "front")
     port = host.port()
     try:
-        await host.front.lead(WEB, led(1, port))
+        await host.front.route(WEB, led(1, port))
         second = ProxyClient(tmp_path / "front", lambda: None, None)
         with contextlib.suppress(AttributeError):
             await host.front.close()  # type: ignore[attr-defined]
@@ -200,7 +200,7 @@ async def test_one_that_hangs_is_told_in_time_and_passes_go_on(
     monkeypatch.setattr("reconciler.proxy.client.LOOK_DEADLINE", 0.2)
     host = RealHost(tmp_path / "front")
     try:
-        await host.front.lead(WEB, led(1, host.port()))
+        await host.front.route(WEB, led(1, host.port()))
         await host.front.look()
         pid = int(layout.proxy_lock(tmp_path / "front").read_text())
         os.kill(pid, signal.SIGSTOP)

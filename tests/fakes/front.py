@@ -34,20 +34,20 @@ class FakeFront:
             raise ProxyError(self.error or "it cannot be reached")
         self._faults.after("reach", fault)
 
-    async def lead(self, vm: VMName, led: RouteTarget | None) -> None:
+    async def route(self, vm: VMName, target: RouteTarget | None) -> None:
         fault = await self._faults.before("lead")
         if self.error or self.gone:
             raise ProxyError(self.error or "it cannot be reached")
         others = [other for name, other in self.table.items() if name != vm]
         held = {(r.address, r.port) for other in others for r in other.routes}
-        for route in led.routes if led is not None else ():
+        for route in target.routes if target is not None else ():
             if route.port in self.strangers or (route.address, route.port) in held:
                 raise ProxyError(f"port {route.port} of the host is taken", kind="port")
-        if led is None or not led.routes:
+        if target is None or not target.routes:
             self.table.pop(vm, None)
         else:
-            self.table[vm] = led
-        self.told(vm, led)
+            self.table[vm] = target
+        self.told(vm, target)
         self._faults.after("lead", fault)
 
     async def drained(self, vm: VMName, instance: InstanceId | None, most: float) -> None:

@@ -64,6 +64,6 @@ def _go(host: Host) -> None:
     """The VM leaves the repository, and with it its port the front."""
     host.leave(VM)
     said = host.systemctl("status", FRONT, check=False).stdout
-    assert "leads the ports of 1 VMs" not in said or wait_until(
+    assert "routes the ports of 1 VMs" not in said or wait_until(
         lambda: "of 0 VMs" in host.systemctl("status", FRONT, check=False).stdout, 30, "it let go"
     )

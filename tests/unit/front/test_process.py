@@ -54,10 +54,10 @@ def led(port: int, target: int = 40000) -> RouteTarget:
 async def test_it_ends_by_itself_once_there_is_nothing_to_lead(tmp_path: Path) -> None:
     running = asyncio.create_task(run(tmp_path / "front", Service({}), idle=0.1))
     front = ProxyClient(tmp_path / "front", lambda: None)
-    await front.lead(VM, led(free_port()))
+    await front.route(VM, led(free_port()))
     assert (await front.look()).targets != {}
     assert not running.done()
-    await front.lead(VM, None)
+    await front.route(VM, None)
     assert (await front.look()).targets == {}
     async with asyncio.timeout(10):
         await running
@@ -88,7 +88,7 @@ async def test_started_anew_by_systemd_it_leads_on_and_nobody_is_refused_meanwhi
     wanted = led(port, guest.sockets[0].getsockname()[1])
     first = asyncio.create_task(run(tmp_path, manager, idle=60.0))
     front = ProxyClient(tmp_path, lambda: None)
-    await front.lead(VM, wanted)
+    await front.route(VM, wanted)
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
     reader, writer = await asyncio.open_connection("127.0.0.1", port)  # nobody runs, and it waits
@@ -97,9 +97,9 @@ async def test_started_anew_by_systemd_it_leads_on_and_nobody_is_refused_meanwhi
         assert await reader.read() == b"hello"
     writer.close()
     await eventually(layout.proxy_socket(tmp_path).exists)
-    await front.lead(VM, wanted)
+    await front.route(VM, wanted)
     assert (await front.look()).targets == {VM: wanted}
-    await front.lead(VM, None)
+    await front.route(VM, None)
     assert set(manager.kept) == {"table"}
     await front.close()
     second.cancel()
@@ -139,4 +139,4 @@ async def test_a_kept_table_that_cannot_be_read_leads_nothing() -> None:
 async def test_what_is_no_question_is_answered_in_words_and_changes_nothing(line: bytes) -> None:
     table = Table(Keeping(), lambda _name: None)
     assert "error" in Control(table).answer(line)
-    assert (table.led, table.version) == ({}, 0)
+    assert (table.targets, table.version) == ({}, 0)

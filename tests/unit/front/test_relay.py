@@ -85,12 +85,12 @@ async def test_new_connections_come_to_the_guest_of_the_moment_and_none_is_refus
     one, two = named("one"), named("two")
     answers: list[str] = []
     async with one.listening(), two.listening():
-        table.lead(VM, one.led(port))
+        table.route(VM, one.led(port))
 
         async def mover() -> None:
             for number in range(40):
                 seen = len(answers)
-                table.lead(VM, (two, one)[number % 2].led(port))
+                table.route(VM, (two, one)[number % 2].led(port))
                 await eventually(lambda seen=seen: len(answers) > seen + 2, 30)  # type: ignore[misc]
 
         moving = asyncio.create_task(mover())
@@ -107,10 +107,10 @@ async def test_a_connection_that_is_open_stays_with_its_guest_and_is_counted(tab
     port = free_port()
     one, two = named("one"), named("two")
     async with one.listening(), two.listening():
-        table.lead(VM, one.led(port))
+        table.route(VM, one.led(port))
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
         await eventually(lambda: table.open(VM, one.instance) == 1)
-        table.lead(VM, two.led(port))
+        table.route(VM, two.led(port))
         assert await ask(port) == "two"
         writer.write(b"who\n")
         assert await reader.read() == b"one\n"
@@ -127,7 +127,7 @@ async def test_each_half_of_a_connection_is_closed_by_itself(table: Table) -> No
 
     guest, port = Guest("counts", count), free_port()
     async with guest.listening():
-        table.lead(VM, guest.led(port))
+        table.route(VM, guest.led(port))
         reader, writer = await asyncio.open_connection(LOOPBACK, port)
         writer.write(bytes(3_000_000))
         writer.write_eof()
@@ -155,7 +155,7 @@ async def test_a_client_that_does_not_read_slows_its_guest_and_fills_no_memory(
 
     guest, port = Guest("pours", pour), free_port()
     async with guest.listening():
-        table.lead(VM, guest.led(port))
+        table.route(VM, guest.led(port))
         with socket.create_connection((LOOPBACK, port)) as client:
             await eventually(stalled.is_set)
             assert 0 < sent < 32 * 1024 * 1024
@@ -173,7 +173,7 @@ async def test_a_guest_that_breaks_off_is_told_as_a_reset_and_not_as_the_end(tab
 
     guest, port = Guest("breaks", break_off), free_port()
     async with guest.listening():
-        table.lead(VM, guest.led(port))
+        table.route(VM, guest.led(port))
         with pytest.raises(ConnectionResetError):
             await ask(port)
 
@@ -181,7 +181,7 @@ async def test_a_guest_that_breaks_off_is_told_as_a_reset_and_not_as_the_end(tab
 async def test_a_guest_that_does_not_listen_is_a_reset_and_leaves_nothing(table: Table) -> None:
     port = free_port()
     nobody = RouteTarget(InstanceId("nobody"), (Route("tcp", LOOPBACK, port, free_port()),))
-    table.lead(VM, nobody)
+    table.route(VM, nobody)
     with pytest.raises(ConnectionResetError):
         await ask(port)
     await eventually(lambda: table.open(VM, nobody.instance) == 0)
@@ -195,7 +195,7 @@ async def test_more_connections_than_are_allowed_wait_and_are_served(
 
     guest, port = named("one"), free_port()
     async with guest.listening():
-        table.lead(VM, guest.led(port))
+        table.route(VM, guest.led(port))
 
         async def look(tasks: list[asyncio.Task[str]]) -> None:
             nonlocal most
@@ -213,9 +213,9 @@ async def test_more_connections_than_are_allowed_wait_and_are_served(
 async def test_a_port_that_is_let_go_is_free_at_once(table: Table) -> None:
     guest, port = named("one"), free_port()
     async with guest.listening():
-        table.lead(VM, guest.led(port))
+        table.route(VM, guest.led(port))
         assert await ask(port) == "one"
-        table.lead(VM, None)
+        table.route(VM, None)
         await eventually(lambda: table.idle)
         with socket.create_server((LOOPBACK, port)):
             pass
@@ -248,7 +248,7 @@ async def test_datagrams_of_many_clients_find_their_answers_and_their_new_guest(
     clients = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(20)]
     try:
         for name, target in zip(("one", "two"), own, strict=True):
-            table.lead(VM, RouteTarget(InstanceId(name), (Route("udp", LOOPBACK, port, target),)))
+            table.route(VM, RouteTarget(InstanceId(name), (Route("udp", LOOPBACK, port, target),)))
             for number, client in enumerate(clients):
                 client.settimeout(0)
                 client.sendto(b"%d" % number, (LOOPBACK, port))
@@ -270,7 +270,7 @@ async def test_clients_that_were_silent_the_longest_are_forgotten_first(
     loop, port = asyncio.get_running_loop(), free_port(socket.SOCK_DGRAM)
     transport, _ = await loop.create_datagram_endpoint(lambda: Echo("one"), (LOOPBACK, 0))
     target = transport.get_extra_info("sockname")[1]
-    table.lead(VM, RouteTarget(InstanceId("one"), (Route("udp", LOOPBACK, port, target),)))
+    table.route(VM, RouteTarget(InstanceId("one"), (Route("udp", LOOPBACK, port, target),)))
     try:
         for number in range(20):
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
