@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import PurePath
 
 from reconciler.host import layout
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import NixRunner
 from reconciler.model.machine import Disk, Machine, Mount, Slot, UserNetwork
-from reconciler.model.names import InstanceId, VMName
+from reconciler.model.names import InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.observed import HostFacts
 from reconciler.model.record import Generation
 from reconciler.now import Now
@@ -26,9 +27,8 @@ def machine_of(
     """The complete machine for one start of a generation."""
     spec = generation.spec
     made = isinstance(spec.kernel.source, NixRunner)
-    state = PurePath(state_dir)
-    home = layout.vm(state, spec.name)
-    kernel, initrd = ("", "") if made else map(str, layout.kernel_files(state, spec.kernel.key))
+    home = layout.vm(PurePath(state_dir), spec.name)
+    kernel, initrd = ("", "") if made else _boot_files(state_dir, spec.kernel.key)
     return Machine(
         vm=spec.name,
         generation=generation.number,
@@ -42,8 +42,7 @@ def machine_of(
         initrd=initrd,
         cmdline=(),
         layers=tuple(
-            Disk(str(layout.layer_image(state, layer.key)), f"layer{index}", read_only=True)
-            for index, layer in enumerate(spec.layers)
+            _layer(state_dir, layer.key, index) for index, layer in enumerate(spec.layers)
         ),
         volumes=tuple(
             Disk(str(layout.volume(home, v.name)), _serial(v.name), read_only=False)
@@ -55,8 +54,21 @@ def machine_of(
         folder=str(layout.guest_folder(home, slot)),
         slot=slot,
         stop_timeout=spec.update.stop_timeout,
-        runner=str(layout.runner(state, spec.kernel.key)) if made else "",
+        runner=str(layout.runner(PurePath(state_dir), spec.kernel.key)) if made else "",
     )
+
+
+# Kept, as thousands of VMs share a few images, and joining paths is most of what a machine costs.
+@lru_cache(maxsize=16_384)
+def _layer(state_dir: str, key: LayerKey, index: int) -> Disk:
+    path = layout.layer_image(PurePath(state_dir), key)
+    return Disk(str(path), f"layer{index}", read_only=True)
+
+
+@lru_cache(maxsize=1024)
+def _boot_files(state_dir: str, key: KernelKey) -> tuple[str, str]:
+    kernel, initrd = layout.kernel_files(PurePath(state_dir), key)
+    return str(kernel), str(initrd)
 
 
 def _own(spec: VMSpec) -> tuple[UserNetwork, ...]:

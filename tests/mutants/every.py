@@ -11,6 +11,7 @@ from tests.mutants import (
     result_guards,
     source_guards,
     tap_guards,
+    vmm_guards,
 )
 
 MUTANTS = (
@@ -22,4 +23,5 @@ MUTANTS = (
     *nix_guards.MUTANTS,
     *tap_guards.MUTANTS,
     *source_guards.MUTANTS,
+    *vmm_guards.MUTANTS,
 )

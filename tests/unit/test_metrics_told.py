@@ -7,6 +7,7 @@ import pytest
 from reconciler.model.names import GenerationNumber
 from reconciler.model.status import RevisionStatus, WaitStatus
 from tests.unit.test_metrics import FIRST, SECOND, STARTED, Host, fleet, vm
+from tests.world import World, state, vm as declared
 
 GENERATION = GenerationNumber(3)
 
@@ -94,3 +95,20 @@ def test_how_far_the_newest_revisions_came_is_told_by_when_they_were_first_seen(
     refused = RevisionStatus(FIRST, FIRST, SECOND, ("bad",), 100.0, 150.0)
     assert stages(refused) == [150, 100, 100]
     assert stages(RevisionStatus(SECOND, FIRST, seen_wall=200.0)) == [200, 200, 100]
+
+
+def test_a_vm_is_shown_with_the_hypervisor_of_its_guest() -> None:
+    host = Host(vm("web", hypervisor="qemu"), vm("db", hypervisor="of-tomorrow"))
+    shown = {labels["vm"]: labels["hypervisor"] for labels, _ in host.series("vm_info")}
+    assert shown == {"web": "qemu", "db": "of-tomorrow"}
+
+
+async def test_a_guest_that_left_the_repository_keeps_its_hypervisor_in_the_status() -> None:
+    world = World()
+    await world.push(state(declared("web"), declared("db")))
+    await world.step()
+    assert {one.hypervisor for one in world.status().vms} == {"qemu"}, "declared is enough"
+    await world.settle()
+    await world.push(state(declared("db")))
+    await world.step()
+    assert [one.hypervisor for one in world.status().vms] == ["qemu", "qemu"]
