@@ -1,4 +1,4 @@
-"""Shows the main job on real guests: `./dev demo`, with `--keep` to play on."""
+"""Shows the main job on real guests: `./dev demo`; with `--keep` it stays up afterwards."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def main() -> int:
             logs = layout.console(layout.vm(stage.state, "*"))
             console.print(f"  {stage.daemon.log}\n  {logs}", highlight=False)
         if left:
-            console.print(f"Still running, end by hand: {left}", style="red", highlight=False)
+            console.print(f"Still running; end them by hand: {left}", style="red", highlight=False)
     return 1 if left else 0
 
 
@@ -63,9 +63,7 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./dev demo", description="push manifests and watch real guests"
     )
-    parser.add_argument(
-        "--keep", action="store_true", help="stay up afterwards, until Ctrl-C, to play with it"
-    )
+    parser.add_argument("--keep", action="store_true", help="stay up afterwards, until Ctrl-C")
     return parser.parse_args()
 
 
@@ -79,7 +77,7 @@ def play(stage: Stage, console: Console, *, keep: bool) -> None:
     screen = Screen(console, len(STEPS))
     screen.say(f"repository {stage.repository.bare}, daemon log {stage.daemon.log}")
     if not seeded:
-        screen.say("first run: the kernel bundle is fetched by apt and unpacked, once")
+        screen.say("first run: apt downloads the kernel bundle, once")
     with screen.open():
         started(stage.daemon.start)
         with Poller(ports) as poller:
@@ -99,7 +97,7 @@ def started(start: Callable[[], object]) -> None:
 
 
 def stay(stage: Stage, console: Console, ports: dict[str, int]) -> None:
-    """Print what there is to play with, and wait for Ctrl-C."""
+    """Print commands and addresses to try, and wait for Ctrl-C."""
     cli = Path(sys.executable).with_name("reconciler")
     on = f"--socket {stage.daemon.settings.socket}"
     work = stage.repository.work
@@ -107,9 +105,9 @@ def stay(stage: Stage, console: Console, ports: dict[str, int]) -> None:
     web = [f"http://127.0.0.1:{port}/  ({vm})" for vm, port in ports.items() if vm in guests]
     lines = [
         "",
-        "Still up; Ctrl-C ends it, guests and all.",
+        "Still up; Ctrl-C ends the daemon and its guests.",
         *web,
-        f"http://127.0.0.1:{stage.daemon.settings.http_port}/  (sign in with the token that follows)",
+        f"http://127.0.0.1:{stage.daemon.settings.http_port}/  (sign in with the token from the next command)",
         f"{cli} token {on}",
         f"{cli} status --watch {on}",
         f"{cli} history web-a {on}",

@@ -1,4 +1,4 @@
-"""The fleet as the daemon's control socket tells it, as values."""
+"""The fleet as the daemon's control socket reports it, as values."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TIMEOUT = 10.0
 
 
 class DaemonAway(Exception):
-    """Nobody answers on the control socket."""
+    """The control socket does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class VM:
 
     @property
     def settled(self) -> bool:
-        """Running what is wanted, healthy, and committed: nothing is left to do."""
+        """Running the desired generation, healthy, and committed: nothing is left to do."""
         return (
             self.state == "running"
             and self.healthy
@@ -63,14 +63,14 @@ class VM:
 
     @property
     def rolled_back(self) -> bool:
-        """Serving its last good generation again, because what is wanted was condemned."""
+        """Serving its last good generation again, because the desired one was condemned."""
         return (
             self.state == "running"
             and self.healthy
             and self.sync == "blocked"
             and self.running is not None
             and self.running == self.last_good
-            # It serves before it has been healthy for long enough to be done.
+            # It serves before it has been healthy for long enough to be settled.
             and not self.why.startswith("going back")
         )
 
@@ -114,7 +114,7 @@ class Fleet:
         )
 
     def settled(self, revision: str, *names: str) -> bool:
-        """Whether exactly these VMs exist, and each runs what `revision` wants of it."""
+        """Whether exactly these VMs exist, and each runs what `revision` declares."""
         return (
             self.observed == revision
             and set(self.vms) == set(names)
@@ -122,7 +122,7 @@ class Fleet:
         )
 
     def rolled_back(self) -> list[str]:
-        """VMs that are done with going back."""
+        """VMs that have rolled back."""
         return [name for name, vm in self.vms.items() if vm.rolled_back]
 
     def instances(self) -> dict[str, str | None]:
@@ -144,7 +144,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class ControlClient:
-    """Asks the control socket; each question on a connection of its own."""
+    """A client of the control socket; each request has a connection of its own."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,4 +1,4 @@
-"""The daemon as a process in the foreground style: started, asked, killed and started again."""
+"""The daemon as a foreground process: started, queried, killed and restarted."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ GUEST_SOCKET = "vms/" + "n" * 40 + "/run/qmp.sock"
 
 
 PORTS = range(20_000, 32_768)
-"""Below those that the kernel hands out by itself: none of them becomes somebody's by chance in the
-moment in which a guest is away."""
+"""Below the kernel's ephemeral ports, so that no other process gets one by chance while a guest is
+down."""
 
 
 def free_port() -> int:
-    """A TCP port of the loopback on which nobody listens now."""
+    """A TCP port of the loopback without a listener at this moment."""
     chance = random.SystemRandom()
     while True:
         port = chance.choice(PORTS)
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What is not the default in a daemon that is tried out."""
+    """Settings of a trial daemon that differ from the defaults."""
 
     repository: Path
     state: Path
@@ -98,12 +98,12 @@ class Daemon:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C is for whoever started us, who then stops the daemon in good order.
+                # Ctrl-C reaches our parent, which then stops the daemon in good order.
                 start_new_session=True,
             )
 
     def start(self) -> Fleet:
-        """Start it, and wait until it has looked around. Raises RuntimeError if that fails."""
+        """Start it, and wait for its first pass. Raises RuntimeError if that fails."""
         self.spawn()
         until = time.monotonic() + START_TIMEOUT
         while time.monotonic() < until:
@@ -137,7 +137,7 @@ class Daemon:
         self.signal(signal.SIGKILL)
 
     def stop(self) -> None:
-        """SIGTERM; after 20 s SIGKILL, for then it hangs."""
+        """SIGTERM; after 20 s SIGKILL, because then it hangs."""
         self.signal(signal.SIGTERM)
         if self.pid is not None:
             self.kill()
@@ -148,7 +148,7 @@ class Daemon:
             self.exit_code(STOP_TIMEOUT)
 
     def cli(self, *arguments: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
-        """A command of a person: `reconciler ARGUMENT... --socket S`."""
+        """A command of an operator: `reconciler ARGUMENT... --socket S`."""
         return run_cli([*arguments, "--socket", str(self.settings.socket)], timeout)
 
     def log_tail(self, lines: int = 15) -> str:

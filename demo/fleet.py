@@ -16,7 +16,7 @@ SAMPLE_PORTS = {"db": 8081, "web-a": 8082, "web-b": 8083}
 
 
 def page(vm: str) -> str:
-    """The file of a VM's tree that its web server shows first."""
+    """The index page in a VM's tree."""
     return f"{vm}/www/index.html"
 
 
@@ -53,7 +53,7 @@ def use_ports(repository: Repository, ports: dict[str, int]) -> None:
 
 
 def judge_sooner(repository: Repository, seconds: int) -> None:
-    """Give guests less time to become healthy than the sample does: nobody likes to watch a wait."""
+    """Give guests less time to become healthy than the sample does, so that viewers wait less."""
     for path in manifest_files(repository):
         text = path.read_text(encoding="utf-8")
         changed = re.sub(r"\bstartupDeadline:\s*\w+", f"startupDeadline: {seconds}s", text)

@@ -20,7 +20,7 @@ def cache_folder() -> Path:
     """Where they are kept.
 
     A bundle's key names what it was made of and not how, so the recipes' own text is in the folder's
-    name: whoever changes a recipe sees its effect at once.
+    name: a changed recipe takes effect at once.
     """
     recipes = hashlib.sha256()
     for path in sorted((ROOT / "reconciler" / "image").rglob("*")):
@@ -56,7 +56,7 @@ def save(state: Path) -> None:
     try:
         for entry in found:
             shutil.copytree(entry, whole / "images" / entry.relative_to(state))
-        with suppress(OSError):  # somebody else was quicker
+        with suppress(OSError):  # another process was quicker
             (whole / "images").rename(kept)
         for old in kept.parent.glob(f"{PREFIX}*"):
             if old != kept and not old.suffix:  # with one it is being made

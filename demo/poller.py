@@ -1,4 +1,4 @@
-"""A client that asks guests over HTTP all the while, and tells afterwards when it was not served."""
+"""A client that polls guests over HTTP, and reports afterwards when they did not answer."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Gap:
     begin: float
     end: float
     refused: bool = field(default=False, compare=False)
-    """Whether nobody listened in it: the guest was down, and not just slow."""
+    """Whether a connection was refused in it: the guest was down, and not just slow."""
 
     @property
     def seconds(self) -> float:
@@ -89,7 +89,7 @@ def longest(gaps: Sequence[Gap]) -> float:
 def down_at_once(gaps: Mapping[str, Sequence[Gap]], allowed: int) -> list[Gap]:
     """When more than `allowed` of these were down at the same time.
 
-    A request that got lost on a busy host takes nobody down: only gaps with a refused connection count.
+    A request lost on a busy host does not mean that a guest was down: only gaps with a refused connection count.
     """
     outages = [gap for ones in gaps.values() for gap in ones if gap.refused]
     edges = sorted(edge for gap in outages for edge in ((gap.begin, 1), (gap.end, -1)))
@@ -132,18 +132,18 @@ class Poller:
         self._thread.join(timeout=2 * self._timeout)
 
     def watch_closely(self, names: Iterable[str]) -> None:
-        """From now on ask these more often than the others."""
+        """From now on poll these more often than the others."""
         chosen = set(names)
         self._intervals = {name: CLOSE if name in chosen else USUAL for name in self._intervals}
 
     def drop(self, name: str) -> None:
-        """Ask this one no more; its answers so far stay."""
+        """Stop polling this one; its answers so far stay."""
         self._ports.pop(name, None)
 
     def answers(self, name: str, since: float = 0.0) -> tuple[Answer, ...]:
         """Those to requests begun after `since`, as they came in."""
         kept = list(self._answers[name])
-        # Requests end within the timeout, so older parts of a long run need no look.
+        # Requests end within the timeout, so older parts of a long run can be skipped.
         first = bisect_left(kept, since, key=lambda one: one.ended)
         return tuple(answer for answer in kept[first:] if answer.begun >= since)
 

@@ -1,4 +1,4 @@
-"""Finding and ending guests by pid: they outlive the daemon by design, so whoever starts a fleet ends it."""
+"""Finding and ending guests by pid: they outlive the daemon by design, so the program that starts a fleet must end it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 GUEST_MARK = b"RECONCILER_VM="
-"""The supervisor gives it to every VMM process, in its environment: the VM's folder."""
+"""Set by the supervisor in every VMM's environment: the VM's folder."""
 
 SECOND = ".2"
 """Ends the name of the folder of a VM's second guest."""
@@ -20,7 +20,7 @@ SECOND = ".2"
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A live process that belongs to a folder, by what /proc tells of it."""
+    """A live process that belongs to a folder, as /proc shows it."""
 
     pid: int
     vm: str
@@ -86,7 +86,7 @@ def ancestors() -> set[int]:
 
 
 def end(pids: Iterable[int], grace: float = 5.0) -> list[int]:
-    """SIGTERM, and after `grace` seconds SIGKILL; the pids that live on in spite of both."""
+    """SIGTERM, and after `grace` seconds SIGKILL. Returns the pids that survive both."""
     handles = {}
     for pid in pids:
         with suppress(ProcessLookupError):
@@ -98,7 +98,7 @@ def end(pids: Iterable[int], grace: float = 5.0) -> list[int]:
                     signal.pidfd_send_signal(handle, number)
             until = time.monotonic() + grace
             while (alive := living(handles)) and time.monotonic() < until:
-                # A pidfd is readable once its process ended, also while nobody has reaped it.
+                # A pidfd is readable once its process ended, even before it is reaped.
                 select.select([handles[pid] for pid in alive], [], [], 0.1)
             if not alive:
                 return []

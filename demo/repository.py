@@ -1,4 +1,4 @@
-"""A bare git repository with a working copy beside it, to which pushes are made by program."""
+"""A bare git repository with a working copy beside it, for pushes made by a program."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def git_environment() -> dict[str, str]:
 
 
 class Repository:
-    """What a team pushes to, and the working copy of one of its members."""
+    """A team's repository, and the working copy of one member."""
 
     def __init__(self, bare: Path, work: Path) -> None:
         self.bare = bare
@@ -40,13 +40,13 @@ class Repository:
         repository.git("init", "-q", "--bare", "-b", BRANCH, ".", cwd=repository.bare)
         repository.git("init", "-q", "-b", BRANCH, ".")
         repository.git("remote", "add", "origin", str(repository.bare))
-        # Also for whoever commits there by hand.
+        # Also for commits made there by hand.
         repository.git("config", "user.name", "Demo")
         repository.git("config", "user.email", "demo@localhost")
         return repository
 
     def git(self, *arguments: str, cwd: Path | None = None) -> str:
-        """Run git in the working copy; what it printed. Raises RuntimeError with its complaint."""
+        """Run git in the working copy; returns its output. Raises RuntimeError with its error."""
         done = subprocess.run(
             ["git", *arguments],  # noqa: S607 - the one in PATH is meant
             cwd=cwd or self.work,

@@ -1,4 +1,4 @@
-"""What the audience sees: a live table on a terminal, one plain line a change elsewhere."""
+"""The display: a live table on a terminal, one plain line per change elsewhere."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from demo.daemon import Daemon
 
 LOOK_EVERY = 0.2
 COUNTING = re.compile(r"\d+\.\d+s")
-"""What changes with each look and says nothing new."""
+"""Text that changes at each poll without news."""
 STATE_STYLES = {"running": "green", "failed": "red", "stopped": "red", "unknown": "red"}
 SYNC_STYLES = {"synced": "green", "blocked": "red"}
 
 
 class DemoFailed(Exception):
-    """What was to be shown did not happen."""
+    """A step did not do what the demo claims."""
 
 
 class Screen:
-    """Shows the fleet while a step waits for something to become true."""
+    """Shows the fleet while a step waits for a condition."""
 
     def __init__(self, console: Console, steps: int) -> None:
         self.console = console
@@ -66,7 +66,7 @@ class Screen:
     def until(
         self, daemon: Daemon, what: str, timeout: float, condition: Callable[[Fleet], bool]
     ) -> Fleet:
-        """Wait until the fleet is as the condition says, and show it meanwhile.
+        """Wait until the condition holds for the fleet, and show the fleet meanwhile.
 
         Raises DemoFailed when the time is up, or the daemon ended.
         """
@@ -80,7 +80,7 @@ class Screen:
             self.show(last, what)
             if last is not None and condition(last):
                 return last
-            # It doubles as the pause between two looks.
+            # Also the pause between two polls.
             if (code := daemon.exit_code(LOOK_EVERY)) is not None:
                 raise DemoFailed(f"the daemon ended with exit code {code}:\n{daemon.log_tail()}")
         raise DemoFailed(f"not within {timeout:.0f} s: {what}\n{in_words(last)}")

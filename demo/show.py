@@ -1,4 +1,4 @@
-"""How a step is run and measured: what it took, whom it touched, and what clients noticed."""
+"""Runs and measures a step: its time, the guests it touched, and the gaps that clients saw."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEP_TIMEOUT = 150.0
 
 @dataclass(slots=True)
 class Show:
-    """What every step works with."""
+    """The stage, screen and poller that every step uses."""
 
     stage: Stage
     screen: Screen
@@ -51,9 +51,9 @@ class Show:
 class Step:
     title: str
     act: Callable[[Show], str]
-    """Does it and waits for its end; answers with a remark for the summary."""
+    """Does the step and waits for its end; returns a remark for the summary."""
     close: tuple[str, ...] = ()
-    """Guests whose every gap counts: clients ask them more often."""
+    """Guests whose every gap counts: clients poll them more often."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +77,12 @@ def perform(show: Show, number: int, step: Step) -> None:
     touched = tuple(
         name for name in sorted(before.keys() | after) if before.get(name) != after.get(name)
     )
-    # While guests boot for the first time nobody expects them to answer.
+    # While guests boot for the first time, clients expect no answer.
     gaps = show.poller.gaps(begun) if show.results else {}
     show.results.append(Result(step.title, seconds, touched, gaps, remark))
     for name, ones in gaps.items():
         if ones:
-            show.screen.say(f"{name}: not served for {', '.join(map(in_words, ones))}")
+            show.screen.say(f"{name}: unreachable for {', '.join(map(in_words, ones))}")
     show.screen.say(f"done in {seconds:.1f} s: {remark}")
 
 

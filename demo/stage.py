@@ -1,4 +1,4 @@
-"""A fleet to try things on: repository, daemon and guests under one temporary folder, and their end."""
+"""A fleet for trials: repository, daemon and guests under one temporary folder, and their end."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Stage:
         return images.seed(self.state)
 
     def layers(self) -> set[str]:
-        """The layers in the store, by what they are called there."""
+        """The names of the layers in the store."""
         with suppress(OSError):
             found = layout.images(self.state, "layers").iterdir()
             return {entry.name for entry in found if entry.is_dir() and entry.name[0] != "."}
@@ -66,7 +66,7 @@ class Stage:
         return ""
 
     def end_processes(self) -> list[str]:
-        """Stop the daemon, then end its guests; what lives on in spite of that, in words."""
+        """Stop the daemon, then end its guests. Returns a line for each process that survived."""
         self.daemon.stop()
         end(guest.pid for guest in guests_under(self.root))
         # A helper that was orphaned by `kill -9` may need a moment to notice.
@@ -74,7 +74,7 @@ class Stage:
         return [f"{left.pid} {left.command}" for left in guests_under(self.root)]
 
     def close(self, *, keep_files: bool = False) -> list[str]:
-        """End everything; what could not be ended. The files stay if `keep_files` says so."""
+        """End everything. Returns what could not be ended; `keep_files` keeps the files."""
         with uninterrupted():
             with suppress(OSError):
                 images.save(self.state)
@@ -85,7 +85,7 @@ class Stage:
 
 
 def is_ours(command: str) -> bool:
-    """Not the editor or pager of somebody who looks at a log."""
+    """Not the editor or pager of a person who reads a log."""
     return "reconciler" in command or "git" in command.split(" ", 1)[0]
 
 

@@ -1,4 +1,4 @@
-"""The seven steps of the demo, in order: each pushes, waits, and checks what it claims."""
+"""The seven steps of the demo, in order: each pushes, waits, and checks its claims."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def change_one(show: Show) -> str:
         f"{DATABASE} runs the new file", lambda fleet: fleet.settled(revision, *NAMES)
     )
     built = show.stage.layers() - layers
-    require(len(built) == 1, f"one layer was to be built, and these were: {sorted(built)}")
+    require(len(built) == 1, f"expected one built layer, got {sorted(built)}")
     untouched(before, after, *WEB)
     return "one layer built, others untouched"
 
@@ -59,7 +59,7 @@ def roll_group(show: Show) -> str:
     both = down_at_once({vm: gaps[vm] for vm in WEB}, allowed=1)
     require(not both, f"both web servers were down at once: {both}")
     allowed = max(group.max_unavailable for group in after.groups.values())
-    require(most <= allowed, f"{most} members were unavailable, and {allowed} may be")
+    require(most <= allowed, f"{most} members were unavailable; {allowed} may be")
     return f"at most {most} of {len(WEB)} unavailable"
 
 
@@ -68,7 +68,7 @@ def roll_back(show: Show) -> str:
     for vm in WEB:
         show.repository.remove(health(vm))
         new_page(show, vm, "broken")
-    revision = show.push("frontend: lose the health page")
+    revision = show.push("frontend: remove the health page")
     after = show.until(
         "the health check fails, and the last good generation comes back",
         lambda fleet: fleet.observed == revision and len(fleet.rolled_back()) == 1,
@@ -76,9 +76,9 @@ def roll_back(show: Show) -> str:
     tried = after.rolled_back()[0]
     others = [vm for vm in NAMES if vm != tried]
     untouched(before, after, *others)
-    require(after.vms[tried].blocked, f"{tried}: the digest that failed is not blocked")
+    require(after.vms[tried].blocked, f"{tried}: the failed digest is not blocked")
     held = after.groups[after.vms[tried].group]
-    require(held.state == "held", f"the group is {held.state}, and was to be held")
+    require(held.state == "held", f"the group is {held.state}; expected held")
     show.screen.say(f"{tried}: {after.vms[tried].why}")
     show.screen.say(f"group {held.name} is held: {held.hold}")
     return f"{tried} went back; digest blocked, group held"
@@ -90,14 +90,14 @@ def fix_forward(show: Show) -> str:
         new_page(show, vm, "mended")
     revision = show.push("frontend: the health page is back")
     show.until("the fix overtakes", lambda fleet: fleet.settled(revision, *NAMES))
-    return "the new digest lifts the hold by itself"
+    return "the new digest lifts the hold automatically"
 
 
 def kill_daemon(show: Show) -> str:
     before = show.daemon.fleet()
     for vm in WEB:
-        new_page(show, vm, "in spite of kill -9")
-    revision = show.push("frontend: a rollout that is disturbed")
+        new_page(show, vm, "despite kill -9")
+    revision = show.push("frontend: an interrupted rollout")
     show.until(
         "the rollout has begun",
         lambda fleet: any(replaced(before, fleet, vm) for vm in WEB),
@@ -118,7 +118,7 @@ def kill_daemon(show: Show) -> str:
 
 
 def replaced(before: Fleet, after: Fleet, vm: str) -> bool:
-    """Whether another guest runs for this VM than before."""
+    """Whether this VM has another guest than before."""
     now = after.vms[vm]
     return now.pid is not None and now.instance != before.vms[vm].instance
 
@@ -132,9 +132,9 @@ def remove_one(show: Show) -> str:
     rest = [vm for vm in NAMES if vm != gone]
     after = show.until(f"{gone} is stopped", lambda fleet: fleet.settled(revision, *rest))
     pid = before.vms[gone].pid
-    require(pid is None or not alive(pid), f"{gone} is gone from the status, and still runs")
+    require(pid is None or not alive(pid), f"{gone} left the status and still runs")
     untouched(before, after, *rest)
-    return "stopped; a volume would be kept"
+    return "stopped; a volume would have been kept"
 
 
 def untouched(before: Fleet, after: Fleet, *names: str) -> None:
@@ -152,7 +152,7 @@ STEPS = (
     Step("a push that changes one file of one VM", change_one),
     Step("a push that changes a group: rolling restart", roll_group, close=WEB),
     Step("a push that fails its health check: rollback", roll_back),
-    Step("a fixing push overtakes it", fix_forward),
+    Step("a fix overtakes it", fix_forward),
     Step("kill -9 of the daemon in the middle of a rollout", kill_daemon),
     Step("a manifest is removed", remove_one),
 )
