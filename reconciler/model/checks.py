@@ -63,18 +63,20 @@ class HttpCheck:
 
 class HttpProbe(Probe):
     port: Port = Field(description=ASKED_PORT)
-    path: UrlPath = Field(default="/", description="What is asked for.")
+    path: UrlPath = Field(default="/", description="The path of the request.")
     status: Statuses = Field(default=(200, 399), description="The statuses that pass.")
     contains: str = Field(
-        default="", max_length=256, description="What the first 64 KiB of the body must hold."
+        default="",
+        max_length=256,
+        description="Text that the first 64 KiB of the body must contain.",
     )
     expect_instance: bool = Field(
         default=False,
-        description="Whether the answer must name the guest that was started, in the header"
+        description="Whether the response must have the instance id of the guest, in the header"
         " `X-Instance-Id` or the first 64 KiB of the body. A guest finds its id in"
         " `/run/reconciler/instance`.",
     )
-    timeout: Duration = Field(default=1.0, description="For the whole answer.")
+    timeout: Duration = Field(default=1.0, description="For the whole response.")
 
     def check(self, purpose: Purpose, host_of: HostOf) -> HttpCheck:
         return HttpCheck(
@@ -108,9 +110,11 @@ class TcpCheck:
 class TcpProbe(Probe):
     port: Port = Field(description=ASKED_PORT)
     expect: str = Field(
-        default="", max_length=256, description="What the guest must send first; none: stay open."
+        default="",
+        max_length=256,
+        description="What the guest must send first; none: the connection must stay open.",
     )
-    timeout: Duration = Field(default=1.0, description="For the whole answer.")
+    timeout: Duration = Field(default=1.0, description="For the whole response.")
 
     def check(self, purpose: Purpose, host_of: HostOf) -> TcpCheck:
         return TcpCheck(self.port, host_of(self.port), self.expect, self.timeout, purpose)
@@ -161,7 +165,7 @@ class Check(Face):
     purpose: Purpose = Field(
         default="readiness",
         description="readiness: may it serve; a failure restarts nothing. liveness: a guest that"
-        " fails it is restarted, too. Of no effect on `process`, which cannot fail while the guest lives.",
+        " fails it is also restarted. No effect on `process`, which cannot fail while the guest lives.",
     )
 
     @property

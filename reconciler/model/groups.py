@@ -53,7 +53,7 @@ TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$")]
 
 
 class Stretch(Face):
-    """A time that comes back, by the wall clock of its zone."""
+    """A recurring time, by the wall clock of its zone."""
 
     cron: Cron = Field(
         description="When it begins: minute, hour, day of month, month, day of week."
@@ -65,11 +65,13 @@ class Stretch(Face):
 
 
 class Window(Face):
-    """Members that serve are changed only inside of the allowed times, and never inside of a denied one."""
+    """Healthy members are changed only inside allowed times, and never inside denied ones."""
 
     model_config = EXACTLY_ONE
     allow: Stretch | None = Field(default=None, description="Changes may begin in it.")
-    deny: Stretch | None = Field(default=None, description="None may, whatever else allows it.")
+    deny: Stretch | None = Field(
+        default=None, description="No changes may begin in it, even if another window allows them."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -87,32 +89,32 @@ class GroupPolicy(Face):
         default=1, description="The most members that are down at once; 25% rounds down, to 1."
     )
     canary: list[Name] = Field(
-        default=[], max_length=64, description="Members that move before all others."
+        default=[], max_length=64, description="Members that change before all others."
     )
     canary_soak: DurationOrNone = Field(
-        default=0.0, description="How long canaries stay healthy before the others move."
+        default=0.0, description="How long canaries must stay healthy before the others change."
     )
     on_failure: OnFailure = Field(
         default="halt",
-        description="halt: a failed member holds the group; rollbackGroup: those that took the same"
-        " revision go back too; continue: the others move on.",
+        description="halt: a failed member holds the group; rollbackGroup: members that took the same"
+        " revision roll back too; continue: the others go on.",
     )
     max_failures: int | None = Field(
         default=None, ge=1, le=100_000,
-        description="With `continue`: the failed members that are borne; one more holds the group.",
+        description="With `continue`: the failed members that are tolerated; one more holds the group.",
     )  # fmt: skip
     progress_deadline: Duration | None = Field(
         default=None,
-        description="A rollout in which a member is on its way and none becomes healthy for so long is held. Time in which all wait, as for a build, memory, a window or a person, does not count.",
+        description="A rollout in which a member is changing and none becomes healthy for this long is held. Time in which all wait, as for a build, memory, a window or an operator, does not count.",
     )
     windows: list[Window] = Field(
         default=[],
         max_length=16,
-        description="When members that serve may be changed; none: always.",
+        description="When healthy members may be changed; none: always.",
     )
     approval: Literal["auto", "manual"] = Field(
         default="auto",
-        description="manual: after the canaries, `reconciler promote` is waited for.",
+        description="manual: after the canaries, the rollout waits for `reconciler promote`.",
     )
 
     @model_validator(mode="after")
@@ -136,7 +138,7 @@ class GroupPolicy(Face):
 class Group(Face):
     """VMs that are rolled out under one policy."""
 
-    api_version: Literal["reconciler/v1"] = Field(description="The form of this manifest.")
+    api_version: Literal["reconciler/v1"] = Field(description="The version of this format.")
     kind: Literal["Group"] = Field(description="What this document declares.")
-    metadata: GroupMetadata = Field(description="Who it is.")
-    spec: GroupPolicy = Field(default=GroupPolicy(), description="How its members move.")
+    metadata: GroupMetadata = Field(description="Its name and labels.")
+    spec: GroupPolicy = Field(default=GroupPolicy(), description="How its members change.")

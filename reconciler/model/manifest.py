@@ -42,19 +42,20 @@ UNION_TAGS = frozenset({"<name>", "<files>"})
 class Metadata(Face):
     name: Name = Field(description="Unique among the VMs of a repository.")
     group: Name | None = Field(
-        default=None, description="The declared group whose policy rolls it out; none: by itself."
+        default=None,
+        description="The declared group whose policy governs its rollouts; none: it rolls out by itself.",
     )
     labels: Labels = Field(default={}, description="Free text for people and queries.")
     moved_from: Name | None = Field(
         default=None,
-        description="The VM's former name: it goes on under this one, with generations and volumes. A new"
+        description="The VM's former name: it continues under this one, with generations and volumes. A new"
         " VM whose former name the host does not know waits.",
     )
 
 
 class KernelFiles(Face):
     path: HostPath = Field(description="A kernel of the host; the host's policy must allow it.")
-    initrd: HostPath = Field(description="The initrd that goes with it.")
+    initrd: HostPath = Field(description="The initrd that belongs to it.")
 
 
 Kernel = Annotated[
@@ -76,12 +77,14 @@ class Volume(Face):
     name: VolumeName = Field(description="Unique in the VM, at most 16 characters.")
     mount_point: MountPoint = Field(description="Where the guest mounts it.")
     size: Size = Field(description="It may grow later; a smaller one is refused.")
-    fs_type: Literal["ext4"] = Field(default="ext4", description="Made once, when it is created.")
+    fs_type: Literal["ext4"] = Field(
+        default="ext4", description="Formatted once, when it is created."
+    )
 
 
 class Update(Face):
     after: list[Name] = Field(
-        default=[], max_length=64, description="VMs that must be healthy before this one moves."
+        default=[], max_length=64, description="VMs that must be healthy before this one changes."
     )
     stop_timeout: Duration = Field(
         default=60.0, description="From the power button to SIGTERM, then SIGKILL."
@@ -108,7 +111,7 @@ class Restart(Face):
         default="always",
         description="What follows when a guest of a good generation, or its application, ends by"
         " itself. on-failure: one that powers off stays off; never: none is started again, before the"
-        " host boots anew or a person asks for it.",
+        " host reboots or an operator asks for it.",
     )
     backoff: DurationOrAuto = Field(
         default=None,
@@ -119,11 +122,11 @@ class Restart(Face):
 
 class Rollback(Face):
     mode: Literal["auto", "manual"] = Field(
-        default="auto", description="manual: a failed generation waits for a person."
+        default="auto", description="manual: a failed generation waits for an operator."
     )
     data_epoch: int = Field(
         default=1, ge=0, le=1_000_000,
-        description="Raise it when older generations cannot read the volumes any more.",
+        description="Raise it when older generations can no longer read the volumes.",
     )  # fmt: skip
 
 
@@ -135,10 +138,10 @@ class Spec(Face):
     )
     kernel: Kernel = Field(default="debian", description="A kernel bundle by name, or files.")
     store: Store | None = Field(
-        default=None, description="The read-only disks that the guest's root is stacked from."
+        default=None, description="The read-only disks that form the guest's root."
     )
     runner: Runner | None = Field(
-        default=None, description="In place of kernel, store, volumes and interfaces."
+        default=None, description="Replaces kernel, store, volumes and interfaces."
     )
     volumes: list[Volume] = Field(
         default=[], max_length=16, description="Writable disks that outlive every generation."
@@ -147,7 +150,9 @@ class Spec(Face):
     health: Health = Field(default=Health(), description="How a guest is judged.")
     update: Update = Field(default=Update(), description="How a new generation replaces the old.")
     rollback: Rollback = Field(default=Rollback(), description="What follows a failed update.")
-    restart: Restart = Field(default=Restart(), description="What follows a guest's own end.")
+    restart: Restart = Field(
+        default=Restart(), description="What follows when a guest ends by itself."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -250,10 +255,10 @@ class Spec(Face):
 class MicroVM(Face):
     """A VM that this host keeps as declared."""
 
-    api_version: Literal["reconciler/v1"] = Field(description="The form of this manifest.")
+    api_version: Literal["reconciler/v1"] = Field(description="The version of this format.")
     kind: Literal["MicroVM"] = Field(description="What this document declares.")
-    metadata: Metadata = Field(description="Who it is.")
-    spec: Spec = Field(description="What it is.")
+    metadata: Metadata = Field(description="Its name and labels.")
+    spec: Spec = Field(description="Its properties.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

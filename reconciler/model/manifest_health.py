@@ -15,11 +15,12 @@ from reconciler.model.quantity import Duration, DurationOrNone
 class Health(Face):
     startup_deadline: Duration = Field(
         default=300.0,
-        description="From start to a healthy guest; past it the generation failed. Changed alone"
-        " it bounds the trial of changed checks, and a shorter one counts from the next generation on.",
+        description="The longest time from start to a healthy guest; beyond it the generation failed. Changed alone"
+        " it bounds the trial of changed checks, and a shorter one applies from the next generation.",
     )
     min_healthy_time: DurationOrNone = Field(
-        default=10.0, description="Healthy without a break for so long, and the generation is good."
+        default=10.0,
+        description="A generation is good after being healthy for this long without a break.",
     )
     period: Duration = Field(default=10.0, description="From one round of checks to the next.")
     failure_threshold: int = Field(
@@ -28,7 +29,7 @@ class Health(Face):
     checks: list[Check] = Field(
         default=[],
         max_length=16,
-        description="All must pass. None: healthy once its init has said that it is up.",
+        description="All must pass. None: healthy once its init reports that it is up.",
     )
 
     @model_validator(mode="after")

@@ -23,7 +23,7 @@ from reconciler.model.machine import HOST_END
 
 class Forward(Face):
     host: Port = Field(description="A port of the host, unique on its address.")
-    guest: Port = Field(description="The port of the guest that it leads to.")
+    guest: Port = Field(description="The port of the guest that it is forwarded to.")
     protocol: Literal["tcp", "udp"] = Field(default="tcp", description="What is forwarded.")
     address: Address = Field(
         default="127.0.0.1", description="The host's address; the policy bounds it."
@@ -36,7 +36,9 @@ class Interface(Face):
         " one of the host's bridges."
     )
     forward: list[Forward] = Field(
-        default=[], max_length=64, description="user: ports of the host that lead to the guest."
+        default=[],
+        max_length=64,
+        description="user: ports of the host that are forwarded to the guest.",
     )
     mac: Mac | None = Field(default=None, description="None: derived from the VM's name.")
     bridge: InterfaceName | None = Field(
@@ -50,13 +52,11 @@ class Interface(Face):
     address: NetworkAddress | None = Field(
         default=None,
         description="tap: the guest's address with its prefix, as 10.20.0.5/24, at which checks ask"
-        " it; none: the guest sees to it itself, and only forwarded ports can be asked.",
+        " it; none: the guest configures it itself, and checks reach only forwarded ports.",
     )
-    gateway: Address | None = Field(
-        default=None, description="tap: where the guest sends what is for other networks."
-    )
+    gateway: Address | None = Field(default=None, description="tap: the gateway to other networks.")
     nameservers: list[Address] = Field(
-        default=[], max_length=3, description="tap: whom the guest asks for names."
+        default=[], max_length=3, description="tap: the guest's DNS servers."
     )
 
     @model_validator(mode="after")

@@ -59,7 +59,7 @@ class Runner(Face):
     ports: list[Port] = Field(
         default=[], max_length=64,
         description="TCP ports of the host that the runner forwards (`microvm.forwardPorts`), for"
-        " checks, and so that no two VMs take the same.",
+        " checks, and to prevent that two VMs use the same.",
     )  # fmt: skip
 
 

@@ -25,19 +25,20 @@ TITLES = {
 
 OPENING = """# Manifests
 
-Generated from the models in `reconciler/model/` (`manifest.py`, `groups.py`, `runners.py`) by
+Generated from the models in `reconciler/model/` (`manifest.py`, `groups.py`, `nix_runner.py`) by
 `python -m reconciler.source.manifests.json_schema --write`.
 
-Every `*.yaml` and `*.yml` below the configured folder of the repository is a file of manifests; a
-file may hold several documents. Three kinds of files are not read: those in a folder that a layer or a runner
-names, which belong to the guest; files and folders whose name begins with a dot, as `.github` and
-`.gitlab-ci.yml` (a manifest in one is an error); and what `.reconcilerignore` names. That file lies at the top
-of the configured folder, has the syntax of `.gitignore` and at most 100 lines. One document that is wrong rejects the whole commit, and nothing changes. Editors check while
-you type with `# yaml-language-server: $schema=schema.json` as the first line.
+Every `*.yaml` and `*.yml` below the configured folder of the repository contains manifests; a file
+may hold several documents. Three kinds of files are skipped: those in a folder that a layer or a
+runner names, which belong to the guest; files and folders whose name begins with a dot, such as
+`.github` and `.gitlab-ci.yml` (a manifest in one is an error); and those that `.reconcilerignore`
+names. That file is at the top of the configured folder, has the syntax of `.gitignore` and at most
+100 lines. One invalid document rejects the whole commit, and nothing changes. With
+`# yaml-language-server: $schema=schema.json` as the first line, editors check while you type.
 
-YAML has the types of its version 1.2: `no` and `12:30` are texts. Tags, merge keys, duplicate keys,
-byte order marks and numbers such as `0123`, `.inf` and `1e999` are refused. Durations are `500ms`,
-`90s`, `5m` or `1h` (24h at most, unless said), sizes `256MiB` or `1GiB`.
+YAML follows version 1.2: `no` and `12:30` are strings. Tags, merge keys, duplicate keys, byte order
+marks and numbers such as `0123`, `.inf` and `1e999` are refused. Durations are `500ms`, `90s`, `5m`
+or `1h` (24h at most, unless stated), sizes `256MiB` or `1GiB`.
 """
 
 
