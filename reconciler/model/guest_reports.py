@@ -1,4 +1,4 @@
-"""What is learned from a running guest: lines that it announces on its console, and counters of its devices."""
+"""What is learned from a running guest: its console, lines that it announces there, and counters of its devices."""
 
 from __future__ import annotations
 
@@ -40,6 +40,18 @@ class GuestFigures:
     disks: DiskOperations | None = None
     memory: GuestMemory | None = None
     traffic: NetworkTraffic | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleText:
+    """What one guest printed since it was started, in its own words: not cleaned."""
+
+    text: str = ""
+    """The newest 256 KiB; bytes that are no UTF-8 are replaced."""
+    cut: bool = False
+    """Whether older text, or lines within, may be missing: the log was truncated, or is longer."""
+    unreadable: str = ""
+    """Why this host cannot read the console, which says nothing about the guest; empty: it can."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import logging
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from reconciler.clock import Clock
 from reconciler.model.checks import CheckSpec, ProcessCheck
@@ -53,6 +54,8 @@ LONG_PERIOD = 1.0
 
 _Key = tuple[InstanceId, str]
 """The guest, and a digest of its checks: results of other checks must not count."""
+_Memory = dict[CheckSpec, Any]
+"""What askers keep about one guest."""
 Plans = Mapping[InstanceId, ProbePlan]
 
 
@@ -60,6 +63,8 @@ Plans = Mapping[InstanceId, ProbePlan]
 class _ProbedGuest:
     instance: InstanceId
     plan: ProbePlan
+    memory: _Memory
+    """Shared by all checks of the guest."""
     health: ProbeCounts = NEVER_ASKED
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     spread: float = 1.0
@@ -138,6 +143,7 @@ class GuestProber:
         self._plans: Plans = {}
         self._trials: Plans = {}
         self._guests: dict[_Key, _ProbedGuest] = {}
+        self._memories: dict[InstanceId, _Memory] = {}
         self._tasks: dict[_Key, asyncio.Task[None]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._histories = ProbeHistories()
@@ -160,9 +166,12 @@ class GuestProber:
         for key, plan in wanted.items():
             guest = self._guests.get(key)
             if guest is None:
-                self._begin(key, _ProbedGuest(key[0], plan))
+                memory = self._memories.setdefault(key[0], {})
+                self._begin(key, _ProbedGuest(key[0], plan, memory))
             elif plan != guest.plan:
                 guest.replan(plan)
+        for gone in self._memories.keys() - {instance for instance, _ in wanted}:
+            del self._memories[gone]
         self._plans, self._trials = dict(plans), dict(trials)
 
     def health(self) -> Mapping[InstanceId, ProbeCounts]:
@@ -257,7 +266,7 @@ class GuestProber:
 
     async def _answer(self, check: CheckSpec, guest: _ProbedGuest) -> CheckAnswer:
         began = asyncio.get_running_loop().time()
-        asked = AskedGuest(guest.instance, self._read_console)
+        asked = AskedGuest(guest.instance, self._read_console, guest.memory)
         result, text = await self._askers.ask(check, asked)
         took = asyncio.get_running_loop().time() - began
         answer = CheckAnswer(check.kind, result, detail(text), took, check.purpose)

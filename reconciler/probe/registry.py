@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from reconciler.model.checks import CheckSpec, ProcessCheck
 from reconciler.model.health import ProbeResult
-from reconciler.probe.asker import AskedGuest, Asker, brief
+from reconciler.probe.asker import LONGEST, AskedGuest, Asker, CannotAsk, brief
 from reconciler.probe.http import HttpAsker
 from reconciler.probe.tcp import TcpAsker
 
@@ -35,17 +36,24 @@ ASKERS: AskerKinds = {"http": HttpAsker, "tcp": TcpAsker, "process": ProcessAske
 class Askers:
     """One asker of each kind, for all guests."""
 
-    def __init__(self, kinds: AskerKinds = ASKERS) -> None:
+    def __init__(self, kinds: AskerKinds = ASKERS, longest: float = LONGEST) -> None:
         self._askers = {kind: make() for kind, make in kinds.items()}
+        self._longest = longest
 
     async def ask(self, check: CheckSpec, guest: AskedGuest) -> tuple[ProbeResult, str]:
         """The result and a detail.
 
         A bug of ours is an *error*: it neither fails the guest nor ends probing.
         """
+        bound = asyncio.timeout(None if hasattr(check, "timeout") else self._longest)
         try:
-            return await self._askers[check.kind].ask(check, guest)
+            async with bound:
+                return await self._askers[check.kind].ask(check, guest)
+        except CannotAsk as error:
+            return "error", f"could not ask: {error}"
         except Exception as error:
+            if bound.expired():
+                return "error", f"could not ask within {self._longest:g} s"
             log.exception("a probe failed with an unexpected error")
             return "error", f"could not ask: {brief(error)}"
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.host import layout
+from reconciler.model.guest_reports import ConsoleText
 from reconciler.safe_text import clean
 from reconciler.untrusted_file import appending, open_file, reading, replacing
 
@@ -48,9 +49,19 @@ class LastWords:
 
 
 def announce(folder: Path, instance: str, generation: int) -> None:
-    """Mark in the console log where a guest's output begins. Raises OSError."""
-    with appending(layout.console(folder)) as log:
-        log.write(f"\n{marker(instance)} (generation {generation})\n".encode())
+    """Mark in the console log where a guest's output begins. Raises OSError.
+
+    The copy of older output gets the mark too, which shows that all of it is an earlier guest's.
+    """
+    line = f"\n{marker(instance)} (generation {generation})\n".encode()
+    copy = _copy_of(layout.console(folder))
+    bound_file(str(copy), 2 * MOST_BYTES, copied=False)
+    with _CUTTING:
+        if os.path.lexists(copy):
+            with appending(copy) as log:
+                log.write(line)
+        with appending(layout.console(folder)) as log:
+            log.write(line)
 
 
 def last_words(folder: Path, instance: str) -> LastWords:
@@ -78,16 +89,29 @@ def last_words(folder: Path, instance: str) -> LastWords:
     return LastWords((*last, *vmm), panicked, reports[-1] if reports else "", said)
 
 
-def printed(folder: Path, instance: str) -> str:
-    """What one guest printed since it was started, its newest `MOST_PRINTED` bytes; blocks.
+def printed(folder: Path, instance: str) -> ConsoleText:
+    """What one guest printed since it was started, its newest `MOST_PRINTED` bytes; blocks."""
+    log = layout.console(folder)
+    try:
+        text, complete = _since_start(log, instance)
+        if not complete:
+            with contextlib.suppress(FileNotFoundError):
+                older, _ = _since_start(_copy_of(log), instance)
+                text = older + text
+    except OSError as error:
+        return ConsoleText(unreadable=f"{log.name}: {error.strerror}")
+    return ConsoleText(text[-MOST_PRINTED:], cut=not complete)
 
-    Empty when the log cannot be read. It is the guest's own text: clean what is shown of it.
+
+def _since_start(log: Path, instance: str) -> tuple[str, bool]:
+    """What follows the mark of a guest, and whether the mark is there.
+
+    A log without it is all of this guest: its start marked the log, and truncating removes the oldest
+    lines first.
     """
-    text = "".join(
-        _tail(folder / name, MOST_PRINTED) for name in (f"{layout.CONSOLE}.1", layout.CONSOLE)
-    )
+    text = _end_of(log, MOST_PRINTED)
     begin = text.rfind(marker(instance))
-    return (text[begin:].partition("\n")[2] if begin >= 0 else text)[-MOST_PRINTED:]
+    return (text[begin:].partition("\n")[2], True) if begin >= 0 else (text, False)
 
 
 def bound(folder: Path, most: int = MOST_BYTES) -> None:
@@ -142,17 +166,28 @@ def _cut(path: Path, most: int) -> None:
     finally:
         os.close(descriptor)
     with contextlib.suppress(FileNotFoundError):
-        temporary.replace(path.with_name(f"{path.name}.1"))
+        temporary.replace(_copy_of(path))
 
 
-def _tail(path: Path, most: int = TAIL_BYTES) -> str:
+def _copy_of(log: Path) -> Path:
+    """Where a log's older part is copied to before the log is truncated."""
+    return log.with_name(f"{log.name}.1")
+
+
+def _tail(path: Path) -> str:
+    """Empty if it cannot be read."""
     try:
-        with reading(path) as log:
-            size = log.seek(0, os.SEEK_END)
-            log.seek(max(0, size - most))
-            return log.read(most).decode("utf-8", "replace")
+        return _end_of(path, TAIL_BYTES)
     except OSError:
         return ""
+
+
+def _end_of(path: Path, most: int) -> str:
+    """The newest `most` bytes as text. Raises OSError."""
+    with reading(path) as log:
+        size = log.seek(0, os.SEEK_END)
+        log.seek(max(0, size - most))
+        return log.read(most).decode("utf-8", "replace")
 
 
 def _clean(text: str) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from reconciler.clock import Clock
 from reconciler.errors import GuestConflict, SupervisorError
-from reconciler.model.guest_reports import Announced, NetworkTraffic
+from reconciler.model.guest_reports import Announced, ConsoleText, NetworkTraffic
 from reconciler.model.machine import Launch, Machine
 from reconciler.model.names import InstanceId
 from reconciler.model.observed import Conflict, Process
@@ -112,10 +112,12 @@ class ProcessSupervisor:
             if guest.process.alive
         }
 
-    async def printed(self, instance: InstanceId) -> str:
-        """What a guest printed since it was started, bounded; empty for one that is not known."""
+    async def printed(self, instance: InstanceId) -> ConsoleText:
+        """What a guest printed since it was started, bounded; unreadable for one that is not known."""
         guest = self._guests.get(instance)
-        return await asyncio.to_thread(console.printed, guest.folder, instance) if guest else ""
+        if guest is None:
+            return ConsoleText(unreadable="the guest is not known")
+        return await asyncio.to_thread(console.printed, guest.folder, instance)
 
     async def adopt(self) -> None:
         """Find the guests that earlier daemons started. Raises SupervisorError."""

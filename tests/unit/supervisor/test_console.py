@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.guest_reports import ConsoleText
 from reconciler.supervisor import console
 
 
@@ -114,3 +115,57 @@ def test_the_reason_of_our_own_init_comes_before_the_panic_that_follows_it(tmp_p
     assert words.lines[0] == "[    0.5] reconciler-init: FAILED: no layer has /sbin/init"
     assert "Kernel panic" in "".join(words.lines)
     assert len(words.lines) <= 20
+
+
+def test_what_one_guest_printed_is_whole_while_its_mark_is_in_the_log(tmp_path: Path) -> None:
+    console.announce(tmp_path, "first", 1)
+    log(tmp_path, "ready\n")
+    console.announce(tmp_path, "second", 2)
+    log(tmp_path, "booting\n")
+    assert console.printed(tmp_path, "second") == ConsoleText("booting\n")
+
+
+def test_what_was_copied_before_a_log_was_cut_is_read_too(tmp_path: Path) -> None:
+    console.announce(tmp_path, "first", 1)
+    log(tmp_path, "ready\n")
+    console.bound(tmp_path, 10)
+    log(tmp_path, "later\n")
+    found = console.printed(tmp_path, "first")
+    assert found.cut
+    assert found.text.endswith("later\n")
+
+
+@pytest.mark.parametrize("cuts", [1, 2])
+def test_no_text_of_an_earlier_guest_is_taken_for_this_one_s_after_a_cut_without_a_copy(
+    tmp_path: Path, cuts: int
+) -> None:
+    console.announce(tmp_path, "first", 1)
+    for _ in range(cuts):
+        log(tmp_path, "ready to serve\n" * 10)
+        console.bound(tmp_path, 100)
+    console.announce(tmp_path, "second", 2)
+    log(tmp_path, "booting\n" * 100)
+    console.bound_file(str(tmp_path / "console.log"), 100, copied=False)
+    log(tmp_path, "still booting\n")
+    assert console.printed(tmp_path, "second") == ConsoleText("still booting\n", cut=True)
+
+
+def test_more_than_a_check_reads_is_cut_at_its_beginning(tmp_path: Path) -> None:
+    console.announce(tmp_path, "i", 1)
+    log(tmp_path, "x" * console.MOST_PRINTED + "end")
+    found = console.printed(tmp_path, "i")
+    assert (len(found.text), found.text[-3:], found.cut) == (console.MOST_PRINTED, "end", True)
+
+
+def test_a_console_that_this_host_cannot_read_is_not_a_silent_guest(tmp_path: Path) -> None:
+    missing = console.printed(tmp_path, "i")
+    assert missing == ConsoleText(unreadable="console.log: No such file or directory")
+    (tmp_path / "console.log").symlink_to("/etc/passwd")
+    assert console.printed(tmp_path, "i").unreadable
+
+
+def test_marks_of_guests_that_print_nothing_do_not_fill_the_copy(tmp_path: Path) -> None:
+    copy = tmp_path / "console.log.1"
+    copy.write_bytes(b"x" * (2 * console.MOST_BYTES + 1))
+    console.announce(tmp_path, "i", 1)
+    assert copy.stat().st_size < 1000
