@@ -8,11 +8,10 @@ from collections.abc import Iterable
 from reconciler.explain.convergence import revision_status
 from reconciler.explain.queue import group_queue
 from reconciler.explain.wait_times import Waiter, told
-from reconciler.model.desired import DesiredState, HealthPolicy, VMSpec
+from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import Plan
-from reconciler.model.policy import STEADY
 from reconciler.model.record import Record, VMRecord
 from reconciler.model.status import (
     GenerationNumbers,
@@ -26,13 +25,11 @@ from reconciler.model.status import (
 )
 from reconciler.model.waits import Wait, most_serious_first
 from reconciler.now import Deadline, Now
-from reconciler.planning.context import is_looping
 from reconciler.planning.guest_health import (
+    assess,
     has_other_checks,
-    judge,
-    passing_for,
+    is_looping,
     refused_checks,
-    why_restart,
 )
 from reconciler.planning.guest_roles import assign_roles, disturbs
 from reconciler.planning.steps.routing import CUT_OFF, is_cut_off
@@ -110,12 +107,8 @@ def _vm(
     waits = most_serious_first(waits)
     running = vm.generation(guest.generation) if guest else None
     judged_by = running.spec if running else spec
-    healthy = (
-        guest is not None
-        and judged_by is not None
-        and judge(guest, judged_by.health, now) == "healthy"
-        and not _looping(vm, guest, judged_by.health, now)
-    )
+    health = assess(guest, judged_by.health, vm, now) if guest and judged_by else None
+    healthy = health is not None and health.good
     cut_off = guest is not None and observed is not None and is_cut_off(vm, guest, observed)
     unasked = guest is not None and not healthy and _served_before(vm, guest, now)
     healthy = healthy and not cut_off
@@ -146,7 +139,7 @@ def _vm(
         restarts=vm.restarts,
         restarted=_restarted(vm),
         crashes=vm.backoff.crashes if vm.backoff else 0,
-        alive=_alive(guest, judged_by, now, unasked=unasked),
+        alive=None if health is None or unasked else not health.why_restart,
         hypervisor=_hypervisor(vm, judged_by),
         ports=judged_by.host_ports if judged_by else (),
         taps=tuple(tap.name for tap in judged_by.taps) if judged_by else (),
@@ -161,20 +154,9 @@ def _hypervisor(vm: VMRecord, spec: VMSpec | None) -> str:
     return next((one.hypervisor for one in specs if one is not None), "")
 
 
-def _looping(vm: VMRecord, guest: Guest, policy: HealthPolicy, now: Now) -> bool:
-    """Whether it crashes again and again, and has not been steady since."""
-    return is_looping(vm) and (passing_for(guest, policy, now) or 0.0) < STEADY
-
-
 def _restarted(vm: VMRecord) -> RestartStatus | None:
     newest = vm.restarted
     return RestartStatus(newest.wall, newest.reason, newest.why) if newest is not None else None
-
-
-def _alive(guest: Guest | None, spec: VMSpec | None, now: Now, *, unasked: bool) -> bool | None:
-    if guest is None or spec is None or unasked:
-        return None
-    return not why_restart(guest, spec.health, now)
 
 
 def _served_before(vm: VMRecord, guest: Guest, now: Now) -> bool:

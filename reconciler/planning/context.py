@@ -26,7 +26,7 @@ from reconciler.model.lifecycle import Restarted
 from reconciler.model.names import GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.observed import Guest, Observed
 from reconciler.model.plan import FieldChange, Plan
-from reconciler.model.policy import CRASH_LOOP, STEADY, Policy
+from reconciler.model.policy import Policy
 from reconciler.model.record import (
     BuildTrouble,
     GroupRecord,
@@ -40,7 +40,7 @@ from reconciler.model.trouble import TroubleKey
 from reconciler.model.waits import Wait, WaitKind
 from reconciler.now import Deadline, Now
 from reconciler.planning import guest_health, guest_roles
-from reconciler.planning.guest_health import Judgement
+from reconciler.planning.guest_health import Health, Judgement
 
 T = TypeVar("T")
 
@@ -66,12 +66,8 @@ class VMContext:
     record: VMRecord
     guest: Guest | None
     """The living guest; where there are two, the one that serves."""
-    judgement: Judgement | None = None
-    """Of the living guest: whether it may serve."""
-    unhealthy: str = ""
-    """Why the living guest must be restarted; empty: it need not be, whether or not it may serve."""
-    looping: bool = False
-    """It crashes again and again, and has not been steady since."""
+    health: Health | None = None
+    """Of the living guest; None where there is none, or nothing to judge it by."""
     successor: VMName | None = None
     """The desired name under which it goes on; `spec` is what that one wants."""
     busy: bool = False
@@ -103,6 +99,20 @@ class VMContext:
     @property
     def running(self) -> GenerationNumber | None:
         return self.guest.generation if self.guest else None
+
+    @property
+    def judgement(self) -> Judgement | None:
+        """Whether the living guest may serve."""
+        return self.health.judgement if self.health else None
+
+    @property
+    def unhealthy(self) -> str:
+        """Why the living guest must be restarted; empty: it need not be."""
+        return self.health.why_restart if self.health else ""
+
+    @property
+    def looping(self) -> bool:
+        return self.health is not None and self.health.looping
 
     @property
     def stopping(self) -> bool:
@@ -216,16 +226,12 @@ class PlanBuilder:
         found = guest_roles.assign_roles(record, self.observed.guests.get(name, ()))
         guest = vm.guest = found.serving
         vm.candidate, vm.leaving = found.candidate, found.leaving
-        vm.unknown, vm.judgement, vm.unhealthy = found.unknown, None, ""
+        vm.unknown, vm.health = found.unknown, None
         vm.disturbed = guest_roles.disturbs(self.observed.busy.get(name), record, guest)
         generation = record.generation(guest.generation) if guest else None
         judged_by = generation.spec if generation else vm.spec
         if guest is not None and judged_by is not None:
-            health = judged_by.health
-            vm.judgement = guest_health.judge(guest, health, self.now)
-            vm.unhealthy = guest_health.why_restart(guest, health, self.now)
-            passing = guest_health.passing_for(guest, health, self.now) or 0.0
-            vm.looping = is_looping(record) and passing < STEADY
+            vm.health = guest_health.assess(guest, judged_by.health, record, self.now)
 
     def desired_as(self, name: VMName) -> VMContext | None:
         """Who is, or will be, the VM of this desired name."""
@@ -348,11 +354,6 @@ class PlanBuilder:
         changes.extend(self.more)
         changes.extend(AddEvent(event) for event in self.events)
         return changes
-
-
-def is_looping(record: VMRecord) -> bool:
-    """Whether a committed generation ended or had to be restarted again and again."""
-    return record.backoff is not None and record.backoff.crashes >= CRASH_LOOP
 
 
 def count_restart(record: VMRecord, reason: str, wall: float, why: str = "") -> VMRecord:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal
 
@@ -13,7 +13,13 @@ from reconciler.model.health import ProbePlan
 from reconciler.model.machine import Route, Tap
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.observed import Guest
-from reconciler.model.policy import ENOUGH_UPTIME, ERRORS_IN_A_ROW, STARTUP_PROBE_PERIOD
+from reconciler.model.policy import (
+    CRASH_LOOP,
+    ENOUGH_UPTIME,
+    ERRORS_IN_A_ROW,
+    STARTUP_PROBE_PERIOD,
+    STEADY,
+)
 from reconciler.model.record import Generation, VMRecord
 from reconciler.now import Now
 
@@ -23,6 +29,35 @@ SHORTEST_TRIAL_PERIOD = 0.5
 SILENT_INIT = "its init did not say that it is up"
 Judgement = Literal["starting", "healthy", "unhealthy", "unknown"]
 """starting: it may still come. unknown: it could not be asked; nothing follows from that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """All that is concluded about a guest that lives, at one moment."""
+
+    judgement: Judgement
+    """Whether it may serve."""
+    why_restart: str
+    """Why it must be restarted, if it is committed; empty: it need not be, whether or not it may serve."""
+    looping: bool
+    """It crashes again and again, and has not been steady since."""
+
+    @property
+    def good(self) -> bool:
+        """It may serve, and may be expected to go on."""
+        return self.judgement == "healthy" and not self.looping
+
+
+def assess(guest: Guest, policy: HealthPolicy, record: VMRecord, now: Now) -> Health:
+    """By this policy, which may be another than that of the guest's generation."""
+    passing = passing_for(guest, policy, now) or 0.0
+    looping = is_looping(record) and passing < STEADY
+    return Health(judge(guest, policy, now), why_restart(guest, policy, now), looping)
+
+
+def is_looping(record: VMRecord) -> bool:
+    """Whether a committed generation ended or had to be restarted again and again."""
+    return record.backoff is not None and record.backoff.crashes >= CRASH_LOOP
 
 
 def asks_guest(policy: HealthPolicy) -> bool:

@@ -169,7 +169,7 @@ def _ask_anew(plan: PlanBuilder, vm: VMContext, number: GenerationNumber, spec: 
     guest, candidate = vm.guest, vm.candidate
     if guest is not None and guest.generation == number:
         vm.guest = guest = replace(guest, health=NEVER_ASKED)
-        vm.judgement = guest_health.judge(guest, spec.health, plan.now)
+        vm.health = guest_health.assess(guest, spec.health, record, plan.now)
         if record.start is not None and record.start.instance == guest.instance:
             vm.record = replace(record, start=replace(record.start, deadline=deadline))
     elif candidate is not None and candidate.generation == number and record.candidate is not None:

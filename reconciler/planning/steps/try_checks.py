@@ -191,8 +191,7 @@ def _accept(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Guest) -
         record, check_trial=None, blocked_checks=tuple(b for b in record.blocked_checks if b.key != key)
     )  # fmt: skip
     vm.guest = replace(guest, health=guest.trial)
-    vm.judgement = guest_health.judge(vm.guest, trial.health, plan.now)
-    vm.unhealthy = guest_health.why_restart(vm.guest, trial.health, plan.now)
+    vm.health = guest_health.assess(vm.guest, trial.health, vm.record, plan.now)
     changes = diff.differences(generation.spec, changed.spec)
     words = ", ".join(f"{one.path} {one.old} -> {one.new}" for one in changes)
     why = f"the checks of revision {trial.revision[:8]} passed beside the former ones: {words}"

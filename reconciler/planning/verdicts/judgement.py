@@ -122,11 +122,12 @@ def _not_passing(
 ) -> None:
     health = generation.spec.health
     detail = guest_health.symptom(guest, health)
-    if guest.said.ended and guest_health.judge(guest, health, plan.now) == "unhealthy":
+    unhealthy = guest_health.judge(guest, health, plan.now) == "unhealthy"
+    if guest.said.ended and unhealthy:
         probe = guest.health.detail if guest_health.asks_guest(health) else ""
         evidence = Evidence("ended", probe=probe, console=guest.said.console)
         failed(plan, vm, generation, detail, evidence)
-    elif guest_health.judge(guest, health, plan.now) == "unhealthy" and guest.health.ever_passed:
+    elif unhealthy and guest.health.ever_passed:
         evidence = Evidence("probe-failed", probe=detail)
         failed(plan, vm, generation, f"its health check failed: {detail}", evidence)
     elif _asked_since(plan, guest, health, deadline):
