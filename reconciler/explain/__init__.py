@@ -1,1 +1,1 @@
-"""What people are told: the state of VMs, what each waits for, and what became of a revision. Pure."""
+"""Explanations for people: the state of VMs, what each waits for, and the result of a revision. Pure."""

@@ -1,4 +1,4 @@
-"""The newest revision as faces show it: what is desired, what was refused, and what became of it."""
+"""How far the host has converged: the newest revision's result, and whether work is still under way."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from reconciler.planning.results.revision_results import beside, entry_of, fleet
 def revision_status(
     desired: DesiredState | None, observed: Observed | None, record: Record, plan: Plan, now: Now
 ) -> RevisionStatus:
-    """All that is known of the newest revision; its result only once something was observed."""
+    """The status of the newest revision; it has a result only after a first observation."""
     source, rejection = record.source, record.source.rejection
     found: RevisionResult | None = None
     trouble: tuple[str, ...] = ()
@@ -41,13 +41,13 @@ def revision_status(
 
 
 def settled(observed: Observed, plan: Plan) -> bool:
-    """Nothing runs, nothing was decided, and what waits, waits for a person."""
+    """Whether no work is under way and every wait needs a person to end it."""
     if not plan.idle or observed.busy or observed.building or observed.outcomes:
         return False
     stuck = {wait.subject for wait in plan.waits if wait.traits.ended_by == "person"}
     ending: tuple[EndedBy, ...] = ("person", "guest")
     if stuck or any(wait.traits.ended_by == "guest" for wait in plan.waits):
-        ending = (*ending, "other VM")  # which may be one of those
+        ending = (*ending, "other VM")  # that VM may be stuck itself
     return all(
         wait.traits.ended_by in ending
         for wait in plan.waits

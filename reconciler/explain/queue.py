@@ -15,6 +15,8 @@ from reconciler.model.waits import traits_of
 
 @dataclass(frozen=True, slots=True)
 class GroupQueue:
+    """The members of a group that are not synced, by what they do."""
+
     moving: tuple[VMName, ...]
     """Moving to their desired generation, or rolling back from it."""
     line: tuple[VMName, ...]
@@ -25,7 +27,7 @@ class GroupQueue:
 def group_queue(
     group: GroupName, members: Sequence[VMStatus], desired: DesiredState | None
 ) -> GroupQueue:
-    """Of the last pass. `line` is the order in which the planner moves them if all goes well."""
+    """The queue after the last pass. `line` is the order in which the planner will change members."""
     moving, held, waiting = list[VMName](), list[VMName](), list[VMStatus]()
     for vm in members:
         if vm.sync in ("synced", "unknown"):
@@ -45,7 +47,7 @@ def _passed_over(kind: str) -> bool:
 
 
 def _moves(vm: VMStatus) -> bool:
-    """A guest comes or goes, or the newest generation or changed checks are on trial."""
+    """Whether a guest starts or stops, or the newest generation or changed checks are on trial."""
     if vm.candidate is not None or vm.state in ("starting", "stopping"):
         return True
     if any(wait.kind in ("rollback", "checks") for wait in vm.waits):
@@ -59,7 +61,7 @@ def _moves(vm: VMStatus) -> bool:
 def _line(
     group: GroupName, waiting: Sequence[VMStatus], desired: DesiredState | None
 ) -> list[VMName]:
-    """What does not serve asks first, then canaries, then by name; nobody before what it comes after."""
+    """The waiting members in the planner's order: unhealthy ones, canaries, then by name; `after` is respected."""
     canary = frozenset(desired.group(group).canary) if desired is not None else frozenset[VMName]()
     names = {vm.name for vm in waiting}
     ahead = {name: (_first(name, canary, desired) & names) - {name} for name in sorted(names)}
@@ -85,7 +87,7 @@ def _line(
 def _first(
     name: VMName, canary: Collection[VMName], desired: DesiredState | None
 ) -> frozenset[VMName]:
-    """Who must be done before this one."""
+    """VMs that must be done before this one."""
     spec = desired.vms.get(name) if desired is not None else None
     after = frozenset(spec.update.after) if spec is not None else frozenset[VMName]()
     return after if name in canary else after | frozenset(canary)

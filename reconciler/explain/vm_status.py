@@ -1,4 +1,4 @@
-"""The fleet explained: the same inputs as the planner's, turned into words and states."""
+"""The status of all VMs, from the same inputs as the planner's."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from reconciler.explain.convergence import revision_status
 from reconciler.explain.queue import group_queue
-from reconciler.explain.wait_times import Waiter, told
+from reconciler.explain.wait_times import Waiter, wait_status
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.observed import Guest, Observed
@@ -35,14 +35,14 @@ from reconciler.planning.guest_roles import assign_roles, disturbs
 from reconciler.planning.steps.routing import CUT_OFF, is_cut_off
 
 Known = dict[VMName, tuple[tuple[object, ...], VMStatus]]
-"""VMs that were explained before, and from what: of a thousand few change from pass to pass."""
+"""A cache of statuses with their inputs: of a thousand VMs few change from pass to pass."""
 
 
 def explain(
     desired: DesiredState | None, observed: Observed | None, record: Record, plan: Plan, now: Now,
     *, known: Known | None = None,
 ) -> HostStatus:  # fmt: skip
-    """What faces show of the fleet, from the last pass; what is `known` is not told anew."""
+    """The host's status after the last pass. `known` is a cache that is updated."""
     waits: dict[str, list[Wait]] = defaultdict(list)
     for wait in plan.waits:
         waits[wait.subject].append(wait)
@@ -68,7 +68,7 @@ def _recall(
     known: Known, name: VMName, spec: VMSpec | None, observed: Observed | None, record: Record,
     waits: list[Wait], now: Now,
 ) -> VMStatus:  # fmt: skip
-    """The same value as before, while nothing that it is told from is another."""
+    """The status of one VM, from the cache while its inputs are the same objects."""
     guests = observed.guests.get(name, ()) if observed else ()
     guest = guests[0] if guests else None
     if (
@@ -77,7 +77,9 @@ def _recall(
         or len(guests) > 1
         or (guest is not None and not guest.health.rounds)
     ):
-        return _vm(name, spec, observed, record, waits, now)  # time alone may change it
+        return _vm(
+            name, spec, observed, record, waits, now
+        )  # it may change with time alone, so it is not cached
     origin = round(now.wall - now.boot)
     inputs = (
         record.vms.get(name), spec, guest, observed.busy.get(name), observed.front.get(name),
@@ -144,12 +146,12 @@ def _vm(
         ports=judged_by.host_ports if judged_by else (),
         taps=tuple(tap.name for tap in judged_by.taps) if judged_by else (),
         candidate=found.candidate.generation if found.candidate else None,
-        waits=tuple(told(wait, waiter, record, now) for wait in waits),
+        waits=tuple(wait_status(wait, waiter, record, now) for wait in waits),
     )
 
 
 def _hypervisor(vm: VMRecord, spec: VMSpec | None) -> str:
-    """By the spec of the guest that runs, or that is wanted; else by that of the newest generation."""
+    """By the spec of the running or desired guest, else of the newest generation."""
     specs = (spec, *(generation.spec for generation in vm.generations[-1:]))
     return next((one.hypervisor for one in specs if one is not None), "")
 
@@ -160,7 +162,7 @@ def _restarted(vm: VMRecord) -> RestartStatus | None:
 
 
 def _served_before(vm: VMRecord, guest: Guest, now: Now) -> bool:
-    """A guest that an earlier daemon saw healthy, or that had its time, and that nobody asked since."""
+    """Whether a guest that this daemon has not checked yet was proven in the time of an earlier one."""
     generation = vm.generation(guest.generation)
     if guest.health.rounds or generation is None or generation.verdict != "committed":
         return False
@@ -190,7 +192,7 @@ def _state(
         return "unknown"
     operation = observed.busy.get(vm.name)
     if operation is not None and operation.kind == "stop" and not disturbs(operation, vm, guest):
-        operation = None  # of another guest than the one that serves
+        operation = None  # it concerns another guest than the serving one
     if operation is not None and operation.kind in ("start", "stop"):
         return "starting" if operation.kind == "start" else "stopping"
     if guest is None:
@@ -262,7 +264,7 @@ def _groups(
 
 
 def _by_wall(deadline: Deadline | None, now: Now) -> float | None:
-    """In whole seconds, as all that is told by people's clock: see `waiting.told`."""
+    """The wall time of a deadline in whole seconds, as in `wait_times.wait_status`."""
     if deadline is None or deadline.boot_id != now.boot_id:
         return None
     return float(round(now.wall + deadline.boot - now.boot))

@@ -1,4 +1,4 @@
-"""Since when a VM waits for something, and until when, by people's clock."""
+"""Since when a VM waits, and until when, as wall times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconciler.now import Now
 
 @dataclass(frozen=True, slots=True)
 class Waiter:
-    """A VM that waits, with all that tells since when."""
+    """A VM that waits, with everything that says since when."""
 
     vm: VMRecord
     spec: VMSpec | None
@@ -23,8 +23,11 @@ class Waiter:
     operation: Operation | None
 
 
-def told(wait: Wait, waiter: Waiter, record: Record, now: Now) -> WaitStatus:
-    """Whole seconds: the two clocks drift apart by less, and status would seem to change."""
+def wait_status(wait: Wait, waiter: Waiter, record: Record, now: Now) -> WaitStatus:
+    """A wait with its wall times.
+
+    In whole seconds: the clocks drift against each other, and the status would seem to change.
+    """
     since = _since(wait, waiter, record, now)
     until = None if wait.until is None else now.wall + wait.until - now.boot
     return WaitStatus(
@@ -36,7 +39,7 @@ def told(wait: Wait, waiter: Waiter, record: Record, now: Now) -> WaitStatus:
 
 
 def _since(wait: Wait, waiter: Waiter, record: Record, now: Now) -> float | None:
-    """None where nothing that is remembered says when it began."""
+    """Unix time since when it waits; None if nothing in the record says so."""
     vm = waiter.vm
     match wait.kind:
         case "suspended":
@@ -86,7 +89,7 @@ def _group(waiter: Waiter) -> GroupName:
 
 
 def _unproven(waiter: Waiter) -> bool:
-    """Whether it is the VM's own guest that is being judged, and not the canary before it."""
+    """Whether the VM's own guest is being judged, and not a canary before it."""
     if waiter.guest is None:
         return False
     generation = waiter.vm.generation(waiter.guest.generation)

@@ -1,4 +1,4 @@
-"""How a record changes: a ledger applies a sequence of these all, or not at all."""
+"""Changes of a record. A ledger applies a sequence of them entirely or not at all."""
 
 from __future__ import annotations
 
@@ -20,56 +20,78 @@ from reconciler.model.record import (
 
 @dataclass(frozen=True, slots=True)
 class PutVM:
+    """Create or replace a VM's record."""
+
     vm: VMRecord
 
 
 @dataclass(frozen=True, slots=True)
 class DropVM:
+    """Delete a VM's record."""
+
     name: VMName
 
 
 @dataclass(frozen=True, slots=True)
 class PutGroup:
+    """Create or replace a group's record."""
+
     group: GroupRecord
 
 
 @dataclass(frozen=True, slots=True)
 class DropGroup:
+    """Delete a group's record."""
+
     name: GroupName
 
 
 @dataclass(frozen=True, slots=True)
 class PutBuild:
+    """Record that a build or operation failed, and when to retry it."""
+
     build: BuildTrouble
 
 
 @dataclass(frozen=True, slots=True)
 class DropBuild:
+    """Forget a failed build or operation, by its stored TroubleKey."""
+
     key: str
 
 
 @dataclass(frozen=True, slots=True)
 class PutSource:
+    """Replace the source's record."""
+
     source: SourceRecord
 
 
 @dataclass(frozen=True, slots=True)
 class PutSuspension:
+    """Suspend the whole host, or end that (None)."""
+
     suspended: Suspension | None
 
 
 @dataclass(frozen=True, slots=True)
 class AddEvent:
+    """Append an event, in the same transaction as what it reports."""
+
     event: Event
 
 
 @dataclass(frozen=True, slots=True)
 class BeginIntent:
+    """Record a side effect before it happens."""
+
     intent: Intent
 
 
 @dataclass(frozen=True, slots=True)
 class EndIntent:
+    """Record how a side effect ended: done, failed or interrupted."""
+
     id: str
     outcome: str
 
@@ -90,7 +112,7 @@ Change = (
 
 
 def apply(record: Record, changes: tuple[Change, ...]) -> Record:
-    """The record after these changes. Events and intents are the ledger's alone."""
+    """The record after these changes; events and intents are stored only in the ledger."""
     vms, groups, builds = dict(record.vms), dict(record.groups), dict(record.builds)
     source, suspended = record.source, record.suspended
     for change in changes:

@@ -1,4 +1,4 @@
-"""Changed checks of a VM: on trial beside the present ones, taken over, or refused."""
+"""Changed checks of a VM: on trial beside the present ones, accepted, or refused."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from reconciler.now import Deadline
 
 @dataclass(frozen=True, slots=True)
 class CheckTrial:
-    """A changed `health`, asked of the guest that runs beside its present checks."""
+    """A changed `health` on trial: its checks run against the guest, beside the present ones."""
 
     generation: GenerationNumber
-    """A committed one, whose health policy is to become this."""
+    """The committed generation whose health policy will become this one."""
     instance: InstanceId
-    """The guest that is asked; the trial of another one begins from the start."""
+    """The guest that is asked; for another guest the trial starts over."""
     health: HealthPolicy
     revision: Revision
     """The revision that brought the change."""
     deadline: Deadline
-    """Until when the guest must have passed, if it is well by its present checks."""
+    """By when the guest must pass, as long as it passes its present checks."""
     patience: float
-    """Seconds that it has, and has again where the clock stood still: the `startupDeadline` that is asked for."""
+    """Seconds of the trial (the new `startupDeadline`); they start again after a time without a daemon."""
     back: bool = False
-    """The group goes back to the checks it had before."""
+    """Whether this is a rollback of the group to its former checks."""
 
 
 @dataclass(frozen=True, slots=True)
 class BlockedChecks:
-    """A changed `health` that did not pass its trial; never tried again by itself."""
+    """A changed `health` that failed its trial; it is not tried again automatically."""
 
     key: Digest
     """The rollout key: digest and health policy together."""
@@ -41,7 +41,7 @@ class BlockedChecks:
     first_wall: float
     last_wall: float
     withdrawn: bool = False
-    """The desired state asks for other checks by now."""
+    """Whether the desired state has other checks by now."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
-"""The kinds of health checks: what a manifest says of each, and the question that it becomes.
+"""The kinds of health checks: their fields in a manifest, and the question that is asked of a guest.
 
-A kind is a *probe*, which is its part of the manifest, and a *check*, which is what a guest is asked.
-`reconciler/probe/README.md` says how to add one.
+Each kind has a *probe*, its part of the manifest, and a *check*, the question to a guest.
+`reconciler/probe/README.md` says how to add a kind.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from reconciler.model.fields import Face, Port, Statuses, UrlPath, one_of
 from reconciler.model.quantity import Duration
 
 Purpose = Literal["readiness", "liveness"]
-"""readiness: may it serve. liveness: must it be restarted, too. A trial needs both."""
+"""readiness: may the guest serve. liveness: must it also be restarted. A trial needs both."""
 HostOf = Callable[[int], str]
 """The address at which a port of the manifest is asked."""
 ASKED_PORT = (
@@ -26,42 +26,46 @@ ASKED_PORT = (
 
 
 class Probe(Face):
-    """What a manifest says of one kind of check."""
+    """The fields of one kind of check in a manifest."""
 
     def check(self, purpose: Purpose, host_of: HostOf) -> CheckSpec:
-        """The question that it asks of a guest."""
+        """The check to run against a guest; `host_of` maps a port to the address to ask."""
         raise NotImplementedError
 
     @property
     def asked_port(self) -> int | None:
-        """The port that it asks, by the manifest's number; None: it asks none."""
+        """The port it asks, as in the manifest; None if it asks no port."""
         return None
 
     @property
     def longest(self) -> float | None:
-        """Seconds within which an answer is due; None: it is known at once."""
+        """Time limit of the answer in seconds; None if it is known at once."""
         return None
 
 
 @dataclass(frozen=True, slots=True)
 class HttpCheck:
+    """Send a GET request; pass on a matching answer. `timeout` is in seconds."""
+
     port: int
     path: str = "/"
     host: str = "127.0.0.1"
     status: tuple[int, int] = (200, 399)
     """Lowest and highest status that count as success."""
     contains: str = ""
-    """Text that the first 64 KiB of the body must hold; empty: any body."""
+    """Text that the first 64 KiB of the body must contain; empty: any body passes."""
     timeout: float = 1.0
     expect_instance: bool = False
     """Whether the answer must name the instance that is asked, in `X-Instance-Id` or in the body."""
     purpose: Purpose = "readiness"
     device: str = ""
-    """The interface of this host that the question leaves by, and no other; empty: as the host routes."""
+    """The interface of this host to which connections are bound; empty: the host's routing decides."""
     kind: Literal["http"] = "http"
 
 
 class HttpProbe(Probe):
+    """A GET request to a web server in the guest."""
+
     port: Port = Field(description=ASKED_PORT)
     path: UrlPath = Field(default="/", description="The path of the request.")
     status: Statuses = Field(default=(200, 399), description="The statuses that pass.")
@@ -79,6 +83,7 @@ class HttpProbe(Probe):
     timeout: Duration = Field(default=1.0, description="For the whole response.")
 
     def check(self, purpose: Purpose, host_of: HostOf) -> HttpCheck:
+        """The check, with the address to ask."""
         return HttpCheck(
             self.port, self.path, host_of(self.port), self.status, self.contains, self.timeout,
             self.expect_instance, purpose,
@@ -86,20 +91,23 @@ class HttpProbe(Probe):
 
     @property
     def asked_port(self) -> int:
+        """The port of the request."""
         return self.port
 
     @property
     def longest(self) -> float:
+        """Its timeout."""
         return self.timeout
 
 
 @dataclass(frozen=True, slots=True)
 class TcpCheck:
+    """Connect, and expect a text or any sign of a server. `timeout` is in seconds."""
+
     port: int
     host: str = "127.0.0.1"
     expect: str = ""
-    """Text that the peer must send first. Without it a connection must stay open for a moment:
-    user networking accepts before it knows whether the guest listens."""
+    """Text that the peer must send first; without it see `probe/tcp.py`."""
     timeout: float = 1.0
     purpose: Purpose = "readiness"
     device: str = ""
@@ -108,6 +116,8 @@ class TcpCheck:
 
 
 class TcpProbe(Probe):
+    """A connection to a TCP port of the guest."""
+
     port: Port = Field(description=ASKED_PORT)
     expect: str = Field(
         default="",
@@ -117,20 +127,23 @@ class TcpProbe(Probe):
     timeout: Duration = Field(default=1.0, description="For the whole response.")
 
     def check(self, purpose: Purpose, host_of: HostOf) -> TcpCheck:
+        """The check, with the address to ask."""
         return TcpCheck(self.port, host_of(self.port), self.expect, self.timeout, purpose)
 
     @property
     def asked_port(self) -> int:
+        """The port of the connection."""
         return self.port
 
     @property
     def longest(self) -> float:
+        """Its timeout."""
         return self.timeout
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessCheck:
-    """The VMM lives; nothing is asked of the guest."""
+    """Passes while the VMM lives; the guest is not asked."""
 
     kind: Literal["process"] = "process"
     purpose: ClassVar[Purpose] = "liveness"
@@ -138,16 +151,17 @@ class ProcessCheck:
 
 
 class ProcessProbe(Probe):
-    """The VMM lives; nothing is asked of the guest."""
+    """Passes while the VMM lives; the guest is not asked."""
 
     def check(self, purpose: Purpose, host_of: HostOf) -> ProcessCheck:  # noqa: ARG002 - as of every kind
+        """The check, which needs no address."""
         return ProcessCheck()
 
 
 CheckSpec = HttpCheck | TcpCheck | ProcessCheck
-"""Stored with its `kind`; what was stored before there was one is told apart by its fields."""
+"""Stored with its `kind`. Forms stored before there was a `kind` are distinguished by their fields."""
 NetworkCheck = HttpCheck | TcpCheck
-"""Asks a port at an address, which planning leads to the guest that is meant."""
+"""Kinds that ask a port at an address; planning directs them to the right guest."""
 
 
 def _one_of_the_kinds(schema: dict[str, Any]) -> None:
@@ -156,6 +170,8 @@ def _one_of_the_kinds(schema: dict[str, Any]) -> None:
 
 
 class Check(Face):
+    """One health check: exactly one kind, and its purpose."""
+
     model_config = ConfigDict(json_schema_extra=_one_of_the_kinds)
     http: HttpProbe | None = Field(default=None, description="A web server answers.")
     tcp: TcpProbe | None = Field(default=None, description="A port is open.")
@@ -170,13 +186,13 @@ class Check(Face):
 
     @property
     def kinds(self) -> dict[str, Probe | None]:
-        """Every kind by its key in the manifest, with what is written for it."""
+        """All kinds by their key in the manifest; None for those it does not have."""
         named = {each.alias or name: name for name, each in type(self).model_fields.items()}
         return {key: getattr(self, name) for key, name in named.items() if name != "purpose"}
 
     @property
     def given(self) -> tuple[str, Probe]:
-        """The one kind that is written, by its key."""
+        """The key and the fields of the one kind that the manifest has."""
         return next((key, probe) for key, probe in self.kinds.items() if probe is not None)
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""The manifests of one revision, resolved: defaults filled in, every image a key."""
+"""The manifests of one revision, resolved: defaults filled in, and every image identified by a key."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class VolumeSpec:
 
 @dataclass(frozen=True, slots=True)
 class HealthPolicy:
-    """How a guest is judged. Seconds; `failure_threshold` counts failing rounds in a row."""
+    """How a guest is judged. Times are in seconds; `failure_threshold` counts failing rounds in a row."""
 
     checks: tuple[CheckSpec, ...] = ()
     startup_deadline: float = 300.0
@@ -44,13 +44,13 @@ class HealthPolicy:
 
 @lru_cache(maxsize=4096)
 def checks_key(policy: HealthPolicy) -> Digest:
-    """A name for the policy. Defaults are left out: a field that a later version adds changes no key."""
+    """A digest of the policy. Defaults are left out, so a field added by a later version changes no key."""
     return Digest(digest_of(_without_defaults(policy)))
 
 
 @lru_cache(maxsize=4096)
 def rollout_key(digest: Digest, policy: HealthPolicy) -> Digest:
-    """A name for a digest and the checks by which it is judged."""
+    """A digest of a spec digest together with its health policy."""
     return Digest(digest_of([digest, checks_key(policy)]))
 
 
@@ -60,8 +60,8 @@ def _without_defaults(value: object) -> object:
     if not is_dataclass(value):
         return value
     given = {each.name: getattr(value, each.name) for each in fields(value)}
-    told = {f.name: given[f.name] for f in fields(value) if given[f.name] != f.default}
-    return [type(value).__name__, {name: _without_defaults(each) for name, each in told.items()}]
+    changed = {f.name: given[f.name] for f in fields(value) if given[f.name] != f.default}
+    return [type(value).__name__, {name: _without_defaults(each) for name, each in changed.items()}]
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,35 +70,38 @@ class RestartPolicy:
 
     policy: RestartWhen = "always"
     backoff: float | None = None
-    """Seconds before it is started again; None: none at first, then 2, 4, 8 ... up to 5 minutes."""
+    """Pause in seconds before each restart; None: at first none, then 2, 4, 8 ... up to 300."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdatePolicy:
+    """How a new generation replaces the old one."""
+
     after: tuple[VMName, ...] = ()
     """VMs that must be healthy at the same revision before this one moves."""
     stop_timeout: float = 60.0
-    """Seconds that a guest has after the power button before it is killed."""
+    """Seconds from pressing the power button to killing the guest."""
     strategy: Strategy = "restart"
     snapshot_volumes: bool = False
-    """Keep the volumes as they were before the new generation first writes, until it is committed."""
+    """Keep a snapshot of the volumes from before the new generation writes, until it is committed."""
     short_of_memory: ShortOfMemory = "wait"
-    """What a handover does on a host that has no room for both guests."""
+    """What a handover does if the host lacks memory for both guests."""
 
 
 @dataclass(frozen=True, slots=True)
 class RollbackPolicy:
+    """What follows a failed update."""
+
     mode: Literal["auto", "manual"] = "auto"
     data_epoch: int = 1
-    """Rolling back by itself across a change of epoch is refused."""
+    """Automatic rollback across a change of epoch is refused."""
 
 
 @dataclass(frozen=True, slots=True)
 class VMSpec:
-    """One VM as a revision wants it.
+    """One VM as a revision declares it.
 
-    `digest` covers exactly the fields for which a guest must be started anew; all others take
-    effect in place. Build it with `VMSpec.resolve`, which computes the digest.
+    `digest` covers exactly the fields whose change needs a restart; all others take effect in place.
     """
 
     name: VMName
@@ -137,60 +140,61 @@ class VMSpec:
                 for n in self.networks
             ],
         }
-        if self.taps:  # a VM without any keeps the digest that it had before there were taps
+        if self.taps:  # without taps the digest stays what it was before taps existed
             inputs["taps"] = [asdict(tap) for tap in self.taps]
         return inputs
 
     def compute_digest(self) -> Digest:
+        """The digest of `restart_inputs`."""
         return Digest(digest_of(self.restart_inputs()))
 
     @property
     def rollout_key(self) -> Digest:
-        """What a rollout takes the VM to: its digest and its checks."""
+        """Identifies what a rollout changes: digest and checks."""
         return rollout_key(self.digest, self.health)
 
     @property
     def rollout_group(self) -> GroupName:
-        """The group whose budget counts; a VM without one has its own, which no name can equal."""
+        """The group whose budget applies; without a group it is one of its own, `~NAME`, which no group can have."""
         return self.group or GroupName(f"~{self.name}")
 
     @property
     def image_keys(self) -> tuple[str, ...]:
-        """Of all images that a guest of it boots from."""
+        """Keys of all images that its guests boot from."""
         return self.kernel.key, *(layer.key for layer in self.layers)
 
     @property
     def user_interfaces(self) -> Iterator[tuple[int, UserNetwork]]:
-        """Its user networks, each with its place among all interfaces of the manifest."""
+        """Its user networks, each with its index among all interfaces of the manifest."""
         taken = {tap.interface for tap in self.taps}
         free = (place for place in itertools.count() if place not in taken)
         return zip(free, self.networks, strict=False)
 
     @property
     def driver(self) -> str:
-        """The name of the driver of its guests: a runner of Nix commands its VMM itself."""
+        """The name of its guests' driver; runners of Nix have one of their own."""
         return NIX_RUNNER if isinstance(self.kernel.source, NixRunner) else self.hypervisor
 
     @property
     def handed_over(self) -> bool:
-        """Whether its guests are behind the front, so that one can take over from the other."""
+        """Whether its guests are behind the proxy, so that one can take over from another."""
         return self.update.strategy == "handover" and not self.volumes and not self.taps
 
     @property
     def listens(self) -> tuple[HostPort, ...]:
-        """Where on the host a guest of this VM listens."""
+        """Ports of the host on which a guest of this VM listens."""
         forwards = (f for n in self.networks for f in n.forwards)
         return tuple(HostPort(f.address, f.host, f.protocol) for f in forwards)
 
     @property
     def host_ports(self) -> tuple[int, ...]:
-        """Those of TCP without their addresses, for people."""
+        """TCP ports without addresses, for display."""
         return tuple(one.port for one in self.listens if one.protocol == "tcp")
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateWindow:
-    """A stretch of wall time that comes back: from each moment of `cron`, `duration` seconds long.
+    """A recurring stretch of wall time: from each moment of `cron`, `duration` seconds long.
 
     Where a group has any allowing window, only those moments are open; a denying one always wins
     (as Argo CD's sync windows).
@@ -205,20 +209,22 @@ class UpdateWindow:
 
 @dataclass(frozen=True, slots=True)
 class GroupSpec:
+    """The policy under which a group's members are rolled out."""
+
     name: GroupName
     max_unavailable: int = 1
-    """A count; percentages were resolved against the members (rounded down, at least 1)."""
+    """A count; percentages were resolved against the number of members (rounded down, at least 1)."""
     canary: tuple[VMName, ...] = ()
     canary_soak: float = 0.0
-    """Seconds of unbroken health that canaries show before the others move."""
+    """Seconds that canaries must stay healthy before other members change."""
     on_failure: OnFailure = "halt"
     max_failures: int | None = None
-    """With `continue`: failed members after which the group is held all the same; None: any number."""
+    """With `continue`: more failed members than this hold the group; None: no limit."""
     progress_deadline: float | None = None
-    """Seconds without any member becoming healthy after which a rollout is held."""
+    """Seconds without a member becoming healthy after which a rollout is held."""
     windows: tuple[UpdateWindow, ...] = ()
     approval: Literal["auto", "manual"] = "auto"
-    """manual: after the canaries a person's `promote` is waited for."""
+    """manual: after the canaries the rollout waits for `promote`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,12 +242,12 @@ class DesiredState:
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What a new revision must continue to be followed: all of `revisions`, or else `rewritten`."""
+    """What a new revision must descend from: all of `revisions`, or else `rewritten`."""
 
     revisions: tuple[Revision, ...] = ()
-    """Empty: nothing is known that it could continue, and anything may be followed."""
+    """Empty: nothing was followed before, so any revision may be."""
     rewritten: Revision | None = None
-    """What a person allowed to follow though it continues nothing."""
+    """A revision that a person allowed although it descends from none of them."""
 
 
 ANY = Lineage()
@@ -249,9 +255,9 @@ ANY = Lineage()
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a look at a source found. `state` is None when the revision is as before."""
+    """The result of a fetch. `state` is None if the revision did not change."""
 
     state: DesiredState | None
     changed: bool
     revision: Revision | None = None
-    """What the source names now, changed or not."""
+    """The source's current revision, changed or not."""

@@ -1,4 +1,4 @@
-"""What happened, for people and sinks: the closed set of kinds, and the event itself."""
+"""Events, and the closed set of their kinds."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EventKind = Literal[
     "rolled-back", "source-reachable", "source-unreachable", "suspended", "tap-plugged", "vm-removed", "vm-removing",
     "vm-renamed", "volumes-restored", "volumes-saved",
 ]  # fmt: skip
-"""docs/operations.md explains each. A ledger may hold others, that another version wrote; they are only shown."""
+"""docs/operations explains each. A ledger may contain kinds of other versions; those are only shown."""
 
 FAILED: Mapping[OutcomeKind, FailureKind] = {
     "create": "create-failed",
@@ -62,4 +62,4 @@ class Event:
     revision: str | None = None
     severity: Severity = "info"
     sequence: int = 0
-    """Given by the ledger; counts up."""
+    """Assigned by the ledger, in ascending order."""

@@ -1,4 +1,4 @@
-"""What all models of manifests share: their base, their scalar fields, and how these are refused."""
+"""What all models of manifests share: the base class, scalar fields, and their error messages."""
 
 from __future__ import annotations
 
@@ -27,11 +27,13 @@ STATUS_RE = re.compile(r"^([1-5][0-9]{2})(?:-([1-5][0-9]{2}))?$")
 SYSTEM_MOUNTS = ("/proc", "/sys", "/dev")
 MULTICAST_BIT = 1
 WHOLE_NETWORKS = 30
-"""Longer prefixes leave no address for the network itself and for broadcasts."""
+"""Longer prefixes have no network and broadcast addresses."""
 EXACTLY_ONE = ConfigDict(json_schema_extra={"minProperties": 1, "maxProperties": 1})
 
 
 class Face(BaseModel):
+    """Base of all manifest models: strict, frozen, unknown fields forbidden, camelCase names."""
+
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
@@ -42,7 +44,7 @@ class Face(BaseModel):
 
 
 class FieldConflict(NamedTuple):
-    """What fields that are each well formed get wrong together."""
+    """A conflict between fields that are each well formed; `at` is relative to the model."""
 
     at: tuple[str | int, ...]
     message: str
@@ -50,6 +52,7 @@ class FieldConflict(NamedTuple):
 
 
 def refuse(faults: Iterable[FieldConflict]) -> None:
+    """Raise pydantic's error for all conflicts, if there are any."""
     found = tuple(faults)
     if found:
         raise PydanticCustomError("faults", "{text}", {"faults": found, "text": found[0].message})
@@ -63,7 +66,7 @@ def _an_ipv4(value: str) -> str:
 
 
 def an_address_with_prefix(value: str) -> str:
-    """One that a guest can have: not the network's own, nobody's and no loopback."""
+    """An address with prefix that a guest can have: not loopback, broadcast, unspecified or the network's own."""
     try:
         found = IPv4Interface(value)
     except ValueError:
@@ -94,6 +97,7 @@ def _a_mount_point(value: str) -> str:
 
 
 def a_folder(value: str) -> str:
+    """Accept a relative folder; the error type is pydantic's."""
     if value.startswith("/"):
         raise refusal("is absolute", "write it relative to the manifest: ./web")
     return value
@@ -110,6 +114,7 @@ def _statuses(value: object) -> tuple[int, int]:
 
 
 def one_of(given: Mapping[str, object], what: str, example: str) -> None:
+    """Refuse a mapping unless exactly one of these values is given."""
     present = [name for name, value in given.items() if value is not None]
     if len(present) != 1:
         names = ", ".join(given)
@@ -160,6 +165,7 @@ Labels = Annotated[
 
 
 def repeated(at: tuple[str, ...], names: list[str]) -> Iterator[FieldConflict]:
+    """A conflict for each name that a list has twice."""
     for index, name in enumerate(names):
         if name in names[:index]:
             yield FieldConflict((*at, index), f"{name} is named twice", "remove one")

@@ -1,4 +1,4 @@
-"""The group's manifest: under which policy VMs are rolled out together."""
+"""The manifest of a group: the policy under which its VMs are rolled out."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ WINDOW_EXAMPLE = '{allow: {cron: "0 2 * * *", duration: 2h}}'
 
 
 def a_cron(value: str) -> str:
-    """Five fields, and a moment that comes."""
+    """Accept a cron expression of five fields that matches some moment."""
     hint = "write minute, hour, day of month, month, day of week: 0 2 * * *"
     if len(value.split()) != CRON_FIELDS:
         raise refusal("is not a cron expression of five fields", hint)
@@ -49,7 +49,7 @@ def a_cron(value: str) -> str:
 
 Cron = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(a_cron)]
 TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$")]
-"""A well-formed name; whether this host knows the zone is for the source to find out."""
+"""A well-formed name; the source checks whether this host has the zone."""
 
 
 class Stretch(Face):
@@ -80,11 +80,15 @@ class Window(Face):
 
 
 class GroupMetadata(Face):
+    """Name and labels of a group."""
+
     name: Name = Field(description="Unique among the groups of a repository.")
     labels: Labels = Field(default={}, description="Free text for people and queries.")
 
 
 class GroupPolicy(Face):
+    """How a group's members are updated."""
+
     max_unavailable: CountOrShare = Field(
         default=1, description="The most members that are down at once; 25% rounds down, to 1."
     )

@@ -1,4 +1,4 @@
-"""What is learned from a running guest: its console, lines that it announces there, and counters of its devices."""
+"""What is learned from a running guest: its console, its announcements there, and counters of its devices."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class DiskOperations:
-    """Since the guest was started, over all of its disks."""
+    """Operations since the guest was started, over all its disks."""
 
     reads: int
     writes: int
@@ -15,17 +15,17 @@ class DiskOperations:
 
 @dataclass(frozen=True, slots=True)
 class GuestMemory:
-    """In bytes, of a guest with a balloon."""
+    """Memory of a guest with a balloon, in bytes."""
 
     given: int
-    """What the guest has: its memory less what the balloon holds."""
+    """Its memory minus what the balloon holds."""
     available: int | None
-    """What its programs could still take, by the guest's own word; None: it said nothing."""
+    """What its programs could still allocate, as reported by the guest; None: not reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class NetworkTraffic:
-    """What went through a VM's networks since they were made, as the guest sees it."""
+    """Traffic of a VM's networks since they were created, from the guest's point of view."""
 
     received_bytes: int = 0
     received_packets: int = 0
@@ -35,7 +35,7 @@ class NetworkTraffic:
 
 @dataclass(frozen=True, slots=True)
 class GuestFigures:
-    """None: nobody could tell."""
+    """All counters of a guest; None for those that are not known."""
 
     disks: DiskOperations | None = None
     memory: GuestMemory | None = None
@@ -56,22 +56,22 @@ class ConsoleText:
 
 @dataclass(frozen=True, slots=True)
 class Announced:
-    """Facts from the console of one instance; boot-clock seconds.
+    """Announcements on the console of one instance; times are in boot-clock seconds.
 
-    A guest is believed about its own health and nothing else.
+    A guest is believed only about its own health.
     """
 
     up: float | None = None
-    """When it said that it is up: its init runs, and the application's start script was begun."""
+    """When it announced that it is up: its init runs and has started the application's script."""
     handed_over: float | None = None
-    """When our initrd started an init that is not ours, from which no further word is expected."""
+    """When our initrd started an init that is not ours, which announces nothing more."""
     ended: str = ""
-    """Which part of its application ended, and how: `rc.local status 3`. Empty: none that failed."""
+    """The part of its application that ended, and how: `rc.local status 3`. Empty: none failed."""
     console: tuple[str, ...] = ()
-    """The lines before that one, cleaned."""
+    """The lines before that announcement, cleaned."""
 
     def merged(self, newer: Announced) -> Announced:
-        """Both together: what was heard once stays so."""
+        """Both combined: what was announced once stays so."""
         if newer is NOTHING_ANNOUNCED or newer == self:
             return self
         return Announced(

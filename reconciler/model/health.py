@@ -1,4 +1,4 @@
-"""What guests are asked, and what they answered, as values."""
+"""Plans and results of health checks, as values."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ from reconciler.model.checks import CheckSpec, ProcessCheck, Purpose
 from reconciler.model.names import GenerationNumber, VMName
 
 ProbeResult = Literal["success", "failure", "error"]
-"""failure: the guest is bad. error: we could not ask; says nothing about the guest."""
+"""failure: the guest is bad. error: this host could not ask, which says nothing about the guest."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbePlan:
-    """What to ask one guest, and how often. A round asks all checks at once."""
+    """The checks of one guest, and how often they run. A round runs all checks at once."""
 
     checks: tuple[CheckSpec, ...]
     period: float
     """Seconds from the start of one round to the start of the next."""
     vm: VMName = VMName("")
-    """Whose answers they are: those of a VM are kept together, over its guests."""
+    """The VM for which results are kept, over all its guests."""
     generation: GenerationNumber = GenerationNumber(0)
     question: str = ""
-    """Names what is asked, by whatever way: answers to another question are counted apart."""
+    """Identifies the checks, whatever the route to the guest: results of other checks are counted apart."""
     beside: bool = False
-    """Changed checks on trial: the guest is up, so it is asked calmly, and no metric counts the answers."""
+    """Whether these are changed checks on trial: rounds never overlap, and metrics do not count them."""
 
     @property
     def asks_for_life(self) -> bool:
-        """Whether any of the checks decides on a restart."""
+        """Whether any check can cause a restart."""
         return any(
             check.purpose == "liveness"
             for check in self.checks
@@ -39,18 +39,20 @@ class ProbePlan:
 
 @dataclass(frozen=True, slots=True)
 class CheckAnswer:
+    """The result of one check in one round, which took `seconds`."""
+
     kind: str
-    """Of the check, as a manifest calls it."""
+    """The kind of check, as in a manifest."""
     result: ProbeResult
     detail: str
-    """For people: `GET :8080/healthz -> 503`. At most 200 characters."""
+    """For display: `GET :8080/healthz -> 503`; at most 200 characters."""
     seconds: float
     purpose: Purpose = "readiness"
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """One round of a guest's checks that was answered."""
+    """One completed round of a guest's checks."""
 
     boot: float
     """When, by the boot clock."""
@@ -62,7 +64,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Liveness:
-    """The same counts for the checks of liveness alone; zero where there are none."""
+    """The same counts for checks of purpose liveness alone; zero if there are none."""
 
     ever_passed: bool = False
     failures: int = 0
@@ -99,12 +101,12 @@ class ProbeCounts:
 
     @property
     def detail(self) -> str:
-        """The first answer that is not a success, else the first, for people."""
+        """The first result that is not a success, else the first, for display."""
         return _first_bad(self.last) or "not asked yet"
 
     @property
     def liveness_detail(self) -> str:
-        """The same among the answers of checks of liveness."""
+        """The same among results of checks of purpose liveness."""
         return _first_bad(tuple(a for a in self.last if a.purpose == "liveness")) or self.detail
 
 

@@ -1,8 +1,8 @@
-"""Whose fault it is that a VMM ended: by the words of the VMM alone, which no guest can write.
+"""Whether a VMM ended through a fault of the host: by the VMM's own messages, which no guest can write.
 
-The one place that tells trouble of the host from a fault of what was started, for every supervisor. What
-the host lacks (a port, memory, space, a file of the store, a right) says nothing about a generation: it is
-tried again, and never condemned for it.
+The one place, for every supervisor, that distinguishes faults of the host from those of a generation. A
+lack on the host (a port, memory, space, a file of the store, a permission) says nothing about a generation,
+so its start is retried and it is never condemned for it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,9 @@ SHORT_OF = (
     "Read-only file system",
     "No buffer space available",
 )
-"""What no manifest can bring about, in the C library's words: the host has too little of something, or
-another process has it."""
+"""Messages of the C library that no manifest can cause: the host lacks something, or another process has it."""
 OF_OUR_OWN = ("No such file or directory", "Permission denied", "Operation not permitted")
-"""Of files that we name on a command line, and that were verified. A runner names its own."""
+"""Messages about verified files that we name on the command line; a runner names files of its own."""
 WORDS = (
     "Could not set up host forwarding rule",
     'Failed to get "write" lock',
@@ -47,7 +46,7 @@ _OF_OUR_OWN = re.compile(rf"qemu(?:-system-\w+)?: .*(?:{_any_of(OF_OUR_OWN)})")
 
 
 def host_fault(said: Iterable[str]) -> str:
-    """The line by which a VMM that ended says what the host lacks; empty: it says nothing of the kind."""
+    """The line with which a VMM reports what the host lacks; empty if there is none."""
     for line in said:
         if _LACKING.search(line) or _OF_OUR_OWN.match(line):
             return line

@@ -1,7 +1,7 @@
 """What is booted: kernel bundles and runners, named by their inputs; and any image that was built.
 
-A key is a hash of what a manifest or the config asks for and of nothing else. The version of our
-own recipes is left out on purpose: an upgrade of the controller must not give every VM a new digest
+A key is a hash of what the manifest or the config requests, and of nothing else. The version of our own
+build recipes is left out on purpose: an upgrade of the controller must not give every VM a new digest
 (law 9).
 """
 
@@ -26,7 +26,7 @@ class DebianKernel:
 
 @dataclass(frozen=True, slots=True)
 class PathKernel:
-    """Files of the host, by their content; allowed only where the host's policy says so."""
+    """Files of the host, identified by content; allowed only if the host's policy permits them."""
 
     kernel: str
     initrd: str
@@ -36,10 +36,10 @@ class PathKernel:
 
 @dataclass(frozen=True, slots=True)
 class NixRunner:
-    """No kernel: a whole runner that Nix makes of a flake, and that is booted instead of one."""
+    """A runner that Nix builds from a flake, which is run instead of booting a kernel."""
 
     flake: str
-    """A locked reference; or a folder of the repository as the manifest names it, for people."""
+    """A locked reference, or a folder of the repository as the manifest writes it."""
     attribute: str
     tree: str = ""
     """The id of that folder's git tree."""
@@ -50,7 +50,7 @@ KernelSource = DebianKernel | PathKernel | NixRunner
 
 @dataclass(frozen=True, slots=True)
 class KernelSpec:
-    """What is booted, before or after it was made: kernel and initrd, or a runner of Nix."""
+    """What a guest boots, built or not: kernel and initrd, or a runner of Nix."""
 
     key: KernelKey
     name: str
@@ -58,6 +58,7 @@ class KernelSpec:
 
     @staticmethod
     def of(name: str, source: KernelSource) -> KernelSpec:
+        """The spec for a source, with its key computed."""
         inputs: dict[str, str]
         match source:
             case DebianKernel():
@@ -77,7 +78,7 @@ class KernelSpec:
 
     @property
     def title(self) -> str:
-        """What people call it: `kernel debian`, `runner ./web#default`."""
+        """For display: `kernel debian`, `runner ./web#default`."""
         return f"{'runner' if isinstance(self.source, NixRunner) else 'kernel'} {self.name}"
 
 
@@ -91,4 +92,4 @@ class BuiltImage:
     seconds: float
     """How long it took to make."""
     differs: str = ""
-    """In words, when the same inputs gave other bytes before."""
+    """A text if the same inputs gave different bytes before; else empty."""

@@ -23,7 +23,7 @@ class RollbackState:
 
 @dataclass(frozen=True, slots=True)
 class Quarantine:
-    """Rolling back failed too; nothing is done until a new digest or a person lifts it."""
+    """The rollback failed too; nothing happens until a new digest or a person lifts it."""
 
     reason: str
     digest: Digest
@@ -39,29 +39,29 @@ class Backoff:
     until: Deadline
     reason: str
     ill: bool = False
-    """It lived and had to be restarted all the same; else it ended by itself."""
+    """Whether it was restarted while it lived, for failing liveness; else it ended by itself."""
     since_wall: float = 0.0
-    """When the first of these crashes was."""
+    """When the first of these crashes happened."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A guest of a committed generation that ended by itself, and is not to be started again."""
+    """A guest of a committed generation that ended by itself and must not be started again."""
 
     generation: GenerationNumber
     why: str
     boot_id: str
-    """A new boot of the host starts it again."""
+    """A reboot of the host starts it again."""
     since_wall: float
 
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """The newest time that a guest was started anew."""
+    """The newest restart of a guest."""
 
     wall: float
     reason: str
-    """As in `restarts`."""
+    """One of the reasons in `VMRecord.restarts`."""
     why: str = ""
 
 
@@ -73,29 +73,29 @@ class WantedDigest:
     since: Deadline
     """When it became desired."""
     burst: Deadline | None = None
-    """The change before it was a moment older: when a burst ends at the latest."""
+    """If it closely followed another change: when the burst ends at the latest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unready:
-    """A committed guest lives and may not serve."""
+    """A committed guest lives but may not serve."""
 
     since_wall: float
     why: str
 
 
 def crashes_in_words(backoff: Backoff, now: Now) -> str:
-    """`crashed once`, or `crash loop: 7 crashes in 10 min`."""
+    """A text such as `crashed once`, or `crash loop: 7 crashes in 10 min`."""
     count = backoff.crashes
     if count < CRASH_LOOP:
         return f"crashed {'once' if count == 1 else f'{count} times'}"
-    if not backoff.since_wall:  # of an older version
+    if not backoff.since_wall:  # recorded by an older version
         return f"crash loop: {count} crashes in a row"
     return f"crash loop: {count} crashes in {_span(now.wall - backoff.since_wall)}"
 
 
 def _span(seconds: float) -> str:
-    """Rounded; the wall clock may have been set back."""
+    """A rounded duration; at least 1 s, because the wall clock may have been set back."""
     seconds = max(seconds, 1.0)
     if seconds < 2 * MINUTE:
         return f"{seconds:.0f} s"

@@ -1,4 +1,4 @@
-"""A guest's hardware, complete: a driver turns it into an argv without asking anything else."""
+"""A guest's complete hardware: a driver makes a command line of it, and needs nothing else."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from reconciler.model.names import GenerationNumber, InstanceId, VMName
 Accel = Literal["kvm", "tcg"]
 Protocol = Literal["tcp", "udp"]
 Slot = Literal[1, 2]
-"""A VM has two places for a guest, each with a lock, sockets and a console of its own. Who writes to
-volumes is only ever in the first, so that its lock keeps out a second writer."""
-ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - compared with, never listened on
+"""A VM has two slots for guests, each with its own lock, sockets and console. A guest that writes to volumes
+is always in the first, so that its lock excludes a second writer."""
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - only compared with, never bound
 HOST_END = "fe:"
-"""How the MAC of a tap's own end begins, on the host: a bridge takes the lowest MAC of its ports for its
-own, and this one is higher than any guest's."""
+"""Prefix of the MAC of a tap's end on the host. A bridge takes the lowest MAC of its ports as its own, and
+this prefix is higher than any guest's, so the bridge's MAC stays stable."""
 
 
 def other(slot: Slot) -> Slot:
+    """The other slot."""
     return 2 if slot == 1 else 1
 
 
@@ -35,7 +36,7 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class PortForward:
-    """A port of the host that leads to a port of the guest."""
+    """A port of the host that is forwarded to a port of the guest."""
 
     host: int
     guest: int
@@ -52,13 +53,13 @@ class HostPort(NamedTuple):
 
 
 def overlap(one: HostPort, other: HostPort) -> bool:
-    """Whether only one of them can be listened on."""
+    """Whether only one of two ports can be bound."""
     same = (one.port, one.protocol) == (other.port, other.protocol)
     return same and share(one.address, other.address)
 
 
 def share(one: str, other: str) -> bool:
-    """Whether a port of the one address is a port of the other, too."""
+    """Whether a port on one address is also a port on the other."""
     return one == other or ANY_ADDRESS in (one, other)
 
 
@@ -72,17 +73,17 @@ class UserNetwork:
 
 @dataclass(frozen=True, slots=True)
 class Tap:
-    """An interface of the host that leads to a guest, plugged into a bridge."""
+    """A tap: an interface of the host that connects a guest to a bridge."""
 
     name: str
     """On the host; at most 15 characters."""
     bridge: str
     mac: str
-    """The guest's end."""
+    """Of the guest's end."""
     interface: int
-    """Its place among the VM's interfaces."""
+    """Its index among the VM's interfaces."""
     address: str = ""
-    """The guest's, as 10.20.0.5/24; empty: the guest sees to it itself."""
+    """The guest's, such as 10.20.0.5/24; empty: the guest configures itself."""
     gateway: str = ""
     nameservers: tuple[str, ...] = ()
 
@@ -117,7 +118,7 @@ class Machine:
     memory_mib: int
     accel: Accel
     tsc_khz: int | None
-    """The host's TSC frequency; wanted under tcg, where calibrating it freezes guests."""
+    """The host's TSC frequency; needed under tcg, where calibrating it freezes guests."""
     kernel: str
     initrd: str
     cmdline: tuple[str, ...]
@@ -132,29 +133,29 @@ class Machine:
     slot: Slot = 1
     taps: tuple[Tap, ...] = ()
     runner: str = ""
-    """A link to a runner that Nix made; it has its own kernel, disks and network, and none are said here."""
+    """A link to a runner built by Nix, which brings its own kernel, disks and network; those fields are empty."""
     hypervisor: str = DEFAULT
     """The name of its driver. Descriptions that earlier versions wrote lack it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GuestEndpoint:
-    """A living guest as somebody to whom traffic can be led."""
+    """A running guest as a target for traffic."""
 
     instance: InstanceId
     generation: GenerationNumber
     folder: str
-    """In which its control socket is."""
+    """The folder with its control socket."""
     networks: tuple[UserNetwork, ...]
     """With the forwards of its manifest."""
     pid: int | None = None
-    """Its VMM: what answers in another's name is not told anything."""
+    """Of its VMM: commands are sent only if this process answers."""
     hypervisor: str = field(kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A port of the host, and the port of the loopback that leads to one guest."""
+    """A port of the host, and the loopback port that leads to one guest."""
 
     protocol: Protocol
     address: str
@@ -164,7 +165,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class RouteTarget:
-    """Whom new connections to a VM's ports come to, by the front."""
+    """The guest to which the proxy sends new connections of a VM."""
 
     instance: InstanceId
     routes: tuple[Route, ...]
@@ -172,11 +173,11 @@ class RouteTarget:
 
 @dataclass(frozen=True, slots=True)
 class RoutingTable:
-    """What the front answers of itself."""
+    """The proxy's routing table."""
 
     targets: Mapping[VMName, RouteTarget] = field(default_factory=dict)
     error: str = ""
-    """Why it could not be asked: then `targets` says nothing."""
+    """Why the proxy could not be asked; `targets` is then unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +188,6 @@ class Launch:
     cwd: str
     env: tuple[tuple[str, str], ...] = ()
     power_button: tuple[str, ...] = ()
-    """A command that asks the guest to end, and waits for it; run in `cwd`, without the daemon."""
+    """A command that asks the guest to shut down and waits for it; run in `cwd`, also without a daemon."""
     prints_console: bool = False
-    """What the guest says comes from the VMM's standard output, and not from a file that it opens."""
+    """Whether the guest's console is the VMM's standard output, and not a file that the VMM opens."""

@@ -1,4 +1,4 @@
-"""The manifests that people write, as strict models; bytes become values here and nowhere else.
+"""The manifests as strict models; this is the only place where their bytes become values.
 
 Field descriptions are the reference: `docs/manifest.md` and `manifests/schema.json` come from them.
 """
@@ -32,14 +32,16 @@ from reconciler.model.quantity import Duration, DurationOrAuto, Size
 
 API_VERSION = "reconciler/v1"
 LEAST_MEMORY_MIB = 64
-"""With less, Debian's kernel panics or kills the init before it can say a word."""
+"""With less, Debian's kernel panics, or kills the init before it can print anything."""
 MOVABLE = frozenset({"user"})
-"""Kinds of interfaces whose traffic can be led from one guest to another."""
+"""Kinds of interfaces whose traffic can be moved from one guest to another."""
 UNION_TAGS = frozenset({"<name>", "<files>"})
-"""Stand for branches of a union in the place of an error; no place in a file has them."""
+"""Names of branches of a union in the location of an error; files do not contain them."""
 
 
 class Metadata(Face):
+    """Name, group and labels of a VM."""
+
     name: Name = Field(description="Unique among the VMs of a repository.")
     group: Name | None = Field(
         default=None,
@@ -54,6 +56,8 @@ class Metadata(Face):
 
 
 class KernelFiles(Face):
+    """A kernel of the host, with its initrd."""
+
     path: HostPath = Field(description="A kernel of the host; the host's policy must allow it.")
     initrd: HostPath = Field(description="The initrd that belongs to it.")
 
@@ -65,6 +69,8 @@ Kernel = Annotated[
 
 
 class Store(Face):
+    """The read-only disks of a VM."""
+
     format: Literal["erofs", "squashfs"] = Field(
         default="erofs", description="The read-only file system of every layer."
     )
@@ -74,6 +80,8 @@ class Store(Face):
 
 
 class Volume(Face):
+    """A writable disk of a VM."""
+
     name: VolumeName = Field(description="Unique in the VM, at most 16 characters.")
     mount_point: MountPoint = Field(description="Where the guest mounts it.")
     size: Size = Field(description="It may grow later; a smaller one is refused.")
@@ -83,6 +91,8 @@ class Volume(Face):
 
 
 class Update(Face):
+    """How a new generation replaces the old one."""
+
     after: list[Name] = Field(
         default=[], max_length=64, description="VMs that must be healthy before this one changes."
     )
@@ -107,6 +117,8 @@ class Update(Face):
 
 
 class Restart(Face):
+    """Whether a guest that ended by itself is started again."""
+
     policy: RestartWhen = Field(
         default="always",
         description="What follows when a guest of a good generation, or its application, ends by"
@@ -121,6 +133,8 @@ class Restart(Face):
 
 
 class Rollback(Face):
+    """How a failed generation is rolled back."""
+
     mode: Literal["auto", "manual"] = Field(
         default="auto", description="manual: a failed generation waits for an operator."
     )
@@ -131,6 +145,8 @@ class Rollback(Face):
 
 
 class Spec(Face):
+    """The hardware, images and policies of a VM."""
+
     hypervisor: Hypervisor = Field(default=DEFAULT, description="The VMM.")
     vcpu: int = Field(default=1, ge=1, le=255, description="Virtual CPUs.")
     memory: Size = Field(
@@ -195,7 +211,7 @@ class Spec(Face):
         if self.update.strategy != "handover":
             if self.update.short_of_memory != "wait":
                 yield FieldConflict(
-                    ("update", "shortOfMemory"), "says something only for strategy handover",
+                    ("update", "shortOfMemory"), "has an effect only with strategy handover",
                     "remove it, or write `strategy: handover`",
                 )  # fmt: skip
             return
@@ -227,13 +243,13 @@ class Spec(Face):
 
     def _port_faults(self) -> Iterator[FieldConflict]:
         if any(i.address for i in self.interfaces):
-            return  # what is no forwarded port is one of the guest's own
+            return  # other ports are those of the guest itself
         known = {f.host for i in self.interfaces for f in i.forward if f.protocol == "tcp"}
         known |= set(self.runner.ports if self.runner else ())
         listed = ", ".join(map(str, sorted(known)[:8])) or "none"
         hint = f"name a host port of its {'runner' if self.runner else 'interfaces'}: {listed}"
         if any(i.type == "tap" for i in self.interfaces):
-            hint = "give its tap the `address` at which it is to be asked"
+            hint = "set the `address` of its tap, at which checks ask it"
         for index, check in enumerate(self.health.checks):
             kind, probe = check.given
             if probe.asked_port is not None and probe.asked_port not in known:
@@ -248,7 +264,7 @@ class Spec(Face):
         for index in given[1:]:
             yield FieldConflict(
                 ("interfaces", index, "gateway"), f"interfaces[{given[0]}] has one already",
-                "keep one: a guest has one way out",
+                "keep one: a guest has one default route",
             )  # fmt: skip
 
 
@@ -279,5 +295,5 @@ KINDS: dict[str, type[MicroVM | Group]] = {"MicroVM": MicroVM, "Group": Group}
 
 
 def parse(kind: str, data: dict[str, Any]) -> MicroVM | Group:
-    """Check plain data. Raises pydantic's ValidationError, which the source puts into words."""
+    """Validate plain data. Raises pydantic's ValidationError; `source` makes messages of it."""
     return KINDS[kind].model_validate(data)

@@ -13,6 +13,8 @@ from reconciler.model.quantity import Duration, DurationOrNone
 
 
 class Health(Face):
+    """How a guest is judged: its checks, and the times that apply to them."""
+
     startup_deadline: Duration = Field(
         default=300.0,
         description="The longest time from start to a healthy guest; beyond it the generation failed. Changed alone"

@@ -14,13 +14,13 @@ Revision = NewType("Revision", str)
 Digest = NewType("Digest", str)
 """sha256 in hex."""
 GenerationNumber = NewType("GenerationNumber", int)
-"""Counts from 1 for each VM, and never falls."""
+"""Counts from 1 for each VM, and never decreases."""
 InstanceId = NewType("InstanceId", str)
-"""Names one start of one guest; visible to the guest and in its process's environment."""
+"""Identifies one start of one guest; visible to the guest and in its process's environment."""
 LayerKey = NewType("LayerKey", str)
-"""sha256 of a layer's inputs: equal keys hold equal content."""
+"""sha256 of a layer's inputs: equal keys mean equal content."""
 KernelKey = NewType("KernelKey", str)
-"""sha256 of what a kernel bundle was asked to be."""
+"""sha256 of a kernel bundle's inputs."""
 
 NAME_PATTERN = r"^[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?$"
 NAME_RE = re.compile(NAME_PATTERN)

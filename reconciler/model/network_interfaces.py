@@ -1,4 +1,4 @@
-"""The networks of a VM as people write them: user networking, or a tap in a bridge of the host."""
+"""The network interfaces in a VM's manifest: user networking, or a tap in a bridge of the host."""
 
 from __future__ import annotations
 
@@ -22,6 +22,8 @@ from reconciler.model.machine import HOST_END
 
 
 class Forward(Face):
+    """A port of the host that is forwarded to the guest."""
+
     host: Port = Field(description="A port of the host, unique on its address.")
     guest: Port = Field(description="The port of the guest that it is forwarded to.")
     protocol: Literal["tcp", "udp"] = Field(default="tcp", description="What is forwarded.")
@@ -31,6 +33,8 @@ class Forward(Face):
 
 
 class Interface(Face):
+    """One network interface of a VM."""
+
     type: Literal["user", "tap"] = Field(
         description="user: a network inside the VMM, which needs no rights on the host. tap: a port of"
         " one of the host's bridges."
@@ -74,7 +78,7 @@ class Interface(Face):
             )
         if self.forward:
             yield FieldConflict(
-                ("forward",), "says something only for type user",
+                ("forward",), "has an effect only with type user",
                 "remove it: a tap's guest is reached at its own address",
             )  # fmt: skip
         if self.mac is not None and self.mac.startswith(HOST_END):
@@ -87,15 +91,13 @@ class Interface(Face):
     def _user_faults(self) -> Iterator[FieldConflict]:
         for field in ("bridge", "id", "address", "gateway", "nameservers"):
             if getattr(self, field):
-                yield FieldConflict((field,), "says something only for type tap", "remove it")
+                yield FieldConflict((field,), "has an effect only with type tap", "remove it")
 
     def _address_faults(self) -> Iterator[FieldConflict]:
         if self.address is None:
             for field in ("gateway", "nameservers"):
                 if getattr(self, field):
-                    yield FieldConflict(
-                        (field,), "says something only beside an address", "add one"
-                    )
+                    yield FieldConflict((field,), "has an effect only with an address", "add one")
             return
         network = IPv4Interface(self.address).network
         if self.gateway is None:

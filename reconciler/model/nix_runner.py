@@ -1,4 +1,4 @@
-"""What a manifest says of a VM whose runner Nix makes, and which other fields may stand beside it."""
+"""The manifest of a VM whose runner Nix builds, and the other fields that may stand beside it."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ LOCKED = re.compile(
     r"[?&](rev=[0-9a-f]{40}|narHash=sha256-[A-Za-z0-9+/%=]{43,})(&|$)"
     r"|^(github|gitlab|sourcehut):[^/]+/[^/]+/[0-9a-f]{40}(\?|$)"
 )
-"""What makes a reference name the same content for ever: a commit, or a hash of the files."""
+"""Matches references whose content cannot change: with a commit, or a hash of the files."""
 FIXED = ("hypervisor", "kernel", "store", "volumes", "interfaces")
-"""What a runner brings along."""
+"""Fields that a runner replaces."""
 
 
 def _a_flake(value: str) -> str:
@@ -33,7 +33,7 @@ def _a_flake(value: str) -> str:
 
 
 def is_folder(flake: str) -> bool:
-    """Whether it is of this repository."""
+    """Whether a flake is a folder of this repository."""
     return flake.startswith(("./", "../"))
 
 
@@ -64,11 +64,11 @@ class Runner(Face):
 
 
 def beside_faults(written: Collection[str]) -> Iterator[FieldConflict]:
-    """Of a spec with a runner, by the names of its fields that were written."""
+    """Conflicts of a spec with a runner, by the names of the fields that it has."""
     for name in FIXED:
         if name in written:
             yield FieldConflict(
-                (name,), "says nothing beside a runner, which brings its own",
+                (name,), "has no effect beside a runner, which brings its own",
                 "remove it, and set it in the flake",
             )  # fmt: skip
     if "memory" not in written:

@@ -1,4 +1,4 @@
-"""What was found in this pass; dated, and perhaps stale by the time it is used."""
+"""What a pass observed; it may be stale by the time it is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconciler.model.record import Generation
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a VMM process ended. Both None: it was not our child, so nobody could say."""
+    """How a VMM process ended. `status` and `signal` both None: it was not our child, so that is unknown."""
 
     status: int | None = None
     signal: int | None = None
@@ -26,9 +26,9 @@ class Exit:
     console: tuple[str, ...] = ()
     """The last console lines, at most 20, cleaned of control characters."""
     reported: str = ""
-    """Why the guest failed, by its own words on the console: `reconciler-failed: WHY`."""
+    """Why the guest failed, by its own report on the console: `reconciler-failed: WHY`."""
     host_fault: str = ""
-    """What the host lacked, by the VMM's own words: then its end says nothing of the guest."""
+    """What the host lacked, by the VMM's message; its end then says nothing about the guest."""
 
     def __str__(self) -> str:
         if self.reported:
@@ -44,23 +44,24 @@ class Exit:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One VMM process of ours, alive or just ended, as its supervisor sees it."""
+    """A VMM process, running or just ended, as its supervisor sees it."""
 
     vm: VMName
     instance: InstanceId
     generation: GenerationNumber
     pid: int
     start_time: int
-    """Field 22 of /proc/PID/stat: with the pid it names a process for good."""
+    """Field 22 of /proc/PID/stat; together with the pid it identifies a process."""
     started_boot: float
     """CLOCK_BOOTTIME seconds when it was started."""
     exit: Exit | None = None
     slot: Slot = 1
     hypervisor: str = field(kw_only=True)
-    """Whose driver knows how to talk to it."""
+    """The name of its driver."""
 
     @property
     def alive(self) -> bool:
+        """Whether it has not ended."""
         return self.exit is None
 
 
@@ -71,29 +72,32 @@ class Guest:
     process: Process
     health: ProbeCounts = NEVER_ASKED
     trial: ProbeCounts = NEVER_ASKED
-    """How it answers changed checks that are on trial."""
+    """Results of changed checks on trial."""
     said: Announced = NOTHING_ANNOUNCED
     announces: bool = False
-    """What it boots says on the console when it is up; else nothing follows from its silence."""
+    """Whether what it boots announces that it is up; if not, silence means nothing."""
     passed: bool = False
-    """It is known to have been healthy once, perhaps to an earlier daemon."""
+    """Whether it was healthy once, perhaps in the time of an earlier daemon."""
 
     @property
     def alive(self) -> bool:
+        """Whether its process has not ended."""
         return self.process.exit is None
 
     @property
     def instance(self) -> InstanceId:
+        """Of its process."""
         return self.process.instance
 
     @property
     def generation(self) -> GenerationNumber:
+        """Of its process."""
         return self.process.generation
 
 
 @dataclass(frozen=True, slots=True)
 class Conflict:
-    """Somebody else holds what is ours: reported, never killed."""
+    """Another process holds a VM's lock or socket: it is reported, and never killed."""
 
     vm: VMName
     what: str
@@ -115,28 +119,34 @@ class Operation:
 
 @dataclass(frozen=True, slots=True)
 class VolumesSaved:
+    """A snapshot of volumes was taken."""
+
     method: str
-    """How the copy was made: reflink, or copy."""
+    """How it was copied: reflink or copy."""
 
 
 @dataclass(frozen=True, slots=True)
 class PortsOpened:
+    """A guest's own ports were opened."""
+
     routes: tuple[Route, ...]
-    """Each port of the manifest, and the one of the guest's own that leads to it."""
+    """Each port of the manifest, with the guest's own port behind it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
+    """Images were collected."""
+
     freed_bytes: int
 
 
 ActionResult = BuiltImage | VolumesSaved | PortsOpened | Collected | None
-"""What a slow action made; None: there is nothing to say but that it is done."""
+"""What a slow action returned; None: only that it is done."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a slow action ended; seen by exactly one pass.
+    """How a slow action ended; exactly one pass sees it.
 
     `subject` is a VM's name, or a layer's or kernel bundle's key. `error` is None on success.
     `transient` says that trying again may help.
@@ -153,21 +163,21 @@ class Outcome:
 
 
 KvmState = Literal["proven", "broken", "forbidden", "absent", "unasked"]
-"""Of /dev/kvm: a guest ran on it; none did; it may not be opened; it is not there; the config decides."""
+"""State of /dev/kvm: a guest ran on it; none could; no permission; missing; not probed, as the config decides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fingerprint:
-    """What this host has of a VMM."""
+    """What a probe found of a VMM on this host."""
 
     program: str
     """As the config names it; empty: each guest brings its own."""
     package: str = ""
     """Debian's package that has it; empty: none has."""
     path: str = ""
-    """Where it was found; empty: nowhere."""
+    """Where it was found; empty: not found."""
     version: str = ""
-    """By its own words; empty: it did not say."""
+    """As the program reports it; empty: unknown."""
     accel: Accel = "tcg"
     """What its guests run on."""
     kvm: KvmState = "unasked"
@@ -175,7 +185,7 @@ class Fingerprint:
 
 @dataclass(frozen=True, slots=True)
 class HostFacts:
-    """What the host can give at this moment."""
+    """Resources of the host at this moment."""
 
     memory_available_mib: int
     disk_free_mib: int
@@ -183,9 +193,9 @@ class HostFacts:
     vmms: Mapping[str, Fingerprint] = field(default_factory=dict)
     """By hypervisor."""
     listening: frozenset[HostPort] = frozenset()
-    """TCP ports on which anybody on this host listens, each with its IPv4 address."""
+    """TCP ports on which any process of this host listens, with their IPv4 addresses."""
     refused: Mapping[HostPort, str] = field(default_factory=dict)
-    """Of the ports that were asked for: those that cannot be bound, each with the reason."""
+    """Requested ports that cannot be bound, each with the reason."""
 
     def accel_of(self, hypervisor: str) -> Accel:
         """What its guests run on; one that nobody looked for emulates."""
@@ -199,9 +209,9 @@ class Link:
 
     kind: Literal["bridge", "tap", "other"]
     owner: VMName | None = None
-    """The VM whose tap it is, by the mark that we left on it; None: it is not ours."""
+    """The VM whose tap it is, by our mark on it; None: it is not ours."""
     bridge: str = ""
-    """Into which it is plugged."""
+    """The bridge that it is part of."""
     up: bool = True
     addresses: tuple[str, ...] = ()
     """Of a bridge: the host's IPv4 addresses on it, each with its prefix, as 10.20.0.1/24."""
@@ -213,11 +223,13 @@ class Links:
 
     found: Mapping[str, Link] = field(default_factory=dict)
     hindrance: str = ""
-    """Why no tap can be made here; empty where one can."""
+    """Why no tap can be made on this host; empty if one can."""
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
+    """Everything that one pass observed."""
+
     guests: Mapping[VMName, tuple[Guest, ...]]
     """Serving and candidate guests; alive ones and those whose end is not yet in the record."""
     layers: frozenset[LayerKey]
@@ -225,23 +237,23 @@ class Observed:
     kernels: frozenset[KernelKey]
     host: HostFacts
     announcing: frozenset[KernelKey] = frozenset()
-    """Kernel bundles whose initrd sees to it that a guest says when it is up."""
+    """Kernel bundles whose initrd makes a guest announce that it is up."""
     busy: Mapping[VMName, Operation] = field(default_factory=dict)
     building: frozenset[str] = frozenset()
     ending: frozenset[str] = frozenset()
-    """Those of them that were cancelled and have not ended yet."""
+    """Builds that were cancelled and have not ended yet."""
     outcomes: tuple[Outcome, ...] = ()
     conflicts: Mapping[VMName, Conflict] = field(default_factory=dict)
     found: Mapping[InstanceId, Generation] = field(default_factory=dict)
     """Generations read back from disk, for living guests that the record does not know."""
     occupied: frozenset[VMName] = frozenset()
-    """Names that a VM is about to take, and under which something lies already."""
+    """New names of VMs that cannot be taken, because a folder of that name exists."""
     links: Links = Links()
     plugged: Mapping[VMName, float] = field(default_factory=dict)
-    """By VM when its taps were last plugged into their bridges again, by the boot clock."""
+    """When each VM's taps were last plugged into their bridges again; boot-clock seconds."""
     front: Mapping[VMName, RouteTarget] = field(default_factory=dict)
-    """Where the front leads the ports of which VM; empty where none runs."""
+    """Where the proxy sends connections, by VM; empty if no proxy runs."""
     proxy_error: str = ""
-    """Why the front cannot be asked, so that nobody knows where it leads; empty: it was asked."""
+    """Why the last query of the proxy failed; routing is then unknown. Empty: it succeeded."""
     blind: bool = False
-    """Nobody looked for a while before this: the daemon is new, or stood still."""
+    """Whether there was no observation for a while: the daemon is new, or was stopped."""

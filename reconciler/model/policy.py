@@ -1,4 +1,4 @@
-"""What the host allows and wants, as the planner needs it."""
+"""The host's policy as the planner needs it, and constants of its decisions."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ TROUBLE_BACKOFF = (5.0, 180.0)
 TRIAL_BACKOFF = (30.0, 600.0)
 """The same for the start of a generation on trial, for which a guest that serves is stopped each time."""
 HANDOVER_BACKOFF = (1.0, 30.0)
-"""The same for ports that could not be moved: no port may be without a guest for long."""
+"""The same for ports that could not be moved; short, because a port must not stay without a guest."""
 BY_THE_FRONT = "what the front is needed for"
-"""The title of trouble that is the front's: no guest is stopped for it, however often it was tried."""
+"""Title of troubles of the proxy: no guest is stopped for them, however often they repeat."""
 ERRORS_IN_A_ROW = 4
 """Probe errors after which nothing is concluded from silence (Argo Rollouts' consecutiveErrorLimit)."""
 STARTUP_PROBE_PERIOD = 0.1
-"""Seconds between questions to a guest that has not answered yet."""
+"""Seconds between rounds for a guest that has not passed yet."""
 ENOUGH_UPTIME = 30.0
-"""Seconds of uptime after which a guest without checks, whose init cannot say that it is up, is taken to be."""
+"""Seconds after which a guest without checks, whose init cannot announce that it is up, counts as up."""
 CRASH_LOOP = 3
-"""Crashes in a row from which on they are called a loop."""
+"""Crashes in a row that count as a crash loop."""
 STEADY = 60.0
-"""Seconds of health after which a VM in a crash loop counts as serving again."""
+"""Seconds of health after which a VM in a crash loop counts as healthy again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,10 @@ class Policy:
     max_rollbacks_per_hour: int = 10
     max_repairs: int = 4
     bridges: tuple[str, ...] = ()
-    """Into which taps may be plugged."""
+    """Bridges into which taps may be plugged."""
 
 
 def doubling(bounds: tuple[float, float], attempts: int) -> float:
-    """The pause after the nth failure in a row, n from 1."""
+    """Seconds to pause after the nth failure in a row, n from 1; doubles between the bounds."""
     first, longest = bounds
     return min(longest, first * 2.0 ** min(attempts - 1, 32))

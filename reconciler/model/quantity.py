@@ -29,12 +29,12 @@ class Share:
     percent: int
 
     def of(self, members: int) -> int:
-        """Rounded down, but never so far that nothing could ever move."""
+        """The share of `members` as a count: rounded down, but at least 1, so that a rollout can proceed."""
         return max(1, members * self.percent // 100)
 
 
 def refusal(says: str, hint: str) -> PydanticCustomError:
-    """An error whose sentence is completed with the value: `"256" is not a size`."""
+    """An error whose message the value completes: `"256" is not a size`."""
     return PydanticCustomError("quantity", "{says} ({hint})", {"says": says, "hint": hint})
 
 
@@ -50,9 +50,10 @@ def parse_duration(value: object, most_ms: int = MOST_MS) -> float:
 
 
 def parse_positive_duration(value: object, most_ms: int = MOST_MS) -> float:
+    """Seconds, as `parse_duration`; zero is refused."""
     seconds = parse_duration(value, most_ms)
     if not seconds:
-        raise refusal("is no time at all", "write at least 1ms")
+        raise refusal("is zero", "write at least 1ms")
     return seconds
 
 
@@ -65,12 +66,12 @@ def _format_duration_or_auto(seconds: float | None) -> str:
 
 
 def parse_window_duration(value: object) -> float:
-    """A stretch of a calendar, which may be as long as a week."""
+    """Seconds of a window, which may be as long as a week."""
     return parse_positive_duration(value, MOST_WINDOW_MS)
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest form in the largest unit that holds it exactly."""
+    """Seconds as a text in the largest unit that expresses them exactly."""
     ms = round(seconds * 1000)
     unit = next((u for u in ("h", "m", "s") if ms and ms % MS_OF[u] == 0), "ms" if ms else "s")
     return f"{ms // MS_OF[unit]}{unit}"
@@ -88,6 +89,7 @@ def parse_size(value: object) -> int:
 
 
 def format_size(mib: int) -> str:
+    """MiB as `256MiB` or `1GiB`."""
     return f"{mib // 1024}GiB" if mib % 1024 == 0 else f"{mib}MiB"
 
 
@@ -106,6 +108,7 @@ def _format_count_or_share(value: int | Share) -> int | str:
 
 
 def text(pattern: str, example: str) -> WithJsonSchema:
+    """The JSON schema of a text with this pattern."""
     return WithJsonSchema({"type": "string", "pattern": pattern, "examples": [example]})
 
 

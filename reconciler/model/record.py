@@ -1,4 +1,4 @@
-"""What must be remembered because it cannot be observed, and how it may change."""
+"""The record: what must be stored because it cannot be observed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Verdict = Literal["trial", "committed", "condemned"]
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """Why a generation was condemned, for the person who reads it at 3 a.m."""
+    """Why a generation was condemned; written for a person who reads it at 3 a.m."""
 
     kind: Literal[
         "exited", "reported", "panicked", "volumes", "probe-failed", "startup-timeout", "ended"
@@ -47,7 +47,7 @@ class Evidence:
 
 
 OF_CHECKS = frozenset(("probe-failed", "startup-timeout"))
-"""Evidence that its checks gave: with other checks the same digest may be good."""
+"""Kinds of evidence from checks: with other checks the same digest may be good."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +68,12 @@ class Generation:
     reason: str = ""
     evidence: Evidence | None = None
     checks: CheckChange | None = None
-    """How its checks were changed last, without a restart."""
+    """The newest change of its checks without a restart."""
 
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """A condemned digest of one VM; never started again by itself."""
+    """A condemned digest of one VM; it is not started again automatically."""
 
     digest: Digest
     generation: GenerationNumber
@@ -82,9 +82,9 @@ class Blocked:
     first_wall: float
     last_wall: float
     revision: Revision | None = None
-    """Of which the condemned generation was made; None: from before this was remembered."""
+    """The revision of the condemned generation; None: recorded by an older version."""
     key: Digest = Digest("")
-    """The rollout key that failed, where its checks alone say so: other checks lift the block."""
+    """The rollout key, if only checks failed: changed checks then lift the block."""
 
 
 StartPurpose = Literal["trial", "rollback", "restart"]
@@ -98,15 +98,15 @@ class Start:
     generation: GenerationNumber
     purpose: StartPurpose
     deadline: Deadline
-    """Until when it must have passed its checks."""
+    """By when it must pass its checks."""
     routes: tuple[Route, ...] | None = None
-    """Ports of its own to which the front leads; None: it has those of its manifest itself, or none yet."""
+    """Its own ports, behind the proxy; None: it binds the manifest's ports itself, or has none yet."""
     announces: bool = False
-    """What it boots says on the console when it is up."""
+    """Whether what it boots announces on the console that it is up."""
     said: Announced = NOTHING_ANNOUNCED
-    """What it said, which a later daemon may not find on the console any more."""
+    """Its announcements; the console may have lost them when a later daemon reads it."""
     passed: bool = False
-    """It has been healthy once."""
+    """Whether it has been healthy once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ class Candidate:
     deadline: Deadline
     """Until when it must have passed its checks."""
     routes: tuple[Route, ...] | None = None
-    """Each port of its manifest, and the one of its own that leads to it; None: not opened yet."""
+    """Each port of its manifest with its own port behind it; None: not opened yet."""
     announces: bool = False
     said: Announced = NOTHING_ANNOUNCED
     passed: bool = False
@@ -138,7 +138,7 @@ StopCause = Literal[
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A stop of ours, written before the guest is told: its end is no crash."""
+    """A stop by the daemon, written before the guest is asked, so that its end is not taken for a crash."""
 
     instance: InstanceId
     cause: StopCause
@@ -169,14 +169,18 @@ class VolumeSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Suspension:
+    """A VM, group or host that a person suspended."""
+
     since_wall: float
     reason: str = ""
     until_wall: float | None = None
-    """When it ends by itself; None: a person ends it."""
+    """When it ends automatically; None: a person must end it."""
 
 
 @dataclass(frozen=True, slots=True)
 class VMRecord:
+    """The record of one VM."""
+
     name: VMName
     group: GroupName
     generations: tuple[Generation, ...] = ()
@@ -189,7 +193,7 @@ class VMRecord:
     """Of the guest that serves, or is to."""
     candidate: Candidate | None = None
     pending_transfer: InstanceId | None = None
-    """Who is being given ports: its own, or as a candidate those of the VM. Begun, not known to be done."""
+    """The guest whose port change has begun and is not known to be done: its own ports, or the VM's."""
     stop: Stop | None = None
     rollback: RollbackState | None = None
     quarantine: Quarantine | None = None
@@ -198,15 +202,15 @@ class VMRecord:
     pin: Pin | None = None
     suspended: Suspension | None = None
     restart: InstanceId | None = None
-    """A person asked that this instance be replaced."""
+    """The instance whose replacement a person requested."""
     moving: VMName | None = None
-    """Its folder is being moved to this name, which is then its own."""
+    """The new name, while its folder is being moved to it."""
     formerly: VMName | None = None
     """The name that it had before its last move."""
     removing: bool = False
-    """Its removal was accepted; it stays in the inventory until it is gone."""
+    """Whether its removal was accepted; the record stays until it is complete."""
     restarts: tuple[tuple[str, int], ...] = ()
-    """How often a guest was started anew, by reason, over the VM's life."""
+    """Number of restarts by reason, over the VM's life."""
     restarted: Restarted | None = None
     finished: Finished | None = None
     wanted: WantedDigest | None = None
@@ -221,6 +225,7 @@ class VMRecord:
         return None
 
     def generation(self, number: GenerationNumber) -> Generation | None:
+        """The generation with this number, if it is kept."""
         for generation in reversed(self.generations):
             if generation.number == number:
                 return generation
@@ -234,17 +239,19 @@ class VMRecord:
         return None
 
     def block_of(self, spec: VMSpec) -> Blocked | None:
-        """What keeps this spec from being started, if anything was condemned that it repeats."""
+        """The block that applies to this spec; None if it may be started."""
         return next((b for b in self.blocked if self._repeats(spec, b)), None)
 
     def _repeats(self, spec: VMSpec, block: Blocked) -> bool:
         key, failed = block.key, self.generation(block.generation)
-        if not key and failed is not None and failed.evidence is not None:  # of an older ledger
+        if (
+            not key and failed is not None and failed.evidence is not None
+        ):  # written by an older version
             key = failed.spec.rollout_key if failed.evidence.kind in OF_CHECKS else key
         return block.digest == spec.digest and key in ("", spec.rollout_key)
 
     def ended_well(self, spec: VMSpec, boot_id: str) -> bool:
-        """Whether a guest of this spec was proven, and then ended without a failure, as it may."""
+        """Whether a proven guest of this spec ended without failure, and its restart policy allows that."""
         finished, good = self.finished, self.last_good
         if finished is None or good is None or self.start is not None:
             return False
@@ -283,39 +290,43 @@ class Hold:
     since_wall: float
     held: tuple[tuple[VMName, Digest], ...]
     back: tuple[tuple[VMName, GenerationNumber], ...] = ()
-    """Members that had taken the change already, and the generation to which they go back."""
+    """Members that took the change already, with the generation to which they go back."""
     cause: HoldCause = "failure"
     """A member failed, no member moved in time, or a person aborted the rollout."""
     revision: Revision | None = None
-    """The revision that is held; None: the ledger is from before this was remembered."""
+    """The revision that is held; None: recorded by an older version."""
     key: Digest = Digest("")
-    """The failed VM's rollout key, where its checks failed: other checks lift the hold, too."""
+    """The failed VM's rollout key, if only checks failed: changed checks then lift the hold too."""
     back_checks: tuple[VMName, ...] = ()
-    """Members that had taken changed checks already, and go back to those before."""
+    """Members that took changed checks already and go back to the former ones."""
 
     @property
     def words(self) -> str:
-        """Why the group is held, for people."""
+        """Why the group is held, for display."""
         return f"{self.vm} failed: {self.reason}" if self.cause == "failure" else self.reason
 
 
 @dataclass(frozen=True, slots=True)
 class GroupRecord:
+    """The record of one group."""
+
     name: GroupName
     hold: Hold | None = None
     suspended: Suspension | None = None
     approved: tuple[tuple[VMName, Digest], ...] = ()
-    """What a person promoted; other digests wait again."""
+    """Digests that a person promoted; others wait again."""
     progress: Deadline | None = None
-    """By when the next member must be healthy, while a rollout is under way."""
+    """By when the next member must be healthy, during a rollout."""
 
 
 MOST_PROBLEMS = 100
-"""Of one revision, that are kept and shown; the others are counted."""
+"""Problems of one revision that are stored and shown; the others are counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceRecord:
+    """The record of the source."""
+
     revision: Revision | None = None
     """The newest revision that was valid; it is loaded again after a restart."""
     first_seen_wall: float = 0.0
@@ -323,12 +334,12 @@ class SourceRecord:
     """The newest revision that every VM reached."""
     rejection: Rejection | None = None
     confirmed: Revision | None = None
-    """The revision whose removals a person confirmed, however many."""
+    """The revision of which a person confirmed all removals."""
     rewritten: Revision | None = None
-    """The revision that a person allowed to follow though it continues nothing; until it is desired."""
+    """A rewritten revision that a person allowed; kept until it is desired."""
     unreachable: Unreachable | None = None
     revisions: tuple[RevisionRecord, ...] = ()
-    """The newest valid ones and their results, the newest last; a bounded number."""
+    """The newest valid revisions with their results, newest last; a bounded number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,13 +352,13 @@ class BuildTrouble:
     attempts: int
     error: str
     definitive: bool
-    """The input is bad: only a person's `retry` or another input helps."""
+    """Whether the input is bad: only `retry` or another input helps."""
     retry: Deadline
 
 
 @dataclass(frozen=True, slots=True)
 class Intent:
-    """A side effect about to happen. It ends as done, failed or interrupted."""
+    """A side effect that is about to happen. It ends as done, failed or interrupted."""
 
     id: str
     kind: str
@@ -357,6 +368,8 @@ class Intent:
 
 @dataclass(frozen=True, slots=True)
 class Record:
+    """Everything that the ledger stores but events and intents."""
+
     vms: Mapping[VMName, VMRecord] = field(default_factory=dict)
     groups: Mapping[GroupName, GroupRecord] = field(default_factory=dict)
     builds: Mapping[str, BuildTrouble] = field(default_factory=dict)

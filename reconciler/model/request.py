@@ -1,4 +1,4 @@
-"""What a person asks of a running daemon; each becomes a change of the record, so it survives restarts.
+"""Requests to a running daemon. Each becomes a change of the record, so it survives restarts.
 
 Also what the control API takes as JSON: `op` names the request there. Python code makes them without
 checks; bytes and forms from outside are checked against these types by `control/request_bodies.py`.
@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from reconciler.model.names import NAME_PATTERN, GenerationNumber
 
 LONGEST_SUSPENSION = 366 * 86_400.0
-"""Seconds; a longer rest ends by `resume` alone."""
+"""Seconds; a suspension without an end lasts until `resume`."""
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Subject = Annotated[str, Field(pattern=r"^((vm|group)/)?" + NAME_PATTERN.removeprefix("^"))]
@@ -47,7 +47,7 @@ class RollbackTo(_FromOutside):
 
 @dataclass(frozen=True, slots=True)
 class Retry(_FromOutside):
-    """Lift what was condemned, held, quarantined or given up for this VM, and try once more."""
+    """Lift blocks, holds, quarantine and failed builds of this VM, and try again."""
 
     vm: Name
     op: Literal["retry"] = field(default="retry", kw_only=True)
@@ -107,7 +107,7 @@ class Confirm(_FromOutside):
 
 @dataclass(frozen=True, slots=True)
 class Remove(_FromOutside):
-    """Stop and remove one VM that left the repository, whatever `source.prune` says; its volumes stay."""
+    """Stop and remove one VM that left the repository, also without `source.prune`; its volumes stay."""
 
     vm: Name
     op: Literal["remove"] = field(default="remove", kw_only=True)
@@ -115,7 +115,7 @@ class Remove(_FromOutside):
 
 @dataclass(frozen=True, slots=True)
 class Adopt(_FromOutside):
-    """Take a guest that was found after the ledger was lost as what should run, and go on."""
+    """Accept a guest that was found after the ledger was lost, and continue with it."""
 
     vm: Name
     op: Literal["adopt"] = field(default="adopt", kw_only=True)
@@ -123,7 +123,7 @@ class Adopt(_FromOutside):
 
 @dataclass(frozen=True, slots=True)
 class AcceptRewrite(_FromOutside):
-    """Follow the refused revision although it continues nothing that was followed before."""
+    """Follow the refused revision although it does not descend from the one followed before."""
 
     revision: Prefix
     op: Literal["accept-rewrite"] = field(default="accept-rewrite", kw_only=True)

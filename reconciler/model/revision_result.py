@@ -1,4 +1,4 @@
-"""What became of a revision: judged by the VMs that it changed, and told with the true cause."""
+"""The result of a revision, judged by the VMs that it changed, with the true cause."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from reconciler.model.names import Revision, VMName
 Conclusion = Literal[
     "converged", "unchanged", "working", "waiting", "rolled-back", "rollback-failed", "failed", "superseded",
 ]  # fmt: skip
-"""converged: all that it changed runs and was seen healthy. unchanged: it changed no VM. waiting: a
-person, or a VM that a person must mend first, is waited for. superseded: newer revisions took over
-each VM that it had changed."""
+"""converged: everything that it changed runs and was seen healthy. unchanged: it changed no VM. waiting: it
+waits for a person, or for a VM that a person must fix first. superseded: newer revisions changed each of
+its VMs again."""
 FINAL: frozenset[Conclusion] = frozenset(
     ("converged", "unchanged", "rolled-back", "rollback-failed", "failed", "superseded")
 )
-"""What stays so unless a person, or another revision, does something."""
+"""Results that stay unless a person or another revision changes something."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionRecord:
-    """A revision that was desired, and what is remembered of it.
+    """A revision that was desired, and what is stored of it.
 
     A VM belongs to the newest revision that changed what is desired of it, so that all these
     records together name each VM once.
@@ -31,49 +31,49 @@ class RevisionRecord:
     revision: Revision
     accepted_wall: float
     vms: tuple[VMName, ...] = ()
-    """VMs of which it said what is desired last: those that newer ones changed are not its own any more."""
+    """VMs that it changed and that no newer revision changed again."""
     removed: tuple[VMName, ...] = ()
-    """VMs that it left out, likewise."""
+    """VMs that it removed, likewise."""
     changed: int = 0
-    """How many it changed or left out when it came."""
+    """Number of VMs that it changed or removed when it arrived."""
     result: Conclusion = "working"
     """Final, or `working`."""
     why: str = ""
     blamed: tuple[VMName, ...] = ()
-    """VMs that failed or went back, the one that `why` names first; a bounded number."""
+    """VMs that failed or went back, the one in `why` first; a bounded number."""
     ended_wall: float | None = None
 
 
 def owners(revisions: Iterable[RevisionRecord]) -> dict[VMName, Revision]:
-    """By VM the revision that changed last what is desired of it; those that are done are absent."""
+    """By VM, the revision that last changed it."""
     return {name: one.revision for one in revisions for name in (*one.vms, *one.removed)}
 
 
 @dataclass(frozen=True, slots=True)
 class VMResult:
-    """How one VM fares with what is desired of it."""
+    """The result for one VM."""
 
     vm: VMName
     result: Conclusion
     why: str = ""
     revision: Revision | None = None
-    """The one that caused it, where it is not the one that is judged."""
+    """The revision that caused it, if it is another than the judged one."""
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionResult:
-    """How a revision fares at this moment."""
+    """The result of a revision at this moment."""
 
     revision: Revision | None
     result: Conclusion
     why: str = ""
     vms: tuple[VMResult, ...] = ()
-    """Of the VMs that it changed, those that are not converged, the worst first; a bounded number."""
+    """VMs that it changed and that have not converged, the worst first; a bounded number."""
     changed: int = 0
-    """How many VMs it changed and no newer one has changed since."""
+    """Number of VMs that it changed and no newer revision changed again."""
     healthy: int = 0
-    """How many of those run what it says and were seen healthy."""
+    """Number of those that run as it declares and were seen healthy."""
     ended: bool = False
-    """Nothing that it changed moves by itself any more."""
+    """Whether nothing that it changed will proceed by itself."""
     beside: tuple[str, ...] = ()
-    """Trouble of other VMs, in words, each with the revision that caused it. Not part of the result."""
+    """Texts about troubles of other VMs, with the revision that caused each; not part of the result."""

@@ -9,12 +9,14 @@ from reconciler.model.names import Revision
 
 @dataclass(frozen=True, slots=True)
 class CommitSummary:
+    """A commit as the page shows it."""
+
     revision: Revision
     parents: tuple[Revision, ...]
     subject: str
-    """The first line of its message, cut; its author's words, and trusted by nobody."""
+    """The first line of its message, cut; untrusted text."""
     author_wall: float
-    """What its author says."""
+    """By its author's clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,19 +27,20 @@ class Rejection:
     problems: tuple[str, ...]
     since_wall: float
     kind: str = "parse"
-    """parse (its manifests), ancestry (it continues nothing that was followed), verify, limit (it is too
-    large to be read) or timeout (reading it took too long)."""
+    """parse (its manifests), ancestry (it does not descend from what was followed), verify (signatures),
+    limit (too large to read) or timeout (reading took too long)."""
     more: int = 0
-    """Problems beside those that are kept, at least."""
+    """A lower bound on the number of further problems."""
 
     @property
     def count(self) -> int:
+        """A lower bound on the number of all problems."""
         return len(self.problems) + self.more
 
 
 @dataclass(frozen=True, slots=True)
 class Unreachable:
-    """The source has not been read for so long that people were told."""
+    """The source could not be read for so long that an event reported it."""
 
     kind: str
     since_wall: float

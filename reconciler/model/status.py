@@ -1,4 +1,4 @@
-"""The whole truth for people and scripts, as one value: what `status`, `/metrics` and the page show."""
+"""The status of the host as one value: what `status`, `/metrics` and the page show."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ RolloutState = Literal["idle", "running", "held", "suspended"]
 
 @dataclass(frozen=True, slots=True)
 class GenerationNumbers:
+    """Numbers of a VM's generations; None for those it does not have."""
+
     running: GenerationNumber | None
     desired: GenerationNumber | None
-    """The generation that the desired digest has, or will have."""
+    """The generation of the desired digest, or the number it will get."""
     last_good: GenerationNumber | None
 
 
 @dataclass(frozen=True, slots=True)
 class RevisionStatus:
+    """The newest revision, what was applied, and what was rejected."""
+
     observed: str | None
     applied: str | None
     rejected: str | None = None
@@ -31,38 +35,39 @@ class RevisionStatus:
     """When the observed one was first seen."""
     rejected_wall: float | None = None
     result: str = ""
-    """What became of the observed one: see `model.result`. Empty: none was observed."""
+    """A `Conclusion` about the observed revision; empty: none was observed."""
     why: str = ""
     changed: int = 0
     """VMs that it changed and that no newer one has changed since."""
     healthy: int = 0
-    """How many of those run what it says and were seen healthy."""
+    """Number of those that run as it declares and were seen healthy."""
     beside: tuple[str, ...] = ()
-    """Trouble that it did not cause, each with the revision that did."""
+    """Troubles that it did not cause, each with the revision that did."""
     more_problems: int = 0
-    """Of the rejected revision, beside those listed, at least."""
+    """A lower bound on the number of further problems of the rejected revision."""
 
     @property
     def problem_count(self) -> int:
+        """A lower bound on the number of problems of the rejected revision."""
         return len(self.problems) + self.more_problems
 
 
 @dataclass(frozen=True, slots=True)
 class WaitStatus:
-    """One reason for not acting, by people's clock."""
+    """One reason for not acting, with wall times."""
 
     kind: str
-    """A kind of wait; a text, so that what shows it need not know all that plans are made of."""
+    """The kind of wait; a text, so that clients accept kinds of newer daemons."""
     why: str
     since_wall: float | None = None
-    """Where something remembered says so."""
+    """When it began, if the record has that."""
     until_wall: float | None = None
-    """Where time alone can end it."""
+    """When it ends, if time alone can end it."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestartStatus:
-    """A guest that was started anew."""
+    """A restart of a guest."""
 
     wall: float
     reason: str
@@ -72,6 +77,8 @@ class RestartStatus:
 
 @dataclass(frozen=True, slots=True)
 class VMStatus:
+    """The status of one VM."""
+
     name: VMName
     group: GroupName
     state: VMState
@@ -80,41 +87,41 @@ class VMStatus:
     generation: GenerationNumbers
     pid: int | None
     why: str
-    """In words: what it waits for, what failed, or what is being done. Empty when all is well."""
+    """A text: what it waits for, what failed, or what is being done. Empty if all is well."""
     digest: Digest | None = None
     instance: str | None = None
     started_wall: float | None = None
     probe: str = ""
     """The newest answer of its checks."""
     unasked: bool = False
-    """It served, and this daemon has not asked it yet: its health is not known."""
+    """Whether it served before and this daemon has not checked it yet: its health is unknown."""
     revision: Revision | None = None
-    """Of which the generation that runs was made."""
+    """The revision of the running generation."""
     suspended: bool = False
     blocked: int = 0
-    """Condemned digests that are remembered."""
+    """Number of condemned digests."""
     restarts: tuple[tuple[str, int], ...] = ()
-    """How often a guest was started anew, by reason, over the VM's life."""
+    """Number of restarts by reason, over the VM's life."""
     restarted: RestartStatus | None = None
     """The newest of them."""
     crashes: int = 0
     """Crashes in a row, until it was steady for ten minutes."""
     alive: bool | None = None
-    """Its checks of liveness, or what its init said; None: no guest, or not known yet."""
+    """By its liveness checks, or its init's announcements; None: no guest, or unknown yet."""
     ports: tuple[int, ...] = ()
     taps: tuple[str, ...] = ()
-    """Of the guest that runs, by their names on the host."""
+    """Names on the host, of the running guest."""
     candidate: GenerationNumber | None = None
     """The generation of a second guest, on trial beside the one that serves."""
     waits: tuple[WaitStatus, ...] = ()
-    """What `why` says, piece by piece, the worst first."""
+    """The parts of `why`, the most serious first."""
     hypervisor: str = ""
-    """Of the guest that runs, else of the one that is wanted; empty: neither is known."""
+    """Of the running guest, else of the desired one; empty: unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class ProbeStatus:
-    """One round of a VM's checks, by people's clock."""
+    """One round of a VM's checks, with its wall time."""
 
     wall: float
     result: ProbeResult
@@ -124,6 +131,8 @@ class ProbeStatus:
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
+    """The status of one group's rollout."""
+
     name: GroupName
     state: RolloutState
     members: int
@@ -133,30 +142,34 @@ class GroupStatus:
     """Members that have not reached their desired generation."""
     hold: str = ""
     moving: tuple[VMName, ...] = ()
-    """On the way to their desired generation, or back from it."""
+    """Members that are changing to their desired generation, or back from it."""
     line: tuple[VMName, ...] = ()
-    """Those who come next, the next one first, if all goes well."""
+    """Members that wait for their turn, the next one first."""
     held: tuple[VMName, ...] = ()
-    """Those who stay until a person does something."""
+    """Members that stay until a person acts."""
     deadline_wall: float | None = None
-    """By when the next member must be healthy; None: the group has no `progressDeadline`, or rests."""
+    """By when the next member must be healthy; None: no `progressDeadline`, or no rollout."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceStatus:
+    """The status of one source."""
+
     name: str
     url: str
     """Without credentials."""
     last_success_wall: float | None
     failures: int
-    """Failed looks in a row."""
+    """Failed fetches in a row."""
     error: str = ""
     error_kind: str = ""
-    """What kind of error, as the table of errors in docs/operations/errors.md has them."""
+    """The kind of error; docs/operations/errors.md lists them."""
 
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
+    """The status of the whole host."""
+
     revision: RevisionStatus
     vms: tuple[VMStatus, ...]
     groups: tuple[GroupStatus, ...]
@@ -164,4 +177,4 @@ class HostStatus:
     sources: tuple[SourceStatus, ...] = ()
     waits: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()
-    """What a person should look at now: `ledger: disk full ...`."""
+    """Troubles that need attention now: `ledger: disk full ...`."""

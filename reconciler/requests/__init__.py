@@ -1,1 +1,1 @@
-"""Answers to what people ask of the engine. Pure."""
+"""Answers to people's requests to the engine. Pure."""

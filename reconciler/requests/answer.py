@@ -1,4 +1,4 @@
-"""A person's request as a change of the record: pure, refused with a reason, or durable."""
+"""Turns a person's request into changes of the record, or refuses it with a reason. Pure."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ from reconciler.requests.result import Answer, done
 from reconciler.requests.source_changes import accept_rewrite
 
 MOST_NAMED = 8
-"""Members of a group that a hint names."""
+"""Members of a group that a hint lists."""
 
 
 def answer(
     request: Request, record: Record, desired: DesiredState | None, now: Now, *, prune: bool = True
 ) -> Answer:
-    """What the request changes. Raises RequestRefused with what to do instead.
+    """The changes that a request makes. Raises RequestRefused with a hint what to do instead.
 
     `prune`: whether this host removes VMs that leave the repository.
     """
@@ -91,7 +91,7 @@ def answer(
 
 
 def find_vm(record: Record, name: str, desired: DesiredState | None = None) -> VMRecord:
-    """The VM of that name. Raises RequestRefused, naming the nearest."""
+    """The VM of this name. Raises RequestRefused with the most similar names."""
     found = record.vms.get(VMName(name))
     if found is not None:
         return found
@@ -106,10 +106,10 @@ def find_vm(record: Record, name: str, desired: DesiredState | None = None) -> V
 
 
 def find_declared(desired: DesiredState | None, name: str) -> None:
-    """Raises RequestRefused for a VM of which there is nothing yet to ask for."""
+    """Raise RequestRefused for a VM that is declared but was never started."""
     if desired is not None and name in desired.vms:
         raise RequestRefused(
-            f"{name} is declared and was never started: it has no generation yet",
+            f"{name} is declared but was never started: it has no generation yet",
             hint=f"`reconciler why {name}` says what it waits for; its group or the host can be suspended",
         )
 
@@ -130,7 +130,7 @@ def _rollback(
 
 
 def _tried_at_once(vm: VMName, record: Record) -> list[Change]:
-    """No pause after an earlier way back that did not come up."""
+    """Drop the pause after an earlier rollback that failed to start."""
     key = str(TroubleKey("candidate", vm))
     return [DropBuild(key)] if key in record.builds else []
 
@@ -176,10 +176,10 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)
     if not changes:
         raise RequestRefused(
-            f"nothing of {vm.name} is condemned, held or given up",
-            hint=f"`reconciler why {vm.name}` says what it waits for, `restart` starts it anew",
+            f"nothing of {vm.name} is condemned, held or failed",
+            hint=f"`reconciler why {vm.name}` says what it waits for, `restart` replaces its guest",
         )
-    words = f"{vm.name}: what was condemned or given up is tried once more"
+    words = f"{vm.name}: what was condemned or failed is tried again"
     return done(changes, "retried", words, now, vm)
 
 
@@ -189,7 +189,7 @@ def _restart(vm: VMRecord, now: Now) -> Answer:
         return done([PutVM(replace(vm, finished=None))], "restart-requested", words, now, vm)
     if vm.start is None and vm.backoff is not None:
         soon = replace(vm.backoff, until=Deadline(now.boot, now.boot_id))
-        words = f"{vm.name}: starting without waiting longer"
+        words = f"{vm.name}: starting without further delay"
         return done([PutVM(replace(vm, backoff=soon))], "restart-requested", words, now, vm)
     if vm.start is None:
         raise RequestRefused(
@@ -230,14 +230,14 @@ def _suspension(
 def _subject(
     record: Record, desired: DesiredState | None, subject: str
 ) -> tuple[VMRecord | None, GroupName]:
-    """The VM, or else the group, of this name. A guess would leave alone what is to be at rest."""
+    """The VM or the group of this name. Raises RequestRefused if it is ambiguous or unknown."""
     kind, _, name = subject.rpartition("/")
     vm = record.vms.get(VMName(name)) if kind != "group" else None
     known = set(record.groups) | (_groups(desired) if desired is not None else set())
     group = GroupName(name) in known and kind != "vm"
     if vm is not None and group:
         raise RequestRefused(
-            f"{name} is a VM and a group: say which is meant",
+            f"{name} is both a VM and a group",
             hint=f"write vm/{name} or group/{name}",
         )
     if vm is None and not group and kind != "group":
@@ -257,7 +257,7 @@ def _subject(
 def _clocks(
     record: Record, vms: Iterable[VMRecord], suspension: Suspension | None, now: Now
 ) -> Iterator[Change]:
-    """On resuming, deadlines that stood still begin anew."""
+    """On resuming, restart the deadlines that were paused."""
     for vm in vms if suspension is None else ():
         changed = restart_clocks(vm, now)
         if changed != record.vms[vm.name]:
@@ -269,7 +269,7 @@ def _adopt(vm: VMRecord, now: Now) -> Answer:
         raise RequestRefused(
             f"{vm.name} is not waiting to be adopted", hint=f"see `reconciler why {vm.name}`"
         )
-    words = f"{vm.name}: what runs is taken as its last good generation, and it goes on"
+    words = f"{vm.name}: what runs is accepted as its last good generation"
     return done([PutVM(replace(vm, suspended=None))], "adopted", words, now, vm)
 
 

@@ -1,4 +1,4 @@
-"""What a person says to a whole rollout: promote it, or abort it."""
+"""Requests about a whole rollout: promote it, or abort it."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from reconciler.requests.result import Answer, done
 
 
 def promote(name: str, record: Record, desired: DesiredState | None, now: Now) -> Answer:
-    """Approve what the members are about to take; later digests wait again."""
+    """Approve the pending change of all members; later digests wait again. Raises RequestRefused."""
     group, members = _members(name, record, desired)
     if desired is not None and desired.group(group.name).approval != "manual":
         raise RequestRefused(
-            f"group {name} waits for nobody's approval",
-            hint="`approval: manual` in its manifest makes it wait",
+            f"group {name} needs no approval",
+            hint="with `approval: manual` in its manifest it would wait",
         )
     approved = tuple((spec.name, spec.rollout_key) for spec in members)
     words = f"group {name} is promoted: its members may take revision {_revision(desired)}"
@@ -29,12 +29,12 @@ def promote(name: str, record: Record, desired: DesiredState | None, now: Now) -
 
 
 def abort(name: str, reason: str, record: Record, desired: DesiredState | None, now: Now) -> Answer:
-    """Hold every member that has not committed its desired digest: who is on trial goes back."""
+    """Hold every member that has not committed its desired digest; those on trial go back. Raises RequestRefused."""
     group, members = _members(name, record, desired)
     pending = [spec for spec in members if not _arrived(record, spec)]
     if not pending:
         raise RequestRefused(
-            f"group {name} has nothing under way", hint="see `reconciler status` for its members"
+            f"group {name} has no rollout under way", hint="see `reconciler status` for its members"
         )
     held = tuple((spec.name, _change(record, spec)) for spec in pending)
     why = f"aborted by a person{': ' + reason if reason else ''}"
@@ -54,7 +54,7 @@ def _arrived(record: Record, spec: VMSpec) -> bool:
 
 
 def _change(record: Record, spec: VMSpec) -> Digest:
-    """What it has still to take: its digest, or its checks alone."""
+    """What it still has to change to: its digest, or only its checks."""
     good = _good_of(record, spec)
     return spec.rollout_key if good is not None and good.digest == spec.digest else spec.digest
 

@@ -1,4 +1,4 @@
-"""What a person says of removals: all of a revision, or one VM that left the repository."""
+"""Requests about removals: all of a revision, or one VM that left the repository."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from reconciler.requests.result import SHORTEST_PREFIX, Answer, done
 
 
 def confirm(revision: str, record: Record, now: Now, *, prune: bool) -> Answer:
-    """Allow the removals of the desired revision, however many. Raises RequestRefused."""
+    """Allow all removals of the desired revision. Raises RequestRefused."""
     desired = record.source.revision
     if desired is None or len(revision) < SHORTEST_PREFIX or not desired.startswith(revision):
         raise RequestRefused(
@@ -22,7 +22,7 @@ def confirm(revision: str, record: Record, now: Now, *, prune: bool) -> Answer:
     if not prune:
         raise RequestRefused(
             "source.prune is off: what leaves the repository is kept, confirmed or not",
-            hint="`reconciler remove VM` removes one VM; `prune = true` in the config all that leave",
+            hint="`reconciler remove VM` removes one VM; with `prune = true` in the config all are removed",
         )
     words = f"removals of revision {desired[:8]} are confirmed"
     put = PutSource(replace(record.source, confirmed=desired))
@@ -30,9 +30,9 @@ def confirm(revision: str, record: Record, now: Now, *, prune: bool) -> Answer:
 
 
 def remove_one(vm: VMRecord, desired: DesiredState | None, now: Now) -> Answer:
-    """Begin to remove one VM. It is remembered, so that no restart of the daemon stops it halfway.
+    """Start to remove one VM. The record has it, so that a restart of the daemon does not stop it halfway.
 
-    Only one that left the repository, or the next pass would start it again. Raises RequestRefused.
+    Raises RequestRefused unless the VM left the repository: the next pass would start it again.
     """
     if (why := _why_not(vm, desired)) is not None:
         raise RequestRefused(why[0], hint=why[1])
@@ -44,11 +44,11 @@ def remove_one(vm: VMRecord, desired: DesiredState | None, now: Now) -> Answer:
 
 
 def _why_not(vm: VMRecord, desired: DesiredState | None) -> tuple[str, str] | None:
-    """Why a VM is not removed at a person's word, and what to do instead."""
+    """Why a VM may not be removed on request, and a hint; None if it may."""
     name = vm.name
     if desired is None:
         return (
-            f"no revision could be read, so {name} is not known to have left the repository",
+            f"no revision could be read, so it is unknown whether {name} left the repository",
             "`reconciler status` says why the source cannot be read",
         )
     if name in desired.vms:

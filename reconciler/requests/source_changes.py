@@ -14,15 +14,15 @@ from reconciler.model.source_state import Unreachable
 from reconciler.now import Now
 from reconciler.requests.result import SHORTEST_PREFIX, Answer, done
 
-TOLD_AFTER = 120.0
-"""Seconds of failed looks in a row. Shorter ones are the network's, and the next look mends them."""
+REPORTED_AFTER = 120.0
+"""Seconds of failed fetches in a row before an event. Shorter failures are common in networks and end by themselves."""
 
 
 def lineage(record: Record) -> Lineage:
-    """What a new revision must continue.
+    """The commits that a new revision must descend from.
 
-    That is the desired revision. With the ledger it is lost, and then the revisions of what was
-    found running take its place, so that losing state opens no way back to an old commit.
+    Usually the desired revision. If a lost ledger lost that too, the revisions of the guests that were
+    found running take its place, so that losing state does not allow going back to an old commit.
     """
     source = record.source
     if source.revision is not None:
@@ -38,7 +38,7 @@ def _in_force(vm: VMRecord) -> list[Generation]:
 
 
 def accept_rewrite(revision: str, record: Record, now: Now) -> Answer:
-    """Take the refused revision as what the next one continues. Raises RequestRefused."""
+    """Allow the refused revision as the base of the next one. Raises RequestRefused."""
     rejection = record.source.rejection
     if rejection is None or rejection.kind != "ancestry":
         raise RequestRefused(
@@ -50,27 +50,27 @@ def accept_rewrite(revision: str, record: Record, now: Now) -> Answer:
             f"{revision!r} is not the revision that is refused", hint=f"that is {refused}"
         )
     put = PutSource(replace(record.source, rewritten=Revision(refused)))
-    words = f"revision {refused[:8]} is followed though the branch was rewritten"
+    words = f"revision {refused[:8]} is followed although the branch was rewritten"
     return done([put], "rewrite-accepted", words, now, None)
 
 
 def failed(source: SourceRecord, since: float, kind: str, error: str, now: Now) -> list[Change]:
-    """A look failed, as all have `since` this moment of the boot clock. Told once, at its beginning."""
+    """Changes after a failed fetch; all have failed `since` this boot-clock time. Reported once."""
     lasted = now.boot - since
-    if source.unreachable is not None or lasted < TOLD_AFTER:
+    if source.unreachable is not None or lasted < REPORTED_AFTER:
         return []
     found = Unreachable(kind, now.wall - lasted)
-    message = f"the source has not been read for {lasted:.0f} s, what runs stays as it is: {error}"
+    message = f"the source could not be read for {lasted:.0f} s, guests stay as they are: {error}"
     event = Event("source-unreachable", message, now.wall, severity="warning")
     return [PutSource(replace(source, unreachable=found)), AddEvent(event)]
 
 
 def answered(source: SourceRecord, now: Now) -> list[Change]:
-    """A look was answered, whatever it found."""
+    """Changes after a successful fetch, whatever it found."""
     trouble = source.unreachable
     if trouble is None:
         return []
     lasted = max(0.0, now.wall - trouble.since_wall)
-    message = f"the source is read again after {lasted:.0f} s ({trouble.kind})"
+    message = f"the source can be read again after {lasted:.0f} s ({trouble.kind})"
     event = Event("source-reachable", message, now.wall)
     return [PutSource(replace(source, unreachable=None)), AddEvent(event)]

@@ -162,9 +162,9 @@ async def test_adopt_holds_over_a_restart() -> None:
 async def test_what_a_person_asked_without_a_need_is_refused_and_says_so() -> None:
     world = await settled(fleet("v1"))
     history = len(world.ledger.history)
-    with pytest.raises(RequestRefused, match="nothing of a is condemned, held or given up"):
+    with pytest.raises(RequestRefused, match="nothing of a is condemned, held or failed"):
         await world.ask(Retry("a"))
-    with pytest.raises(RequestRefused, match="group g waits for nobody's approval"):
+    with pytest.raises(RequestRefused, match="group g needs no approval"):
         await world.ask(Promote("g"))
     assert len(world.ledger.history) == history, "no event tells of what was not done"
 
@@ -178,7 +178,7 @@ async def test_the_event_of_a_suspension_has_its_reason() -> None:
 async def test_a_name_of_a_vm_and_a_group_is_suspended_only_once_it_is_said_which() -> None:
     world = await World.settled(state(vm("web"), vm("a", group="web")))
     for request in (Suspend("web"), Resume("web")):
-        with pytest.raises(RequestRefused, match="web is a VM and a group") as refused:
+        with pytest.raises(RequestRefused, match="web is both a VM and a group") as refused:
             await world.ask(request)
         assert refused.value.hint == "write vm/web or group/web"
     assert await world.ask(Suspend("group/web")) == "group web is suspended"
@@ -209,7 +209,7 @@ async def test_a_wrong_name_is_told_with_the_nearest_and_what_it_is() -> None:
             await world.ask(request)
         assert refused.value.hint.startswith(hint)
     for asked_for in (Retry(VMName("young")), Suspend("young", "")):
-        with pytest.raises(RequestRefused, match="young is declared and was never started"):
+        with pytest.raises(RequestRefused, match="young is declared but was never started"):
             await world.ask(asked_for)
 
 

@@ -9,7 +9,7 @@ import pytest
 from reconciler.engine.loop import Engine
 from reconciler.errors import LedgerUnwritable, ManifestErrors, Problem, SourceError
 from reconciler.notify.selection import Digest
-from reconciler.requests.source_changes import TOLD_AFTER
+from reconciler.requests.source_changes import REPORTED_AFTER
 from tests.world import World, state, vm
 
 
@@ -49,7 +49,7 @@ async def test_it_is_told_when_it_begins_and_when_it_ends_and_no_look_between_wr
     host: Host,
 ) -> None:
     host.away()
-    await host.looks(3, TOLD_AFTER / 2 + 1)
+    await host.looks(3, REPORTED_AFTER / 2 + 1)
     assert host.told() == ["source-unreachable"]
     written = host.world.ledger.writes
     host.away("auth")
@@ -66,9 +66,9 @@ async def test_it_is_told_when_it_begins_and_when_it_ends_and_no_look_between_wr
 async def test_a_sink_hears_of_it_and_then_of_its_end(host: Host) -> None:
     sink = Digest("host-1", severity="warning", groups=(), repeat=3600.0)
     host.away()
-    await host.looks(2, TOLD_AFTER + 1)
+    await host.looks(2, REPORTED_AFTER + 1)
     host.world.source.fails = None
-    await host.looks(1, 480 - TOLD_AFTER)
+    await host.looks(1, 480 - REPORTED_AFTER)
     told = [message for event in host.world.ledger.history if (message := sink.take(event))]
     assert [(one.condition, one.status) for one in told] == [
         ("source", "firing"),
@@ -82,15 +82,15 @@ async def test_a_sink_hears_of_it_and_then_of_its_end(host: Host) -> None:
 async def test_failures_that_the_next_look_mends_are_not_worth_telling(host: Host) -> None:
     for _ in range(20):
         host.away()
-        await host.looks(3, TOLD_AFTER / 3)
+        await host.looks(3, REPORTED_AFTER / 3)
         host.world.source.fails = None
-        await host.looks(1, TOLD_AFTER)
+        await host.looks(1, REPORTED_AFTER)
     assert host.told() == []
 
 
 async def test_a_source_that_answers_with_nonsense_can_be_read(host: Host) -> None:
     host.away()
-    await host.looks(2, TOLD_AFTER + 1)
+    await host.looks(2, REPORTED_AFTER + 1)
     bad = Problem("web.yaml", 3, 1, "unknown field")
     host.world.source.fails = ManifestErrors([bad], revision="b" * 40)
     await host.looks(2, 60)
@@ -99,7 +99,7 @@ async def test_a_source_that_answers_with_nonsense_can_be_read(host: Host) -> No
 
 async def test_the_next_daemon_tells_the_end_of_what_the_one_before_told(host: Host) -> None:
     host.away()
-    await host.looks(2, TOLD_AFTER + 1)
+    await host.looks(2, REPORTED_AFTER + 1)
     next_one = Engine(host.world.ports, host.world.policy)
     running = asyncio.create_task(next_one.run())
     with suppress(SourceError):
@@ -114,7 +114,7 @@ async def test_the_next_daemon_tells_the_end_of_what_the_one_before_told(host: H
 
 async def test_a_ledger_that_fails_loses_neither_the_push_nor_the_event(host: Host) -> None:
     host.away()
-    await host.looks(2, TOLD_AFTER + 1)
+    await host.looks(2, REPORTED_AFTER + 1)
     host.world.source.fails = None
     host.world.source.push(state(vm("web", "v2", min_healthy=0.0)))
     host.world.ledger.failing = LedgerUnwritable("no space", kind="full")
