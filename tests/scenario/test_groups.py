@@ -196,7 +196,7 @@ async def test_an_aborted_rollout_goes_back_where_it_is_on_trial_and_stays() -> 
 
 async def test_nothing_under_way_cannot_be_aborted() -> None:
     world = await settled_at("v1", group())
-    with pytest.raises(RequestRefused, match="nothing under way"):
+    with pytest.raises(RequestRefused, match="no rollout under way"):
         await world.ask(Abort("g"))
 
 
