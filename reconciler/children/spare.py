@@ -16,6 +16,8 @@ from collections.abc import Sequence
 from reconciler.children.program import Child, Ended
 from reconciler.errors import BuildUnavailable
 
+RENEWAL_PAUSE = 0.25
+"""Seconds until the next child is started: what the last one was asked for has the processors first."""
 KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 """What a child sees of the daemon's environment, which may hold secrets."""
 
@@ -78,6 +80,7 @@ class SpareChild:
 
     async def _renew_quietly(self) -> None:
         # A host that cannot start one now says so at the next request, which tries again.
+        await asyncio.sleep(RENEWAL_PAUSE)
         with contextlib.suppress(BuildUnavailable):
             await self._prepare()
 
