@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from reconciler.clock import SystemClock
 from reconciler.engine.interfaces import Images
 from reconciler.image.store import ImageStore
 from reconciler.model.layers import LayerSpec, TreeSource
+from tests.contract.stubs import ENDLESS, LAYER_INPUTS, TextSource
 from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeImages, Faults
 from tests.unit.image.trees import TREE, Repository
@@ -30,9 +32,11 @@ class Store:
     """A layer whose build takes its time."""
     made_of: Callable[[], list[str]]
     """Files of builds that are under way, or were left behind."""
+    source: Callable[[str], Any]
+    """Of a layer with this content."""
 
     def layer(self, content: str = "1") -> LayerSpec:
-        return LayerSpec.of(TreeSource(self.repository.tree({"file": content}), "./app"), "erofs")
+        return LayerSpec.of(self.source(content), "erofs")
 
     async def built(self, content: str = "1") -> LayerSpec:
         spec = self.layer(content)
@@ -40,21 +44,36 @@ class Store:
         return spec
 
 
-@pytest.fixture(params=["fake", "real"])
+@pytest.fixture(params=["fake", "tree", "text"])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    """Of layers in memory, of the repository's folders, and of an input that only tests have."""
     repository = Repository(tmp_path / "repository.git")
+
+    def tree(content: str) -> TreeSource:
+        return TreeSource(repository.tree({"file": content}), "./app")
+
     if request.param == "fake":
         fake = FakeImages(Faults(FakeClock()))
         large = LayerSpec.of(TreeSource("9" * 40, "./large"), "erofs")
         fake.slow = lambda key: 900.0 if key == large.key else 0.0
-        yield Store(fake, repository, fake.lose, lambda: large, lambda: sorted(fake.under_way))
+        yield Store(
+            fake, repository, fake.lose, lambda: large, lambda: sorted(fake.under_way), tree
+        )
         return
-    real, layers = ImageStore(tmp_path / "state", SystemClock()), tmp_path / "state/layers"
+    layers = tmp_path / "state/layers"
+    real = ImageStore(tmp_path / "state", SystemClock(), inputs=LAYER_INPUTS)
     await real.open()
+    texts: Callable[[str], Any] = TextSource
+
+    def slow() -> LayerSpec:
+        if request.param == "text":
+            return LayerSpec.of(texts(ENDLESS), "erofs")
+        return LayerSpec.of(TreeSource(large_tree(repository), "./large"), "erofs")
+
     yield Store(
-        real, repository, lambda key: (layers / key / "image").unlink(),
-        lambda: LayerSpec.of(TreeSource(large_tree(repository), "./large"), "erofs"),
+        real, repository, lambda key: (layers / key / "image").unlink(), slow,
         lambda: sorted(path.name for path in layers.glob(".new-*/content/0")),
+        tree if request.param == "tree" else texts,
     )  # fmt: skip
     await real.close()
 

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 
+from reconciler.clock import SystemClock
+from reconciler.config import parse_config
 from reconciler.engine.interfaces import Source
-from reconciler.errors import RevisionRefused
+from reconciler.errors import BuildUnavailable, RevisionRefused
 from reconciler.model.desired import Lineage
 from reconciler.model.names import Revision
+from reconciler.source.registry import open_source
+from tests.contract.stubs import MemoryConfig, make_memory_source
 from tests.fakes.source import FakeSource
 from tests.unit.source.repositories import Repository, source_of, vm as manifest
 from tests.world import state, vm
@@ -34,6 +38,14 @@ class People(Protocol):
         """The branch at a commit of before."""
         ...
 
+    def content(self) -> str:
+        """The id of a content that the source keeps."""
+        ...
+
+    def lost(self) -> str:
+        """The id of a content that the source does not have now."""
+        ...
+
 
 class FakePeople:
     def __init__(self, source: FakeSource) -> None:
@@ -52,6 +64,13 @@ class FakePeople:
     def set_back(self, revision: Revision) -> None:
         self._source.rewrite(self._source.states[revision])
 
+    def content(self) -> str:
+        return "a" * 40
+
+    def lost(self) -> str:
+        self._source.lost.add("b" * 40)
+        return "b" * 40
+
 
 class GitPeople:
     def __init__(self, repository: Repository) -> None:
@@ -67,14 +86,30 @@ class GitPeople:
     def set_back(self, revision: Revision) -> None:
         self._repository.git.references["refs/heads/main"].set_target(revision)
 
+    def content(self) -> str:
+        commit = self._repository.git[self._repository.commit({"web/file": "1", "web/b/c": "2"})]
+        return str((commit.tree / "web").id)
 
-@pytest.fixture(params=["fake", "git"])
+    def lost(self) -> str:
+        return "b" * 40
+
+
+@pytest.fixture(params=["fake", "git", "registered"])
 async def told(
     request: pytest.FixtureRequest, tmp_path: Path
 ) -> AsyncIterator[tuple[Source, People]]:
     if request.param == "fake":
         fake = FakeSource()
         yield fake, FakePeople(fake)
+        return
+    if request.param == "registered":
+        kinds: Any = {MemoryConfig: make_memory_source}
+        raw: dict[str, object] = {"source": {"url": "unused"}, "state_dir": str(tmp_path)}
+        config = parse_config(raw, "test").model_copy(update={"source": MemoryConfig()})
+        opened: Any = await open_source(config, SystemClock(), kinds=kinds)
+        assert opened.is_open
+        yield opened, FakePeople(opened)
+        await opened.close()
         return
     repository = Repository(tmp_path / "repository.git")
     source = source_of(repository.path, tmp_path / "state")
@@ -168,3 +203,35 @@ async def test_what_runs_at_several_revisions_must_all_be_continued(told: Told) 
     people.set_back(second)
     people.push("c")
     assert await names(source, Lineage((first, second))) == ["c"]
+
+
+def written(folder: Path) -> dict[str, tuple[int, bytes]]:
+    """Every file with its mode and bytes."""
+    return {
+        str(path.relative_to(folder)): (path.stat().st_mode, path.read_bytes())
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+async def test_a_content_is_the_same_files_each_time_it_is_exported(
+    told: Told, tmp_path: Path
+) -> None:
+    source, people = told
+    people.push("a")
+    content = people.content()
+    await source.fetch(Lineage())
+    sizes = [await source.export(content, tmp_path / name) for name in ("one", "two")]
+    one, two = written(tmp_path / "one"), written(tmp_path / "two")
+    assert one == two != {}
+    assert sizes == [sum(len(raw) for _, raw in one.values())] * 2
+
+
+async def test_a_content_that_is_not_there_may_be_there_the_next_time(
+    told: Told, tmp_path: Path
+) -> None:
+    source, people = told
+    people.push("a")
+    await source.fetch(Lineage())
+    with pytest.raises(BuildUnavailable):
+        await source.export(people.lost(), tmp_path / "lost")

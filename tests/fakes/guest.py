@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from reconciler.model.checks import ProcessCheck
+from reconciler.model.checks import NetworkCheck
 from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
 from reconciler.model.health import ProbePlan
 from reconciler.model.machine import Machine, PortForward
@@ -59,5 +59,5 @@ def forwards_of(machine: Machine) -> list[PortForward]:
 
 def reached(guest: FakeGuest, question: ProbePlan) -> bool:
     """Whether the question comes to this guest, and not to the other one of its VM."""
-    asked = {check.port for check in question.checks if not isinstance(check, ProcessCheck)}
+    asked = {check.port for check in question.checks if isinstance(check, NetworkCheck)}
     return asked <= guest.ports.keys() | guest.reached_at

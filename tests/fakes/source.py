@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from reconciler.errors import RevisionRefused
+from reconciler.errors import BuildUnavailable, RevisionRefused
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.machine import HostPort, overlap
 from reconciler.model.names import (
@@ -31,6 +31,8 @@ class FakeSource:
         """The revisions that the head continues, itself the last."""
         self._lines: dict[Revision, tuple[Revision, ...]] = {}
         self.fails: Exception | None = None
+        self.lost: set[str] = set()
+        """Contents that cannot be had now."""
         self._given: Revision | None = None
 
     def push(self, state: DesiredState) -> None:
@@ -45,6 +47,8 @@ class FakeSource:
 
     async def export(self, content: str, folder: Path) -> int:
         """Every content is one file, which holds its id."""
+        if content in self.lost:
+            raise BuildUnavailable(f"{content} is not there")
         folder.mkdir()
         return (folder / "id").write_text(content)
 

@@ -1,0 +1,105 @@
+"""How much of the product one more kind touches, and what existing kinds must keep as they are."""
+
+from __future__ import annotations
+
+import ast
+import json
+from dataclasses import fields, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, get_args
+
+import pytest
+from pydantic import TypeAdapter
+
+from reconciler.config import SINKS
+from reconciler.image.registry import INPUTS
+from reconciler.model.checks import CHECK_KINDS, CheckSpec, HttpCheck, ProcessCheck, TcpCheck
+from reconciler.model.desired import HealthPolicy, VMSpec, checks_key
+from reconciler.model.layers import BusyboxSource, LayerSource, LayerSpec, TreeSource
+from reconciler.notify import registry as sinks
+from reconciler.probe.registry import ASKERS
+from tests.world import vm
+
+ROOT = Path(__file__).resolve().parents[2] / "reconciler"
+MOST_FILES = 3
+KINDS = {
+    "layer tree": {"TreeSource", "build_tree"},
+    "layer busybox": {"BusyboxSource", "build_busybox"},
+    "check http": {"HttpProbe", "HttpCheck", "HttpAsker"},
+    "check tcp": {"TcpProbe", "TcpCheck", "TcpAsker"},
+    "sink webhook": {"WebhookConfig", "open_webhook"},
+    "sink slack": {"SlackConfig", "open_slack"},
+    "sink alertmanager": {"AlertmanagerConfig", "open_alertmanager"},
+    "sink email": {"EmailConfig", "open_mail", "MailSink"},
+    "source git": {"GitSourceConfig", "GitSource"},
+}
+"""The names of a kind's parts; `process` asks nothing, and is known to planning."""
+BESIDE = {"source git": {"cli/doctor_sources.py"}}
+"""Files that another kind need not change: `doctor` looks at the way to a git server."""
+
+
+@cache
+def names() -> dict[str, frozenset[str]]:
+    """All names that each file of the product uses, by its path."""
+    found = {}
+    for path in sorted(ROOT.rglob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        used = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+        used |= {node.name for node in ast.walk(tree) if isinstance(node, ast.ClassDef | ast.alias)}
+        found[str(path.relative_to(ROOT))] = frozenset(used)
+    return found
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_kind_stands_in_at_most_three_files(kind: str) -> None:
+    files = {path for path, used in names().items() if used & KINDS[kind]}
+    assert 2 <= len(files - BESIDE.get(kind, set())) <= MOST_FILES, files
+
+
+def test_every_kind_is_registered() -> None:
+    kinds = {
+        each.default for one in get_args(LayerSource) for each in fields(one) if each.name == "kind"
+    }
+    assert INPUTS.keys() == kinds
+    assert ASKERS.keys() == set(CHECK_KINDS)
+    assert sinks.SINKS.keys() == set(SINKS.values())
+
+
+def test_the_keys_of_layers_are_as_in_the_first_version() -> None:
+    """A key that changed would rebuild every layer, and restart every guest."""
+    tree, busybox = TreeSource("a" * 40, "./web"), BusyboxSource()
+    assert LayerSpec.of(tree, "erofs").key == (
+        "0cc36f22121b035f89a98d85ee85d709399ea52391a391a5af7264db0f0b80b1"
+    )
+    assert LayerSpec.of(busybox, "squashfs").key == (
+        "5b1495beb2f55d5d4c25dfacee2220a54cb2d2b9862400d0c277b5f621b07207"
+    )
+
+
+def test_the_key_of_checks_is_as_before_kinds_were_stored() -> None:
+    """A key that changed would put the checks of every guest on trial."""
+    policy = HealthPolicy((HttpCheck(8080, "/ok"), TcpCheck(5432), ProcessCheck()))
+    assert checks_key(policy) == "413356f2d0f2df27cc98aa008632cc09dfb1133166d9f609ec7eb88bee0a946e"
+
+
+@pytest.mark.parametrize(
+    "checks",
+    [(HttpCheck(8080),), (TcpCheck(5432, expect="+OK"), ProcessCheck()), (TcpCheck(5432),)],
+)
+@pytest.mark.parametrize("source", [TreeSource("a" * 40, "./web"), BusyboxSource()])
+def test_what_was_stored_before_kinds_were_named_is_read_as_what_it_was(
+    checks: tuple[CheckSpec, ...], source: LayerSource
+) -> None:
+    stored = TypeAdapter(VMSpec)
+    spec = replace(vm("web"), health=HealthPolicy(checks), layers=(LayerSpec.of(source, "erofs"),))
+    now = stored.dump_json(spec)
+    assert stored.validate_json(now, strict=True) == spec
+    former = without_kinds(json.loads(now))
+    assert stored.validate_json(json.dumps(former), strict=True) == spec
+
+
+def without_kinds(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: without_kinds(each) for key, each in value.items() if key != "kind"}
+    return [without_kinds(each) for each in value] if isinstance(value, list) else value
