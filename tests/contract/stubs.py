@@ -74,7 +74,7 @@ class ConsoleAsker:
     async def ask(self, check: ConsoleCheck, guest: AskedGuest) -> tuple[ProbeResult, str]:
         try:
             async with asyncio.timeout(check.timeout):
-                printed = await guest.console()
+                printed = (await guest.console()).text
         except TimeoutError:
             return "failure", f"the console was not read within {check.timeout:g} s"
         found = check.text in printed

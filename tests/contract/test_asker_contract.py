@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.clock import SystemClock
 from reconciler.model.checks import CHECK_KINDS, HttpCheck, TcpCheck
+from reconciler.model.guest_reports import ConsoleText
 from reconciler.model.health import CheckAnswer, ProbePlan, ProbeResult
 from reconciler.model.names import InstanceId
 from reconciler.probe.asker import AskedGuest
@@ -42,9 +43,9 @@ class Guest:
         if self.hangs:
             await asyncio.Event().wait()
 
-    async def console(self, _: InstanceId) -> str:
+    async def console(self, _: InstanceId) -> ConsoleText:
         await self.answer()
-        return GREETING if self.well else "starting"
+        return ConsoleText(GREETING if self.well else "starting")
 
     async def http(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await self.answer()

@@ -13,6 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from reconciler.engine.metering import Meter
 from reconciler.metrics import Metrics
 from reconciler.metrics.label_sets import ACTIONS, ROLLBACKS, SOURCE_REASONS
+from reconciler.model.checks import CHECK_KINDS
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import (
@@ -185,7 +186,7 @@ def test_every_counter_of_a_closed_label_set_begins_at_zero(host: Host) -> None:
         "image_collections_total": 2,
         "image_collected_bytes_total": 1,
         "state_bytes": 6,
-        "probe_total": 9,
+        "probe_total": 3 * len(CHECK_KINDS),
         "rollouts_total": 2,
         "check_trials_total": 2,
         "rollbacks_total": 2 * len(ROLLBACKS),
