@@ -26,7 +26,7 @@ class Meter(Protocol):
         ...
 
     def collected(self, freed: int, *, failed: bool) -> None:
-        """Images that nobody pinned were removed."""
+        """Images that were not pinned were removed."""
         ...
 
     def operating(self, running: int, oldest_wall: float) -> None:

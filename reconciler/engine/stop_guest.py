@@ -42,15 +42,15 @@ async def _ask(ports: Ports, instance: InstanceId, folder: Path, seconds: float)
     if guest is None:
         return True
     gone = asyncio.ensure_future(ports.supervisor.wait_gone(instance, seconds))
-    told = False
+    asked = False
     try:
         while not gone.done():
             try:
                 driver = ports.drivers.of(guest.hypervisor)
                 await driver.press_power_button(folder, guest.pid, PRESS_DEADLINE)
-                told = True
+                asked = True
             except DriverError:
-                if not told:  # it is going already, or hangs and wants the next rung
+                if not asked:  # it is going already, or hangs and wants the next rung
                     await _pause(ports, gone)
                     return gone.done() and gone.result()
             await _pause(ports, gone)

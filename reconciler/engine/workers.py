@@ -1,4 +1,4 @@
-"""Slow actions, each in a task of its own, so that a pass never waits and a hung guest delays nobody."""
+"""Slow actions, each in a task of its own, so that a pass never waits and a hung guest delays no other."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ class Workers:
         self._track(task)
 
     def cancel(self, key: str, intent: str) -> None:
-        """Have a build end that nobody needs any more; it is `building` until it has."""
+        """Have a build end that is not needed any more; it is `building` until it has."""
         task = self._building.get(key)
         if task is not None:
             self._ending.add(key)
@@ -107,7 +107,7 @@ class Workers:
         self._ended.append(EndIntent(intent, "done"))
 
     def aside(self, intent: str, work: Coroutine[Any, Any, ActionResult]) -> None:
-        """Run something small that stands in nobody's way; its failure is logged and tried again."""
+        """Run something small that is in the way of nothing; its failure is logged and tried again."""
 
         async def run() -> None:
             ended = await self._attempt(intent, work)

@@ -40,7 +40,7 @@ from reconciler.model.trouble import TroubleKey
 from reconciler.model.waits import Wait, WaitKind
 from reconciler.now import Deadline, Now
 from reconciler.planning import guest_health, guest_roles
-from reconciler.planning.guest_health import Health, Judgement
+from reconciler.planning.guest_health import GuestHealth, Judgement
 
 T = TypeVar("T")
 
@@ -66,7 +66,7 @@ class VMContext:
     record: VMRecord
     guest: Guest | None
     """The living guest; where there are two, the one that serves."""
-    health: Health | None = None
+    health: GuestHealth | None = None
     """Of the living guest; None where there is none, or nothing to judge it by."""
     successor: VMName | None = None
     """The desired name under which it goes on; `spec` is what that one wants."""
@@ -76,7 +76,7 @@ class VMContext:
     candidate: Guest | None = None
     """A living guest beside the one that serves, on trial."""
     leaving: Guest | None = None
-    """Another than the serving one, told to stop."""
+    """Another than the serving one, which was asked to stop."""
     unknown: Guest | None = None
     ready: bool = False
     """Its candidate may be committed, and may thus take over."""
@@ -116,7 +116,7 @@ class VMContext:
 
     @property
     def stopping(self) -> bool:
-        """The guest that serves was told to stop."""
+        """The guest that serves was asked to stop."""
         stop, guest = self.record.stop, self.guest
         return stop is not None and (guest is None or stop.instance == guest.instance)
 
@@ -127,7 +127,7 @@ class VMContext:
 
     @property
     def serving(self) -> bool:
-        """Alive, healthy, its generation committed, and nobody is about to stop it."""
+        """Alive, healthy, its generation committed, and no stop of it was begun."""
         guest = self.guest
         if guest is None or self.judgement != "healthy" or self.disturbed or self.stopping:
             return False
@@ -138,7 +138,7 @@ class VMContext:
 
     @property
     def down(self) -> bool:
-        """It is known not to serve, so that taking its guest away costs nobody anything.
+        """It is known not to serve, so that taking its guest away is no outage.
 
         A guest that was not asked yet, as after a restart of the daemon, may well be serving.
         """
@@ -357,7 +357,7 @@ class PlanBuilder:
 
 
 def count_restart(record: VMRecord, reason: str, wall: float, why: str = "") -> VMRecord:
-    """The record with one more start anew for this reason, at this moment."""
+    """The record with one more restart for this reason, at this moment."""
     counts: Mapping[str, int] = dict(record.restarts)
     return replace(
         record,

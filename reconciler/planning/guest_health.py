@@ -32,7 +32,7 @@ Judgement = Literal["starting", "healthy", "unhealthy", "unknown"]
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class GuestHealth:
     """All that is concluded about a guest that lives, at one moment."""
 
     judgement: Judgement
@@ -48,11 +48,11 @@ class Health:
         return self.judgement == "healthy" and not self.looping
 
 
-def assess(guest: Guest, policy: HealthPolicy, record: VMRecord, now: Now) -> Health:
+def assess(guest: Guest, policy: HealthPolicy, record: VMRecord, now: Now) -> GuestHealth:
     """By this policy, which may be another than that of the guest's generation."""
     passing = passing_for(guest, policy, now) or 0.0
     looping = is_looping(record) and passing < STEADY
-    return Health(judge(guest, policy, now), why_restart(guest, policy, now), looping)
+    return GuestHealth(judge(guest, policy, now), why_restart(guest, policy, now), looping)
 
 
 def is_looping(record: VMRecord) -> bool:
@@ -111,7 +111,7 @@ def why_restart(guest: Guest, policy: HealthPolicy, now: Now) -> str:
 
 
 def passing_for(guest: Guest, policy: HealthPolicy, now: Now) -> float | None:
-    """Seconds of unbroken health; None while it is broken. Any flip starts it anew."""
+    """Seconds of unbroken health; None while it is broken. Any flip starts it again."""
     since = well_since(guest, policy)
     return None if since is None or since > now.boot else now.boot - since
 

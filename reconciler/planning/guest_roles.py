@@ -16,7 +16,7 @@ class GuestRoles:
     """The one that serves, or is to; the only one where nothing is handed over."""
     candidate: Guest | None = None
     leaving: Guest | None = None
-    """Another than the serving one, told to stop."""
+    """Another than the serving one, which was asked to stop."""
     unknown: Guest | None = None
     """One too many, of which the record knows nothing."""
 
@@ -39,8 +39,8 @@ def assign_roles(record: VMRecord, guests: Iterable[Guest]) -> GuestRoles:
     )
     serving = others[0] if others else None
     rest = [g for g in living if g is not serving]
-    told = record.stop.instance if record.stop else None
-    leaving = next((g for g in rest if g.instance == told), None)
+    stopped = record.stop.instance if record.stop else None
+    leaving = next((g for g in rest if g.instance == stopped), None)
     unknown = next((g for g in rest if g is not candidate and g is not leaving), None)
     return GuestRoles(serving, candidate, leaving, unknown)
 

@@ -1,4 +1,4 @@
-"""After a time in which nobody looked or acted: deadlines that ran out meanwhile begin anew."""
+"""After a time in which the daemon did not run: deadlines that ran out meanwhile begin again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Due = Callable[[Deadline], bool]
 
 
 def restart_what_ran_out(plan: PlanBuilder) -> None:
-    """Nobody asked the guests and nobody moved them: no verdict may follow from that time.
+    """The guests were not asked and not moved: no verdict may follow from that time.
 
     What did not run out stays as it was, so that a daemon that dies again and again decides at last.
     """

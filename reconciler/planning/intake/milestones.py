@@ -12,7 +12,7 @@ from reconciler.planning.context import PlanBuilder, VMContext
 
 
 def remember(plan: PlanBuilder, vm: VMContext) -> None:
-    """A console is bounded, and a later daemon asks anew: what was seen once stays known."""
+    """A console is bounded, and a later daemon asks again: what was seen once stays known."""
     start, candidate = vm.record.start, vm.record.candidate
     if start is not None and vm.guest is not None:
         said, passed = _seen(plan, vm, start, vm.guest)

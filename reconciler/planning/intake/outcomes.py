@@ -30,7 +30,7 @@ OCCUPIED = "occupied"
 _GROWING = ("create", "start")
 """Operations that may find that a volume cannot have its size: better the first than the second."""
 _PROMPT = ("open-ports", "hand-over", "lead")
-"""Operations of milliseconds, which somebody may be waiting for."""
+"""Operations of milliseconds, which clients may be waiting for."""
 
 
 def absorb_outcomes(plan: PlanBuilder) -> None:
@@ -92,7 +92,7 @@ def absorb_growth(plan: PlanBuilder) -> None:
             continue
         record = vm.record
         begun = record.generation(record.start.generation) if record.start else None
-        if outcome.kind == "create":  # whoever serves serves on
+        if outcome.kind == "create":  # the guest that serves is kept
             begun = record.generations[-1] if record.generations else None
         if begun is None or begun.verdict != "trial" or record.last_good is None:
             continue
@@ -120,7 +120,7 @@ def absorb_exits(plan: PlanBuilder, vm: VMContext) -> None:
             continue
         _absorb_exit(plan, vm, guest)
         plan.do(vm, ForgetGuest(vm.name, guest.instance, "its end is in the record"))
-        vm.acted = False  # forgetting stands in nobody's way
+        vm.acted = False  # forgetting is in the way of nothing
     _absorb_vanished(vm)
 
 

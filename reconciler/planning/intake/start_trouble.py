@@ -17,7 +17,7 @@ from reconciler.model.trouble import TroubleKey
 from reconciler.planning.context import PlanBuilder, VMContext
 
 NOT_OF_THE_TRIAL = ("conflict", "growth")
-"""Kinds of errors for which going back is no help, or a verdict: whoever holds the VM's lock keeps every
+"""Kinds of errors for which going back is no help, or a verdict: a process that holds the VM's lock keeps every
 generation out, and a volume that cannot grow says that this generation can never be."""
 TRIES = 3
 """Starts of one generation on trial after which a person is waited for."""

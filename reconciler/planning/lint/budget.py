@@ -38,7 +38,7 @@ def broken_by(facts: PlanFacts) -> Iterator[Violation]:
 
 
 def _may_serve(facts: PlanFacts, vm: VMName) -> bool:
-    """The same, but for a guest that was not asked yet: nobody knows that it is down."""
+    """The same, but for a guest that was not asked yet: it is not known to be down."""
     guest = facts.living(vm)
     if guest is None or guest.health.rounds > 0:
         return facts.serves(vm)

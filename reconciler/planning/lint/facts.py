@@ -43,7 +43,7 @@ class PlanFacts:
         )
 
     def _disturbed(self, vm: VMName, record: VMRecord) -> bool:
-        """Whether somebody works at the guest that serves, and not at another one of the VM."""
+        """Whether an operation concerns the guest that serves, and not another one of the VM."""
         operation = self.observed.busy.get(vm)
         if operation is None:
             return False

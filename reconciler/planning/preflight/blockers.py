@@ -56,7 +56,7 @@ def preflight(
 
 
 def _hindrance(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> tuple[WaitKind, str] | None:
-    """What makes every start impossible: somebody else holds what it needs."""
+    """What makes every start impossible: another process holds what it needs."""
     conflict = plan.observed.conflicts.get(vm.name)
     if conflict is not None:
         return "conflict", conflict.what

@@ -81,7 +81,7 @@ def _ends(network: IPv4Network) -> tuple[IPv4Address, ...]:
 
 
 def in_use(plan: PlanBuilder, vm: VMName) -> set[str] | None:
-    """Names of the taps that living guests of a VM have; None: nobody knows."""
+    """Names of the taps that living guests of a VM have; None: unknown."""
     record = plan.vms[vm].record if vm in plan.vms else None
     used: set[str] = set()
     for guest in plan.observed.guests.get(vm, ()):

@@ -109,7 +109,7 @@ def stood_on(decided: Plan, record: Record) -> frozenset[str]:
 
 
 def cancel(plan: PlanBuilder) -> None:
-    """A build of what nobody names any more, as after a newer commit, ends: others want its place.
+    """A build of what no VM names any more, as after a newer commit, ends: others want its place.
 
     One that some VM still wants, or may go back to, goes on.
     """

@@ -154,7 +154,7 @@ def _canaries(
     # The canary itself may wait for the budget that this one uses up: a fix must come through.
     if vm.desired_name in group.canary or (_broken(vm) and not _only_unready(vm)):
         return True
-    # Changed checks stop nobody, so that no canary waits for a budget to try them.
+    # Changed checks stop no guest, so that no canary waits for a budget to try them.
     if checks is None and _broken(vm) and _goes_before_canaries(plan, vm, group):
         return True
     for name in group.canary:

@@ -2,7 +2,7 @@
 
 Such a guest may still serve something, and its failing may be the host's or the prober's fault:
 then all fail at once, and to restart all of them at once would make it worse. A guest that is gone
-serves nobody, and is started again without asking here.
+does not serve, and is started again without asking here.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class Repairs:
 
 
 def _ill(vm: VMContext) -> bool:
-    """It lives, must be restarted, and nobody does anything about it."""
+    """It lives, must be restarted, and nothing is done about it yet."""
     guest, record = vm.guest, vm.record
     if guest is None or not vm.unhealthy or vm.busy:
         return False

@@ -129,7 +129,7 @@ def take_in_place(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def _take(plan: PlanBuilder, vm: VMContext, generation: Generation, spec: VMSpec) -> None:
-    """All but the checks of a generation that somebody runs well: these are tried first, see `checktrial`."""
+    """All but the checks of a generation that a guest runs well: these are tried first, see `try_checks`."""
     present = generation.spec.health
     if present != spec.health and not _takes_checks(plan, vm, generation):
         spec = replace(spec, health=present)

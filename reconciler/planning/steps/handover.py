@@ -6,7 +6,7 @@ create --> beside --> its own ports --> on trial --> the front leads to it --> c
                       stopped: it never served
 
 A restart, and a way back to a committed generation, go the same way. What fails then is the try, and not the
-generation, which was proven before: it stays committed, and whoever serves serves on.
+generation, which was proven before: it stays committed, and the guest that serves is not touched.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _moved(plan: PlanBuilder, vm: VMContext) -> None:
         return
     generation = record.generation(candidate.generation)
     if guest is None or generation is None:
-        return  # it died in that moment: whoever served gets the ports back
+        return  # it died in that moment: the guest that served gets the ports back
     old = vm.guest
     vm.record = replace(
         record,
@@ -107,7 +107,7 @@ def begin(plan: PlanBuilder, vm: VMContext, target: Target, spec: VMSpec) -> Ste
     if not blockers.preflight(plan, vm, spec, beside=True):
         return StepResult.WAITING
     if plan.observed.proxy_error and operations.behind_proxy(spec):
-        # Whoever serves keeps its ports, and nothing is put beside it that could not take them over.
+        # The guest that serves keeps its ports, and no guest is put beside it that could not take them over.
         plan.wait("port", vm.name, plan.observed.proxy_error)
         plan.wake_at(plan.now.boot + LOOK_AGAIN)
         return StepResult.WAITING
@@ -268,15 +268,15 @@ def _sought(plan: PlanBuilder, vm: VMContext, wanted: Generation) -> bool:
 
 
 def _stop_predecessor(plan: PlanBuilder, vm: VMContext, guest: Guest) -> StepResult:
-    told = vm.record.stop
-    if told is None:
+    begun = vm.record.stop
+    if begun is None:
         return StepResult.WAITING
-    why = f"generation {vm.running} took over" if told.cause == "handed-over" else told.cause
-    return operations.stop(plan, vm, told.cause, f"carrying on: {why}", guest)
+    why = f"generation {vm.running} took over" if begun.cause == "handed-over" else begun.cause
+    return operations.stop(plan, vm, begun.cause, f"carrying on: {why}", guest)
 
 
 def _dismiss(plan: PlanBuilder, vm: VMContext, guest: Guest, target: Target) -> StepResult:
-    """The candidate is not wanted any more; whoever serves is not concerned."""
+    """The candidate is not wanted any more; the guest that serves is not concerned."""
     generation = vm.record.generation(guest.generation)
     if generation is not None and generation.verdict == "condemned":
         return operations.stop(plan, vm, "condemned", generation.reason, guest)

@@ -33,12 +33,12 @@ def move(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> Step
     if managed is not StepResult.SKIP:
         return managed
     if vm.candidate is not None:
-        target = _as_it_is(vm)  # the candidate is seen to: whoever serves, serves on
+        target = _as_it_is(vm)  # the candidate is managed: the guest that serves is kept
     begun = vm.record.stop
     if vm.guest is None:
         return _without_guest(plan, vm, target)
     if begun is not None and begun.instance == vm.guest.instance:
-        # The guest may have been told already: a stop that was begun is carried through.
+        # The guest may have been asked already: a stop that was begun is carried through.
         return operations.stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
     result = _with_guest(plan, vm, target, budget)
     if result is not StepResult.ACTED:
@@ -83,8 +83,8 @@ def _must_change(vm: VMContext, target: Target) -> bool:
 
 def _explain(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
     """Why the desired digest is not the target, and what the next generation changes."""
-    told = target.kind == "rollback" and vm.guest is not None  # by `verdicts`, with its clock
-    if target.kind is not None and not told:
+    explained = target.kind == "rollback" and vm.guest is not None  # by `verdicts`, with its clock
+    if target.kind is not None and not explained:
         plan.wait(target.kind, vm.name, target.why)
     good = vm.record.last_good
     if good is not None and target.wanted is not None and target.wanted.digest != good.digest:
@@ -140,7 +140,7 @@ def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> StepResult:
 
 
 def _await_readiness(plan: PlanBuilder, vm: VMContext, guest: Guest, policy: HealthPolicy) -> None:
-    """It lives, and what it lacks may be elsewhere: a restart would help nobody."""
+    """It lives, and what it lacks may be elsewhere: a restart would not help."""
     if vm.judgement == "unhealthy":
         why = f"not ready: {guest_health.symptom(guest, policy)}; no restart follows from that"
         plan.wait("readiness", vm.name, why)

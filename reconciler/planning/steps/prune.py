@@ -112,9 +112,9 @@ def _removed(plan: PlanBuilder, vm: VMContext) -> bool:
 
 
 def forget(plan: PlanBuilder) -> None:
-    """Drop records of groups that are gone, and troubles of what nobody asks for.
+    """Drop records of groups that are gone, and troubles of what is no longer desired.
 
-    What a person suspended stays so, whoever is in it.
+    What a person suspended stays so, whichever VMs are in it.
     """
     if plan.desired is None:
         return

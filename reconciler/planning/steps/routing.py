@@ -1,4 +1,4 @@
-"""Where the front leads a VM's ports: to the guest that serves, or, while none does, to nobody."""
+"""Where the proxy leads a VM's ports: to the guest that serves, if one does."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def wanted(vm: VMContext) -> RouteTarget | None:
 
 
 def is_cut_off(record: VMRecord, guest: Guest, observed: Observed) -> bool:
-    """Whether a guest that serves by way of the front is not found there: well, and reached by nobody."""
+    """Whether a guest that serves by way of the front is not found there: it is well, and nothing reaches it."""
     start = record.start
     if start is None or start.instance != guest.instance or not start.routes:
         return False
@@ -64,7 +64,7 @@ def _handing_over(vm: VMContext) -> bool:
 
 
 def release_unknown(plan: PlanBuilder) -> None:
-    """Ports that the front holds for VMs of which nobody knows any more."""
+    """Ports that the proxy holds for VMs that are no longer known."""
     for name in sorted(plan.observed.front.keys() - plan.vms.keys()):
         if name not in plan.observed.busy and plan.pausing(TroubleKey("lead", name)) is None:
             plan.actions.append(Lead(name, None, "its ports: there is no such VM"))

@@ -16,13 +16,13 @@ from reconciler.planning.rollout import suspension
 from reconciler.planning.steps import operations
 
 LOOK_AGAIN = 5.0
-"""Seconds until taps of living guests are looked at again: nobody tells of a bridge's restart."""
+"""Seconds until taps of living guests are looked at again: a restart of a bridge makes no event."""
 
 
 def maintain(plan: PlanBuilder) -> None:
     """Mend what came loose, and remove what leads nowhere; guests are not touched."""
     if not plan.observed.links.found:
-        return  # nobody could look
+        return  # the links could not be read
     for vm in plan.vms.values():
         _mend(plan, vm)
     if plan.suspended is None:
@@ -67,7 +67,7 @@ def _loose(plan: PlanBuilder, vm: VMContext, taps: tuple[Tap, ...]) -> Iterator[
 
 
 def _collect(plan: PlanBuilder) -> None:
-    """Taps of ours of whom no guest lives."""
+    """Taps of ours that no living guest has."""
     ours = {name: one.owner for name, one in plan.observed.links.found.items() if one.owner}
     claimed = _claimed(plan) if ours else set()
     left: defaultdict[VMName, list[str]] = defaultdict(list)
@@ -100,7 +100,7 @@ def _claimed(plan: PlanBuilder) -> set[str]:
 
 
 def _untouchable(plan: PlanBuilder, name: VMName) -> bool:
-    """Nothing is to be done to it now, or nobody knows what its guests have."""
+    """Nothing is to be done to it now, or what its guests have is not known."""
     vm = plan.vms.get(name)
     if vm is not None and (vm.acted or any(suspension.scopes(plan, vm))):
         return True

@@ -60,7 +60,7 @@ def proposal(plan: PlanBuilder, vm: VMContext) -> Proposal | None:
 
 
 def follow(plan: PlanBuilder, vm: VMContext, *, paused: bool) -> None:
-    """Conclude a trial of checks, or end one that nobody wants any more.
+    """Conclude a trial of checks, or end one that is not wanted any more.
 
     `paused`: it is suspended, and no verdict is given.
     """

@@ -18,7 +18,7 @@ def hold_after_failure(
     """What the group's policy says to a member that failed."""
     spec = vm.spec
     if spec is None or spec.digest != generation.digest:
-        return  # already overtaken: nobody is about to take it
+        return  # already overtaken: no member is about to take it
     key = generation.spec.rollout_key if evidence.kind in OF_CHECKS else Digest("")
     if key not in ("", spec.rollout_key):
         return  # overtaken, too: it is to be judged by other checks

@@ -168,7 +168,7 @@ def failed(
 
 
 def _give_up(plan: PlanBuilder, vm: VMContext, generation: Generation, why: str) -> None:
-    """The candidate of a restart or of a way back: who serves serves on, and a person is told.
+    """The candidate of a restart or of a way back: the guest that serves is kept, and an event says so.
 
     A restart was asked for once, and failed. A way back is still wanted, and tried again after a pause.
     """

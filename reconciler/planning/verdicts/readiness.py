@@ -1,4 +1,4 @@
-"""Committed guests that live and may not serve: told once when it begins, and once when it is over."""
+"""Committed guests that live and may not serve: an event when that begins, and one when it is over."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reconciler.planning.context import PlanBuilder, VMContext
 
 
 def follow(plan: PlanBuilder, vm: VMContext) -> None:
-    """A guest that must be restarted is told of by its restart, one on trial by its verdict."""
+    """A guest that must be restarted has the event of its restart, one on trial that of its verdict."""
     guest, record = vm.guest, vm.record
     running = record.generation(guest.generation) if guest is not None else None
     if guest is None or running is None or vm.disturbed or vm.stopping:
