@@ -191,3 +191,7 @@ class Launch:
     """A command that asks the guest to shut down and waits for it; run in `cwd`, also without a daemon."""
     prints_console: bool = False
     """Whether the guest's console is the VMM's standard output, and not a file that the VMM opens."""
+    is_script: bool = False
+    """It uses low descriptors as if they were free: the lock that it inherits has a high one."""
+    makes_volumes: bool = False
+    """It creates files and sockets in the folder of volumes itself."""

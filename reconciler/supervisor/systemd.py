@@ -187,7 +187,7 @@ class Units:
         lock.refuse_listeners(folder)
         console.announce(folder, machine.instance, machine.generation)
         fresh_log(layout.vmm_log(folder)).close()
-        grant_access(folder, group_id(), makes_own=bool(machine.runner))
+        grant_access(folder, group_id(), makes_own=launch.makes_volumes)
         return HostPaths(self._root.parent, flock, program, _group_of(KVM))
 
     async def _started(

@@ -92,7 +92,7 @@ def _process(machine: Machine, launch: Launch, place: HostPaths) -> Iterator[Pro
     # The planner decides about restarts. The unit stays until its end is in the record.
     yield "Restart", Variant("s", "no")
     yield "RemainAfterExit", Variant("b", True)  # noqa: FBT003  D-Bus's own form
-    taker, argv = _taking_the_lock(machine, place)
+    taker, argv = _taking_the_lock(machine, launch, place)
     yield (
         "ExecStart",
         Variant("a(sasb)", [[taker, [*argv, place.program, *launch.argv[1:]], False]]),
@@ -108,10 +108,10 @@ def _process(machine: Machine, launch: Launch, place: HostPaths) -> Iterator[Pro
     yield from _ending(machine, launch)
 
 
-def _taking_the_lock(machine: Machine, place: HostPaths) -> tuple[str, list[str]]:
+def _taking_the_lock(machine: Machine, launch: Launch, place: HostPaths) -> tuple[str, list[str]]:
     """The program that takes the lock and then becomes the VMM, with its arguments."""
     held = str(layout.lock(Path(machine.folder)))
-    if machine.runner:  # a script, which may use low descriptors as if they were free
+    if launch.is_script:
         return sys.executable, [sys.executable, "-IS", locked_exec.__file__, held, str(LOCK_TAKEN)]
     flock = ("flock", "--nonblock", "--no-fork", "--conflict-exit-code", str(LOCK_TAKEN))
     return place.flock, [*flock, held]

@@ -68,6 +68,8 @@ class NixRunnerDriver:
             env=(("HOME", cwd), ("XDG_RUNTIME_DIR", str(layout.run(folder)))),
             power_button=self._patient_button(runner, machine.vm, machine.stop_timeout),
             prints_console=True,
+            is_script=True,
+            makes_volumes=True,
         )
 
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:

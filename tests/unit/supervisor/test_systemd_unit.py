@@ -54,7 +54,7 @@ def test_the_vmm_is_started_by_the_lock_that_it_keeps() -> None:
 
 def test_a_runner_gets_the_lock_where_its_script_does_not_reach() -> None:
     machine, launch = a_machine()
-    ((path, argv, _),) = told(replace(machine, runner="/nix/store/x"), launch)["ExecStart"]
+    ((path, argv, _),) = told(machine, replace(launch, is_script=True))["ExecStart"]
     assert path == argv[0] == sys.executable
     assert argv[2:] == [
         locked_exec.__file__, str(STATE / "vms/web/lock"), "75", "/usr/bin/qemu", "-M", "microvm",
