@@ -290,3 +290,14 @@ async def test_actions_have_their_effect_in_the_world() -> None:
         assert world.hypervisor.running() == {"web": 3}
     asked = [e for e in world.ledger.history if e.message.endswith("(by page)")]
     assert [e.kind for e in asked] == ["promoted", "retried", "pinned", "suspended", "resumed"]
+
+
+async def test_who_may_act_sees_a_form_for_each_action_of_what_is_shown(acting: Page) -> None:
+    await acting.sign_in()
+    vm_page = await get(acting.session, "/vm/web")
+    assert '<input type="hidden" name="op" value="rollback">' in vm_page
+    assert '<select name="to">' in vm_page
+    assert '<option value="1">generation 1</option>' in vm_page
+    assert '<input name="reason" maxlength="200">' in vm_page
+    group = await get(acting.session, "/group/frontend")
+    assert '<input type="hidden" name="subject" value="group/frontend">' in group
