@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Self
+from typing import Any, Self
 
 from reconciler.engine.execute import end_interrupted
 from reconciler.engine.guarded_ledger import GuardedLedger, WholeLedger
@@ -103,6 +103,23 @@ def vm(
         rollback=RollbackPolicy(mode="manual" if mode == "manual" else "auto", data_epoch=epoch),
         moved_from=VMName(moved_from) if moved_from else None,
         restart=restart,
+    )
+    return replace(spec, digest=Digest(spec.compute_digest()))
+
+
+def changed(
+    spec: VMSpec,
+    *,
+    health: Mapping[str, Any] | None = None,
+    update: Mapping[str, Any] | None = None,
+    **fields: Any,
+) -> VMSpec:
+    """A VM with other fields, also of its health and update policies, and the digest that follows."""
+    spec = replace(
+        spec,
+        health=replace(spec.health, **(health or {})),
+        update=replace(spec.update, **(update or {})),
+        **fields,
     )
     return replace(spec, digest=Digest(spec.compute_digest()))
 

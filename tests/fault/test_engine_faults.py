@@ -7,16 +7,14 @@ import errno
 import itertools
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 
 import pytest
 
 from reconciler.engine import loop
 from reconciler.engine.loop import Engine
 from reconciler.engine.observe import IMAGES_LAST
-from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage, VMSpec
+from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.machine import HostPort, Launch, Machine
-from reconciler.model.names import Digest
 from reconciler.model.observed import HostFacts
 from reconciler.model.record import Generation
 from tests.eventually import eventually
@@ -25,9 +23,7 @@ from tests.world import World, state, vm
 
 def plain(content: str) -> DesiredState:
     """Without checks and soak, so that nothing waits for a clock that stands still."""
-    spec: VMSpec = vm("web", content, min_healthy=0.0)
-    spec = replace(spec, health=replace(spec.health, checks=()))
-    return state(replace(spec, digest=Digest(spec.compute_digest())))
+    return state(vm("web", content, min_healthy=0.0, checked=False))
 
 
 @asynccontextmanager

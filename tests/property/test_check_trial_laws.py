@@ -22,7 +22,7 @@ from reconciler.planning.lint.laws import check
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.fakes.prober import WRONG
-from tests.world import World, state, vm
+from tests.world import World, changed, state, vm
 
 pytestmark = pytest.mark.shows(law=14, fault=58)
 
@@ -41,8 +41,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 
 
 def member(name: str, path: str, threshold: int) -> VMSpec:
-    spec = vm(name, group="g", min_healthy=2.0, path=path)
-    return replace(spec, health=replace(spec.health, failure_threshold=threshold))
+    return changed(vm(name, group="g", path=path), health={"failure_threshold": threshold})
 
 
 def fleet(asked: dict[str, str], threshold: int, group: GroupSpec) -> DesiredState:

@@ -10,7 +10,7 @@ from reconciler.model.names import GroupName, VMName
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import VMStatus
 from reconciler.planning.results.revision_results import entry_of, fleet_of, judge_revision
-from tests.world import World, state, vm
+from tests.world import World, changed, state, vm
 
 NAMES = ("a", "b", "c")
 OTHER = "/other"
@@ -27,8 +27,7 @@ def fleet(path: str, policy: GroupSpec | None = None, content: str = "v1") -> De
 
 
 def one(path: str, content: str = "v1", **health: object) -> DesiredState:
-    spec = vm("web", content, min_healthy=4.0, path=path)
-    return state(replace(spec, health=replace(spec.health, **health)))  # type: ignore[arg-type]
+    return state(changed(vm("web", content, min_healthy=4.0, path=path), health=health))
 
 
 def path_of(world: World, name: str) -> str:

@@ -11,7 +11,7 @@ from reconciler.model.names import Revision, VMName
 from reconciler.model.request import RestartVM, Resume, Retry, RollbackTo, Suspend
 from tests.fakes.prober import WRONG
 from tests.scenario.check_stories import OTHER, newest, one, path_of, result, status, untouched
-from tests.world import World, state, vm
+from tests.world import World, changed, state, vm
 
 pytestmark = pytest.mark.shows(law=14, fault=58)
 
@@ -224,8 +224,7 @@ async def test_a_shorter_startup_deadline_bounds_the_trial_all_the_same() -> Non
 async def test_fields_that_judge_nobody_act_at_once_though_checks_are_on_trial() -> None:
     world = await World.settled(one("/healthz"))
     spec = one(OTHER).vms[VMName("web")]
-    spec = replace(spec, labels=(("tier", "x"),), update=replace(spec.update, stop_timeout=9.0))
-    await world.push(state(spec))
+    await world.push(state(changed(spec, labels=(("tier", "x"),), update={"stop_timeout": 9.0})))
     await world.step()
     good = world.last_good("web").spec
     assert (good.labels, good.update.stop_timeout) == ((("tier", "x"),), 9.0)

@@ -10,7 +10,7 @@ from reconciler.model.change import PutVM
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.names import Digest, GroupName, Revision, VMName
 from tests.fakes.prober import WRONG
-from tests.world import World, state, vm
+from tests.world import World, changed, state, vm
 
 pytestmark = pytest.mark.shows(fault=62)
 
@@ -19,8 +19,7 @@ CANARY = GroupSpec(GroupName("g"), canary=(VMName("b"),))
 
 
 def one(content: str, path: str, mode: str = "auto", **health: object) -> DesiredState:
-    spec = vm("web", content, min_healthy=4.0, path=path, mode=mode)
-    return state(replace(spec, health=replace(spec.health, **health)))  # type: ignore[arg-type]
+    return state(changed(vm("web", content, min_healthy=4.0, path=path, mode=mode), health=health))
 
 
 def fleet(content: str, path: str) -> DesiredState:

@@ -14,7 +14,7 @@ from reconciler.model.plan import Plan
 from reconciler.model.policy import Policy
 from reconciler.model.record import Record
 from reconciler.model.request import Suspend
-from tests.world import CHECK, World, listeners, state, vm
+from tests.world import CHECK, World, changed, listeners, state, vm
 
 pytestmark = pytest.mark.shows(fault=77)
 
@@ -28,8 +28,7 @@ def world() -> World:
 
 def plain(content: str = "v1") -> VMSpec:
     """The same VM with the strategy restart, which changes in place."""
-    spec = vm("web", content, handover=True)
-    return replace(spec, update=replace(spec.update, strategy="restart"))
+    return changed(vm("web", content, handover=True), update={"strategy": "restart"})
 
 
 async def serving(world: World, *specs: VMSpec) -> None:

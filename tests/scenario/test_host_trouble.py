@@ -9,7 +9,7 @@ import pytest
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import HostPort, PortForward
 from reconciler.model.request import Retry
-from tests.world import World, state, vm
+from tests.world import World, changed, state, vm
 
 pytestmark = [pytest.mark.shows(fault=74), pytest.mark.shows(fault=75)]
 
@@ -20,8 +20,7 @@ def by_udp(spec: VMSpec) -> VMSpec:
     networks = tuple(
         replace(n, forwards=(*n.forwards, PortForward(5353, 53, "udp"))) for n in spec.networks
     )
-    spec = replace(spec, networks=networks)
-    return replace(spec, digest=spec.compute_digest())
+    return changed(spec, networks=networks)
 
 
 @pytest.mark.parametrize("handover", [False, True])

@@ -11,7 +11,7 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.observed import Link
 from reconciler.model.policy import Policy
 from reconciler.model.request import Suspend
-from tests.world import World, state, vm
+from tests.world import World, changed, state, vm
 
 pytestmark = pytest.mark.shows(fault=44)
 
@@ -178,9 +178,7 @@ async def test_a_guest_whose_tap_somebody_took_away_is_started_again_with_a_new_
 
 
 async def test_a_tap_that_was_taken_away_from_a_guest_without_checks_is_told(world: World) -> None:
-    unasked = vm("web", "v2", bridge="br0")
-    unasked = replace(unasked, health=replace(unasked.health, checks=()))
-    await world.push(state(unasked))
+    await world.push(state(vm("web", "v2", bridge="br0", checked=False)))
     await world.settle()
     del world.taps.links["t0-web"]
     await some_passes(world, 8)
@@ -233,8 +231,7 @@ def at(address: str, host: str = "", content: str = "v2") -> VMSpec:
     spec = vm("web", content, bridge="br0")
     checks = tuple(replace(c, host=host or address.partition("/")[0]) for c in (HttpCheck(80),))
     taps = tuple(replace(tap, address=address) for tap in spec.taps)
-    spec = replace(spec, taps=taps, health=replace(spec.health, checks=checks))
-    return replace(spec, digest=spec.compute_digest())
+    return changed(spec, taps=taps, health={"checks": checks})
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.names import VMName
 from reconciler.model.request import Retry
 from tests.fakes.faults import Fault
-from tests.world import World, state, vm
+from tests.world import World, changed, state, vm
 
 pytestmark = pytest.mark.shows(fault=76)
 
@@ -172,8 +172,7 @@ async def test_a_revert_amid_a_trial_takes_back_what_the_trial_wrote() -> None:
 
 def db_of(mib: int, content: str = "v1") -> VMSpec:
     spec = vm("db", content, snapshot=True)
-    spec = replace(spec, volumes=(replace(spec.volumes[0], size_mib=mib),))
-    return replace(spec, digest=spec.compute_digest())
+    return changed(spec, volumes=(replace(spec.volumes[0], size_mib=mib),))
 
 
 @pytest.mark.shows(comparison=22)
