@@ -22,11 +22,11 @@ OLD_STILL = {"CHANGELOG.md", "docs/reliability.md"}
 
 
 def prose(page: Path) -> Iterator[tuple[int, str]]:
-    """Lines that can be wrapped: no table, heading, picture or code, and more than one word."""
+    """Lines that can be wrapped: no table, heading, picture, code or entry of a list of pages."""
     code = False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         code ^= line.lstrip().startswith("```")
-        if not code and not line.lstrip().startswith(("|", "#", "![", "```")) and " " in line:
+        if not code and not line.lstrip().startswith(("|", "#", "![", "```", "- [00")) and " " in line:
             yield number, line
 
 
