@@ -26,7 +26,11 @@ def prose(page: Path) -> Iterator[tuple[int, str]]:
     code = False
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
         code ^= line.lstrip().startswith("```")
-        if not code and not line.lstrip().startswith(("|", "#", "![", "```", "- [00")) and " " in line:
+        if (
+            not code
+            and not line.lstrip().startswith(("|", "#", "![", "```", "- [00"))
+            and " " in line
+        ):
             yield number, line
 
 
