@@ -303,7 +303,7 @@ class Metrics:
         self._oldest_operation.set(oldest_wall)
 
     def probe_answered(self, kind: str, result: str, seconds: float) -> None:
-        """One check was asked; `kind` is one of PROBE_KINDS, `result` one of PROBE_RESULTS."""
+        """One check was asked; `kind` is one of CHECK_KINDS, `result` one of PROBE_RESULTS."""
         self._probes.labels(kind, result).inc()
         self._probe_seconds.labels(kind).observe(seconds)
 
