@@ -7,18 +7,64 @@ A layer's key is a hash of what a manifest asks for and of nothing else, as of e
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, Self
+from typing import ClassVar, Literal, Protocol, Self
 
 from pydantic import Field, model_validator
 
-from reconciler.model.fields import EXACTLY_ONE, Face, Folder, one_of
+from reconciler.model.fields import EXACTLY_ONE, Face, FieldConflict, Folder, one_of
 from reconciler.model.names import LayerKey, digest_of
 
 StoreFormat = Literal["erofs", "squashfs"]
 LIKELY_FOLDER = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 """What looks like a folder that a layer names, in text that is not YAML to its end."""
+
+
+class LayerPolicy(Protocol):
+    """The host's policy, as far as layers ask for it; `PolicyConfig` has it by shape."""
+
+    @property
+    def host_paths(self) -> Sequence[str]:
+        """Prefixes under which a manifest may name files of the host."""
+        ...
+
+
+class DescribedSource(Protocol):
+    """What every source says of itself, so that nothing else has to know its kind."""
+
+    @property
+    def kind(self) -> str:
+        """The key in a manifest's layer."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders of the repository that it is made of, relative to the manifest."""
+        ...
+
+    def resolved(self, ids: tuple[str, ...], /) -> Self:
+        """With the ids of the contents of its `folders`."""
+        ...
+
+    @property
+    def key_inputs(self) -> Mapping[str, str]:
+        """What its key covers, `kind` included. Changing it rebuilds every layer of the kind."""
+        ...
+
+    @property
+    def brings_init(self) -> bool:
+        """Whether it has an init for sure. One of its folders may have one all the same."""
+        ...
+
+    def refusal(self, policy: LayerPolicy, /) -> FieldConflict | None:
+        """Why this host does not allow it, at a place below the kind's key; None: it does."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,26 +76,24 @@ class TreeSource:
     path: str
     kind: Literal["tree"] = "tree"
     brings_init: ClassVar[bool] = False
-    """It may: its folder shows."""
+
+    @property
+    def title(self) -> str:
+        return f"tree {self.path}"
 
     @property
     def folders(self) -> tuple[str, ...]:
-        """Folders of the repository that it is made of, relative to the manifest."""
         return (self.path,)
 
-    def resolved(self, ids: tuple[str, ...]) -> TreeSource:
-        """With the ids of the contents of its `folders`."""
+    def resolved(self, ids: tuple[str, ...], /) -> TreeSource:
         return replace(self, tree=ids[0])
 
     @property
     def key_inputs(self) -> Mapping[str, str]:
-        """What the image is made of, as far as its key goes. Changing it rebuilds every layer of the kind."""
         return {"kind": self.kind, "tree": self.tree}
 
-    @property
-    def title(self) -> str:
-        """What people call it."""
-        return f"tree {self.path}"
+    def refusal(self, _policy: LayerPolicy, /) -> None:
+        """Its files end in a guest, and nothing of it runs here."""
 
 
 class Busybox(Face):
@@ -65,12 +109,15 @@ class BusyboxSource:
     folders: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = "busybox"
 
-    def resolved(self, _ids: tuple[str, ...]) -> BusyboxSource:
+    def resolved(self, _ids: tuple[str, ...], /) -> BusyboxSource:
         return self
 
     @property
     def key_inputs(self) -> Mapping[str, str]:
         return {"kind": self.kind}
+
+    def refusal(self, _policy: LayerPolicy, /) -> None:
+        """It is of the host's own distribution."""
 
 
 LayerSource = TreeSource | BusyboxSource

@@ -18,7 +18,9 @@ from reconciler.errors import DeliveryError
 from reconciler.image.build_site import BuildSite
 from reconciler.image.registry import INPUTS, InputKinds, LayerInput
 from reconciler.model.checks import Purpose
+from reconciler.model.fields import FieldConflict
 from reconciler.model.health import ProbeResult
+from reconciler.model.layers import LayerPolicy
 from reconciler.notify.message import Message
 from reconciler.notify.registry import SINKS, SinkKinds
 from reconciler.notify.sink_interface import Sink
@@ -41,8 +43,13 @@ class TextSource:
     folders: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = "text"
 
-    def resolved(self, _ids: tuple[str, ...]) -> TextSource:
+    def resolved(self, _ids: tuple[str, ...], /) -> TextSource:
         return self
+
+    def refusal(self, policy: LayerPolicy, /) -> FieldConflict | None:
+        if self.text.startswith("/") and self.text not in policy.host_paths:
+            return FieldConflict(("text",), f"{self.text} is not allowed", "policy.host_paths")
+        return None
 
     @property
     def key_inputs(self) -> Mapping[str, str]:

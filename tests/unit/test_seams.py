@@ -12,13 +12,15 @@ from typing import Any, get_args
 import pytest
 from pydantic import TypeAdapter
 
-from reconciler.config import SINKS
+from reconciler.config import SINKS, PolicyConfig
 from reconciler.image.registry import INPUTS
 from reconciler.model.checks import CHECK_KINDS, CheckSpec, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy, VMSpec, checks_key
 from reconciler.model.layers import BusyboxSource, LayerSource, LayerSpec, TreeSource
 from reconciler.notify import registry as sinks
 from reconciler.probe.registry import ASKERS
+from reconciler.source.manifests.policy_bounds import layer_faults
+from tests.contract.stubs import TextSource
 from tests.world import vm
 
 ROOT = Path(__file__).resolve().parents[2] / "reconciler"
@@ -103,3 +105,10 @@ def without_kinds(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: without_kinds(each) for key, each in value.items() if key != "kind"}
     return [without_kinds(each) for each in value] if isinstance(value, list) else value
+
+
+def test_a_layer_that_the_host_does_not_allow_is_refused_at_its_place() -> None:
+    layers = (TreeSource("", "./web"), TextSource("/etc/shadow"), TextSource("fine"))
+    (fault,) = layer_faults(layers, PolicyConfig())
+    assert fault.at == ("spec", "store", "layers", 1, "text", "text")
+    assert list(layer_faults(layers, PolicyConfig(host_paths=["/etc/shadow"]))) == []

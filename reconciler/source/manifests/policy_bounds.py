@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 
 from reconciler.config import PolicyConfig
@@ -10,8 +10,9 @@ from reconciler.hypervisors import Capabilities
 from reconciler.model.desired import VMSpec
 from reconciler.model.fields import FieldConflict
 from reconciler.model.image import NixRunner
+from reconciler.model.layers import DescribedSource
 from reconciler.model.nix_runner import is_folder
-from reconciler.source.manifests.convert import port_place
+from reconciler.source.manifests.convert import LAYERS, port_place
 
 MIB_OF_GIB = 1024
 WHO = "the host's policy"
@@ -68,6 +69,16 @@ def capability_faults(spec: VMSpec, can: Capabilities) -> Iterator[FieldConflict
             f"guests of {spec.driver} cannot hand over: their ports are fixed at the start",
             "write `strategy: restart`",
         )
+
+
+def layer_faults(
+    layers: Sequence[DescribedSource], policy: PolicyConfig
+) -> Iterator[FieldConflict]:
+    """Layers that the host's owner must consent to, and did not."""
+    for index, source in enumerate(layers):
+        if (refused := source.refusal(policy)) is not None:
+            at = (*LAYERS, index, source.kind, *refused.at)
+            yield FieldConflict(at, refused.message, refused.hint)
 
 
 def runner_faults(runner: NixRunner, policy: PolicyConfig) -> Iterator[FieldConflict]:

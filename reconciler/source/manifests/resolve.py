@@ -31,6 +31,7 @@ from reconciler.source.manifests.parse import MOST_FAULTS, ParsedFile, faults_of
 from reconciler.source.manifests.places import Fault
 from reconciler.source.manifests.policy_bounds import (
     capability_faults,
+    layer_faults,
     policy_faults,
     runner_faults,
 )
@@ -210,6 +211,7 @@ class Resolver:
             report.add(unfinished, LAYERS, f"{dotted(LAYERS)}: no layer has {INIT}", WITH_INIT)
         can = CAPABILITIES[draft.spec.driver]
         faults = [*policy_faults(draft.spec, self._policy), *capability_faults(draft.spec, can)]
+        faults += layer_faults(draft.layers, self._policy)
         if draft.runner is not None:
             faults += runner_faults(draft.runner, self._policy)
         for fault in faults:
