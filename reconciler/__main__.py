@@ -7,7 +7,7 @@ import sys
 
 
 def main() -> int:
-    """Run the command line; the answer is the exit code."""
+    """Run the command line; returns the exit code."""
     from reconciler.cli.app import main as run_command  # noqa: PLC0415 - importing must not start it
 
     for stream in (sys.stdout, sys.stderr):

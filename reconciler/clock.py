@@ -1,4 +1,4 @@
-"""Time as a value: deadlines on the boot clock, wall time for people."""
+"""The clock: the only place that asks the system for the time."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ BOOT_ID_PATH = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
-    def now(self) -> Now: ...
+    def now(self) -> Now:
+        """One reading of all clocks."""
+        ...
 
-    async def sleep(self, seconds: float) -> None: ...
+    async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds."""
+        ...
 
 
 class SystemClock:
@@ -25,8 +29,10 @@ class SystemClock:
         self._boot_id = BOOT_ID_PATH.read_text(encoding="ascii").strip()
 
     def now(self) -> Now:
+        """One reading of the boot and wall clocks."""
         boot = time.clock_gettime(time.CLOCK_BOOTTIME)
         return Now(boot=boot, wall=time.time(), boot_id=self._boot_id)
 
     async def sleep(self, seconds: float) -> None:
+        """Wait for so many seconds."""
         await asyncio.sleep(seconds)

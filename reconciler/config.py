@@ -1,4 +1,4 @@
-"""The daemon's own settings: TOML in, a frozen value out, exit 78 with file and key if it is wrong."""
+"""The daemon's config: read from TOML to a frozen value; errors name file and key (exit 78)."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]\S*)?$", max_length=20
 
 
 def _resolved(value: str, info: ValidationInfo) -> str:
-    """A path against the folder of the config file, once: children have working folders of their own."""
+    """Resolve a path against the config file's folder, because child processes have other working folders."""
     if value.startswith("~"):
         raise ValueError("~ is not expanded here: write the whole path")
     base = (info.context or {}).get("base", "")
@@ -48,26 +48,28 @@ def _repository(value: str, info: ValidationInfo) -> str:
 
 
 HostPath = Annotated[str, AfterValidator(_resolved)]
-"""A path of this host; one that is relative is meant from the config's folder."""
+"""A path of this host; a relative one is relative to the config's folder."""
 Secret = Annotated[str, AfterValidator(_resolved_unless_bare)]
-"""A path, or without any slash the name of a credential that systemd hands over."""
+"""A path, or a name without a slash for a credential that systemd passes."""
 
 
 class Section(BaseModel):
+    """Base of all tables: frozen, with unknown keys forbidden."""
+
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 
 class SourceConfig(Section):
-    """What every kind of source has: where desired states come from, and how often it is looked at."""
+    """Settings of every kind of source: where desired states come from, and how often it is fetched."""
 
     path: str = ""
-    """The folder that holds manifests; empty for all of it."""
+    """The folder with manifests; empty: the whole repository."""
     name: str = "main"
     poll_interval: Seconds = 60.0
-    """Seconds between looks at a remote repository; ±10 % jitter. A local one is looked at each second."""
+    """Seconds between fetches of a remote repository, ±10 % jitter. A local one is checked each second."""
     fetch_timeout: Seconds = 60.0
     read_timeout: Seconds = 60.0
-    """Seconds in which the manifests of a revision must be read; one that takes longer is refused."""
+    """Seconds that reading a revision's manifests may take; a slower one is refused."""
     max_files: int = Field(default=10_000, ge=1)
     max_file_kib: int = Field(default=1024, ge=1)
     prune: bool = False
@@ -81,23 +83,23 @@ class GitSourceConfig(SourceConfig):
 
     url: Annotated[str, Field(min_length=1, max_length=2048), AfterValidator(_repository)]
     branch: str = ""
-    """Empty: what the remote's HEAD names. At most one of branch, tag and commit."""
+    """Empty: the branch of the remote's HEAD. At most one of branch, tag and commit."""
     tag: str = ""
     commit: str = ""
     max_repository_mib: int = Field(default=256, ge=1)
     ssh_key: HostPath = ""
     """Path of a private key for ssh URLs."""
     user: str = Field(default="", max_length=256, pattern=r"^[^\s:@/]*$")
-    """Who shows the token; most servers take any name with one."""
+    """The user name sent with the token; most servers accept any."""
     token_file: HostPath = ""
     """Path of a file with the token, or password, for https URLs; read at each fetch."""
     allow_plaintext: bool = False
-    """Whether http:// and git:// may be used: anybody on the way sees what runs here, and may change it."""
+    """Whether http:// and git:// are allowed: anyone on the way can read and change what runs here."""
     known_hosts: HostPath = ""
     allow_rewrites: bool = False
-    """Whether a branch or tag may be moved to a commit that does not continue the last one."""
+    """Whether a branch or tag may move to a commit that does not descend from the last one."""
     verify: Literal["off", "head", "since-last"] = "off"
-    """Which commits must be signed by a key that the two files below name."""
+    """Which commits must be signed by a key in the two files below."""
     allowed_signers: HostPath = ""
     """Path of a file as `ssh-keygen -Y verify` takes it, for signatures of SSH keys."""
     keyring: HostPath = ""
@@ -105,18 +107,18 @@ class GitSourceConfig(SourceConfig):
 
 
 class PolicyConfig(Section):
-    """What a repository may ask of this host; a repository cannot widen it."""
+    """What a repository may request from this host; a repository cannot change it."""
 
     hypervisors: list[Hypervisor] = [DEFAULT]
     host_paths: list[HostPath] = []
-    """Prefixes under which a manifest may name kernels and initrds of the host."""
+    """Path prefixes below which manifests may name kernels and initrds of the host."""
     runners: bool = False
-    """Whether a manifest may name a runner that Nix makes: its build and its scripts are code of the
-    repository that runs on this host."""
+    """Whether manifests may name runners built by Nix: build and scripts run the repository's code on this
+    host."""
     flakes: list[str] = []
     """Patterns of flakes outside of the repository that a runner may come from: github:acme/*."""
     max_memory_mib: int = Field(default=65_536, ge=1)
-    """The most memory of one VM."""
+    """Maximum memory of one VM."""
     max_vcpu: int = Field(default=64, ge=1)
     max_volume_gib: int = Field(default=1024, ge=1)
     forward_addresses: list[str] = ["127.0.0.1"]
@@ -131,96 +133,108 @@ class PolicyConfig(Section):
     max_concurrent_builds: int = Field(default=2, ge=1)
     generations_kept: int = Field(default=5, ge=1)
     max_rollbacks_per_hour: int = Field(default=10, ge=1)
-    """Failed generations within an hour after which nothing that serves is changed any more."""
+    """Failed generations within an hour after which no healthy guest is changed any more."""
     max_concurrent_repairs: int = Field(default=4, ge=1)
-    """Guests that live and fail their checks, and are started again at the same time."""
+    """Running but unhealthy guests that are restarted at the same time."""
 
 
 class HttpConfig(Section):
-    """The TCP face: metrics, health, and the page."""
+    """The TCP listener: metrics, health, and the page."""
 
     address: str = "127.0.0.1"
     port: Port = 9188
-    """0 for any free one."""
+    """0: any free port."""
     token_file: HostPath = ""
-    """A file with the token that allows acting on the page; empty: it only shows."""
+    """A file with the token that allows actions on the page; empty: the page is read-only."""
     names: list[
         Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?$")]
     ] = []
-    """Names by which people and proxies ask, beside localhost and this host's own."""
+    """Host names accepted in requests, in addition to localhost and this host's own."""
 
 
 class PushHookConfig(Section):
-    """`POST /webhook` of the TCP face: a git server tells of a push."""
+    """`POST /webhook` of the TCP listener, with which a git server reports a push."""
 
     secret_file: HostPath = ""
-    """Path of a file with the secret that the git server knows too; empty: no webhook."""
+    """Path of a file with the secret shared with the git server; empty: no webhook."""
 
 
 class DebianKernelConfig(Section):
+    """The kernel package of the bundle `debian`."""
+
     package: str = Field(default="linux-image-cloud-amd64", pattern=r"^[a-z0-9][a-z0-9.+-]+$")
     version: str = Field(default="", pattern=r"^[A-Za-z0-9.+:~-]*$")
     """Exact package version; empty: the newest when the bundle is first made. Changing it restarts guests."""
 
 
 class KernelsConfig(Section):
+    """Settings of kernel bundles."""
+
     debian: DebianKernelConfig = DebianKernelConfig()
 
 
 class TracingConfig(Section):
-    """OpenTelemetry; off as long as nothing is named."""
+    """OpenTelemetry; off unless an endpoint is set."""
 
     endpoint: HttpUrl = ""
-    """OTLP over HTTP, as http://127.0.0.1:4318/v1/traces."""
+    """OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces."""
 
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
 
 class SinkConfig(Section):
-    """What every entry of `[[notifications]]` has: a name, and which events it is told of."""
+    """Settings of every entry of `[[notifications]]`: its name, and which events it gets."""
 
     name: Name
     severity: Literal["info", "warning", "error"] = "warning"
-    """The least that it is told; that something is over is told with it."""
+    """The lowest severity that is sent; the end of a sent condition is always sent."""
     groups: list[str] = []
-    """Of these groups alone; "" is what belongs to no group. Empty: all."""
+    """Only events of these groups; "" means VMs without a group. Empty: all."""
     repeat: Annotated[float, Field(gt=0, le=7 * 86_400)] = 14_400.0
-    """Seconds before the same trouble with the same VM is told again, while it lasts."""
+    """Seconds before a lasting condition of the same VM is sent again."""
 
 
 class HttpSinkConfig(SinkConfig):
-    """A sink that takes POST requests."""
+    """A sink that receives POST requests."""
 
     url: Annotated[str, Field(pattern=r"^(https?://[^\s/@]+(/\S*)?)?$", max_length=2048)] = ""
-    """Without a password: such an address is a secret."""
+    """The address, without a password: with one it would be a secret."""
     url_file: Secret = ""
-    """A file or credential that holds the address, where that is a secret."""
+    """A file or credential with the address, if that is a secret."""
 
     @model_validator(mode="after")
     def _one_address(self) -> Self:
         if bool(self.url) == bool(self.url_file):
-            raise ValueError("exactly one of url and url_file is wanted")
+            raise ValueError("exactly one of url and url_file is needed")
         return self
 
 
 class WebhookConfig(HttpSinkConfig):
+    """A sink that posts signed JSON."""
+
     type: Literal["webhook"]
     secret_file: Annotated[Secret, Field(min_length=1)]
-    """What requests are signed with."""
+    """The secret with which requests are signed."""
 
 
 class SlackConfig(SinkConfig):
+    """A sink that posts to an incoming webhook of Slack or a compatible server."""
+
     type: Literal["slack"]
     url_file: Annotated[Secret, Field(min_length=1)]
-    """The address is all that is needed to post: it is a secret."""
+    """The address; it is a secret, because posting needs nothing else."""
 
 
 class AlertmanagerConfig(HttpSinkConfig):
+    """A sink that posts alerts to Prometheus' Alertmanager."""
+
     type: Literal["alertmanager"]
 
 
 class EmailConfig(SinkConfig):
+    """A sink that sends mail."""
+
     type: Literal["email"]
     server: str = Field(min_length=1)
     port: Annotated[int, Field(ge=1, le=65535)] = 587
@@ -247,11 +261,13 @@ SINKS: dict[str, type[SinkConfig]] = {
 
 
 class Config(Section, HypervisorTables):
+    """The whole config file."""
+
     source: GitSourceConfig
     state_dir: HostPath = "/var/lib/reconciler"
     control_socket: HostPath = "/run/reconciler/control.sock"
     supervisor: Literal["local", "systemd"] = "local"
-    """systemd: each guest is a service with limits; needs root and the system's D-Bus."""
+    """systemd: each guest is a service with limits; needs root and the system's D-Bus. local: a child process."""
     log_format: Literal["logfmt", "json"] = "logfmt"
     http: HttpConfig = HttpConfig()
     webhook: PushHookConfig = PushHookConfig()
@@ -262,6 +278,7 @@ class Config(Section, HypervisorTables):
 
     @property
     def state(self) -> Path:
+        """The state directory."""
         return Path(self.state_dir)
 
 
@@ -273,10 +290,7 @@ def config_path(given: Path | None) -> Path:
 
 
 def load_config(path: Path) -> Config:
-    """Read and check the settings.
-
-    Raises ConfigError naming the file, the key and the remedy.
-    """
+    """Read and validate a config file. Raises ConfigError that names file, key and remedy."""
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -285,17 +299,17 @@ def load_config(path: Path) -> Config:
         ) from error
     except OSError as error:
         raise ConfigError(
-            f"{path}: {error.strerror}", hint=f"read it as root, or look at: ls -l {path}"
+            f"{path}: {error.strerror}", hint=f"read it as root, or check its mode: ls -l {path}"
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not TOML: {error}", hint="mend the named line") from error
+        raise ConfigError(f"{path}: not TOML: {error}", hint="correct that line") from error
     return parse_config(raw, str(path), path.absolute().parent)
 
 
 def parse_config(raw: dict[str, object], origin: str, base: Path | None = None) -> Config:
-    """Check settings that were already read; `origin` names them in errors.
+    """Validate settings from a parsed file; `origin` names it in errors.
 
-    Relative paths are meant from `base`; without it they stay as they are.
+    Relative paths are resolved against `base`; without it they stay as they are. Raises ConfigError.
     """
     try:
         config = Config.model_validate(raw, context={"base": str(base)} if base else None)
@@ -316,13 +330,13 @@ def parse_config(raw: dict[str, object], origin: str, base: Path | None = None) 
         raise ConfigError(f"{origin}: source.{fault.key}: {fault.message}", hint=fault.hint)
     if source.verify != "off" and not (source.allowed_signers or source.keyring):
         raise ConfigError(
-            f"{origin}: source.verify: {source.verify!r} without anybody who may sign",
+            f"{origin}: source.verify: {source.verify!r} without any accepted signer",
             hint="name a file of keys in source.allowed_signers or source.keyring",
         )
     names = [sink.name for sink in config.notifications]
     if len(set(names)) < len(names):
         raise ConfigError(
-            f"{origin}: notifications: two have one name", hint="give each a name of its own"
+            f"{origin}: notifications: two have the same name", hint="give each its own name"
         )
     return config
 
@@ -331,7 +345,7 @@ def _explained(detail: ErrorDetails) -> tuple[str, str, str]:
     """The key, what is wrong with it, and what to do."""
     *place, last = detail["loc"]
     if place[:1] == ["notifications"]:
-        place[1:] = place[1:2]  # without the type, which is no key
+        place[1:] = place[1:2]  # without the type, which is not a key
     key = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in (*place, last))
     key = key.removeprefix(".")
     match detail["type"]:
@@ -355,7 +369,7 @@ def _explained(detail: ErrorDetails) -> tuple[str, str, str]:
 
 
 def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
-    """What the table that holds a key may have."""
+    """The keys that the table with this key may have."""
     model: type[BaseModel] = Config
     if loc[0] == "notifications":
         model = SINKS.get(str(loc[2]), SinkConfig)

@@ -1,4 +1,4 @@
-"""The composition root: the only module that knows the engine and the adapters at once."""
+"""The composition root: the only module that knows both the engine and the adapters."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from reconciler.supervisor.local import LocalSupervisor
 from reconciler.supervisor.process_supervisor import ProcessSupervisor
 from reconciler.supervisor.systemd import SystemdSupervisor
 from reconciler.supervisor.systemd_files import group_id
-from reconciler.systemd_notify import Service, keep_told
+from reconciler.systemd_notify import Service, keep_informed
 from reconciler.vmm.generation_folders import GenerationFolders
 from reconciler.vmm.host_facts import LocalHost
 from reconciler.vmm.netlink import Owner
@@ -59,30 +59,32 @@ log = logging.getLogger(__name__)
 FRONT_FOLDER = Path("/run/reconciler-front")
 """Where reconciler-front.socket listens."""
 COLLECT_AFTER = (50_000, 50, 100)
-"""Allocations, and collections of each generation, before Python looks for garbage in cycles.
+"""Thresholds of Python's garbage collector for cycles.
 
-Specs and records are many, live long and have no cycles: with the defaults every third plan of
-10,000 VMs pays 0.17 s for a look at all of them.
+Specs and records are many, live long and have no cycles. With the default thresholds every third plan of
+10,000 VMs spends 0.17 s on examining all of them.
 """
 
 
 async def run(config: Config, *, ready: Callable[[], None] | None = None) -> None:
-    """Run until SIGTERM or SIGINT; guests are left as they are.
+    """Run until SIGTERM or SIGINT; guests keep running.
 
-    SIGHUP looks at the source at once. `ready` is called when state is loaded and the faces are
+    SIGHUP fetches the source at once. `ready` is called when the state is loaded and the listeners are
     open. Raises ConfigError, StateDirLocked and LedgerError.
     """
     open_log(config.log_format)
     gc.set_threshold(*COLLECT_AFTER)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a pidfd a guest, and its probes
+    resource.setrlimit(
+        resource.RLIMIT_NOFILE, (most, most)
+    )  # each guest takes a pidfd and sockets of checks
     service = Service()
     with state_lock.held(config.state):
         async with _daemon(config, SystemClock(), service) as tasks:
             log.info("running", extra={"fields": {"state_dir": config.state_dir}})
             if ready is not None:
                 ready()
-            await _until_told(tasks)
+            await _until_ended(tasks)
             service.stopping()
     log.info("stopped; guests are left as they are")
 
@@ -91,7 +93,7 @@ async def run(config: Config, *, ready: Callable[[], None] | None = None) -> Non
 async def _daemon(
     config: Config, clock: Clock, service: Service
 ) -> AsyncIterator[list[asyncio.Task[None]]]:
-    """Everything that runs, wired; closed in reverse."""
+    """Create and connect all parts; yields their tasks, and closes everything in reverse."""
     async with contextlib.AsyncExitStack() as stack:
         opened = open_ledger(layout.ledger(config.state), clock)
         stack.push_async_callback(opened.ledger.close)
@@ -111,7 +113,7 @@ async def _daemon(
         ledger = GuardedLedger(opened.ledger, metrics, clock)
         notifier = Notifier(config.notifications, ledger, clock, metrics)
         stack.push_async_callback(notifier.close)
-        await notifier.open()  # before anybody writes events
+        await notifier.open()  # before anything writes events
         tracer = await _tracer(config, clock, stack)
         supervisor, drivers = _guests(config, clock, wake, stack)
         made = (ledger, metrics, supervisor, tracer, drivers)
@@ -128,7 +130,7 @@ async def _daemon(
         )  # fmt: skip
         stack.push_async_callback(http.close)
         log.info("listening", extra={"fields": {"socket": str(control.path), "port": http.port}})
-        told = keep_told(
+        informed = keep_informed(
             service, clock.sleep, engine.ready, engine.live, lambda: _words(engine.status())
         )
         with _signals(engine, service):
@@ -139,7 +141,7 @@ async def _daemon(
             )
             tasks = [
                 asyncio.create_task(part)
-                for part in (*own, _sampled(engine, supervisor, drivers, metrics, clock), told)
+                for part in (*own, _sampled(engine, supervisor, drivers, metrics, clock), informed)
             ]
             stack.push_async_callback(_end, tasks)
             yield tasks
@@ -148,14 +150,14 @@ async def _daemon(
 def _guests(
     config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack
 ) -> tuple[ProcessSupervisor, DriverRegistry]:
-    """What keeps their processes, and what talks to their VMMs."""
+    """The supervisor of VMM processes, and the drivers of VMMs."""
     supervisor = SUPERVISORS[config.supervisor](layout.vms(config.state), clock, wake)
     stack.push_async_callback(supervisor.close)
     return supervisor, open_drivers(config, supervisor.press)
 
 
 def _access(config: Config, clock: Clock) -> Access:
-    """Who may use the TCP face. Raises ConfigError."""
+    """Access control of the TCP listener. Raises ConfigError."""
     acting = ""
     if config.http.token_file:
         acting = read_secret("http.token_file", Path(config.http.token_file), private=True)
@@ -178,7 +180,7 @@ async def _ports(
     config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack,
     made: tuple[GuardedLedger, Metrics, ProcessSupervisor, Tracer, DriverRegistry],
 ) -> Ports:  # fmt: skip
-    """The adapters: those already made, and the others, each closed by the stack."""
+    """All adapters: those in `made`, and the others, which the stack closes."""
     ledger, metrics, supervisor, tracer, drivers = made
     prober = GuestProber(
         clock, wake, lambda one: metrics.probe_answered(one.kind, one.result, one.seconds),
@@ -200,7 +202,7 @@ async def _ports(
         source=source,
         images=images,
         drivers=drivers,
-        front=_front(config, wake, stack),
+        front=_proxy(config, wake, stack),
         supervisor=supervisor,
         prober=prober,
         generations=GenerationFolders(layout.vms(config.state)),
@@ -215,7 +217,7 @@ async def _ports(
 
 
 def _taps(config: Config) -> BridgedTaps | NoTaps:
-    """Whoever runs the guests may open their taps: the daemon's own user, or their group."""
+    """The taps, owned by the user or group as which guests run."""
     if not config.policy.bridges:
         return NoTaps()
     kept = config.supervisor == "systemd"
@@ -223,10 +225,10 @@ def _taps(config: Config) -> BridgedTaps | NoTaps:
     return BridgedTaps(config.state.resolve(), owner)
 
 
-def _front(
+def _proxy(
     config: Config, wake: Callable[[], None], stack: contextlib.AsyncExitStack
 ) -> ProxyClient:
-    """Where units of systemd keep guests, one keeps the front too, and starts it when it is asked."""
+    """The proxy's client: under systemd a socket unit starts the proxy, otherwise the daemon does."""
     if config.supervisor == "systemd":
         front = ProxyClient(FRONT_FOLDER, wake)
     else:
@@ -245,7 +247,7 @@ async def _sampled(
     metrics: Metrics,
     clock: Clock,
 ) -> None:
-    """Ask for what only a guest's VMM and its keeper know, until cancelled."""
+    """Sample counters that only a guest's VMM and its supervisor know, until cancelled."""
 
     async def ask(vm: VMStatus, timeout: float) -> GuestFigures:
         guests = (guest for guest in supervisor.processes() if guest.instance == vm.instance)
@@ -253,7 +255,7 @@ async def _sampled(
             raise SupervisorError(f"{vm.name}: its guest is gone")
         driver, folder = drivers.of(guest.hypervisor), engine.console(vm.name).parent
         known = await driver.figures(folder, guest.pid, timeout)
-        if vm.taps:  # its traffic is theirs, and passes by its VMM's sockets
+        if vm.taps:  # traffic of taps does not pass through the VMM's sockets
             return replace(known, traffic=traffic(vm.taps))
         return replace(
             known, traffic=await supervisor.traffic(InstanceId(vm.instance or ""), timeout)
@@ -265,14 +267,14 @@ async def _sampled(
 
 
 async def _tracer(config: Config, clock: Clock, stack: contextlib.AsyncExitStack) -> Tracer:
-    """Spans to where the config says. Raises ConfigError if the extra is not installed."""
+    """The tracer for the configured endpoint. Raises ConfigError if the extra is not installed."""
     if not config.tracing.endpoint:
         return UNTRACED
     try:
-        from reconciler.tracing import otel  # noqa: PLC0415 - an extra that most do without
+        from reconciler.tracing import otel  # noqa: PLC0415 - an optional extra
     except ImportError as error:
         raise ConfigError(
-            f"tracing.endpoint is set, and OpenTelemetry is not installed: {error}",
+            f"tracing.endpoint is set, but OpenTelemetry is not installed: {error}",
             hint="pip install 'microvm-reconciler[tracing]', or remove the key",
         ) from error
     tracer = otel.OtelTracer(otel.over_http(config.tracing.endpoint), clock, own_version())
@@ -295,7 +297,7 @@ EMPTY = HostStatus(RevisionStatus(None, None), (), (), suspended=False)
 
 
 def policy_of(config: Config) -> Policy:
-    """What the planner needs of the config."""
+    """The planner's policy, from the config."""
     return Policy(
         state_dir=str(config.state.resolve()),
         prune=config.source.prune,
@@ -311,7 +313,7 @@ def policy_of(config: Config) -> Policy:
 
 
 def _words(fleet: HostStatus) -> str:
-    """The fleet in a line, for `systemctl status`."""
+    """The host's status in one line, for `systemctl status`."""
     healthy = sum(vm.healthy for vm in fleet.vms)
     revision = (fleet.revision.observed or "no revision yet")[:12]
     odd = [f"{vm.name}: {vm.why or vm.state}" for vm in fleet.vms if not vm.healthy]
@@ -335,13 +337,13 @@ def _signals(engine: Engine, service: Service) -> Iterator[None]:
         loop.remove_signal_handler(signal.SIGHUP)
 
 
-async def _until_told(tasks: list[asyncio.Task[None]]) -> None:
-    """Until a signal asks for the end, or a part of the daemon ended, which none should."""
+async def _until_ended(tasks: list[asyncio.Task[None]]) -> None:
+    """Wait for a signal, or until a part of the daemon ends, which is a fault and raised."""
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told.set)
-    waiter = asyncio.create_task(told.wait())
+        loop.add_signal_handler(number, asked.set)
+    waiter = asyncio.create_task(asked.wait())
     try:
         done, _ = await asyncio.wait([waiter, *tasks], return_when=asyncio.FIRST_COMPLETED)
         for task in done:

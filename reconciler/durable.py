@@ -1,4 +1,4 @@
-"""What has to be on the disk before anybody is told that it is done."""
+"""Makes writes durable: they must be on disk before they count as done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def sync(path: Path) -> None:
-    """A file's content; or which names a folder has: a rename is durable with its folder. Raises OSError."""
+    """Sync a file's content, or a folder's entries to disk: a rename is durable once its folder is. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         os.fsync(descriptor)

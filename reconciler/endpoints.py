@@ -1,4 +1,4 @@
-"""How processes of one host find each other: a lock that lives with its holder, a socket in a folder."""
+"""Locks that end with their holder, and sockets in folders: how processes of one host find each other."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pathlib import Path
 
 
 def is_held(lock: Path) -> bool:
-    """Whether somebody holds this lock; nobody does where there is no such file.
+    """Whether a process holds this lock; a missing file is not held. Raises OSError.
 
-    Takes a shared lock for a moment to find out: who wants it whole tries more than once. Raises OSError.
+    Testing takes a shared lock for a moment, so processes that want the lock must try more than once.
     """
     try:
         descriptor = os.open(lock, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -30,7 +30,7 @@ def is_held(lock: Path) -> bool:
 
 @contextlib.contextmanager
 def short_address(path: Path) -> Iterator[str]:
-    """The same socket's address, short enough, for as long as this lasts: sun_path holds 107 bytes."""
+    """A short address of a socket, valid inside the context: sun_path has only 107 bytes. Raises OSError."""
     folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         yield f"/proc/self/fd/{folder}/{path.name}"
@@ -39,9 +39,9 @@ def short_address(path: Path) -> Iterator[str]:
 
 
 def dial(path: Path) -> socket.socket:
-    """A connected socket that does not block. Raises OSError.
+    """A connected, non-blocking socket. Raises OSError.
 
-    A peer that is stopped still accepts; a full backlog is EAGAIN at once.
+    A stopped peer still accepts connections; a full backlog fails at once with EAGAIN.
     """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:

@@ -1,23 +1,23 @@
-"""Everything that can go wrong, as one tree.
+"""All expected errors, as one tree; and hints for misspelled names.
 
 ReconcilerError              has a `kind` (a metric label) and a `hint` (what the reader can do)
 ├── ConfigError              the daemon's own settings; exit 78
 ├── ManifestErrors           one or more problems in a commit's manifests
 ├── SourceError              a repository could not be fetched or read; kind is the reason
-│   └── RevisionRefused      a commit was fetched, and is not to be trusted
+│   └── RevisionRefused      a commit was fetched, but must not be followed
 ├── ImageError               a layer or kernel bundle could not be made or verified
 │   ├── BuildFailed          the input is bad: building again gives the same
-│   └── BuildUnavailable     the surroundings are bad: building again may help
+│   └── BuildUnavailable     the environment failed: building again may help
 ├── DriverError              a VMM refused, or did not answer in time
-├── ProxyError               the proxy cannot be asked, or a port is somebody else's
+├── ProxyError               the proxy does not answer, or another process has a port
 ├── SupervisorError          a process could not be started or found
-│   └── GuestConflict        somebody else holds our lock or socket; never ours to kill
-├── LedgerError              what must be remembered cannot be
+│   └── GuestConflict        another process holds our lock or socket; never killed
+├── LedgerError              the record cannot be read or written
 │   ├── LedgerTooNew         written by a newer version; refuse, never downgrade
 │   └── LedgerUnwritable     the disk is full or broken; no new side effects
-├── DeliveryError            a notification was not taken by its sink
+├── DeliveryError            a sink did not accept a notification
 ├── StateDirLocked           another daemon runs on this state directory
-└── RequestRefused           a person's request does not fit the state of things
+└── RequestRefused           a person's request does not fit the current state
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ from dataclasses import dataclass
 
 ALL_NAMES = "see `reconciler status` for all names"
 MOST_COMPARED = 2_000
-"""Names; comparing costs about 10 microseconds for each."""
+"""Names that are compared; each takes about 10 microseconds."""
 MOST_CHARACTERS = 64
-"""Of the wrong name: comparing grows with its length."""
+"""Characters of the wrong name that are compared: the time grows with them."""
 
 
 class ReconcilerError(Exception):
     """Root of all expected failures.
 
-    `kind` is a short label from a closed set, fit for a metric; the message is for people,
-    and `hint` says in one line what to do about it.
+    `kind` is a short label from a closed set, usable in metrics. The message is for people, and `hint`
+    says in one line what to do.
     """
 
     default_kind = "error"
@@ -49,12 +49,14 @@ class ReconcilerError(Exception):
 
 
 class ConfigError(ReconcilerError):
+    """The config is missing or invalid."""
+
     default_kind = "config"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One thing wrong in a manifest, at a place: `file:line:col: message (hint)`."""
+    """One problem at a place in a manifest: `file:line:col: message (hint)`."""
 
     file: str
     line: int
@@ -68,9 +70,9 @@ class Problem:
 
 
 class ManifestErrors(ReconcilerError):
-    """The problems of one commit, which is rejected whole.
+    """The problems of one commit, which is rejected as a whole.
 
-    A reader names a bounded number of them; `more` counts the others, at least.
+    A bounded number are listed; `more` is a lower bound on the number of others.
     """
 
     default_kind = "parse"
@@ -79,14 +81,17 @@ class ManifestErrors(ReconcilerError):
         self.problems = tuple(sorted(problems))
         self.revision = revision
         self.more = more
-        first = str(self.problems[0]) if self.problems else "no problem was named"
+        first = str(self.problems[0]) if self.problems else "no problem was listed"
         others = len(self.problems) + more - 1
         beside = f" (and {others} more)" if others > 0 else ""
         super().__init__(first + beside, hint="run `reconciler validate` to see all of them")
 
 
 class SourceError(ReconcilerError):
-    """kind: auth, network, timeout, verify, ancestry, corrupt, limit, missing, empty, unsupported, unknown."""
+    """A repository could not be fetched or read.
+
+    kind: auth, network, timeout, verify, ancestry, corrupt, limit, missing, empty, unsupported, unknown.
+    """
 
     default_kind = "network"
 
@@ -94,8 +99,8 @@ class SourceError(ReconcilerError):
 class RevisionRefused(SourceError):
     """A commit that was fetched and is not followed.
 
-    kind: ancestry (it does not continue what was followed), verify (its signature), limit (it is too
-    large to be read) or timeout (reading it took too long).
+    kind: ancestry (it does not descend from what was followed), verify (its signature), limit (too
+    large to read) or timeout (reading it took too long).
     """
 
     more = 0
@@ -108,63 +113,85 @@ class RevisionRefused(SourceError):
 
 
 class ImageError(ReconcilerError):
+    """A layer or kernel bundle could not be made or verified."""
+
     default_kind = "image"
 
 
 class BuildFailed(ImageError):
+    """The input is bad: building it again would fail again."""
+
     default_kind = "build-failed"
 
 
 class BuildUnavailable(ImageError):
+    """The environment failed: building again may succeed."""
+
     default_kind = "build-unavailable"
 
 
 class DriverError(ReconcilerError):
+    """A VMM refused a command, or did not answer in time."""
+
     default_kind = "driver"
 
 
 class ProxyError(ReconcilerError):
-    """kind: front (it cannot be asked), or port (somebody else has a port)."""
+    """kind: front (the proxy does not answer), or port (another process has a port)."""
 
     default_kind = "front"
 
 
 class SupervisorError(ReconcilerError):
+    """A VMM process could not be started, found or signalled."""
+
     default_kind = "supervisor"
 
 
 class GuestConflict(SupervisorError):
+    """Another process holds a VM's lock or socket."""
+
     default_kind = "conflict"
 
 
 class LedgerError(ReconcilerError):
+    """The record cannot be read or written."""
+
     default_kind = "ledger"
 
 
 class LedgerTooNew(LedgerError):
+    """A newer version wrote the ledger, which is left unchanged."""
+
     default_kind = "ledger-too-new"
 
 
 class LedgerUnwritable(LedgerError):
+    """Nothing can be stored at present, so no new side effects may begin."""
+
     default_kind = "ledger-unwritable"
 
 
 class DeliveryError(ReconcilerError):
-    """A notification was not taken. kind: network, timeout, answer, refused, secret, unforeseen."""
+    """A sink did not accept a notification. kind: network, timeout, answer, refused, secret, unforeseen."""
 
     default_kind = "network"
 
 
 class StateDirLocked(ReconcilerError):
+    """Another daemon uses the state directory."""
+
     default_kind = "locked"
 
 
 class RequestRefused(ReconcilerError):
+    """A person's request does not fit the current state; `hint` says what does."""
+
     default_kind = "refused"
 
 
 def did_you_mean(name: str, known: Iterable[str], otherwise: str, most: int = 1) -> str:
-    """`did you mean web?`, with up to `most` names that are spelled alike, or else `otherwise`."""
+    """A hint such as `did you mean web?`, with up to `most` similar names; else `otherwise`."""
     names = sorted(known)[:MOST_COMPARED]
     same = [one for one in names if one.casefold() == name.casefold()]
     close = same or difflib.get_close_matches(name[:MOST_CHARACTERS], names, n=most)

@@ -1,7 +1,7 @@
-"""Git's tree and commit objects, read from their bytes as git reads them; nothing in them is believed.
+"""Parses git's tree, commit and tag objects from their bytes as git does. Their content is untrusted.
 
-libgit2 refuses commits that git takes, and reads some modes of trees otherwise. Every walk of ours
-over trees, and every look at a commit, comes through here.
+libgit2 refuses some commits that git accepts, and interprets some modes of trees differently. So every
+walk over trees and every read of a commit uses this module.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 TREE, FILE, PROGRAM, LINK, SUBMODULE = b"40000", b"100644", b"100755", b"120000", b"160000"
-"""The modes that git has; `entries_of` gives these, whatever stands in the tree."""
+"""Git's modes; `entries_of` normalises every mode to one of them."""
 UNKNOWN = b""
-"""A mode of none of git's kinds. It is never passed over: whoever meets it refuses it."""
+"""A mode that git does not have. Callers must refuse such entries, not skip them."""
 
 _ENTRY = re.compile(rb"([0-7]{1,11}) ([^\0]+)\0(.{20})", re.DOTALL)
 _WHOLE = re.compile(rb"(?:[0-7]{1,11} [^\0]+\0.{20})*+", re.DOTALL)
@@ -34,7 +34,7 @@ class MalformedObject(ValueError):
 
 @lru_cache(maxsize=256)
 def mode_of(written: bytes) -> bytes:
-    """What git takes the digits of a mode for: 040000 and 40755 are folders, 100664 is a file."""
+    """The mode that git derives from octal digits: 040000 and 40755 are folders, 100664 is a file."""
     mode = int(written, 8)
     if mode > _LARGEST:
         return UNKNOWN
@@ -45,7 +45,7 @@ def mode_of(written: bytes) -> bytes:
 
 
 def entries_of(tree: bytes) -> list[Entry]:
-    """The entries of a tree object, each with a mode of ours. Raises Malformed."""
+    """The entries of a tree object, with normalised modes. Raises MalformedObject."""
     if _WHOLE.fullmatch(tree) is None:
         raise MalformedObject("not the form of a tree")
     return [(mode_of(mode), name, oid) for mode, name, oid in _ENTRY.findall(tree)]
@@ -53,16 +53,18 @@ def entries_of(tree: bytes) -> list[Entry]:
 
 @dataclass(frozen=True, slots=True)
 class CommitObject:
+    """A parsed commit. Ids are 40 hex digits."""
+
     tree: str
     parents: tuple[str, ...]
     authored: int
-    """Seconds since 1970 as the author's line has them; 0 where it has none that can be read."""
+    """Unix time from the author line; 0 if it has none that can be parsed."""
     committed: int
     message: bytes
 
 
 def commit_of(raw: bytes) -> CommitObject:
-    """A commit whose lines about people may say anything. Raises Malformed."""
+    """Parse a commit; its author and committer lines may be malformed. Raises MalformedObject."""
     found = _COMMIT.match(raw)
     if found is None:
         raise MalformedObject("not the form of a commit")
@@ -78,7 +80,7 @@ def commit_of(raw: bytes) -> CommitObject:
 
 
 def target_of(tag: bytes) -> str:
-    """What an annotated tag names. Raises Malformed."""
+    """The id that an annotated tag points to. Raises MalformedObject."""
     found = _TAG.match(tag)
     if found is None:
         raise MalformedObject("not the form of a tag")
@@ -86,7 +88,7 @@ def target_of(tag: bytes) -> str:
 
 
 def _time_in(person: bytes) -> int:
-    """As git has it: the number behind the last bracket."""
+    """The unix time of an author or committer: as in git, the number after the last bracket."""
     _, bracket, rest = person.rpartition(b">")
     found = re.match(rb"\s*(-?[0-9]{1,18})(?![0-9])", rest) if bracket else None
     return int(found[1]) if found else 0

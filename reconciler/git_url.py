@@ -1,4 +1,4 @@
-"""Addresses of repositories: how they are reached, and how they are shown without credentials."""
+"""URLs of repositories: whether they may be used, and how to show them without credentials."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 SCP_LIKE = re.compile(r"^[^/:]+:(?!//)")
-"""user@host:path, which git takes for ssh."""
+"""user@host:path, which git treats as ssh."""
 PORT = re.compile(r":[0-9]+$")
 MASK = "***"
 
@@ -19,16 +19,16 @@ SSH = ("ssh", "git+ssh", "ssh+git")
 
 @dataclass(frozen=True, slots=True)
 class URLFault:
-    """Why an address, with what belongs to it, is not used."""
+    """Why a URL and its settings are refused."""
 
     key: str
-    """Of the source's settings."""
+    """The key in the table `source`."""
     message: str
     hint: str
 
 
 def fault_of(url: str, user: str, token_file: str, *, plain: bool) -> URLFault | None:
-    """What is wrong with how a repository is to be reached. `plain`: without encryption is agreed to."""
+    """The fault of a source's URL and credentials; None if there is none. `plain`: unencrypted is allowed."""
     scheme, separator, rest = url.partition("://")
     scheme = scheme.lower() if separator else ""
     userinfo, at, _ = rest.split("/", 1)[0].rpartition("@")
@@ -38,49 +38,47 @@ def fault_of(url: str, user: str, token_file: str, *, plain: bool) -> URLFault |
         )
     if scheme not in ("", "file", "https", *PLAIN, *SSH):
         return URLFault(
-            "url", f"{scheme[:20]}:// is no way to a repository",
+            "url", f"{scheme[:20]}:// is not supported",
             "use https://, ssh://, file:// or a path of this host",
         )  # fmt: skip
     if scheme in ("https", *PLAIN) and at:
         return URLFault(
-            "url", "holds a user or password, which logs and pages would show",
+            "url", "contains a user or password, which logs and pages would show",
             "put the token or password into a file that source.token_file names, the user into source.user",
         )  # fmt: skip
     if scheme in SSH and ":" in userinfo:
-        return URLFault(
-            "url", "holds a password", "ssh takes a key here: source.ssh_key names its file"
-        )
+        return URLFault("url", "contains a password", "use a key: source.ssh_key names its file")
     if scheme in PLAIN and not plain:
         return URLFault(
-            "url", f"{scheme}:// is not encrypted: anybody on the way may change what runs here",
-            "use https:// or ssh; or agree to it with source.allow_plaintext = true",
+            "url", f"{scheme}:// is not encrypted: anyone on the way can change what runs here",
+            "use https:// or ssh; or allow it with source.allow_plaintext = true",
         )  # fmt: skip
     if token_file and scheme != "https":
         return URLFault(
-            "token_file", "is sent over https:// alone", "correct source.url, or remove it"
+            "token_file", "is only sent over https://", "correct source.url, or remove it"
         )
     if user and not token_file:
         return URLFault(
             "user", "goes with source.token_file",
-            "name that too; the user of an ssh repository stands in source.url: user@host:path",
+            "set that too; the user of an ssh repository is part of source.url: user@host:path",
         )  # fmt: skip
     return None
 
 
 def is_path(url: str) -> bool:
-    """Whether it is a path of this host, and no URL."""
+    """Whether it is a path of this host and not a URL."""
     return "://" not in url and not SCP_LIKE.match(url)
 
 
 def local_path(url: str) -> Path | None:
-    """The folder of a repository on this host; None for one that is elsewhere."""
+    """The folder of a repository on this host; None for a remote one."""
     if url.startswith("file://"):
         return Path(unquote(urlsplit(url).path))
     return Path(url) if is_path(url) else None
 
 
 def redacted_url(url: str) -> str:
-    """The address as it may be printed: no user, password or query; ssh keeps its user."""
+    """The URL for display: without user, password and query; ssh URLs keep the user."""
     scheme, separator, rest = url.partition("://")
     if not separator:
         return url
@@ -93,7 +91,7 @@ def redacted_url(url: str) -> str:
 
 
 def redacted_text(text: str, url: str) -> str:
-    """A foreign message without the credentials of the address."""
+    """A message with the URL's credentials masked."""
     for secret in _secrets_of(url):
         text = text.replace(secret, MASK)
     return text.replace(url, redacted_url(url))
@@ -110,7 +108,7 @@ def _secrets_of(url: str) -> list[str]:
 
 
 def origin_of(url: str) -> tuple[str, str, str]:
-    """Scheme, host and port of an address: what a secret may be sent to."""
+    """Scheme, host and port: a secret for one origin must not be sent to another."""
     scheme, separator, rest = url.partition("://")
     place = rest.split("/", 1)[0].rpartition("@")[2] if separator else ""
     found = PORT.search(place)
@@ -119,7 +117,7 @@ def origin_of(url: str) -> tuple[str, str, str]:
 
 
 def host_of(url: str) -> str:
-    """The server of an address, in lower case; empty when it has none."""
+    """The server of a URL in lower case; empty if it has none."""
     _, separator, rest = url.partition("://")
     if not separator:
         rest = url.replace(":", "/", 1)

@@ -1,4 +1,4 @@
-"""Which proxy is asked for an address, by the variables that curl and git look at."""
+"""The HTTP proxy for a URL, from the environment variables that curl and git use."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class UnsupportedProxy(ValueError):
 
 
 def proxy_for(url: str) -> str | None:
-    """The proxy of http and https addresses; None to go without. Raises UnsupportedProxy.
+    """The proxy for an http or https URL; None for a direct connection. Raises UnsupportedProxy.
 
-    This host itself is never asked for by way of a proxy, which would look for it at home.
+    Loopback addresses never use a proxy: it would connect to itself.
     """
     scheme, host, port = origin_of(url)
     if scheme not in SCHEMES or is_loopback(host):
@@ -35,13 +35,14 @@ def proxy_for(url: str) -> str | None:
         return f"http://{proxy}"
     if kind.lower() not in SCHEMES:
         raise UnsupportedProxy(
-            f"{kind[:20]}:// is no kind of proxy that is supported",
-            f"let {scheme}_proxy name one of http:// or https://, or no_proxy {host}",
+            f"{kind[:20]}:// proxies are not supported",
+            f"set {scheme}_proxy to an http:// or https:// proxy, or add {host} to no_proxy",
         )
     return proxy
 
 
 def is_loopback(host: str) -> bool:
+    """Whether a host is localhost or a loopback address."""
     try:
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
@@ -49,7 +50,7 @@ def is_loopback(host: str) -> bool:
 
 
 def shown(proxy: str) -> str:
-    """Its address, without user and password."""
+    """A proxy's address without user and password."""
     scheme, _, rest = proxy.partition("://")
     userinfo, _, place = rest.rpartition("@")
     return f"{scheme}://{MASK}@{place}" if userinfo else proxy

@@ -52,6 +52,8 @@ class _Table(BaseModel):
 
 
 class QemuConfig(_Table):
+    """The config table of this VMM."""
+
     binary: str = "qemu-system-x86_64"
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     cpu: str = ""

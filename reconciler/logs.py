@@ -1,4 +1,4 @@
-"""The daemon's log: fields to the journal where it listens, else one line a record on standard error."""
+"""The daemon's log: fields to the journal if it listens, else one line for each record on standard error."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ JOURNAL_STREAM = "JOURNAL_STREAM"
 MOST_DATAGRAM = 64 * 1024
 LONGEST_VALUE = 8 * 1024
 FOREIGN = ("reconciler.control",)
-"""Loggers of ours whose lines strangers can cause."""
+"""Our loggers whose records untrusted clients can cause."""
 MOST_ALIKE, PERIOD = 5, 60.0
-"""Records of one kind that strangers or libraries cause, in so many seconds."""
+"""Records of one kind that pass within so many seconds, for clients and libraries."""
 MOST_KINDS, LONGEST_KIND = 256, 200
 PRIORITIES = (
     (logging.CRITICAL, 2),
@@ -32,11 +32,11 @@ PRIORITIES = (
     (logging.INFO, 6),
     (logging.DEBUG, 7),
 )
-"""Of syslog(3), for each level and above."""
+"""Priorities of syslog(3), for each level and above."""
 
 
 def open_log(form: str, environ: Mapping[str, str] = os.environ) -> None:
-    """`form`: logfmt or json. The journal takes fields as they are, and needs neither."""
+    """Set up logging. `form`: logfmt or json; for the journal neither is needed, as it stores fields."""
     ours, others = _handler(form, environ), _handler(form, environ)
     ours.addFilter(Sparing(FOREIGN))
     for name, level in (("reconciler", logging.INFO), ("opentelemetry", logging.ERROR)):
@@ -44,7 +44,7 @@ def open_log(form: str, environ: Mapping[str, str] = os.environ) -> None:
         logger.handlers[:] = [ours]
         logger.setLevel(level)
         logger.propagate = False
-    # What libraries say of themselves, which nobody gave a handler.
+    # Records of libraries that have no handler.
     others.setLevel(logging.WARNING)
     others.addFilter(Sparing())
     logging.lastResort = others
@@ -57,10 +57,10 @@ def _handler(form: str, environ: Mapping[str, str]) -> logging.Handler:
 
 
 class Sparing(logging.Filter):
-    """At most a few records of one kind a minute; the next one then says how many were left out.
+    """Passes at most a few records of one kind a minute; the next one has the number left out.
 
-    A kind is a logger, a level and a message before its arguments. Only loggers that begin with one of
-    these names are counted; by default all are.
+    A kind is a logger, a level and a message without its arguments. Only loggers whose names begin with
+    one of `names` are limited; by default all are.
     """
 
     def __init__(self, names: tuple[str, ...] = ("",), most: int = MOST_ALIKE) -> None:
@@ -70,18 +70,19 @@ class Sparing(logging.Filter):
         self._kinds: dict[tuple[str, int, str], _Kind] = {}
 
     def filter(self, record: logging.LogRecord) -> bool:
+        """Whether to pass a record."""
         if not record.name.startswith(self._names):
             return True
         key = (record.name, record.levelno, str(record.msg)[:LONGEST_KIND])
         if key not in self._kinds and len(self._kinds) >= MOST_KINDS:
             key = ("", 0, "")
         kind = self._kinds.setdefault(key, _Kind(record.created))
-        if not 0 <= record.created - kind.since < PERIOD:  # the wall clock may be set back
-            kind.since, kind.told = record.created, 0
-        if kind.told >= self._most:
+        if not 0 <= record.created - kind.since < PERIOD:  # negative if the wall clock was set back
+            kind.since, kind.passed = record.created, 0
+        if kind.passed >= self._most:
             kind.left_out += 1
             return False
-        kind.told += 1
+        kind.passed += 1
         if kind.left_out:
             record.fields = {**getattr(record, "fields", {}), "left_out": kind.left_out}
             kind.left_out = 0
@@ -91,12 +92,12 @@ class Sparing(logging.Filter):
 @dataclass(slots=True)
 class _Kind:
     since: float
-    told: int = 0
+    passed: int = 0
     left_out: int = 0
 
 
 def is_journal(environ: Mapping[str, str]) -> bool:
-    """Whether standard error leads to the journal: not where somebody redirected it."""
+    """Whether standard error is connected to the journal and was not redirected."""
     device, _, inode = environ.get(JOURNAL_STREAM, "").partition(":")
     try:
         stream = os.fstat(sys.stderr.fileno())
@@ -113,13 +114,14 @@ def _fields_of(record: logging.LogRecord) -> dict[str, Any]:
 
 
 class Lines(logging.Formatter):
-    """One line a record, as logfmt or JSON; the message first, then its fields."""
+    """Formats records as one line of logfmt or JSON: the message, then its fields."""
 
     def __init__(self, *, as_json: bool) -> None:
         super().__init__()
         self._as_json = as_json
 
     def format(self, record: logging.LogRecord) -> str:
+        """The line for a record."""
         fields: dict[str, Any] = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
@@ -131,9 +133,9 @@ class Lines(logging.Formatter):
 
 
 class Journal(logging.Handler):
-    """Records with their fields in capitals, so that `journalctl VM=web` finds them.
+    """Sends records to the journal with fields in capitals, so that `journalctl VM=web` finds them.
 
-    What the journal does not take goes to standard error, which leads there too.
+    What the journal does not accept goes to standard error, which is connected to it too.
     """
 
     def __init__(self, path: Path, otherwise: logging.Handler) -> None:
@@ -142,6 +144,7 @@ class Journal(logging.Handler):
         self._otherwise = otherwise
 
     def emit(self, record: logging.LogRecord) -> None:
+        """Send a record; falls back to standard error."""
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out:
                 out.sendto(datagram(record), self._path)
@@ -164,12 +167,12 @@ def datagram(record: logging.LogRecord) -> bytes:
 
 
 def _name(key: str) -> str:
-    """The journal's own names begin with an underscore and cannot be given."""
+    """A valid field name; leading underscores are reserved for the journal."""
     return "".join(c if c.isascii() and c.isalnum() else "_" for c in key).upper().lstrip("_")
 
 
 def _field(key: str, value: str) -> bytes:
-    """With its length before it, so that no line of a value can pass for another field."""
+    """A field with its length, so that no line of a value can be taken for another field."""
     raw = clean_lines(value).encode("utf-8", "replace")[:LONGEST_VALUE]
     return key.encode() + b"\n" + len(raw).to_bytes(8, "little") + raw + b"\n"
 

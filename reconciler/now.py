@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 
 EARLIEST = datetime(1, 1, 2, tzinfo=UTC).timestamp()
 LATEST = datetime(9999, 12, 30, tzinfo=UTC).timestamp()
-"""A day less than a calendar has, which no time zone passes."""
+"""A day inside the limits of datetime, so that no time zone exceeds them."""
 
 
 def in_utc(wall: float) -> datetime:
-    """A unix time on the calendar; what lies outside of it, as commits may say, is at its end."""
+    """A unix time as datetime; times out of its range, as in some commits, become its first or last day."""
     if math.isnan(wall):
         return datetime.fromtimestamp(0, UTC)
     return datetime.fromtimestamp(min(max(wall, EARLIEST), LATEST), UTC)
@@ -33,10 +33,11 @@ class Now:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """A moment on the boot clock of one boot; void after a reboot, as the guests are."""
+    """A moment on the boot clock of one boot. After a reboot it counts as passed: the guests ended too."""
 
     boot: float
     boot_id: str
 
     def passed(self, now: Now) -> bool:
+        """Whether the moment is past, or of an earlier boot."""
         return self.boot_id != now.boot_id or now.boot >= self.boot

@@ -1,7 +1,7 @@
-"""Foreign text made safe to show: the one cleaner for terminal, page, log, evidence and messages.
+"""Makes untrusted text safe to show in terminals, pages, logs, evidence and messages.
 
-Guests, commits, manifests, peers and child programs write what people read. Nothing in it may drive a
-terminal, reorder what is read, or act without being seen.
+Guests, commits, manifests, peers and child programs write text that people read. It must not control a
+terminal, reorder what is displayed, or contain anything invisible.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ SEQUENCES = re.compile(
     # Two-byte ones.
     r"|\x1b[ -/]*[0-~]"
 )
-"""What a console sends to move a cursor or to colour; removed."""
+"""Terminal sequences; they are removed."""
 
 _INVISIBLE = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f"
@@ -28,23 +28,23 @@ direction overrides, tags. As ranges, because each Python has its own version of
 _SURROGATES = "\ud800-\udfff"
 
 UNSAFE = re.compile(f"[\x00-\x08\x0a-\x1f\x7f-\x9f{_INVISIBLE}{_SURROGATES}]")
-"""Shown as an escape. A tab is safe."""
+"""Characters that are shown as an escape. A tab is safe."""
 UNSAFE_IN_LINES = re.compile(f"[\x00-\x08\x0b-\x1f\x7f-\x9f{_INVISIBLE}{_SURROGATES}]")
-"""The same for text of several lines."""
+"""The same for text with several lines."""
 
 
 def clean(text: str) -> str:
-    """One line: without terminal sequences, and with whatever acts unseen shown as an escape."""
+    """One line without terminal sequences, with invisible and control characters shown as escapes."""
     return UNSAFE.sub(_escaped, SEQUENCES.sub("", text))
 
 
 def clean_lines(text: str) -> str:
-    """The same for a text whose line ends are meant."""
+    """The same for a text of several lines."""
     return UNSAFE_IN_LINES.sub(_escaped, SEQUENCES.sub("", text))
 
 
 def clean_console_line(raw: bytes) -> str:
-    """A line of a console; serial consoles end lines with CR LF, and redraw them with CR."""
+    """A line of a console, cleaned. Serial consoles end lines with CR LF, and redraw them with CR."""
     return clean(raw.decode("utf-8", "replace").rstrip("\r\n").rsplit("\r", 1)[-1])
 
 

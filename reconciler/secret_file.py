@@ -1,4 +1,4 @@
-"""Secrets, read from files that the config names: never waited for, never more than their bound."""
+"""Reads secrets from files, without blocking and within a size limit."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from reconciler.durable import sync
 from reconciler.errors import ConfigError
 
 OWN_BYTES = 32
-"""Of a secret that the daemon makes."""
+"""Length of a secret that the daemon creates."""
 SHORTEST_CHOSEN, LONGEST_CHOSEN = 16, 512
-"""Characters of a secret that people make for us. A shorter one could be guessed; a longer one is
-some other file."""
+"""Characters of a secret that people create. A shorter one could be guessed; a longer file is something else."""
 MAKE_ONE = "make one with: umask 077; openssl rand -hex 32 >FILE"
 
 
@@ -22,12 +21,12 @@ def read_secret(
     key: str, path: Path, shortest: int = SHORTEST_CHOSEN, longest: int = LONGEST_CHOSEN,
     *, hint: str = MAKE_ONE, private: bool = False,
 ) -> str:  # fmt: skip
-    """The text of a file, without the space around it. `key` names what it is for.
+    """The stripped text of a secret file. `key` is the config key for messages; lengths are in characters.
 
-    With `private` it may not be readable by everybody on the host. Raises ConfigError.
+    `private`: refuse a file that everyone on the host can read. Raises ConfigError.
     """
     try:
-        # A FIFO that nobody writes to is empty, and not waited for.
+        # With O_NONBLOCK a FIFO without a writer is empty and does not block.
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         with os.fdopen(descriptor, "rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -39,13 +38,13 @@ def read_secret(
         raise ConfigError(f"{key} {path}: is not text", hint=hint) from error
     if private and stat.S_IMODE(mode) & 0o007:
         raise ConfigError(
-            f"{key} {path} can be read by everybody on this host", hint=f"chmod o= {path}"
+            f"{key} {path} can be read by everyone on this host", hint=f"chmod o= {path}"
         )
     if not text:
         raise ConfigError(f"{key} {path} is empty", hint=hint)
     if not shortest <= len(text) <= longest:
         raise ConfigError(
-            f"{key} {path}: {shortest} to {longest} characters are wanted, and it has"
+            f"{key} {path}: {shortest} to {longest} characters are needed, but it has"
             f" {len(text) if len(text) <= longest else 'more'}",
             hint=hint,
         )
@@ -53,7 +52,7 @@ def read_secret(
 
 
 def own_secret(path: Path) -> bytes:
-    """A secret of the daemon's own, made when it is not there. Raises ConfigError."""
+    """The daemon's own secret, OWN_BYTES long; created if missing. Raises ConfigError."""
     try:
         found = _own(path)
         if found is None:
@@ -69,15 +68,15 @@ def own_secret(path: Path) -> bytes:
             found = _own(path)
     except OSError as error:
         raise ConfigError(
-            f"{path}: {error.strerror}", hint="is the state directory ours, and is there space?"
+            f"{path}: {error.strerror}", hint="check owner and free space of the state directory"
         ) from error
     if found is None:
-        raise ConfigError(f"{path} changes while it is read", hint="start the daemon again")
+        raise ConfigError(f"{path} changed while it was read", hint="start the daemon again")
     return found
 
 
 def _own(path: Path) -> bytes | None:
-    """None when it is missing, not whole, or open to others."""
+    """The secret; None if it is missing, incomplete, or readable by others."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except FileNotFoundError:

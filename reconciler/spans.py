@@ -1,4 +1,4 @@
-"""Where a piece of work for a commit may be told of, once it has ended. Off unless the config says so."""
+"""The tracing interface: spans for work done for a commit. Off unless the config names an endpoint."""
 
 from __future__ import annotations
 
@@ -6,32 +6,34 @@ from typing import Protocol
 
 
 class Tracer(Protocol):
-    """One trace a commit. Every method is cheap and never fails."""
+    """Records one trace for each commit. Every method is cheap and never raises."""
 
     def span(
         self, revision: str, name: str, seconds: float, subject: str = "", error: str = ""
     ) -> None:
-        """Something was done for this commit; it took so long and ended now."""
+        """Record work for a commit that took `seconds` and ends now. `error`: empty if it succeeded."""
         ...
 
     def commit_ended(self, revision: str, seen_wall: float, outcome: str) -> None:
-        """The commit that was first seen then came to an end: the first word about it counts."""
+        """Record the end of a commit, once. `seen_wall`: unix time when it was first seen."""
         ...
 
 
 class Untraced:
-    """Nobody asked for traces."""
+    """The tracer that records nothing."""
 
     def span(
         self, revision: str, name: str, seconds: float, subject: str = "", error: str = ""
-    ) -> None: ...
+    ) -> None:
+        """Does nothing."""
 
-    def commit_ended(self, revision: str, seen_wall: float, outcome: str) -> None: ...
+    def commit_ended(self, revision: str, seen_wall: float, outcome: str) -> None:
+        """Does nothing."""
 
 
 UNTRACED = Untraced()
 
 
 def trace_of(revision: str) -> str:
-    """A commit's trace id, in hex: the first half of its own, on every host and in every life."""
+    """A commit's trace id in hex: the first 32 digits of its own id, so every host uses the same."""
     return revision[:32]

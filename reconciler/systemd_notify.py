@@ -1,4 +1,4 @@
-"""The daemon as a service of systemd: what it tells, and what it is handed. Silent elsewhere."""
+"""The daemon as a service of systemd: notifications, the watchdog, and passed sockets. Does nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import time
 from collections.abc import Awaitable, Callable, MutableMapping
 
 FIRST_DESCRIPTOR = 3
-"""Of those that systemd hands over; sd_listen_fds(3)."""
+"""The first passed descriptor; sd_listen_fds(3)."""
 MOST_STATUS = 200
 FEEDING = 2.0
-"""Meals of the watchdog in each of its periods."""
+"""Watchdog notifications in each of its periods."""
 LONGEST_ROUND = 5.0
-"""Seconds between two looks at what there is to tell."""
+"""Seconds between two notifications at most."""
 UNTIL_READY = 0.05
 
 
 class Service:
-    """Takes systemd's variables out of the environment: no child shall speak for us."""
+    """The connection to systemd. Removes its variables from the environment, so that no child can use them."""
 
     def __init__(self, environ: MutableMapping[str, str] = os.environ) -> None:
         self._address = environ.pop("NOTIFY_SOCKET", "")
         self.watchdog = _watchdog(environ)
-        """Seconds within which systemd wants to hear of us; None when it does not."""
+        """Seconds within which systemd expects a notification; None: no watchdog."""
         self._handed = _handed(environ)
         self._status = ""
 
@@ -34,45 +34,49 @@ class Service:
         return None if descriptor is None else socket.socket(fileno=descriptor)
 
     def descriptor(self, name: str) -> int | None:
-        """What was stored under this name, at most once; it is the caller's from then on."""
+        """The descriptor stored under this name, at most once; the caller then owns it."""
         return self._handed.pop(name, None)
 
     def handed(self) -> tuple[str, ...]:
-        """Names of what was handed over and not taken yet."""
+        """Names of passed descriptors that were not taken yet."""
         return tuple(self._handed)
 
     def store(self, name: str, descriptor: int) -> None:
-        """Have systemd keep a descriptor, for the process that comes after this one."""
-        self._tell(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", descriptor)
+        """Store a descriptor in systemd for the next process of this service."""
+        self._send(f"FDSTORE=1\nFDNAME={name}\nFDPOLL=0", descriptor)
 
     def drop(self, name: str) -> None:
-        self._tell(f"FDSTOREREMOVE=1\nFDNAME={name}")
+        """Remove a stored descriptor from systemd."""
+        self._send(f"FDSTOREREMOVE=1\nFDNAME={name}")
 
     def ready(self) -> None:
-        self._tell("READY=1")
+        """Report that the daemon is ready."""
+        self._send("READY=1")
 
     def reloading(self) -> None:
-        self._tell(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        """Report that the daemon is reloading; `ready` must follow."""
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
 
     def stopping(self) -> None:
-        self._tell("STOPPING=1\nSTATUS=stopping; guests are left as they are")
+        """Report that the daemon is stopping."""
+        self._send("STOPPING=1\nSTATUS=stopping; guests are left as they are")
 
     def alive(self) -> None:
-        """Feed the watchdog."""
-        self._tell("WATCHDOG=1")
+        """Notify the watchdog."""
+        self._send("WATCHDOG=1")
 
     def status(self, words: str) -> None:
-        """One line for `systemctl status`; told when it differs from the one before."""
+        """Set the line for `systemctl status`; sent only if it changed."""
         if words != self._status:
             self._status = words
-            self._tell("STATUS=" + " ".join(words.split())[:MOST_STATUS])
+            self._send("STATUS=" + " ".join(words.split())[:MOST_STATUS])
 
-    def _tell(self, message: str, *descriptors: int) -> None:
+    def _send(self, message: str, *descriptors: int) -> None:
         if not self._address:
             return
-        # An abstract socket is written with an @ for its leading NUL.
+        # The leading NUL of an abstract socket is written as @.
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
-        # A manager that does not listen is no reason to end.
+        # A manager that does not listen must not end the daemon.
         with (
             contextlib.suppress(OSError),
             socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as out,
@@ -81,16 +85,16 @@ class Service:
             socket.send_fds(out, [message.encode()], descriptors)
 
 
-async def keep_told(
+async def keep_informed(
     service: Service,
     sleep: Callable[[float], Awaitable[None]],
     ready: Callable[[], bool],
     live: Callable[[], bool],
     words: Callable[[], str],
 ) -> None:
-    """Tell systemd when the daemon is ready, and from then on how it is; until cancelled.
+    """Notify systemd when the daemon is ready, and then of its status, until cancelled.
 
-    The watchdog is fed only while every part of the daemon goes round.
+    The watchdog is notified only while every part of the daemon makes progress.
     """
     while not ready():
         await sleep(UNTIL_READY)

@@ -1,7 +1,7 @@
-"""Files that a guest's VMM may have replaced: no link is followed, nothing waits, and only a plain file will do.
+"""Opens files that a guest's VMM may have replaced: without following links or blocking, and only plain files.
 
-A VMM that was taken over may put a link, a pipe or a device where a file of its guest was. Followed, the
-daemon would read, fill or cut whatever the link names, with its own rights.
+A compromised VMM may put a link, a pipe or a device in place of a file of its guest. If it followed the
+link, the daemon would read, write or truncate the target with its own rights.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
 def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
-    """A descriptor of a plain file. Raises OSError, also where something else has its name."""
+    """A descriptor of a plain file. Raises OSError, also if the path is anything else."""
     descriptor = os.open(path, flags | SAFE, mode)
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.set_blocking(descriptor, True)
@@ -27,12 +27,12 @@ def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
 
 
 def reading(path: Path) -> BinaryIO:
-    """For the content from its beginning. Raises OSError."""
+    """Open for reading from the beginning. Raises OSError."""
     return os.fdopen(open_file(path, os.O_RDONLY), "rb")
 
 
 def appending(path: Path) -> BinaryIO:
-    """Made if it is not there. What is not a plain file goes: a start does not fail for it. Raises OSError."""
+    """Open for appending; created if missing. Anything but a plain file is removed first. Raises OSError."""
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
     try:
         return os.fdopen(open_file(path, flags), "ab")
@@ -44,7 +44,7 @@ def appending(path: Path) -> BinaryIO:
 
 
 def replacing(path: Path) -> BinaryIO:
-    """A file that was not there before, for writing; what had its name goes. Raises OSError."""
+    """Create a file for writing; whatever had its name is removed first. Raises OSError."""
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     return os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")

@@ -115,5 +115,5 @@ def test_a_token_that_everybody_can_read_ends_the_start_with_what_to_do(
     give(stage, tmp_path / "token", 0o644)
     stage.daemon.spawn()
     assert stage.daemon.exit_code(30) == CONFIG_ERROR
-    assert "can be read by everybody on this host" in stage.daemon.log_tail()
+    assert "can be read by everyone on this host" in stage.daemon.log_tail()
     assert "chmod o=" in stage.daemon.log_tail()

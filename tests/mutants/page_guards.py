@@ -112,7 +112,7 @@ MUTANTS = (
         "if private and stat.S_IMODE(mode) & 0o007:",
         "if private and stat.S_IMODE(mode) & 0o010000:",
         PAGE,
-        after='raise ConfigError(f"{key} {path} can be read by everybody on this host", hint',
+        after='raise ConfigError(f"{key} {path} can be read by everyone on this host", hint',
     ),
     Mutant(
         "without a token there are forms all the same",

@@ -30,10 +30,10 @@ def test_the_space_around_a_secret_does_not_count(path: Path) -> None:
     [
         (b"", "is empty"),
         (b"\n", "is empty"),
-        (b"short\n", "16 to 512 characters are wanted, and it has 5"),
-        (b"x" * 513, "16 to 512 characters are wanted, and it has more"),
-        (b"x" * 1_000_000, "and it has more"),
-        ("ö" * 1_000_000, "and it has more"),
+        (b"short\n", "16 to 512 characters are needed, but it has 5"),
+        (b"x" * 513, "16 to 512 characters are needed, but it has more"),
+        (b"x" * 1_000_000, "but it has more"),
+        ("ö" * 1_000_000, "but it has more"),
         (b"\xff" * 20, "is not text"),
     ],
 )
@@ -74,7 +74,7 @@ def test_a_private_secret_may_be_read_by_its_owner_and_group(path: Path, mode: i
 def test_a_private_secret_that_everybody_can_read_is_refused(path: Path) -> None:
     path.write_text(SECRET)
     path.chmod(0o604)
-    with pytest.raises(ConfigError, match="can be read by everybody") as caught:
+    with pytest.raises(ConfigError, match="can be read by everyone") as caught:
         read_secret(KEY, path, private=True)
     assert caught.value.hint == f"chmod o= {path}"
 

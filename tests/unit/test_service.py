@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.systemd_notify import Service, keep_told
+from reconciler.systemd_notify import Service, keep_informed
 
 TAKES_SOCKET = """
 import os
@@ -132,7 +132,7 @@ async def test_readiness_waits_and_only_a_living_daemon_feeds_the_watchdog(
             raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        await keep_told(
+        await keep_informed(
             service,
             sleep,
             ready=lambda: bool(state["ready"]),
