@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+from reconciler.hypervisors import Capabilities
 from reconciler.model.guest_reports import Announced
 from reconciler.model.machine import (
     GuestEndpoint,
@@ -30,6 +31,9 @@ from reconciler.model.record import Generation
 
 class Driver(Protocol):
     """A VMM: how a machine becomes a process, and how a guest is asked to stop."""
+
+    @property
+    def capabilities(self) -> Capabilities: ...
 
     def launch(self, machine: Machine) -> Launch: ...
 

@@ -6,6 +6,7 @@ import asyncio
 import signal
 from pathlib import Path
 
+from reconciler.engine.guest_interfaces import Driver
 from reconciler.engine.interfaces import Ports
 from reconciler.errors import DriverError, SupervisorError
 from reconciler.host import layout
@@ -41,12 +42,14 @@ async def _ask(ports: Ports, instance: InstanceId, folder: Path, seconds: float)
     guest = _vmm(ports, instance)
     if guest is None:
         return True
+    driver = _driver(ports, guest)
+    if driver is None or not driver.capabilities.power_button:
+        return False
     gone = asyncio.ensure_future(ports.supervisor.wait_gone(instance, seconds))
     asked = False
     try:
         while not gone.done():
             try:
-                driver = ports.drivers.of(guest.hypervisor)
                 await driver.press_power_button(folder, guest.pid, PRESS_DEADLINE)
                 asked = True
             except DriverError:
@@ -57,6 +60,14 @@ async def _ask(ports: Ports, instance: InstanceId, folder: Path, seconds: float)
         return gone.result()
     finally:
         gone.cancel()
+
+
+def _driver(ports: Ports, guest: Process) -> Driver | None:
+    """None for a VMM that a newer version started, and this one does not know."""
+    try:
+        return ports.drivers.of(guest.hypervisor)
+    except DriverError:
+        return None
 
 
 def _vmm(ports: Ports, instance: InstanceId) -> Process | None:

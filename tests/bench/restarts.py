@@ -18,6 +18,7 @@ from demo.repository import Repository
 from reconciler.clock import SystemClock
 from reconciler.config import Config
 from reconciler.engine.interfaces import Ports, Wake
+from reconciler.hypervisors import CAPABILITIES, DEFAULT, Capabilities
 from reconciler.model.machine import GuestEndpoint, Launch, Machine, Route
 from reconciler.model.observed import Process
 from reconciler.supervisor.local import LocalSupervisor
@@ -38,6 +39,10 @@ class SleepDriver:
 
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         pass
+
+    @property
+    def capabilities(self) -> Capabilities:
+        return CAPABILITIES[DEFAULT]
 
     async def prepare(self, machine: Machine) -> None:
         pass

@@ -59,6 +59,7 @@ class FakeHypervisor(FakeProber):
     ungrowable_at_rest: bool = False
     """Nothing was seen of it while the guest had them."""
     unkillable: set[VMName] = field(default_factory=set)
+    has_power_button: bool = True
     deaf: set[InstanceId] = field(default_factory=set)
     """Guests whose VMM answers no question."""
     free_ports: itertools.count[int] = field(default_factory=lambda: itertools.count(40000))
@@ -108,7 +109,7 @@ class FakeHypervisor(FakeProber):
 
     @property
     def capabilities(self) -> Capabilities:
-        return CAPABILITIES[DEFAULT]
+        return replace(CAPABILITIES[DEFAULT], power_button=self.has_power_button)
 
     async def fingerprint(self, boot_id: str, state: Path | None) -> Fingerprint:
         return Fingerprint("fake")

@@ -9,7 +9,7 @@ import pytest
 
 from reconciler.model.desired import GroupSpec, VMSpec
 from reconciler.model.names import GroupName
-from reconciler.model.observed import HostFacts
+from reconciler.model.observed import Exit, HostFacts
 from reconciler.model.policy import Policy
 from reconciler.model.request import RestartVM, Resume, Suspend
 from tests.fakes import Crash
@@ -188,6 +188,15 @@ async def test_a_rollback_across_a_data_epoch_is_refused() -> None:
     await world.push(state(vm("web", "v2", epoch=2, min_healthy=20.0)))
     await world.settle()
     assert "dataEpoch" in world.why("web")
+    assert world.hypervisor.running() == {"web": 2}
+
+
+async def test_a_guest_without_a_power_button_is_ended_by_signals_at_once() -> None:
+    world = await World.settled(state(vm("web")))
+    guest, world.hypervisor.has_power_button = world.hypervisor.living("web"), False
+    await world.push(state(vm("web", "v2")))
+    await world.settle()
+    assert guest.process.exit == Exit(signal=15)
     assert world.hypervisor.running() == {"web": 2}
 
 
