@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlencode
@@ -11,6 +12,7 @@ from urllib.parse import urlencode
 import pytest
 
 from demo.stage import Stage
+from tests.wait import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -54,6 +56,11 @@ class Visitor:
         finally:
             connection.close()
 
+    def reaches_it(self) -> bool:
+        host, _, port = self.host.partition(":")
+        with socket.socket() as asked:
+            return asked.connect_ex((host, int(port))) == 0
+
     def sign_in(self, token: str) -> int:
         status, text = self.ask("POST", "/login", token=token)
         if status == 200:
@@ -67,6 +74,7 @@ def test_who_knows_the_token_suspends_a_real_host_and_the_event_says_where(
     give(stage, tmp_path / "token", 0o600)
     stage.daemon.start()
     visitor = Visitor(stage.daemon.settings.http_port)
+    wait_until(visitor.reaches_it, 30)
     assert visitor.ask("POST", "/act", op="suspend")[0] == 401
     assert visitor.sign_in("another one of that length") == 403
     assert stage.daemon.control.get("/v1/status")["suspended"] is False
@@ -80,6 +88,7 @@ def test_who_knows_the_token_suspends_a_real_host_and_the_event_says_where(
     assert KNOWN not in stage.daemon.log.read_text(encoding="utf-8")
     stage.daemon.stop()
     stage.daemon.start()
+    wait_until(visitor.reaches_it, 30, "the TCP port, which opens after the control socket")
     assert visitor.ask("POST", "/act", op="resume")[0] == 200, "sessions outlive the daemon"
 
 
@@ -88,6 +97,7 @@ def test_who_knows_the_token_suspends_a_real_host_and_the_event_says_where(
 def test_what_the_commands_show_needs_a_token_on_the_page(stage: Stage) -> None:
     stage.daemon.start()
     visitor = Visitor(stage.daemon.settings.http_port)
+    wait_until(visitor.reaches_it, 30)
     for path in ("/", "/vm/web", "/api/status", "/metrics", "/commits", "/events"):
         assert visitor.ask("GET", path)[0] == 401
     assert visitor.ask("GET", "/healthz")[0] in (200, 503), "it is open, whatever it says"
@@ -104,6 +114,7 @@ def test_without_a_token_of_the_operator_the_page_of_a_real_daemon_takes_nothing
 ) -> None:
     stage.daemon.start()
     visitor = Visitor(stage.daemon.settings.http_port)
+    wait_until(visitor.reaches_it, 30)
     assert visitor.sign_in(stage.daemon.cli("token").stdout.strip()) == 200
     assert visitor.ask("POST", "/act", op="suspend")[0] == 405
     assert stage.daemon.control.get("/v1/status")["suspended"] is False

@@ -144,7 +144,7 @@ def test_a_guest_in_a_bridge_is_asked_updated_rolled_back_mended_and_removed(
     links = net.links()
     assert {links[tap]["master"] for tap in ("t0-web", "t0-mute")} == {"br0"}
     counted = net.python(
-        "__import__('reconciler.vmm.tap_traffic').vmm.traffic.traffic(['t0-web']).sent_bytes"
+        "__import__('reconciler.vmm.tap_traffic').vmm.tap_traffic.traffic(['t0-web']).sent_bytes"
     )
     assert int(counted) > 0
 
