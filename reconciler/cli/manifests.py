@@ -44,11 +44,11 @@ def validate(
     other, and against the host's policy if its config exists. Exit 1: there are errors.
     """
     try:
-        desired = _load(path, _settings(config))
+        desired, found = _load(path, _settings(config))
     except ManifestErrors as error:
         _show_problems(error.problems, error.more, output)
         raise typer.Exit(ExitCode.ERROR) from error
-    found = _warnings(desired)
+    found += _ephemeral(desired)
     if output is Output.json:
         answer = {
             "valid": True,
@@ -68,12 +68,6 @@ def validate(
     if len(found) > MOST_WARNINGS:
         typer.echo(f"... and {len(found) - MOST_WARNINGS} more warnings", err=True)
     typer.echo(f"valid: {count(len(desired.vms), 'VM')}, {count(len(desired.groups), 'group')}")
-
-
-def _warnings(desired: DesiredState) -> list[ManifestWarning]:
-    from reconciler.source.manifests.warnings import warnings  # noqa: PLC0415 - loads the manifest models
-
-    return [*warnings(desired), *_ephemeral(desired)]
 
 
 def _ephemeral(desired: DesiredState) -> Iterator[ManifestWarning]:
@@ -113,7 +107,7 @@ def _settings(config: Path | None) -> Config | None:
         return None
 
 
-def _load(path: Path, settings: Config | None) -> DesiredState:
+def _load(path: Path, settings: Config | None) -> tuple[DesiredState, list[ManifestWarning]]:
     from reconciler.source.manifests.folder import load_folder  # noqa: PLC0415 - loads the manifest models
 
     if settings is None:

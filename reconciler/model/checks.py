@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, Self, get_args
 
 from pydantic import ConfigDict, Field, model_validator
 
-from reconciler.model.fields import Face, Port, Statuses, UrlPath, one_of
+from reconciler.model.fields import Face, FieldConflict, Port, Statuses, UrlPath, one_of
 from reconciler.model.quantity import Duration
 
 Purpose = Literal["readiness", "liveness"]
@@ -28,6 +28,10 @@ ASKED_PORT = (
 class Probe(Face):
     """The fields of one kind of check in a manifest."""
 
+    only_purpose: ClassVar[Purpose | None] = None
+    """The purpose of every check of this kind, whatever is written; `validate` warns about another one.
+    None: as it is written."""
+
     def check(self, purpose: Purpose, host_of: HostOf) -> CheckSpec:
         """The check to run against a guest; `host_of` maps a port to the address to ask."""
         raise NotImplementedError
@@ -39,7 +43,7 @@ class Probe(Face):
 
     @property
     def longest(self) -> float | None:
-        """Time limit of the answer in seconds; None if it is known at once."""
+        """Time limit of the answer in seconds; None if it does not wait for the guest."""
         return None
 
 
@@ -153,6 +157,8 @@ class ProcessCheck:
 class ProcessProbe(Probe):
     """Passes while the VMM lives; the guest is not asked."""
 
+    only_purpose: ClassVar[Purpose | None] = "liveness"
+
     def check(self, purpose: Purpose, host_of: HostOf) -> ProcessCheck:  # noqa: ARG002 - as of every kind
         """The check, which needs no address."""
         return ProcessCheck()
@@ -195,6 +201,22 @@ class Check(Face):
         """The key and the fields of the one kind that the manifest has."""
         return next((key, probe) for key, probe in self.kinds.items() if probe is not None)
 
+    @property
+    def effective_purpose(self) -> Purpose:
+        """As it is written, unless the kind has only one."""
+        return self.given[1].only_purpose or self.purpose
+
+    @property
+    def ineffective(self) -> FieldConflict | None:
+        """What is written and has no effect."""
+        kind, probe = self.given
+        if "purpose" not in self.model_fields_set or self.purpose == self.effective_purpose:
+            return None
+        return FieldConflict(
+            ("purpose",), f"has no effect: the purpose of {kind} is always {probe.only_purpose}",
+            "remove it",
+        )  # fmt: skip
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         one_of(self.kinds, "a check", "{http: {port: 8080}}")
@@ -208,3 +230,6 @@ CHECK_KINDS: tuple[str, ...] = tuple(
     if each.name == "kind"
 )
 """The names of all kinds: they label metrics, and registries have an entry for each."""
+
+ASKING_KINDS = tuple(kind for kind in CHECK_KINDS if kind != ProcessCheck().kind)
+"""Those that ask the guest itself."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from ipaddress import AddressValueError, IPv4Address, IPv4Interface
-from typing import Annotated, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import (
     AfterValidator,
@@ -121,8 +121,27 @@ def one_of(given: Mapping[str, object], what: str, example: str) -> None:
         refuse([FieldConflict((), f"{what} is exactly one of {names}", f"write {example}")])
 
 
-Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-VolumeName = Annotated[str, Field(pattern=r"^[a-z0-9]([-a-z0-9]{0,14}[a-z0-9])?$")]
+class Form(NamedTuple):
+    """What a text with a pattern must look like, for people."""
+
+    hint: str
+    most: int
+    """Maximum number of characters, if the pattern says it; 0: it does not."""
+
+
+FORMS: dict[str, Form] = {}
+"""By the pattern: messages about a text that does not match are made from it."""
+
+
+def matching(pattern: str, hint: str, *, most: int = 0, max_length: int | None = None) -> Any:
+    """A pydantic field of a text with a pattern; the arguments as in `Form`."""
+    FORMS[pattern] = Form(hint, most)
+    return Field(pattern=pattern, max_length=max_length)
+
+
+NAME_HINT = "lower-case letters, digits and inner dashes"
+Name = Annotated[str, matching(NAME_PATTERN, NAME_HINT, most=40)]
+VolumeName = Annotated[str, matching(r"^[a-z0-9]([-a-z0-9]{0,14}[a-z0-9])?$", NAME_HINT, most=16)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Address = Annotated[
     str, AfterValidator(_an_ipv4), WithJsonSchema({"type": "string", "format": "ipv4"})
@@ -130,18 +149,32 @@ Address = Annotated[
 NetworkAddress = Annotated[
     str, AfterValidator(an_address_with_prefix), WithJsonSchema({"type": "string"})
 ]
-InterfaceName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$")]
+InterfaceName = Annotated[
+    str,
+    matching(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,14}$", "letters, digits and _.-, at most 15", most=15),
+]
 Mac = Annotated[
-    str, Field(pattern=r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$"), AfterValidator(_a_unicast_mac)
+    str,
+    matching(
+        r"^[0-9a-f]{2}(:[0-9a-f]{2}){5}$",
+        "six pairs of lower-case hex digits: 52:54:00:12:34:56",
+    ),
+    AfterValidator(_a_unicast_mac),
 ]
 MountPoint = Annotated[
-    str, Field(pattern=r"^/[A-Za-z0-9._/-]+$", max_length=255), AfterValidator(_a_mount_point)
+    str,
+    matching(r"^/[A-Za-z0-9._/-]+$", "an absolute path of letters, digits and ._-", max_length=255),
+    AfterValidator(_a_mount_point),
 ]
-HostPath = Annotated[str, Field(pattern=r"^/[A-Za-z0-9._/+-]+$", max_length=1024)]
+HostPath = Annotated[
+    str, matching(r"^/[A-Za-z0-9._/+-]+$", "begin with /, and no spaces", max_length=1024)
+]
 Folder = Annotated[
-    str, Field(pattern=r"^[^\x00-\x1f\x7f\\]+$", max_length=1024), AfterValidator(a_folder)
+    str,
+    matching(r"^[^\x00-\x1f\x7f\\]+$", "a relative path, as in ./web", max_length=1024),
+    AfterValidator(a_folder),
 ]
-UrlPath = Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)]
+UrlPath = Annotated[str, matching(r"^/[!-~]*$", "begin with /, and no spaces", max_length=1024)]
 Statuses = Annotated[
     tuple[int, int],
     PlainValidator(_statuses),
@@ -155,10 +188,11 @@ Statuses = Annotated[
         }
     ),
 ]
+LABEL_HINT = "letters, digits and ._/-, at most 63"
 Labels = Annotated[
     dict[
-        Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$")],
-        Annotated[str, Field(pattern=r"^[A-Za-z0-9._/-]{0,63}$")],
+        Annotated[str, matching(r"^[A-Za-z0-9]([A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?$", LABEL_HINT)],
+        Annotated[str, matching(r"^[A-Za-z0-9._/-]{0,63}$", LABEL_HINT)],
     ],
     Field(max_length=32),
 ]

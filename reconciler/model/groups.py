@@ -16,6 +16,7 @@ from reconciler.model.fields import (
     FieldConflict,
     Labels,
     Name,
+    matching,
     one_of,
     refuse,
     repeated,
@@ -48,7 +49,10 @@ def a_cron(value: str) -> str:
 
 
 Cron = Annotated[str, Field(min_length=1, max_length=100), AfterValidator(a_cron)]
-TimeZone = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$")]
+TimeZone = Annotated[
+    str,
+    matching(r"^[A-Za-z][A-Za-z0-9_+/-]{0,63}$", "a name of the IANA database: Europe/Berlin"),
+]
 """A well-formed name; the source checks whether this host has the zone."""
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
-from reconciler.model.fields import Face, FieldConflict, Port, a_folder
+from reconciler.model.fields import Face, FieldConflict, Port, a_folder, matching
 from reconciler.model.quantity import refusal
 
 LOCKED = re.compile(
@@ -38,11 +38,21 @@ def is_folder(flake: str) -> bool:
 
 
 FlakeRef = Annotated[
-    str, Field(pattern=r"""^[^\s#"'\\\x00-\x1f\x7f]+$""", max_length=1024), AfterValidator(_a_flake)
+    str,
+    matching(
+        r"""^[^\s#"'\\\x00-\x1f\x7f]+$""",
+        "./FOLDER or a flake's address, without spaces, quotes and #",
+        max_length=1024,
+    ),
+    AfterValidator(_a_flake),
 ]
 AttributePath = Annotated[
     str,
-    Field(pattern=r"^[A-Za-z_][A-Za-z0-9_'+-]*(\.[A-Za-z0-9_'+-]+)*$", max_length=512),
+    matching(
+        r"^[A-Za-z_][A-Za-z0-9_'+-]*(\.[A-Za-z0-9_'+-]+)*$",
+        "names joined by dots: packages.x86_64-linux.web",
+        max_length=512,
+    ),
 ]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from reconciler.model import manifest, network_interfaces
+from reconciler.model.checks import Check
 from reconciler.model.desired import (
     GroupSpec,
     HealthPolicy,
@@ -17,6 +18,7 @@ from reconciler.model.desired import (
     VMSpec,
     VolumeSpec,
 )
+from reconciler.model.fields import FieldConflict
 from reconciler.model.groups import Group, Window
 from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
 from reconciler.model.layers import LayerSource
@@ -56,6 +58,8 @@ class VMDraft:
     """None: the kernel bundle `debian`."""
     runner: NixRunner | None = None
     """Replaces kernel and layers."""
+    ineffective: tuple[FieldConflict, ...] = ()
+    """What is written and has no effect, for warnings."""
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -191,10 +195,17 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         restart=RestartPolicy(spec.restart.policy, spec.restart.backoff),
     )
     kernel = None if spec.kernel == "debian" else HostFiles(spec.kernel.path, spec.kernel.initrd)
+    ineffective = tuple(_ineffective(spec.health.checks))
     if runner is not None:
-        return VMDraft(document, draft, (), None, runner)
-    layers = spec.store.layers if spec.store else ()
-    return VMDraft(document, draft, tuple(layer.source() for layer in layers), kernel)
+        return VMDraft(document, draft, (), None, runner, ineffective)
+    sources = tuple(layer.source() for layer in (spec.store.layers if spec.store else ()))
+    return VMDraft(document, draft, sources, kernel, ineffective=ineffective)
+
+
+def _ineffective(checks: list[Check]) -> Iterator[FieldConflict]:
+    for index, check in enumerate(checks):
+        if (found := check.ineffective) is not None:
+            yield found._replace(at=("spec", "health", "checks", index, *found.at))
 
 
 def runner_spec(runner: NixRunner) -> KernelSpec:
@@ -234,7 +245,7 @@ def _health(spec: manifest.Spec) -> HealthPolicy:
 
     health = spec.health
     return HealthPolicy(
-        tuple(check.given[1].check(check.purpose, host_of) for check in health.checks),
+        tuple(check.given[1].check(check.effective_purpose, host_of) for check in health.checks),
         health.startup_deadline,
         health.min_healthy_time,
         health.period,

@@ -11,31 +11,12 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from reconciler.errors import did_you_mean
+from reconciler.model.fields import FORMS
 from reconciler.model.manifest import UNION_TAGS
 from reconciler.source.manifests.places import Fault, Loc, Places, shortened
 
 KEY_MARK = "[key]"
 QUOTED = re.compile(r"'([^']*)'")
-PATTERN_HINTS = {
-    "name": "lower-case letters, digits and inner dashes",
-    "group": "lower-case letters, digits and inner dashes",
-    "movedFrom": "lower-case letters, digits and inner dashes",
-    "after": "lower-case letters, digits and inner dashes",
-    "canary": "lower-case letters, digits and inner dashes",
-    "bridge": "letters, digits and _.-, at most 15",
-    "id": "letters, digits and _.-, at most 15",
-    "mac": "six pairs of lower-case hex digits: 52:54:00:12:34:56",
-    "mountPoint": "an absolute path of letters, digits and ._-",
-    "path": "begin with /, and no spaces",
-    "initrd": "begin with /, and no spaces",
-    "tree": "a relative path, as in ./web",
-    "labels": "letters, digits and ._/-, at most 63",
-    "timeZone": "a name of the IANA database: Europe/Berlin",
-}
-NAMES = {
-    "name": 40, "group": 40, "movedFrom": 40, "after": 40, "canary": 40, "bridge": 15, "id": 15,
-}  # fmt: skip
-"""Maximum length of a name, by field."""
 TYPES = {
     "string_type": ("is not a text", "quote it"),
     "int_type": ("is not a whole number", "write it without quotes or a fraction"),
@@ -71,11 +52,11 @@ def _about_a_value(detail: ErrorDetails, loc: Loc, places: Places) -> Fault:
     if loc and loc[-1] == KEY_MARK:
         loc = loc[:-1]
         place = places.key(loc)
-    words, hint = _words(detail, loc)
+    words, hint = _words(detail)
     return Fault(*place, f"{dotted(loc)}: {shown(detail['input'])} {words}", hint)
 
 
-def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:
+def _words(detail: ErrorDetails) -> tuple[str, str]:
     context = detail.get("ctx", {})
     kind = detail["type"]
     if kind in TYPES:
@@ -87,7 +68,7 @@ def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:
             known = QUOTED.findall(context["expected"])
             return f"is not one of: {', '.join(known)}", nearest(str(detail["input"]), known)
         case "string_pattern_mismatch":
-            return _of_a_pattern(detail["input"], loc)
+            return _of_a_pattern(detail["input"], context["pattern"])
         case "string_too_long":
             return "is too long", f"{context['max_length']} characters at most"
         case "greater_than_equal":
@@ -102,22 +83,13 @@ def _words(detail: ErrorDetails, loc: Loc) -> tuple[str, str]:
             return "is not accepted", shortened(detail["msg"])
 
 
-def _of_a_pattern(value: object, loc: Loc) -> tuple[str, str]:
-    most = most_characters(loc)
-    if most and isinstance(value, str) and len(value) > most:
-        return f"is too long: {len(value)} characters", f"{most} at most"
-    return "is not well formed", _pattern_hint(loc)
-
-
-def most_characters(loc: Loc) -> int:
-    """Maximum length of a name at this place; 0: no limit."""
-    field = next((part for part in reversed(loc) if part in NAMES), "")
-    return 16 if "volumes" in loc else NAMES.get(str(field), 0)
-
-
-def _pattern_hint(loc: Loc) -> str:
-    field = next((part for part in reversed(loc) if part in PATTERN_HINTS), "")
-    return PATTERN_HINTS.get(str(field), "see docs/manifest.md")
+def _of_a_pattern(value: object, pattern: str) -> tuple[str, str]:
+    form = FORMS.get(pattern)
+    if form is None:
+        return "is not well formed", f"it must match {pattern}"
+    if form.most and isinstance(value, str) and len(value) > form.most:
+        return f"is too long: {len(value)} characters", f"{form.most} at most"
+    return "is not well formed", form.hint
 
 
 def nearest(name: str, known: list[str]) -> str:

@@ -27,6 +27,7 @@ from reconciler.source.manifests.ignore_file import (
 )
 from reconciler.source.manifests.resolve import Resolver
 from reconciler.source.manifests.revision_files import FileRefused, Kind, ManifestFile, Oddity
+from reconciler.source.manifests.warnings import ManifestWarning, of_ineffective, warnings
 
 NO_REVISION = Revision("")
 DEFAULTS = SourceConfig()
@@ -39,17 +40,18 @@ def load_folder(
     policy: PolicyConfig | None = None,
     kernels: KernelsConfig | None = None,
     source: SourceConfig = DEFAULTS,
-) -> DesiredState:
-    """The desired state of the manifests below a folder, or of one file.
+) -> tuple[DesiredState, list[ManifestWarning]]:
+    """The desired state of the manifests below a folder, or of one file, and what to warn about.
 
     Layers may be anywhere in the git work tree around the folder, as in a commit. Raises
     ManifestErrors with all problems, or SourceError if the folder cannot be read.
     """
     resolver = Resolver(policy or PolicyConfig(), kernels or KernelsConfig(), MOST_LISTED)
-    if path.is_file():
-        alone = Folder(path.parent, source.max_files, source.max_file_kib * 1024, only=path.name)
-        return resolver.resolve(alone, alone=True)
-    return resolver.resolve(Folder(path, source.max_files, source.max_file_kib * 1024))
+    most = (source.max_files, source.max_file_kib * 1024)
+    alone = path.is_file()
+    folder = Folder(path.parent, *most, only=path.name) if alone else Folder(path, *most)
+    desired = resolver.resolve(folder, alone=alone)
+    return desired, [*warnings(desired), *of_ineffective(resolver.ineffective())]
 
 
 class Folder:

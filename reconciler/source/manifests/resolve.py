@@ -12,6 +12,7 @@ from reconciler.config import KernelsConfig, PolicyConfig
 from reconciler.errors import ManifestErrors, SourceError
 from reconciler.hypervisors import CAPABILITIES
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
+from reconciler.model.fields import FieldConflict
 from reconciler.model.image import DebianKernel, KernelSpec
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import GroupName, VMName
@@ -116,6 +117,13 @@ class Resolver:
                 list(report.problems), revision=snapshot.revision, more=report.more
             )
         return state
+
+    def ineffective(self) -> Iterator[tuple[VMName, FieldConflict]]:
+        """What manifests of the revisions that were read say without effect, by VM."""
+        for one in self._placed.values():
+            for draft in one.parsed.drafts:
+                if isinstance(draft, VMDraft):
+                    yield from ((draft.spec.name, found) for found in draft.ineffective)
 
     def _place(self, file: ManifestFile, snapshot: RevisionFiles) -> PlacedFile:
         try:

@@ -45,6 +45,27 @@ async def test_a_valid_folder_is_counted(run: Run, folder: Path) -> None:
     assert (warning["vm"], warning["field"]) == ("web", "spec.health.checks")
 
 
+async def test_a_purpose_that_has_no_effect_is_warned_of_at_its_place(
+    run: Run, folder: Path
+) -> None:
+    checks = "[{tcp: {port: 4222}, purpose: readiness}, {process: {}, purpose: readiness}]"
+    forwarded = "  interfaces: [{type: user, forward: [{host: 4222, guest: 22}]}]\n"
+    written = f"{GOOD}{forwarded}  health: {{checks: {checks}}}\n"
+    (folder / "web.yaml").write_text(written)
+    shown = await run("validate", str(folder))
+    assert shown.code == 0
+    (warning,) = [line for line in shown.err.splitlines() if "purpose" in line]
+    assert warning == (
+        "warning: web: spec.health.checks[1].purpose: has no effect:"
+        " the purpose of process is always liveness; remove it"
+    )
+    for other in ("{process: {}, purpose: liveness}", "{process: {}}"):
+        (folder / "web.yaml").write_text(
+            written.replace("{process: {}, purpose: readiness}", other)
+        )
+        assert "purpose" not in (await run("validate", str(folder))).err
+
+
 @pytest.mark.shows(fault=70)
 async def test_a_vm_without_checks_and_one_with_little_memory_are_warned_of(
     run: Run, folder: Path

@@ -23,7 +23,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 
 def test_the_sample_fleet_is_valid() -> None:
-    state = load_folder(ROOT / "manifests")
+    state, _ = load_folder(ROOT / "manifests")
     assert list(state.vms) == ["db", "web-a", "web-b"]
     assert state.vms[VMName("web-a")].update.after == ("db",)
     assert state.group(state.vms[VMName("web-b")].group).max_unavailable == 1
@@ -51,7 +51,7 @@ def test_layers_may_lie_anywhere_in_the_work_tree(tmp_path: Path) -> None:
             "fleet/a.yaml": vm("a", layers="[tree: ../shared]"),
         },
     )
-    assert list(load_folder(tmp_path / "fleet").vms) == ["a"]
+    assert list(load_folder(tmp_path / "fleet")[0].vms) == ["a"]
     (tmp_path / ".git" / "HEAD").unlink()
     (tmp_path / ".git").rmdir()
     with pytest.raises(ManifestErrors, match="is outside of the repository"):
@@ -74,7 +74,7 @@ def test_limits_hold_for_folders_too(tmp_path: Path) -> None:
 def test_one_file_is_judged_by_itself_and_what_it_names_may_be_elsewhere(tmp_path: Path) -> None:
     spec = "update: {after: [db]}"
     write(tmp_path, {"web.yaml": vm("web", spec=spec, group="g"), "bad.yaml": vm("A")})
-    assert list(load_folder(tmp_path / "web.yaml").vms) == ["web"]
+    assert list(load_folder(tmp_path / "web.yaml")[0].vms) == ["web"]
     with pytest.raises(ManifestErrors) as caught:
         load_folder(tmp_path / "bad.yaml")
     assert [problem.file for problem in caught.value.problems] == ["bad.yaml"]

@@ -30,7 +30,7 @@ def judged(request: pytest.FixtureRequest, tmp_path: Path) -> Judge:
                 path.symlink_to(content.target)
             else:
                 path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return list(load_folder(tmp_path / "folder").vms)
+        return list(load_folder(tmp_path / "folder")[0].vms)
 
     def in_a_commit(files: Mapping[str, Any]) -> list[str]:
         return list(InProcess(Repository(tmp_path / "repository.git")).read(files).vms)

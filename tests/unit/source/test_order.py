@@ -17,7 +17,7 @@ def judged(folder: Path, *manifests: str) -> list[str]:
     """The names of VMs, or the problems."""
     (folder / "all.yaml").write_text("---\n".join(manifests))
     try:
-        return list(load_folder(folder).vms)
+        return list(load_folder(folder)[0].vms)
     except ManifestErrors as error:
         return [str(problem) for problem in error.problems]
 

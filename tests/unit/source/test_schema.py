@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from reconciler.model.fields import FORMS
 from reconciler.source.manifests.json_schema import generated, manifest_schema
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -28,3 +30,23 @@ def test_defaults_stand_as_people_write_them() -> None:
     assert definitions["Health"]["properties"]["startupDeadline"]["default"] == "5m"
     assert definitions["Spec"]["properties"]["memory"]["default"] == "256MiB"
     assert "null" not in str(definitions)
+
+
+def patterns(made: object) -> Iterator[str]:
+    """Every pattern of a schema."""
+    if isinstance(made, dict):
+        if isinstance(made.get("pattern"), str):
+            yield made["pattern"]
+        yield from made.get("patternProperties", ())
+        for inner in made.values():
+            yield from patterns(inner)
+    elif isinstance(made, list):
+        for inner in made:
+            yield from patterns(inner)
+
+
+def test_every_text_with_a_pattern_has_a_hint_for_people() -> None:
+    """Declare it with `matching` (`reconciler/model/fields.py`)."""
+    found = set(patterns(manifest_schema()))
+    assert found
+    assert found - FORMS.keys() == set()

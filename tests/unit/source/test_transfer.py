@@ -55,11 +55,11 @@ def fleet(tmp_path: Path) -> DesiredState:
             )
         )
     )
-    return load_folder(tmp_path)
+    return load_folder(tmp_path)[0]
 
 
 def test_a_state_is_the_same_on_the_other_side(fleet: DesiredState) -> None:
-    sample = load_folder(ROOT / "manifests")
+    sample, _ = load_folder(ROOT / "manifests")
     for state in (fleet, sample):
         assert Wire().carry(state) == state
         assert list(Wire().carry(state).vms) == list(state.vms)
