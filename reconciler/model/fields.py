@@ -121,7 +121,7 @@ def one_of(given: Mapping[str, object], what: str, example: str) -> None:
         refuse([FieldConflict((), f"{what} is exactly one of {names}", f"write {example}")])
 
 
-class Form(NamedTuple):
+class TextForm(NamedTuple):
     """What a text with a pattern must look like, for people."""
 
     hint: str
@@ -129,13 +129,13 @@ class Form(NamedTuple):
     """Maximum number of characters, if the pattern says it; 0: it does not."""
 
 
-FORMS: dict[str, Form] = {}
+FORMS: dict[str, TextForm] = {}
 """By the pattern: messages about a text that does not match are made from it."""
 
 
 def matching(pattern: str, hint: str, *, most: int = 0, max_length: int | None = None) -> Any:
-    """A pydantic field of a text with a pattern; the arguments as in `Form`."""
-    FORMS[pattern] = Form(hint, most)
+    """A pydantic field of a text with a pattern; the arguments as in `TextForm`."""
+    FORMS[pattern] = TextForm(hint, most)
     return Field(pattern=pattern, max_length=max_length)
 
 

@@ -45,6 +45,11 @@ ARCHITECTURE = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
 DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
 PAGES = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")]
 PAGES += sorted((ROOT / "docs").rglob("*.md"))
+READMES = sorted(
+    page for room in ("reconciler", "tests", "dashboards") for page in (ROOT / room).rglob("*.md")
+)
+"""Of the folders: how to add a kind of something, or what is there."""
+PAGES += READMES
 MOST_LINES = {
     "README.md": 120,
     "CONTRIBUTING.md": 60,
@@ -275,6 +280,18 @@ def test_tests_that_the_documents_name_are_there() -> None:
         name for page in PAGES for name in re.findall(r"`(tests/[\w/]+\.py)`", page.read_text())
     }
     assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+
+
+def test_files_that_a_folder_s_readme_names_are_there() -> None:
+    """From the root, from the package, or from the README's own folder; NAME stands for a new one."""
+    missing = [
+        (str(page.relative_to(ROOT)), name)
+        for page in READMES
+        for name in re.findall(r"`([\w./-]+\.(?:py|md|json|yaml|toml))`", page.read_text("utf-8"))
+        if "NAME" not in name
+        and not any((at / name).exists() for at in (ROOT, ROOT / "reconciler", page.parent))
+    ]
+    assert missing == []
 
 
 def test_decisions_are_numbered_and_have_one_form() -> None:
