@@ -40,8 +40,9 @@ def named(title: str) -> Iterator[None]:
     try:
         yield
     except (BuildFailed, BuildUnavailable) as error:
-        kind = type(error)
-        raise kind(f"{title}: {error}", kind=error.kind, hint=error.hint) from error
+        same = type(error)(f"{title}: {error}", hint=error.hint)
+        same.kind = error.kind
+        raise same from error
 
 
 @contextlib.asynccontextmanager

@@ -25,12 +25,29 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 ALL_NAMES = "see `reconciler status` for all names"
 MOST_COMPARED = 2_000
 """Names that are compared; each takes about 10 microseconds."""
 MOST_CHARACTERS = 64
 """Characters of the wrong name that are compared: the time grows with them."""
+
+
+SourceErrorKind = Literal[
+    "auth", "network", "timeout", "verify", "ancestry", "corrupt", "limit", "missing", "empty", "unsupported", "unknown",
+]  # fmt: skip
+GuestErrorKind = Literal[
+    "build-failed", "build-unavailable", "bus", "capability", "changed-file", "conflict", "deadline", "disk", "disk-full",
+    "driver", "folder", "group", "growth", "host", "hypervisor", "image", "limit", "machine", "missing", "missing-package",
+    "missing-program", "network", "nix", "occupied", "port", "protocol", "refused", "runner", "spawn", "stuck", "systemd",
+    "timeout", "volume",
+]  # fmt: skip
+"""Of errors about guests and images. Sources and deliveries share some of the words."""
+LedgerErrorKind = Literal[
+    "corrupt", "full", "io", "ledger", "ledger-too-new", "ledger-unwritable", "locked", "moved", "read-only",
+]  # fmt: skip
+DeliveryErrorKind = Literal["network", "timeout", "answer", "refused", "secret", "unforeseen"]
 
 
 class ReconcilerError(Exception):
@@ -88,12 +105,23 @@ class ManifestErrors(ReconcilerError):
 
 
 class SourceError(ReconcilerError):
-    """A repository could not be fetched or read.
-
-    kind: auth, network, timeout, verify, ancestry, corrupt, limit, missing, empty, unsupported, unknown.
-    """
+    """A repository could not be fetched or read."""
 
     default_kind = "network"
+
+    def __init__(
+        self, message: str, *, kind: SourceErrorKind | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, kind=kind, hint=hint)
+
+
+def source_error_kind(word: str) -> SourceErrorKind:
+    """The kind that a child process or an error gave; `unknown` for any other word."""
+    known: SourceErrorKind
+    for known in get_args(SourceErrorKind):
+        if known == word:
+            return known
+    return "unknown"
 
 
 class RevisionRefused(SourceError):
@@ -106,7 +134,7 @@ class RevisionRefused(SourceError):
     more = 0
     """Problems beside those that are named; a refusal has one."""
 
-    def __init__(self, message: str, *, kind: str, revision: str, hint: str) -> None:
+    def __init__(self, message: str, *, kind: SourceErrorKind, revision: str, hint: str) -> None:
         super().__init__(message, kind=kind, hint=hint)
         self.revision = revision
         self.problems = (f"{message} ({hint})" if hint else message,)
@@ -116,6 +144,9 @@ class ImageError(ReconcilerError):
     """A layer or kernel bundle could not be made or verified."""
 
     default_kind = "image"
+
+    def __init__(self, message: str, *, kind: GuestErrorKind | None = None, hint: str = "") -> None:
+        super().__init__(message, kind=kind, hint=hint)
 
 
 class BuildFailed(ImageError):
@@ -135,6 +166,9 @@ class DriverError(ReconcilerError):
 
     default_kind = "driver"
 
+    def __init__(self, message: str, *, kind: GuestErrorKind | None = None, hint: str = "") -> None:
+        super().__init__(message, kind=kind, hint=hint)
+
 
 class ProxyError(ReconcilerError):
     """kind: front (the proxy does not answer), or port (another process has a port)."""
@@ -147,6 +181,9 @@ class SupervisorError(ReconcilerError):
 
     default_kind = "supervisor"
 
+    def __init__(self, message: str, *, kind: GuestErrorKind | None = None, hint: str = "") -> None:
+        super().__init__(message, kind=kind, hint=hint)
+
 
 class GuestConflict(SupervisorError):
     """Another process holds a VM's lock or socket."""
@@ -158,6 +195,11 @@ class LedgerError(ReconcilerError):
     """The record cannot be read or written."""
 
     default_kind = "ledger"
+
+    def __init__(
+        self, message: str, *, kind: LedgerErrorKind | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, kind=kind, hint=hint)
 
 
 class LedgerTooNew(LedgerError):
@@ -176,6 +218,11 @@ class DeliveryError(ReconcilerError):
     """A sink did not accept a notification. kind: network, timeout, answer, refused, secret, unforeseen."""
 
     default_kind = "network"
+
+    def __init__(
+        self, message: str, *, kind: DeliveryErrorKind | None = None, hint: str = ""
+    ) -> None:
+        super().__init__(message, kind=kind, hint=hint)
 
 
 class StateDirLocked(ReconcilerError):

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from reconciler.durable import sync
-from reconciler.errors import LedgerError, LedgerUnwritable
+from reconciler.errors import LedgerError, LedgerErrorKind, LedgerUnwritable
 from reconciler.host.layout import LEDGER_SUFFIXES
 from reconciler.ledger import schema
 from reconciler.ledger.reading import Damaged
@@ -23,20 +23,29 @@ FORM = {sqlite3.SQLITE_ERROR, sqlite3.SQLITE_MISMATCH, sqlite3.SQLITE_FORMAT}
 FAILURES = (sqlite3.Error, UnicodeDecodeError)
 """What sqlite3 raises. UnicodeDecodeError: its own message quotes damaged bytes of the schema."""
 
-FULL = ("full", "free space in the state directory: writing resumes by itself")
-IO = ("io", "check the disk and the kernel's log: writing resumes by itself when the disk answers")
-READ_ONLY = ("read-only", "remount the state directory writable, and check its owner and mode")
-KINDS = {
+Cause = tuple[LedgerErrorKind, str]
+"""The kind of an error, and the hint."""
+FULL: Cause = ("full", "free space in the state directory: writing resumes by itself")
+IO: Cause = (
+    "io",
+    "check the disk and the kernel's log: writing resumes by itself when the disk answers",
+)
+READ_ONLY: Cause = (
+    "read-only",
+    "remount the state directory writable, and check its owner and mode",
+)
+CORRUPT: Cause = ("corrupt", "restart the daemon: it keeps the damaged file and adopts")
+KINDS: Mapping[int, Cause] = {
     sqlite3.SQLITE_FULL: FULL,
     sqlite3.SQLITE_IOERR: IO,
     sqlite3.SQLITE_READONLY: READ_ONLY,
     sqlite3.SQLITE_CANTOPEN: READ_ONLY,
     sqlite3.SQLITE_PERM: READ_ONLY,
     sqlite3.SQLITE_BUSY: ("locked", "end the other program that has the ledger open"),
-    sqlite3.SQLITE_CORRUPT: ("corrupt", "restart the daemon: it keeps the damaged file and adopts"),
-    sqlite3.SQLITE_NOTADB: ("corrupt", "restart the daemon: it keeps the damaged file and adopts"),
+    sqlite3.SQLITE_CORRUPT: CORRUPT,
+    sqlite3.SQLITE_NOTADB: CORRUPT,
 }
-ERRNO_KINDS = {
+ERRNO_KINDS: Mapping[int, Cause] = {
     errno.ENOSPC: FULL,
     errno.EDQUOT: FULL,
     errno.EFBIG: FULL,
@@ -54,12 +63,12 @@ def primary_code(error: sqlite3.Error) -> int:
 
 def unwritable(error: Exception, path: Path) -> LedgerUnwritable:
     """The error for the engine: why nothing can be written at present, with a kind and a hint."""
+    cause = CORRUPT
     if isinstance(error, sqlite3.Error):
-        kind, hint = KINDS.get(primary_code(error), ("ledger-unwritable", "see the daemon's log"))
+        cause = KINDS.get(primary_code(error), ("ledger-unwritable", "see the daemon's log"))
     elif isinstance(error, OSError):
-        kind, hint = ERRNO_KINDS.get(error.errno or 0, IO)
-    else:
-        kind, hint = "corrupt", "restart the daemon: it keeps the damaged file and adopts"
+        cause = ERRNO_KINDS.get(error.errno or 0, IO)
+    kind, hint = cause
     return LedgerUnwritable(f"{path}: cannot be written: {error}", kind=kind, hint=hint)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from reconciler.children.program import Ended
 from reconciler.children.spare import SpareChild
-from reconciler.errors import BuildFailed, BuildUnavailable, SourceError
+from reconciler.errors import BuildFailed, BuildUnavailable, SourceError, source_error_kind
 from reconciler.source.git.error_kinds import failure
 from reconciler.source.git.export_worker import BAD_INPUT, TreeLimits
 from reconciler.source.git.protocol import Task, WorkerAnswer, line_of
@@ -40,7 +40,7 @@ class FetchChild(ChildProcess):
             await self.close()  # the answer to this task would be taken for that to the next
             raise
         if answer.kind:
-            raise SourceError(answer.message, kind=answer.kind, hint=answer.hint)
+            raise SourceError(answer.message, kind=source_error_kind(answer.kind), hint=answer.hint)
         return answer
 
     async def _exchange(self, task: Task) -> WorkerAnswer:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pygit2
 
-from reconciler.errors import SourceError
+from reconciler.errors import SourceError, SourceErrorKind
 from reconciler.http_proxies import UnsupportedProxy
 
-HINTS = {
+HINTS: Mapping[SourceErrorKind, str] = {
     "auth": "check source.ssh_key, or source.user and source.token_file",
     "network": "the daemon tries again; check name, route and port",
     "timeout": "the daemon tries again; or raise source.fetch_timeout",
@@ -24,7 +25,7 @@ HINTS = {
     "empty": "push a commit",
     "ancestry": "look at what changed, then `reconciler accept-rewrite REVISION`",
 }
-WORDS = {
+WORDS: Mapping[SourceErrorKind, tuple[str, ...]] = {
     "timeout": ("timed out", "timeout"),
     "limit": ("too large", "out of memory", "no space left", "limit", "quota"),
     "auth": (
@@ -97,7 +98,7 @@ def unsupported(found: Peculiarity, said: str = "") -> SourceError:
     return failure("unsupported", found.message.format(said=said), found.hint)
 
 
-def failure(kind: str, message: str, hint: str = "") -> SourceError:
+def failure(kind: SourceErrorKind, message: str, hint: str = "") -> SourceError:
     """A SourceError of this kind, with the kind's usual hint unless another is given."""
     return SourceError(message, kind=kind, hint=hint or HINTS[kind])
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pygit2
 
-from reconciler.errors import SourceError
+from reconciler.errors import SourceError, source_error_kind
 from reconciler.git_url import local_path, redacted_text
 from reconciler.http_proxies import proxy_for, shown
 from reconciler.source.git import known_hosts, local_access
@@ -88,7 +88,9 @@ def update_mirror(request: WorkerRequest) -> WorkerAnswer:
         if proxy is not None and error.kind in ("network", "timeout"):
             text = redacted_text(str(error), proxy)
             raise failure(
-                error.kind, f"{text} (by way of the proxy {shown(proxy)})", PROXY_HINT
+                source_error_kind(error.kind),
+                f"{text} (by way of the proxy {shown(proxy)})",
+                PROXY_HINT,
             ) from error
         raise
 

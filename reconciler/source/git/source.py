@@ -13,7 +13,13 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from reconciler.clock import Clock
 from reconciler.config import GitSourceConfig, KernelsConfig, PolicyConfig
-from reconciler.errors import ManifestErrors, ReconcilerError, RevisionRefused, SourceError
+from reconciler.errors import (
+    ManifestErrors,
+    ReconcilerError,
+    RevisionRefused,
+    SourceError,
+    source_error_kind,
+)
 from reconciler.git_url import local_path, redacted_url
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.names import Revision
@@ -66,7 +72,7 @@ class Rejected:
         if isinstance(error, ManifestErrors):
             return ManifestErrors(list(error.problems), revision=error.revision, more=error.more)
         return RevisionRefused(
-            str(error), kind=error.kind, revision=error.revision, hint=error.hint
+            str(error), kind=source_error_kind(error.kind), revision=error.revision, hint=error.hint
         )
 
 
@@ -232,7 +238,7 @@ class GitSource:
             if error.kind not in ("ancestry", "verify"):
                 raise
             raise RevisionRefused(
-                str(error), kind=error.kind, revision=revision, hint=error.hint
+                str(error), kind=source_error_kind(error.kind), revision=revision, hint=error.hint
             ) from None
 
     async def load(self, revision: Revision) -> DesiredState:
@@ -342,7 +348,7 @@ class GitSource:
         except TooCostly as error:
             words = f"commit {revision[:8]} is refused: {error}"
             raise RevisionRefused(
-                words, kind=error.kind, revision=revision, hint=error.hint
+                words, kind=source_error_kind(error.kind), revision=revision, hint=error.hint
             ) from None
 
     @contextlib.contextmanager

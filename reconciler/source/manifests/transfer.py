@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from reconciler.config import KernelsConfig, PolicyConfig
-from reconciler.errors import ManifestErrors, Problem, SourceError
+from reconciler.errors import ManifestErrors, Problem, SourceError, source_error_kind
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.names import Revision
 
@@ -71,7 +71,9 @@ class Header:
         if self.problems:
             problems = [Problem(*problem) for problem in self.problems]
             return ManifestErrors(problems, revision=revision, more=self.more)
-        return SourceError(self.message, kind=self.kind, hint=self.hint) if self.kind else None
+        if not self.kind:
+            return None
+        return SourceError(self.message, kind=source_error_kind(self.kind), hint=self.hint)
 
 
 def refusal(error: ManifestErrors | SourceError) -> Header:

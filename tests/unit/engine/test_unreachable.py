@@ -7,7 +7,13 @@ from contextlib import suppress
 import pytest
 
 from reconciler.engine.loop import Engine
-from reconciler.errors import LedgerUnwritable, ManifestErrors, Problem, SourceError
+from reconciler.errors import (
+    LedgerUnwritable,
+    ManifestErrors,
+    Problem,
+    SourceError,
+    SourceErrorKind,
+)
 from reconciler.notify.selection import Digest
 from reconciler.requests.source_changes import REPORTED_AFTER
 from tests.world import World, state, vm
@@ -25,7 +31,7 @@ class Host:
             with suppress(SourceError, ManifestErrors):
                 await self.engine.reconcile(wait=False, timeout=1)
 
-    def away(self, kind: str = "network") -> None:
+    def away(self, kind: SourceErrorKind = "network") -> None:
         self.world.source.fails = SourceError("no route to host", kind=kind, hint="")
 
     def told(self) -> list[str]:
