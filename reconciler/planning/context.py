@@ -1,4 +1,4 @@
-"""A plan in the making: the inputs, and what was decided so far. Lives for one call of `plan`."""
+"""A plan in the making: its inputs, and what was decided so far. It exists for one call of `plan`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ T = TypeVar("T")
 
 
 class StepResult(Enum):
-    """What a step that may act did about its VM."""
+    """What a step did about its VM."""
 
     ACTED = "acted"
     """It decided something: nothing else is done to this VM in this pass."""
@@ -58,7 +58,7 @@ class StepResult(Enum):
 
 @dataclass(slots=True)
 class VMContext:
-    """Where one VM is: what is wanted, what is remembered, what runs."""
+    """One VM in a pass: what is desired, recorded and running."""
 
     name: VMName
     spec: VMSpec | None
@@ -90,6 +90,7 @@ class VMContext:
 
     @property
     def group(self) -> GroupName:
+        """The group whose policy applies."""
         return (
             self.spec.rollout_group
             if self.spec
@@ -98,6 +99,7 @@ class VMContext:
 
     @property
     def running(self) -> GenerationNumber | None:
+        """The generation of the serving guest."""
         return self.guest.generation if self.guest else None
 
     @property
@@ -112,17 +114,18 @@ class VMContext:
 
     @property
     def looping(self) -> bool:
+        """Whether it is in a crash loop."""
         return self.health is not None and self.health.looping
 
     @property
     def stopping(self) -> bool:
-        """The guest that serves was asked to stop."""
+        """Whether the serving guest was asked to stop."""
         stop, guest = self.record.stop, self.guest
         return stop is not None and (guest is None or stop.instance == guest.instance)
 
     @property
     def available(self) -> bool:
-        """It serves, and may be expected to go on."""
+        """Whether it serves, and may be expected to keep serving."""
         return self.serving and not self.looping
 
     @property
@@ -138,9 +141,9 @@ class VMContext:
 
     @property
     def down(self) -> bool:
-        """It is known not to serve, so that taking its guest away is no outage.
+        """Whether it certainly does not serve, so that taking its guest away is no outage.
 
-        A guest that was not asked yet, as after a restart of the daemon, may well be serving.
+        A guest that was not checked yet, as after a restart of the daemon, may well be serving.
         """
         guest = self.guest
         if guest is None or self.judgement == "unhealthy" or self.record.rollback is not None:
@@ -152,7 +155,7 @@ class VMContext:
 
     @property
     def synced(self) -> bool:
-        """It serves what the desired state wants."""
+        """Whether it serves what is desired."""
         good = self.record.last_good
         return (
             self.spec is not None
@@ -167,6 +170,8 @@ class VMContext:
 
 @dataclass
 class PlanBuilder:
+    """Collects the decisions of one pass."""
+
     desired: DesiredState | None
     observed: Observed
     record: Record
@@ -204,7 +209,7 @@ class PlanBuilder:
     _made: dict[str, Any] = field(default_factory=dict)
 
     def once(self, name: str, make: Callable[[PlanBuilder], T]) -> T:
-        """What is worked out when it is first asked for, and stays so for this pass."""
+        """A value that is computed on first use and cached for this pass."""
         if name not in self._made:
             self._made[name] = make(self)
         found: T = self._made[name]
@@ -213,6 +218,7 @@ class PlanBuilder:
     def add_vm(
         self, name: VMName, spec: VMSpec | None, record: VMRecord | None = None
     ) -> VMContext:
+        """Add a VM to the pass, and assign its guests."""
         record = record or self.record.vms.get(name)
         record = record or VMRecord(name, spec.group if spec else GroupName(""))
         vm = VMContext(name, spec, record, None, busy=name in self.observed.busy)
@@ -221,7 +227,7 @@ class PlanBuilder:
         return vm
 
     def assign_guests(self, vm: VMContext) -> None:
-        """Tell the VM's guests apart by its record, as it is now."""
+        """Assign roles to the VM's guests by its current record."""
         name, record = vm.name, vm.record
         found = guest_roles.assign_roles(record, self.observed.guests.get(name, ()))
         guest = vm.guest = found.serving
@@ -234,10 +240,11 @@ class PlanBuilder:
             vm.health = guest_health.assess(guest, judged_by.health, record, self.now)
 
     def desired_as(self, name: VMName) -> VMContext | None:
-        """Who is, or will be, the VM of this desired name."""
+        """The VM that has, or will have, this desired name."""
         return self.vms.get(self.renames.get(name, name))
 
     def do(self, vm: VMContext, action: Action) -> StepResult:
+        """Add an action for a VM."""
         vm.acted = True
         self.actions.append(action)
         return StepResult.ACTED
@@ -245,11 +252,13 @@ class PlanBuilder:
     def wait(
         self, kind: WaitKind, subject: VMName | GroupName, why: str, until: float | None = None
     ) -> None:
+        """Add a reason for not acting, with the boot-clock time at which it may end."""
         self.waits.append(Wait(kind, subject, why, until))
         if until is not None:
             self.wake_at(until)
 
     def wake_at(self, moment: float) -> None:
+        """Have the next pass no later than this boot-clock time."""
         self.wake = moment if self.wake is None else min(self.wake, moment)
 
     def event(
@@ -257,7 +266,7 @@ class PlanBuilder:
         severity: Severity = "info", generation: GenerationNumber | None = None,
         group: GroupName | None = None, revision: Revision | None = None,
     ) -> None:  # fmt: skip
-        """Tell what happened. Its revision is the one that it comes from: that of the generation."""
+        """Add an event. Its revision is that of the generation, else the one that caused it."""
         self.events.append(
             Event(
                 kind=kind,
@@ -278,7 +287,7 @@ class PlanBuilder:
         return self.origin(vm) if vm else self._desired_revision()
 
     def origin(self, vm: VMContext) -> Revision | None:
-        """The revision that said what is desired of this VM now: later ones did not change it."""
+        """The revision that last changed what is desired of this VM."""
         changed_by = self.once("owners", lambda plan: owners(plan.record.source.revisions))
         if (revision := changed_by.get(vm.desired_name)) is not None:
             return revision
@@ -292,16 +301,18 @@ class PlanBuilder:
         return self.desired.revision if self.desired else None
 
     def deadline(self, seconds: float) -> Deadline:
+        """A deadline so many seconds from now."""
         return Deadline(self.now.boot + seconds, self.now.boot_id)
 
     def group_record(self, name: GroupName) -> GroupRecord:
+        """The group's record, as changed so far."""
         changed = self.groups.get(name)
         return changed or self.record.groups.get(name) or GroupRecord(name)
 
     def recent_failures(self, seconds: float) -> list[float]:
-        """Wall times at which generations were condemned lately, of the whole host.
+        """Wall times of recently condemned generations of the whole host.
 
-        A clock that was set back makes times of the future; those far ahead are no news either.
+        A clock that was set back makes times in the future; those far ahead are ignored.
         """
         if self._failures is None:
             self._failures = [
@@ -313,18 +324,21 @@ class PlanBuilder:
         return self._failures
 
     def trouble(self, key: TroubleKey) -> BuildTrouble | None:
+        """The recorded failure with this key, as changed so far."""
         return self.troubles[key] if key in self.troubles else self.record.builds.get(str(key))
 
     def pausing(self, key: TroubleKey) -> BuildTrouble | None:
-        """What failed lately and is not tried again yet."""
+        """A recent failure whose pause is not over."""
         trouble = self.trouble(key)
         return trouble if trouble is not None and not trouble.retry.passed(self.now) else None
 
     def clear_trouble(self, key: TroubleKey) -> None:
+        """Forget a failure."""
         if self.trouble(key) is not None:
             self.troubles[key] = None
 
     def finish(self) -> Plan:
+        """The finished plan."""
         return Plan(
             actions=tuple(self.actions),
             waits=tuple(self.waits),

@@ -86,7 +86,7 @@ def _layer(layer: LayerSpec | None) -> str:
 
 
 def _interfaces(spec: VMSpec) -> dict[int, str]:
-    """In words, by their place in the manifest."""
+    """The interfaces as texts, by their index in the manifest."""
     return {place: _network(network) for place, network in spec.user_interfaces} | {
         tap.interface: _tap(tap) for tap in spec.taps
     }
@@ -135,13 +135,13 @@ def _checks(
 
 
 def _check(check: CheckSpec) -> str:
-    """Its kind and whatever is not as by default: `http port 8080 path /healthz`."""
-    told: list[str] = [check.kind]
+    """The kind of a check and every field that is not the default: `http port 8080 path /healthz`."""
+    parts: list[str] = [check.kind]
     for each in fields(check):
         value = getattr(check, each.name)
         if value != each.default:
-            told.append(f"{_camel(each.name)} {_show(value)}")
-    return " ".join(told)
+            parts.append(f"{_camel(each.name)} {_show(value)}")
+    return " ".join(parts)
 
 
 def _camel(name: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether a guest is well, from the running counts of its probe."""
+"""A guest's health, from the running counts of its checks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Judgement = Literal["starting", "healthy", "unhealthy", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class GuestHealth:
-    """All that is concluded about a guest that lives, at one moment."""
+    """The conclusions about a living guest at one moment."""
 
     judgement: Judgement
     """Whether it may serve."""
@@ -44,31 +44,31 @@ class GuestHealth:
 
     @property
     def good(self) -> bool:
-        """It may serve, and may be expected to go on."""
+        """Whether it may serve, and may be expected to keep serving."""
         return self.judgement == "healthy" and not self.looping
 
 
 def assess(guest: Guest, policy: HealthPolicy, record: VMRecord, now: Now) -> GuestHealth:
-    """By this policy, which may be another than that of the guest's generation."""
+    """Assess a guest by this policy, which may differ from that of its generation."""
     passing = passing_for(guest, policy, now) or 0.0
     looping = is_looping(record) and passing < STEADY
     return GuestHealth(judge(guest, policy, now), why_restart(guest, policy, now), looping)
 
 
 def is_looping(record: VMRecord) -> bool:
-    """Whether a committed generation ended or had to be restarted again and again."""
+    """Whether guests of a committed generation repeatedly ended or had to be restarted."""
     return record.backoff is not None and record.backoff.crashes >= CRASH_LOOP
 
 
 def asks_guest(policy: HealthPolicy) -> bool:
-    """Whether any check needs an answer of the guest; that its VMM lives says nothing about it."""
+    """Whether any check needs an answer from the guest; a living VMM says nothing about it."""
     return any(not isinstance(check, ProcessCheck) for check in policy.checks)
 
 
 def judge(guest: Guest, policy: HealthPolicy, now: Now) -> Judgement:
-    """The guest's readiness now: whether it may serve.
+    """Whether a guest may serve now.
 
-    By its checks; without any, by what its init said, or by its uptime where it cannot say anything.
+    By its checks; without checks by its init's announcement, or by its uptime if it cannot announce.
     """
     if not guest.alive:
         return "unhealthy"
@@ -86,15 +86,15 @@ def judge(guest: Guest, policy: HealthPolicy, now: Now) -> Judgement:
         return "unhealthy"
     if health.failures and guest.said.ended and not (health.ever_passed or guest.passed):
         return "unhealthy"
-    # Below the threshold a guest that has passed keeps its standing: one lost answer is no outage.
+    # Below the threshold a guest that has passed stays healthy: one lost answer is no outage.
     return "healthy" if health.ever_passed else "starting"
 
 
 def why_restart(guest: Guest, policy: HealthPolicy, now: Now) -> str:
-    """Why a committed guest that lives must be restarted, in words; empty: it need not be.
+    """Why a committed guest must be restarted, as a text; empty: it need not be.
 
-    A failed check of readiness is no reason: what it waits for may be elsewhere, and a restart would
-    make that outage larger.
+    A failed readiness check is no reason: the cause may be elsewhere, and a restart would enlarge the
+    outage.
     """
     health, said = guest.health, guest.said
     if not guest.alive or judge(guest, policy, now) not in ("unhealthy", "starting"):
@@ -111,13 +111,13 @@ def why_restart(guest: Guest, policy: HealthPolicy, now: Now) -> str:
 
 
 def passing_for(guest: Guest, policy: HealthPolicy, now: Now) -> float | None:
-    """Seconds of unbroken health; None while it is broken. Any flip starts it again."""
+    """Seconds of unbroken health; None while it is not healthy. Any failure starts it over."""
     since = well_since(guest, policy)
     return None if since is None or since > now.boot else now.boot - since
 
 
 def well_since(guest: Guest, policy: HealthPolicy) -> float | None:
-    """The boot-clock moment from which on it is well, perhaps still to come; None: not in sight."""
+    """The boot-clock time from which it is healthy, perhaps in the future; None: not foreseeable."""
     if asks_guest(policy):
         return guest.health.passing_since
     said = guest.said
@@ -131,12 +131,12 @@ def well_since(guest: Guest, policy: HealthPolicy) -> float | None:
 
 
 def enough_uptime(policy: HealthPolicy) -> float:
-    """Seconds of uptime after which a guest that has no way to say that it is up is taken to be."""
+    """Seconds of uptime after which a guest that cannot announce that it is up counts as up."""
     return min(ENOUGH_UPTIME, policy.startup_deadline / 2)
 
 
 def symptom(guest: Guest, policy: HealthPolicy) -> str:
-    """What is known of a guest that is not healthy, or not yet, in words."""
+    """What is known of a guest that is not healthy, or not yet, as a text."""
     if guest.said.ended and not guest.health.ever_passed:
         return f"its application ended: {guest.said.ended}"
     if asks_guest(policy):
@@ -155,10 +155,10 @@ def probe_plan(
     guest: Guest, policy: HealthPolicy, routes: tuple[Route, ...] = (), taps: tuple[Tap, ...] = (),
     *, soaking: bool,
 ) -> ProbePlan | None:  # fmt: skip
-    """What to ask this guest from now on, by these routes; None when nothing was asked for.
+    """The checks to run on this guest, through these routes; None if there are none.
 
-    What is asked at a tap's address is asked by way of its bridge: an address of the manifest must not
-    lead to anything else that this host reaches.
+    Checks at a tap's address are bound to its bridge: an address in a manifest must not lead to anything
+    else that this host can reach.
     """
     if not policy.checks:
         return None
@@ -173,7 +173,7 @@ def probe_plan(
 def trial_plan(
     guest: Guest, policy: HealthPolicy, routes: tuple[Route, ...] = (), taps: tuple[Tap, ...] = ()
 ) -> ProbePlan | None:
-    """What to ask a guest that runs beside its present checks, never faster than it bears."""
+    """The changed checks to run on a guest beside its present ones, at a moderate rate."""
     if not policy.checks:
         return None
     period = min(policy.period, max(SHORTEST_TRIAL_PERIOD, min(1.0, policy.min_healthy_time / 5)))
@@ -181,9 +181,9 @@ def trial_plan(
 
 
 def effective_checks(present: HealthPolicy, wanted: HealthPolicy) -> HealthPolicy:
-    """What a generation that runs can take of `wanted`: a shorter startupDeadline is of the next one.
+    """The part of `wanted` that applies to a running generation: not a shorter startupDeadline.
 
-    Only a boot shows whether a guest makes it, and the next boot may be one after a crash.
+    Only a boot shows whether a guest meets it, and the next boot may be one after a crash.
     """
     if wanted.startup_deadline >= present.startup_deadline:
         return wanted
@@ -191,13 +191,13 @@ def effective_checks(present: HealthPolicy, wanted: HealthPolicy) -> HealthPolic
 
 
 def has_other_checks(generation: Generation, spec: VMSpec) -> bool:
-    """Whether a generation of this spec's digest is to be judged by other checks than it is."""
+    """Whether a generation with this spec's digest should be judged by other checks than it has."""
     present = generation.spec.health
     return effective_checks(present, spec.health) != present
 
 
 def refused_checks(record: VMRecord | None, spec: VMSpec) -> BlockedChecks | None:
-    """The changed checks of this spec, if what runs has its digest and did not pass them."""
+    """The refusal of this spec's changed checks, if what runs has its digest; else None."""
     good = record.last_good if record is not None else None
     if record is None or good is None or good.digest != spec.digest:
         return None
@@ -208,7 +208,7 @@ def refused_checks(record: VMRecord | None, spec: VMSpec) -> BlockedChecks | Non
 
 
 def _redirected(checks: tuple[CheckSpec, ...], routes: tuple[Route, ...]) -> tuple[CheckSpec, ...]:
-    """The same questions through the guest's own ports on this host's loopback."""
+    """The same checks, through the guest's own ports on the host's loopback."""
     others = {route.port: route.target for route in routes if route.protocol == "tcp"}
     return tuple(
         replace(check, port=others[check.port], host=LOOPBACK)
@@ -219,7 +219,7 @@ def _redirected(checks: tuple[CheckSpec, ...], routes: tuple[Route, ...]) -> tup
 
 
 def _bound(checks: tuple[CheckSpec, ...], taps: tuple[Tap, ...]) -> tuple[CheckSpec, ...]:
-    """The same questions, those at a tap's address bound to its bridge."""
+    """The same checks, with those at a tap's address bound to its bridge."""
     bridges = {tap.ip: tap.bridge for tap in taps if tap.address}
     return tuple(
         replace(check, device=bridges[check.host])

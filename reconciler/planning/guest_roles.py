@@ -1,4 +1,4 @@
-"""Which of a VM's living guests is which: one serves, one may be on trial beside it or on its way out."""
+"""The roles of a VM's living guests: one serves; another may be on trial beside it, or stopping."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from reconciler.model.record import VMRecord
 
 @dataclass(frozen=True, slots=True)
 class GuestRoles:
+    """A VM's living guests by role; None for roles without a guest."""
+
     serving: Guest | None = None
     """The one that serves, or is to; the only one where nothing is handed over."""
     candidate: Guest | None = None
@@ -22,6 +24,7 @@ class GuestRoles:
 
 
 def assign_roles(record: VMRecord, guests: Iterable[Guest]) -> GuestRoles:
+    """Assign roles to guests by the VM's record."""
     living = [guest for guest in guests if guest.alive]
     if len(living) == 1 and record.candidate is None:
         return GuestRoles(living[0])
@@ -46,7 +49,7 @@ def assign_roles(record: VMRecord, guests: Iterable[Guest]) -> GuestRoles:
 
 
 def disturbs(operation: Operation | None, record: VMRecord, serving: Guest | None) -> bool:
-    """Whether what is being done to a VM takes its serving guest out of service."""
+    """Whether an operation takes the VM's serving guest out of service."""
     if operation is None:
         return False
     match operation.disturbs:

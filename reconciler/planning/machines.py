@@ -1,4 +1,4 @@
-"""A generation on this host as a machine: every path, port and name is settled here."""
+"""Turns a generation into a machine on this host: every path, port and name is decided here."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from reconciler.now import Now
 
 
 def instance_id(vm: VMName, generation: Generation, now: Now) -> InstanceId:
-    """Unique by the moment; readable in a process list."""
+    """An instance id: unique by its time, and readable in a process list."""
     return InstanceId(f"{vm}-g{generation.number}-{int(now.wall * 1000):x}")
 
 
@@ -72,19 +72,19 @@ def _boot_files(state_dir: str, key: KernelKey) -> tuple[str, str]:
 
 
 def _own(spec: VMSpec) -> tuple[UserNetwork, ...]:
-    """Behind the front a guest has ports of its own, which the kernel chooses once it runs."""
+    """Networks without the manifest's ports: behind the proxy a guest gets free ones once it runs."""
     if not spec.handed_over:
         return spec.networks
     return tuple(replace(network, forwards=()) for network in spec.networks)
 
 
 def volume_sizes(generation: Generation, state_dir: str) -> dict[str, int]:
-    """MiB by path, for the volumes that a start creates when they are missing."""
+    """MiB by path, for volumes that a start creates if they are missing."""
     spec = generation.spec
     home = layout.vm(PurePath(state_dir), spec.name)
     return {str(layout.volume(home, v.name)): v.size_mib for v in spec.volumes}
 
 
 def _serial(volume: str) -> str:
-    """virtio-blk keeps 20 bytes of a serial; volume names are at most 16."""
+    """The serial of a disk; virtio-blk keeps 20 bytes, and volume names have at most 16."""
     return f"vol-{volume}"

@@ -1,9 +1,9 @@
-"""The decision: from what is wanted, found and remembered to what is done now.
+"""Decides what to do now, from what is desired, observed and recorded.
 
 `plan` is pure: no I/O, no clock, no logging, and the order of its inputs does not matter. It runs
-in five strokes, each a file of this folder: take in what ended (`absorb`), judge who lives
+in five parts: take in what ended (`absorb`), judge who lives
 (`verdicts`), choose where each VM should go (`targets`), ask whether it may move (`rollout`,
-`preflight`), and see to images and removals (`images`, `prune`).
+`preflight`), and handle images and removals (`images`, `prune`).
 """
 
 from __future__ import annotations
@@ -48,10 +48,10 @@ Step = Callable[[PlanBuilder, VMContext], StepResult]
 def plan(
     desired: DesiredState | None, observed: Observed, record: Record, now: Now, policy: Policy
 ) -> Plan:
-    """What to do in this pass, what not and why, and when to look again.
+    """What to do in this pass, what waits and why, and when the next pass is due.
 
-    `desired` is None while no revision was ever valid: then everything stays as it is, and what
-    crashes is started again.
+    `desired` is None while no revision was ever valid: then everything stays as it is, and crashed guests
+    are started again.
     """
     plan = PlanBuilder(desired, isolation.excused(observed, record, now), record, now, policy)
     plan.memory_left = observed.host.memory_available_mib - policy.memory_reserve_mib
@@ -82,7 +82,7 @@ def plan(
 
 
 def _judge(plan: PlanBuilder, vm: VMContext) -> None:
-    """What became of its guests, what is remembered of that, and what follows for their generations."""
+    """Take in the ends of a VM's guests, record their milestones, and judge their generations."""
     adoption.adopt(plan, vm)
     outcomes.absorb_exits(plan, vm)
     handover.promote_candidate(plan, vm)
@@ -98,7 +98,7 @@ def _judge(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def _collect_vms(plan: PlanBuilder) -> None:
-    """Every VM that is wanted, remembered or alive; one that is renamed once, not twice."""
+    """Collect every VM that is desired, recorded or running; a renamed one only once."""
     desired, record = plan.desired, plan.record
     specs = desired.vms if desired is not None else {}
     renamed = rename.successors(desired, record)
@@ -123,7 +123,7 @@ def _collect_vms(plan: PlanBuilder) -> None:
 
 
 def _settled(plan: PlanBuilder, vm: VMContext) -> bool:
-    """The quick way out for a VM that serves what is wanted and of which nothing is pending."""
+    """Whether a VM runs as desired with nothing pending, so that most steps can be skipped."""
     record, spec = vm.record, vm.spec
     good = record.last_good
     return (
@@ -155,7 +155,7 @@ def _settled(plan: PlanBuilder, vm: VMContext) -> bool:
 
 
 def _move(plan: PlanBuilder, unsettled: set[VMName]) -> None:
-    """Each VM takes the first step that has something to do, or that must be waited for."""
+    """Take the first step for each VM that has something to do or must wait."""
     budget, needs = Budget(plan), Needs(plan)
     steps: tuple[Step, ...] = (
         operations.wait,
@@ -180,7 +180,7 @@ def _take_first(plan: PlanBuilder, vm: VMContext, steps: tuple[Step, ...]) -> No
 
 
 def _watch(plan: PlanBuilder) -> None:
-    """Every living guest is asked, for life."""
+    """Plan the checks of every living guest."""
     for vm in plan.vms.values():
         _watch_candidate(plan, vm)
         guest = vm.guest
@@ -197,7 +197,7 @@ def _watch(plan: PlanBuilder) -> None:
 
 
 def _unreachable(plan: PlanBuilder, vm: VMContext, guest: Guest) -> bool:
-    """Whether its ports are about to be opened, and it was never asked: it could not be meant."""
+    """Whether its own ports are about to be opened, so that checks cannot reach it yet."""
     waits = vm.record.pending_transfer == guest.instance and not guest.health.rounds
     return waits and plan.trouble(TroubleKey("open-ports", vm.name)) is None
 
@@ -219,7 +219,7 @@ def _ask(
     *,
     soaking: bool,
 ) -> None:
-    """Through ports of its own, if it has any: that the front is away is no guest's illness."""
+    """The checks of a guest, through its own ports if it has some: a missing proxy is not its fault."""
     question = guest_health.probe_plan(
         guest, generation.spec.health, routes, generation.spec.taps, soaking=soaking
     )
@@ -228,7 +228,7 @@ def _ask(
 
 
 def _applied(plan: PlanBuilder) -> None:
-    """The revision is applied when every VM serves what it says."""
+    """Report that the revision is applied once every VM is as it declares."""
     desired, source = plan.desired, plan.record.source
     if desired is None or source.applied == desired.revision:
         return
@@ -238,7 +238,7 @@ def _applied(plan: PlanBuilder) -> None:
 
 
 def _is_applied(vm: VMContext) -> bool:
-    """It serves what is desired, or did so to its own end."""
+    """Whether a VM runs as desired, or ran so until its regular end."""
     finished, good, spec = vm.record.finished, vm.record.last_good, vm.spec
     ended = finished is not None and good is not None and finished.generation == good.number
     return vm.synced or (

@@ -184,7 +184,7 @@ async def test_a_volume_that_shall_shrink_is_refused_before_anything_stops() -> 
     await world.settle()
     assert world.hypervisor.running() == {"db": 1, "web": 2}, "others go on"
     assert world.hypervisor.stops["db"] == 0
-    assert "data has 64MiB and shall have 32MiB" in world.why("db")
+    assert "data has 64MiB and should have 32MiB" in world.why("db")
     status = next(one for one in world.status().vms if one.name == "db")
     assert (status.sync, status.healthy) == ("blocked", True)
     await world.push(state(db_of(64, "v2"), vm("web", "v2")))

@@ -1,4 +1,4 @@
-"""After a time in which the daemon did not run: deadlines that ran out meanwhile begin again."""
+"""Restarts deadlines that passed while the daemon was not running."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ Due = Callable[[Deadline], bool]
 
 
 def restart_what_ran_out(plan: PlanBuilder) -> None:
-    """The guests were not asked and not moved: no verdict may follow from that time.
+    """Restart deadlines that passed while no daemon ran: guests were neither checked nor changed then.
 
-    What did not run out stays as it was, so that a daemon that dies again and again decides at last.
+    Deadlines that did not pass stay, so that a daemon that is restarted repeatedly decides in the end.
     """
     if not plan.observed.blind:
         return
@@ -30,7 +30,7 @@ def restart_what_ran_out(plan: PlanBuilder) -> None:
 
 
 def restart_clocks(record: VMRecord, now: Now, due: Due = lambda _: True) -> VMRecord:
-    """The record with its whole time again wherever a verdict may follow from a deadline that is `due`."""
+    """The record with every `due` deadline restarted from which a verdict could follow."""
     start, candidate, rollback = record.start, record.candidate, record.rollback
     if start is not None and _is_judged(record, start):
         record = replace(record, start=replace(start, deadline=_whole(record, start, now, due)))
@@ -49,13 +49,13 @@ def restart_clocks(record: VMRecord, now: Now, due: Due = lambda _: True) -> VMR
 
 
 def _is_judged(record: VMRecord, start: Start) -> bool:
-    """Of a proven generation that serves nothing follows from the time it takes."""
+    """Whether a deadline matters: none does for a proven generation that serves."""
     tried = record.generation(start.generation)
     return tried is not None and (tried.verdict == "trial" or record.rollback is not None)
 
 
 def _whole(record: VMRecord, begun: Start | Candidate, now: Now, due: Due) -> Deadline:
-    """One of another boot stays as it is: it tells that the host went down, and not the guest."""
+    """A restarted deadline. One of another boot stays: it shows that the host went down and not the guest."""
     tried = record.generation(begun.generation)
     if tried is None or begun.deadline.boot_id != now.boot_id or not due(begun.deadline):
         return begun.deadline

@@ -1,4 +1,4 @@
-"""Guests whose checks had no way to them: what they did not answer meanwhile is no fault of theirs."""
+"""Guests that checks could not reach: failed answers in that time are not the guest's fault."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SETTLING = 5.0
 
 
 def excused(observed: Observed, record: Record, now: Now) -> Observed:
-    """The same, with guests that are or just were cut off as guests that could not be asked."""
+    """The observation in which guests that are, or just were, unreachable count as not asked."""
     found: dict[VMName, tuple[Guest, ...]] = {}
     for vm in sorted({link.owner for link in observed.links.found.values() if link.owner}):
         known = record.vms.get(vm)
@@ -35,7 +35,7 @@ def excused(observed: Observed, record: Record, now: Now) -> Observed:
 
 
 def _is_loose(spec: VMSpec, links: Links) -> bool:
-    """Whether a tap of it is there and leads nowhere; one that is gone takes a new guest."""
+    """Whether a tap of it exists without a bridge; a missing tap needs a new guest."""
     there = ((tap, links.found.get(tap.name)) for tap in spec.taps)
     return any(link and not (link.up and link.bridge == tap.bridge) for tap, link in there)
 

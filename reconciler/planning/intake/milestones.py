@@ -1,4 +1,4 @@
-"""What is remembered of living guests: that they said they are up, how they ended, that they were well."""
+"""Records facts about living guests: that they are up, how their application ended, that they were healthy."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.planning.context import PlanBuilder, VMContext
 
 
 def remember(plan: PlanBuilder, vm: VMContext) -> None:
-    """A console is bounded, and a later daemon asks again: what was seen once stays known."""
+    """Store what a guest has shown: its console is truncated, and a later daemon starts its checks over."""
     start, candidate = vm.record.start, vm.record.candidate
     if start is not None and vm.guest is not None:
         said, passed = _seen(plan, vm, start, vm.guest)
@@ -27,7 +27,7 @@ def remember(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def is_remembered(plan: PlanBuilder, vm: VMContext) -> bool:
-    """Whether the record holds all that the guest that serves has shown."""
+    """Whether the record has everything that the serving guest has shown."""
     start, guest = vm.record.start, vm.guest
     if start is None or guest is None:
         return True

@@ -1,4 +1,4 @@
-"""Taking in what happened since the last pass: ended guests, ended operations, new boots."""
+"""Takes in what happened since the last pass: guests and operations that ended, and reboots."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _PROMPT = ("open-ports", "hand-over", "lead")
 
 
 def absorb_outcomes(plan: PlanBuilder) -> None:
-    """A failed operation is remembered with a pause; a success clears what was remembered."""
+    """Record failed operations with a pause, and forget the failure after a success."""
     for outcome in plan.observed.outcomes:
         key = TroubleKey.of(outcome.kind, outcome.subject)
         if outcome.error is None:
@@ -74,7 +74,7 @@ def absorb_outcomes(plan: PlanBuilder) -> None:
 
 
 def _named_by(plan: PlanBuilder, key: str) -> Revision | None:
-    """The revision that an image is built for: that of the VMs that want it and have not proven it."""
+    """The revision for which an image is built: that of the VMs that need it and have not proven it."""
     for vm in plan.vms.values():
         spec, good = vm.spec, vm.record.last_good
         if spec is None or key not in spec.image_keys:
@@ -85,7 +85,7 @@ def _named_by(plan: PlanBuilder, key: str) -> Revision | None:
 
 
 def absorb_growth(plan: PlanBuilder) -> None:
-    """A volume that cannot grow: its generation never ran, and the one before serves without that."""
+    """Condemn a generation whose volume cannot grow: it never ran, and the one before serves without that."""
     for outcome in plan.observed.outcomes:
         vm = plan.vms.get(VMName(outcome.subject))
         if outcome.kind not in _GROWING or outcome.error_kind != "growth" or vm is None:
@@ -103,7 +103,7 @@ def absorb_growth(plan: PlanBuilder) -> None:
 
 
 def _stays(plan: PlanBuilder, outcome: Outcome) -> bool:
-    """Whether a move was refused since its place is taken: nothing moved, and the VM goes on here."""
+    """Whether a move was refused because its target exists: nothing moved, and the VM stays here."""
     vm = plan.vms.get(VMName(outcome.subject))
     if outcome.kind != "move" or outcome.error_kind != OCCUPIED or vm is None:
         return False
@@ -112,7 +112,7 @@ def _stays(plan: PlanBuilder, outcome: Outcome) -> bool:
 
 
 def absorb_exits(plan: PlanBuilder, vm: VMContext) -> None:
-    """Ended guests get their place in the record, and may then be forgotten."""
+    """Record the ends of guests, which may then be forgotten."""
     if vm.busy:
         return
     for guest in plan.observed.guests.get(vm.name, ()):
@@ -154,7 +154,7 @@ def _absorb_exit(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
 
 
 def _stays_down(generation: Generation, record: VMRecord, guest: Guest) -> bool:
-    """Whether it is not to be started again, by its own policy."""
+    """Whether its restart policy keeps it from being started again."""
     end = guest.process.exit
     said = record.start.said if record.start is not None else guest.said
     match generation.spec.restart.policy:
@@ -183,7 +183,7 @@ def _kind_of(end: Exit | None) -> Literal["reported", "panicked", "exited"]:
 
 
 def _candidate_ended(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
-    """It never served: its generation is condemned, and the guest that serves is not concerned."""
+    """Condemn the generation of a candidate that ended; it never served, so the serving guest is unaffected."""
     record, candidate = vm.record, vm.record.candidate
     generation = record.generation(guest.generation)
     lost = candidate is not None and candidate.deadline.boot_id != plan.now.boot_id
@@ -221,7 +221,7 @@ def _without(record: VMRecord, instance: InstanceId) -> VMRecord:
 
 
 def _absorb_vanished(vm: VMContext) -> None:
-    """A start or stop in the record whose process is nowhere: spawned never, or lost with a boot."""
+    """Remove a start or stop whose process is gone: it was never spawned, or ended with a reboot."""
     record = vm.record
     if record.candidate is not None and vm.candidate is None:
         vm.record = record = replace(record, candidate=None)
@@ -232,7 +232,7 @@ def _absorb_vanished(vm: VMContext) -> None:
 
 
 def crashed(plan: PlanBuilder, vm: VMContext, why: str, *, ill: bool = False) -> None:
-    """A committed guest ended or turned bad by itself: again, after a pause that grows."""
+    """Record a crash of a committed guest; it is started again after a growing pause."""
     former, now = vm.record.backoff, plan.now.wall
     crashes = (former.crashes if former else 0) + 1
     since = (former.since_wall or now) if former else now
@@ -247,10 +247,10 @@ def crashed(plan: PlanBuilder, vm: VMContext, why: str, *, ill: bool = False) ->
 
 
 def note_illness(plan: PlanBuilder, vm: VMContext) -> None:
-    """Count it as a crash that a committed guest which must be restarted is stopped for something new.
+    """Count a stop for an update as a crash if the committed guest had to be restarted anyway.
 
-    No gate kept that from it since it is broken. Nothing else tells so once it is gone, and gates that
-    are shut again would bring the former generation back, to be stopped for the new one again and again.
+    No gate delayed the update because the guest was broken. Without the count nothing would show that once
+    it is stopped, and closed gates would bring back the former generation, only to be stopped again.
     """
     running = vm.record.generation(vm.running) if vm.running is not None else None
     if vm.unhealthy and running is not None and running.verdict == "committed":

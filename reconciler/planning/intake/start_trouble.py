@@ -1,7 +1,7 @@
-"""A start that failed by the host's fault: no verdict follows, and the VM is not left down for it.
+"""Starts that failed by the host's fault: no verdict follows, and the VM does not stay down.
 
-What was proven is tried again, with pauses. What is on trial gives way to the last good generation at
-once, and is tried again later, a few times: each of these tries stops a guest that serves.
+A proven generation is started again, with pauses. A generation on trial is replaced by the last good one
+at once, and tried again later, a few times, because each try stops a guest that serves.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ TRIES = 3
 def start_failed(
     plan: PlanBuilder, vm: VMContext, generation: Generation, why: str, *, beside: bool = False
 ) -> None:
-    """Remember it, with a pause. `beside`: it was the start of a second guest, and another one serves."""
+    """Record a failed start, with a pause. `beside`: it was a second guest's, and another guest serves."""
     good = vm.record.last_good
     costly = generation.verdict == "trial" and good is not None and not beside
     kind: OperationKind = "start-beside" if beside else "start"
@@ -54,7 +54,7 @@ def _severity(trouble: BuildTrouble) -> Severity:
 
 
 def absorb_start(plan: PlanBuilder, vm: VMContext, outcome: Outcome) -> bool:
-    """Take in an operation's failure, if it was the start of something on trial; whether it was."""
+    """Take in a failed operation if it was the start of a generation on trial; returns whether it was."""
     record = vm.record
     begun = record.generation(record.start.generation) if record.start else None
     if outcome.kind != "start" or outcome.error_kind in NOT_OF_THE_TRIAL:

@@ -12,6 +12,7 @@ from reconciler.planning.lint.facts import PlanFacts
 
 
 def broken_by(facts: PlanFacts) -> Iterator[Violation]:
+    """Violations of law 3 by this plan."""
     if facts.desired is None:
         return
     heirs = {_called(facts, name): spec for name, spec in facts.desired.vms.items()}
@@ -38,7 +39,7 @@ def broken_by(facts: PlanFacts) -> Iterator[Violation]:
 
 
 def _may_serve(facts: PlanFacts, vm: VMName) -> bool:
-    """The same, but for a guest that was not asked yet: it is not known to be down."""
+    """Whether a VM may be serving: a guest that was not checked yet is not known to be down."""
     guest = facts.living(vm)
     if guest is None or guest.health.rounds > 0:
         return facts.serves(vm)
@@ -54,7 +55,7 @@ def _may_serve(facts: PlanFacts, vm: VMName) -> bool:
 
 
 def _called(facts: PlanFacts, name: VMName) -> VMName:
-    """The VM that has this desired name, or is about to."""
+    """The VM that has, or will have, this desired name."""
     spec = facts.desired.vms.get(name) if facts.desired else None
     if spec is None or name in facts.record.vms:
         return name

@@ -22,6 +22,7 @@ LAW = 14
 
 
 def broken_by(facts: PlanFacts) -> Iterator[Violation]:
+    """Violations of law 14 by this plan."""
     for name, vm in facts.after.items():
         before = facts.record.vms.get(name)
         if before is not None:
@@ -33,7 +34,7 @@ def broken_by(facts: PlanFacts) -> Iterator[Violation]:
 def _replaced(
     before: VMRecord, after: VMRecord, observed: Observed, now: Now
 ) -> Iterator[Violation]:
-    """A committed generation takes other checks only from a trial that its guest has passed."""
+    """Violations if a committed generation gets other checks without a trial that its guest passed."""
     for generation in after.generations:
         former = before.generation(generation.number)
         if former is None or former.verdict != "committed":
@@ -61,7 +62,7 @@ def _passed(trial: CheckTrial, guest: Guest | None, now: Now) -> bool:
 
 
 def broken_by_stop(facts: PlanFacts, vm: VMName, instance: InstanceId) -> Iterator[Violation]:
-    """A guest is stopped for its health only if it fails the checks that were in force before this plan."""
+    """Violations if a guest is stopped for its health although it passes the checks in force before this plan."""
     before, changed = facts.record.vms.get(vm), facts.after.get(vm)
     guest = _living(facts.observed, vm, instance)
     if before is None or changed is None or changed.stop is None or guest is None:

@@ -15,6 +15,8 @@ from reconciler.planning import guest_health
 
 
 class PlanFacts:
+    """The inputs of a plan, and the record as the plan will leave it."""
+
     def __init__(
         self, plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
     ) -> None:
@@ -25,7 +27,7 @@ class PlanFacts:
         }
 
     def serves(self, vm: VMName) -> bool:
-        """Alive, healthy and committed, judged from the inputs alone."""
+        """Whether it is alive, healthy and committed, judged from the inputs alone."""
         record = self.record.vms.get(vm)
         guest = self.living(vm)
         if record is None or guest is None:
@@ -58,7 +60,7 @@ class PlanFacts:
                 assert_never(operation.disturbs)
 
     def living(self, vm: VMName) -> Guest | None:
-        """Its guest; where there are two, the one that serves."""
+        """The serving guest."""
         living = [g for g in self.observed.guests.get(vm, ()) if g.alive]
         for record in (self.after.get(vm), self.record.vms.get(vm)):
             if record is not None and record.start is not None:
@@ -68,7 +70,7 @@ class PlanFacts:
         return living[0] if living else None
 
     def begun(self, vm: VMName, instance: InstanceId) -> bool:
-        """Whether an earlier plan decided this stop, and it is carried through."""
+        """Whether an earlier plan decided this stop, which is continued."""
         record = self.record.vms.get(vm)
         stop = record.stop if record else None
         return stop is not None and stop.instance == instance

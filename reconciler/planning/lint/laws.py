@@ -1,7 +1,7 @@
-"""The plan's linter: every plan is held against the laws before it runs.
+"""The plan's linter: checks every plan against the laws before it runs.
 
-It shares no code with what made the plan beyond reading the same values. A violation is a bug of
-ours; the engine then refuses the whole plan and raises an alert.
+It shares no code with the planner beyond reading the same values. A violation is a bug of ours; the
+engine then refuses the whole plan and raises an alert.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ from reconciler.planning.lint.facts import PlanFacts
 def check(
     plan: Plan, desired: DesiredState | None, observed: Observed, record: Record, now: Now
 ) -> tuple[Violation, ...]:
-    """Every law of the design that this plan would break; empty for a sound one."""
+    """All laws that this plan would break; empty for a sound plan."""
     facts = PlanFacts(plan, desired, observed, record, now)
     return *_Linter(facts).violations(), *budget.broken_by(facts), *changed_checks.broken_by(facts)
 
@@ -195,11 +195,11 @@ class _Linter:
         begun = before is not None and before.stop == record.stop
         left = record.start is not None and record.start.instance != action.instance
         if record.stop.cause == "handed-over" and not begun and not left:
-            yield Violation(2, vm, "a stop of a guest whose ports nobody took over")
+            yield Violation(2, vm, "a stop of a guest whose ports no other guest took over")
         if record.stop.cause != "update" or not self.facts.serves(vm):
             return
         if record.candidate is not None:
-            yield Violation(2, vm, "a stop of who serves before its candidate took over")
+            yield Violation(2, vm, "a stop of the serving guest before its candidate took over")
         good = record.last_good
         if good is None:
             yield Violation(2, vm, "an update of a healthy guest without a way back")
@@ -258,7 +258,7 @@ class _Linter:
             former = self.record.vms.get(old) if old is not None else None
             fresh = known is None or not known.generations
             if fresh and old is not None and (former is None or former.generations):
-                yield Violation(7, action.vm, f"made anew though it says that it was {old}")
+                yield Violation(7, action.vm, f"created empty though it was {old} before")
 
     def _move(self, action: MoveVM) -> Iterator[Violation]:
         for name in (action.vm, action.to):

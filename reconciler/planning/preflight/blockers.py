@@ -1,4 +1,4 @@
-"""What must be true before a guest is stopped or started: images, memory, disk, ports, bridges."""
+"""What must hold before a guest is stopped or started: images, memory, disk, ports, bridges."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ LOOK_AGAIN = 5.0
 
 
 def images_ready(plan: PlanBuilder, spec: VMSpec) -> bool:
-    """Every layer and the kernel bundle are built, synced and verified."""
+    """Whether all layers and the kernel bundle are built, synced and verified."""
     layers = plan.observed.layers
     return spec.kernel.key in plan.observed.kernels and all(s.key in layers for s in spec.layers)
 
 
 def missing_images(plan: PlanBuilder, spec: VMSpec) -> list[str]:
-    """Titles of what is not there yet, for people."""
+    """Titles of missing images, for display."""
     titles = [s.title for s in spec.layers if s.key not in plan.observed.layers]
     if spec.kernel.key not in plan.observed.kernels:
         titles.append(spec.kernel.title)
@@ -26,7 +26,7 @@ def missing_images(plan: PlanBuilder, spec: VMSpec) -> list[str]:
 
 
 def ready(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> bool:
-    """Images of the target and of the way back are there (law 2); `needs` builds what is not."""
+    """Whether the images of the target and of the way back exist (law 2); missing ones are added to `needs`."""
     good = vm.record.last_good
     for part, what in ((spec, ""), (good.spec if good else None, "the way back lacks ")):
         if part is not None and not images_ready(plan, part):
@@ -41,9 +41,8 @@ def preflight(
 ) -> bool:
     """Whether the host can run this spec in place of what the VM runs now, or `beside` it.
 
-    `repair`: it ran here before and is down; what is kept in reserve is kept for this.
-
-    Every obstacle becomes a wait, and is looked at again soon: no event tells that it went away.
+    `repair`: it ran here before and is down; reserves are kept for this case. Every obstacle becomes a wait
+    with a short time limit, because no event reports that it went away.
     """
     found = _hindrance(plan, vm, spec)
     if found is None and not repair:
@@ -56,7 +55,7 @@ def preflight(
 
 
 def _hindrance(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> tuple[WaitKind, str] | None:
-    """What makes every start impossible: another process holds what it needs."""
+    """An obstacle to any start: another process holds what the VM needs."""
     conflict = plan.observed.conflicts.get(vm.name)
     if conflict is not None:
         return "conflict", conflict.what
@@ -69,7 +68,7 @@ def _hindrance(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> tuple[WaitKind
 def _shortage(
     plan: PlanBuilder, vm: VMContext, spec: VMSpec, *, beside: bool
 ) -> tuple[WaitKind, str] | None:
-    """What the host has too little of for something new."""
+    """What the host lacks for a new generation."""
     host, policy = plan.observed.host, plan.policy
     extra = _more_than_before(vm, spec, beside=beside)
     if extra > 0 and extra > plan.memory_left:
@@ -90,7 +89,7 @@ def _shortage(
 
 
 def _snapshot_mib(vm: VMContext, spec: VMSpec) -> int:
-    """At most so much, where the filesystem cannot share blocks."""
+    """MiB that a snapshot may need at most, if the file system cannot share blocks."""
     good = vm.record.last_good
     if not spec.update.snapshot_volumes or good is None or vm.record.snapshot is not None:
         return 0
@@ -98,7 +97,7 @@ def _snapshot_mib(vm: VMContext, spec: VMSpec) -> int:
 
 
 def _more_than_before(vm: VMContext, spec: VMSpec, *, beside: bool) -> int:
-    """MiB that this spec takes beyond what the VM takes anyway: its last good one runs, or would."""
+    """MiB that this spec needs beyond the last good generation, which runs or would."""
     good = vm.record.last_good
     if beside or vm.guest is not None or good is None:
         return _extra_memory(vm, spec, beside=beside)
@@ -106,11 +105,11 @@ def _more_than_before(vm: VMContext, spec: VMSpec, *, beside: bool) -> int:
 
 
 def claim_memory(plan: PlanBuilder, vm: VMContext, spec: VMSpec, *, beside: bool = False) -> None:
-    """Take what this start will need off what the pass may still give."""
+    """Subtract this start's memory from what the pass may still use."""
     plan.memory_left -= max(0, _extra_memory(vm, spec, beside=beside))
 
 
 def _extra_memory(vm: VMContext, spec: VMSpec, *, beside: bool) -> int:
-    """MiB that this spec takes beyond what the guest that it replaces gives back."""
+    """MiB that this spec needs beyond what the guest that it replaces frees."""
     freed = None if beside else host_ports.current_spec(vm)
     return spec.memory_mib - (freed.memory_mib if freed else 0)

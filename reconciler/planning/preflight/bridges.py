@@ -1,4 +1,4 @@
-"""Whether the taps of a guest can be made: the bridge, and who has their names."""
+"""Whether a guest's taps can be made: the state of bridges, and owners of names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from reconciler.planning.context import PlanBuilder, VMContext
 
 
 def obstacle(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> str | None:
-    """Why the taps of this spec cannot be made now."""
+    """Why the taps of this spec cannot be made now; empty if they can."""
     if spec.taps and plan.observed.links.hindrance:
         return plan.observed.links.hindrance
     whys = (_hindrance(plan, vm, tap) or misplaced(plan, spec, tap) for tap in spec.taps)
@@ -35,7 +35,7 @@ def _hindrance(plan: PlanBuilder, vm: VMContext, tap: Tap) -> str:
 
 
 def lacking(plan: PlanBuilder, tap: Tap) -> str:
-    """What is wrong with the tap's bridge."""
+    """What is wrong with a tap's bridge; empty if nothing."""
     bridge = plan.observed.links.found.get(tap.bridge)
     if tap.bridge not in plan.policy.bridges:
         return f"bridge {tap.bridge} is not among policy.bridges of the config any more"
@@ -47,7 +47,7 @@ def lacking(plan: PlanBuilder, tap: Tap) -> str:
 
 
 def misplaced(plan: PlanBuilder, spec: VMSpec, tap: Tap) -> str:
-    """Why the address of a tap may not be asked: the daemon would ask another host, in the host's name."""
+    """Why a tap's address must not be asked: another host would be asked in the guest's place."""
     bridge = plan.observed.links.found.get(tap.bridge)
     if not tap.address or bridge is None:
         return ""
@@ -76,12 +76,12 @@ def misplaced(plan: PlanBuilder, spec: VMSpec, tap: Tap) -> str:
 
 
 def _ends(network: IPv4Network) -> tuple[IPv4Address, ...]:
-    """Addresses of a network that are none of one host; a network of two or fewer has none."""
+    """Network and broadcast addresses; a network of two or fewer addresses has none."""
     return (network.network_address, network.broadcast_address) if network.prefixlen < 31 else ()  # noqa: PLR2004
 
 
 def in_use(plan: PlanBuilder, vm: VMName) -> set[str] | None:
-    """Names of the taps that living guests of a VM have; None: unknown."""
+    """Names of the taps of a VM's living guests; None: unknown."""
     record = plan.vms[vm].record if vm in plan.vms else None
     used: set[str] = set()
     for guest in plan.observed.guests.get(vm, ()):

@@ -1,4 +1,4 @@
-"""Who has the ports of the host, and who may need one back: what the preflight asks of each start."""
+"""Which VM has a port of the host, and which may need it back; the preflight asks before each start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Owned = dict[int, list[tuple[VMName, HostPort]]]
 
 
 class Book:
-    """All that is known of ports in one pass, by number: of a thousand VMs each asks."""
+    """Everything known about host ports in one pass, indexed by number because every VM asks."""
 
     def __init__(self, plan: PlanBuilder) -> None:
         self.listening: dict[int, list[HostPort]] = defaultdict(list)
@@ -29,11 +29,11 @@ class Book:
         self._needed = _owned((name, good.spec if good else None) for name, good in goods)
 
     def whose(self, wanted: HostPort, but: VMName) -> VMName | None:
-        """The VM whose living guest was made with this port."""
+        """The VM whose living guest was started with this port."""
         return _other(self._had, wanted, but)
 
     def needs_back(self, wanted: HostPort, but: VMName) -> VMName | None:
-        """Whose last good generation has the port, whatever runs at this moment (law 6)."""
+        """The VM whose last good generation has the port, whatever runs now (law 6)."""
         return _other(self._needed, wanted, but)
 
 
@@ -53,7 +53,7 @@ def _other(owned: Owned, wanted: HostPort, but: VMName) -> VMName | None:
 
 
 def taken_ports(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> Iterator[str]:
-    """Ports of this spec that somebody else has or is kept for, in words."""
+    """Texts about ports of this spec that are taken, or reserved for another VM."""
     book: Book = plan.once("ports", Book)
     mine, good = _own_ports(plan, vm, spec), vm.record.last_good
     proven = set(good.spec.listens) if good else set()
@@ -77,9 +77,9 @@ def _named(port: HostPort) -> str:
 def _in_the_way(
     plan: PlanBuilder, book: Book, spec: VMSpec, wanted: HostPort, mine: set[HostPort]
 ) -> str:
-    """Why no guest of this spec can have the port now, in words; empty if it can."""
-    # Behind the front a guest needs no port of the host. Who holds them cannot be told while it does not
-    # answer; whose they are to be is known all the same, and it would be asked for them as soon as it does.
+    """Why no guest of this spec can have the port now, as a text; empty if it can."""
+    # Behind the proxy a guest needs no port of the host. Their owner is unknown while the proxy does not
+    # answer; but whose they will be is known, and the proxy will be asked as soon as it answers.
     if spec.handed_over and plan.observed.proxy_error:
         return ""
     there = book.listening.get(wanted.port, ())
@@ -94,9 +94,9 @@ def to_ask_for(
     desired: DesiredState | None, record: Record, guests: Mapping[VMName, tuple[Guest, ...]],
     busy: Container[VMName],
 ) -> frozenset[HostPort]:  # fmt: skip
-    """Ports that a guest may soon be started on, and that none of its VM has already.
+    """Ports on which a guest may soon start and that its VM does not have yet.
 
-    A VM that runs what is desired asks for none, and neither does one whose start is under way.
+    A VM that runs as desired needs none, nor does one whose start is under way.
     """
     specs = desired.vms if desired is not None else {}
     found: set[HostPort] = set()
@@ -113,7 +113,7 @@ def to_ask_for(
 
 
 def current_spec(vm: VMContext) -> VMSpec | None:
-    """What the VM's living guest was made of."""
+    """The spec of the VM's living guest."""
     if vm.guest is None:
         return None
     generation = vm.record.generation(vm.guest.generation)
@@ -121,7 +121,7 @@ def current_spec(vm: VMContext) -> VMSpec | None:
 
 
 def _own_ports(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> set[HostPort]:
-    """Ports that this VM has already, itself or by the front, and that are free for this spec."""
+    """Ports that this VM has already, itself or by the proxy, and that are free for this spec."""
     own, start = current_spec(vm), vm.record.start
     if own is not None and (start is None or not start.routes):
         return set(own.listens)
@@ -147,7 +147,7 @@ def _owner(plan: PlanBuilder, book: Book, wanted: HostPort, but: VMName) -> str 
 
 
 def _in_a_circle(plan: PlanBuilder, book: Book, vm: VMContext, port: HostPort) -> bool:
-    """Whether who has the port waits itself, by way of whomever, for a port of this VM."""
+    """Whether the owner of the port waits, directly or through others, for a port of this VM."""
     seen: set[VMName] = set()
     following = [book.whose(port, vm.name)]
     while following:

@@ -1,4 +1,4 @@
-"""Which layers and kernel bundles are built now, and what may be collected."""
+"""Which layers and kernel bundles are built now, and which images may be collected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NAMED = 3
 
 
 class Needs:
-    """Missing images, each with the VMs that want it; the first to ask is served first."""
+    """Missing images with the VMs that need them; the first to ask is served first."""
 
     def __init__(self, plan: PlanBuilder) -> None:
         self._draft = plan
@@ -36,7 +36,7 @@ class Needs:
         self._for: dict[str, list[VMName]] = {}
 
     def add(self, vm: VMName, spec: VMSpec) -> None:
-        """Note what this spec lacks."""
+        """Add the images that this spec lacks."""
         for layer in spec.layers:
             if layer.key not in self._draft.observed.layers:
                 self._layers.setdefault(layer.key, layer)
@@ -100,7 +100,7 @@ class Needs:
 
 
 def stood_on(decided: Plan, record: Record) -> frozenset[str]:
-    """Images of the VMs of which this plan starts or stops a guest: their way on, and back."""
+    """Images of the VMs whose guests this plan starts or stops: for the target, and for going back."""
     operations = (a for a in decided.actions if isinstance(a, VMOperation))
     acting = {a.vm for a in operations if a.phase in ("start", "stop")}
     changed = {c.vm.name: c.vm for c in decided.changes if isinstance(c, PutVM)}
@@ -109,17 +109,19 @@ def stood_on(decided: Plan, record: Record) -> frozenset[str]:
 
 
 def cancel(plan: PlanBuilder) -> None:
-    """A build of what no VM names any more, as after a newer commit, ends: others want its place.
+    """Cancel builds of images that no VM names any more, so that others can be built.
 
-    One that some VM still wants, or may go back to, goes on.
+    Builds that some VM still needs, or may go back to, continue.
     """
     observed = plan.observed
     running = observed.building - observed.ending - {STORE}
     if plan.desired is None or not running:
         return
     for key in sorted(running - named(plan, plan.desired)):
-        plan.actions.append(CancelBuild(key, "nobody wants it any more"))
-        plan.event("build-cancelled", f"the build of {key[:12]} ends: nobody wants it any more")
+        plan.actions.append(CancelBuild(key, "no VM needs it any more"))
+        plan.event(
+            "build-cancelled", f"the build of {key[:12]} is cancelled: no VM needs it any more"
+        )
 
 
 def named(plan: PlanBuilder, desired: DesiredState) -> set[str]:
@@ -132,9 +134,9 @@ def named(plan: PlanBuilder, desired: DesiredState) -> set[str]:
 
 
 def collect(plan: PlanBuilder) -> None:
-    """Images that no generation and no desired VM names may go, when nothing else is going on.
+    """Collect images that no generation and no desired VM names, when nothing else is going on.
 
-    A build that finds the disk full asks for it at once, beside other builds.
+    A build that finds the disk full requests it at once, beside other builds.
     """
     observed = plan.observed
     awaited = STORE in observed.building if plan.disk_full else bool(observed.building)
@@ -143,4 +145,4 @@ def collect(plan: PlanBuilder) -> None:
     pinned = named(plan, plan.desired)
     garbage = (observed.layers | observed.kernels) - pinned
     if garbage:
-        plan.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nobody pins"))
+        plan.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nothing pins"))

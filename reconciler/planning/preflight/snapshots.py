@@ -24,7 +24,7 @@ from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 
 
 def pairs_of(plan: PlanBuilder, vm: VMName, generation: Generation) -> tuple[tuple[str, str], ...]:
-    """Each volume of this generation with the place of its snapshot."""
+    """The volumes of a generation, each with the path of its snapshot."""
     home = layout.vm(PurePath(plan.policy.state_dir), vm)
     return tuple(
         (str(layout.volume(home, volume.name)), str(layout.snapshot(home, volume.name)))
@@ -33,7 +33,7 @@ def pairs_of(plan: PlanBuilder, vm: VMName, generation: Generation) -> tuple[tup
 
 
 def taken_for(record: VMRecord, bad: Generation) -> bool:
-    """Whether going back from this generation brings the data back, too."""
+    """Whether going back from this generation also restores the data."""
     snapshot = record.snapshot
     return snapshot is not None and snapshot.before == bad.number and snapshot.state != "taking"
 
@@ -41,7 +41,7 @@ def taken_for(record: VMRecord, bad: Generation) -> bool:
 def prepare_volumes(
     plan: PlanBuilder, vm: VMContext, generation: Generation, purpose: StartPurpose
 ) -> StepResult:
-    """Bring the volumes into the state that this start needs; SKIP: they are in it."""
+    """Bring the volumes into the state that this start needs; SKIP: they are."""
     if purpose == "trial":
         return _snapshot_first(plan, vm, generation)
     return _restore_first(plan, vm, purpose)
@@ -63,9 +63,9 @@ def _snapshot_first(plan: PlanBuilder, vm: VMContext, generation: Generation) ->
 
 
 def _restore_first(plan: PlanBuilder, vm: VMContext, purpose: StartPurpose) -> StepResult:
-    """A good generation never runs on what one on trial wrote, whatever brought it back.
+    """Restore the volumes before a good generation runs on what one on trial wrote.
 
-    From its start on it writes itself, so what was restored is no way back for a later trial.
+    Once it started it writes itself, so the same snapshot cannot serve a later trial.
     """
     record, good = vm.record, vm.record.last_good
     snapshot = record.snapshot
@@ -82,7 +82,7 @@ def _restore_first(plan: PlanBuilder, vm: VMContext, purpose: StartPurpose) -> S
 
 
 def absorb_volumes(plan: PlanBuilder) -> None:
-    """Snapshots that were taken or put back since the last pass."""
+    """Take in snapshots that were taken or restored since the last pass."""
     for outcome in plan.observed.outcomes:
         vm = plan.vms.get(VMName(outcome.subject))
         snapshot = vm.record.snapshot if vm else None
@@ -104,7 +104,7 @@ def absorb_volumes(plan: PlanBuilder) -> None:
 
 
 def drop_snapshot(plan: PlanBuilder, vm: VMContext, why: str) -> None:
-    """Its generation is committed, or the way back is behind us: the snapshot may go."""
+    """Delete a snapshot whose generation is committed, or from which the VM went back."""
     record, good = vm.record, vm.record.last_good
     if record.snapshot is None or good is None:
         return

@@ -1,7 +1,7 @@
-"""What a revision changed, and what became of it.
+"""What a revision changed, and its result.
 
-A revision answers for the VMs of which it says something else than the one before, and for no
-others: trouble that was there before is told beside its result, with the revision that caused it.
+A revision is judged by the VMs that it changed and by no others. Troubles from before are listed beside
+its result, with the revision that caused each.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ WORST: tuple[Conclusion, ...] = ("rollback-failed", "failed", "rolled-back", "wo
 def opened(
     former: DesiredState | None, state: DesiredState, record: Record, wall: float
 ) -> tuple[RevisionRecord, ...]:
-    """The remembered revisions with a new one, which takes over the VMs that it changes."""
+    """The recorded revisions with a new one, which takes over the VMs that it changes."""
     changed, removed = changes(former, state, record)
     taken = frozenset((*changed, *removed))
     renamed = {spec.moved_from for spec in state.vms.values() if spec.moved_from}
@@ -60,9 +60,9 @@ def opened(
 def changes(
     former: DesiredState | None, state: DesiredState, record: Record
 ) -> tuple[tuple[VMName, ...], tuple[VMName, ...]]:
-    """VMs of which a state says something new that a verdict follows from, and those it leaves out.
+    """VMs of which a state changes something that is judged, and those it removes.
 
-    Where the state before is not known, what was proven on this host stands for it.
+    If the state before is unknown, what was proven on this host is used in its place.
     """
     changed = tuple(
         sorted(n for n, s in state.vms.items() if _differs(_before(former, record, n), s))
@@ -87,9 +87,9 @@ def _differs(old: VMSpec | None, new: VMSpec) -> bool:
 
 
 def _without(one: RevisionRecord, taken: frozenset[VMName], wall: float) -> RevisionRecord:
-    """The same without VMs that a newer one changed; one that converged is done.
+    """The record without VMs that a newer revision changed; if none is left to judge, it is done.
 
-    So is one that failed and whose failed VM is changed: what is left of it says nothing of that.
+    One that failed is done too once its failed VM is changed.
     """
     if one.result in DONE or (one.result in FINAL and taken.intersection(one.blamed)):
         return replace(one, vms=(), removed=()) if one.vms or one.removed else one
@@ -108,12 +108,13 @@ def _without(one: RevisionRecord, taken: frozenset[VMName], wall: float) -> Revi
 def fleet_of(
     desired: DesiredState, observed: Observed, record: Record, plan: Plan, now: Now
 ) -> Fleet:
-    """What results are judged from, after a pass."""
+    """The inputs from which results are judged, after a pass."""
     waits = by_subject(plan.waits)
     return Fleet(desired, record.vms, record.groups, observed.guests, observed.busy, waits, now)
 
 
 def by_subject(waits: Iterable[Wait]) -> dict[str, list[Wait]]:
+    """Waits by subject."""
     found: dict[str, list[Wait]] = defaultdict(list)
     for wait in waits:
         found[wait.subject].append(wait)
@@ -123,9 +124,9 @@ def by_subject(waits: Iterable[Wait]) -> dict[str, list[Wait]]:
 def entry_of(
     source: SourceRecord, desired: DesiredState, asked: Revision | None = None
 ) -> RevisionRecord:
-    """What is remembered of a revision, the desired one unless another is asked about.
+    """The record of a revision, by default the desired one.
 
-    Of one from before results were kept nothing is known: all VMs count as its own.
+    Of a revision from before results were stored all VMs count as changed.
     """
     name = asked or desired.revision
     for one in reversed(source.revisions):
@@ -136,7 +137,7 @@ def entry_of(
 
 
 def judge_revision(fleet: Fleet, entry: RevisionRecord) -> RevisionResult:
-    """How a revision fares now, by the VMs that are its own."""
+    """The present result of a revision, by the VMs that it changed."""
     found = [vm_results.vm_result(fleet, name) for name in entry.vms if name in fleet.desired.vms]
     found += [vm_results.removal_result(fleet, name) for name in entry.removed]
     if not found:
@@ -153,9 +154,9 @@ _EMPTY: dict[Conclusion, str] = {
 
 
 def judge_subject(fleet: Fleet, subject: str, source: SourceRecord) -> RevisionResult:
-    """How a VM or the members of a group fare with what is desired, whatever changed them.
+    """The result for a VM or the members of a group, whichever revision changed them.
 
-    Raises RequestRefused for a name that is desired of neither.
+    Raises RequestRefused for a name that is neither.
     """
     kind, _, name = subject.rpartition("/")
     names = [
@@ -197,10 +198,7 @@ def _summed(revision: Revision, found: list[VMResult], judged: Revision) -> Revi
 
 
 def _words(first: list[VMResult], judged: Revision, ill: int) -> str:
-    """The cause: of those that fare worst, one that fared so by itself and not for another's sake.
-
-    The others that are `ill` are counted.
-    """
+    """The cause: the first of the worst VMs that fared so by itself, with a count of the others."""
     if not first:
         return ""
     own = [one for one in first if not one.why.startswith(HELD)] or first
@@ -211,7 +209,7 @@ def _words(first: list[VMResult], judged: Revision, ill: int) -> str:
 
 
 def beside(fleet: Fleet, entry: RevisionRecord, source: SourceRecord) -> tuple[str, ...]:
-    """Trouble of VMs that this revision did not change, each with the revision that it comes from."""
+    """Troubles of VMs that this revision did not change, each with the revision that caused it."""
     own = frozenset((*entry.vms, *entry.removed))
     found = list(_troubles(fleet, own, owners(source.revisions)))
     if len(found) > MOST_NAMED:
@@ -238,7 +236,7 @@ def _troubles(
 
 
 def record_results(plan: PlanBuilder) -> None:
-    """Remember how revisions ended, once that is known, and tell it."""
+    """Record the results of revisions that ended, and report them."""
     desired, source = plan.desired, plan.source or plan.record.source
     if desired is None or all(one.result in DONE for one in source.revisions):
         return
@@ -259,7 +257,7 @@ def _fleet_of_draft(plan: PlanBuilder, desired: DesiredState) -> Fleet:
 
 
 def _ended(plan: PlanBuilder, fleet: Fleet, one: RevisionRecord) -> RevisionRecord:
-    """The same revision with its result, where that is final and another than before."""
+    """The record with its final result, if that changed; else None."""
     if one.result in DONE or not (one.vms or one.removed):
         return one
     found = judge_revision(fleet, one)
@@ -271,12 +269,12 @@ def _ended(plan: PlanBuilder, fleet: Fleet, one: RevisionRecord) -> RevisionReco
     )
     if (ended.result, ended.why, ended.blamed) == (one.result, one.why, one.blamed):
         return one
-    _tell(plan, ended, found)
+    _report(plan, ended, found)
     return ended
 
 
-def _tell(plan: PlanBuilder, one: RevisionRecord, found: RevisionResult) -> None:
-    """`revision-applied` is told when every VM of the host is as declared; this is of its own VMs."""
+def _report(plan: PlanBuilder, one: RevisionRecord, found: RevisionResult) -> None:
+    """Report the end of a revision. `revision-applied` means that every VM is as declared; this one only its own."""
     source = plan.source or plan.record.source
     if found.result == "converged" and source.applied == one.revision:
         return

@@ -29,7 +29,7 @@ FOR_PEOPLE = kinds_ended_by("person")
 
 @dataclass
 class Fleet:
-    """What a pass saw and decided of all VMs; what is asked often is worked out once."""
+    """What a pass observed and decided of all VMs, with values that are needed often computed once."""
 
     desired: DesiredState
     vms: Mapping[VMName, VMRecord]
@@ -43,31 +43,32 @@ class Fleet:
     _obstacles: dict[VMName, Wait] | None = None
 
     def kinds(self, name: VMName) -> set[WaitKind]:
+        """Kinds of waits by subject."""
         return {wait.kind for wait in self.waits.get(name, ())}
 
     def guest(self, name: VMName) -> Guest | None:
-        """The living guest that serves."""
+        """The serving guest."""
         record = self.vms.get(name)
         return (
             guest_roles.assign_roles(record, self.guests.get(name, ())).serving if record else None
         )
 
     def serves(self, name: VMName) -> bool:
-        """Whether a guest of what is desired runs, was committed, and is seen healthy."""
+        """Whether a committed guest of what is desired runs and is seen healthy."""
         if name not in self._serving:
             self._serving[name] = _serves(self, name, self.desired.vms[name])
         return self._serving[name]
 
     def budget_holder(self, group: GroupName) -> VMName | None:
-        """A member that uses up the group's budget, if a person must mend all that do."""
+        """A member that uses up the group's budget, if only a person can fix all that do."""
         if self._holders is None:
             self._holders = _budget_holders(self)
         return self._holders.get(group)
 
     def obstacle(self, name: VMName) -> Wait | None:
-        """The wait for a person that keeps this VM where it is, its own or that of a VM before it.
+        """The wait for a person that keeps this VM where it is: its own, or of a VM before it.
 
-        None while time or work may still move it.
+        None while time or work may still change it.
         """
         if self._obstacles is None:
             self._obstacles = _find_obstacles(self)
@@ -75,7 +76,7 @@ class Fleet:
 
 
 def vm_result(fleet: Fleet, name: VMName) -> VMResult:
-    """The result of one VM that is desired."""
+    """The result of one desired VM."""
     spec, record = fleet.desired.vms[name], fleet.vms.get(name)
     calm = record is not None and record.quarantine is None and name not in fleet.waits
     if calm and fleet.serves(name):
@@ -99,7 +100,7 @@ def vm_result(fleet: Fleet, name: VMName) -> VMResult:
 
 
 def removal_result(fleet: Fleet, name: VMName) -> VMResult:
-    """The result of one VM that a revision left out."""
+    """The result of a VM that a revision removed."""
     record = fleet.vms.get(name)
     if record is None:
         return VMResult(name, "converged")
@@ -123,7 +124,7 @@ def _serves(fleet: Fleet, name: VMName, spec: VMSpec) -> bool:
 
 
 def _condemned(name: VMName, record: VMRecord, block: Blocked) -> VMResult:
-    """What is desired failed before: it is never started again by itself."""
+    """The result of a VM whose desired digest or checks were condemned."""
     if record.rollback is not None:
         return VMResult(name, "working", f"going back: {block.reason}", block.revision)
     why = f"generation {block.generation} failed: {block.reason}"
@@ -136,13 +137,13 @@ def _refused_words(refused: BlockedChecks) -> str:
 
 
 def _hold(fleet: Fleet, name: VMName, spec: VMSpec) -> Hold | None:
-    """The hold that keeps this VM from what is desired of it, or sends it back."""
+    """The hold that keeps this VM from what is desired, or sends it back."""
     group = fleet.groups.get(spec.group) if spec.group else None
     return group.hold if group and "hold" in fleet.kinds(name) else None
 
 
 def _held(fleet: Fleet, name: VMName, hold: Hold) -> VMResult:
-    """It shares the result of the member that failed; where none moved in time, none failed."""
+    """The result of a held VM: that of the member that failed, if one did."""
     guest, back = fleet.guest(name), dict(hold.back).get(name)
     returning = back is not None and (guest is None or guest.generation != back)
     if returning or fleet.busy.get(name) is not None or fleet.kinds(name) & ON_TRIAL:
@@ -161,7 +162,7 @@ def _held(fleet: Fleet, name: VMName, hold: Hold) -> VMResult:
 
 
 def _unfinished(fleet: Fleet, name: VMName) -> VMResult:
-    """On its way, or waiting for a person, or for a VM that waits for one."""
+    """The result of a VM on its way, or waiting for a person directly or through another VM."""
     waits = most_serious_first(fleet.waits.get(name, ()))
     why = "; ".join(dict.fromkeys(wait.why for wait in waits))
     stuck = fleet.obstacle(name)
@@ -188,7 +189,7 @@ def _wait(fleet: Fleet, name: VMName, kind: WaitKind) -> Wait | None:
 
 
 def _find_obstacles(fleet: Fleet) -> dict[VMName, Wait]:
-    """From each VM that waits for a person on to all that wait for it, in one walk."""
+    """From each VM that waits for a person, mark all VMs that wait for it, in one walk."""
     found: dict[VMName, Wait] = {}
     behind: dict[VMName, list[VMName]] = defaultdict(list)
     for subject in fleet.waits:
@@ -212,7 +213,7 @@ def _find_obstacles(fleet: Fleet) -> dict[VMName, Wait]:
 
 
 def _before(fleet: Fleet, name: VMName, kinds: set[WaitKind]) -> list[VMName]:
-    """VMs that this one waits for: those that it comes after, or that use up its group's budget."""
+    """VMs that this one waits for: those it comes after, or that use up its group's budget."""
     spec = fleet.desired.vms.get(name)
     if spec is None:
         return []
@@ -225,7 +226,7 @@ def _before(fleet: Fleet, name: VMName, kinds: set[WaitKind]) -> list[VMName]:
 
 
 def _budget_holders(fleet: Fleet) -> dict[GroupName, VMName | None]:
-    """By group a member that is down for want of a person; None where one may still come up."""
+    """By group a member that is down until a person acts; None if one may still come up."""
     holders: dict[GroupName, VMName | None] = {}
     for name, spec in fleet.desired.vms.items():
         kinds = fleet.kinds(name)
@@ -240,9 +241,9 @@ def _budget_holders(fleet: Fleet) -> dict[GroupName, VMName | None]:
 
 
 def caused_by(record: VMRecord | None, owner: Revision | None) -> Revision | None:
-    """The revision that trouble of a VM comes from: of what is in quarantine, else what changed it last.
+    """The revision that caused a VM's trouble: of what is in quarantine, else what changed the VM last.
 
-    What was condemned before that, and is not desired any more, is no cause of anything.
+    A digest that was condemned before and is not desired any more causes nothing.
     """
     if record is None:
         return owner

@@ -25,7 +25,7 @@ MOST = 30.0
 
 
 def note_wanted(plan: PlanBuilder, vm: VMContext) -> None:
-    """Remember when the desired digest became another."""
+    """Record when the desired digest changed."""
     spec, known = vm.spec, vm.record.wanted
     if spec is None or (known is not None and known.digest == spec.digest):
         return
@@ -39,9 +39,9 @@ def note_wanted(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def _burst(plan: PlanBuilder, vm: VMContext, known: WantedDigest) -> Deadline:
-    """Until when this change may be put off: a stream of pushes stops a guest once in `MOST`, not at each.
+    """Until when this change may be delayed: a stream of pushes stops a guest once in `MOST`.
 
-    A time that is over begins again only when what it ended with was started; else nothing would ever be.
+    The time starts again only when its last change was started; otherwise none ever would be.
     """
     start = vm.record.start
     begun = vm.record.generation(start.generation) if start is not None else None
@@ -52,7 +52,7 @@ def _burst(plan: PlanBuilder, vm: VMContext, known: WantedDigest) -> Deadline:
 
 
 def is_calm(plan: PlanBuilder, vm: VMContext) -> bool:
-    """Whether a guest that lives may be stopped for the desired digest; if not, it is a wait."""
+    """Whether a living guest may be stopped for the desired digest; if not, a wait says so."""
     wanted, now = vm.record.wanted, plan.now
     if wanted is None or wanted.burst is None or wanted.burst.passed(now):
         return True

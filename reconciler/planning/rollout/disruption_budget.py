@@ -1,4 +1,4 @@
-"""Who asks first, and how many may be down at once."""
+"""The order in which VMs may change, and how many may be down at once."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from reconciler.planning.rollout.repair_budget import Repairs
 
 
 def in_order(plan: PlanBuilder) -> list[VMContext]:
-    """Standings in the order in which they may ask for the budget.
+    """VMs in the order in which they may ask for the budget.
 
-    What is broken comes first, since repairing it costs nothing: who has no guest at all, then who
-    was repaired least often, so that the hopeless take nobody's turn. Then canaries, then by name.
+    Broken ones first, since repairing them takes no budget: without a guest, then the least often repaired,
+    so that hopeless ones take no other's turn. Then canaries, then by name.
     """
     canaries: set[VMName] = set()
     if plan.desired is not None:
@@ -56,7 +56,7 @@ class Budget:
                 self._loops[group] += vm.serving
 
     def take(self, vm: VMContext) -> bool:
-        """Ask to take this VM down; a refusal becomes a wait."""
+        """Request to take this VM down; a refusal becomes a wait."""
         if vm.down or vm.spec is None:
             return True
         group = vm.group
@@ -69,6 +69,6 @@ class Budget:
             self._left[group] -= 1
             self._down[group].append(vm.name)
             return True
-        down = ", ".join(sorted(self._down[group])[:5]) or "nobody"
+        down = ", ".join(sorted(self._down[group])[:5]) or "no member"
         self._draft.wait("budget", vm.name, f"maxUnavailable of group {group} is used up by {down}")
         return False

@@ -1,4 +1,4 @@
-"""What a VM waits for before it may take its new generation: order, canaries, people, the clock."""
+"""What a VM waits for before its new generation: order, canaries, approval, windows."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ ROLLBACKS_COUNT = 3600.0
 
 
 def may_begin(plan: PlanBuilder, vm: VMContext, checks: HealthPolicy | None = None) -> bool:
-    """Whether nothing stands before this VM's next generation; each refusal becomes a wait.
+    """Whether nothing keeps this VM from its next generation; each refusal becomes a wait.
 
-    `checks`: before a trial of these, which are to be those of the generation that runs.
+    `checks`: these changed checks are to be tried on the running generation.
     """
     if vm.spec is None:
         return True
@@ -36,7 +36,7 @@ def may_begin(plan: PlanBuilder, vm: VMContext, checks: HealthPolicy | None = No
 
 
 def _served_before(vm: VMContext, checks: HealthPolicy | None) -> bool:
-    """Whether this digest served here before, judged by these very checks."""
+    """Whether this digest served here before, judged by the same checks."""
     spec, good = vm.spec, vm.record.last_good
     if checks is not None:
         return good is not None and good.checks is not None and good.checks.before == checks
@@ -49,7 +49,7 @@ def _served_before(vm: VMContext, checks: HealthPolicy | None) -> bool:
 
 
 def _broken(vm: VMContext) -> bool:
-    """Down, and what it has to go back to does not help: only something new can repair it."""
+    """Whether it is down and going back does not help, so that only something new can repair it."""
     record = vm.record
     hopeless = record.last_good is None or record.backoff is not None
     # A guest that was not ready may have been stopped for what repairs it: that must still pass then.
@@ -58,10 +58,10 @@ def _broken(vm: VMContext) -> bool:
 
 
 def _only_unready(vm: VMContext) -> bool:
-    """It lives, was proven, and must not be restarted: what it lacks may be elsewhere, and come back.
+    """Whether it lives, was proven, and is only not ready: what it lacks may come back.
 
-    Many are so at once, as when what they all need is updated. To give a new generation to all of them
-    past their canary would make of that short outage as long a one as the generation is bad.
+    Many may be so at once, for example while a service they use is updated. Giving all of them a new
+    generation before their canary passed could turn a short outage into a long one.
     """
     guest, record = vm.guest, vm.record
     if guest is None or vm.unhealthy or record.rollback is not None or record.backoff is not None:
@@ -71,9 +71,9 @@ def _only_unready(vm: VMContext) -> bool:
 
 
 def _goes_before_canaries(plan: PlanBuilder, vm: VMContext, group: GroupSpec) -> bool:
-    """Whether a canary serves and cannot be stopped since members like this one use up the budget.
+    """Whether a canary serves but cannot be stopped because members like this one use up the budget.
 
-    Then these go first, as many at once as the budget would let go.
+    Then these change first, within the budget.
     """
     if plan.once("unavailable", _unavailable)[group.name] < group.max_unavailable:
         return False
@@ -99,7 +99,7 @@ def _dependencies(plan: PlanBuilder, vm: VMContext) -> bool:
 
 
 def _is_done(plan: PlanBuilder, other: VMContext) -> bool:
-    """It serves what is desired, or did so to its own end, as a migration does."""
+    """Whether it serves what is desired, or did until its regular end, as a migration does."""
     spec = other.spec
     return other.synced or (
         spec is not None
@@ -109,9 +109,9 @@ def _is_done(plan: PlanBuilder, other: VMContext) -> bool:
 
 
 def _breaker(plan: PlanBuilder, vm: VMContext) -> bool:
-    """Many failures at once mean that the host is ill, not the guests: nothing healthy is changed.
+    """Whether the host's breaker is open: many failures at once suggest a fault of the host.
 
-    What is under way may fail, too: at no time is more at stake than may fail within an hour.
+    New generations under way may fail too, so together they stay within the limit for an hour.
     """
     if _broken(vm) or vm.name in at_stake(plan):
         return True
@@ -133,7 +133,7 @@ def _breaker(plan: PlanBuilder, vm: VMContext) -> bool:
 
 
 def at_stake(plan: PlanBuilder) -> set[VMName]:
-    """VMs that have something to go back to, and whose new generation is under way."""
+    """VMs that could go back, and whose new generation is under way."""
     if plan.at_stake is None:
         plan.at_stake = {s.name for s in plan.vms.values() if _under_way(s)}
     return plan.at_stake
@@ -195,7 +195,7 @@ def _approved(plan: PlanBuilder, vm: VMContext, group: GroupSpec, *, digest_alon
 
 
 def _window(plan: PlanBuilder, vm: VMContext, group: GroupSpec) -> bool:
-    """Repairing what is down does not wait for a window."""
+    """Whether the group's windows allow a change now; repairs do not wait for one."""
     if not group.windows or _broken(vm):
         return True
     now = windows.opening(group.windows, plan.now.wall)

@@ -1,8 +1,8 @@
-"""How many guests that live and fail their checks may be stopped and started again at once.
+"""How many living but unhealthy guests may be restarted at once.
 
-Such a guest may still serve something, and its failing may be the host's or the prober's fault:
-then all fail at once, and to restart all of them at once would make it worse. A guest that is gone
-does not serve, and is started again without asking here.
+Such a guest may still serve something, and the host or the prober may be at fault: then all fail at once,
+and restarting all at once would make it worse. A guest that is gone does not serve, and needs no
+permission to be started again.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ TOO_MANY = 3
 
 
 class Repairs:
-    """Bounds repairs by group and host. One at a time always may go, whatever else is down."""
+    """Limits repairs for each group and the host. One at a time is always allowed."""
 
     def __init__(self, plan: PlanBuilder) -> None:
         self._draft = plan
@@ -29,9 +29,9 @@ class Repairs:
         self._suspicion = ""
 
     def take(self, vm: VMContext) -> bool:
-        """Ask to stop this unhealthy guest, to start it again; a refusal becomes a wait.
+        """Request to restart this unhealthy guest; a refusal becomes a wait.
 
-        Ask when all VMs without a guest have had their turn: what they begin counts.
+        To be called after all VMs without a guest, because the starts of those count.
         """
         under_way = self._look()
         total, group = under_way.total(), vm.group
@@ -67,7 +67,7 @@ class Repairs:
 
 
 def _ill(vm: VMContext) -> bool:
-    """It lives, must be restarted, and nothing is done about it yet."""
+    """Whether it lives, must be restarted, and nothing is being done about it yet."""
     guest, record = vm.guest, vm.record
     if guest is None or not vm.unhealthy or vm.busy:
         return False
@@ -77,7 +77,7 @@ def _ill(vm: VMContext) -> bool:
 
 
 def _under_way(vm: VMContext) -> bool:
-    """It is being stopped for its ill health, or was started again and is not well yet."""
+    """Whether it is being stopped as unhealthy, or was restarted and is not healthy yet."""
     record, backoff = vm.record, vm.record.backoff
     if backoff is None or not backoff.ill or record.quarantine is not None:
         return False
@@ -90,7 +90,7 @@ def _under_way(vm: VMContext) -> bool:
 
 
 def _suspicion(plan: PlanBuilder) -> str:
-    """Why the host is suspect, in words; empty when it is not."""
+    """Why the host is suspected, as a text; empty if it is not."""
     proven = [s for s in plan.vms.values() if s.record.last_good is not None]
     turned = sorted(
         since
@@ -114,7 +114,7 @@ def _suspicion(plan: PlanBuilder) -> str:
 
 
 def _repaired_in_vain(vm: VMContext) -> bool:
-    """Its first restart has not made it well yet; who needs many has a cause of its own."""
+    """Whether its first restart has not helped yet; after more restarts the cause is its own."""
     backoff = vm.record.backoff
     return backoff is not None and backoff.ill and backoff.crashes == 1 and not (
         vm.judgement == "healthy" or _ill(vm)

@@ -1,4 +1,4 @@
-"""Suspended: observing, probing and metrics go on, acting does not, and clocks stand still."""
+"""Suspension: observing, checks and metrics continue, changes stop, and deadlines pause."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from reconciler.planning.intake import deadlines
 
 
 def scopes(plan: PlanBuilder, vm: VMContext) -> Iterator[tuple[str, Suspension]]:
-    """What suspends this VM, nearest first."""
+    """What suspends this VM, the nearest scope first."""
     group = plan.group_record(vm.group).suspended
     for scope, suspension in (
         (str(vm.name), vm.record.suspended),
@@ -24,7 +24,7 @@ def scopes(plan: PlanBuilder, vm: VMContext) -> Iterator[tuple[str, Suspension]]
 
 
 def suspended(plan: PlanBuilder, vm: VMContext) -> bool:
-    """Whether a person said stop; why becomes a wait."""
+    """Whether it is suspended; a wait says why."""
     for scope, suspension in scopes(plan, vm):
         reason = f": {suspension.reason}" if suspension.reason else ""
         until = None
@@ -37,12 +37,12 @@ def suspended(plan: PlanBuilder, vm: VMContext) -> bool:
 
 
 def wait(plan: PlanBuilder, vm: VMContext) -> StepResult:
-    """Nothing is done to a VM while it is suspended."""
+    """Add the wait of a suspended VM."""
     return StepResult.WAITING if suspended(plan, vm) else StepResult.SKIP
 
 
 def end_expired(plan: PlanBuilder) -> None:
-    """Suspensions that were given an end, and reached it."""
+    """End suspensions whose time is over."""
     wall = plan.now.wall
     for vm in plan.vms.values():
         if _over(vm.record.suspended, wall):

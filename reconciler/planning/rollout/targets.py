@@ -17,10 +17,10 @@ from reconciler.planning.verdicts import holds
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Where a VM should go.
+    """The generation that a VM should run.
 
-    `generation` is None with a `spec` when it must still be made. `why` says why the desired
-    digest is not the target, where that is so. Both None: leave the VM as it is.
+    `generation` is None with a `spec` if it must still be created. `why` says why the desired digest is not
+    the target, if so. Both None: leave the VM as it is.
     """
 
     generation: Generation | None = None
@@ -30,12 +30,12 @@ class Target:
 
     @property
     def wanted(self) -> VMSpec | None:
-        """What it is made of, made or not."""
+        """The spec of the target, created or not."""
         return self.generation.spec if self.generation else self.spec
 
 
 def choose(plan: PlanBuilder, vm: VMContext) -> Target:
-    """The rules in their order: a person's word, a way back, then the desired state."""
+    """The target by rules in this order: a pin, a rollback, then the desired state."""
     record, spec = vm.record, vm.spec
     if record.quarantine is not None:
         return Target(kind="quarantine", why=record.quarantine.reason)
@@ -67,7 +67,7 @@ def choose(plan: PlanBuilder, vm: VMContext) -> Target:
 
 
 def _refused(record: VMRecord, good: Generation | None, spec: VMSpec) -> Target | None:
-    """What was condemned, or would have to make a volume smaller, is no target."""
+    """Why the desired spec cannot be a target: condemned, or a volume would shrink."""
     if (block := record.block_of(spec)) is not None:
         why = f"generation {block.generation} failed: {block.reason}; push a fix or `retry`"
         return Target(good, kind="blocked", why=why)
@@ -77,12 +77,12 @@ def _refused(record: VMRecord, good: Generation | None, spec: VMSpec) -> Target 
 
 
 def _shrunken(now: VMSpec, wanted: VMSpec) -> str:
-    """Which volume would have to shrink, in words; empty when none."""
+    """Which volume would have to shrink, as a text; empty if none."""
     sizes = {volume.name: volume.size_mib for volume in now.volumes}
     for volume in wanted.volumes:
         if volume.size_mib < (size := sizes.get(volume.name, 0)):
             return (
-                f"spec.volumes: {volume.name} has {size}MiB and shall have {volume.size_mib}MiB: a"
+                f"spec.volumes: {volume.name} has {size}MiB and should have {volume.size_mib}MiB: a"
                 " volume is never made smaller; give it its size back, or a new one another name"
             )
     return ""
@@ -96,7 +96,7 @@ def _sent_back(hold: Hold, record: VMRecord) -> Generation | None:
 
 
 def lift_outdated(vm: VMContext) -> None:
-    """A new digest ends a quarantine and a pin; other checks a quarantine that came of the checks."""
+    """End quarantine and pin on a new digest; end a quarantine caused by checks on other checks."""
     spec, record = vm.spec, vm.record
     if spec is None:
         return
@@ -107,7 +107,7 @@ def lift_outdated(vm: VMContext) -> None:
 
 
 def _ends_quarantine(record: VMRecord, spec: VMSpec) -> bool:
-    """Whether what is desired now was not tried yet: changes that need a restart, or other checks."""
+    """Whether what is desired now was not tried yet: a new digest, or other checks."""
     if record.quarantine is not None and record.quarantine.digest != spec.digest:
         return True
     refused = any(block.digest == spec.digest for block in record.blocked)
@@ -115,7 +115,7 @@ def _ends_quarantine(record: VMRecord, spec: VMSpec) -> bool:
 
 
 def take_in_place(plan: PlanBuilder, vm: VMContext) -> None:
-    """Fields that no restart is needed for: the newest generation of that digest takes them."""
+    """Apply fields that need no restart to the newest generation of the digest."""
     spec, record = vm.spec, vm.record
     if spec is None:
         return
@@ -129,7 +129,7 @@ def take_in_place(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def _take(plan: PlanBuilder, vm: VMContext, generation: Generation, spec: VMSpec) -> None:
-    """All but the checks of a generation that a guest runs well: these are tried first, see `try_checks`."""
+    """The generation with all in-place fields but the checks, which are tried first: see `try_checks`."""
     present = generation.spec.health
     if present != spec.health and not _takes_checks(plan, vm, generation):
         spec = replace(spec, health=present)
@@ -142,11 +142,11 @@ def _take(plan: PlanBuilder, vm: VMContext, generation: Generation, spec: VMSpec
         generation = replace(generation, revision=revision)
     _replace_spec(plan, vm, generation, spec)
     if taken:
-        _ask_anew(plan, vm, generation.number, spec)
+        _start_checks_over(plan, vm, generation.number, spec)
 
 
 def _takes_checks(plan: PlanBuilder, vm: VMContext, generation: Generation) -> bool:
-    """Whether it is on trial and found not healthy, so that the newer commit overtakes at once."""
+    """Whether it is on trial and not healthy, so that the newer commit's checks apply at once."""
     if generation.verdict != "trial":
         return False
     guest = _guest_of(vm, generation.number)
@@ -163,8 +163,10 @@ def _guest_of(vm: VMContext, number: GenerationNumber) -> Guest | None:
     return next((g for g in (vm.guest, vm.candidate) if g and g.generation == number), None)
 
 
-def _ask_anew(plan: PlanBuilder, vm: VMContext, number: GenerationNumber, spec: VMSpec) -> None:
-    """What the guest on trial answered to other questions does not count, nor the time that took."""
+def _start_checks_over(
+    plan: PlanBuilder, vm: VMContext, number: GenerationNumber, spec: VMSpec
+) -> None:
+    """Restart the trial: answers to the former checks do not count, nor does their time."""
     record, deadline = vm.record, plan.deadline(spec.health.startup_deadline)
     guest, candidate = vm.guest, vm.candidate
     if guest is not None and guest.generation == number:
@@ -185,6 +187,6 @@ def _replace_spec(plan: PlanBuilder, vm: VMContext, generation: Generation, spec
 
 
 def fallback(record: VMRecord, target: Target) -> Generation | None:
-    """What may run while the target is not ready."""
+    """The generation that may run while the target is not ready."""
     good = record.last_good
     return None if good is None or good is target.generation else good

@@ -19,6 +19,8 @@ MOST_STARTS = 64
 
 @dataclass(frozen=True, slots=True)
 class Opening:
+    """Whether a group may be changed at a moment, and why not."""
+
     open: bool
     why: str = ""
     until_wall: float | None = None
@@ -26,16 +28,16 @@ class Opening:
 
 
 def opening(windows: tuple[UpdateWindow, ...], wall: float) -> Opening:
-    """Whether these windows are open at this second; asked for by every VM of a group."""
+    """Whether these windows are open at this second; cached, as every VM of a group asks."""
     return _opening(windows, int(wall))
 
 
 @lru_cache(maxsize=256)
 def _opening(windows: tuple[UpdateWindow, ...], wall: int) -> Opening:
-    """Deny wins over allow; where anything allows, all else is closed (Argo CD's rule).
+    """Whether windows are open. Deny wins over allow; if any allows, other times are closed (Argo CD's rule).
 
-    A start that the clock skips in spring happens at the moment after the gap, one in the repeated
-    hour of autumn happens once: cron's rules, in each window's own time zone.
+    A start that the clock skips in spring happens after the gap, and one in the repeated hour of autumn
+    happens once: cron's rules, in each window's own time zone.
     """
     for window in windows:
         if not window.allow and (end := _end_of(window, wall)) is not None:
@@ -49,7 +51,7 @@ def _opening(windows: tuple[UpdateWindow, ...], wall: int) -> Opening:
 
 
 def _end_of(window: UpdateWindow, wall: float) -> float | None:
-    """When the stretch that covers this moment ends; None: none covers it."""
+    """When the stretch that covers this moment ends; None if none covers it."""
     end = None
     for count, start in enumerate(_starts(window, wall - window.duration)):
         if start.timestamp() > wall or count > MOST_STARTS:
@@ -66,7 +68,7 @@ def _starts(window: UpdateWindow, after: float) -> Iterator[datetime]:
 
 @lru_cache(maxsize=64)
 def _zone(name: str) -> ZoneInfo:
-    """Time zones are data that come with the system, read once."""
+    """A time zone, cached because it is read from the system's files."""
     return ZoneInfo(name)
 
 
