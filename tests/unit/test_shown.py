@@ -21,6 +21,8 @@ SHOWN = {
     ),
 }
 """By the word of `pytest.mark.shows`: the page below docs/ and its sections that number rows."""
+MATRIX = {*range(1, 39), *range(42, 54), 55, 56, 59}
+"""Rows of the fault matrix that one host can meet."""
 WATCHED_OTHERWISE = {("fault", 1), ("fault", 2), ("fault", 20)}
 """Rows without a test of their own: an oracle or a mutant watches them."""
 
@@ -50,6 +52,12 @@ def numbered_rows() -> set[tuple[str, int]]:
 
 def test_every_numbered_row_of_the_documents_is_shown_by_a_test_and_the_other_way_round() -> None:
     assert shown_by_tests() == numbered_rows() - WATCHED_OTHERWISE
+
+
+def test_no_row_is_left_out() -> None:
+    of = {word: {n for w, n in numbered_rows() if w == word} for word in SHOWN}
+    assert of.pop("row") == MATRIX
+    assert {word: found for word, found in of.items() if found != {*range(1, len(found) + 1)}} == {}
 
 
 def section(text: str, heading: str) -> str:
