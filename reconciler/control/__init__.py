@@ -1,1 +1,1 @@
-"""The faces of a running daemon: HTTP over a unix socket, and a TCP port that only shows, unless a token is set."""
+"""The listeners of a running daemon: HTTP on a unix socket, and a TCP port that is read-only without a token that acts."""

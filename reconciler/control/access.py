@@ -1,4 +1,4 @@
-"""Who may read and act on the TCP face: a peer that shows a token, or a session that a token began.
+"""Who may read and act on the TCP listener: a client with a token, or with a session that a token began.
 
 Tokens and sessions come in the `Authorization` header alone, which a browser sends only where a page of
 ours puts it: no cookie, which browsers send to every port of a host, so also to a guest's page there.

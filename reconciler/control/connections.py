@@ -1,4 +1,4 @@
-"""Connections of a face: bounded before they are accepted, so that strangers never take what the daemon needs.
+"""Connections of a listener: bounded before they are accepted, so that strangers never take what the daemon needs.
 
 At the bound a new connection takes the place of the one that has been idle for longest, or of a stranger
 whose question or answer never ends; while all are busy with people who may ask, it waits in the kernel's
@@ -22,9 +22,9 @@ from aiohttp.http_exceptions import HttpProcessingError
 log = logging.getLogger(__name__)
 
 FEWEST, MOST = 8, 256
-"""Connections of one face."""
+"""Connections of one listener."""
 SHARE = 4
-"""Of the descriptors that this process may have, one part in so many: two faces leave half of them for
+"""Of the descriptors that this process may have, one part in so many: two listeners leave half of them for
 guests, probes, builds and the ledger."""
 BACKLOG = 128
 PAUSE = 1.0
@@ -109,7 +109,7 @@ class Peer(web.RequestHandler):
 
 
 class Connections:
-    """Those of one face, the one that was idle for longest first."""
+    """Those of one listener, the one that was idle for longest first."""
 
     def __init__(self, most: int | None = None, *, strangers: bool = False) -> None:
         """`strangers`: anybody can connect; who may ask is found by `with_a_right` for each request."""

@@ -50,7 +50,7 @@ class ForbiddenError(ReconcilerError):
 
 
 class ThrottledError(ReconcilerError):
-    """More is tried within a short time than the face allows."""
+    """More is tried within a short time than the listener allows."""
 
     default_kind = "throttled"
 
@@ -68,7 +68,7 @@ class StoppingError(ReconcilerError):
 
 
 class BusyError(ReconcilerError):
-    """More is asked at once than the face allows."""
+    """More is asked at once than the listener allows."""
 
     default_kind = "busy"
 

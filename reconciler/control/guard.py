@@ -1,4 +1,4 @@
-"""What every request of the TCP face passes: by which name it was asked, and what it may read."""
+"""The checks that every request to the TCP listener passes: the name it was sent to, and what it may read."""
 
 from __future__ import annotations
 

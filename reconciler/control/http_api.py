@@ -73,7 +73,7 @@ class Api:
         return json_answer(VersionAnswer(version()))
 
     async def token(self, request: web.Request) -> web.Response:
-        """Who may open this socket may read everything here; the tokens read it on the TCP face."""
+        """`GET /v1/token`: the tokens that read the TCP listener. A client of this socket may read everything anyway."""
         _query(request, NoQuery)
         read, metrics = self._access.token("read"), self._access.token("metrics")
         return json_answer(TokenAnswer(read, metrics))

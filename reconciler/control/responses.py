@@ -16,7 +16,7 @@ class DoneAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TokenAnswer:
-    """What the TCP face takes for reading all of it, and for reading metrics alone."""
+    """What the TCP listener takes for reading all of it, and for reading metrics alone."""
 
     read: str
     metrics: str

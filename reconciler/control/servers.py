@@ -1,4 +1,4 @@
-"""Opening and closing the two faces of the daemon."""
+"""Opening and closing the two listeners of the daemon."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ IDLE_SECONDS = 90.0
 LOOK_SECONDS = 5.0
 """Between looks whether the control socket is still where people look for it."""
 CLOSING_SECONDS = 2.0
-"""What answers under way get to end when a face closes; streams end at once."""
+"""What answers under way get to end when a listener closes; streams end at once."""
 UNREAD_SECONDS = 30.0
 """For a browser that follows a page and reads nothing: it comes back by itself."""
 LINGERING_SECONDS = 1.0
 """For the rest of a body that was answered before it had come whole."""
 
 
-class ControlFace:
+class ControlListener:
     """The open control socket; one that systemd listens on is not ours to remove or to renew."""
 
     def __init__(self, runner: web.AppRunner, path: Path, given: socket.socket | None) -> None:
@@ -92,7 +92,7 @@ class ControlFace:
         await self._runner.cleanup()
 
 
-class HttpFace:
+class HttpListener:
     """The open TCP port."""
 
     def __init__(self, runner: web.AppRunner, port: int) -> None:
@@ -107,7 +107,7 @@ class HttpFace:
 async def serve_control(
     operator: EngineAPI, config: Config, clock: Clock, access: Access,
     given: socket.socket | None = None,
-) -> ControlFace:  # fmt: skip
+) -> ControlListener:  # fmt: skip
     """Open the control API, on a socket that was given or on `control_socket`. Raises ConfigError."""
     path = Path(given.getsockname() if given else config.control_socket)
     followers = Followers()
@@ -116,20 +116,20 @@ async def serve_control(
     app.on_shutdown.append(ending(followers))
     runner = _runner(app)
     await runner.setup()
-    face = ControlFace(runner, path, given)
+    listener = ControlListener(runner, path, given)
     try:
-        await face.open()
+        await listener.open()
     except ConfigError:
         await runner.cleanup()
         raise
-    return face
+    return listener
 
 
 async def serve_http(
     operator: EngineAPI, render_metrics: Callable[..., bytes], http: HttpConfig, access: Access,
     given: socket.socket | None = None, *, webhook: Webhook | None = None,
-) -> HttpFace:  # fmt: skip
-    """Open the TCP face, on a socket that was given or on a port; port 0 takes a free one.
+) -> HttpListener:  # fmt: skip
+    """Open the TCP listener, on a socket that was given or on a port; port 0 takes a free one.
 
     `access` says who may read and act. Raises ConfigError.
     """
@@ -160,7 +160,7 @@ async def serve_http(
             f"http: cannot listen on {http.address}:{http.port}: {error.strerror}",
             hint="set http.address and http.port to what is free on this host",
         ) from error
-    return HttpFace(runner, site.port)
+    return HttpListener(runner, site.port)
 
 
 def ending(followers: Followers) -> Callable[[web.Application], Awaitable[None]]:

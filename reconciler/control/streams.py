@@ -29,7 +29,7 @@ CONSOLE_PERIOD = 0.2
 
 
 class Followers:
-    """Counts streams, and ends them all when the face closes."""
+    """Counts streams, and ends them all when the listener closes."""
 
     def __init__(self, patience: float = 3600.0) -> None:
         """`patience`: how long a peer may read nothing before its place is given to others.

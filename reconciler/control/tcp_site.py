@@ -1,4 +1,4 @@
-"""The TCP face: metrics and health beside the page; nothing is changed here but by the page's forms."""
+"""The TCP listener: metrics and health beside the page; only the page's forms change anything."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What people and scripts may ask of a running engine; the faces in `control` speak only to this."""
+"""What people and scripts may ask of a running engine; the listeners in `control` speak only to this."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ STALLED = 120.0
 
 
 class Engine:
-    """What the daemon runs and the faces ask; satisfies `Operator`."""
+    """What the daemon runs and the listeners ask; satisfies `Operator`."""
 
     def __init__(self, ports: Ports, policy: Policy) -> None:
         self._ports = ports

@@ -41,7 +41,7 @@ STANDSTILL = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """What the last pass saw and decided; faces explain the fleet from it."""
+    """What the last pass saw and decided; listeners explain the fleet from it."""
 
     desired: DesiredState | None
     observed: Observed

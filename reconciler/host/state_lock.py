@@ -49,7 +49,7 @@ def held(state: Path) -> Iterator[None]:
 
 
 def _close(state: Path) -> None:
-    """Consoles, evidence and the key of the TCP face are in it: who may read them is not everybody."""
+    """Consoles, evidence and the key of the TCP listener are in it: who may read them is not everybody."""
     found = state.stat()
     if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
         state.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)

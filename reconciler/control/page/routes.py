@@ -126,6 +126,6 @@ def _asset(name: str) -> bytes:
 
 
 async def add_rules(_: web.Request, answer: web.StreamResponse) -> None:
-    """For `on_response_prepare`: every answer of the face has them, errors and streams too."""
+    """For `on_response_prepare`: every answer of the listener has them, errors and streams too."""
     for name, rule in RULES.items():
         answer.headers.setdefault(name, rule)

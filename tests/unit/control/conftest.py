@@ -6,7 +6,7 @@ import aiohttp
 import pytest
 
 from reconciler.config import Config, parse_config
-from reconciler.control.servers import ControlFace, serve_control, serve_http
+from reconciler.control.servers import ControlListener, serve_control, serve_http
 from tests.unit.control.fake_operator import FakeOperator, StillClock
 from tests.unit.control.opening import ANY_PORT, access, shown
 
@@ -24,14 +24,14 @@ async def operator(tmp_path: Path) -> FakeOperator:
 
 
 @pytest.fixture
-async def face(operator: FakeOperator, config: Config) -> AsyncIterator[ControlFace]:
+async def face(operator: FakeOperator, config: Config) -> AsyncIterator[ControlListener]:
     opened = await serve_control(operator, config, StillClock(), access())
     yield opened
     await opened.close()
 
 
 @pytest.fixture
-async def http(face: ControlFace) -> AsyncIterator[aiohttp.ClientSession]:
+async def http(face: ControlListener) -> AsyncIterator[aiohttp.ClientSession]:
     connector = aiohttp.UnixConnector(str(face.path))
     async with aiohttp.ClientSession("http://daemon", connector=connector) as session:
         yield session

@@ -15,7 +15,7 @@ from hypothesis import given, strategies as st
 from reconciler.control import access as rules
 from reconciler.control.access import LASTS, Access
 from reconciler.control.error_responses import UnauthorizedError
-from reconciler.control.servers import HttpFace, serve_http
+from reconciler.control.servers import HttpListener, serve_http
 from reconciler.errors import ConfigError
 from reconciler.secret_file import OWN_BYTES, own_secret
 from tests.unit.control.fake_operator import FakeOperator
@@ -28,7 +28,7 @@ PROTECTED = (
 
 
 @pytest.fixture
-async def tcp_face(operator: FakeOperator) -> AsyncIterator[HttpFace]:
+async def tcp_face(operator: FakeOperator) -> AsyncIterator[HttpListener]:
     operator.console_path.write_text("a secret of the guest")
     opened = await serve_http(operator, lambda: b"x 1\n", ANY_PORT, access(KNOWN))
     yield opened
@@ -36,7 +36,7 @@ async def tcp_face(operator: FakeOperator) -> AsyncIterator[HttpFace]:
 
 
 @pytest.fixture
-async def stranger(tcp_face: HttpFace) -> AsyncIterator[aiohttp.ClientSession]:
+async def stranger(tcp_face: HttpListener) -> AsyncIterator[aiohttp.ClientSession]:
     async with aiohttp.ClientSession(f"http://127.0.0.1:{tcp_face.port}") as session:
         yield session
 

@@ -12,7 +12,7 @@ import pytest
 
 from reconciler.control import connections
 from reconciler.control.page.frame import STAMPS
-from reconciler.control.servers import HttpFace, serve_http
+from reconciler.control.servers import HttpListener, serve_http
 from reconciler.control.webhook import Webhook
 from tests.unit.control.fake_operator import FakeOperator
 from tests.unit.control.opening import ANY_PORT, access, shown
@@ -32,7 +32,9 @@ ENDLESS = {
 
 
 @pytest.fixture
-async def face(operator: FakeOperator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpFace]:
+async def face(
+    operator: FakeOperator, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[HttpListener]:
     monkeypatch.setattr(connections, "MOST", MOST)
     monkeypatch.setattr(connections, "FEWEST", MOST)
     webhook = Webhook(b"a secret of some length", lambda: None, lambda *_: None, 3600.0)
@@ -43,7 +45,7 @@ async def face(operator: FakeOperator, monkeypatch: pytest.MonkeyPatch) -> Async
     await opened.close()
 
 
-async def stranger(face: HttpFace, stack: ExitStack, text: bytes) -> socket.socket:
+async def stranger(face: HttpListener, stack: ExitStack, text: bytes) -> socket.socket:
     """Sends this, as far as it is taken, and reads nothing."""
     made = stack.enter_context(socket.socket())
     made.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
@@ -63,7 +65,7 @@ async def stranger(face: HttpFace, stack: ExitStack, text: bytes) -> socket.sock
 @pytest.mark.shows(fault=52)
 @pytest.mark.parametrize("endless", ENDLESS)
 async def test_a_stranger_who_never_ends_makes_room_for_others(
-    face: HttpFace, endless: str, caplog: pytest.LogCaptureFixture
+    face: HttpListener, endless: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.WARNING)
     with ExitStack() as stack:
@@ -77,7 +79,7 @@ async def test_a_stranger_who_never_ends_makes_room_for_others(
 
 @pytest.mark.shows(fault=52)
 async def test_who_may_ask_is_answered_to_the_end_among_strangers_who_never_end(
-    face: HttpFace,
+    face: HttpListener,
 ) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", face.port)
     may = shown()["Authorization"]

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.control import connections
-from reconciler.control.servers import HttpFace, serve_http
+from reconciler.control.servers import HttpListener, serve_http
 from reconciler.logs import MOST_ALIKE, Lines, Sparing
 from reconciler.proxy import tcp_relay as relay
 from reconciler.proxy.tcp_relay import RelayState, TcpListener
@@ -29,7 +29,9 @@ HEALTH = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n
 
 
 @pytest.fixture
-async def face(operator: FakeOperator, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[HttpFace]:
+async def face(
+    operator: FakeOperator, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[HttpListener]:
     monkeypatch.setattr(connections, "MOST", 8)
     opened = await serve_http(operator, lambda: b"x 1\n", ANY_PORT, access())
     yield opened
@@ -51,7 +53,7 @@ def descriptors() -> int:
 
 @pytest.mark.shows(fault=37)
 async def test_idle_strangers_never_hold_more_than_the_bound_and_others_are_answered(
-    face: HttpFace,
+    face: HttpListener,
 ) -> None:
     before = descriptors()
     async with contextlib.AsyncExitStack() as stack:
@@ -68,7 +70,7 @@ async def test_idle_strangers_never_hold_more_than_the_bound_and_others_are_answ
                 assert await reader.read() == b"", "who was idle for longest made room"
 
 
-async def test_an_answer_under_way_is_not_ended_for_others(face: HttpFace) -> None:
+async def test_an_answer_under_way_is_not_ended_for_others(face: HttpListener) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", face.port)
     writer.write(
         f"GET /events HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: {shown()['Authorization']}\r\n\r\n".encode()
@@ -87,7 +89,7 @@ async def test_an_answer_under_way_is_not_ended_for_others(face: HttpFace) -> No
 
 @pytest.mark.shows(fault=39)
 async def test_no_answer_names_the_library(
-    face: HttpFace, caplog: pytest.LogCaptureFixture
+    face: HttpListener, caplog: pytest.LogCaptureFixture
 ) -> None:
     for text in (
         HEALTH,
@@ -103,7 +105,7 @@ async def test_no_answer_names_the_library(
 
 
 async def test_a_malformed_request_is_answered_and_its_words_are_not_repeated_to_it(
-    face: HttpFace,
+    face: HttpListener,
 ) -> None:
     answer = await asked(face.port, MALFORMED.replace(b"Host: x", b"X-Odd\x00: <script>"))
     assert answer.startswith(b"HTTP/1.0 400 ")
@@ -112,7 +114,7 @@ async def test_a_malformed_request_is_answered_and_its_words_are_not_repeated_to
 
 @pytest.mark.shows(fault=37)
 async def test_without_descriptors_accepting_pauses_and_goes_on(
-    face: HttpFace, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    face: HttpListener, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(connections, "PAUSE", 0.05)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

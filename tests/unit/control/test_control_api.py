@@ -12,7 +12,7 @@ import aiohttp
 import pytest
 
 from reconciler.control import streams
-from reconciler.control.servers import ControlFace
+from reconciler.control.servers import ControlListener
 from reconciler.errors import (
     LedgerUnwritable,
     ManifestErrors,
@@ -281,7 +281,7 @@ async def test_reconcile_passes_on_how_long_to_wait(
 
 
 async def test_closing_ends_a_long_question_with_a_reason(
-    http: aiohttp.ClientSession, operator: FakeOperator, face: ControlFace
+    http: aiohttp.ClientSession, operator: FakeOperator, face: ControlListener
 ) -> None:
     operator.hang = True
     waiting = asyncio.ensure_future(post(http, "reconcile", {"wait": True}, 503))
@@ -302,7 +302,7 @@ async def test_the_newest_events_come_oldest_first(
 
 
 async def test_followed_events_arrive_as_lines_and_end_with_the_face(
-    http: aiohttp.ClientSession, operator: FakeOperator, face: ControlFace
+    http: aiohttp.ClientSession, operator: FakeOperator, face: ControlListener
 ) -> None:
     operator.happen("started", "one")
     async with http.get("/v1/events?follow=true") as stream:

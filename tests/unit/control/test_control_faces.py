@@ -14,7 +14,7 @@ from aiohttp import web
 from reconciler.config import Config, HttpConfig
 from reconciler.control import servers as serve, streams
 from reconciler.control.listener import identity
-from reconciler.control.servers import ControlFace, serve_control, serve_http
+from reconciler.control.servers import ControlListener, serve_control, serve_http
 from reconciler.control.streams import Followers
 from reconciler.errors import ConfigError
 from tests.unit.control.fake_operator import FakeOperator, StillClock
@@ -31,7 +31,7 @@ def in_the_way(path: Path) -> tuple[int, int] | None:
     return identity(path)
 
 
-async def test_the_socket_is_for_owner_and_group_alone(face: ControlFace) -> None:
+async def test_the_socket_is_for_owner_and_group_alone(face: ControlListener) -> None:
     found = face.path.stat()
     assert stat.S_ISSOCK(found.st_mode)
     assert stat.S_IMODE(found.st_mode) == 0o660
@@ -52,7 +52,7 @@ async def test_the_socket_of_a_dead_daemon_is_replaced(
 
 
 async def test_a_live_daemon_keeps_its_socket(
-    face: ControlFace, operator: FakeOperator, config: Config
+    face: ControlListener, operator: FakeOperator, config: Config
 ) -> None:
     with pytest.raises(ConfigError, match="another daemon listens"):
         await serve_control(operator, config, StillClock(), access())
@@ -78,7 +78,7 @@ async def test_a_path_that_is_too_long_is_a_config_error(
         await serve_control(operator, long, StillClock(), access())
 
 
-async def test_the_socket_of_a_successor_is_not_removed(face: ControlFace) -> None:
+async def test_the_socket_of_a_successor_is_not_removed(face: ControlListener) -> None:
     face.path.unlink()
     dead_socket(face.path)
     await face.close()
@@ -175,7 +175,7 @@ async def test_a_folder_that_may_not_be_written_is_a_config_error(
         )
 
 
-async def test_a_socket_that_somebody_removed_is_there_again(face: ControlFace) -> None:
+async def test_a_socket_that_somebody_removed_is_there_again(face: ControlListener) -> None:
     face.path.unlink()
     await looks(face, 1)
     assert stat.S_IMODE(face.path.stat().st_mode) == 0o660
@@ -186,14 +186,14 @@ async def test_a_socket_that_somebody_removed_is_there_again(face: ControlFace) 
         assert answer.status == 200
 
 
-async def test_a_socket_that_is_there_is_left_as_it_is(face: ControlFace) -> None:
+async def test_a_socket_that_is_there_is_left_as_it_is(face: ControlListener) -> None:
     before = identity(face.path)
     await looks(face, 3)
     assert identity(face.path) == before
 
 
 async def test_a_removed_socket_with_a_file_in_its_place_is_told_once_and_tried_again(
-    face: ControlFace, caplog: pytest.LogCaptureFixture
+    face: ControlListener, caplog: pytest.LogCaptureFixture
 ) -> None:
     face.path.unlink()
     face.path.write_text("precious")
@@ -205,7 +205,7 @@ async def test_a_removed_socket_with_a_file_in_its_place_is_told_once_and_tried_
     assert stat.S_ISSOCK(face.path.stat().st_mode)
 
 
-async def looks(face: ControlFace, many: int) -> None:
+async def looks(face: ControlListener, many: int) -> None:
     """It looks so many times whether its socket is there, and then no more."""
     left = iter(range(many))
 

@@ -12,7 +12,7 @@ import pytest
 from reconciler.config import HttpConfig
 from reconciler.control.page.fleet import fleet_page
 from reconciler.control.page.frame import changes
-from reconciler.control.servers import HttpFace, serve_http
+from reconciler.control.servers import HttpListener, serve_http
 from reconciler.model.names import GroupName
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import (
@@ -247,7 +247,7 @@ async def test_a_vms_page_follows_its_console_and_says_when_the_vm_is_gone(
 
 
 async def test_somebody_who_looks_does_not_delay_the_daemons_end(operator: FakeOperator) -> None:
-    face: HttpFace = await serve_http(operator, bytes, ANY_PORT, access())
+    face: HttpListener = await serve_http(operator, bytes, ANY_PORT, access())
     async with (
         aiohttp.ClientSession(f"http://127.0.0.1:{face.port}", headers=shown()) as session,
         session.get("/events?view=fleet&seen=old") as answer,
