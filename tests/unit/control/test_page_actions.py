@@ -231,7 +231,7 @@ async def test_signing_out_ends_the_session_and_its_streams(acting: Page) -> Non
     ("text", "mode", "why"),
     [
         ("short", 0o600, "16 to 512"), ("x" * 600, 0o600, "16 to 512"),
-        (KNOWN, 0o644, "read by everybody"), (None, 0, "No such file"),
+        (KNOWN, 0o644, "read by everyone"), (None, 0, "No such file"),
     ],
 )  # fmt: skip
 def test_a_bad_token_file_is_a_config_error(
