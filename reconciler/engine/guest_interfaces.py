@@ -55,7 +55,7 @@ class Driver(Protocol):
         ...
 
     async def prepare(self, machine: Machine) -> None:
-        """Make in the guest's folder what `launch` names and nobody else makes. Raises DriverError."""
+        """Create in the guest's folder what `launch` names and no other part creates. Raises DriverError."""
         ...
 
 

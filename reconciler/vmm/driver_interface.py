@@ -41,13 +41,13 @@ class VMMDriver(Protocol):
         ...
 
     async def prepare(self, machine: Machine) -> None:
-        """Make in the guest's folder what `launch` names and nobody else makes."""
+        """Create in the guest's folder what `launch` names and no other part creates."""
         ...
 
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         """Ask the guest of this folder to shut down; return when it was asked. `deadline` is in seconds.
 
-        Who answers and is not the process `pid` is not asked.
+        A process other than `pid` that answers is not asked.
         """
         ...
 

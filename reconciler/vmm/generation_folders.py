@@ -115,7 +115,7 @@ class GenerationFolders:
             _discard(layout.generation(home, number))
 
     def _move(self, source: Path, target: Path) -> None:
-        """One rename; who is told that it is done finds it done after a loss of power, too."""
+        """One rename, synced: once this returns, a loss of power does not undo it."""
         if source.exists():
             if _holds(target):
                 raise DriverError(
@@ -133,7 +133,7 @@ class GenerationFolders:
             return
         volumes = layout.volumes(home)
         for entry in home.iterdir():
-            # The lock stays to the last: until then nobody else may take the folder for free.
+            # The lock stays to the last: until then no other daemon may take the folder for free.
             if entry not in (volumes, layout.lock(home)):
                 _discard(entry)
         with contextlib.suppress(OSError):

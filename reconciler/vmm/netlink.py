@@ -1,8 +1,8 @@
 """Taps and bridges by ioctl and netlink: what is there, and the few changes that are made. Blocks.
 
 Every tap of ours carries a mark, as its alias, from before it is kept by the kernel: one that was
-being made when the daemon died goes with the daemon, and what bears no mark of ours is somebody
-else's, whatever its name.
+being made when the daemon died goes with the daemon, and a tap without our mark is not ours,
+whatever its name.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ REQUEST = "16sH22x"
 
 @dataclass(frozen=True, slots=True)
 class Owner:
-    """Who may open a tap that nobody has open: of what is not None, all must fit."""
+    """Who may open a tap that no process has open: each field that is not None must match."""
 
     uid: int | None = None
     gid: int | None = None
@@ -98,7 +98,9 @@ def make(mark: str, vm: VMName, tap: Tap, owner: Owner) -> None:
         if there is not None and _whose(there, mark) is None:
             raise stranger(tap)
         if there is not None and not _is_owned(there, owner):
-            with _opened(tap):  # and so by nobody else: an owner cannot be taken off again
+            with _opened(
+                tap
+            ):  # so that no other process opens it: an owner cannot be removed again
                 netlink.link("del", index=there["index"])
             there = None
         with _opened(tap) as descriptor:
@@ -175,8 +177,8 @@ def _opened(tap: Tap) -> Iterator[int]:
 
 
 def _is_kept(descriptor: int) -> bool:
-    told = fcntl.ioctl(descriptor, TUNGETIFF, bytes(struct.calcsize(REQUEST)))
-    return bool(struct.unpack(REQUEST, told)[1] & IFF_PERSIST)
+    answer = fcntl.ioctl(descriptor, TUNGETIFF, bytes(struct.calcsize(REQUEST)))
+    return bool(struct.unpack(REQUEST, answer)[1] & IFF_PERSIST)
 
 
 @contextmanager

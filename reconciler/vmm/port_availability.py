@@ -88,7 +88,7 @@ def ephemeral_ports(place: Path = EPHEMERAL) -> range:
 
 
 def reserved_ports(place: Path = RESERVED) -> frozenset[int]:
-    """Ports of that range which the kernel was told to give to nobody."""
+    """Ports of that range that the kernel is configured to give to no process."""
     try:
         parts = place.read_text(encoding="ascii").strip().split(",")
         spans = [part.split("-") for part in parts if part]

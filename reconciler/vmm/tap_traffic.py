@@ -1,4 +1,4 @@
-"""What went through a VM's taps: the kernel counts for each interface, and reading that asks nobody."""
+"""Traffic of a VM's taps, from the kernel's counters of each interface: no process is asked."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def traffic(taps: Iterable[str], interfaces: Path = INTERFACES) -> NetworkTraffi
     """The sum over these taps; None when none of them is there.
 
     Cheap enough for each scrape. Counts begin at 0 with each tap that is made, as Prometheus expects
-    of a counter that begins anew.
+    of a counter that restarts.
     """
     found = [counts for tap in taps if (counts := _counts(interfaces / tap / "statistics"))]
     if not found:

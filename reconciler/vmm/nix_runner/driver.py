@@ -1,7 +1,7 @@
 """Runners that Nix made as a driver: started as they are, and ended by what they bring along.
 
-A runner has its own kernel, disks and network: nothing of a machine is told to it but where it may
-write. It finds itself in `vms/NAME/volumes/`, so that images named by relative paths stay when the VM
+A runner has its own kernel, disks and network; of a machine it gets only the folders that it may
+write to. Its working directory is `vms/NAME/volumes/`, so that images named by relative paths stay when the VM
 leaves the repository, as all volumes do.
 """
 

@@ -64,7 +64,7 @@ def argv(machine: Machine, config: QemuConfig) -> tuple[str, ...]:
 
 
 def kernel_cmdline(machine: Machine) -> str:
-    """What the guest's kernel and our initrd are told.
+    """The command line of the guest's kernel, which our initrd reads too.
 
     The manifest's words come early, so that they cannot undo what the controller relies on:
     of two equal parameters Linux takes the last.
@@ -168,7 +168,7 @@ def _disk(machine: Machine, disk: Disk) -> Iterator[str]:
     if not _MOUNT_PART.fullmatch(disk.serial) or len(disk.serial) > MOST_SERIAL_BYTES:
         raise DriverError(f"{machine.vm}: not a disk serial: {disk.serial!r}", kind="machine")
     # werror=report: a full disk of the host is the guest's I/O error and its probe's failure,
-    # rather than a guest that QEMU pauses and nobody continues.
+    # rather than a guest that QEMU pauses for ever.
     mode = "read-only=on" if disk.read_only else "read-only=off,discard=unmap,werror=report"
     drive = f"if=none,id={disk.serial},format=raw,{mode},file={_value(disk.path)}"
     yield from ("-drive", drive)

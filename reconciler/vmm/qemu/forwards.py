@@ -67,7 +67,7 @@ class Monitor:
         return parse(await self._say("info usernet"))
 
     async def add(self, net: int, forward: PortForward) -> None:
-        """Raises DriverError, as when the port is somebody else's."""
+        """Raises DriverError, as when another process has the port."""
         place = f"{forward.protocol}:{forward.address}:{forward.host}"
         if refused := (await self._say(f"hostfwd_add net{net} {place}-:{forward.guest}")).strip():
             raise DriverError(
@@ -111,7 +111,7 @@ async def open_ports(
     lacking = [forward.host for forward, own in found if own is None]
     left = [row.forward.host for row in rows if row.leads and (row.net, row.forward) in wanted]
     if lacking or left:
-        raise DriverError(f"ports {lacking or left} of it are not as they were told", kind="port")
+        raise DriverError(f"ports {lacking or left} of it are not as they were set", kind="port")
     return tuple(Route(f.protocol, f.address, f.host, own) for f, own in found if own is not None)
 
 

@@ -23,7 +23,7 @@ def press(path: str, seconds: float) -> bool:
     """Whether the VMM behind a QMP socket ended in time. Raises OSError, ValueError."""
     end = time.monotonic() + seconds
     with socket.socket(socket.AF_UNIX) as qmp:
-        # QEMU serves one client at a time: whoever comes second waits for its greeting.
+        # QEMU serves one client at a time: a second client waits for the greeting.
         qmp.settimeout(seconds)
         if os.path.islink(path):  # noqa: PTH114 - no more is imported than is needed
             raise OSError(f"{path} is a link: a VMM makes none, and it may lead to another guest's")
@@ -31,7 +31,7 @@ def press(path: str, seconds: float) -> bool:
             qmp.connect(path)
             return _until_gone(qmp, end)
         except (FileNotFoundError, ConnectionError):
-            return True  # nobody holds it: the VMM is gone, or is going
+            return True  # no process listens: the VMM is gone, or is going
         except TimeoutError:
             return False
 

@@ -1,4 +1,4 @@
-"""QMP on short connections: QEMU serves a single client, so nobody may linger."""
+"""QMP on short connections: QEMU serves one client at a time, so a connection is never kept."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ async def session(
 ) -> AsyncIterator[Session]:
     """A negotiated connection for `timeout` seconds, with all that is done in them.
 
-    With `pid` it is with that VMM, or with nobody. Raises DriverError: kind is missing, timeout,
+    With `pid` the peer must be that process. Raises DriverError: kind is missing, timeout,
     protocol or refused.
     """
     try:
@@ -110,5 +110,5 @@ async def _connected(folder: Path, pid: int | None, purpose: str) -> AsyncIterat
 
 
 def _listener(sock: socket.socket) -> int:
-    """The pid of whoever listens at the other end, as the kernel has it."""
+    """The pid of the process that listens at the other end, according to the kernel."""
     return int(PEER.unpack(sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size))[0])

@@ -90,7 +90,7 @@ async def _format(path: Path, block: str) -> None:
 def _publish(temporary: Path, path: Path) -> None:
     """Durable before it has its name; link() rather than rename(): it cannot replace a volume."""
     sync(temporary)
-    with contextlib.suppress(FileExistsError):  # somebody was faster; theirs is kept
+    with contextlib.suppress(FileExistsError):  # another start was faster; its volume is kept
         os.link(temporary, path)
     sync(path.parent)
 

@@ -8,7 +8,7 @@
 resize2fs cannot do everything, and what it cannot do it finds out after it has begun to write: tables that
 have no room to move (some volumes of 2 to 6 MiB), more groups than their descriptors can be. So it works
 on a sparse copy of the metadata first, once before a guest is stopped for it, and once more when the volume
-is at rest. What fails all the same, or was cut short, is undone: the volume is as it was, whoever starts next.
+is at rest. A resize that fails or is interrupted is undone, so the next start finds the volume as it was.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ async def grow(path: Path, size_mib: int) -> None:
 async def can_grow(path: Path, size_mib: int) -> None:
     """See whether it could, while a guest has it, by its metadata as they are at this moment.
 
-    Raises DriverError, of kind `growth` if not. What cannot be told now is told when the guest is gone.
+    Raises DriverError, of kind `growth` if not. Some faults show only at the resize itself.
     """
     if not await asyncio.to_thread(_wanted, path, size_mib * MIB):
         return
@@ -74,7 +74,7 @@ def _is_at_rest(path: Path, size: int) -> bool:
 
 
 def _wanted(path: Path, size: int) -> bool:
-    """Whether it is too small; what is no ext4 is somebody else's matter."""
+    """Whether it is too small; a volume that is not ext4 is left alone."""
     return filesystem_bytes(path) > 0 and path.stat().st_size < size
 
 
@@ -183,7 +183,7 @@ def _undo_file(path: Path) -> Path:
 
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """Nobody may have it open as a guest: a file system is never resized under one."""
+    """Keep guests from opening it: a file system is never resized under a guest."""
     try:
         descriptor = os.open(
             layout.lock(layout.home_of_volume(path)), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
