@@ -56,36 +56,65 @@ class Guest:
         writer.write(GREETING.encode() if self.well else b"starting")
         await writer.drain()
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether the manifest says how long an answer may take."""
+        return hasattr(self.check, "timeout")
 
-@pytest.fixture(params=["http", "tcp", "console"])
-async def guest(request: pytest.FixtureRequest) -> AsyncIterator[Guest]:
+    def with_timeout(self, seconds: float) -> Any:
+        return replace(self.check, timeout=seconds) if self.is_timed else self.check
+
+
+@contextlib.asynccontextmanager
+async def http_guest() -> AsyncIterator[Guest]:
     guest = Guest()
-    if request.param == "console":
-        guest.check = ConsoleCheck(GREETING)
-        yield guest
-        return
-    async with serving(guest.http if request.param == "http" else guest.tcp) as port:
-        guest.check = (
-            HttpCheck(port) if request.param == "http" else TcpCheck(port, expect=GREETING)
-        )
+    async with serving(guest.http) as port:
+        guest.check = HttpCheck(port)
         yield guest
 
 
 @contextlib.asynccontextmanager
-async def askers() -> AsyncIterator[Askers]:
-    opened = Askers(CHECKS)
+async def tcp_guest() -> AsyncIterator[Guest]:
+    guest = Guest()
+    async with serving(guest.tcp) as port:
+        guest.check = TcpCheck(port, expect=GREETING)
+        yield guest
+
+
+@contextlib.asynccontextmanager
+async def console_guest() -> AsyncIterator[Guest]:
+    yield Guest(ConsoleCheck(GREETING))
+
+
+GUESTS = {"http": http_guest, "tcp": tcp_guest, "console": console_guest}
+"""By the kind of check; `process` asks no guest."""
+
+
+@pytest.fixture(params=GUESTS)
+async def guest(request: pytest.FixtureRequest) -> AsyncIterator[Guest]:
+    async with GUESTS[request.param]() as guest:
+        yield guest
+
+
+@contextlib.asynccontextmanager
+async def askers(longest: float = 3600.0) -> AsyncIterator[Askers]:
+    opened = Askers(CHECKS, longest)
     yield opened
     await opened.close()
 
 
-async def ask(guest: Guest, **changes: Any) -> tuple[ProbeResult, str]:
-    async with askers() as opened:
-        check = replace(guest.check, **changes)
-        return await opened.ask(check, AskedGuest(WEB, guest.console))
+async def ask(guest: Guest, seconds: float = 5.0) -> tuple[ProbeResult, str]:
+    """Give it so many seconds, as its own timeout or as everybody's."""
+    async with askers(seconds) as opened:
+        return await opened.ask(guest.with_timeout(seconds), AskedGuest(WEB, guest.console))
 
 
 def test_every_kind_has_an_asker() -> None:
     assert set(CHECKS) == {*CHECK_KINDS, "console"}
+
+
+def test_every_kind_that_asks_a_guest_is_held_to_this() -> None:
+    assert GUESTS.keys() == CHECKS.keys() - {"process"}
 
 
 async def test_a_guest_that_is_well_passes(guest: Guest) -> None:
@@ -99,10 +128,11 @@ async def test_a_guest_that_answers_otherwise_fails_with_what_it_said(guest: Gue
     assert (result, bool(detail)) == ("failure", True)
 
 
-async def test_a_guest_that_does_not_answer_in_time_fails(guest: Guest) -> None:
+async def test_a_guest_that_does_not_answer_in_time_fails_or_was_not_asked(guest: Guest) -> None:
+    """What has no timeout does not wait for the guest: only this host is slow."""
     guest.hangs = True
-    result, detail = await ask(guest, timeout=0.05)
-    assert result == "failure"
+    result, detail = await ask(guest, 0.05)
+    assert result == ("failure" if guest.is_timed else "error")
     assert "within 0.05 s" in detail
 
 
@@ -110,7 +140,7 @@ async def test_a_question_that_is_given_up_ends_at_once(guest: Guest) -> None:
     guest.hangs = True
     async with askers() as opened:
         asking = asyncio.create_task(
-            opened.ask(replace(guest.check, timeout=3600.0), AskedGuest(WEB, guest.console))
+            opened.ask(guest.with_timeout(3600.0), AskedGuest(WEB, guest.console))
         )
         await eventually(lambda: guest.asked)
         asking.cancel()
@@ -120,7 +150,8 @@ async def test_a_question_that_is_given_up_ends_at_once(guest: Guest) -> None:
 
 async def test_what_an_asker_raises_is_no_fault_of_the_guest(guest: Guest) -> None:
     async with askers() as opened:
-        nonsense: Any = replace(guest.check, timeout="soon")
+        wrong: dict[str, Any] = {"timeout": "soon"} if guest.is_timed else {"text": None}
+        nonsense = replace(guest.check, **wrong)
         result, detail = await opened.ask(nonsense, AskedGuest(WEB, guest.console))
     assert (result, detail.startswith("could not ask")) == ("error", True)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from reconciler.model.checks import CHECK_KINDS
+
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "reconciler"
 GLOSSARY = ROOT / "docs/glossary.md"
@@ -61,6 +63,11 @@ def test_what_the_glossary_names_in_the_code_is_there() -> None:
         if not (name in known or (("/" in name) and (PACKAGE / name).exists()))
     }
     assert missing == set()
+
+
+def test_a_check_is_of_one_of_the_kinds_that_there_are() -> None:
+    (meaning,) = [row[1] for row in rows("Terms") if row[0] == "check"]
+    assert set(re.findall(r"`(\w+)`", meaning)) == set(CHECK_KINDS)
 
 
 def test_every_term_has_its_place_in_the_code() -> None:

@@ -16,7 +16,7 @@ from reconciler.model.change import (
 from reconciler.model.checks import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, VolumeSpec
 from reconciler.model.event import Event, EventKind
-from reconciler.model.image import DebianKernel, KernelSpec, PathKernel
+from reconciler.model.image import DebianKernel, KernelSource, KernelSpec, NixRunner, PathKernel
 from reconciler.model.layers import BusyboxSource, LayerSpec, TreeSource
 from reconciler.model.machine import PortForward, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
@@ -38,6 +38,11 @@ from reconciler.now import Deadline, Now
 WALL = 1_790_000_000.5
 FOREVER = Deadline(float("inf"), "b0071d")
 REVISION = Revision("c" * 40)
+KERNELS: tuple[KernelSource, ...] = (
+    DebianKernel(),
+    PathKernel("/boot/vmlinuz", "/boot/initrd", "1" * 64, "2" * 64),
+    NixRunner("./web", "packages.x86_64-linux.web", "3" * 40),
+)
 
 
 @dataclass
@@ -53,12 +58,7 @@ class StillClock:
         raise AssertionError(f"the ledger never sleeps, and now it wants {seconds} s")
 
 
-def spec(name: str, *, path_kernel: bool = False) -> VMSpec:
-    kernel = (
-        PathKernel("/boot/vmlinuz", "/boot/initrd", "1" * 64, "2" * 64)
-        if path_kernel
-        else DebianKernel()
-    )
+def spec(name: str, kernel: KernelSource = KERNELS[0]) -> VMSpec:
     return VMSpec(
         name=VMName(name),
         group=GroupName("front"),
@@ -96,7 +96,7 @@ def vm_record(name: str, generations: int = 2) -> VMRecord:
                 GenerationNumber(number),
                 Digest(f"{number:064}"),
                 REVISION,
-                spec(name, path_kernel=number % 2 == 0),
+                spec(name, KERNELS[(number - 1) % len(KERNELS)]),
                 WALL + number,
                 verdict="condemned",
                 evidence=Evidence("panicked", exit="kernel panic", console=("Oops", "naïve ☃")),
@@ -115,7 +115,8 @@ def everything() -> tuple[Change, ...]:
         VMName("web"), Digest("d" * 64), "failed", WALL, ((VMName("db"), Digest("e" * 64)),)
     )
     return (
-        *(PutVM(vm_record(name)) for name in ("web", "db", "cache")),
+        *(PutVM(vm_record(name)) for name in ("web", "cache")),
+        PutVM(vm_record("db", len(KERNELS))),
         PutGroup(GroupRecord(GroupName("front"), hold)),
         PutBuild(
             BuildTrouble("k" * 64, "tree ./web", 2, "no space", definitive=False, retry=FOREVER)

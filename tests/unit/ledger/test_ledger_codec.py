@@ -1,17 +1,19 @@
 """Values of the record as JSON and back."""
 
 from dataclasses import replace
+from typing import get_args
 
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
 from reconciler.errors import LedgerError
 from reconciler.ledger.codec import Body, checksum, decode, encode, mended, sharing
-from reconciler.model.checks import CheckSpec, HttpCheck, ProcessCheck, TcpCheck
+from reconciler.model.change import Change, PutVM
+from reconciler.model.checks import CheckSpec
 from reconciler.model.desired import HealthPolicy
-from reconciler.model.event import Event
-from reconciler.model.image import DebianKernel, KernelSource, NixRunner, PathKernel
-from reconciler.model.layers import BusyboxSource, LayerSource, TreeSource
+from reconciler.model.event import Event, EventKind
+from reconciler.model.image import KernelSource
+from reconciler.model.layers import LayerSource
 from reconciler.model.record import (
     BuildTrouble,
     GroupRecord,
@@ -20,7 +22,7 @@ from reconciler.model.record import (
     Suspension,
     VMRecord,
 )
-from tests.unit.ledger.ledger_samples import vm_record
+from tests.unit.ledger.ledger_samples import event, everything, vm_record
 
 KINDS: list[type[Body]] = [
     VMRecord,
@@ -55,7 +57,7 @@ def test_an_event_of_a_kind_that_another_version_knew_is_still_read() -> None:
 
 
 @settings(deadline=None)
-@given(st.lists(st.from_type(HttpCheck) | st.from_type(TcpCheck) | st.from_type(ProcessCheck)))
+@given(st.lists(st.one_of(*map(st.from_type, get_args(CheckSpec)))))
 def test_checks_keep_their_kind(checks: list[CheckSpec]) -> None:
     record = vm_record("web", 1)
     (generation,) = record.generations
@@ -67,16 +69,10 @@ def test_checks_keep_their_kind(checks: list[CheckSpec]) -> None:
     assert repr(back.generations[0].spec.health.checks) == repr(tuple(checks))
 
 
-@pytest.mark.parametrize("source", [BusyboxSource(), TreeSource("", ""), TreeSource("t", "./x")])
-@pytest.mark.parametrize(
-    "kernel",
-    [
-        DebianKernel(),
-        DebianKernel("", ""),
-        PathKernel("", "", "", ""),
-        NixRunner("./a", "b"),
-        NixRunner("./a", "b", "c"),
-    ],
+@settings(deadline=None)
+@given(
+    st.one_of(*map(st.from_type, get_args(LayerSource))),
+    st.one_of(*map(st.from_type, get_args(KernelSource))),
 )
 def test_sources_of_layers_and_kernels_keep_their_kind(
     source: LayerSource, kernel: KernelSource
@@ -88,6 +84,26 @@ def test_sources_of_layers_and_kernels_keep_their_kind(
     spec = replace(spec, layers=layers, kernel=replace(spec.kernel, source=kernel))
     changed = record.with_generation(replace(generation, spec=spec))
     assert repr(decode(VMRecord, encode(changed).encode())) == repr(changed)
+
+
+def test_the_samples_have_each_kind_of_thing_that_is_stored() -> None:
+    """So that what is shown with them is shown of a new kind too: add it to `ledger_samples.py`."""
+    changes = everything()
+    vms = [change.vm for change in changes if isinstance(change, PutVM)]
+    specs = [generation.spec for vm in vms for generation in vm.generations]
+    assert {type(check) for one in specs for check in one.health.checks} == set(get_args(CheckSpec))
+    assert {type(layer.source) for one in specs for layer in one.layers} == set(
+        get_args(LayerSource)
+    )
+    assert {type(one.kernel.source) for one in specs} == set(get_args(KernelSource))
+    puts = {change for change in get_args(Change) if change.__name__.startswith(("Put", "Add"))}
+    assert {type(change) for change in changes} == puts
+
+
+@pytest.mark.parametrize("kind", get_args(EventKind))
+def test_an_event_of_every_kind_comes_back(kind: EventKind) -> None:
+    told = event("something happened", kind)
+    assert decode(Event, encode(told).encode()) == told
 
 
 def test_a_deadline_that_never_comes_is_still_infinite() -> None:
