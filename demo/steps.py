@@ -87,7 +87,7 @@ def roll_back(show: Show) -> str:
 def fix_forward(show: Show) -> str:
     for vm in WEB:
         show.repository.write(health(vm), "ok\n")
-        new_page(show, vm, "mended")
+        new_page(show, vm, "fixed")
     revision = show.push("frontend: the health page is back")
     show.until("the fix overtakes", lambda fleet: fleet.settled(revision, *NAMES))
     return "the new digest lifts the hold automatically"

@@ -1,5 +1,5 @@
-# `services.reconciler`: the units are those of deploy/systemd, as the package has them, so that what is
-# hardened there is hardened here.
+# `services.reconciler`: the units are those of deploy/systemd, as the package has them, with the same
+# hardening.
 {
   config,
   lib,
@@ -49,14 +49,14 @@ in
       default = { };
       example = lib.literalExpression ''{ deploy_key = "/etc/keys/deploy_key"; }'';
       description = ''
-        Files that the daemon is handed by systemd, by their names: a key `deploy_key` is
+        Files that systemd passes to the daemon, by their names: a key `deploy_key` is
         `/run/credentials/reconciler.service/deploy_key` in `settings`. Paths of the host, not of the
-        store: that is readable for everybody.
+        store, which every user can read.
       '';
     };
 
     members = option (types.listOf types.str) [ ] ''
-      Users who may use the commands, and with them do everything that these can do.
+      Users who may run the commands, and so can do everything that these can.
     '';
 
     debian = {
@@ -78,7 +78,7 @@ in
     settings = lib.mkOption {
       default = { };
       description = ''
-        `/etc/reconciler/config.toml`. Every key of `docs/operations/config.md` may stand here; the usual ones
+        `/etc/reconciler/config.toml`. Every key of `docs/operations/config.md` is allowed here; the usual ones
         have a type of their own.
       '';
       type = types.submodule {
@@ -87,17 +87,17 @@ in
           supervisor = option (types.enum [
             "systemd"
             "local"
-          ]) "systemd" "What keeps guests: units of systemd, or plain processes of the daemon's user.";
+          ]) "systemd" "What runs guests: units of systemd, or plain processes of the daemon's user.";
 
           source = {
             url = lib.mkOption {
               type = types.str;
               example = "git@git.example.org:fleet.git";
-              description = "The repository that says what runs: a path, `file://`, `https://` or ssh.";
+              description = "The repository that declares what runs: a path, `file://`, `https://` or ssh.";
             };
-            branch = option types.str "" "Empty: what the remote's HEAD names.";
+            branch = option types.str "" "Empty: the remote's HEAD.";
             path = option types.str "" "The folder that holds manifests; empty: all of the repository.";
-            poll_interval = option types.number 60.0 "Seconds between looks at a remote.";
+            poll_interval = option types.number 60.0 "Seconds between polls of a remote.";
             prune = option types.bool false "Whether VMs that left the repository are stopped and removed.";
             max_delete = option types.ints.unsigned 1 "The most VMs that one change removes.";
             ssh_key = option types.str "" "Path of a private key without passphrase; see `credentials`.";
@@ -105,20 +105,20 @@ in
           };
 
           http = {
-            address = option types.str "127.0.0.1" "Of metrics, health and the page, which ask for a token.";
+            address = option types.str "127.0.0.1" "Address of metrics, health and the page, which require a token.";
             port = option types.port 9188 "0: any free one.";
-            names = option (types.listOf types.str) [ ] "Names by which it is asked, beside the host's own.";
+            names = option (types.listOf types.str) [ ] "Names under which clients reach it, besides the host's own.";
           };
 
           qemu.accel = option (types.enum [
             "auto"
             "kvm"
             "tcg"
-          ]) "auto" "KVM if a guest is proven to run on it, or always the one named.";
+          ]) "auto" "KVM if a test guest runs on it, or always the one named.";
 
           policy = {
             runners = option types.bool false ''
-              Whether a manifest may be a guest of microvm.nix, or another runner that Nix makes of a flake of
+              Whether a manifest may be a guest of microvm.nix, or another runner that Nix builds from a flake of
               the repository. Builds and runners are programs of the repository that run on this host.
             '';
             flakes = option (types.listOf types.str) [ ] ''
