@@ -15,10 +15,10 @@ from reconciler.errors import BuildFailed, BuildUnavailable
 
 
 class ContentStore(Protocol):
-    """What a source holds beside its manifests: folders of files, immutable, each under an id.
+    """The content of a source beside its manifests: immutable folders of files, each with an id.
 
-    For git an id is that of a tree. Ids are in manifests' resolved layers, so whoever resolved them
-    can also export them.
+    For git an id is that of a tree. Ids come from resolved manifests, so the source that resolved them can also
+    export them.
     """
 
     async def export(self, content: str, folder: Path) -> int:

@@ -34,7 +34,7 @@ class Ended:
 
 
 class Child:
-    """A started program. Whoever stops waiting for it, for whatever reason, ends its whole group."""
+    """A started program. A caller that stops waiting for it, for any reason, ends its whole process group."""
 
     def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
         self._process = process

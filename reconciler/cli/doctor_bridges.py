@@ -61,7 +61,7 @@ def check_tun(tun: Path = TUN, *, group: int | None = None) -> Finding:
 
 
 def check_capability(status: Path = STATUS) -> Finding:
-    """Whether the current user, as whom the daemon would run, may make taps."""
+    """Whether the current user, which would run the daemon, may make taps."""
     for line in status.read_text(encoding="ascii").splitlines():
         if line.startswith("CapEff:") and int(line.split()[1], 16) & NET_ADMIN:
             return Finding("taps", "ok", f"{user_name()} may make them")

@@ -1,4 +1,4 @@
-"""The state directory belongs to one daemon at a time: whoever holds its lock may act, and nobody else."""
+"""The lock of the state directory: only the daemon that holds it may use the directory."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from reconciler.host import layout
 MODE = 0o750
 OTHERS = 0o007
 MOST_BYTES = 32
-"""Of the lock's content, which is the pid of its holder."""
+"""Bytes of the lock file's content, which is the pid of its holder."""
 
 
 @contextlib.contextmanager
 def held(state: Path) -> Iterator[None]:
-    """The state directory, made and locked for this process's life.
+    """Create the state directory if needed, and hold its lock inside the context.
 
-    The lock is the kernel's: it ends with the process, however that ends, and not before. The folder
-    is locked beside the file that names the holder, since a file may be removed while the daemon runs.
-    Raises ConfigError and StateDirLocked.
+    The kernel releases the lock when the process ends, for any reason, and not before. The folder is
+    locked in addition to the file with the holder's pid, because the file could be removed while the
+    daemon runs. Raises ConfigError and StateDirLocked.
     """
     with contextlib.ExitStack() as stack:
         try:
@@ -49,21 +49,21 @@ def held(state: Path) -> Iterator[None]:
 
 
 def _close(state: Path) -> None:
-    """Consoles, evidence and the key of the TCP listener are in it: who may read them is not everybody."""
+    """Remove all permissions of others: the directory has consoles, evidence and the key of the TCP listener."""
     found = state.stat()
     if found.st_uid == os.geteuid() and found.st_mode & OTHERS:
         state.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
 
 
 def _sign(descriptor: int) -> None:
-    """Say who we are, for whoever is refused. A full disk is no reason not to hold the lock."""
+    """Write our pid, for the message of a refused daemon. A full disk must not prevent the start."""
     with contextlib.suppress(OSError):
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
 
 
 def _holder(descriptor: int) -> int | None:
-    """The pid that the lock names, if such a process lives."""
+    """The pid in the lock file, if such a process lives."""
     text = os.pread(descriptor, MOST_BYTES, 0).strip()
     if not text.isdigit() or not Path(f"/proc/{int(text)}").exists():
         return None

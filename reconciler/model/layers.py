@@ -121,7 +121,7 @@ class BusyboxSource:
 
 
 LayerSource = TreeSource | BusyboxSource
-"""Stored with its `kind`; what was stored before there was one is told apart by its fields."""
+"""Stored with its `kind`; forms stored before there was a `kind` are distinguished by their fields."""
 
 
 class Layer(Face):

@@ -198,7 +198,7 @@ class HostFacts:
     """Requested ports that cannot be bound, each with the reason."""
 
     def accel_of(self, hypervisor: str) -> Accel:
-        """What its guests run on; one that nobody looked for emulates."""
+        """What its guests run on; an unprobed VMM counts as emulated."""
         found = self.vmms.get(hypervisor)
         return found.accel if found is not None else "tcg"
 

@@ -57,7 +57,7 @@ async def test_what_is_done_meanwhile_is_told(world: World) -> None:
     await serving(world)
     await world.ask(RestartVM("web"))
     await until(world, lambda: on_trial(world))
-    assert "generation 1 started anew beside 1" in world.why("web")
+    assert "generation 1 started again beside 1" in world.why("web")
     assert [(v.candidate, v.healthy) for v in world.status().vms] == [(1, True)]
 
 

@@ -182,7 +182,7 @@ async def test_a_tap_that_was_taken_away_from_a_guest_without_checks_is_told(wor
     await world.settle()
     del world.taps.links["t0-web"]
     await some_passes(world, 8)
-    assert "`reconciler restart web` makes it anew" in waits(world, "web")["network"]
+    assert "`reconciler restart web` creates it again" in waits(world, "web")["network"]
 
 
 async def test_a_tap_that_became_somebody_elses_is_left_as_it_is(world: World) -> None:

@@ -122,7 +122,7 @@ class _Linter:
     def _company(
         self, action: StartGuest | StartBeside, record: VMRecord | None
     ) -> Iterator[Violation]:
-        """Two guests at most, in different slots, of which one is a candidate and none but one writes."""
+        """Violations of the rule of two guests: different slots, one is a candidate, and at most one writes."""
         vm, machine = action.vm, action.machine
         living = [g for g in self.observed.guests.get(vm, ()) if g.alive]
         if not living:
@@ -142,7 +142,7 @@ class _Linter:
         yield from self._lead(action) if isinstance(action, Lead) else self._hand_over(action)
 
     def _hand_over(self, action: HandOver) -> Iterator[Violation]:
-        """Only to who passed its trial; what was begun before may be carried on or taken back."""
+        """Violations by a handover: only to a guest that passed its trial; one that began earlier may be finished."""
         vm, before, record = action.vm, self.record.vms.get(action.vm), self.after.get(action.vm)
         pending_transfer = (
             record.pending_transfer
@@ -168,7 +168,7 @@ class _Linter:
                 yield Violation(5, vm, "a handover to a condemned generation")
 
     def _lead(self, action: Lead) -> Iterator[Violation]:
-        """To the guest that serves, by the ports that are known for its own; taken only from who is gone."""
+        """Violations by routing: only to the serving guest, by its own ports, and taken only from one that is gone."""
         vm, target = action.vm, action.target
         record = self.after.get(vm) or self.record.vms.get(vm)
         living = {g.instance for g in self.observed.guests.get(vm, ()) if g.alive}
@@ -210,7 +210,7 @@ class _Linter:
             yield from self._images(vm, successor.spec, law=2)
 
     def _repair(self, vm: VMName, record: VMRecord, action: StopGuest) -> Iterator[Violation]:
-        """A guest that only is not ready is left alone: what it lacks may be elsewhere."""
+        """Violations if a guest that is merely not ready is restarted: the cause may be elsewhere."""
         if (
             record.stop is None
             or record.stop.cause != "unhealthy"
@@ -250,7 +250,7 @@ class _Linter:
             yield Violation(7, action.vm, "removed though it is not known to be unwanted")
 
     def _begun_empty(self) -> Iterator[Violation]:
-        """A VM that says that it was another starts with that one's volumes, or not at all."""
+        """Violations if a renamed VM would start without the volumes of its former name."""
         for action in self.plan.actions:
             if not isinstance(action, CreateGeneration) or action.generation.number != 1:
                 continue

@@ -30,7 +30,7 @@ class Needs:
     """Missing images with the VMs that need them; the first to ask is served first."""
 
     def __init__(self, plan: PlanBuilder) -> None:
-        self._draft = plan
+        self._plan = plan
         self._layers: dict[str, LayerSpec] = {}
         self._kernels: dict[str, KernelSpec] = {}
         self._for: dict[str, list[VMName]] = {}
@@ -38,23 +38,23 @@ class Needs:
     def add(self, vm: VMName, spec: VMSpec) -> None:
         """Add the images that this spec lacks."""
         for layer in spec.layers:
-            if layer.key not in self._draft.observed.layers:
+            if layer.key not in self._plan.observed.layers:
                 self._layers.setdefault(layer.key, layer)
                 self._for.setdefault(layer.key, []).append(vm)
-        if spec.kernel.key not in self._draft.observed.kernels:
+        if spec.kernel.key not in self._plan.observed.kernels:
             self._kernels.setdefault(spec.kernel.key, spec.kernel)
             self._for.setdefault(spec.kernel.key, []).append(vm)
 
     def build(self) -> None:
-        """Turn needs into builds, as many at once as the host allows; the rest wait."""
-        room = self._draft.policy.max_builds - len(self._draft.observed.building)
+        """Start builds, as many at once as the host allows; the rest wait."""
+        room = self._plan.policy.max_builds - len(self._plan.observed.building)
         for key, kernel in self._kernels.items():
             room = self._build(key, kernel.title, BuildKernel(kernel, self._why(key)), room)
         for key, layer in self._layers.items():
             room = self._build(key, layer.title, BuildLayer(layer, self._why(key)), room)
 
     def _build(self, key: str, title: str, action: BuildKernel | BuildLayer, room: int) -> int:
-        plan = self._draft
+        plan = self._plan
         if key in plan.observed.building:
             self._wait(key, f"{title} is being built")
             return room
@@ -85,13 +85,13 @@ class Needs:
         return room - 1
 
     def _was_there(self, key: str) -> bool:
-        """What a last good generation boots from was built once, and is never collected."""
-        goods = (self._draft.vms[vm].record.last_good for vm in self._for[key])
+        """Whether an image of a last good generation is missing: it existed, and is never collected."""
+        goods = (self._plan.vms[vm].record.last_good for vm in self._for[key])
         return any(good is not None and key in good.spec.image_keys for good in goods)
 
     def _wait(self, key: str, why: str, kind: WaitKind = "image") -> None:
         for vm in self._for[key]:
-            self._draft.wait(kind, vm, why)
+            self._plan.wait(kind, vm, why)
 
     def _why(self, key: str) -> str:
         vms = self._for[key]

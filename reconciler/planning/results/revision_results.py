@@ -240,13 +240,13 @@ def record_results(plan: PlanBuilder) -> None:
     desired, source = plan.desired, plan.source or plan.record.source
     if desired is None or all(one.result in DONE for one in source.revisions):
         return
-    fleet = _fleet_of_draft(plan, desired)
+    fleet = _fleet_of_plan(plan, desired)
     revisions = tuple(_ended(plan, fleet, one) for one in source.revisions)
     if any(a is not b for a, b in zip(revisions, source.revisions, strict=True)):
         plan.source = replace(source, revisions=revisions)
 
 
-def _fleet_of_draft(plan: PlanBuilder, desired: DesiredState) -> Fleet:
+def _fleet_of_plan(plan: PlanBuilder, desired: DesiredState) -> Fleet:
     vms = {name: vm.record for name, vm in plan.vms.items()}
     changed = {name: group for name, group in plan.groups.items() if group is not None}
     groups = {**plan.record.groups, **changed}

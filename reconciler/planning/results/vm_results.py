@@ -43,7 +43,7 @@ class Fleet:
     _obstacles: dict[VMName, Wait] | None = None
 
     def kinds(self, name: VMName) -> set[WaitKind]:
-        """Kinds of waits by subject."""
+        """Kinds of the VM's waits."""
         return {wait.kind for wait in self.waits.get(name, ())}
 
     def guest(self, name: VMName) -> Guest | None:

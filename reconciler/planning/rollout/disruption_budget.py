@@ -37,7 +37,7 @@ class Budget:
     """
 
     def __init__(self, plan: PlanBuilder) -> None:
-        self._draft = plan
+        self._plan = plan
         self.repairs = Repairs(plan)
         self._left: dict[GroupName, int] = {}
         self._down: dict[GroupName, list[VMName]] = {}
@@ -70,5 +70,5 @@ class Budget:
             self._down[group].append(vm.name)
             return True
         down = ", ".join(sorted(self._down[group])[:5]) or "no member"
-        self._draft.wait("budget", vm.name, f"maxUnavailable of group {group} is used up by {down}")
+        self._plan.wait("budget", vm.name, f"maxUnavailable of group {group} is used up by {down}")
         return False

@@ -23,7 +23,7 @@ class Repairs:
     """Limits repairs for each group and the host. One at a time is always allowed."""
 
     def __init__(self, plan: PlanBuilder) -> None:
-        self._draft = plan
+        self._plan = plan
         self._under_way: Counter[GroupName] | None = None
         self._out: Counter[GroupName] = Counter()
         self._suspicion = ""
@@ -35,20 +35,20 @@ class Repairs:
         """
         under_way = self._look()
         total, group = under_way.total(), vm.group
-        limit = 1 if self._suspicion else self._draft.policy.max_repairs
+        limit = 1 if self._suspicion else self._plan.policy.max_repairs
         if total >= limit:
             why = self._suspicion or (
                 f"{total} unhealthy guests are being started again (policy.max_concurrent_repairs)"
             )
-            self._draft.wait("repair", vm.name, why)
+            self._plan.wait("repair", vm.name, why)
             return False
-        budget = self._draft.desired.group(group).max_unavailable if self._draft.desired else 1
+        budget = self._plan.desired.group(group).max_unavailable if self._plan.desired else 1
         if under_way[group] and self._out[group] >= budget:
             why = (
                 f"its checks fail, and {self._out[group]} of group {group} do not serve at all:"
                 f" maxUnavailable is {budget}"
             )
-            self._draft.wait("repair", vm.name, why)
+            self._plan.wait("repair", vm.name, why)
             return False
         under_way[group] += 1
         self._out[group] += 1
@@ -57,12 +57,12 @@ class Repairs:
     def _look(self) -> Counter[GroupName]:
         if self._under_way is None:
             self._under_way = Counter()
-            for vm in self._draft.vms.values():
+            for vm in self._plan.vms.values():
                 if _under_way(vm):
                     self._under_way[vm.group] += 1
                 if not vm.available and not _ill(vm):
                     self._out[vm.group] += 1
-            self._suspicion = _suspicion(self._draft)
+            self._suspicion = _suspicion(self._plan)
         return self._under_way
 
 

@@ -1,4 +1,4 @@
-"""Guests that run without a place in the record: after losing it, adopt and do not act."""
+"""Adopts running guests that the record does not have, as after losing the ledger, without acting on them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ NOT_DESIRED = "adopted after the ledger was lost, and not what is desired"
 
 
 def adopt(plan: PlanBuilder, vm: VMContext) -> None:
-    """Take a living guest with its generation, as it was found on disk, into the record.
+    """Add a living guest and its generation, as found on disk, to the record.
 
-    Its generation counts as committed, since nothing better is known and it runs. Where it is not
-    what the desired state wants, the VM is suspended: going on is a person's choice. That state
-    may come to be known only later, since the lost ledger held its revision.
+    The generation counts as committed, because it runs and nothing better is known. If it is not what is
+    desired, the VM is suspended until a person decides. The desired state may become known only later,
+    because the lost ledger had its revision.
     """
     record = vm.record
     guest = vm.guest
@@ -56,7 +56,7 @@ def adopt(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def _started(plan: PlanBuilder, record: VMRecord, start: Start, guest: Guest) -> VMRecord:
-    """The record with this start. Behind the front, its ports are those that the front knows, or are asked."""
+    """The record with this start. Behind the proxy its ports are those that the proxy knows, or are requested."""
     generation, routes = record.generation(start.generation), routing.routes_of(plan, guest)
     asked = routes is None and generation is not None and operations.behind_proxy(generation.spec)
     pending_transfer = start.instance if asked else record.pending_transfer
@@ -64,7 +64,7 @@ def _started(plan: PlanBuilder, record: VMRecord, start: Start, guest: Guest) ->
 
 
 def _adopt_candidate(plan: PlanBuilder, vm: VMContext) -> None:
-    """A second guest is on trial again, as far as anybody knows; which one serves, a person should see."""
+    """Put a second guest on trial again, and leave it to a person which of the two should serve."""
     guest = vm.unknown
     found = plan.observed.found.get(guest.instance) if guest is not None else None
     if guest is None or found is None:
@@ -80,7 +80,7 @@ def _adopt_candidate(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def _recognise(plan: PlanBuilder, vm: VMContext) -> None:
-    """An adopted guest turns out to be what is desired: that needs no person."""
+    """End the suspension if the adopted guest proves to be what is desired."""
     record, spec, good = vm.record, vm.spec, vm.record.last_good
     if record.suspended is None or record.suspended.reason != NOT_DESIRED:
         return
@@ -91,7 +91,7 @@ def _recognise(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def _follow(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
-    """The record knows the VM, but of another start: as after putting an older ledger back."""
+    """Update a record that has the VM but another start, as after restoring an older ledger."""
     record = vm.record
     if record.start is not None and record.start.instance == guest.instance:
         return

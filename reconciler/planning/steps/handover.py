@@ -5,8 +5,8 @@ create --> beside --> its own ports --> on trial --> the front leads to it --> c
                          v
                       stopped: it never served
 
-A restart, and a way back to a committed generation, go the same way. What fails then is the try, and not the
-generation, which was proven before: it stays committed, and the guest that serves is not touched.
+A restart and a rollback to a committed generation work the same way. If the new guest fails, the
+generation stays committed, because it was proven before, and the serving guest is unaffected.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ from reconciler.planning.steps import operations
 from reconciler.planning.verdicts import judgement
 
 MOST_DRAIN = 10.0
-"""Seconds that requests of the old guest have to end; a client that keeps its connection loses it then."""
+"""Seconds for requests to the old guest to end; connections that are still open are then closed."""
 TRIES = 3
-"""Failed attempts to take the ports of its manifest from a guest that has them itself; then it is stopped."""
+"""Failed attempts to take the manifest's ports from a guest that binds them itself; then it is stopped."""
 
 
 def absorb_handovers(plan: PlanBuilder) -> None:
-    """What became of ports that were opened or led elsewhere."""
+    """Take in ports that were opened or moved."""
     for outcome in plan.observed.outcomes:
         vm = plan.vms.get(VMName(outcome.subject))
         if vm is None or outcome.error is not None:
@@ -51,7 +51,7 @@ def absorb_handovers(plan: PlanBuilder) -> None:
 
 
 def _opened(vm: VMContext, routes: tuple[Route, ...]) -> None:
-    """A guest has ports of its own: the one that serves, if it was to get them, else its candidate."""
+    """Record a guest's own ports: of the serving guest if it was to get them, else of its candidate."""
     record, start, candidate = vm.record, vm.record.start, vm.record.candidate
     if start is not None and record.pending_transfer == start.instance and start.routes is None:
         vm.record = replace(record, start=replace(start, routes=routes), pending_transfer=None)
@@ -60,13 +60,13 @@ def _opened(vm: VMContext, routes: tuple[Route, ...]) -> None:
 
 
 def _moved(plan: PlanBuilder, vm: VMContext) -> None:
-    """New connections come to the candidate, which is committed with that."""
+    """Commit the candidate, to which new connections now go."""
     record, guest, candidate = vm.record, vm.candidate, vm.record.candidate
     if candidate is None or record.pending_transfer != candidate.instance:
         return
     generation = record.generation(candidate.generation)
     if guest is None or generation is None:
-        return  # it died in that moment: the guest that served gets the ports back
+        return  # it ended at that moment: the former guest gets the ports back
     old = vm.guest
     vm.record = replace(
         record,
@@ -91,12 +91,12 @@ def _moved(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def applies(vm: VMContext, spec: VMSpec) -> bool:
-    """Whether this spec replaces what runs by a handover: a guest that is down has nothing to hand over."""
+    """Whether this spec replaces what runs by a handover; a guest that is down has nothing to hand over."""
     return spec.handed_over and vm.guest is not None and not vm.down
 
 
 def begin(plan: PlanBuilder, vm: VMContext, target: Target, spec: VMSpec) -> StepResult:
-    """The next step towards a candidate. SKIP: there is no room, and a restart is allowed instead."""
+    """The next step towards a candidate. SKIP: memory is short, and a restart is allowed instead."""
     made = target.generation
     proven = made is not None and made.verdict == "committed"
     back = proven and made is not None and made.number != vm.running
@@ -107,7 +107,7 @@ def begin(plan: PlanBuilder, vm: VMContext, target: Target, spec: VMSpec) -> Ste
     if not blockers.preflight(plan, vm, spec, beside=True):
         return StepResult.WAITING
     if plan.observed.proxy_error and operations.behind_proxy(spec):
-        # The guest that serves keeps its ports, and no guest is put beside it that could not take them over.
+        # The serving guest keeps its ports; a second guest that could not take them over is not started.
         plan.wait("port", vm.name, plan.observed.proxy_error)
         plan.wake_at(plan.now.boot + LOOK_AGAIN)
         return StepResult.WAITING
@@ -123,8 +123,8 @@ def begin(plan: PlanBuilder, vm: VMContext, target: Target, spec: VMSpec) -> Ste
     return _start_beside(plan, vm, made)
 
 
-def replace_anew(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
-    """A restart that a person asked for, by a second guest of what runs. SKIP: it takes a stop."""
+def replace_same(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
+    """A restart that a person requested, by a second guest of the same generation. SKIP: it needs a stop."""
     if not applies(vm, generation.spec):
         return StepResult.SKIP
     if vm.candidate is not None or not blockers.ready(plan, vm, generation.spec):
@@ -133,7 +133,7 @@ def replace_anew(plan: PlanBuilder, vm: VMContext, generation: Generation) -> St
 
 
 def promote_candidate(plan: PlanBuilder, vm: VMContext) -> None:
-    """Who served is gone: a candidate of a proven generation is in its place at once, as a start of it would be."""
+    """Make the candidate of a proven generation the serving guest after that one ended."""
     record, candidate = vm.record, vm.record.candidate
     if vm.guest is not None or vm.candidate is None or candidate is None:
         return
@@ -158,9 +158,9 @@ def promote_candidate(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def _behind_the_front(plan: PlanBuilder, vm: VMContext) -> StepResult | None:
-    """Give the one that serves ports of its own first, if it has those of its manifest itself.
+    """Give the serving guest its own ports first, if it binds the manifest's ports itself.
 
-    None: it has. SKIP: it does not answer, and can only be stopped to free them.
+    None: it has its own. SKIP: it does not answer, and must be stopped to free the ports.
     """
     start, guest = vm.record.start, vm.guest
     running = vm.record.generation(guest.generation) if guest else None
@@ -205,7 +205,7 @@ def _counted(record: VMRecord, generation: Generation, wall: float) -> VMRecord:
 
 
 def resume(plan: PlanBuilder, vm: VMContext) -> StepResult:
-    """Carry on with ports that a guest is being given, whatever else is so."""
+    """Continue a port change that has begun, whatever else is so."""
     record, guest, candidate = vm.record, vm.guest, vm.candidate
     if record.pending_transfer is None or (guest is not None and vm.stopping):
         return StepResult.SKIP
@@ -219,7 +219,7 @@ def resume(plan: PlanBuilder, vm: VMContext) -> StepResult:
 
 
 def _without_ports(record: VMRecord, guest: Guest) -> bool:
-    """Whether the guest that serves is being given ports of its own."""
+    """Whether the serving guest is being given its own ports."""
     start = record.start
     meant = start is not None and start.instance == guest.instance == record.pending_transfer
     return meant and start is not None and start.routes is None
@@ -232,7 +232,7 @@ def _wanted(vm: VMContext) -> bool:
 
 
 def manage_candidate(plan: PlanBuilder, vm: VMContext, target: Target) -> StepResult:
-    """See to the guests beside the one that serves."""
+    """Judge and handle the guests beside the serving one."""
     if vm.leaving is not None:
         return _stop_predecessor(plan, vm, vm.leaving)
     if vm.unknown is not None:
@@ -255,7 +255,7 @@ def manage_candidate(plan: PlanBuilder, vm: VMContext, target: Target) -> StepRe
 
 
 def _sought(plan: PlanBuilder, vm: VMContext, wanted: Generation) -> bool:
-    """Whether its candidate is still what should serve next."""
+    """Whether the candidate is still what should serve next."""
     record, guest, candidate = vm.record, vm.guest, vm.record.candidate
     if candidate is None or candidate.generation != wanted.number:
         return False
@@ -276,7 +276,7 @@ def _stop_predecessor(plan: PlanBuilder, vm: VMContext, guest: Guest) -> StepRes
 
 
 def _dismiss(plan: PlanBuilder, vm: VMContext, guest: Guest, target: Target) -> StepResult:
-    """The candidate is not wanted any more; the guest that serves is not concerned."""
+    """Stop a candidate that is not needed any more; the serving guest is unaffected."""
     generation = vm.record.generation(guest.generation)
     if generation is not None and generation.verdict == "condemned":
         return operations.stop(plan, vm, "condemned", generation.reason, guest)
@@ -286,7 +286,7 @@ def _dismiss(plan: PlanBuilder, vm: VMContext, guest: Guest, target: Target) -> 
 def _open_ports(
     plan: PlanBuilder, vm: VMContext, guest: Guest, generation: Generation
 ) -> StepResult:
-    """Nothing else is tried before; where it failed lately, all else goes on meanwhile."""
+    """Open a guest's own ports before anything else; after a recent failure other steps continue meanwhile."""
     if operations.in_trouble(plan, vm, "open-ports"):
         return StepResult.SKIP
     home = layout.vm(PurePath(plan.policy.state_dir), guest.process.vm)
@@ -300,7 +300,7 @@ def _open_ports(
 
 
 def _hand_over(plan: PlanBuilder, vm: VMContext) -> StepResult:
-    """Lead the ports to the candidate."""
+    """Move the ports to the candidate."""
     record, candidate, old = vm.record, vm.record.candidate, vm.guest
     generation = record.generation(candidate.generation) if candidate else None
     if candidate is None or candidate.routes is None or generation is None:

@@ -1,4 +1,4 @@
-"""One VM's way to its target: bring it up, replace what runs, or keep it well."""
+"""The next step of one VM towards its target: start it, replace what runs, or keep it healthy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reconciler.planning.steps import handover, operations, rename, try_checks
 
 
 def move(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> StepResult:
-    """The next step to what a VM is to run."""
+    """The next step towards what a VM should run."""
     target = targets.choose(plan, vm)
     good = vm.record.last_good
     for spec in (target.wanted, good.spec if good else None):
@@ -38,11 +38,13 @@ def move(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> Step
     if vm.guest is None:
         return _without_guest(plan, vm, target)
     if begun is not None and begun.instance == vm.guest.instance:
-        # The guest may have been asked already: a stop that was begun is carried through.
+        # The guest may have been asked already, so a stop that began is continued.
         return operations.stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
     result = _with_guest(plan, vm, target, budget)
     if result is not StepResult.ACTED:
-        result = _repair(plan, vm, budget)  # what runs must be well, whatever else it waits for
+        result = _repair(
+            plan, vm, budget
+        )  # what runs must be kept healthy, whatever else it waits for
     if result is not StepResult.ACTED:
         try_checks.begin(plan, vm)
     return result
@@ -57,7 +59,7 @@ def _without_guest(plan: PlanBuilder, vm: VMContext, target: Target) -> StepResu
     moved = rename.move_folder(plan, vm)
     if moved is not StepResult.SKIP:
         return moved
-    # It cannot move yet, and serves where it is.
+    # It cannot change yet, and keeps serving.
     return _bring_up(plan, vm, Target(vm.record.last_good))
 
 
@@ -82,7 +84,7 @@ def _must_change(vm: VMContext, target: Target) -> bool:
 
 
 def _explain(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
-    """Why the desired digest is not the target, and what the next generation changes."""
+    """Add waits that say why the desired digest is not the target, and what the next generation changes."""
     explained = target.kind == "rollback" and vm.guest is not None  # by `verdicts`, with its clock
     if target.kind is not None and not explained:
         plan.wait(target.kind, vm.name, target.why)
@@ -92,14 +94,16 @@ def _explain(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
 
 
 def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> StepResult:
-    """The right generation runs: do what a person asked."""
+    """The right generation runs: carry out a person's restart, or repair it."""
     guest, record = vm.guest, vm.record
     if guest is None:
         return StepResult.SKIP
     if target.generation is None:
         running = record.generation(guest.generation)
         if target.kind == "blocked" and running is not None and running.verdict == "condemned":
-            return operations.stop(plan, vm, "condemned", running.reason)  # there is no way back
+            return operations.stop(
+                plan, vm, "condemned", running.reason
+            )  # there is nothing to go back to
         return StepResult.SKIP
     if record.restart is None:
         return StepResult.SKIP
@@ -107,8 +111,8 @@ def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> S
         vm.record = replace(record, restart=None)
         return StepResult.SKIP
     if record.rollback is not None:
-        return StepResult.WAITING  # the way back ends first, within its deadline
-    replaced = handover.replace_anew(plan, vm, target.generation)
+        return StepResult.WAITING  # the rollback ends first, within its deadline
+    replaced = handover.replace_same(plan, vm, target.generation)
     if replaced is not StepResult.SKIP:
         return replaced
     if (vm.down or blockers.ready(plan, vm, target.generation.spec)) and budget.take(vm):
@@ -117,13 +121,13 @@ def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> S
 
 
 def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> StepResult:
-    """A committed guest that turned bad is stopped, to be started again with growing pauses."""
+    """Stop a committed guest that must be restarted; starts follow with growing pauses."""
     guest, record = vm.guest, vm.record
     running = record.generation(guest.generation) if guest else None
     if guest is None or running is None or running.verdict != "committed":
         return StepResult.SKIP
     if record.rollback is not None:
-        return StepResult.SKIP  # going back has a deadline of its own, in `verdicts`
+        return StepResult.SKIP  # a rollback has its own deadline, in `verdicts`
     if not vm.unhealthy:
         _await_readiness(plan, vm, guest, running.spec.health)
         return StepResult.SKIP
@@ -140,7 +144,7 @@ def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> StepResult:
 
 
 def _await_readiness(plan: PlanBuilder, vm: VMContext, guest: Guest, policy: HealthPolicy) -> None:
-    """It lives, and what it lacks may be elsewhere: a restart would not help."""
+    """Add the wait of a guest that lives and is not ready: a restart would not help."""
     if vm.judgement == "unhealthy":
         why = f"not ready: {guest_health.symptom(guest, policy)}; no restart follows from that"
         plan.wait("readiness", vm.name, why)
@@ -151,7 +155,7 @@ def _await_readiness(plan: PlanBuilder, vm: VMContext, guest: Guest, policy: Hea
 
 
 def _replace(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> StepResult:
-    """Another generation must run: prepare all of it, ask, and only then stop what runs."""
+    """Another generation must run: prepare everything, pass all gates, and only then stop what runs."""
     spec, record = target.wanted, vm.record
     if spec is None:
         return StepResult.SKIP
@@ -185,7 +189,7 @@ def _give_way(plan: PlanBuilder, vm: VMContext, newer: Generation, *, gated: boo
     if any(operations.in_trouble(plan, vm, kind) for kind in ("create", "stop", "snapshot")):
         return StepResult.WAITING
     if plan.trouble(TroubleKey("create", vm.name)) is not None:
-        # Its folder could not be written: nothing is stopped for it before that is done.
+        # Its folder could not be written; until it is, nothing is stopped for it.
         return operations.write(plan, vm, newer)
     if gated:
         outcomes.note_illness(plan, vm)
@@ -231,5 +235,5 @@ def _bring_up(plan: PlanBuilder, vm: VMContext, target: Target) -> StepResult:
 
 
 def _host_lacks(plan: PlanBuilder, vm: VMContext) -> bool:
-    """Whether what stands before its start is the host's, and came up since its former guest was stopped."""
+    """Whether the obstacle to its start is the host's, and arose after its former guest was stopped."""
     return any(wait.subject == vm.name and wait.traits.host_lacks for wait in plan.waits)

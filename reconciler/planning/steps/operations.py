@@ -26,7 +26,7 @@ MAKES_WAY: frozenset[StopCause] = frozenset(("update", "overtaken", "handed-over
 
 
 def wait(plan: PlanBuilder, vm: VMContext) -> StepResult:
-    """One operation of a VM at a time."""
+    """Whether an operation of the VM is under way; a wait says so. Only one runs at a time."""
     operation = plan.observed.busy.get(vm.name)
     if operation is None:
         return StepResult.SKIP
@@ -35,6 +35,7 @@ def wait(plan: PlanBuilder, vm: VMContext) -> StepResult:
 
 
 def create(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> StepResult:
+    """Create a new generation of this spec."""
     record = vm.record
     generation = Generation(
         vm=vm.name,
@@ -70,6 +71,7 @@ def _origin_in_words(vm: VMContext, generation: Generation) -> str:
 
 
 def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
+    """Start a guest of a generation."""
     record, now = vm.record, plan.now
     backoff = record.backoff
     committed = generation.verdict == "committed" and record.rollback is None
@@ -122,7 +124,7 @@ def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResul
 
 
 def _finished(plan: PlanBuilder, record: VMRecord, generation: Generation) -> str:
-    """Why it is not started again, in words; empty: nothing is in the way."""
+    """Why a finished guest is not started again, as a text; empty: it may be."""
     finished, policy = record.finished, generation.spec.restart.policy
     if finished is None or finished.generation != generation.number or policy == "always":
         return ""
@@ -132,7 +134,7 @@ def _finished(plan: PlanBuilder, record: VMRecord, generation: Generation) -> st
 
 
 def behind_proxy(spec: VMSpec) -> bool:
-    """Whether its guest is to get ports of its own, to which the front leads."""
+    """Whether its guest gets its own ports, behind the proxy."""
     return spec.handed_over and any(network.forwards for network in spec.networks)
 
 
@@ -144,7 +146,7 @@ def _purpose(vm: VMContext, generation: Generation) -> StartPurpose:
 
 
 def free_slot(plan: PlanBuilder, vm: VMContext) -> Slot:
-    """Where no guest of the VM lives."""
+    """A slot in which no guest of the VM lives."""
     guests = plan.observed.guests.get(vm.name, ())
     return 2 if any(g.alive and g.process.slot == 1 for g in guests) else 1
 
@@ -152,7 +154,7 @@ def free_slot(plan: PlanBuilder, vm: VMContext) -> Slot:
 def stop(
     plan: PlanBuilder, vm: VMContext, cause: StopCause, why: str, guest: Guest | None = None
 ) -> StepResult:
-    """Stop the guest that serves, or another one of the VM."""
+    """Stop the serving guest, or another one of the VM."""
     guest = guest or vm.guest
     if guest is None or in_trouble(plan, vm, "stop"):
         return StepResult.WAITING
@@ -176,7 +178,7 @@ def stop(
 
 
 def in_trouble(plan: PlanBuilder, vm: VMContext, kind: VMTrouble) -> bool:
-    """An operation of ours failed lately; it is tried again after a pause."""
+    """Whether an operation failed recently and its pause is not over; a wait says so."""
     trouble = plan.trouble(TroubleKey(kind, vm.name))
     if trouble is not None and trouble.definitive:
         times = f"{trouble.attempts} times" if trouble.attempts > 1 else "once"

@@ -1,4 +1,4 @@
-"""VMs that left the repository: kept, refused, or removed step by step until they are gone."""
+"""VMs that left the repository: kept, refused, or removed step by step; and records of what is gone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ MOST_NAMED = 3
 
 
 def refuse(state: DesiredState, record: Record) -> str | None:
-    """Why a valid state is refused whole; None when it may be the desired state (law 7)."""
+    """Why a valid state is refused as a whole; None if it may become desired (law 7)."""
     if state.vms or not record.vms:
         return None
     return (
@@ -29,7 +29,7 @@ def refuse(state: DesiredState, record: Record) -> str | None:
 
 
 def mark_removals(plan: PlanBuilder) -> None:
-    """Accept or refuse the removals that the desired state asks for."""
+    """Accept or refuse the removals that the desired state implies."""
     if plan.desired is None:
         return
     absent = [s for s in plan.vms.values() if s.spec is None]
@@ -60,7 +60,7 @@ def mark_removals(plan: PlanBuilder) -> None:
 def _why_kept(
     plan: PlanBuilder, desired: DesiredState, removals: int
 ) -> tuple[WaitKind, str] | None:
-    """Why VMs that left the repository are not removed; None when they are."""
+    """Why VMs that left the repository are not removed; None if they are."""
     policy = plan.policy
     if plan.refused_renames:
         heirs = ", ".join(sorted(plan.refused_renames)[:MOST_NAMED])
@@ -78,12 +78,12 @@ def _why_kept(
 
 
 def _confirmed(plan: PlanBuilder) -> bool:
-    """A person allowed this revision's removals, however many."""
+    """Whether a person allowed all removals of this revision."""
     return plan.desired is not None and plan.record.source.confirmed == plan.desired.revision
 
 
 def remove(plan: PlanBuilder, vm: VMContext) -> StepResult:
-    """The next step of a removal: stop, then clear away; the volumes stay."""
+    """The next step of a removal: stop, then delete all but the volumes."""
     if not vm.record.removing:
         return StepResult.SKIP
     if vm.busy or vm.acted:
@@ -112,9 +112,9 @@ def _removed(plan: PlanBuilder, vm: VMContext) -> bool:
 
 
 def forget(plan: PlanBuilder) -> None:
-    """Drop records of groups that are gone, and troubles of what is no longer desired.
+    """Drop records of groups that are gone, and failures of what is no longer desired.
 
-    What a person suspended stays so, whichever VMs are in it.
+    Groups that a person suspended are kept, whichever VMs are in them.
     """
     if plan.desired is None:
         return

@@ -27,10 +27,10 @@ MOST_NAMED = 3
 
 
 def successors(desired: DesiredState | None, record: Record) -> dict[VMName, VMName]:
-    """VMs of the record that go on under another name, with that name.
+    """VMs of the record that are renamed, with their new names.
 
-    A desired VM of which nothing is remembered takes over the one it says it was moved from, or
-    one that once had its name: so the revert of a rename brings the VM back with its data.
+    A desired VM without a record takes over the VM of its `movedFrom`, or one that once had its name: so the
+    revert of a rename restores the VM with its data.
     """
     found = {vm.name: vm.moving for vm in record.vms.values() if vm.moving is not None}
     if desired is None:
@@ -51,10 +51,9 @@ def successors(desired: DesiredState | None, record: Record) -> dict[VMName, VMN
 def refused_renames(
     desired: DesiredState | None, record: Record, renamed: Mapping[VMName, VMName]
 ) -> dict[VMName, str]:
-    """New VMs that say they are another one's, of which nothing is known here; with why, in words.
+    """New VMs whose `movedFrom` names an unknown VM, with the reason as a text.
 
-    Each would start with empty volumes, and the one that was meant, left without a name, might be
-    removed.
+    Each would start with empty volumes, and the VM that was meant might be removed.
     """
     if desired is None:
         return {}
@@ -69,7 +68,7 @@ def refused_renames(
 
 
 def _never_began(old: VMName, desired: DesiredState, record: Record) -> bool:
-    """Whether it is remembered, was never created, and is not wanted: there is nothing to take over."""
+    """Whether it is recorded, was never created, and is not desired: there is nothing to take over."""
     vm = record.vms.get(old)
     return vm is not None and not vm.generations and old not in desired.vms
 
@@ -108,7 +107,7 @@ def _known(record: Record, name: VMName) -> bool:
 
 
 def taking_over(old: VMName, record: Record) -> str:
-    """What the new name waits for, in words."""
+    """What the new name waits for, as a text."""
     vm = record.vms.get(old)
     if vm is not None and vm.quarantine is not None:
         return f"takes over {old}, which is in quarantine: push a fix, or `reconciler retry {old}`"
@@ -155,7 +154,7 @@ def _with_name(group: GroupRecord, old: VMName, new: VMName) -> GroupRecord:
 
 
 def resume(plan: PlanBuilder, vm: VMContext) -> StepResult:
-    """A move that was begun is carried through, whatever is desired meanwhile: half is nowhere."""
+    """Continue a move that has begun, whatever is desired meanwhile: half-moved data would be unreachable."""
     record = vm.record
     if record.moving is None:
         return StepResult.SKIP
@@ -167,7 +166,7 @@ def resume(plan: PlanBuilder, vm: VMContext) -> StepResult:
 
 
 def move_folder(plan: PlanBuilder, vm: VMContext) -> StepResult:
-    """Nothing of it runs: its folder moves now, or as soon as the last guest is gone. SKIP: it cannot yet."""
+    """Move the folder of a VM that does not run, or once its last guest is gone. SKIP: not possible yet."""
     new = vm.successor
     if new is None or vm.candidate is not None or _hindered(plan, vm):
         return StepResult.SKIP
@@ -178,7 +177,7 @@ def move_folder(plan: PlanBuilder, vm: VMContext) -> StepResult:
 
 
 def stop_for_rename(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> StepResult:
-    """It runs: stop it for the move, when what follows is ready, allowed and its turn."""
+    """Stop a running VM for its rename, once what follows is ready, allowed and its turn."""
     new, record, spec = vm.successor, vm.record, target.wanted
     if new is None or spec is None or _hindered(plan, vm):
         return StepResult.WAITING

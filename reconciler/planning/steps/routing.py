@@ -1,4 +1,4 @@
-"""Where the proxy leads a VM's ports: to the guest that serves, if one does."""
+"""Where the proxy sends a VM's connections: to the serving guest, if there is one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CUT_OFF = "its guest is well, and the front does not lead its ports to it"
 
 
 def wanted(vm: VMContext) -> RouteTarget | None:
-    """Where they are to lead. None: the front has nothing to do with this VM, or not yet."""
+    """Where connections should go. None: the proxy has nothing to do with this VM, or not yet."""
     start, guest = vm.record.start, vm.guest
     if guest is None or start is None or start.instance != guest.instance or not start.routes:
         return None
@@ -23,7 +23,7 @@ def wanted(vm: VMContext) -> RouteTarget | None:
 
 
 def is_cut_off(record: VMRecord, guest: Guest, observed: Observed) -> bool:
-    """Whether a guest that serves by way of the front is not found there: it is well, and nothing reaches it."""
+    """Whether a guest that serves through the proxy gets no connections from it, though it is healthy."""
     start = record.start
     if start is None or start.instance != guest.instance or not start.routes:
         return False
@@ -32,13 +32,13 @@ def is_cut_off(record: VMRecord, guest: Guest, observed: Observed) -> bool:
 
 
 def is_current(plan: PlanBuilder, vm: VMContext) -> bool:
-    """Whether the front leads them there, as far as it was asked."""
+    """Whether the proxy sends them there, as far as it answered."""
     known = not plan.observed.proxy_error
     return known and plan.observed.front.get(vm.name) == wanted(vm)
 
 
 def update(plan: PlanBuilder, vm: VMContext) -> StepResult:
-    """See that they lead there, whatever else is so. While the proxy is away, all else goes on."""
+    """Correct the proxy's routing. While the proxy does not answer, other steps continue."""
     want, guest, start = wanted(vm), vm.guest, vm.record.start
     if plan.observed.proxy_error:
         if want is not None:
@@ -58,19 +58,19 @@ def update(plan: PlanBuilder, vm: VMContext) -> StepResult:
 
 
 def _handing_over(vm: VMContext) -> bool:
-    """Whether they may lead to its candidate already."""
+    """Whether connections may already go to its candidate."""
     pending_transfer = vm.record.pending_transfer
     return vm.candidate is not None and vm.candidate.instance == pending_transfer
 
 
 def release_unknown(plan: PlanBuilder) -> None:
-    """Ports that the proxy holds for VMs that are no longer known."""
+    """Release ports that the proxy holds for VMs that no longer exist."""
     for name in sorted(plan.observed.front.keys() - plan.vms.keys()):
         if name not in plan.observed.busy and plan.pausing(TroubleKey("lead", name)) is None:
             plan.actions.append(Lead(name, None, "its ports: there is no such VM"))
 
 
 def routes_of(plan: PlanBuilder, guest: Guest) -> tuple[Route, ...] | None:
-    """What the front knows of a guest that the record does not."""
+    """The routes of a guest that only the proxy knows."""
     target = plan.observed.front.get(guest.process.vm)
     return target.routes if target is not None and target.instance == guest.instance else None

@@ -1,4 +1,4 @@
-"""Taps of guests that live or lived: which go back into their bridges, and which are left over."""
+"""Taps of present and former guests: which are plugged in again, and which are removed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOK_AGAIN = 5.0
 
 
 def maintain(plan: PlanBuilder) -> None:
-    """Mend what came loose, and remove what leads nowhere; guests are not touched."""
+    """Plug loose taps in again, and remove unused ones; guests are not touched."""
     if not plan.observed.links.found:
         return  # the links could not be read
     for vm in plan.vms.values():
@@ -53,9 +53,7 @@ def _loose(plan: PlanBuilder, vm: VMContext, taps: tuple[Tap, ...]) -> Iterator[
         if there == Link("tap", vm.name, tap.bridge):
             continue
         if there is None:
-            why = (
-                f"tap {tap.name} of its guest is gone: `reconciler restart {vm.name}` makes it anew"
-            )
+            why = f"tap {tap.name} of its guest is gone: `reconciler restart {vm.name}` creates it again"
         elif there.owner != vm.name:
             why = f"interface {tap.name} is another's now: it is left as it is"
         elif what := bridges.lacking(plan, tap):
@@ -67,7 +65,7 @@ def _loose(plan: PlanBuilder, vm: VMContext, taps: tuple[Tap, ...]) -> Iterator[
 
 
 def _collect(plan: PlanBuilder) -> None:
-    """Taps of ours that no living guest has."""
+    """Remove our taps that no living guest has."""
     ours = {name: one.owner for name, one in plan.observed.links.found.items() if one.owner}
     claimed = _claimed(plan) if ours else set()
     left: defaultdict[VMName, list[str]] = defaultdict(list)
@@ -86,9 +84,9 @@ def _collect(plan: PlanBuilder) -> None:
 
 
 def _claimed(plan: PlanBuilder) -> set[str]:
-    """What living guests have, and what a start of this moment may make.
+    """Taps that living guests have, and that a start at this moment may make.
 
-    Of all VMs: the name of one may change, and its generations keep the taps that they had.
+    Of all VMs: a VM may be renamed, and its generations keep the taps that they had.
     """
     claimed: set[str] = set()
     for vm in plan.vms.values():
@@ -100,7 +98,7 @@ def _claimed(plan: PlanBuilder) -> set[str]:
 
 
 def _untouchable(plan: PlanBuilder, name: VMName) -> bool:
-    """Nothing is to be done to it now, or what its guests have is not known."""
+    """Whether nothing may be done to it now, or its guests' taps are unknown."""
     vm = plan.vms.get(name)
     if vm is not None and (vm.acted or any(suspension.scopes(plan, vm))):
         return True

@@ -1,4 +1,4 @@
-"""Changed checks of a generation that runs: tried beside the present ones, and never at the guest's cost.
+"""Changed checks of a running generation: tried beside the present ones, without risk to the guest.
 
   health differs     allowed, its turn      passes for minHealthyTime
 ----------------> waits -----------> on trial ------------------------> the generation has the new checks
@@ -6,7 +6,7 @@
                                        v
                                   refused: the change is blocked, the group held, the present checks stay
 
-A change of the digest, too, makes a new generation, which is judged by its own checks from its first start.
+A changed digest makes a new generation, which is judged by its own checks from its first start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ASK_AGAIN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Checks that a committed generation is to have, and has not."""
+    """Checks that a committed generation should get."""
 
     generation: Generation
     health: HealthPolicy
@@ -42,11 +42,12 @@ class Proposal:
 
     @property
     def key(self) -> Digest:
+        """The rollout key of digest and proposed checks."""
         return rollout_key(self.generation.digest, self.health)
 
 
 def proposal(plan: PlanBuilder, vm: VMContext) -> Proposal | None:
-    """The changed checks of the last good generation; None where it has what it is to have."""
+    """The changed checks of the last good generation; None if it has those it should have."""
     spec, good, record = vm.spec, vm.record.last_good, vm.record
     if spec is None or good is None or good.digest != spec.digest:
         return None
@@ -60,9 +61,9 @@ def proposal(plan: PlanBuilder, vm: VMContext) -> Proposal | None:
 
 
 def follow(plan: PlanBuilder, vm: VMContext, *, paused: bool) -> None:
-    """Conclude a trial of checks, or end one that is not wanted any more.
+    """Conclude a trial of checks, or end one that is not desired any more.
 
-    `paused`: it is suspended, and no verdict is given.
+    `paused`: it is suspended, so no verdict is given.
     """
     if plan.desired is None:
         return  # what is wanted is not known yet: the trial goes on when it is
@@ -86,7 +87,7 @@ def _is_of(trial: CheckTrial, wanted: Proposal) -> bool:
 
 
 def _withdraw_refused(plan: PlanBuilder, vm: VMContext) -> None:
-    """Refused checks that are no longer asked for are bad news no more; asked for again, they are."""
+    """Mark refused checks that are not desired any more as withdrawn; desired again, they count again."""
     record, spec = vm.record, vm.spec
     if not record.blocked_checks or spec is None:
         return
@@ -138,7 +139,7 @@ def _on_trial(trial: CheckTrial) -> str:
 
 
 def _not_passing(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Guest) -> None:
-    """Refuse them, if they had their time and the guest itself was well meanwhile."""
+    """Refuse the checks if their time is over and the guest was healthy meanwhile."""
     answers, policy, now = guest.trial, trial.health, plan.now
     fell = answers.ever_passed and answers.failures >= policy.failure_threshold
     late = trial.deadline.passed(now) and answers.asked >= trial.deadline.boot
@@ -160,7 +161,7 @@ def _not_passing(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Gue
 def _is_well(vm: VMContext, guest: Guest) -> bool:
     """Whether it passed its present checks after it began to fail the changed ones.
 
-    A guest that fell ill fails both, and which of them is asked first says nothing.
+    A guest that becomes unhealthy fails both, and which is asked first says nothing.
     """
     present = vm.record.generation(guest.generation)
     if present is None or not guest_health.asks_guest(present.spec.health):
@@ -202,7 +203,7 @@ def _accept(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, guest: Guest) -
 
 
 def _refuse(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, why: str) -> None:
-    """The verdict, the block and the hold: one transaction. The guest is not concerned."""
+    """Record the refusal, the block and the hold in one transaction. The guest is unaffected."""
     record, generation = vm.record, vm.record.generation(trial.generation)
     if generation is None:
         return
@@ -230,7 +231,7 @@ def _refuse(plan: PlanBuilder, vm: VMContext, trial: CheckTrial, why: str) -> No
 
 
 def begin(plan: PlanBuilder, vm: VMContext) -> None:
-    """Try changed checks on the guest that runs, when nothing stands before that; else say what does."""
+    """Start a trial of changed checks if nothing prevents it; otherwise waits say what does."""
     wanted, guest, record = proposal(plan, vm), vm.guest, vm.record
     if wanted is None or plan.desired is None or _held(plan, vm, wanted):
         return
@@ -264,7 +265,7 @@ def begin(plan: PlanBuilder, vm: VMContext) -> None:
 
 
 def _origin(plan: PlanBuilder, vm: VMContext, newest: Revision) -> Revision:
-    """The revision that changed last what is desired of this VM: a later one may change others alone."""
+    """The revision that last changed this VM; a later one may have changed only others."""
     known = reversed(plan.record.source.revisions)
     return next((one.revision for one in known if vm.desired_name in one.vms), newest)
 
@@ -283,7 +284,7 @@ def _held(plan: PlanBuilder, vm: VMContext, wanted: Proposal) -> bool:
 
 
 def _has_room(plan: PlanBuilder, vm: VMContext) -> bool:
-    """At most `maxUnavailable` of a group at once: a check may hurt by being asked."""
+    """Whether `maxUnavailable` allows another trial in the group: running a check may do harm."""
     under_way = plan.once("check trials", _under_way)
     group = vm.group
     limit = plan.desired.group(group).max_unavailable if plan.desired else 1
@@ -300,7 +301,7 @@ def _under_way(plan: PlanBuilder) -> Counter[GroupName]:
 
 
 def spared(plan: PlanBuilder, vm: VMContext) -> bool:
-    """Whether an ill guest passes the checks that are to replace those that it fails."""
+    """Whether an unhealthy guest passes the checks that are to replace those that it fails."""
     trial, guest = vm.record.check_trial, vm.guest
     if trial is None or guest is None or guest.trial.passing_since is None:
         return False
@@ -310,7 +311,7 @@ def spared(plan: PlanBuilder, vm: VMContext) -> bool:
 
 
 def ask(plan: PlanBuilder, vm: VMContext, routes: tuple[Route, ...]) -> None:
-    """From now on ask its guest the checks on trial, too."""
+    """Run the checks on trial on its guest too."""
     trial, guest = vm.record.check_trial, vm.guest
     if trial is None or guest is None or guest.instance != trial.instance:
         return

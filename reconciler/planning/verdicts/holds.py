@@ -1,4 +1,4 @@
-"""A group that stops after a failure, and how it goes on; `progress` stops one that does not move."""
+"""Holds: a group stops after a failure, and continues when the failed VM's spec changes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from reconciler.planning.context import PlanBuilder, VMContext
 def hold_after_failure(
     plan: PlanBuilder, vm: VMContext, generation: Generation, why: str, evidence: Evidence
 ) -> None:
-    """What the group's policy says to a member that failed."""
+    """Apply the group's `onFailure` to a failed member."""
     spec = vm.spec
     if spec is None or spec.digest != generation.digest:
         return  # already overtaken: no member is about to take it
@@ -26,7 +26,7 @@ def hold_after_failure(
 
 
 def hold_after_checks(plan: PlanBuilder, vm: VMContext, revision: Revision, why: str) -> None:
-    """The same to a member whose changed checks did not pass."""
+    """Apply it to a member whose changed checks were refused."""
     if vm.spec is not None:
         _hold_group(plan, vm, vm.spec, revision, why, vm.spec.rollout_key)
 
@@ -52,6 +52,7 @@ def _hold_group(
 
 
 def put_hold(plan: PlanBuilder, group: GroupName, hold: Hold) -> None:
+    """Hold a group."""
     why = hold.words
     plan.groups[group] = replace(plan.group_record(group), hold=hold, progress=None)
     words = f"group {group} is held: {why}"
@@ -74,20 +75,21 @@ def _failed(member: VMContext) -> bool:
 
 
 def members(plan: PlanBuilder, group: GroupName) -> Iterable[VMContext]:
+    """The members of a group."""
     return (s for s in plan.vms.values() if s.spec is not None and s.spec.group == group)
 
 
 def _waiting(
     plan: PlanBuilder, group: GroupName, failed: VMName
 ) -> Iterable[tuple[VMName, Digest]]:
-    """Members that were about to take the same change and have not: they stay where they are."""
+    """Members that were about to make the same change and have not: they stay as they are."""
     for other in members(plan, group):
         if other.name != failed and (change := still_to_take(other)) is not None:
             yield other.name, change
 
 
 def still_to_take(member: VMContext) -> Digest | None:
-    """Its desired digest, or the rollout key where only the checks are others; None: it has all."""
+    """Its desired digest, or the rollout key if only checks differ; None: it has everything."""
     if member.spec is None:
         return None
     if not _has_taken(member):
@@ -96,7 +98,7 @@ def still_to_take(member: VMContext) -> Digest | None:
 
 
 def _has_taken(other: VMContext) -> bool:
-    """Whether a member runs its desired digest already, on trial or for good."""
+    """Whether a member runs its desired digest already, on trial or committed."""
     running = [guest.generation for guest in (other.guest, other.candidate) if guest is not None]
     known = [other.record.generation(number) for number in running]
     return other.spec is not None and any(
@@ -105,7 +107,7 @@ def _has_taken(other: VMContext) -> bool:
 
 
 def _has_other_checks(other: VMContext) -> bool:
-    """Whether a member that has its desired digest is still judged by other checks than desired."""
+    """Whether a member with its desired digest has other checks than desired."""
     good, spec = other.record.last_good, other.spec
     if good is None or spec is None or good.digest != spec.digest:
         return False
@@ -113,7 +115,7 @@ def _has_other_checks(other: VMContext) -> bool:
 
 
 def _former_checks(plan: PlanBuilder, group: GroupSpec, failed: Revision) -> Iterable[VMName]:
-    """Members whose checks were changed by the failed revision."""
+    """Members whose checks the failed revision changed."""
     for other in members(plan, group.name):
         good = other.record.last_good
         if good is not None and good.checks is not None and good.checks.revision == failed:
@@ -123,7 +125,7 @@ def _former_checks(plan: PlanBuilder, group: GroupSpec, failed: Revision) -> Ite
 def _way_back(
     plan: PlanBuilder, group: GroupSpec, failed: VMName, revision: Revision
 ) -> Iterable[tuple[VMName, GenerationNumber]]:
-    """Members whose newest good generation is of the failed revision, and the one before it."""
+    """Members whose newest good generation is of the failed revision, with the one before it."""
     for other in members(plan, group.name):
         good = other.record.last_good
         if other.name == failed or good is None or good.revision != revision:
@@ -144,7 +146,7 @@ def sent_back(record: Record) -> frozenset[VMName]:
 
 
 def hold_of(plan: PlanBuilder, vm: VMContext) -> Hold | None:
-    """The hold of this VM's group, while the failed VM still wants what failed."""
+    """The hold of this VM's group, while the failed VM still has the spec that failed."""
     if vm.spec is None or not vm.spec.group or plan.desired is None:
         return None
     hold = plan.group_record(vm.spec.group).hold
@@ -154,14 +156,14 @@ def hold_of(plan: PlanBuilder, vm: VMContext) -> Hold | None:
 
 
 def _stands(hold: Hold, failed: VMSpec | None) -> bool:
-    """Whether the failed VM still wants what failed: the digest, and where they failed the checks."""
+    """Whether the failed VM still has what failed: the digest, and if its checks failed, the checks."""
     if failed is None or failed.digest != hold.digest:
         return False
     return hold.key in ("", failed.rollout_key)
 
 
 def lift_holds(plan: PlanBuilder) -> None:
-    """A hold ends when the failed VM wants something else or left."""
+    """End holds whose failed VM has another spec or left."""
     if plan.desired is None:
         return
     for name, group in plan.record.groups.items():

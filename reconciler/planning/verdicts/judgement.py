@@ -30,17 +30,17 @@ from reconciler.planning.preflight import snapshots
 from reconciler.planning.verdicts import holds
 
 STOP_GRACE = 20.0
-"""Seconds after the power button until SIGKILL has done its work: the ladder's two last rungs."""
+"""Seconds after the stop timeout until SIGKILL has taken effect: the last two steps of a stop."""
 ASK_AGAIN = 0.5
-"""Seconds until a guest whose deadline passed unasked was asked, as good as surely."""
+"""Seconds within which a guest whose deadline passed without a check has almost certainly been checked."""
 BLOCKED_KEPT = 20
 """Condemned digests remembered for each VM; the oldest are forgotten first."""
 
 
 def judge_guest(plan: PlanBuilder, vm: VMContext, *, paused: bool) -> None:
-    """Follow one living guest: commit, condemn, end a rollback, forget old crashes, or wait.
+    """Judge one living guest: commit, condemn, end a rollback, forget old crashes, or wait.
 
-    `paused`: it is suspended, and no verdict is given.
+    `paused`: it is suspended, so no verdict is given.
     """
     guest, record = vm.guest, vm.record
     if vm.busy or paused or vm.stopping:
@@ -62,7 +62,7 @@ def judge_guest(plan: PlanBuilder, vm: VMContext, *, paused: bool) -> None:
 
 
 def judge_candidate(plan: PlanBuilder, vm: VMContext, *, paused: bool) -> None:
-    """Follow the guest beside the one that serves: it is condemned, or ready to take over."""
+    """Judge the guest beside the serving one: condemn it, or mark it as ready to take over."""
     guest, candidate = vm.candidate, vm.record.candidate
     if vm.busy or paused or guest is None or candidate is None or vm.leaving is guest:
         return
@@ -73,7 +73,7 @@ def judge_candidate(plan: PlanBuilder, vm: VMContext, *, paused: bool) -> None:
 
 
 def _judge_absence(plan: PlanBuilder, vm: VMContext) -> None:
-    """A way back that cannot even begin has the same deadline."""
+    """Fail a rollback whose guest did not even start within the deadline."""
     rollback = vm.record.rollback
     if rollback is None:
         return
@@ -86,11 +86,11 @@ def _judge_absence(plan: PlanBuilder, vm: VMContext) -> None:
 def _passed_trial(
     plan: PlanBuilder, vm: VMContext, generation: Generation, guest: Guest, deadline: Deadline
 ) -> bool:
-    """Whether it may be committed; where it never will, it is condemned."""
+    """Whether it may be committed; if it never will, it is condemned."""
     health = generation.spec.health
     passing = guest_health.passing_for(guest, health, plan.now)
     if guest.health.errors:
-        # A prober that is broken says nothing about the guest: neither commit nor condemn.
+        # A broken prober says nothing about the guest, so neither commit nor condemn.
         why = f"its health could not be asked for: {guest.health.detail}"
         plan.wait("probe", vm.name, why)
     elif passing is None:
@@ -109,7 +109,7 @@ def _passed_trial(
 def _on_trial(vm: VMContext, generation: Generation) -> str:
     beside = _is_candidate(vm.record, generation) and vm.running is not None
     words = f" beside {vm.running}" if beside else ""
-    what = "on trial" if generation.verdict == "trial" else "started anew"
+    what = "on trial" if generation.verdict == "trial" else "started again"
     return f"generation {generation.number} {what}{words}"
 
 
@@ -152,7 +152,7 @@ def _awaited(guest: Guest, health: HealthPolicy) -> str:
 
 
 def _due(guest: Guest, health: HealthPolicy, deadline: Deadline) -> float:
-    """When it passes by time alone, or else fails."""
+    """When its trial ends by time alone, passed or failed."""
     since = None if guest_health.asks_guest(health) else guest_health.well_since(guest, health)
     return deadline.boot if since is None else min(since, deadline.boot)
 
@@ -160,7 +160,7 @@ def _due(guest: Guest, health: HealthPolicy, deadline: Deadline) -> float:
 def failed(
     plan: PlanBuilder, vm: VMContext, generation: Generation, why: str, evidence: Evidence
 ) -> None:
-    """A guest on its trial: what it was made of is condemned, unless that was proven before."""
+    """Condemn what failed its trial, unless its generation was proven before."""
     if generation.verdict == "trial":
         condemn(plan, vm, generation, why, evidence)
     else:
@@ -168,9 +168,9 @@ def failed(
 
 
 def _give_up(plan: PlanBuilder, vm: VMContext, generation: Generation, why: str) -> None:
-    """The candidate of a restart or of a way back: the guest that serves is kept, and an event says so.
+    """End the candidate of a restart or rollback: the serving guest is kept, and an event reports it.
 
-    A restart was asked for once, and failed. A way back is still wanted, and tried again after a pause.
+    A failed restart is not repeated. A rollback is still desired, and retried after a pause.
     """
     record, beside = vm.record, f"beside generation {vm.running}"
     number = generation.number
@@ -196,9 +196,9 @@ def _give_up(plan: PlanBuilder, vm: VMContext, generation: Generation, why: str)
 
 
 def _asked_since(plan: PlanBuilder, guest: Guest, policy: HealthPolicy, deadline: Deadline) -> bool:
-    """Whether the deadline passed and the guest was asked after it, and still did not pass.
+    """Whether the deadline passed, and the guest was checked after it and still did not pass.
 
-    A daemon that was away or stood still looks before it condemns.
+    A daemon that was stopped checks again before it condemns.
     """
     if not deadline.passed(plan.now):
         return False
@@ -211,7 +211,7 @@ def _asked_since(plan: PlanBuilder, guest: Guest, policy: HealthPolicy, deadline
 
 
 def commit(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
-    """It stayed healthy long enough: from now on it is what a rollback goes back to."""
+    """Commit a generation that stayed healthy long enough: rollbacks now go back to it."""
     reason = (
         "stayed healthy"
         if guest_health.asks_guest(generation.spec.health)
@@ -237,7 +237,7 @@ def commit(plan: PlanBuilder, vm: VMContext, generation: Generation) -> None:
 def _trim(
     record: VMRecord, keep: int, running: GenerationNumber
 ) -> tuple[VMRecord, tuple[GenerationNumber, ...]]:
-    """The newest `keep` generations stay, and always the last good and the running one."""
+    """The generations that are kept: the newest `keep`, and always the last good and the running one."""
     good = record.last_good
     pinned = {running, good.number if good else running}
     old = [g.number for g in record.generations[:-keep] if g.number not in pinned]
@@ -248,7 +248,7 @@ def _trim(
 def condemn(
     plan: PlanBuilder, vm: VMContext, generation: Generation, why: str, evidence: Evidence
 ) -> None:
-    """The verdict, the block, the hold and the way back: one transaction, or a crash forgets some."""
+    """Record verdict, block, hold and rollback in one transaction, so that no crash loses a part."""
     now = plan.now.wall
     record = vm.record.with_generation(
         replace(generation, verdict="condemned", verdict_wall=now, reason=why, evidence=evidence)
@@ -335,7 +335,7 @@ def _judge_rollback(plan: PlanBuilder, vm: VMContext, generation: Generation) ->
 
 
 def quarantine(plan: PlanBuilder, vm: VMContext, why: str) -> None:
-    """Nothing more happens to this VM by itself: no ping-pong."""
+    """Quarantine a VM: nothing more happens to it automatically, so it cannot alternate between two failures."""
     digest = vm.spec.digest if vm.spec else vm.record.generations[-1].digest
     vm.record = replace(vm.record, rollback=None, quarantine=Quarantine(why, digest, plan.now.wall))
     plan.event("quarantined", f"{vm.name}: {why}", vm, "error", vm.running)

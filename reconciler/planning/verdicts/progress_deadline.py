@@ -1,8 +1,8 @@
-"""Rollouts that do not move: the progress deadline of a group, and the hold that follows from it.
+"""Rollouts without progress: the progress deadline of a group, and the hold that follows.
 
-The deadline counts the time in which a member is on its way: started, on trial, going back. It
-stands still while all that move wait for something else, and begins again afterwards: missing
-memory, a long build or a closed window say nothing about the change.
+The deadline counts time in which a member is starting, on trial, or going back. It pauses while all
+members wait for something else, and starts over afterwards: missing memory, a long build or a closed
+window say nothing about the change.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from reconciler.planning.verdicts import holds
 
 
 def watch_progress(plan: PlanBuilder) -> None:
-    """Set a group's deadline, move it on with each success, and hold the group when it passes."""
+    """Set a group's deadline, extend it with each success, and hold the group when it passes."""
     if plan.desired is None:
         return
     for name, spec in plan.desired.groups.items():
@@ -41,14 +41,14 @@ def watch_progress(plan: PlanBuilder) -> None:
 
 
 def _moving(plan: PlanBuilder, group: GroupName) -> list[VMContext]:
-    """Members that are on their way to what is desired, and that nothing else keeps."""
+    """Members that are changing to what is desired, and that nothing else delays."""
     expected = plan.once("expected by subject", _expected_by_subject)
     behind = (s for s in holds.members(plan, group) if not s.synced and not _has_arrived(s))
     return [s for s in behind if _on_its_way(expected[s.name])]
 
 
 def _has_arrived(member: VMContext) -> bool:
-    """It was proven with all that is desired: that it is down since then is its own affair."""
+    """Whether it was proven with everything desired; that it is down since then is another matter."""
     good, spec = member.record.last_good, member.spec
     if good is None or spec is None or member.successor is not None:
         return False
@@ -76,7 +76,7 @@ def _succeeded(plan: PlanBuilder, group: GroupName) -> bool:
 
 
 def _hold(plan: PlanBuilder, group: GroupName, stuck: VMContext, seconds: float) -> None:
-    """Hold all members that are behind, naming the one that was on its way and did not arrive."""
+    """Hold all members that are behind, because of the one that was changing and did not become healthy."""
     if stuck.spec is None or plan.desired is None:
         return
     why = f"{stuck.name} did not become healthy, nor any other member, within progressDeadline {seconds:g}s"

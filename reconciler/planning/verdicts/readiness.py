@@ -1,4 +1,4 @@
-"""Committed guests that live and may not serve: an event when that begins, and one when it is over."""
+"""Committed guests that live but may not serve: an event when that begins, and one when it ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from reconciler.planning.context import PlanBuilder, VMContext
 
 
 def follow(plan: PlanBuilder, vm: VMContext) -> None:
-    """A guest that must be restarted has the event of its restart, one on trial that of its verdict."""
+    """Report a change of readiness; restarts and trials have events of their own."""
     guest, record = vm.guest, vm.record
     running = record.generation(guest.generation) if guest is not None else None
     if guest is None or running is None or vm.disturbed or vm.stopping:
