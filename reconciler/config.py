@@ -56,6 +56,7 @@ Secret = Annotated[str, AfterValidator(_resolved_unless_bare)]
 class Section(BaseModel):
     """Base of all tables: frozen, with unknown keys forbidden."""
 
+    # Errors hide the input, because a misplaced value may be a secret.
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
 
 

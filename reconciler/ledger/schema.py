@@ -33,6 +33,7 @@ def _tables(connection: sqlite3.Connection) -> None:
             "(key TEXT PRIMARY KEY NOT NULL, body TEXT NOT NULL, checksum INTEGER NOT NULL)"
         )
     connection.execute(
+        # AUTOINCREMENT: a sequence is never used again, even if the newest events are deleted.
         "CREATE TABLE events (sequence INTEGER PRIMARY KEY AUTOINCREMENT,"
         " body TEXT NOT NULL, checksum INTEGER NOT NULL)"
     )
@@ -85,6 +86,7 @@ def connect(path: Path) -> sqlite3.Connection:
     connection.text_factory = bytes
     try:
         connection.execute("PRAGMA journal_mode = WAL")
+        # With a write-ahead log only FULL makes a commit survive a crash of the host.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {LOG_BYTES}")
     except BaseException:

@@ -137,6 +137,7 @@ class SqliteLedger:
             self._refuse_moved()
             connection.execute("BEGIN IMMEDIATE")
             stored = [rows.store(connection, each, wall) for each in prepared]
+            # In the same transaction, so that the file never exceeds its bound.
             rows.trim(connection)
             connection.execute("COMMIT")
         except (*recovery.FAILURES, OSError) as error:

@@ -42,6 +42,7 @@ class HealthPolicy:
     failure_threshold: int = 3
 
 
+# Cached because every pass compares the checks of all VMs.
 @lru_cache(maxsize=4096)
 def checks_key(policy: HealthPolicy) -> Digest:
     """A digest of the policy. Defaults are left out, so a field added by a later version changes no key."""

@@ -28,5 +28,6 @@ NAME_RE = re.compile(NAME_PATTERN)
 
 def digest_of(value: Any) -> str:
     """sha256 of the canonical JSON of plain data: sorted keys, no spaces."""
+    # Canonical, because digests are stored and compared with those of other versions.
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode("ascii")).hexdigest()

@@ -27,6 +27,7 @@ def lineage(record: Record) -> Lineage:
     source = record.source
     if source.revision is not None:
         return Lineage((source.revision,), source.rewritten)
+    # Losing the ledger must not allow a rollback of the repository, so running guests count.
     found = {g.revision for vm in record.vms.values() for g in _in_force(vm)}
     return Lineage(tuple(sorted(found)), source.rewritten)
 

@@ -269,6 +269,7 @@ class ProcessSupervisor:
         self._watch.add(folder)
         self._changed(held.process)
         if held.pidfd >= 0:
+            # A pidfd becomes readable when its process ends, also if the process is not our child.
             asyncio.get_running_loop().add_reader(held.pidfd, self._on_exit, guest)
         else:  # it ended before its pidfd could be opened
             self._on_exit(guest)
@@ -282,6 +283,7 @@ class ProcessSupervisor:
 
     async def _record_end(self, guest: _SupervisedGuest) -> None:
         how = await self._backend.exit_of(guest.held)
+        # Before the end is reported: a helper that holds the lock would make the next start a conflict.
         await self._backend.end_rest(guest.held, guest.folder)
         self._release(guest)
         guest.held = ProcessHandle(ended(guest.process, guest.folder, how), -1)

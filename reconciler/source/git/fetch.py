@@ -114,11 +114,14 @@ def _update(path: Path, request: WorkerRequest) -> WorkerAnswer:
         try:
             revision, moved = _fetch(path, request)
         except pygit2.GitError as error:
+            # The transport walks the commits that the mirror has, and may fail on one of them. A fetch into an
+            # empty repository walks none.
             if not is_unparsable(error):
                 raise
             revision, moved = _fetch_whole(path, request), True
     except Exception as error:  # every error gets a kind: metrics and hints depend on it
         found = sorted_failure(error)
+        # Only a damaged mirror is worth a whole clone: for any other fault the clone would fail too.
         if found.kind not in ("corrupt", "unknown") or CLONES.just_failed(request, found):
             raise found from error
         try:

@@ -67,6 +67,7 @@ def listen(tasks: queue.SimpleQueue[Task]) -> None:
     """Queue tasks; end the process when the parent is gone, even in the middle of a fetch."""
     while line := sys.stdin.buffer.readline(MOST_LINE):
         tasks.put(task_of(line))
+    # Not sys.exit, which would end only this thread.
     os._exit(0)
 
 

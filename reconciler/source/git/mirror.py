@@ -366,6 +366,7 @@ class Commit:
                 )
             for mode, name, inner in entries_of(self._raw_tree(oid)):
                 entries += 1
+                # The commit of a submodule is in another repository, so its files can never be complete here.
                 if mode in (SUBMODULE, UNKNOWN):
                     raise refused_entry(path, mode, name)
                 if mode == TREE:

@@ -56,6 +56,7 @@ def delay_after(failures: int, interval: float, *, local: bool, draw: float) -> 
     """Seconds to the next look after so many failures in a row; `draw` is a random number in [0, 1)."""
     if failures <= 0:
         return LOCAL_INTERVAL if local else interval * (1 + SPREAD * (2 * draw - 1))
+    # After failures jitter only lengthens the pause, so that a struggling server is not asked sooner.
     doubled = FIRST_BACKOFF * 2.0 ** min(failures - 1, MOST_DOUBLINGS)
     longest = LONGEST_LOCAL_BACKOFF if local else LONGEST_BACKOFF
     return min(doubled * (1 + 2 * SPREAD * draw), longest)

@@ -177,6 +177,7 @@ class GitSource:
                 )
                 raise
             finally:
+                # The repository may have been replaced by another folder meanwhile.
                 if self._watch is not None:
                     self._watch.refresh()
 
@@ -184,6 +185,7 @@ class GitSource:
         began = self._clock.now().boot
         answer = await self._ask(self._request(*self._wanted(), TARGET))
         revision = Revision(answer.revision)
+        # Nothing new: the manifests need not be read.
         if revision == self._given:
             self._succeeded()
             return Fetched(None, changed=False, revision=revision)
@@ -209,6 +211,7 @@ class GitSource:
         self, revision: Revision, lineage: Lineage, error: ManifestErrors | RevisionRefused
     ) -> None:
         former, tries, until = self._rejected, 1, None
+        # A slow or overloaded host may be the reason, so this refusal is not final.
         if error.kind in ("limit", "timeout"):
             if former is not None and former.revision == revision:
                 tries = former.tries + 1

@@ -98,6 +98,7 @@ class Sender:
         for part in parts:
             key = (type(part).__name__, part.name)
             known = self._given.get(key)
+            # Identity first: the resolver returns unchanged parts as the same objects, and comparing is slow.
             if known is None or (known[1] is not part and known[1] != part):
                 self._count += 1
                 known = (self._count, part)
