@@ -1,9 +1,8 @@
 """Decides what to do now, from what is desired, observed and recorded.
 
-`plan` is pure: no I/O, no clock, no logging, and the order of its inputs does not matter. It runs
-in five parts: take in what ended (`absorb`), judge who lives
-(`verdicts`), choose where each VM should go (`targets`), ask whether it may move (`rollout`,
-`preflight`), and handle images and removals (`images`, `prune`).
+`plan` is pure: no I/O, no clock, no logging, and the order of its inputs does not matter. It takes in
+what ended (`intake`), judges the guests that live (`verdicts`), lets each VM take one step (`steps`)
+if it may (`preflight`, `rollout`), and records what became of revisions (`results`).
 """
 
 from __future__ import annotations
