@@ -134,7 +134,7 @@ FORMS: dict[str, TextForm] = {}
 
 
 def matching(pattern: str, hint: str, *, most: int = 0, max_length: int | None = None) -> Any:
-    """A pydantic field of a text with a pattern; the arguments as in `TextForm`."""
+    """Declares a text with a pattern, in `Annotated[str, ...]`; arguments as in `TextForm`."""
     FORMS[pattern] = TextForm(hint, most)
     return Field(pattern=pattern, max_length=max_length)
 
