@@ -20,7 +20,7 @@ from reconciler.control.responses import version as own_version
 from reconciler.control.servers import serve_control, serve_http
 from reconciler.control.webhook import Webhook
 from reconciler.engine.guarded_ledger import GuardedLedger
-from reconciler.engine.interfaces import Ports
+from reconciler.engine.interfaces import Adapters
 from reconciler.engine.loop import Engine
 from reconciler.errors import ConfigError, SupervisorError
 from reconciler.host import layout, state_lock
@@ -117,10 +117,10 @@ async def _daemon(
         tracer = await _tracer(config, clock, stack)
         supervisor, drivers = _guests(config, clock, wake, stack)
         made = (ledger, metrics, supervisor, tracer, drivers)
-        ports = await _ports(config, clock, wake, stack, made)
-        engine = Engine(ports, policy_of(config))
+        adapters = await _adapters(config, clock, wake, stack, made)
+        engine = Engine(adapters, policy_of(config))
         engine_of.append(engine)
-        ports.source.watch(engine.look)
+        adapters.source.watch(engine.look)
         access = _access(config, clock)
         control = await serve_control(engine, config, clock, access, service.listener("control"))
         stack.push_async_callback(control.close)
@@ -176,10 +176,10 @@ def _webhook(config: Config, engine: Engine, metrics: Metrics) -> Webhook | None
     return Webhook(secret, engine.look, metrics.webhook_received)
 
 
-async def _ports(
+async def _adapters(
     config: Config, clock: Clock, wake: Callable[[], None], stack: contextlib.AsyncExitStack,
     made: tuple[GuardedLedger, Metrics, ProcessSupervisor, Tracer, DriverRegistry],
-) -> Ports:  # fmt: skip
+) -> Adapters:  # fmt: skip
     """All adapters: those in `made`, and the others, which the stack closes."""
     ledger, metrics, supervisor, tracer, drivers = made
     prober = GuestProber(
@@ -198,11 +198,11 @@ async def _ports(
     await images.open()
     taps = _taps(config)
     stack.push_async_callback(taps.close)
-    return Ports(
+    return Adapters(
         source=source,
         images=images,
         drivers=drivers,
-        front=_proxy(config, wake, stack),
+        proxy=_proxy(config, wake, stack),
         supervisor=supervisor,
         prober=prober,
         generations=GenerationFolders(layout.vms(config.state)),

@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from reconciler.engine.execute import end_interrupted
 from reconciler.engine.guarded_ledger import GuardedLedger, WholeLedger
-from reconciler.engine.interfaces import Ports
+from reconciler.engine.interfaces import Adapters
 from reconciler.engine.reconcile_pass import Reconciler
 from reconciler.engine.workers import Workers
 from reconciler.explain.convergence import settled as is_settled
@@ -132,9 +132,9 @@ def state(*vms: VMSpec, groups: tuple[GroupSpec, ...] = (), revision: str = "") 
     )
 
 
-def listeners(*ports: int, address: str = ANY_ADDRESS) -> frozenset[HostPort]:
+def listeners(*adapters: int, address: str = ANY_ADDRESS) -> frozenset[HostPort]:
     """For the host's facts: somebody listens there."""
-    return frozenset(HostPort(address, port) for port in ports)
+    return frozenset(HostPort(address, port) for port in adapters)
 
 
 class World:
@@ -181,20 +181,20 @@ class World:
     def _boot(self) -> None:
         hypervisor = self.hypervisor
         self.guard = GuardedLedger(self.durable, self.meter, self.clock)
-        self.ports = Ports(
-            source=self.source, images=self.images, drivers=hypervisor, front=self.front, supervisor=hypervisor,
+        self.adapters = Adapters(
+            source=self.source, images=self.images, drivers=hypervisor, proxy=self.front, supervisor=hypervisor,
             prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), taps=self.taps, host=self.host, ledger=self.guard,
             meter=self.meter, clock=self.clock, tracer=self.tracer,
         )  # fmt: skip
         self.workers = Workers(self.clock, lambda: None)
-        self.reconciler = Reconciler(self.ports, self.policy, self.workers)
+        self.reconciler = Reconciler(self.adapters, self.policy, self.workers)
 
     async def restart(self) -> None:
         """As after `kill -9` of the daemon and a fresh start."""
         await self.workers.close()
         self.hypervisor.forget_answers()
         self._boot()
-        await end_interrupted(self.ports)
+        await end_interrupted(self.adapters)
         await self.hypervisor.adopt()
         revision = self.durable.record().source.revision
         if revision is not None:

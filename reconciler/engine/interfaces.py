@@ -197,13 +197,13 @@ class WatchedLedger(Ledger, Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ports:
+class Adapters:
     """The world as the engine sees it."""
 
     source: Source
     images: Images
     drivers: Drivers
-    front: PortProxy
+    proxy: PortProxy
     supervisor: Supervisor
     prober: Prober
     generations: Generations

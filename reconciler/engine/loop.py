@@ -17,7 +17,7 @@ from pathlib import Path
 
 from reconciler.engine.api import ReconcileReport
 from reconciler.engine.execute import end_interrupted
-from reconciler.engine.interfaces import Ports
+from reconciler.engine.interfaces import Adapters
 from reconciler.engine.reconcile_pass import Reconciler
 from reconciler.engine.source_poller import SourcePoller
 from reconciler.engine.workers import Workers
@@ -63,17 +63,17 @@ STALLED = 120.0
 class Engine:
     """What the daemon runs and the listeners ask; satisfies `Operator`."""
 
-    def __init__(self, ports: Ports, policy: Policy) -> None:
-        self._ports = ports
+    def __init__(self, adapters: Adapters, policy: Policy) -> None:
+        self._adapters = adapters
         self._policy = policy
         self._awake = asyncio.Event()
         self._news = asyncio.Condition()
         self._sequence = 0
         self._lock = asyncio.Lock()
-        self._workers = Workers(ports.clock, self.wake)
-        self._reconciler = Reconciler(ports, policy, self._workers)
+        self._workers = Workers(adapters.clock, self.wake)
+        self._reconciler = Reconciler(adapters, policy, self._workers)
         self._looking = SourcePoller(
-            ports, self._reconciler, self._lock, self.wake, self._first_pass,
+            adapters, self._reconciler, self._lock, self.wake, self._first_pass,
             self._tick, self._looks,
         )  # fmt: skip
         self._promised: dict[str, float] = {}
@@ -85,13 +85,13 @@ class Engine:
 
     async def run(self) -> None:
         """Load what is remembered, then run until cancelled. Guests are left as they are."""
-        ports = self._ports
-        ended = await end_interrupted(ports)
+        adapters = self._adapters
+        ended = await end_interrupted(adapters)
         if ended:
             log.info("a former daemon was interrupted", extra={"fields": {"intents": ended}})
-        await ports.supervisor.adopt()
+        await adapters.supervisor.adopt()
         await self._load_last()
-        unsubscribe = ports.ledger.subscribe(self._on_event)
+        unsubscribe = adapters.ledger.subscribe(self._on_event)
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._passes())
@@ -110,11 +110,11 @@ class Engine:
 
     async def _load_last(self) -> None:
         """The last valid revision, from the mirror: the source may be away (law 7)."""
-        revision = self._ports.ledger.record().source.revision
+        revision = self._adapters.ledger.record().source.revision
         if revision is None:
             return
         try:
-            self._reconciler.desired = await self._ports.source.load(revision)
+            self._reconciler.desired = await self._adapters.source.load(revision)
         except ReconcilerError as error:
             log.warning(
                 "the last revision cannot be loaded", extra={"fields": {"error": str(error)}}
@@ -126,16 +126,16 @@ class Engine:
             due: float | None = None
             async with self._lock:
                 with contextlib.suppress(LedgerError):  # which is known by now
-                    await self._ports.ledger.check()
+                    await self._adapters.ledger.check()
                 try:
                     due = await self._reconciler.run_pass()
                 except Exception:  # a pass must not end the daemon: count it, look again
                     log.exception("a pass failed in an unforeseen way")
-                    self._ports.meter.panicked()
-                    due = self._ports.clock.now().boot + 1.0
+                    self._adapters.meter.panicked()
+                    due = self._adapters.clock.now().boot + 1.0
             async with self._news:
                 self._news.notify_all()
-            now = self._ports.clock.now().boot
+            now = self._adapters.clock.now().boot
             sleep = LONGEST_SLEEP if due is None else min(LONGEST_SLEEP, max(0.0, due - now))
             self._tick("planner", sleep)
             with contextlib.suppress(TimeoutError):
@@ -147,13 +147,13 @@ class Engine:
             await self._news.wait_for(self.ready)
 
     def _tick(self, component: str, sleep: float) -> None:
-        now = self._ports.clock.now()
+        now = self._adapters.clock.now()
         self._promised[component] = now.boot + sleep + STALLED
-        self._ports.meter.component_ticked(component, now.wall)
+        self._adapters.meter.component_ticked(component, now.wall)
 
     def _looks(self, longest: float) -> None:
         """A look takes its time, though its part had promised to be back before."""
-        by = self._ports.clock.now().boot + longest + STALLED
+        by = self._adapters.clock.now().boot + longest + STALLED
         self._promised["source"] = max(by, self._promised.get("source", by))
 
     def _on_event(self, event: Event) -> None:
@@ -165,17 +165,17 @@ class Engine:
         }  # fmt: skip
         log.log(level[event.severity], event.message, extra={"fields": fields})
         if (drift := DRIFTS.get(event.kind)) is not None:
-            self._ports.meter.drifted(drift)
+            self._adapters.meter.drifted(drift)
 
     # Operator
 
     def status(self) -> HostStatus:
-        passed, record = self._reconciler.passed, self._ports.ledger.record()
-        source = self._ports.source.status()
+        passed, record = self._reconciler.passed, self._adapters.ledger.record()
+        source = self._adapters.source.status()
         # The newest desired state, also before a pass took it up: a status that names a revision
         # must not call a VM synced with the one before.
         desired = self._reconciler.desired
-        failing = self._ports.ledger.alerts
+        failing = self._adapters.ledger.alerts
         key = (passed, record, self._reconciler.alerts, failing, source, desired)
         former = self._status
         if former is None or any(a is not b for a, b in zip(former[0], key, strict=True)):
@@ -184,7 +184,7 @@ class Engine:
                 passed.observed if passed else None,
                 record,
                 passed.plan if passed else Plan(),
-                self._ports.clock.now(),
+                self._adapters.clock.now(),
                 known=self._known,
             )
             alerts = (*self._reconciler.alerts, *failing)
@@ -197,17 +197,17 @@ class Engine:
             raise RequestRefused("the first pass is not done", hint="ask again in a moment")
         if ref is None:
             return passed.plan
-        desired = await self._ports.source.preview(ref)
-        now = self._ports.clock.now()
-        return plan(desired, passed.observed, self._ports.ledger.record(), now, self._policy)
+        desired = await self._adapters.source.preview(ref)
+        now = self._adapters.clock.now()
+        return plan(desired, passed.observed, self._adapters.ledger.record(), now, self._policy)
 
     async def request(self, request: Request, by: str = "") -> str:
         async with self._lock:
-            now, record = self._ports.clock.now(), self._ports.ledger.record()
+            now, record = self._adapters.clock.now(), self._adapters.ledger.record()
             answered = signed(
                 answer(request, record, self._reconciler.desired, now, prune=self._policy.prune), by
             )
-            await self._ports.ledger.write(answered.changes)
+            await self._adapters.ledger.write(answered.changes)
         self.wake()
         if isinstance(request, AcceptRewrite):
             self.look()
@@ -217,11 +217,11 @@ class Engine:
         self, *, wait: bool, timeout: float, subject: str | None = None
     ) -> ReconcileReport:
         await self._looking.fetch()
-        refused = self._ports.ledger.record().source.rejection
+        refused = self._adapters.ledger.record().source.rejection
         if refused is not None:  # what was desired before may be well: that is not what was asked
             why = f"it is refused, what was desired before stays: {refused.problems[0]}"
             return ReconcileReport("failed", refused.revision, why)
-        asked = self._ports.ledger.record().source.revision
+        asked = self._adapters.ledger.record().source.revision
         if wait:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
@@ -238,8 +238,8 @@ class Engine:
         passed, desired = self._reconciler.passed, self._reconciler.desired
         if passed is None or desired is None:
             return RevisionResult(asked, "working", "no revision was loaded yet"), ()
-        record = self._ports.ledger.record()
-        fleet = fleet_of(desired, passed.observed, record, passed.plan, self._ports.clock.now())
+        record = self._adapters.ledger.record()
+        fleet = fleet_of(desired, passed.observed, record, passed.plan, self._adapters.clock.now())
         entry = entry_of(record.source, desired, asked)
         seen = passed.desired is desired
         if subject is None:
@@ -266,7 +266,7 @@ class Engine:
                 await self._news.wait()
 
     def vm_record(self, vm: VMName) -> VMRecord:
-        return find_vm(self._ports.ledger.record(), vm, self._reconciler.desired)
+        return find_vm(self._adapters.ledger.record(), vm, self._reconciler.desired)
 
     def difference(
         self, vm: VMName, a: GenerationNumber, b: GenerationNumber
@@ -282,10 +282,10 @@ class Engine:
         return differences(found[0], found[1])
 
     async def events(self, after: int, limit: int) -> list[Event]:
-        return await self._ports.ledger.events(after, limit)
+        return await self._adapters.ledger.events(after, limit)
 
     async def latest_events(self, limit: int) -> list[Event]:
-        return await self._ports.ledger.latest_events(limit)
+        return await self._adapters.ledger.latest_events(limit)
 
     async def wait_event(self, after: int, timeout: float) -> None:  # a bound of the question
         with contextlib.suppress(TimeoutError):
@@ -293,8 +293,8 @@ class Engine:
                 await self._news.wait_for(lambda: self._sequence > after)
 
     def console(self, vm: VMName, *, beside: bool = False) -> Path:
-        record, home = self.vm_record(vm), self._ports.generations.folder(vm)
-        slots = {p.instance: p.slot for p in self._ports.supervisor.processes() if p.vm == vm}
+        record, home = self.vm_record(vm), self._adapters.generations.folder(vm)
+        slots = {p.instance: p.slot for p in self._adapters.supervisor.processes() if p.vm == vm}
         serving, candidate = record.start, record.candidate
         slot: Slot = 1
         if serving is not None and serving.instance in slots:
@@ -305,20 +305,20 @@ class Engine:
         return layout.console(layout.guest_folder(home, slot))
 
     def probes(self, vm: VMName) -> tuple[ProbeStatus, ...]:
-        now = self._ports.clock.now()
+        now = self._adapters.clock.now()
         return tuple(
             ProbeStatus(now.wall - (now.boot - one.boot), one.result, one.seconds, one.generation)
-            for one in self._ports.prober.rounds(vm)
+            for one in self._adapters.prober.rounds(vm)
         )
 
     async def commits(self, tips: Sequence[str], most: int) -> tuple[CommitSummary, ...]:
-        return await self._ports.source.commits(tips, most)
+        return await self._adapters.source.commits(tips, most)
 
     def results(self) -> tuple[RevisionRecord, ...]:
-        return self._ports.ledger.record().source.revisions
+        return self._adapters.ledger.record().source.revisions
 
     def live(self) -> bool:
-        now = self._ports.clock.now().boot
+        now = self._adapters.clock.now().boot
         return bool(self._promised) and all(now < by for by in self._promised.values())
 
     def ready(self) -> bool:
@@ -328,4 +328,4 @@ class Engine:
     def unready(self) -> str:
         if not self.ready():
             return "the first pass is not done"
-        return "; ".join(self._ports.ledger.alerts)
+        return "; ".join(self._adapters.ledger.alerts)

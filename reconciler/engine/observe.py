@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from reconciler.engine.interfaces import Ports
+from reconciler.engine.interfaces import Adapters
 from reconciler.engine.workers import Workers
 from reconciler.model.desired import DesiredState
 from reconciler.model.guest_reports import NOTHING_ANNOUNCED
@@ -26,8 +26,8 @@ LINKS_LAST = 4.0
 class Observer:
     """Builds `Observed`; keeps what did not change, so that an idle pass costs little."""
 
-    def __init__(self, ports: Ports, workers: Workers) -> None:
-        self._ports = ports
+    def __init__(self, adapters: Adapters, workers: Workers) -> None:
+        self._adapters = adapters
         self._workers = workers
         self._guests: dict[InstanceId, Guest] = {}
         self._processes: tuple[Process, ...] = ()
@@ -40,20 +40,20 @@ class Observer:
 
     async def observe(self, desired: DesiredState | None = None, *, fresh: bool) -> Observed:
         """`fresh` asks the host again, also for ports that `desired` wants; else its facts may be old."""
-        ports = self._ports
-        changed = ports.supervisor.processes() is not self._processes
+        adapters = self._adapters
+        changed = adapters.supervisor.processes() is not self._processes
         facts = await self._host(desired, fresh=fresh or changed)
         await self._look_for_images()
         await self._look_at_links()
-        front = await ports.front.look()
+        front = await adapters.proxy.look()
         # From here to the end of the snapshot nothing may be awaited: a start that ended in
         # between would be neither among the busy nor among the guests, and be started twice.
-        processes = self._processes = ports.supervisor.processes()
+        processes = self._processes = adapters.supervisor.processes()
         observed = Observed(
             guests=self._group(processes),
-            layers=ports.images.layers(),
-            kernels=ports.images.kernels(),
-            announcing=ports.images.announcing(),
+            layers=adapters.images.layers(),
+            kernels=adapters.images.kernels(),
+            announcing=adapters.images.announcing(),
             host=facts,
             links=self._links,
             plugged=self._plugged,
@@ -61,7 +61,7 @@ class Observer:
             building=self._workers.building(),
             ending=self._workers.ending(),
             outcomes=self._workers.outcomes(),
-            conflicts={c.vm: c for c in ports.supervisor.conflicts()},
+            conflicts={c.vm: c for c in adapters.supervisor.conflicts()},
             front=front.targets,
             proxy_error=front.error,
         )
@@ -69,9 +69,9 @@ class Observer:
         return replace(observed, found=found) if found else observed
 
     def _group(self, processes: tuple[Process, ...]) -> dict[VMName, tuple[Guest, ...]]:
-        health, trials = self._ports.prober.health(), self._ports.prober.trials()
-        record = self._ports.ledger.record()
-        said = self._ports.supervisor.said()
+        health, trials = self._adapters.prober.health(), self._adapters.prober.trials()
+        record = self._adapters.ledger.record()
+        said = self._adapters.supervisor.said()
         former, self._guests = self._guests, {}
         grouped: dict[VMName, tuple[Guest, ...]] = {}
         for process in processes:
@@ -92,42 +92,44 @@ class Observer:
         return grouped
 
     async def _host(self, desired: DesiredState | None, *, fresh: bool) -> HostFacts:
-        now = self._ports.clock.now().boot
+        now = self._adapters.clock.now().boot
         if self._facts is None or fresh or now - self._facts_at > FACTS_LAST:
-            guests = self._group(self._ports.supervisor.processes())
-            record, busy = self._ports.ledger.record(), self._workers.busy()
+            guests = self._group(self._adapters.supervisor.processes())
+            record, busy = self._adapters.ledger.record(), self._workers.busy()
             wanted = to_ask_for(desired, record, guests, busy)
-            self._facts = await self._ports.host.facts(wanted)
+            self._facts = await self._adapters.host.facts(wanted)
             self._facts_at = now
         return self._facts
 
     async def _look_at_links(self) -> None:
         """What we did ourselves is seen at once, and so is what a guest may not answer for."""
-        now = self._ports.clock.now().boot
+        now = self._adapters.clock.now().boot
         for outcome in self._workers.outcomes():
             if outcome.kind == "plug-taps" and outcome.error is None:
                 self._plugged[VMName(outcome.subject)] = now
         at = self._links_at
         old = now - at > LINKS_LAST or self._workers.outcomes()
-        if old or any(h.failures and h.asked >= at for h in self._ports.prober.health().values()):
+        if old or any(
+            h.failures and h.asked >= at for h in self._adapters.prober.health().values()
+        ):
             self._links_at = now
-            self._links = await self._ports.taps.look()
-            known = self._ports.ledger.record().vms
+            self._links = await self._adapters.taps.look()
+            known = self._adapters.ledger.record().vms
             self._plugged = {vm: at for vm, at in self._plugged.items() if vm in known}
 
     async def _look_for_images(self) -> None:
-        now = self._ports.clock.now().boot
+        now = self._adapters.clock.now().boot
         if self._images_at is None or now - self._images_at > IMAGES_LAST:
             self._images_at = now
-            await self._ports.images.look()
+            await self._adapters.images.look()
 
     async def _unknown(self, processes: tuple[Process, ...]) -> dict[InstanceId, Generation]:
         """Generations of living guests that the record does not know, read back from disk."""
-        record = self._ports.ledger.record()
+        record = self._adapters.ledger.record()
         found: dict[InstanceId, Generation] = {}
         for process in processes:
             if process.alive and process.vm not in record.vms:
-                generation = await self._ports.generations.read(process.vm, process.generation)
+                generation = await self._adapters.generations.read(process.vm, process.generation)
                 if generation is not None:
                     found[process.instance] = generation
         return found

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass, replace
 
 from reconciler.engine.execute import Executor
-from reconciler.engine.interfaces import Ports
+from reconciler.engine.interfaces import Adapters
 from reconciler.engine.observe import Observer
 from reconciler.engine.telemetry import Measures
 from reconciler.engine.workers import Workers
@@ -52,13 +52,13 @@ class Passed:
 class Reconciler:
     """Runs passes. One at a time: the caller holds the lock that guards the record."""
 
-    def __init__(self, ports: Ports, policy: Policy, workers: Workers) -> None:
-        self._ports = ports
+    def __init__(self, adapters: Adapters, policy: Policy, workers: Workers) -> None:
+        self._adapters = adapters
         self._policy = policy
         self._workers = workers
-        self._observer = Observer(ports, workers)
-        self._executor = Executor(ports, workers)
-        self._measures = Measures(ports)
+        self._observer = Observer(adapters, workers)
+        self._executor = Executor(adapters, workers)
+        self._measures = Measures(adapters)
         self.desired: DesiredState | None = None
         self.passed: Passed | None = None
         self.alerts: tuple[str, ...] = ()
@@ -68,15 +68,15 @@ class Reconciler:
 
     async def accept(self, state: DesiredState) -> bool:
         """Make a valid state the desired one, unless the planner's rules refuse it whole."""
-        now = self._ports.clock.now()
-        record = self._ports.ledger.record()
+        now = self._adapters.clock.now()
+        record = self._adapters.ledger.record()
         refusal = refuse(state, record)
         if refusal is not None:
             await self.reject(state.revision, (refusal,))
             return False
         former = record.source.revision
         if former is not None and former not in (state.revision, record.source.applied):
-            self._ports.tracer.commit_ended(former, record.source.first_seen_wall, "overtaken")
+            self._adapters.tracer.commit_ended(former, record.source.first_seen_wall, "overtaken")
         if record.source.revision != state.revision or record.source.rejection is not None:
             source = replace(
                 record.source,
@@ -92,7 +92,7 @@ class Reconciler:
             if former != state.revision:
                 message += f", {source.revisions[-1].changed} changed"
             event = Event("revision-accepted", message, now.wall, revision=state.revision)
-            await self._ports.ledger.write([PutSource(source), AddEvent(event)])
+            await self._adapters.ledger.write([PutSource(source), AddEvent(event)])
         self.desired = state
         return True
 
@@ -100,8 +100,8 @@ class Reconciler:
         self, revision: str, problems: tuple[str, ...], kind: str = "parse", more: int = 0
     ) -> None:
         """Remember that a revision was refused; what was desired stays so (law 7)."""
-        now = self._ports.clock.now()
-        source = self._ports.ledger.record().source
+        now = self._adapters.clock.now()
+        source = self._adapters.ledger.record().source
         if source.rejection is not None and (
             (source.rejection.revision, source.rejection.problems) == (revision, problems)
         ):
@@ -110,15 +110,15 @@ class Reconciler:
         others = f" (and {rejection.count - 1} more)" if rejection.count > 1 else ""
         message = f"revision {revision[:8]} is refused: {problems[0]}{others}"
         event = Event("revision-rejected", message, now.wall, revision=revision, severity="error")
-        await self._ports.ledger.write(
+        await self._adapters.ledger.write(
             [PutSource(replace(source, rejection=rejection)), AddEvent(event)]
         )
-        self._ports.tracer.commit_ended(revision, now.wall, "refused")
+        self._adapters.tracer.commit_ended(revision, now.wall, "refused")
 
     async def run_pass(self) -> float | None:
         """One pass. Returns the boot-clock moment at which the next is due, if time alone asks for it."""
-        ports = self._ports
-        began = ports.clock.now()
+        adapters = self._adapters
+        began = adapters.clock.now()
         try:
             await self._executor.settle()
         except LedgerError:
@@ -126,16 +126,16 @@ class Reconciler:
         last = self.passed
         quiet = last is not None and last.plan.idle and not last.plan.waits
         same = last is not None and last.desired is self.desired and not self._workers.outcomes()
-        unasked = ports.ledger.record() is self._left  # else somebody asked something meanwhile
+        unasked = adapters.ledger.record() is self._left  # else somebody asked something meanwhile
         observed = await self._observer.observe(
             self.desired, fresh=not (quiet and same and unasked)
         )
-        now = ports.clock.now()
+        now = adapters.clock.now()
         if last is None or began.boot - last.now.boot > STANDSTILL:
             observed = replace(observed, blind=True)
-        record = ports.ledger.record()
+        record = adapters.ledger.record()
         if renamed := successors(self.desired, record):
-            taken = await ports.generations.occupied(list(renamed.values()))
+            taken = await adapters.generations.occupied(list(renamed.values()))
             observed = replace(observed, occupied=taken)
         decided = plan(self.desired, observed, record, now, self._policy)
         violations = check(decided, self.desired, observed, record, now)
@@ -143,28 +143,28 @@ class Reconciler:
             self._refuse(violations)
             return now.boot + LEDGER_RETRY
         needed = stood_on(decided, record)
-        if needed and await ports.images.look(needed):
+        if needed and await adapters.images.look(needed):
             return now.boot  # decided on images that were just taken away: once more, without them
         try:
             await self._executor.execute(decided, observed.outcomes)
         except LedgerError:
             return self._unwritable(began)
-        self.alerts, self._left = (), ports.ledger.record()
+        self.alerts, self._left = (), adapters.ledger.record()
         self.passed = Passed(self.desired, observed, decided, now)
-        seconds = ports.clock.now().boot - began.boot
+        seconds = adapters.clock.now().boot - began.boot
         self._measures.passed(record, decided, observed, self.desired, seconds)
         # What was just decided may have settled the rest: the next pass says so, at once.
         return decided.wake_at if decided.idle else now.boot
 
     def _unwritable(self, began: Now) -> float:
         """What failed is known by now: see `guarded_ledger`."""
-        now = self._ports.clock.now()
-        self._ports.meter.pass_ended("error", now.boot - began.boot)
+        now = self._adapters.clock.now()
+        self._adapters.meter.pass_ended("error", now.boot - began.boot)
         return now.boot + LEDGER_RETRY
 
     def _refuse(self, violations: tuple[Violation, ...]) -> None:
         self.alerts = tuple(f"law {v.law}: {v.subject}: {v.message}" for v in violations)
         for text in self.alerts:
             log.critical("an unsound plan was refused", extra={"fields": {"violation": text}})
-        self._ports.meter.pass_ended("error", 0.0)
-        self._ports.meter.panicked()
+        self._adapters.meter.pass_ended("error", 0.0)
+        self._adapters.meter.panicked()

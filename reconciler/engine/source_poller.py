@@ -7,7 +7,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 
-from reconciler.engine.interfaces import Ports
+from reconciler.engine.interfaces import Adapters
 from reconciler.engine.reconcile_pass import LEDGER_RETRY, Reconciler
 from reconciler.errors import LedgerError, ManifestErrors, RevisionRefused, SourceError
 from reconciler.model.change import Change
@@ -24,11 +24,11 @@ class SourcePoller:
     """One look at a time. `lock` is held for every write; `tick` tells that looks go on, `looks` of one that begins."""
 
     def __init__(
-        self, ports: Ports, reconciler: Reconciler, lock: asyncio.Lock, wake: Callable[[], None],
+        self, adapters: Adapters, reconciler: Reconciler, lock: asyncio.Lock, wake: Callable[[], None],
         first_pass: Callable[[], Awaitable[None]], tick: Callable[[str, float], None],
         looks: Callable[[float], None],
     ) -> None:  # fmt: skip
-        self._ports = ports
+        self._adapters = adapters
         self._reconciler = reconciler
         self._lock = lock
         self._wake = wake
@@ -60,8 +60,8 @@ class SourcePoller:
             except Exception:
                 log.exception("looking at the source failed in an unforeseen way")
                 self._failures += 1
-                self._ports.meter.panicked()
-            delay = self._ports.source.next_delay(self._failures)
+                self._adapters.meter.panicked()
+            delay = self._adapters.source.next_delay(self._failures)
             delay = min(delay, LEDGER_RETRY) if unwritten else delay
             self._tick("source", delay)
             with contextlib.suppress(TimeoutError):
@@ -71,9 +71,9 @@ class SourcePoller:
     async def fetch(self) -> None:
         """Look at the source once. Raises SourceError, ManifestErrors or LedgerError."""
         async with self._fetching:
-            if self._ports.ledger.record().source.revision is None:
+            if self._adapters.ledger.record().source.revision is None:
                 await self._first_pass()  # a lost ledger learns from what runs what was followed
-            self._looks(self._ports.source.longest_look())
+            self._looks(self._adapters.source.longest_look())
             await self._accept_pending()
             await self._fetch()
 
@@ -85,11 +85,11 @@ class SourcePoller:
             self._wake()
 
     async def _fetch(self) -> None:
-        ports = self._ports
-        began = ports.clock.now().boot
+        adapters = self._adapters
+        began = adapters.clock.now().boot
         result, reason = "error", ""
         try:
-            fetched = await ports.source.fetch(lineage(ports.ledger.record()))
+            fetched = await adapters.source.fetch(lineage(adapters.ledger.record()))
             await self._answered()
             result = "updated" if fetched.changed else "unchanged"
             desired = self._reconciler.desired
@@ -110,8 +110,8 @@ class SourcePoller:
             await self._unanswered(error)
             raise
         finally:
-            seconds = ports.clock.now().boot - began
-            ports.meter.fetch_ended(ports.source.status().name, result, seconds, reason)
+            seconds = adapters.clock.now().boot - began
+            adapters.meter.fetch_ended(adapters.source.status().name, result, seconds, reason)
 
     async def _answered(self) -> None:
         self._failures, self._failing_since = 0, None
@@ -123,7 +123,7 @@ class SourcePoller:
             "the source cannot be read",
             extra={"fields": {"reason": error.kind, "error": str(error), "hint": error.hint}},
         )
-        since = self._failing_since = self._failing_since or self._ports.clock.now().boot
+        since = self._failing_since = self._failing_since or self._adapters.clock.now().boot
         await self._tell(
             lambda source, now: source_changes.failed(source, since, error.kind, str(error), now)
         )
@@ -131,14 +131,14 @@ class SourcePoller:
     async def _tell(self, decide: Callable[[SourceRecord, Now], list[Change]]) -> None:
         """Write what is worth telling of a look, if anything; if it cannot be, the next look does."""
         async with self._lock:
-            source = self._ports.ledger.record().source
-            changes = decide(source, self._ports.clock.now())
+            source = self._adapters.ledger.record().source
+            changes = decide(source, self._adapters.clock.now())
             if changes:
                 with contextlib.suppress(LedgerError):  # no reason to lose what was fetched
-                    await self._ports.ledger.write(changes)
+                    await self._adapters.ledger.write(changes)
 
     async def _take_back_rejection(self, desired: DesiredState) -> None:
         """A bad commit was taken back, and the source names what is desired anyway."""
-        if self._ports.ledger.record().source.rejection is not None:
+        if self._adapters.ledger.record().source.rejection is not None:
             self._pending = desired
             await self._accept_pending()

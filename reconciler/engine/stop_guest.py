@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from reconciler.engine.guest_interfaces import Driver
-from reconciler.engine.interfaces import Ports
+from reconciler.engine.interfaces import Adapters
 from reconciler.errors import DriverError, SupervisorError
 from reconciler.host import layout
 from reconciler.model.actions import StopLadder
@@ -21,15 +21,15 @@ PRESS_DEADLINE = 2.0
 
 
 async def stop_guest(
-    ports: Ports, vm: VMName, instance: InstanceId, slot: Slot, ladder: StopLadder
+    adapters: Adapters, vm: VMName, instance: InstanceId, slot: Slot, ladder: StopLadder
 ) -> None:
     """Return when the process is gone. Raises SupervisorError when even SIGKILL did not end it."""
-    folder = layout.guest_folder(ports.generations.folder(vm), slot)
-    if await _ask(ports, instance, folder, ladder.power_button):
+    folder = layout.guest_folder(adapters.generations.folder(vm), slot)
+    if await _ask(adapters, instance, folder, ladder.power_button):
         return
     for number, seconds in ((signal.SIGTERM, ladder.term), (signal.SIGKILL, ladder.kill)):
-        await ports.supervisor.signal(instance, number)
-        if await ports.supervisor.wait_gone(instance, seconds):
+        await adapters.supervisor.signal(instance, number)
+        if await adapters.supervisor.wait_gone(instance, seconds):
             return
     raise SupervisorError(
         f"the VMM of {vm} outlives SIGKILL", kind="stuck",
@@ -37,15 +37,15 @@ async def stop_guest(
     )  # fmt: skip
 
 
-async def _ask(ports: Ports, instance: InstanceId, folder: Path, seconds: float) -> bool:
+async def _ask(adapters: Adapters, instance: InstanceId, folder: Path, seconds: float) -> bool:
     """Press until the guest is gone or the time is up; whether it is gone."""
-    guest = _vmm(ports, instance)
+    guest = _vmm(adapters, instance)
     if guest is None:
         return True
-    driver = _driver(ports, guest)
+    driver = _driver(adapters, guest)
     if driver is None or not driver.capabilities.power_button:
         return False
-    gone = asyncio.ensure_future(ports.supervisor.wait_gone(instance, seconds))
+    gone = asyncio.ensure_future(adapters.supervisor.wait_gone(instance, seconds))
     asked = False
     try:
         while not gone.done():
@@ -54,31 +54,31 @@ async def _ask(ports: Ports, instance: InstanceId, folder: Path, seconds: float)
                 asked = True
             except DriverError:
                 if not asked:  # it is going already, or hangs and wants the next rung
-                    await _pause(ports, gone)
+                    await _pause(adapters, gone)
                     return gone.done() and gone.result()
-            await _pause(ports, gone)
+            await _pause(adapters, gone)
         return gone.result()
     finally:
         gone.cancel()
 
 
-def _driver(ports: Ports, guest: Process) -> Driver | None:
+def _driver(adapters: Adapters, guest: Process) -> Driver | None:
     """None for a VMM that a newer version started, and this one does not know."""
     try:
-        return ports.drivers.of(guest.hypervisor)
+        return adapters.drivers.of(guest.hypervisor)
     except DriverError:
         return None
 
 
-def _vmm(ports: Ports, instance: InstanceId) -> Process | None:
+def _vmm(adapters: Adapters, instance: InstanceId) -> Process | None:
     """The process that is meant, if it lives; in its folder there may be another one by now."""
-    for process in ports.supervisor.processes():
+    for process in adapters.supervisor.processes():
         if process.instance == instance and process.alive:
             return process
     return None
 
 
-async def _pause(ports: Ports, gone: asyncio.Future[bool]) -> None:
-    pause = asyncio.ensure_future(ports.clock.sleep(PRESS_AGAIN))
+async def _pause(adapters: Adapters, gone: asyncio.Future[bool]) -> None:
+    pause = asyncio.ensure_future(adapters.clock.sleep(PRESS_AGAIN))
     await asyncio.wait((gone, pause), return_when=asyncio.FIRST_COMPLETED)
     pause.cancel()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from reconciler.engine.downtime import DowntimeTracker
-from reconciler.engine.interfaces import Ports
+from reconciler.engine.interfaces import Adapters
 from reconciler.model.actions import ACTION_OF
 from reconciler.model.change import AddEvent
 from reconciler.model.desired import DesiredState
@@ -18,8 +18,8 @@ from reconciler.model.record import Record, VMRecord
 
 
 class Measures:
-    def __init__(self, ports: Ports) -> None:
-        self._ports = ports
+    def __init__(self, adapters: Adapters) -> None:
+        self._adapters = adapters
         self._gaps = DowntimeTracker()
 
     def passed(
@@ -27,7 +27,7 @@ class Measures:
         seconds: float,
     ) -> None:  # fmt: skip
         """A pass was carried out; `record` is as it was before."""
-        meter = self._ports.meter
+        meter = self._adapters.meter
         revision = desired.revision if desired is not None else ""
         result = "noop" if decided.idle else "changed"
         if decided.idle and decided.waits:
@@ -35,11 +35,11 @@ class Measures:
             result = "suspended" if kinds == {"suspended"} else "blocked"
         meter.pass_ended(result, seconds)
         meter.began(Counter(a.kind for a in decided.actions if a.kind in ACTION_OF))
-        for gap in self._gaps.ended(record, observed, self._ports.clock.now()):
+        for gap in self._gaps.ended(record, observed, self._adapters.clock.now()):
             meter.gap_ended(gap.cause, gap.seconds)
         self._operations(observed)
         if revision and not decided.idle:
-            self._ports.tracer.span(revision, "plan", seconds)
+            self._adapters.tracer.span(revision, "plan", seconds)
         for outcome in observed.outcomes:
             self._outcome(outcome, revision)
         for change in decided.changes:
@@ -47,13 +47,13 @@ class Measures:
                 self._event(record, change.event, observed, revision)
 
     def _operations(self, observed: Observed) -> None:
-        now = self._ports.clock.now()
+        now = self._adapters.clock.now()
         oldest = min((one.since_boot for one in observed.busy.values()), default=None)
         wall = now.wall - (now.boot - oldest) if oldest is not None else 0.0
-        self._ports.meter.operating(len(observed.busy), wall)
+        self._adapters.meter.operating(len(observed.busy), wall)
 
     def _outcome(self, outcome: Outcome, revision: str) -> None:
-        meter, tracer = self._ports.meter, self._ports.tracer
+        meter, tracer = self._adapters.meter, self._adapters.tracer
         error = outcome.error or ""
         action, result = ACTION_OF[outcome.kind], outcome.result
         if action.scope == "image":
@@ -71,7 +71,7 @@ class Measures:
 
     def _event(self, record: Record, event: Event, observed: Observed, desired: str) -> None:
         """A verdict is counted for the revision that was judged, all else for the desired one."""
-        meter, revision = self._ports.meter, event.revision or desired
+        meter, revision = self._adapters.meter, event.revision or desired
         match event.kind:
             case "generation-committed":
                 meter.rollout_ended("succeeded")
@@ -90,15 +90,15 @@ class Measures:
                 meter.check_trial_ended("failed")
             case "revision-applied":
                 seen = record.source.first_seen_wall
-                seconds = max(0.0, self._ports.clock.now().wall - seen)
+                seconds = max(0.0, self._adapters.clock.now().wall - seen)
                 meter.revision_running(seconds, desired)
-                self._ports.tracer.commit_ended(desired, seen, "applied")
+                self._adapters.tracer.commit_ended(desired, seen, "applied")
             case _:
                 pass
 
     def _vm(self, event: Event) -> VMRecord | None:
         """As the pass left it."""
-        return self._ports.ledger.record().vms.get(event.vm) if event.vm is not None else None
+        return self._adapters.ledger.record().vms.get(event.vm) if event.vm is not None else None
 
     def _reason(self, event: Event) -> str:
         """Why a generation was condemned."""
@@ -119,7 +119,7 @@ class Measures:
             return
         vm, now, started = (
             guest.process.vm,
-            self._ports.clock.now().boot,
+            self._adapters.clock.now().boot,
             guest.process.started_boot,
         )
         since = guest.health.passing_since
@@ -130,8 +130,8 @@ class Measures:
             self._phase("soak", max(0.0, now - since), vm, revision)
 
     def _phase(self, name: str, seconds: float, vm: VMName, revision: str, error: str = "") -> None:
-        self._ports.meter.phase_ended(name, seconds, revision)
-        self._ports.tracer.span(revision, name, seconds, vm, error)
+        self._adapters.meter.phase_ended(name, seconds, revision)
+        self._adapters.tracer.span(revision, name, seconds, vm, error)
 
     def _went_back(self, record: Record, event: Event, result: str, revision: str) -> None:
         vm = self._vm(event)
@@ -140,9 +140,9 @@ class Measures:
             if generation.evidence is not None:
                 reason = generation.evidence.kind
                 break
-        self._ports.meter.rollback_ended(group, reason, result)
+        self._adapters.meter.rollback_ended(group, reason, result)
         outcome = "rolled back" if result == "succeeded" else "quarantined"
-        self._ports.tracer.commit_ended(revision, self._seen(record, revision), outcome)
+        self._adapters.tracer.commit_ended(revision, self._seen(record, revision), outcome)
 
     def _seen(self, record: Record, revision: str) -> float:
         """When that revision was first seen."""

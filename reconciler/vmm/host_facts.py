@@ -38,7 +38,7 @@ class LocalHost:
         self._looking = asyncio.Lock()
 
     async def facts(self, wanted: frozenset[HostPort] = frozenset()) -> HostFacts:
-        """See the engine's port `Host`."""
+        """See the engine's interface `Host`."""
         vmms = await self._fingerprints()
         try:
             return await asyncio.to_thread(self._look, vmms, wanted)

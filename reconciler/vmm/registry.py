@@ -18,7 +18,7 @@ from reconciler.vmm.qemu.driver import QemuDriver
 
 
 class DriverRegistry:
-    """Satisfies the engine's port `Drivers`."""
+    """Satisfies the engine's interface `Drivers`."""
 
     def __init__(self, drivers: Mapping[str, VMMDriver]) -> None:
         self._drivers = dict(drivers)

@@ -1,4 +1,4 @@
-"""Taps of guests in bridges of the host, behind the engine's port: in a thread, with deadlines."""
+"""Taps of guests in bridges of the host, behind the engine's interface: in a thread, with deadlines."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from demo.processes import end, guests_under
 from demo.repository import Repository
 from reconciler.clock import SystemClock
 from reconciler.config import Config
-from reconciler.engine.interfaces import Ports, Wake
+from reconciler.engine.interfaces import Adapters, Wake
 from reconciler.hypervisors import CAPABILITIES, DEFAULT, Capabilities
 from reconciler.model.machine import GuestEndpoint, Launch, Machine, Route
 from reconciler.model.observed import Process
@@ -93,12 +93,12 @@ async def _measure(folder: Path, count: int) -> list[Figure]:
 
     supervisors: list[LocalSupervisor] = []
 
-    def guests(ports: Ports, config: Config, wake: Wake) -> Ports:
+    def guests(adapters: Adapters, config: Config, wake: Wake) -> Adapters:
         root = config.state / "vms"
         supervisor = LocalSupervisor(root, SystemClock(), wake, starts.changed)
         supervisors.append(supervisor)
         folders = GenerationFolders(root)
-        return replace(ports, drivers=SleepDriver(), supervisor=supervisor, generations=folders)
+        return replace(adapters, drivers=SleepDriver(), supervisor=supervisor, generations=folders)
 
     ours: list[float] = []
     bare: list[float] = []

@@ -14,7 +14,7 @@ from reconciler.control.access import Access
 from reconciler.control.servers import serve_control, serve_http
 from reconciler.daemon import policy_of
 from reconciler.engine.guarded_ledger import GuardedLedger
-from reconciler.engine.interfaces import Ports, Wake
+from reconciler.engine.interfaces import Adapters, Wake
 from reconciler.engine.loop import Engine
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.metrics import Metrics
@@ -32,7 +32,7 @@ PATIENCE = 120.0
 """Seconds for anything that a measure waits for."""
 EMPTY = HostStatus(RevisionStatus(None, None), (), (), suspended=False)
 
-GuestsOf = Callable[[Ports, Config, Wake], Ports]
+GuestsOf = Callable[[Adapters, Config, Wake], Adapters]
 """Puts other guests in the place of the pretended ones."""
 
 
@@ -92,17 +92,17 @@ def config_of(folder: Path, repository: Path, builds: int) -> Config:
     )
 
 
-def pretended(ports: Ports, _config: Config, _wake: Wake) -> Ports:
+def pretended(adapters: Adapters, _config: Config, _wake: Wake) -> Adapters:
     """Guests in memory: starting and stopping one costs nothing."""
-    return ports
+    return adapters
 
 
-def fakes(policy: Policy, wake: Wake) -> Ports:
+def fakes(policy: Policy, wake: Wake) -> Adapters:
     """Every port by its fake, in real time."""
     world = World(policy)
     world.hypervisor.clock = world.faults.clock = RealTime()
     world.hypervisor.wake = wake
-    return world.ports
+    return world.adapters
 
 
 @contextlib.asynccontextmanager
@@ -125,11 +125,11 @@ async def open_rig(
         ledger = open_ledger(config.state / "ledger.db", SystemClock()).ledger
         stack.push_async_callback(ledger.close)
         guarded = GuardedLedger(ledger, metrics, SystemClock())
-        ports = replace(fakes(policy_of(config), wake), ledger=guarded)
-        ports = await _real(guests_of(ports, config, wake), metrics, config, wake, stack)
-        engine = Engine(ports, policy_of(config))
+        adapters = replace(fakes(policy_of(config), wake), ledger=guarded)
+        adapters = await _real(guests_of(adapters, config, wake), metrics, config, wake, stack)
+        engine = Engine(adapters, policy_of(config))
         engines.append(engine)
-        ports.source.watch(engine.look)
+        adapters.source.watch(engine.look)
         port = await _open_faces(engine, metrics, config, stack) if faces else 0
         task = asyncio.create_task(engine.run())
         stack.push_async_callback(_end, task)
@@ -137,8 +137,12 @@ async def open_rig(
 
 
 async def _real(
-    ports: Ports, metrics: PassMetrics, config: Config, wake: Wake, stack: contextlib.AsyncExitStack
-) -> Ports:
+    adapters: Adapters,
+    metrics: PassMetrics,
+    config: Config,
+    wake: Wake,
+    stack: contextlib.AsyncExitStack,
+) -> Adapters:
     """The ports with a real clock, prober, source and meter."""
     clock = SystemClock()
     prober = GuestProber(
@@ -148,7 +152,7 @@ async def _real(
     git = config.state / "git"
     source = GitSource(config.source, config.policy, config.kernels, git, clock)
     stack.push_async_callback(source.close)
-    return replace(ports, clock=clock, prober=prober, source=source, meter=metrics)
+    return replace(adapters, clock=clock, prober=prober, source=source, meter=metrics)
 
 
 async def _open_faces(

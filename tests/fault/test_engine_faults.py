@@ -29,7 +29,7 @@ def plain(content: str) -> DesiredState:
 @asynccontextmanager
 async def running(world: World) -> AsyncIterator[Engine]:
     """The real engine on this world, ended as SIGTERM ends it."""
-    engine = Engine(world.ports, world.policy)
+    engine = Engine(world.adapters, world.policy)
     world.hypervisor.wake = engine.wake
     task = asyncio.create_task(engine.run())
     try:
@@ -182,7 +182,7 @@ async def test_row_55_a_worker_that_ends_by_a_fault_of_ours_is_an_outcome_and_tr
 async def test_row_55_a_daemon_whose_loop_ended_does_not_live_on_by_half() -> None:
     world = World()
     world.source.push(plain("v1"))
-    engine = Engine(world.ports, world.policy)
+    engine = Engine(world.adapters, world.policy)
     task = asyncio.create_task(engine.run())
     await eventually(engine.ready)
     world.source.next_delay = lambda failures: 1 / 0 * failures  # type: ignore[method-assign]

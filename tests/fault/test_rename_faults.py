@@ -48,8 +48,8 @@ class OnDisk(World):
 
     def _boot(self) -> None:
         super()._boot()
-        self.ports = replace(self.ports, generations=self.folders)
-        self.reconciler = Reconciler(self.ports, self.policy, self.workers)
+        self.adapters = replace(self.adapters, generations=self.folders)
+        self.reconciler = Reconciler(self.adapters, self.policy, self.workers)
 
 
 def ledger_of(root: Path) -> SqliteLedger:

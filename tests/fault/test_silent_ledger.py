@@ -73,7 +73,7 @@ async def daemon(tmp_path: Path) -> AsyncIterator[tuple[World, Engine, str]]:
     folder.mkdir()
     ledger = open_ledger(folder / "ledger.db", FakeClock()).ledger
     world = World(durable=ledger)
-    engine = Engine(world.ports, world.policy)
+    engine = Engine(world.adapters, world.policy)
     face = await serve_http(engine, lambda: b"", ANY_PORT, access(""))
     running = asyncio.create_task(engine.run())
     try:

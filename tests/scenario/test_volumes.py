@@ -46,7 +46,7 @@ async def test_a_volume_that_is_gone_is_waited_for_and_no_empty_one_is_begun() -
     assert world.hypervisor.running() == {}
     assert DISK not in world.hypervisor.sizes
     assert any(
-        "is gone" in trouble.error for trouble in world.ports.ledger.record().builds.values()
+        "is gone" in trouble.error for trouble in world.adapters.ledger.record().builds.values()
     )
     world.hypervisor.sizes[DISK] = held
     await world.settle(300)

@@ -90,7 +90,7 @@ async def nothing() -> None:
 async def open_ports(
     endpoint: GuestEndpoint, before_giving_up: Callable[[], Awaitable[None]] = nothing
 ) -> tuple[Route, ...]:
-    """Ports that the kernel chooses lead to this guest, and none of its manifest; see the port `Driver`.
+    """Ports that the kernel chooses lead to this guest, and none of its manifest; see the interface `Driver`.
 
     Connections that came in by a forward that goes are not concerned.
     """

@@ -22,7 +22,7 @@ CHUNK = 64 * 1024 * 1024
 
 
 class VolumeFiles:
-    """Satisfies the engine's port `Volumes`. Every copy is whole or not there: temp, fsync, rename."""
+    """Satisfies the engine's interface `Volumes`. Every copy is whole or not there: temp, fsync, rename."""
 
     async def prepare(
         self, machine: Machine, sizes: Mapping[str, int], kept: frozenset[str] = frozenset()

@@ -258,7 +258,7 @@ async def test_actions_have_their_effect_in_the_world() -> None:
     front = GroupSpec(GroupName("front"), approval="manual")
     bad = {2}
     world.hypervisor.behaviour = lambda m: "bad" if m.generation in bad else "good"
-    engine = Engine(world.ports, world.policy)
+    engine = Engine(world.adapters, world.policy)
     world.reconciler = engine._reconciler
 
     async def push(content: str) -> None:

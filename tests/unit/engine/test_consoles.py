@@ -11,7 +11,7 @@ WEB = VMName("web")
 
 
 def shown(world: World, *, beside: bool) -> str:
-    engine = Engine(world.ports, world.policy)
+    engine = Engine(world.adapters, world.policy)
     return engine.console(WEB, beside=beside).parent.name
 
 

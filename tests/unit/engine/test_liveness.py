@@ -21,7 +21,7 @@ class Host:
     def __init__(self) -> None:
         self.world = World()
         self.world.source.push(state())
-        self.engine = Engine(self.world.ports, self.world.policy)
+        self.engine = Engine(self.world.adapters, self.world.policy)
         self.never = asyncio.Event()
         self.looks, self.passes = 0, 0
 

@@ -18,7 +18,7 @@ async def test_reconcile_answers_when_the_fleet_is_settled_and_not_at_the_next_l
     spec = vm("web", min_healthy=0.0)
     spec = replace(spec, health=replace(spec.health, checks=()))
     world.source.push(state(replace(spec, digest=Digest(spec.compute_digest()))))
-    engine = Engine(world.ports, world.policy)
+    engine = Engine(world.adapters, world.policy)
     running = asyncio.create_task(engine.run())
     try:
         async with asyncio.timeout(15):  # well before a pass that nothing asks for
@@ -33,7 +33,7 @@ async def test_reconcile_answers_when_the_fleet_is_settled_and_not_at_the_next_l
 
 @asynccontextmanager
 async def running(world: World) -> AsyncIterator[Engine]:
-    engine = Engine(world.ports, world.policy)
+    engine = Engine(world.adapters, world.policy)
     task = asyncio.create_task(engine.run())
     probing = asyncio.create_task(probe(world, engine))
     try:

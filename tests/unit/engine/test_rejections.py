@@ -13,7 +13,7 @@ from tests.world import World, state, vm
 async def test_a_bad_commit_that_is_taken_back_is_no_longer_told() -> None:
     world = World()
     world.source.push(state(vm("web", min_healthy=0.0)))
-    engine = Engine(world.ports, world.policy)
+    engine = Engine(world.adapters, world.policy)
     running = asyncio.create_task(engine.run())
     try:
         await engine.reconcile(wait=False, timeout=1)

@@ -23,7 +23,7 @@ class Host:
     def __init__(self) -> None:
         self.world = World()
         self.world.source.push(state())
-        self.engine = Engine(self.world.ports, self.world.policy)
+        self.engine = Engine(self.world.adapters, self.world.policy)
 
     async def looks(self, times: int = 1, pause: float = 0.0) -> None:
         for _ in range(times):
@@ -106,7 +106,7 @@ async def test_a_source_that_answers_with_nonsense_can_be_read(host: Host) -> No
 async def test_the_next_daemon_tells_the_end_of_what_the_one_before_told(host: Host) -> None:
     host.away()
     await host.looks(2, REPORTED_AFTER + 1)
-    next_one = Engine(host.world.ports, host.world.policy)
+    next_one = Engine(host.world.adapters, host.world.policy)
     running = asyncio.create_task(next_one.run())
     with suppress(SourceError):
         await next_one.reconcile(wait=False, timeout=1)
