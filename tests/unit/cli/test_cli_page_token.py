@@ -13,7 +13,7 @@ KNOWN = "a token of some length"
     ("text", "mode", "result", "words"),
     [
         (KNOWN, 0o600, "ok", "can act on the page"),
-        (KNOWN, 0o644, "failed", "read by everybody"),
+        (KNOWN, 0o644, "failed", "read by everyone"),
         ("short", 0o600, "failed", "16 to 512"),
         (None, 0, "failed", "No such file"),
     ],
