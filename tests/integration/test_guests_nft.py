@@ -80,6 +80,7 @@ print("forward", asked("127.0.0.1", forward))
 subprocess.run(["nft", "add element inet reconciler_guests allowed { tcp . %d }" % anywhere[0]], check=True)
 print("allowed", as_vmm(lambda: asked("127.0.0.1", anywhere[0])))
 os.kill(child, 9)
+sys.stdout.flush()
 os._exit(0)
 """
 SERVE = """
