@@ -179,9 +179,8 @@ MUTANTS = (
     Mutant(
         "the preflight is skipped",
         "reconciler/planning/steps/next_step.py",
-        "if not preflight(plan, vm, spec) or not budget.take(vm):",
-        "if not budget.take(vm):",
-        before="if applies(vm, spec) and begin(plan, vm, target, spec):\n return",
+        "if not (calm and blockers.preflight(plan, vm, spec) and budget.take(vm)):",
+        "if not (calm and budget.take(vm)):",
     ),
     Mutant(
         "a failed rollback is tried for ever",

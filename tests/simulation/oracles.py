@@ -248,7 +248,9 @@ class Oracles:
             raise Broken(f"law 4: {record.name} runs generation {number}, which nothing remembers")
         spec = generation.spec
         if generation.verdict == "trial":
-            self._untouched.setdefault((record.name, number), self._writes(record.name, number) - 1)
+            # A VMM that failed at its start has written nothing yet.
+            before = max(0, self._writes(record.name, number) - 1)
+            self._untouched.setdefault((record.name, number), before)
         self._undone(record, number)
         self._kept(record, generation)
         self._continued(record, generation)

@@ -22,6 +22,10 @@ async def test_a_life_without_faults_breaks_no_law_either(seed: int) -> None:
     assert tale.faults == 0
 
 
+async def test_the_oracle_of_data_knows_a_vmm_that_failed_before_its_guest_wrote() -> None:
+    await Story(203937).live()
+
+
 @pytest.mark.shows(promise=16)
 async def test_a_seed_replays_its_life_to_the_last_call() -> None:
     lives = [Story(41), Story(41)]
