@@ -97,9 +97,9 @@ MUTANTS = (
     ),
     Mutant(
         "any kept digest waits for nobody, also one that never was committed",
-        "reconciler/model/record.py",
-        'if generation.verdict == "committed" and generation.digest == digest:',
-        "if generation.digest == digest:",
+        "reconciler/planning/rollout/gates.py",
+        'generation.verdict == "committed" and generation.digest == spec.digest',
+        "generation.digest == spec.digest",
         ("tests/fault/test_overtaking_faults.py", "tests/scenario"),
     ),
     Mutant(
