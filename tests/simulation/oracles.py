@@ -13,6 +13,7 @@ from reconciler.model.waits import Wait
 from tests.fakes.guest import FakeGuest
 from tests.simulation.check_oracle import CheckOracle
 from tests.simulation.results import ResultOracle
+from tests.simulation.routes import Routes
 from tests.simulation.wellness import WellnessOracle, seems_ill
 from tests.world import World
 
@@ -34,6 +35,7 @@ class Oracles:
         """VMs with a stop that was begun before this pass."""
         self._mending: set[VMName] = set()
         """VMs whose ill guest was stopped, to be started again, and that are not well yet."""
+        self._routes = Routes(world)
         self._untouched: dict[tuple[VMName, int], int] = {}
         """How often a generation of this number, of an earlier VM, had written before its first start."""
         self._numbers: dict[VMName, int] = {}
@@ -174,7 +176,7 @@ class Oracles:
         self._results.witness()
         self._told(self._wellness.look())
         self._two_at_most()
-        self._led()
+        self._told(self._routes.look())
         self._ways_back()
         for own in self.world.ledger.record().vms.values():
             if [g.number for g in own.generations] == [1]:
@@ -197,20 +199,6 @@ class Oracles:
                 raise Broken(f"law 1: {len(living)} guests of {name}")
             if sum(guest.serves for guest in living) > 1:
                 raise Broken(f"law 1: two guests of {name} have its ports")
-
-    def _led(self) -> None:
-        """Who was not found good is nobody's guest: the front leads to no candidate on its trial."""
-        if self.world.reconciler.passed is None:
-            return  # the daemon died before it could lead back; the next one does, in its first pass
-        for name, led in self.world.front.table.items():
-            record = self.world.ledger.record().vms.get(name)
-            candidate = record.candidate if record is not None else None
-            if record is None or candidate is None or candidate.instance != led.instance:
-                continue
-            generation = record.generation(candidate.generation)
-            begun = record.pending_transfer == candidate.instance
-            if not begun and (generation is None or generation.verdict != "committed"):
-                raise Broken(f"law 2: requests to {name} come to a guest on its trial")
 
     def _ways_back(self) -> None:
         """Law 6: nobody has a port, of an address, that another VM's last good generation needs."""

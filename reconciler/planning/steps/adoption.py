@@ -105,5 +105,8 @@ def _follow(plan: PlanBuilder, vm: VMContext, guest: Guest) -> None:
         return
     purpose: StartPurpose = "trial" if generation.verdict == "trial" else "restart"
     deadline = plan.deadline(generation.spec.health.startup_deadline)
-    start = Start(guest.instance, generation.number, purpose, deadline)
+    # Silence counts against a guest on trial, also if its start failed after its VMM was up. A proven
+    # guest may have announced itself in a part of the console that is gone.
+    announces = purpose == "trial" and generation.spec.kernel.key in plan.observed.announcing
+    start = Start(guest.instance, generation.number, purpose, deadline, announces=announces)
     vm.record = _started(plan, record, start, guest)
