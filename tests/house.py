@@ -12,7 +12,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "reconciler"
-PLANNING = PACKAGE / "planning"
 STILTED = re.compile(r"\b(told|nobody|somebody|whoever|anew|whom|shall|ails)\b", re.IGNORECASE)
 PROSE = (
     "reconciler",
@@ -66,6 +65,7 @@ class House:
             path: path.read_text(encoding="utf-8") for path in sorted(package.rglob("*.py"))
         }
         self.trees = {path: ast.parse(text) for path, text in self.texts.items()}
+        self.planning = package / "planning"
 
     def name(self, path: Path) -> str:
         return str(path.relative_to(self.package))
@@ -92,17 +92,21 @@ class House:
         """Between rooms of planning: its folders, and its single files."""
         found = set()
         for path in self.texts:
-            if PLANNING in path.parents:
-                here = room(path)
+            if self.planning in path.parents:
+                here = self.room(path)
                 for module, _ in self.imports(path):
                     target = self.modules[module]
-                    if PLANNING in target.parents and room(target) != here:
-                        found.add((here, room(target)))
+                    if self.planning in target.parents and self.room(target) != here:
+                        found.add((here, self.room(target)))
         return found
 
     @cached_property
     def rooms(self) -> set[str]:
-        return {room(path) for path in self.texts if PLANNING in path.parents} - {"__init__"}
+        found = {self.room(path) for path in self.texts if self.planning in path.parents}
+        return found - {"__init__"}
+
+    def room(self, path: Path) -> str:
+        return path.relative_to(self.planning).parts[0].removesuffix(".py")
 
     @cached_property
     def circles(self) -> list[tuple[str, ...]]:
@@ -119,7 +123,7 @@ class House:
         return [
             f"{self.name(path)} <- {module}"
             for path in self.texts
-            if PLANNING in path.parents
+            if self.planning in path.parents
             for module, bare in self.imports(path)
             if bare and module.startswith("reconciler.planning.")
         ]
@@ -214,8 +218,8 @@ class House:
     @cached_property
     def stilted(self) -> list[str]:
         return [
-            f"{path.relative_to(ROOT)}:{number}"
-            for path in prose()
+            f"{path.relative_to(self.package.parent)}:{number}"
+            for path in prose(self.package.parent)
             for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
             for _ in STILTED.findall(line)
         ]
@@ -258,10 +262,6 @@ def dotted(path: Path, package: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def room(path: Path) -> str:
-    return path.relative_to(PLANNING).parts[0].removesuffix(".py")
-
-
 def repeated(places: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     by_name: defaultdict[str, list[str]] = defaultdict(list)
     for name, place in places:
@@ -289,9 +289,9 @@ def public(
                 pass
 
 
-def prose() -> Iterator[Path]:
+def prose(root: Path) -> Iterator[Path]:
     for name in PROSE:
-        path = ROOT / name
+        path = root / name
         for file in [path] if path.is_file() else sorted(path.rglob("*")):
             if file.is_file() and file.suffix in PROSE_SUFFIXES and "__pycache__" not in file.parts:
                 yield file

@@ -1,5 +1,6 @@
 """The figures of tests/house.py keep to their limits, and their readings are right."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -31,23 +32,86 @@ def test_a_circle_is_found_and_a_chain_is_none() -> None:
 
 
 def test_a_package_of_two_files_is_read_as_it_is(tmp_path: Path) -> None:
-    package = tmp_path / "reconciler"
-    package.mkdir()
-    (package / "one.py").write_text(
-        "from reconciler.two import go\n\n\ndef run() -> None:\n    go()\n"
+    house = house_of(
+        tmp_path,
+        {
+            "one.py": "from reconciler.two import go\n\n\ndef run() -> None:\n    go()\n",
+            "two.py": "from reconciler import one\n\n\ndef go() -> None:\n    '''Qemu.'''\n",
+        },
     )
-    (package / "two.py").write_text(
-        "from reconciler import one\n\n\ndef go() -> None:\n    '''Qemu.'''\n"
-    )
-    house = House(package)
     assert house.circles == [("reconciler.one", "reconciler.two")]
     assert house.qemu_lines == ["two.py:5"]
     assert house.silent == {"one.py:4": True, "two.py:4": False}
     assert house.short_files == ["one.py", "two.py"]
 
 
+ACTIONS = """\
+class Start: ...
+
+
+class Stop: ...
+
+
+Action = Start | Stop
+"""
+OPERATIONS = """\
+from reconciler.model.actions import Start
+
+
+def begin() -> None:
+    print(
+        Start,
+    )
+"""
+
+
+def test_rooms_arrows_and_bare_imports_of_a_small_planning_are_read(tmp_path: Path) -> None:
+    house = house_of(
+        tmp_path,
+        {
+            "model/actions.py": ACTIONS,
+            "planning/__init__.py": "",
+            "planning/context.py": "def once() -> int:\n    return 1\n",
+            "planning/steps/operations.py": OPERATIONS,
+            "planning/steps/next_step.py": "from reconciler.planning.steps import operations\n",
+            "planning/planner.py": (
+                "from reconciler.planning import context\n"
+                "from reconciler.planning.context import Builder, once\n"
+                "from reconciler.planning.steps import next_step\n"
+            ),
+        },
+    )
+    assert house.rooms == {"context", "steps", "planner"}
+    assert house.arrows == {("planner", "context"), ("planner", "steps")}
+    assert house.bare_imports == ["planning/planner.py <- reconciler.planning.context"]
+
+
+def test_files_that_name_an_action_and_lines_of_functions_are_counted(tmp_path: Path) -> None:
+    house = house_of(
+        tmp_path, {"model/actions.py": ACTIONS, "planning/steps/operations.py": OPERATIONS}
+    )
+    assert house.action_files == {
+        "Start": ["model/actions.py", "planning/steps/operations.py"],
+        "Stop": ["model/actions.py"],
+    }
+    assert house.function_p90 == 4
+
+
+def test_stilted_words_are_found_in_each_file_with_prose(tmp_path: Path) -> None:
+    house = house_of(tmp_path, {"one.py": "# Nobody told it.\n"})
+    (tmp_path / "README.md").write_text("Well said.\nWhoever reads this.\n")
+    assert house.stilted == ["reconciler/one.py:1", "reconciler/one.py:1", "README.md:2"]
+
+
+def house_of(root: Path, files: Mapping[str, str]) -> House:
+    package = root / "reconciler"
+    for name, text in files.items():
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text(text)
+    return House(package)
+
+
 def test_a_short_file_of_a_registered_kind_is_no_fragment(tmp_path: Path) -> None:
-    package = tmp_path / "reconciler"
     files = {
         "probe/registry.py": "from reconciler.probe.one import One\nfrom reconciler.vmm.two import Two\n",
         "probe/one.py": "class One: ...\n",
@@ -57,8 +121,5 @@ def test_a_short_file_of_a_registered_kind_is_no_fragment(tmp_path: Path) -> Non
         "vmm/qemu/driver.py": "class Driver: ...\n",
         "vmm/qemu/part.py": "",
     }
-    for name, text in files.items():
-        (package / name).parent.mkdir(parents=True, exist_ok=True)
-        (package / name).write_text(text)
-    fragments = House(package).short_files
+    fragments = house_of(tmp_path, files).short_files
     assert fragments == ["probe/other.py", "probe/registry.py", "vmm/registry.py", "vmm/two.py"]
