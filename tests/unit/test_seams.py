@@ -59,6 +59,11 @@ def test_a_kind_stands_in_at_most_three_files(kind: str) -> None:
     assert 2 <= len(files - BESIDE.get(kind, set())) <= MOST_FILES, files
 
 
+def test_the_parts_of_each_kind_are_names_of_the_code() -> None:
+    parts = set[str]().union(*KINDS.values())
+    assert parts - set[str]().union(*names().values()) == set()
+
+
 def test_every_kind_is_registered() -> None:
     kinds = {
         each.default for one in get_args(LayerSource) for each in fields(one) if each.name == "kind"
