@@ -75,9 +75,8 @@ async def run(config: Config, *, ready: Callable[[], None] | None = None) -> Non
     open_log(config.log_format)
     gc.set_threshold(*COLLECT_AFTER)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(
-        resource.RLIMIT_NOFILE, (most, most)
-    )  # each guest takes a pidfd and sockets of checks
+    # Each guest takes a pidfd and sockets of checks.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     service = Service()
     with state_lock.held(config.state):
         async with _daemon(config, SystemClock(), service) as tasks:

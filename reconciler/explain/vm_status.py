@@ -77,9 +77,8 @@ def _recall(
         or len(guests) > 1
         or (guest is not None and not guest.health.rounds)
     ):
-        return _vm(
-            name, spec, observed, record, waits, now
-        )  # it may change with time alone, so it is not cached
+        # It may change with time alone, so it is not cached.
+        return _vm(name, spec, observed, record, waits, now)
     origin = round(now.wall - now.boot)
     inputs = (
         record.vms.get(name), spec, guest, observed.busy.get(name), observed.front.get(name),

@@ -132,9 +132,8 @@ def _bound(folder: Path) -> socket.socket:
     path.unlink(missing_ok=True)  # the lock is ours, so no proxy listens on it
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        os.fchmod(
-            sock.fileno(), 0o600
-        )  # before it is bound, so that no other user can open it in between
+        # Before it is bound, so that no other user can open it in between.
+        os.fchmod(sock.fileno(), 0o600)
         with short_address(path) as address:
             sock.bind(address)
         sock.listen()

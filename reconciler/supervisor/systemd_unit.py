@@ -204,10 +204,8 @@ def _kernel() -> Iterator[Property]:
     # seccomp(2) is allowed: VMMs restrict their own threads further.
     yield "SystemCallFilter", Variant("(bas)", [True, ["@system-service", "seccomp"]])
     yield "SystemCallFilter", Variant("(bas)", [False, ["@privileged", "@resources"]])
-    yield (
-        "SystemCallErrorNumber",
-        Variant("i", 1),
-    )  # EPERM: the call fails instead of killing the VMM
+    # EPERM: the call fails instead of killing the VMM.
+    yield ("SystemCallErrorNumber", Variant("i", 1))
 
 
 def _takes_low_ports(machine: Machine) -> bool:

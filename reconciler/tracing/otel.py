@@ -108,9 +108,8 @@ class OtelTracer:
         ids = self._ids_of(revision)
         if ids is None:
             return
-        root = SpanContext(
-            *ids, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED)
-        )  # the parent is sent last, perhaps by a later daemon
+        # The parent is sent last, perhaps by a later daemon.
+        root = SpanContext(*ids, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
         attributes = {"revision": revision} | ({"subject": subject} if subject else {})
         self._send(name, set_span_in_context(NonRecordingSpan(root)), seconds, attributes, error)
 

@@ -40,9 +40,8 @@ def absorb_outcomes(plan: PlanBuilder) -> None:
         if outcome.error is None:
             plan.clear_trouble(key)
             if outcome.kind in ("start", "start-beside"):
-                plan.clear_trouble(
-                    TroubleKey("create", outcome.subject)
-                )  # a start makes the folder too
+                # A start makes the folder too.
+                plan.clear_trouble(TroubleKey("create", outcome.subject))
             elif isinstance(outcome.result, BuiltImage) and outcome.result.differs:
                 plan.event("image-differs", outcome.result.differs, severity="warning")
             continue

@@ -42,9 +42,8 @@ def move(plan: PlanBuilder, vm: VMContext, budget: Budget, needs: Needs) -> Step
         return operations.stop(plan, vm, begun.cause, f"carrying on: {begun.cause}")
     result = _with_guest(plan, vm, target, budget)
     if result is not StepResult.ACTED:
-        result = _repair(
-            plan, vm, budget
-        )  # what runs must be kept healthy, whatever else it waits for
+        # What runs must be kept healthy, whatever else it waits for.
+        result = _repair(plan, vm, budget)
     if result is not StepResult.ACTED:
         try_checks.begin(plan, vm)
     return result
@@ -85,7 +84,7 @@ def _must_change(vm: VMContext, target: Target) -> bool:
 
 def _explain(plan: PlanBuilder, vm: VMContext, target: Target) -> None:
     """Add waits that say why the desired digest is not the target, and what the next generation changes."""
-    explained = target.kind == "rollback" and vm.guest is not None  # by `verdicts`, with its clock
+    explained = target.kind == "rollback" and vm.guest is not None  # by `judgement`, with its clock
     if target.kind is not None and not explained:
         plan.wait(target.kind, vm.name, target.why)
     good = vm.record.last_good
@@ -101,9 +100,8 @@ def _keep(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> S
     if target.generation is None:
         running = record.generation(guest.generation)
         if target.kind == "blocked" and running is not None and running.verdict == "condemned":
-            return operations.stop(
-                plan, vm, "condemned", running.reason
-            )  # there is nothing to go back to
+            # There is nothing to go back to.
+            return operations.stop(plan, vm, "condemned", running.reason)
         return StepResult.SKIP
     if record.restart is None:
         return StepResult.SKIP
@@ -127,7 +125,7 @@ def _repair(plan: PlanBuilder, vm: VMContext, budget: Budget) -> StepResult:
     if guest is None or running is None or running.verdict != "committed":
         return StepResult.SKIP
     if record.rollback is not None:
-        return StepResult.SKIP  # a rollback has its own deadline, in `verdicts`
+        return StepResult.SKIP  # a rollback has its own deadline, in `judgement`
     if not vm.unhealthy:
         _await_readiness(plan, vm, guest, running.spec.health)
         return StepResult.SKIP

@@ -178,9 +178,8 @@ def _fetch_whole(path: Path, request: WorkerRequest) -> str:
         for suffix in (".pack", ".idx"):  # the pack first: an index without its pack looks corrupt
             for file in fresh.glob(f"objects/pack/*{suffix}"):
                 file.replace(path / "objects" / "pack" / file.name)
-        came = _open(fresh, request).references.get(
-            request.ref
-        )  # for an annotated tag the ref names the tag object
+        # For an annotated tag the ref names the tag object.
+        came = _open(fresh, request).references.get(request.ref)
         target = revision if came is None else str(came.target)
         _open(path, request).references.create(request.ref, target, force=True)
     finally:

@@ -33,9 +33,8 @@ def main(arguments: list[str]) -> None:
     repository_mib, seconds = int(arguments[0]), float(arguments[1])
     limit(repository_mib)
     settings = bound_library()
-    settings.owner_validation = (
-        False  # the daemon is root, and may read a repository that another user owns
-    )
+    # The daemon is root, and may read a repository that another user owns.
+    settings.owner_validation = False
     settings.server_connect_timeout = int(min(CONNECT_SECONDS, seconds) * 1000)
     settings.server_timeout = int(seconds * 1000)
     tasks: queue.SimpleQueue[Task] = queue.SimpleQueue()

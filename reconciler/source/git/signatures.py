@@ -66,9 +66,8 @@ class Signers:
 
     def _check_pgp(self, payload: bytes, signature: Path) -> None:
         keyring = readable(self.keyring, "source.keyring", "an OpenPGP")
-        home = str(
-            signature.parent
-        )  # holds only the signature, so no key of a user's keyring is accepted
+        # Holds only the signature, so no key of a user's keyring is accepted.
+        home = str(signature.parent)
         done = run(
             [
                 "gpgv",

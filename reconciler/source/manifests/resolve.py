@@ -212,9 +212,8 @@ class Resolver:
         folders = tuple(folder_at(file, folder) or "" for folder in draft.folders)
         trees = self._trees(unfinished, draft, snapshot, report)
         kernel = self._kernel(unfinished, draft, report)
-        ours = (
-            draft.runner is None and draft.kernel is None
-        )  # our own initrd, which starts the init of a layer
+        # Our own initrd, which starts the init of a layer.
+        ours = draft.runner is None and draft.kernel is None
         if ours and report.count == before and lacks_init(draft, folders, snapshot):
             report.add(unfinished, LAYERS, f"{dotted(LAYERS)}: no layer has {INIT}", WITH_INIT)
         can = CAPABILITIES[draft.spec.driver]
