@@ -40,6 +40,26 @@ async def test_a_guest_without_checks_that_never_comes_up_is_condemned_at_its_de
     assert newest.evidence.kind == "startup-timeout"
 
 
+async def test_a_guest_whose_start_failed_after_its_vmm_was_up_has_to_say_that_it_is_up_too() -> (
+    None
+):
+    world = World()
+    await world.push(state(vm("web", checked=False)))
+    await world.settle()
+    world.hypervisor.behaviour = lambda m: "silent" if m.generation == 2 else "good"
+    world.faults.chooser = lambda _n, call: "error" if call == "booted" else None
+    await world.push(state(vm("web", "v2", checked=False)))
+    await world.run(10)
+    world.faults.chooser = lambda _n, _call: None
+    assert world.hypervisor.running() == {"web": 2}, "the guest that came up was adopted"
+    await world.settle()
+    newest = world.record("web").generations[-1]
+    assert newest.reason == (
+        "not healthy within startupDeadline 30s: its init did not say that it is up"
+    )
+    assert world.hypervisor.running() == {"web": 1}
+
+
 async def test_min_healthy_time_counts_from_the_moment_at_which_it_was_up() -> None:
     world = World()
     world.hypervisor.behaviour = lambda _: "silent"
