@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -104,16 +104,34 @@ async def test_a_refused_revision_is_read_again_after_a_rest_which_grows(
 
 
 async def test_a_revision_that_needs_too_much_memory_is_refused(
-    source: GitSource, repository: Repository
+    source: GitSource, repository: Repository, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pid, source._reader._seconds = reader(source), 60.0
-    now = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
-    resource.prlimit(pid, resource.RLIMIT_AS, (now + 8 * MIB, now + 8 * MIB))
+    source._reader._seconds = 60.0
+    narrow(reader(source))
     many = "---\n".join(vm(f"v{number}", spec="vcpu: 2") for number in range(900))
     repository.commit({f"{n}.yaml": f"{many}# {n}\n" for n in range(20)})
-    assert (await refused(source)).kind == "limit"
+    with monkeypatch.context() as patch:
+        patch.setattr(source._reader, "_begin", narrowing(source))
+        assert (await refused(source)).kind == "limit"
     repository.commit({"web.yaml": vm("web", spec="vcpu: 3")})
     assert (await source.fetch()).changed
+
+
+def narrow(pid: int) -> None:
+    """Leave a process little more than the memory that it has."""
+    now = int(Path(f"/proc/{pid}/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.prlimit(pid, resource.RLIMIT_AS, (now + 8 * MIB, now + 8 * MIB))
+
+
+def narrowing(source: GitSource) -> Callable[[], Awaitable[None]]:
+    """Start a reader which has as little: one that died without a word is replaced, and has the same limit."""
+    begin = source._reader._begin
+
+    async def begun() -> None:
+        await begin()
+        narrow(reader(source))
+
+    return begun
 
 
 async def test_a_reader_that_was_killed_meanwhile_is_replaced_unnoticed(
