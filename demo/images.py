@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import get_args
 
 from reconciler.host import layout
-from reconciler.model.layers import BusyboxSource, LayerSpec, StoreFormat
+from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layers import LayerSpec, StoreFormat
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "images-"

@@ -28,7 +28,8 @@ from reconciler.model.desired import (
     VolumeSpec,
 )
 from reconciler.model.image import DebianKernel, KernelSpec
-from reconciler.model.layers import LayerSpec, TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import ANY_ADDRESS, HostPort, PortForward, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
 from reconciler.model.policy import Policy

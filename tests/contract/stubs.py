@@ -16,11 +16,12 @@ from reconciler.clock import Clock
 from reconciler.config import KernelsConfig, PolicyConfig, SinkConfig, SourceConfig
 from reconciler.errors import DeliveryError
 from reconciler.image.build_site import BuildSite
-from reconciler.image.registry import INPUTS, InputKinds, LayerInput
+from reconciler.image.layer_input import LayerInput
+from reconciler.image.registry import INPUTS, InputKinds
 from reconciler.model.checks import Purpose
 from reconciler.model.fields import FieldConflict
 from reconciler.model.health import ProbeResult
-from reconciler.model.layers import LayerPolicy
+from reconciler.model.layer_kinds.described_source import LayerPolicy
 from reconciler.notify.message import Message
 from reconciler.notify.registry import SINKS, SinkKinds
 from reconciler.notify.sink_interface import Sink

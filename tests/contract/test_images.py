@@ -13,7 +13,8 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.engine.interfaces import Images
 from reconciler.image.store import ImageStore
-from reconciler.model.layers import LayerSpec, TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSpec
 from tests.contract.stubs import ENDLESS, LAYER_INPUTS, TextSource
 from tests.eventually import eventually
 from tests.fakes import FakeClock, FakeImages, Faults

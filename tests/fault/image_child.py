@@ -14,7 +14,8 @@ from pathlib import Path
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildUnavailable
 from reconciler.image.store import ImageStore
-from reconciler.model.layers import LayerSpec, TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSpec
 from tests.unit.image.trees import Repository
 
 MIB = 1024 * 1024

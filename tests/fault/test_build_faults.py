@@ -10,7 +10,8 @@ import pytest
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildUnavailable
 from reconciler.model.image import BuiltImage
-from reconciler.model.layers import LayerSpec, TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSpec
 from reconciler.model.names import VMName
 from reconciler.model.policy import Policy
 from tests.world import World, state, vm

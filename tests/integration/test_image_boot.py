@@ -19,7 +19,9 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.image.store import ImageStore
 from reconciler.model.image import DebianKernel, KernelSpec
-from reconciler.model.layers import BusyboxSource, LayerSource, LayerSpec, StoreFormat, TreeSource
+from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSource, LayerSpec, StoreFormat
 from reconciler.source.git.clients import TreeExporter
 from tests.unit.image.trees import Content, Repository
 from tests.wait import wait_until

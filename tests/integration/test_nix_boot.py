@@ -12,7 +12,8 @@ from reconciler.clock import SystemClock
 from reconciler.hypervisors import QemuConfig
 from reconciler.image.store import ImageStore
 from reconciler.model.image import DebianKernel, KernelSpec
-from reconciler.model.layers import BusyboxSource, LayerSpec
+from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import Disk, Machine, PortForward, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.source.git.clients import TreeExporter

@@ -24,7 +24,8 @@ from reconciler.image.store import ImageStore
 from reconciler.model.checks import CheckSpec, HttpCheck, TcpCheck
 from reconciler.model.health import ProbeCounts, ProbePlan
 from reconciler.model.image import DebianKernel, KernelSpec
-from reconciler.model.layers import BusyboxSource, LayerSpec
+from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import Disk, Machine, Mount, PortForward, UserNetwork
 from reconciler.model.names import GenerationNumber, InstanceId, VMName
 from reconciler.model.observed import Exit, HostFacts, Process

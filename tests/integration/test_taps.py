@@ -17,7 +17,8 @@ from demo.stage import Stage
 from reconciler.clock import SystemClock
 from reconciler.image.store import ImageStore
 from reconciler.model.image import DebianKernel, KernelSpec
-from reconciler.model.layers import BusyboxSource, LayerSpec
+from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layers import LayerSpec
 from reconciler.source.git.clients import TreeExporter
 from reconciler.vmm.netlink import TUN
 from tests.integration import evidence

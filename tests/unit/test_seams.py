@@ -16,7 +16,9 @@ from reconciler.config import SINKS, PolicyConfig
 from reconciler.image.registry import INPUTS
 from reconciler.model.checks import CHECK_KINDS, CheckSpec, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy, VMSpec, checks_key
-from reconciler.model.layers import BusyboxSource, LayerSource, LayerSpec, TreeSource
+from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSource, LayerSpec
 from reconciler.notify import registry as sinks
 from reconciler.probe.registry import ASKERS
 from reconciler.source.manifests.policy_bounds import layer_faults

@@ -22,7 +22,7 @@ from reconciler.ledger.codec import decode, encode
 from reconciler.ledger.sqlite import SqliteLedger, open_ledger
 from reconciler.model.event import Event
 from reconciler.model.guest_reports import Announced
-from reconciler.model.layers import TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
 from reconciler.model.record import GroupRecord, Intent, Record, SourceRecord, VMRecord

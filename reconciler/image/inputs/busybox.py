@@ -9,7 +9,8 @@ from reconciler.children import program as programs
 from reconciler.errors import BuildUnavailable
 from reconciler.image.build_site import BuildSite
 from reconciler.image.debian_packages import Debian, Package
-from reconciler.model.layers import BusyboxSource
+from reconciler.image.layer_input import LayerInput
+from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
 
 PACKAGE = Package("busybox-static")
 GUEST = Path(__file__).parents[1] / "guest"
@@ -76,3 +77,7 @@ def _find(folder: Path) -> Path | None:
         if found.is_file() and found.stat().st_size <= MOST_BUSYBOX_BYTES:
             return found
     return None
+
+
+INPUT = LayerInput(build_busybox, seconds=3600.0)
+"""It may have to wait for mirrors."""

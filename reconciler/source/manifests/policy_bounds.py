@@ -10,7 +10,7 @@ from reconciler.hypervisors import Capabilities
 from reconciler.model.desired import VMSpec
 from reconciler.model.fields import FieldConflict
 from reconciler.model.image import NixRunner
-from reconciler.model.layers import DescribedSource
+from reconciler.model.layer_kinds.described_source import DescribedSource
 from reconciler.model.nix_runner import is_folder
 from reconciler.source.manifests.convert import LAYERS, port_place
 

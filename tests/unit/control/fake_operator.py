@@ -16,7 +16,9 @@ from reconciler.model.change import AddEvent
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
 from reconciler.model.event import Event, EventKind
 from reconciler.model.image import DebianKernel, KernelSpec
-from reconciler.model.layers import BusyboxSource, LayerSpec, TreeSource
+from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSpec
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Blocked, Evidence, Generation, VMRecord

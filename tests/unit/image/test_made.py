@@ -10,9 +10,11 @@ import pytest
 from reconciler.cli.doctor_checks import check_images
 from reconciler.clock import SystemClock
 from reconciler.image.build_site import MAGICS, BuildSite
-from reconciler.image.registry import InputKinds, LayerInput
+from reconciler.image.layer_input import LayerInput
+from reconciler.image.registry import InputKinds
 from reconciler.image.store import ImageStore
-from reconciler.model.layers import LayerSpec, TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSpec
 from reconciler.source.git.clients import TreeExporter
 
 pytestmark = pytest.mark.shows(row=46)

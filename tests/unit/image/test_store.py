@@ -14,7 +14,8 @@ from reconciler.clock import SystemClock
 from reconciler.errors import BuildUnavailable
 from reconciler.image.store import ImageStore
 from reconciler.model.image import KernelSpec, PathKernel
-from reconciler.model.layers import LayerSpec, TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSpec
 from reconciler.source.git.clients import TreeExporter
 from tests.unit.image.trees import Repository
 

@@ -17,7 +17,8 @@ from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.registry import INPUTS
 from reconciler.image.store import ImageStore
-from reconciler.model.layers import LayerSpec, StoreFormat, TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSpec, StoreFormat
 from reconciler.source.git.clients import TreeExporter
 from reconciler.source.git.export_worker import TreeLimits
 from tests.eventually import eventually

@@ -19,7 +19,8 @@ from reconciler.model.actions import (
     Scope,
 )
 from reconciler.model.event import FAILED, FailureKind
-from reconciler.model.layers import LayerSpec, TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layers import LayerSpec
 from reconciler.model.names import VMName
 
 ACTIONS = get_args(Action)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.model.desired import GroupSpec, UpdateWindow
-from reconciler.model.layers import BusyboxSource, TreeSource
+from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.machine import ANY_ADDRESS
 from reconciler.model.names import GroupName, VMName
 from reconciler.source.manifests.convert import GroupDraft, VMDraft, derived_mac

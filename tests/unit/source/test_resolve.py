@@ -10,7 +10,7 @@ import pytest
 from reconciler.config import PolicyConfig
 from reconciler.errors import ManifestErrors
 from reconciler.model.desired import DesiredState
-from reconciler.model.layers import TreeSource
+from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.machine import ANY_ADDRESS
 from tests.unit.source.repositories import (
     InProcess,

@@ -1,0 +1,54 @@
+"""What the source of every kind of layer says of itself, so that nothing else has to know its kind."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, Self
+
+from reconciler.model.fields import FieldConflict
+
+
+class LayerPolicy(Protocol):
+    """The host's policy, as far as layers ask for it; `PolicyConfig` has it by shape."""
+
+    @property
+    def host_paths(self) -> Sequence[str]:
+        """Prefixes under which a manifest may name files of the host."""
+        ...
+
+
+class DescribedSource(Protocol):
+    """The source of a layer, resolved or not."""
+
+    @property
+    def kind(self) -> str:
+        """The key in a manifest's layer."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """What people call it."""
+        ...
+
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """Folders of the repository that it is made of, relative to the manifest."""
+        ...
+
+    def resolved(self, ids: tuple[str, ...], /) -> Self:
+        """With the ids of the contents of its `folders`."""
+        ...
+
+    @property
+    def key_inputs(self) -> Mapping[str, str]:
+        """What its key covers, `kind` included. Changing it rebuilds every layer of the kind."""
+        ...
+
+    @property
+    def brings_init(self) -> bool:
+        """Whether it has an init for sure. One of its folders may have one all the same."""
+        ...
+
+    def refusal(self, policy: LayerPolicy, /) -> FieldConflict | None:
+        """Why this host does not allow it, at a place below the kind's key; None: it does."""
+        ...
