@@ -13,7 +13,7 @@ from reconciler.model.names import Revision, VMName
 from reconciler.model.request import Abort, Promote
 from tests.fakes.prober import WRONG
 from tests.scenario.check_stories import NAMES, OTHER, fleet, group, path_of, status, untouched
-from tests.world import World, state, vm
+from tests.world import World, changed, state, vm
 
 pytestmark = pytest.mark.shows(fault=58)
 
@@ -225,6 +225,25 @@ async def test_a_group_that_goes_back_as_a_whole_takes_back_changed_checks() -> 
     await world.push(fleet("/third", policy))
     await world.settle()
     assert {path_of(world, n) for n in NAMES} == {"/third"}
+
+
+async def test_a_member_that_a_hold_need_not_send_back_waits_with_later_checks_and_says_so() -> (
+    None
+):
+    """Its longer startupDeadline was taken, and stays: a shorter one is of the next generation."""
+    policy = group(on_failure="rollbackGroup")
+    world = await World.settled(fleet("/healthz", policy))
+    patient = changed(spec_of("a", "/healthz"), health={"startup_deadline": 90.0})
+    first = fleet("/healthz", policy)
+    vms = {**first.vms, VMName("a"): patient, VMName("c"): spec_of("c", WRONG)}
+    await world.push(replace(first, vms=vms))
+    await world.settle()
+    assert world.last_good("a").spec.health.startup_deadline == 90.0
+    vms |= {VMName("a"): changed(spec_of("a", OTHER), health={"startup_deadline": 90.0})}
+    await world.push(replace(first, vms=vms))
+    await world.settle()
+    assert [path_of(world, n) for n in NAMES] == ["/healthz"] * 3
+    assert "is held" in world.why("a")
 
 
 def spec_of(name: str, path: str) -> VMSpec:

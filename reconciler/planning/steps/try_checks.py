@@ -53,11 +53,20 @@ def proposal(plan: PlanBuilder, vm: VMContext) -> Proposal | None:
         return None
     if record.removing or record.pin is not None or record.quarantine is not None:
         return None
-    wanted, back = guest_health.effective_checks(good.spec.health, spec.health), False
+    present, former = good.spec.health, _former(plan, vm, good)
+    # Who has its former checks already is not sent back: it waits with what is asked for now.
+    if former is not None and former != present:
+        return Proposal(good, former, back=True)
+    wanted = guest_health.effective_checks(present, spec.health)
+    return Proposal(good, wanted) if wanted != present else None
+
+
+def _former(plan: PlanBuilder, vm: VMContext, good: Generation) -> HealthPolicy | None:
+    """The checks to which its group's hold sends it back."""
     hold = holds.hold_of(plan, vm)
-    if hold is not None and vm.name in hold.back_checks and good.checks is not None:
-        wanted, back = guest_health.effective_checks(good.spec.health, good.checks.before), True
-    return Proposal(good, wanted, back) if wanted != good.spec.health else None
+    if hold is None or good.checks is None or vm.name not in hold.back_checks:
+        return None
+    return guest_health.effective_checks(good.spec.health, good.checks.before)
 
 
 def follow(plan: PlanBuilder, vm: VMContext, *, paused: bool) -> None:
