@@ -32,6 +32,7 @@ from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import ANY_ADDRESS, HostPort, PortForward, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
+from reconciler.model.observed import HostFacts, Observed
 from reconciler.model.policy import Policy
 from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.model.request import Request
@@ -282,3 +283,8 @@ class World:
 
     def events(self, kind: str) -> list[str]:
         return [e.message for e in self.ledger.history if e.kind == kind]
+
+
+def observed_on(host: HostFacts) -> Observed:
+    """A host that has nothing yet."""
+    return Observed(guests={}, layers=frozenset(), kernels=frozenset(), host=host)

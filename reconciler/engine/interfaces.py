@@ -95,6 +95,10 @@ class Images(Protocol):
         """Layers that are built, synced and verified."""
         ...
 
+    def parts(self) -> Mapping[LayerKey, tuple[LayerKey, ...]]:
+        """Of each of them that is composed of several images: their keys, bottom first; all are there."""
+        ...
+
     def kernels(self) -> frozenset[KernelKey]:
         """Kernel bundles, and runners that are booted in place of one."""
         ...

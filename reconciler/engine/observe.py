@@ -52,6 +52,7 @@ class Observer:
         observed = Observed(
             guests=self._group(processes),
             layers=adapters.images.layers(),
+            parts=adapters.images.parts(),
             kernels=adapters.images.kernels(),
             announcing=adapters.images.announcing(),
             host=facts,

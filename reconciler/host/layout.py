@@ -6,6 +6,7 @@
     accel.json               the accelerator that was proven in this boot
     git/                     the bare mirror
     layers/KEY/image         a store image
+    composed/KEY/parts.json  the images of a layer that has several
     kernels/KEY/vmlinuz      a kernel bundle, with initrd beside it
     runners/KEY              a link into the Nix store
     front/                   the port proxy, where no unit of systemd is it
@@ -30,10 +31,10 @@ from reconciler.hypervisors import DEFAULT
 
 P = TypeVar("P", bound=PurePath)
 
-ImageKind = Literal["layers", "kernels", "runners"]
-IMAGE_KINDS: tuple[ImageKind, ...] = ("layers", "kernels", "runners")
-IMAGE, KERNEL, INITRD = "image", "vmlinuz", "initrd"
-"""Files of an entry of `layers` and of `kernels`."""
+ImageKind = Literal["layers", "composed", "kernels", "runners"]
+IMAGE_KINDS: tuple[ImageKind, ...] = ("layers", "composed", "kernels", "runners")
+IMAGE, PARTS, KERNEL, INITRD = "image", "parts.json", "vmlinuz", "initrd"
+"""Files of an entry of `layers`, of `composed` and of `kernels`."""
 LEDGER_SUFFIXES = ("", "-wal", "-shm")
 """SQLite's own files beside the ledger."""
 SECOND = ".2"

@@ -5,14 +5,19 @@ The same content gives the same bytes; the image is made by a confined program.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from reconciler.children.spare import ConfinedPrograms
 from reconciler.content_store import ContentStore
-from reconciler.errors import BuildUnavailable
+from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.host import layout
+from reconciler.image.composed import MOST_PARTS, write_composition
 from reconciler.image.debian_packages import Debian
 from reconciler.model.layers import StoreFormat
+from reconciler.model.names import LayerKey
 
 IMAGE = "image"
 MKFS_SECONDS = 180.0
@@ -33,15 +38,35 @@ class BuildTools:
     debian: Debian
 
 
+MakePart = Callable[["BuildSite"], Awaitable[None]]
+"""Leaves the image of one part in a site of its own. Raises as the build of a layer does."""
+
+
+class Parts(Protocol):
+    """The images of which the layer that is being made may be composed."""
+
+    def has(self, key: LayerKey) -> bool:
+        """Whether a part is in the store, so that nothing has to be fetched for it."""
+        ...
+
+    async def make(self, key: LayerKey, title: str, make: MakePart) -> None:
+        """Have a part in the store: found, or made once for all that need it. Raises as `make`."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class BuildSite:
-    """Where one layer is made. An input leaves `workspace/image`; all else in there is dropped."""
+    """Where one layer is made. An input leaves `workspace/image`; all else in there is dropped.
+
+    The input of a composed layer leaves `workspace/parts.json` instead, by `compose`.
+    """
 
     format: StoreFormat
     workspace: Path
     content: ContentStore
     """Of the source whose manifest names the layer."""
     tools: BuildTools
+    parts: Parts
 
     @property
     def folder(self) -> Path:
@@ -51,6 +76,20 @@ class BuildSite:
     @property
     def image(self) -> Path:
         return self.workspace / IMAGE
+
+    async def part(self, key: LayerKey, title: str, make: MakePart) -> None:
+        """Have a part image of this key in the store, in the format of this site."""
+        await self.parts.make(key, title, make)
+
+    def compose(self, parts: Sequence[LayerKey], about: Mapping[str, str]) -> None:
+        """Say of which parts the layer is composed, bottom first. Raises BuildFailed for too many.
+
+        about: what people and the next build may want to know of its origin.
+        """
+        try:
+            write_composition(self.workspace / layout.PARTS, parts, about)
+        except ValueError as error:
+            raise BuildFailed(f"{len(parts)} images are more than {MOST_PARTS}") from error
 
     async def make_image(self, content_bytes: int) -> None:
         """Make the image of `folder`, whose files have so many bytes. Raises BuildUnavailable."""

@@ -21,3 +21,5 @@ class LayerInput:
     """
     seconds: float
     """Wall clock for all of it."""
+    composed: bool = False
+    """It leaves the names of parts (`site.compose`) and no image."""

@@ -33,8 +33,14 @@ async def build_layer(spec: LayerSpec, site: BuildSite, kinds: InputKinds = INPU
     made_by = kinds[spec.source.kind]
     async with within(made_by.seconds, spec.title):
         await made_by.build(spec.source, site)
-    if not await asyncio.to_thread(_is_image, spec.format, site.image):
-        raise BuildUnavailable(f"{spec.title}: the builder made no {spec.format} image")
+    if not made_by.composed:
+        await check_image(spec.title, site)
+
+
+async def check_image(title: str, site: BuildSite) -> None:
+    """Raises BuildUnavailable unless a builder left an image of the site's format."""
+    if not await asyncio.to_thread(_is_image, site.format, site.image):
+        raise BuildUnavailable(f"{title}: the builder made no {site.format} image")
 
 
 def _is_image(store_format: str, image: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -26,11 +27,16 @@ class SharedBuilds:
     def keys(self) -> frozenset[str]:
         return frozenset(self._builds)
 
-    async def run(self, key: str, make: Callable[[], Awaitable[BuiltImage]]) -> BuiltImage:
-        """The result of the build of `key`: of the one that runs, or of a new one."""
+    async def run(
+        self, key: str, make: Callable[[], Awaitable[BuiltImage]], *, within: bool = False
+    ) -> BuiltImage:
+        """The result of the build of `key`: of the one that runs, or of a new one.
+
+        `within`: another build waits for it, and lends it its place among those that run at once.
+        """
         build = self._builds.get(key)
         if build is None:
-            build = _Build(asyncio.create_task(self._make(key, make)))
+            build = _Build(asyncio.create_task(self._make(key, make, within=within)))
             self._builds[key] = build
         build.waiting += 1
         try:
@@ -45,9 +51,11 @@ class SharedBuilds:
         for key, build in list(self._builds.items()):
             await self._cancel(key, build)
 
-    async def _make(self, key: str, make: Callable[[], Awaitable[BuiltImage]]) -> BuiltImage:
+    async def _make(
+        self, key: str, make: Callable[[], Awaitable[BuiltImage]], *, within: bool
+    ) -> BuiltImage:
         try:
-            async with self._slots:
+            async with contextlib.nullcontext() if within else self._slots:
                 return await make()
         finally:
             # Unless a newer build took its place after this one was cancelled.

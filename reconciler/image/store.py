@@ -17,15 +17,16 @@ from reconciler.clock import Clock
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildUnavailable, ImageError
 from reconciler.host import layout
-from reconciler.image.build_site import BuildSite, BuildTools
+from reconciler.image.build_site import BuildSite, BuildTools, MakePart
+from reconciler.image.composed import ComposedLayers
 from reconciler.image.debian_packages import Debian
 from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.kernel import announces, build_bundle
 from reconciler.image.nix_build import NixRunners
-from reconciler.image.registry import INPUTS, InputKinds, build_layer
+from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
 from reconciler.image.single_flight import SharedBuilds
 from reconciler.model.image import BuiltImage, KernelSpec, NixRunner
-from reconciler.model.layers import LayerSpec
+from reconciler.model.layers import LayerSpec, StoreFormat
 from reconciler.model.names import KernelKey, LayerKey
 
 log = logging.getLogger(__name__)
@@ -41,9 +42,10 @@ Make = Callable[[Path], Awaitable[None]]
 
 
 class ImageStore:
-    """What is built under `state_dir`: `layers/KEY/image`, `kernels/KEY/{vmlinuz,initrd}`, `runners/KEY`.
+    """What is built under `state_dir`: `layers`, `composed`, `kernels`, `runners` (`host/layout.py`).
 
-    A runner of Nix is to everybody else a kernel bundle: that which is booted.
+    A runner of Nix is to everybody else a kernel bundle: that which is booted. A composed layer is a
+    layer that is there when all of its parts are.
 
     `open` comes first and `close` last. Questions are answered from memory; disks are read in threads.
     """
@@ -61,9 +63,10 @@ class ImageStore:
         self._state_dir = state_dir
         self._clock = clock
         self._disk_reserve_bytes = disk_reserve_bytes
-        self._tools = BuildTools(ConfinedPrograms(), debian or Debian())
+        self.tools = BuildTools(ConfinedPrograms(), debian or Debian())
         self._inputs = inputs
         self._layer_shelf = ImageDirectory(layout.images(state_dir, "layers"), (layout.IMAGE,))
+        self._composed = ComposedLayers(state_dir)
         kernels = layout.images(state_dir, "kernels")
         self._kernel_shelf = ImageDirectory(kernels, (layout.KERNEL, layout.INITRD))
         self._nix = NixRunners(layout.images(state_dir, "runners"))
@@ -71,6 +74,7 @@ class ImageStore:
         self._kernels: dict[str, BuiltImage] = {}
         self._runners: dict[str, BuiltImage] = {}
         self._announcing: set[str] = set()
+        self._composing: list[_PartBuilds] = []
         self._suspects: set[str] = set()
         """Images that were found gone or changed: what is left of them is verified before it is used."""
         self._builds = SharedBuilds(builds_at_once)
@@ -79,6 +83,7 @@ class ImageStore:
         """Find what is there, and have a builder ready. Raises ImageError."""
         try:
             self._layers = await asyncio.to_thread(self._layer_shelf.scan)
+            await asyncio.to_thread(self._composed.scan)
             self._kernels = await asyncio.to_thread(self._kernel_shelf.scan)
             self._runners = await asyncio.to_thread(self._nix.scan)
             for key in self._kernels:
@@ -87,15 +92,18 @@ class ImageStore:
             raise ImageError(
                 f"{self._state_dir}: {error.strerror}", hint="check owner, mode and disk"
             ) from error
-        await self._tools.programs.ready()
+        await self.tools.programs.ready()
 
     async def close(self) -> None:
         """End all builders; what they were making is not kept."""
         await self._builds.close()
-        await self._tools.programs.close()
+        await self.tools.programs.close()
 
     def layers(self) -> frozenset[LayerKey]:
-        return frozenset(map(LayerKey, self._layers))
+        return frozenset(map(LayerKey, self._layers)).union(self.parts())
+
+    def parts(self) -> dict[LayerKey, tuple[LayerKey, ...]]:
+        return self._composed.whole(self._layers)
 
     def kernels(self) -> frozenset[KernelKey]:
         return frozenset(map(KernelKey, (*self._kernels, *self._runners)))
@@ -112,12 +120,56 @@ class ImageStore:
 
     async def build_layer(self, spec: LayerSpec, content: ContentStore) -> BuiltImage:
         """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable."""
+        parts = _PartBuilds(self, spec.format, content)
 
         async def make(workspace: Path) -> None:
-            site = BuildSite(spec.format, workspace, content, self._tools)
+            site = BuildSite(spec.format, workspace, content, self.tools, parts)
             await build_layer(spec, site, self._inputs)
 
-        return await self._build(spec.key, spec.title, self._layer_shelf, self._layers, make)
+        if not self._inputs[spec.source.kind].composed:
+            return await self._build(spec.key, spec.title, self._layer_shelf, self._layers, make)
+        self._composing.append(parts)
+        try:
+            return await self._builds.run(
+                spec.key, functools.partial(self._compose, spec.key, spec.title, make)
+            )
+        finally:
+            self._composing.remove(parts)
+
+    async def _compose(self, key: str, title: str, make: Make) -> BuiltImage:
+        composed = self._composed
+        try:
+            built = await self._whole(key)
+            if built is None:
+                self._check_space()
+                built = await self._make(key, title, composed.shelf, make)
+                await _to_the_end(functools.partial(composed.learn, key, built))
+        except OSError as error:
+            raise _no_disk(title, error) from error
+        return composed.sized(key, built, self._layers)
+
+    async def _whole(self, key: str) -> BuiltImage | None:
+        """A composed layer that is there with all its parts, each verified if it was missed."""
+        known, present = self._composed.composition(key), self._composed.present
+        if known is None:
+            return None
+        verify = functools.partial(self._composed.shelf.verify, key)
+        if (built := await _to_the_end(verify)) is None:
+            del present[key]
+            return None
+        for part in known.parts:
+            if not await self._found(part, self._layer_shelf, self._layers):
+                return None
+        return built
+
+    def kept(self) -> frozenset[str]:
+        """What is being built, and the parts of it that stand already."""
+        return self._builds.keys.union(*(parts.made for parts in self._composing))
+
+    async def build_part(self, key: LayerKey, title: str, make: Make) -> BuiltImage:
+        """Make one part of a layer that is being composed, or verify that it is there."""
+        shelf, present = self._layer_shelf, self._layers
+        return await self._build(key, title, shelf, present, make, within=True)
 
     async def build_kernel(self, spec: KernelSpec, content: ContentStore) -> BuiltImage:
         """Make a kernel bundle or runner, or verify that it is there.
@@ -128,7 +180,7 @@ class ImageStore:
             return await self._builds.run(
                 spec.key, functools.partial(self._build_runner, spec, spec.source, content)
             )
-        make = functools.partial(build_bundle, spec.source, self._tools.debian)
+        make = functools.partial(build_bundle, spec.source, self.tools.debian)
         built = await self._build(spec.key, spec.title, self._kernel_shelf, self._kernels, make)
         await self._listen_for(spec.key)
         return built
@@ -175,6 +227,7 @@ class ImageStore:
     def _shelves(self) -> tuple[tuple[ImageDirectory | NixRunners, dict[str, BuiltImage]], ...]:
         return (
             (self._layer_shelf, self._layers),
+            (self._composed.shelf, self._composed.present),
             (self._kernel_shelf, self._kernels),
             (self._nix, self._runners),
         )
@@ -183,14 +236,14 @@ class ImageStore:
         """Remove what no pin names and nobody builds; returns the bytes freed. Raises ImageError."""
         freed = 0
         for shelf, present in self._shelves():
-            for key in sorted(present.keys() - pinned - self._builds.keys):
+            for key in sorted(present.keys() - pinned - self.kept()):
                 # Gone from memory first: a build of this key that begins now makes it anew.
                 if present.pop(key, None) is not None:
                     try:
                         freed += await _to_the_end(functools.partial(shelf.remove, key))
                     except OSError as error:
                         raise ImageError(f"{key}: not removed: {error.strerror}") from error
-            await asyncio.to_thread(shelf.forget, pinned | present.keys() | self._builds.keys)
+            await asyncio.to_thread(shelf.forget, pinned | present.keys() | self.kept())
         return freed
 
     async def _build(
@@ -200,16 +253,13 @@ class ImageStore:
         shelf: ImageDirectory,
         present: dict[str, BuiltImage],
         make: Make,
+        *,
+        within: bool = False,
     ) -> BuiltImage:
         async def build() -> BuiltImage:
             try:
-                if key in present or key in self._suspects:
-                    found = await _to_the_end(functools.partial(shelf.verify, key))
-                    self._suspects.discard(key)
-                    if found is not None:
-                        present[key] = found
-                        return found
-                    present.pop(key, None)
+                if await self._found(key, shelf, present):
+                    return present[key]
                 self._check_space()
                 built = await self._make(key, title, shelf, make)
             except OSError as error:
@@ -217,7 +267,19 @@ class ImageStore:
             present[key] = built
             return built
 
-        return await self._builds.run(key, build)
+        return await self._builds.run(key, build, within=within)
+
+    async def _found(self, key: str, shelf: ImageDirectory, present: dict[str, BuiltImage]) -> bool:
+        """Whether an image that is known, or was missed, is what was made."""
+        if key not in present and key not in self._suspects:
+            return False
+        found = await _to_the_end(functools.partial(shelf.verify, key))
+        self._suspects.discard(key)
+        if found is None:
+            present.pop(key, None)
+            return False
+        present[key] = found
+        return True
 
     async def _make(self, key: str, title: str, shelf: ImageDirectory, make: Make) -> BuiltImage:
         begin = self._clock.now().boot
@@ -244,6 +306,29 @@ class ImageStore:
                 kind="disk-full",
                 hint="free some space, or lower policy.disk_reserve_mib",
             )
+
+
+class _PartBuilds:
+    """The parts of one layer while it is being composed; those that it has made or found are not collected."""
+
+    def __init__(self, store: ImageStore, store_format: StoreFormat, content: ContentStore) -> None:
+        self._store = store
+        self._format = store_format
+        self._content = content
+        self.made: set[str] = set()
+
+    def has(self, key: LayerKey) -> bool:
+        return key in self._store.layers()
+
+    async def make(self, key: LayerKey, title: str, make: MakePart) -> None:
+        self.made.add(key)
+
+        async def make_in(workspace: Path) -> None:
+            site = BuildSite(self._format, workspace, self._content, self._store.tools, self)
+            await make(site)
+            await check_image(title, site)
+
+        await self._store.build_part(key, title, make_in)
 
 
 def _no_disk(title: str, error: OSError) -> BuildUnavailable:

@@ -236,6 +236,8 @@ class Observed:
     """Built, synced and verified since this boot or the last time they were asked about."""
     kernels: frozenset[KernelKey]
     host: HostFacts
+    parts: Mapping[LayerKey, tuple[LayerKey, ...]] = field(default_factory=dict)
+    """Of a layer that is composed of several images: their keys, bottom first. Any other is its own image."""
     announcing: frozenset[KernelKey] = frozenset()
     """Kernel bundles whose initrd makes a guest announce that it is up."""
     busy: Mapping[VMName, Operation] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import PurePath
@@ -11,7 +12,7 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.image import NixRunner
 from reconciler.model.machine import Disk, Machine, Mount, Slot, UserNetwork
 from reconciler.model.names import InstanceId, KernelKey, LayerKey, VMName
-from reconciler.model.observed import HostFacts
+from reconciler.model.observed import Observed
 from reconciler.model.record import Generation
 from reconciler.now import Now
 
@@ -22,10 +23,10 @@ def instance_id(vm: VMName, generation: Generation, now: Now) -> InstanceId:
 
 
 def machine_of(
-    generation: Generation, instance: InstanceId, host: HostFacts, state_dir: str, slot: Slot = 1
+    generation: Generation, instance: InstanceId, observed: Observed, state_dir: str, slot: Slot = 1
 ) -> Machine:
     """The complete machine for one start of a generation."""
-    spec = generation.spec
+    spec, host = generation.spec, observed.host
     made = isinstance(spec.kernel.source, NixRunner)
     home = layout.vm(PurePath(state_dir), spec.name)
     kernel, initrd = ("", "") if made else _boot_files(state_dir, spec.kernel.key)
@@ -42,7 +43,7 @@ def machine_of(
         initrd=initrd,
         cmdline=(),
         layers=tuple(
-            _layer(state_dir, layer.key, index) for index, layer in enumerate(spec.layers)
+            _layer(state_dir, key, index) for index, key in enumerate(_images(spec, observed))
         ),
         volumes=tuple(
             Disk(str(layout.volume(home, v.name)), _serial(v.name), read_only=False)
@@ -56,6 +57,12 @@ def machine_of(
         stop_timeout=spec.update.stop_timeout,
         runner=str(layout.runner(PurePath(state_dir), spec.kernel.key)) if made else "",
     )
+
+
+def _images(spec: VMSpec, observed: Observed) -> Iterator[LayerKey]:
+    """The images of its layers, bottom first."""
+    for layer in spec.layers:
+        yield from observed.parts.get(layer.key, (layer.key,))
 
 
 # Kept, as thousands of VMs share a few images, and joining paths is most of what a machine costs.

@@ -15,7 +15,7 @@ from reconciler.model.names import VMName
 from reconciler.model.record import Generation
 from reconciler.planning.machines import instance_id, machine_of
 from reconciler.vmm.generation_folders import GenerationFolders
-from tests.world import World, vm
+from tests.world import World, observed_on, vm
 
 WEB, SHOP = VMName("web"), VMName("shop")
 WORLD = World()
@@ -34,7 +34,7 @@ def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Generations:
 async def made(keeper: Generations, generation: Generation) -> None:
     world = World()
     instance = instance_id(generation.vm, generation, world.clock.now())
-    machine = machine_of(generation, instance, world.host.value, "/state")
+    machine = machine_of(generation, instance, observed_on(world.host.value), "/state")
     await keeper.create(machine, Launch(("true",), "/"), generation, current=True)
 
 

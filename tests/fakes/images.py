@@ -25,6 +25,9 @@ class FakeImages:
         self._kernels: set[KernelKey] = set()
         self.mute = False
         """Kernel bundles are of a version whose init says nothing."""
+        self.composed: Callable[[LayerKey], tuple[LayerKey, ...]] = lambda _key: ()
+        """The parts of a layer that is composed of several images."""
+        self._parts: dict[LayerKey, tuple[LayerKey, ...]] = {}
         self.lost: set[str] = set()
         self.bad: set[str] = set()
         self.flaky: set[str] = set()
@@ -36,7 +39,10 @@ class FakeImages:
         self.collected: list[str] = []
 
     def layers(self) -> frozenset[LayerKey]:
-        return frozenset(self._layers)
+        return frozenset(self._layers).union(self.parts())
+
+    def parts(self) -> dict[LayerKey, tuple[LayerKey, ...]]:
+        return {key: parts for key, parts in self._parts.items() if self._layers.issuperset(parts)}
 
     def kernels(self) -> frozenset[KernelKey]:
         return frozenset(self._kernels)
@@ -49,19 +55,25 @@ class FakeImages:
         self.lost.add(key)
 
     def on_disk(self) -> frozenset[str]:
-        return frozenset[str](self._layers | self._kernels) - self.lost
+        images = frozenset[str](self._layers | self._kernels) - self.lost
+        known = {key: parts for key, parts in self._parts.items() if key not in self.lost}
+        return images.union(key for key, parts in known.items() if images.issuperset(parts))
 
     async def look(self, keys: frozenset[str] | None = None) -> frozenset[str]:
         gone = frozenset(self.lost if keys is None else self.lost & keys)
         self._layers -= gone
         self._kernels -= gone
+        self._parts = {key: parts for key, parts in self._parts.items() if key not in gone}
         self.lost -= gone
         return gone
 
     async def build_layer(self, spec: LayerSpec, content: ContentStore) -> BuiltImage:
         fault = await self._take_time(spec.key)
         image = self._build(spec.key)
-        self._layers.add(spec.key)
+        if parts := self.composed(spec.key):
+            self._parts[spec.key] = parts
+        self._layers.update(parts or (spec.key,))
+        self.lost.difference_update(parts)
         self.faults.after("build", fault)
         return image
 
@@ -98,6 +110,7 @@ class FakeImages:
     async def collect(self, pinned: frozenset[str]) -> int:
         fault = await self.faults.before("collect")
         gone = (self._layers | self._kernels) - pinned
+        self._parts = {key: parts for key, parts in self._parts.items() if key in pinned}
         self._layers -= gone
         self._kernels -= gone
         self.collected += sorted(gone)

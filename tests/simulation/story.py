@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from reconciler.errors import LedgerUnwritable, RequestRefused
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.machine import ANY_ADDRESS, HostPort, Machine
-from reconciler.model.names import GroupName, VMName
+from reconciler.model.names import GroupName, LayerKey, VMName, digest_of
 from reconciler.model.policy import Policy
 from reconciler.model.request import (
     Abort,
@@ -59,6 +59,12 @@ class Tale:
     reboots: int = 0
 
 
+def composed(key: LayerKey) -> tuple[LayerKey, ...]:
+    """Each second layer has two parts: one that all of these share, and its own."""
+    own = LayerKey(digest_of({"part": key}))
+    return (LayerKey("b" * 64), own) if int(key[0], 16) % 2 else ()
+
+
 class Story:
     def __init__(self, seed: int, *, faults: float = 0.02) -> None:
         self.random = random.Random(seed)  # noqa: S311  # a story, not a secret
@@ -66,6 +72,7 @@ class Story:
         self.world.faults.chooser = self._choose
         self.world.hypervisor.behaviour = self._fate
         hurried = self.random.random() < 0.5
+        self.world.images.composed = composed
         self.world.images.slow = lambda key: 0.0 if hurried else int(key[:2], 16) / 32
         self.oracles = Oracles(self.world)
         self.tale = Tale(seed)

@@ -38,7 +38,7 @@ from tests.fakes import FakeClock
 from tests.fakes.guest import FakeGuest
 from tests.unit.source.repositories import source_of
 from tests.upgrade.kept import BAD, CHECKOUT, HELD, Kept, mend, unpack, upstream
-from tests.world import World
+from tests.world import World, observed_on
 
 KINDS: dict[str, Any] = {
     "vms": VMRecord, "groups": GroupRecord, "singles": SourceRecord, "events": Event,
@@ -241,7 +241,9 @@ async def boot_guests(world: World, kept: Kept, record: Record) -> None:
         vm = record.vms[process.vm]
         generation = vm.generation(process.generation)
         assert generation is not None
-        machine = machine_of(generation, process.instance, host, str(kept.state), process.slot)
+        machine = machine_of(
+            generation, process.instance, observed_on(host), str(kept.state), process.slot
+        )
         routes = vm.start.routes if vm.start is not None else None
         ports = {f.host: f.host for network in machine.networks for f in network.forwards}
         ports |= {route.target: route.port for route in routes or ()}

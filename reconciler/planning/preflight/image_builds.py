@@ -133,6 +133,12 @@ def named(plan: PlanBuilder, desired: DesiredState) -> set[str]:
     return found
 
 
+def pinned(plan: PlanBuilder, desired: DesiredState) -> frozenset[str]:
+    """Images that may not be collected: those that are named, and the parts of which they are composed."""
+    keys, parts = named(plan, desired), plan.observed.parts
+    return frozenset(keys).union(*(parts[key] for key in parts.keys() & keys))
+
+
 def collect(plan: PlanBuilder) -> None:
     """Collect images that no generation and no desired VM names, when nothing else is going on.
 
@@ -142,7 +148,7 @@ def collect(plan: PlanBuilder) -> None:
     awaited = STORE in observed.building if plan.disk_full else bool(observed.building)
     if awaited or plan.desired is None or plan.trouble(COLLECTION) is not None:
         return
-    pinned = named(plan, plan.desired)
-    garbage = (observed.layers | observed.kernels) - pinned
+    kept = pinned(plan, plan.desired)
+    garbage = (observed.layers | observed.kernels) - kept
     if garbage:
-        plan.actions.append(Collect(frozenset(pinned), f"{len(garbage)} images that nothing pins"))
+        plan.actions.append(Collect(kept, f"{len(garbage)} images that nothing pins"))

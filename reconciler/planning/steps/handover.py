@@ -187,7 +187,7 @@ def _start_beside(plan: PlanBuilder, vm: VMContext, generation: Generation) -> S
     machine = machines.machine_of(
         generation,
         instance,
-        plan.observed.host,
+        plan.observed,
         plan.policy.state_dir,
         operations.free_slot(plan, vm),
     )
@@ -315,6 +315,6 @@ def _hand_over(plan: PlanBuilder, vm: VMContext) -> StepResult:
     why = f"generation {candidate.generation} takes over, healthy for its minHealthyTime"
     slot = vm.candidate.process.slot if vm.candidate is not None else 1
     machine = machines.machine_of(
-        generation, candidate.instance, plan.observed.host, plan.policy.state_dir, slot
+        generation, candidate.instance, plan.observed, plan.policy.state_dir, slot
     )
     return plan.do(vm, HandOver(vm.name, machine, target, predecessor, drain, why))

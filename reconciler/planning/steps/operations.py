@@ -56,7 +56,7 @@ def create(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> StepResult:
 def write(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
     """Write a generation's folder."""
     machine = machines.machine_of(
-        generation, machines.instance_id(vm.name, generation, plan.now), plan.observed.host,
+        generation, machines.instance_id(vm.name, generation, plan.now), plan.observed,
         plan.policy.state_dir,
     )  # fmt: skip
     sizes = machines.volume_sizes(generation, plan.policy.state_dir)
@@ -111,7 +111,7 @@ def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResul
     machine = machines.machine_of(
         generation,
         instance,
-        plan.observed.host,
+        plan.observed,
         plan.policy.state_dir,
         free_slot(plan, vm),
     )

@@ -25,7 +25,14 @@ def names() -> set[str]:
         and isinstance(node.op, ast.Div)
         and isinstance(node.right, ast.Constant)
     }
-    constants = {layout.IMAGE, layout.KERNEL, layout.INITRD, *layout.LOGS, layout.LOCK}
+    constants = {
+        layout.IMAGE,
+        layout.PARTS,
+        layout.KERNEL,
+        layout.INITRD,
+        *layout.LOGS,
+        layout.LOCK,
+    }
     return {name for name in joined if isinstance(name, str)} | constants | {*layout.IMAGE_KINDS}
 
 

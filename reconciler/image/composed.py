@@ -1,0 +1,88 @@
+"""Layers that are composed of several images: which parts each has, and what is known of its origin.
+
+A part is an entry of `layers` like any other, so all layers that have it share one. The entry of the
+composed layer names its parts, and is there only as long as they all are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from reconciler.host import layout
+from reconciler.image.image_directory import ImageDirectory
+from reconciler.model.image import BuiltImage
+from reconciler.model.names import LayerKey
+
+MOST_PARTS = 16
+"""Each is a disk of the guest, of which it has some twenty."""
+MOST_BYTES = 1 << 20
+
+Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+class Composition(BaseModel):
+    """What `parts.json` says."""
+
+    model_config = ConfigDict(extra="ignore", strict=True, frozen=True)
+
+    parts: list[Key] = Field(min_length=1, max_length=MOST_PARTS)
+    """Bottom first."""
+    about: dict[str, str] = {}
+    """For people and for the next build: versions of packages, the digests of an OCI image."""
+
+
+def write_composition(path: Path, parts: Sequence[LayerKey], about: Mapping[str, str]) -> None:
+    """Raises ValidationError, a ValueError, for parts that no guest can have."""
+    composition = Composition(parts=list(parts), about=dict(about))
+    path.write_text(composition.model_dump_json(), encoding="utf-8")
+
+
+def read_composition(path: Path) -> Composition:
+    """Raises OSError, and ValueError for what is none."""
+    with path.open("rb") as file:
+        content = file.read(MOST_BYTES + 1)
+    try:
+        return Composition.model_validate_json(content)
+    except ValidationError as error:
+        raise ValueError(f"{path}: not the parts of a layer") from error
+
+
+class ComposedLayers:
+    """The entries of `composed`. Questions are answered from memory; `scan` and `learn` read the disk."""
+
+    def __init__(self, state_dir: Path) -> None:
+        self.shelf = ImageDirectory(layout.images(state_dir, "composed"), (layout.PARTS,))
+        self.present: dict[str, BuiltImage] = {}
+        self._known: dict[str, Composition] = {}
+
+    def scan(self) -> None:
+        """Find the entries on disk. Blocking. Raises OSError."""
+        for key, built in self.shelf.scan().items():
+            self.learn(key, built)
+
+    def learn(self, key: str, built: BuiltImage) -> None:
+        """Take up an entry that was made or verified. Blocking. Raises OSError and ValueError."""
+        self._known[key] = read_composition(self.shelf.path(key, layout.PARTS))
+        self.present[key] = built
+
+    def composition(self, key: str) -> Composition | None:
+        """Of an entry that is there, whether all of its parts are or not."""
+        return self._known[key] if key in self.present else None
+
+    def whole(self, images: Container[str]) -> dict[LayerKey, tuple[LayerKey, ...]]:
+        """The parts of each layer of which all parts are among `images`."""
+        return {
+            LayerKey(key): tuple(map(LayerKey, self._known[key].parts))
+            for key in self.present
+            if all(part in images for part in self._known[key].parts)
+        }
+
+    def sized(self, key: str, built: BuiltImage, images: Mapping[str, BuiltImage]) -> BuiltImage:
+        """An entry as an image, as large as its parts together."""
+        parts = self._known[key].parts
+        return replace(built, size_bytes=sum(images[part].size_bytes for part in parts))

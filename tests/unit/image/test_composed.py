@@ -1,0 +1,227 @@
+"""Layers that are composed of several images: each part is made once, shared, and kept as long as it is needed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import pytest
+
+from reconciler.clock import SystemClock
+from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.image.build_site import BuildSite
+from reconciler.image.composed import MOST_PARTS
+from reconciler.image.layer_input import LayerInput
+from reconciler.image.registry import INPUTS
+from reconciler.image.store import ImageStore
+from reconciler.model.layers import LayerSpec
+from reconciler.model.names import LayerKey, digest_of
+from tests.eventually import eventually
+from tests.unit.image.trees import Repository
+
+
+@dataclass(frozen=True, slots=True)
+class PackageSource:
+    """A layer with a part for each of its words."""
+
+    words: tuple[str, ...]
+    kind: Literal["words"] = "words"
+    folders: ClassVar[tuple[str, ...]] = ()
+    title: ClassVar[str] = "words"
+
+    @property
+    def key_inputs(self) -> Mapping[str, str]:
+        return {"kind": self.kind, "words": " ".join(self.words)}
+
+
+def key_of(word: str) -> LayerKey:
+    return LayerKey(digest_of({"word": word}))
+
+
+@dataclass
+class Bench:
+    """A store with an input of several parts, and what that made."""
+
+    state: Path
+    content: Any
+    made: list[str] = field(default_factory=list)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Once set, a part named `late` is made."""
+
+    async def opened(self) -> ImageStore:
+        words = LayerInput(self.build, seconds=30.0, composed=True)
+        store = ImageStore(
+            self.state, SystemClock(), builds_at_once=1, inputs={**INPUTS, "words": words}
+        )
+        await store.open()
+        return store
+
+    async def build(self, source: PackageSource, site: BuildSite) -> None:
+        for word in source.words:
+
+            async def make(part: BuildSite, word: str = word) -> None:
+                if word == "late":
+                    await self.closed.wait()
+                if word == "bad":
+                    raise BuildFailed("bad is never a part")
+                self.made.append(word)
+                part.folder.mkdir()
+                (part.folder / word).write_text(word)
+                await part.make_image(len(word))
+
+            await site.part(key_of(word), f"part {word}", make)
+        site.compose([key_of(word) for word in source.words], {"words": " ".join(source.words)})
+
+    async def layer(self, store: ImageStore, *words: str) -> LayerKey:
+        spec = spec_of(*words)
+        built = await store.build_layer(spec, self.content)
+        assert (built.key, built.size_bytes > 0) == (spec.key, True)
+        return spec.key
+
+
+def spec_of(*words: str) -> LayerSpec:
+    source: Any = PackageSource(words)
+    return LayerSpec.of(source, "erofs")
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path / "state", Repository(tmp_path / "repository.git").content)
+
+
+def image(bench: Bench, word: str) -> Path:
+    return bench.state / "layers" / key_of(word) / "image"
+
+
+async def test_a_part_of_two_layers_is_made_once(bench: Bench) -> None:
+    store = await bench.opened()
+    web, db = await bench.layer(store, "base", "web"), await bench.layer(store, "base", "db")
+    assert bench.made == ["base", "web", "db"]
+    assert store.parts() == {
+        web: (key_of("base"), key_of("web")),
+        db: (key_of("base"), key_of("db")),
+    }
+    assert store.layers() == {web, db, *map(key_of, ("base", "web", "db"))}
+    await store.close()
+
+
+async def test_a_layer_is_there_as_long_as_all_its_parts_are(bench: Bench) -> None:
+    store = await bench.opened()
+    web = await bench.layer(store, "base", "web")
+    image(bench, "base").unlink()
+    assert await store.look() == {key_of("base")}
+    assert web not in store.layers()
+    assert await bench.layer(store, "base", "web") == web
+    assert bench.made == ["base", "web", "base"], "what is there is not made again"
+    assert web in store.layers()
+    await store.close()
+
+
+async def test_a_part_that_was_touched_and_is_the_same_costs_no_build(bench: Bench) -> None:
+    store = await bench.opened()
+    web = await bench.layer(store, "base", "web")
+    same = image(bench, "web").read_bytes()
+    image(bench, "web").unlink()
+    image(bench, "web").write_bytes(same)
+    await store.look()
+    assert web not in store.layers()
+    await bench.layer(store, "base", "web")
+    assert (bench.made, web in store.layers()) == (["base", "web"], True)
+    await store.close()
+
+
+async def test_parts_go_with_the_last_layer_that_has_them(bench: Bench) -> None:
+    store = await bench.opened()
+    web, db = await bench.layer(store, "base", "web"), await bench.layer(store, "base", "db")
+    kept = frozenset({db, *store.parts()[db]})
+    assert await store.collect(kept) > 0
+    assert store.layers() == kept
+    assert web not in store.parts()
+    assert not image(bench, "web").exists()
+    await store.collect(frozenset())
+    assert store.layers() == frozenset()
+    assert list((bench.state / "composed").iterdir()) == []
+    await store.close()
+
+
+async def test_a_part_is_not_collected_while_the_layer_is_being_composed(bench: Bench) -> None:
+    store = await bench.opened()
+    build = asyncio.create_task(bench.layer(store, "base", "late"))
+    await eventually(lambda: image(bench, "base").exists())
+    await store.collect(frozenset())
+    bench.closed.set()
+    assert await build in store.layers()
+    await store.close()
+
+
+async def test_a_new_store_finds_what_an_earlier_one_composed(bench: Bench) -> None:
+    store = await bench.opened()
+    web = await bench.layer(store, "base", "web")
+    parts = store.parts()
+    await store.close()
+    image(bench, "web").unlink()
+    again = await bench.opened()
+    assert again.parts() == {}, "one of its parts is gone"
+    await bench.layer(again, "base", "web")
+    assert (again.parts(), web in again.layers()) == (parts, True)
+    await again.close()
+
+
+async def test_a_layer_whose_part_fails_is_not_there_and_its_other_parts_serve_others(
+    bench: Bench,
+) -> None:
+    store = await bench.opened()
+    with pytest.raises(BuildFailed, match="bad is never a part"):
+        await bench.layer(store, "base", "bad")
+    assert store.parts() == {}
+    await bench.layer(store, "base", "web")
+    assert bench.made == ["base", "web"]
+    await store.close()
+
+
+async def test_a_cancelled_layer_leaves_its_parts_and_can_be_composed_again(bench: Bench) -> None:
+    store = await bench.opened()
+    build = asyncio.create_task(bench.layer(store, "base", "late"))
+    await eventually(lambda: image(bench, "base").exists())
+    build.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await build
+    assert store.layers() == {key_of("base")}
+    bench.closed.set()
+    await bench.layer(store, "base", "late")
+    assert bench.made == ["base", "late"]
+    await store.close()
+
+
+async def test_more_parts_than_a_guest_has_disks_are_refused(bench: Bench) -> None:
+    store = await bench.opened()
+    with pytest.raises(BuildFailed, match=f"{MOST_PARTS + 1} images are more than {MOST_PARTS}"):
+        await bench.layer(store, *(f"w{n}" for n in range(MOST_PARTS + 1)))
+    await store.close()
+
+
+async def test_an_entry_that_was_changed_on_disk_is_composed_anew(bench: Bench) -> None:
+    store = await bench.opened()
+    web = await bench.layer(store, "base", "web")
+    entry = bench.state / "composed" / web / "parts.json"
+    entry.chmod(0o644)
+    entry.write_text("[]")
+    assert await store.look() == {web}
+    await bench.layer(store, "base", "web")
+    assert (web in store.layers(), bench.made) == (True, ["base", "web"])
+    await store.close()
+
+
+async def test_a_layer_without_a_word_about_its_parts_is_not_believed(bench: Bench) -> None:
+    async def silent(_source: Any, _site: BuildSite) -> None:
+        return
+
+    inputs = {**INPUTS, "words": LayerInput(silent, seconds=30.0, composed=True)}
+    store = ImageStore(bench.state, SystemClock(), inputs=inputs)
+    await store.open()
+    with pytest.raises(BuildUnavailable):
+        await store.build_layer(spec_of("base"), bench.content)
+    await store.close()
