@@ -5,7 +5,7 @@
     http.key                 what tokens and sessions of the TCP listener are made of
     accel.json               the accelerator that was proven in this boot
     git/                     the bare mirror
-    layers/KEY/image         a store image
+    layers/KEY/image         a store image; contents.jsonl beside it lists the folders of an archive
     composed/KEY/parts.json  the images of a layer that has several
     kernels/KEY/vmlinuz      a kernel bundle, with initrd beside it
     runners/KEY              a link into the Nix store
@@ -33,8 +33,10 @@ P = TypeVar("P", bound=PurePath)
 
 ImageKind = Literal["layers", "composed", "kernels", "runners"]
 IMAGE_KINDS: tuple[ImageKind, ...] = ("layers", "composed", "kernels", "runners")
-IMAGE, PARTS, KERNEL, INITRD = "image", "parts.json", "vmlinuz", "initrd"
-"""Files of an entry of `layers`, of `composed` and of `kernels`."""
+IMAGE, CONTENTS, PARTS = "image", "contents.jsonl", "parts.json"
+"""Files of an entry of `layers`, of which some have no contents, and of `composed`."""
+KERNEL, INITRD = "vmlinuz", "initrd"
+"""Files of an entry of `kernels`."""
 LEDGER_SUFFIXES = ("", "-wal", "-shm")
 """SQLite's own files beside the ledger."""
 SECOND = ".2"

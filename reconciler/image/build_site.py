@@ -49,6 +49,10 @@ class Parts(Protocol):
         """Whether a part is in the store, so that nothing has to be fetched for it."""
         ...
 
+    def contents(self, key: LayerKey) -> Path:
+        """What a part that was made of a tar says of its folders; the part is in the store."""
+        ...
+
     async def make(self, key: LayerKey, title: str, make: MakePart) -> None:
         """Have a part in the store: found, or made once for all that need it. Raises as `make`."""
         ...

@@ -62,11 +62,13 @@ class Meta(BaseModel):
 
 
 class ImageDirectory:
-    """A folder of entries that all consist of the same files. Blocking: call it in a thread."""
+    """A folder of entries that consist of the same files. Blocking: call it in a thread."""
 
-    def __init__(self, root: Path, files: tuple[str, ...]) -> None:
+    def __init__(self, root: Path, files: tuple[str, ...], optional: tuple[str, ...] = ()) -> None:
+        """`optional`: files that an entry has if its build left them; they count as much as the others."""
         self._root = root
         self._files = files
+        self._optional = optional
         self._marks: dict[str, dict[str, Mark]] = {}
         """What was verified or made, by key."""
 
@@ -91,9 +93,8 @@ class ImageDirectory:
         folder = self._root / key
         try:
             meta = self._read_meta(folder)
-            marks = {
-                name: self._verified(folder / name, meta.verified[name]) for name in self._files
-            }
+            names = (*self._files, *(name for name in self._optional if name in meta.verified))
+            marks = {name: self._verified(folder / name, meta.verified[name]) for name in names}
         except (FileNotFoundError, KeyError, ValueError):
             self.remove(key)
             return None
@@ -134,14 +135,16 @@ class ImageDirectory:
         """Make a workspace's files the entry of `key`: synced, then visible at once and whole."""
         entry = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}entry-", dir=self._root))
         try:
-            for name in self._files:
+            left = (name for name in self._optional if (workspace / name).exists())
+            names = (*self._files, *left)
+            for name in names:
                 (workspace / name).rename(entry / name)
                 (entry / name).chmod(0o444)
-            marks = {name: _mark(entry / name) for name in self._files}
+            marks = {name: _mark(entry / name) for name in names}
             digests = {name: mark.sha256 for name, mark in marks.items()}
             meta = Meta(
                 title=title,
-                sha256=digests[self._files[0]] if len(digests) == 1 else digest_of(digests),
+                sha256=digests[self._files[0]] if len(self._files) == 1 else digest_of(digests),
                 size=sum(mark.size for mark in marks.values()),
                 seconds=seconds,
                 verified=marks,

@@ -65,7 +65,9 @@ class ImageStore:
         self._disk_reserve_bytes = disk_reserve_bytes
         self.tools = BuildTools(ConfinedPrograms(), debian or Debian())
         self._inputs = inputs
-        self._layer_shelf = ImageDirectory(layout.images(state_dir, "layers"), (layout.IMAGE,))
+        self._layer_shelf = ImageDirectory(
+            layout.images(state_dir, "layers"), (layout.IMAGE,), (layout.CONTENTS,)
+        )
         self._composed = ComposedLayers(state_dir)
         kernels = layout.images(state_dir, "kernels")
         self._kernel_shelf = ImageDirectory(kernels, (layout.KERNEL, layout.INITRD))
@@ -319,6 +321,9 @@ class _PartBuilds:
 
     def has(self, key: LayerKey) -> bool:
         return key in self._store.layers()
+
+    def contents(self, key: LayerKey) -> Path:
+        return self._store.layer_path(key).with_name(layout.CONTENTS)
 
     async def make(self, key: LayerKey, title: str, make: MakePart) -> None:
         self.made.add(key)

@@ -12,6 +12,7 @@ import pytest
 
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.host import layout
 from reconciler.image.build_site import BuildSite
 from reconciler.image.composed import MOST_PARTS
 from reconciler.image.layer_input import LayerInput
@@ -70,6 +71,7 @@ class Bench:
                 self.made.append(word)
                 part.folder.mkdir()
                 (part.folder / word).write_text(word)
+                (part.workspace / layout.CONTENTS).write_text(word)
                 await part.make_image(len(word))
 
             await site.part(key_of(word), f"part {word}", make)
@@ -224,4 +226,18 @@ async def test_a_layer_without_a_word_about_its_parts_is_not_believed(bench: Ben
     await store.open()
     with pytest.raises(BuildUnavailable):
         await store.build_layer(spec_of("base"), bench.content)
+    await store.close()
+
+
+async def test_what_a_part_says_of_its_contents_is_kept_and_missed_like_its_image(
+    bench: Bench,
+) -> None:
+    store = await bench.opened()
+    web = await bench.layer(store, "base", "web")
+    contents = image(bench, "web").with_name(layout.CONTENTS)
+    assert contents.read_text() == "web"
+    contents.unlink()
+    assert await store.look() == {key_of("web")}
+    await bench.layer(store, "base", "web")
+    assert (contents.read_text(), web in store.layers()) == ("web", True)
     await store.close()
