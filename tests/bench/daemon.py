@@ -34,7 +34,7 @@ async def main() -> None:
     config = config_of(Path(folder), Path(repository), int(builds))
     async with open_rig(config, faces=True) as rig:
         rig.ledger.subscribe(told)
-        tell(event="ready", port=rig.http_port, pid=os.getpid())
+        tell(event="ready", port=rig.http_port, token=rig.token, pid=os.getpid())
         await ended()
 
 

@@ -116,7 +116,7 @@ def bring_up(size: int, scrapes: int) -> Brought:
             seconds = child.until("revision-applied")["at"] - began
             share = idle_share(ready["pid"])
             resident = resident_mib(ready["pid"])
-            taken, text = scrape(ready["port"], scrapes)
+            taken, text = scrape(ready["port"], ready["token"], scrapes)
         return Brought(seconds, accepted, resident, share, taken, text)
 
 
@@ -178,13 +178,13 @@ def cpu_seconds(pid: int) -> float:
     return int(parts[0]) / 1e9
 
 
-def scrape(port: int, times: int) -> tuple[list[float], str]:
+def scrape(port: int, token: str, times: int) -> tuple[list[float], str]:
     taken, text = [], ""
     for _ in range(times):
         began = time.perf_counter()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         try:
-            connection.request("GET", "/metrics")
+            connection.request("GET", "/metrics", headers={"Authorization": f"Bearer {token}"})
             text = connection.getresponse().read().decode()
         finally:
             connection.close()

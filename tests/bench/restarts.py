@@ -27,7 +27,7 @@ from tests.bench.figures import Figure, Scale, median, ms, percentile, spread_of
 from tests.bench.manifests import fill
 from tests.bench.rig import PATIENCE, config_of, open_rig
 
-VMM = ("/bin/sleep", "1000")
+VMM = ("/bin/sh", "-c", "exec sleep 1000")
 TARGET = 100.0
 
 
@@ -35,7 +35,9 @@ class SleepDriver:
     """Its guests sleep, in a real process each."""
 
     def launch(self, machine: Machine) -> Launch:
-        return Launch(VMM, machine.folder)
+        # As the base's init does; a guest that says nothing counts as up after 30 s.
+        said = f"echo reconciler-up: {machine.instance}; {VMM[-1]}"
+        return Launch((*VMM[:-1], said), machine.folder, prints_console=True)
 
     async def press_power_button(self, folder: Path, pid: int, deadline: float) -> None:
         pass
@@ -92,11 +94,13 @@ async def _measure(folder: Path, count: int) -> list[Figure]:
     starts = Starts()
 
     supervisors: list[LocalSupervisor] = []
+    listening: list[asyncio.Task[None]] = []
 
     def guests(adapters: Adapters, config: Config, wake: Wake) -> Adapters:
         root = config.state / "vms"
         supervisor = LocalSupervisor(root, SystemClock(), wake, starts.changed)
         supervisors.append(supervisor)
+        listening.append(asyncio.create_task(supervisor.run()))
         folders = GenerationFolders(root)
         return replace(adapters, drivers=SleepDriver(), supervisor=supervisor, generations=folders)
 
@@ -112,6 +116,9 @@ async def _measure(folder: Path, count: int) -> list[Figure]:
                 bare.append(await asyncio.to_thread(_bare))
                 await rig.healthy()
     finally:
+        for task in listening:
+            task.cancel()
+        await asyncio.gather(*listening, return_exceptions=True)
         for supervisor in supervisors:
             await supervisor.close()
     return [_figure(ms(ours), ms(bare))]

@@ -68,6 +68,8 @@ class Rig:
     metrics: PassMetrics
     http_port: int
     """0 when the faces are closed."""
+    token: str
+    """What its metrics ask for."""
 
     async def applied(self, revision: str) -> None:
         """Wait until every VM serves a revision."""
@@ -130,10 +132,10 @@ async def open_rig(
         engine = Engine(adapters, policy_of(config))
         engines.append(engine)
         adapters.source.watch(engine.look)
-        port = await _open_faces(engine, metrics, config, stack) if faces else 0
+        port, token = await _open_faces(engine, metrics, config, stack) if faces else (0, "")
         task = asyncio.create_task(engine.run())
         stack.push_async_callback(_end, task)
-        yield Rig(engine, ledger, metrics, port)
+        yield Rig(engine, ledger, metrics, port, token)
 
 
 async def _real(
@@ -157,14 +159,15 @@ async def _real(
 
 async def _open_faces(
     engine: Engine, metrics: PassMetrics, config: Config, stack: contextlib.AsyncExitStack
-) -> int:
+) -> tuple[int, str]:
+    """The port of the TCP listener, and the token for its metrics."""
     clock = SystemClock()
     access = Access(own_secret(config.state / "http.key"), lambda: clock.now().wall)
     control = await serve_control(engine, config, clock, access)
     stack.push_async_callback(control.close)
     http = await serve_http(engine, metrics.render, config.http, access)
     stack.push_async_callback(http.close)
-    return http.port
+    return http.port, access.token("metrics")
 
 
 async def _end(task: asyncio.Task[None]) -> None:
