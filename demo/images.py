@@ -11,7 +11,8 @@ from typing import get_args
 
 from reconciler.host import layout
 from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
-from reconciler.model.layers import LayerSpec, StoreFormat
+from reconciler.model.layer_kinds.described_source import StoreFormat
+from reconciler.model.layers import LayerSpec
 
 ROOT = Path(__file__).resolve().parents[1]
 PREFIX = "images-"

@@ -16,7 +16,7 @@ from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.host import layout
 from reconciler.image.composed import MOST_PARTS, write_composition
 from reconciler.image.debian_packages import Debian
-from reconciler.model.layers import StoreFormat
+from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.names import LayerKey
 
 IMAGE = "image"

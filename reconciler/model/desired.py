@@ -11,7 +11,8 @@ from typing import Literal
 from reconciler.hypervisors import NIX_RUNNER, Hypervisor
 from reconciler.model.checks import CheckSpec
 from reconciler.model.image import KernelSpec, NixRunner
-from reconciler.model.layers import LayerSpec, StoreFormat
+from reconciler.model.layer_kinds.described_source import StoreFormat
+from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
 
@@ -114,6 +115,7 @@ class VMSpec:
     memory_mib: int
     kernel: KernelSpec
     format: StoreFormat
+    """Of its layers that are made of folders; each layer has its own."""
     layers: tuple[LayerSpec, ...]
     """Bottom first."""
     volumes: tuple[VolumeSpec, ...]

@@ -9,16 +9,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, Self
+from typing import Self
 
 from pydantic import Field, model_validator
 
 from reconciler.model.fields import EXACTLY_ONE, Face, Folder, one_of
 from reconciler.model.layer_kinds.busybox_layer import Busybox, BusyboxSource
+from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.names import LayerKey, digest_of
 
-StoreFormat = Literal["erofs", "squashfs"]
 LIKELY_FOLDER = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 """What looks like a folder that a layer names, in text that is not YAML to its end."""
 
@@ -68,9 +68,11 @@ class LayerSpec:
     source: LayerSource
 
     @staticmethod
-    def of(source: LayerSource, store_format: StoreFormat) -> LayerSpec:
-        inputs = {**source.key_inputs, "format": store_format}
-        return LayerSpec(LayerKey(digest_of(inputs)), store_format, source)
+    def of(source: LayerSource, store_format: StoreFormat | None = None) -> LayerSpec:
+        """The spec of a resolved source; without a format it has that of its kind."""
+        made_as = store_format or source.default_format
+        inputs = {**source.key_inputs, "format": made_as}
+        return LayerSpec(LayerKey(digest_of(inputs)), made_as, source)
 
     @property
     def title(self) -> str:

@@ -71,8 +71,10 @@ Kernel = Annotated[
 class Store(Face):
     """The read-only disks of a VM."""
 
-    format: Literal["erofs", "squashfs"] = Field(
-        default="erofs", description="The read-only file system of every layer."
+    format: Literal["erofs", "squashfs"] | None = Field(
+        default=None,
+        description="The read-only file system of every layer. Without it, layers that are made of folders are"
+        " erofs, and those that come as a tar are squashfs: erofs of a tar needs erofs-utils 1.7 on the host.",
     )
     layers: list[Layer] = Field(
         min_length=1, max_length=16, description="Bottom first; only a changed one is built again."

@@ -21,7 +21,7 @@ from reconciler.image.registry import INPUTS, InputKinds
 from reconciler.model.checks import Purpose
 from reconciler.model.fields import FieldConflict
 from reconciler.model.health import ProbeResult
-from reconciler.model.layer_kinds.described_source import LayerPolicy
+from reconciler.model.layer_kinds.described_source import LayerPolicy, StoreFormat
 from reconciler.notify.message import Message
 from reconciler.notify.registry import SINKS, SinkKinds
 from reconciler.notify.sink_interface import Sink
@@ -41,6 +41,7 @@ class TextSource:
     text: str
     kind: Literal["text"] = "text"
     brings_init: ClassVar[bool] = False
+    default_format: ClassVar[StoreFormat] = "erofs"
     folders: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = "text"
 

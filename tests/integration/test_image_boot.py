@@ -20,8 +20,9 @@ from reconciler.clock import SystemClock
 from reconciler.image.store import ImageStore
 from reconciler.model.image import DebianKernel, KernelSpec
 from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.tree_layer import TreeSource
-from reconciler.model.layers import LayerSource, LayerSpec, StoreFormat
+from reconciler.model.layers import LayerSource, LayerSpec
 from reconciler.source.git.clients import TreeExporter
 from tests.unit.image.trees import Content, Repository
 from tests.wait import wait_until

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from reconciler.model.fields import Face
-from reconciler.model.layer_kinds.described_source import LayerPolicy
+from reconciler.model.layer_kinds.described_source import LayerPolicy, StoreFormat
 
 
 class Busybox(Face):
@@ -20,6 +20,7 @@ class BusyboxSource:
 
     kind: Literal["busybox"] = "busybox"
     brings_init: ClassVar[bool] = True
+    default_format: ClassVar[StoreFormat] = "erofs"
     folders: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = "busybox"
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol, Self
+from typing import Literal, Protocol, Self
 
 from reconciler.model.fields import FieldConflict
+
+StoreFormat = Literal["erofs", "squashfs"]
 
 
 class LayerPolicy(Protocol):
@@ -47,6 +49,11 @@ class DescribedSource(Protocol):
     @property
     def brings_init(self) -> bool:
         """Whether it has an init for sure. One of its folders may have one all the same."""
+        ...
+
+    @property
+    def default_format(self) -> StoreFormat:
+        """Of its image where the manifest says none: squashfs for what comes as a tar, which every release packs."""
         ...
 
     def refusal(self, policy: LayerPolicy, /) -> FieldConflict | None:

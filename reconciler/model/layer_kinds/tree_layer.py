@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
-from reconciler.model.layer_kinds.described_source import LayerPolicy
+from reconciler.model.layer_kinds.described_source import LayerPolicy, StoreFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +18,7 @@ class TreeSource:
     path: str
     kind: Literal["tree"] = "tree"
     brings_init: ClassVar[bool] = False
+    default_format: ClassVar[StoreFormat] = "erofs"
 
     @property
     def title(self) -> str:

@@ -21,6 +21,7 @@ from reconciler.model.desired import (
 from reconciler.model.fields import FieldConflict
 from reconciler.model.groups import Group, Window
 from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
+from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layers import LayerSource
 from reconciler.model.machine import ANY_ADDRESS, PortForward, Tap, UserNetwork
 from reconciler.model.names import GroupName, VMName
@@ -56,6 +57,8 @@ class VMDraft:
     """Bottom first; their folders are not resolved."""
     kernel: HostFiles | None
     """None: the kernel bundle `debian`."""
+    store_format: StoreFormat | None = None
+    """Of all layers, as written; None: each kind has its own."""
     runner: NixRunner | None = None
     """Replaces kernel and layers."""
     ineffective: tuple[FieldConflict, ...] = ()
@@ -171,7 +174,7 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         vcpu=spec.vcpu,
         memory_mib=spec.memory,
         kernel=NO_KERNEL if runner is None else runner_spec(runner),
-        format=spec.store.format if spec.store else "erofs",
+        format=(spec.store and spec.store.format) or "erofs",
         layers=(),
         volumes=tuple(VolumeSpec(v.name, v.mount_point, v.size, v.fs_type) for v in spec.volumes),
         networks=tuple(
@@ -197,9 +200,10 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
     kernel = None if spec.kernel == "debian" else HostFiles(spec.kernel.path, spec.kernel.initrd)
     ineffective = tuple(_ineffective(spec.health.checks))
     if runner is not None:
-        return VMDraft(document, draft, (), None, runner, ineffective)
+        return VMDraft(document, draft, (), None, runner=runner, ineffective=ineffective)
     sources = tuple(layer.source() for layer in (spec.store.layers if spec.store else ()))
-    return VMDraft(document, draft, sources, kernel, ineffective=ineffective)
+    store_format = spec.store.format if spec.store else None
+    return VMDraft(document, draft, sources, kernel, store_format, ineffective=ineffective)
 
 
 def _ineffective(checks: list[Check]) -> Iterator[FieldConflict]:

@@ -306,7 +306,7 @@ def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSp
     ids = iter(trees)
     layers = tuple(
         LayerSpec.of(
-            source.resolved(tuple(itertools.islice(ids, len(source.folders)))), draft.spec.format
+            source.resolved(tuple(itertools.islice(ids, len(source.folders)))), draft.store_format
         )
         for source in draft.layers
     )

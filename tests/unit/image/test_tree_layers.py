@@ -17,8 +17,9 @@ from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.registry import INPUTS
 from reconciler.image.store import ImageStore
+from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.tree_layer import TreeSource
-from reconciler.model.layers import LayerSpec, StoreFormat
+from reconciler.model.layers import LayerSpec
 from reconciler.source.git.clients import TreeExporter
 from reconciler.source.git.export_worker import TreeLimits
 from tests.eventually import eventually

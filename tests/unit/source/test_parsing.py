@@ -101,6 +101,7 @@ def test_defaults_are_those_of_the_design() -> None:
     assert isinstance(draft, VMDraft)
     spec = draft.spec
     assert (spec.vcpu, spec.memory_mib, spec.format, draft.kernel) == (1, 256, "erofs", None)
+    assert draft.store_format is None
     health = spec.health
     assert (health.startup_deadline, health.min_healthy_time) == (300.0, 10.0)
     assert (health.period, health.failure_threshold) == (10.0, 3)
