@@ -5,23 +5,32 @@ The same content gives the same bytes; the image is made by a confined program.
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from reconciler.children.program import Ended
 from reconciler.children.spare import ConfinedPrograms
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.host import layout
+from reconciler.image.archive.contents import TarContents
+from reconciler.image.archive.packing import BAD_INPUT, CANNOT, Request
 from reconciler.image.composed import MOST_PARTS, write_composition
 from reconciler.image.debian_packages import Debian
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.names import LayerKey
+from reconciler.safe_text import clean, clean_lines
 
 IMAGE = "image"
 MKFS_SECONDS = 180.0
 """Wall clock for an image of the largest size on a slow disk."""
+TAR_SECONDS = 900.0
+"""The same for a tar of the largest size, which is read twice."""
+PACKING = "reconciler.image.archive.packing"
 FIXED_UUID = "7265636f-6e63-4c69-8572-000000000001"
 """Any fixed one will do: layers are found by the serial of their disk."""
 COMPRESS_FROM_BYTES = 32 * 1024 * 1024
@@ -95,6 +104,28 @@ class BuildSite:
         except ValueError as error:
             raise BuildFailed(f"{len(parts)} images are more than {MOST_PARTS}") from error
 
+    @property
+    def contents(self) -> Path:
+        """What a tar that became the image has of folders: see `archive/contents.py`."""
+        return self.workspace / layout.CONTENTS
+
+    async def make_image_of_tar(
+        self, tar: Path, *, digest: str | None = None, seconds: float = TAR_SECONDS
+    ) -> TarContents:
+        """Make the image of a tar, plain or compressed by gzip or zstd, and leave its `contents` too.
+
+        `digest` is of the tar without its compression, as `sha256:HEX`; give none only for a tar of your own.
+        Raises BuildFailed with the entry at fault for what can never be an image, and BuildUnavailable.
+        """
+        request = Request(
+            str(tar), digest, self.format, str(self.workspace), str(self.image), str(self.contents)
+        )
+        argv = (sys.executable, "-P", "-m", PACKING, json.dumps(asdict(request)))
+        ended = await self.tools.programs.run(argv, seconds=seconds)
+        if ended.status == 0:
+            return TarContents(**json.loads(ended.output))
+        raise _failure(ended)
+
     async def make_image(self, content_bytes: int) -> None:
         """Make the image of `folder`, whose files have so many bytes. Raises BuildUnavailable."""
         argv = mkfs_argv(self.format, str(self.image), str(self.folder), content_bytes)
@@ -106,6 +137,18 @@ class BuildSite:
             )
         if ended.status != 0:
             raise BuildUnavailable(ended.tail or f"status {ended.status}")
+
+
+def _failure(ended: Ended) -> BuildFailed | BuildUnavailable:
+    """Why the child that packs a tar made no image."""
+    if ended.status == BAD_INPUT:
+        return BuildFailed(clean(json.loads(ended.output)))
+    if ended.status == CANNOT:
+        kind, reason, hint = json.loads(ended.output)
+        return BuildUnavailable(clean_lines(reason), kind=kind, hint=hint)
+    if ended.status < 0:
+        return BuildUnavailable(f"the builder was ended by signal {-ended.status}", kind="limit")
+    return BuildUnavailable(ended.tail or f"status {ended.status}")
 
 
 def mkfs_argv(store_format: str, image: str, folder: str, content_bytes: int) -> tuple[str, ...]:

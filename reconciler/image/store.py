@@ -26,7 +26,8 @@ from reconciler.image.nix_build import NixRunners
 from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
 from reconciler.image.single_flight import SharedBuilds
 from reconciler.model.image import BuiltImage, KernelSpec, NixRunner
-from reconciler.model.layers import LayerSpec, StoreFormat
+from reconciler.model.layer_kinds.described_source import StoreFormat
+from reconciler.model.layers import LayerSpec
 from reconciler.model.names import KernelKey, LayerKey
 
 log = logging.getLogger(__name__)

@@ -1,0 +1,59 @@
+"""A place to make images of tars in, with the programs of this host."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reconciler.children.spare import ConfinedPrograms
+from reconciler.image.build_site import BuildSite, BuildTools
+from reconciler.image.debian_packages import Debian
+from reconciler.model.layer_kinds.described_source import StoreFormat
+
+if shutil.which("unsquashfs") is None:
+    pytest.skip("squashfs-tools are missing", allow_module_level=True)
+
+
+@dataclass(frozen=True)
+class Sites:
+    """Makes sites below one folder; each has a workspace of its own."""
+
+    root: Path
+    tools: BuildTools
+
+    def site(self, name: str = "site", store_format: StoreFormat = "squashfs") -> BuildSite:
+        workspace = self.root / name
+        workspace.mkdir()
+        nothing: Any = None
+        return BuildSite(store_format, workspace, nothing, self.tools, nothing)
+
+
+@pytest.fixture
+async def sites(tmp_path: Path) -> AsyncIterator[Sites]:
+    programs = ConfinedPrograms()
+    yield Sites(tmp_path, BuildTools(programs, Debian()))
+    await programs.close()
+
+
+Pack = Callable[[bytes], Awaitable[BuildSite]]
+
+
+@pytest.fixture
+def pack(sites: Sites, tmp_path: Path) -> Pack:
+    """Makes an image of a tar."""
+    made = iter(range(100))
+
+    async def packed(tar: bytes) -> BuildSite:
+        number = next(made)
+        path = tmp_path / f"{number}.tar"
+        path.write_bytes(tar)
+        site = sites.site(f"site-{number}")
+        await site.make_image_of_tar(path)
+        return site
+
+    return packed
