@@ -129,7 +129,7 @@ async def test_each_compression_gives_the_same_image(
         "zstd": lambda: compressed(plain, "zstd"),
     }
     digest = f"sha256:{hashlib.sha256(plain).hexdigest()}"
-    images = []
+    images: list[bytes] = []
     for name, content in (("plain", plain), (form, forms[form]())):
         tar = tmp_path / f"{name}.blob"
         tar.write_bytes(content)
