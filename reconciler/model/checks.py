@@ -6,6 +6,7 @@ Each kind has a *probe*, its part of the manifest, and a *check*, the question t
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal, Self, get_args
@@ -32,9 +33,9 @@ class Probe(Face):
     """The purpose of every check of this kind, whatever is written; `validate` warns about another one.
     None: as it is written."""
 
+    @abstractmethod
     def check(self, purpose: Purpose, host_of: HostOf) -> CheckSpec:
         """The check to run against a guest; `host_of` maps a port to the address to ask."""
-        raise NotImplementedError
 
     @property
     def asked_port(self) -> int | None:
