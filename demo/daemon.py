@@ -10,9 +10,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from demo.client import ControlClient, DaemonAway, Fleet
@@ -48,6 +48,10 @@ class Settings:
     http_port: int
     prune: bool = True
     bridges: tuple[str, ...] = ()
+    allowed: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """More keys of `policy`, each a list."""
+    more: str = ""
+    """Further tables of the config, as text."""
 
     def toml(self) -> str:
         tables: dict[str, dict[str, str | int | bool | list[str]]] = {
@@ -59,6 +63,7 @@ class Settings:
                 "memory_reserve_mib": 64,
                 "disk_reserve_mib": 64,
                 "bridges": list(self.bridges),
+                **{key: list(values) for key, values in self.allowed.items()},
             },
         }
         lines = []
@@ -66,7 +71,7 @@ class Settings:
             lines += [f"\n[{table}]"] if table else []
             # JSON's strings, numbers, booleans and lists of them are TOML's too.
             lines += [f"{key} = {json.dumps(value)}" for key, value in keys.items()]
-        return "\n".join(lines) + "\n"
+        return "\n".join([*lines, self.more]) + "\n"
 
 
 class Daemon:
