@@ -1,9 +1,9 @@
 """Gives up what a child does not need; as a module it becomes the program that its one request names.
 
-    python -m reconciler.children.confinement    a JSON line on standard input: the argv
+    python -m reconciler.children.confinement [BOUNDS]    a JSON line on standard input: the request
 
-It is kept waiting, since an interpreter that starts costs a push some 20 ms. It ends without a request
-when the daemon ends.
+BOUNDS are a JSON object. One with the default bounds is kept waiting, since an interpreter that starts
+costs a push some 20 ms. It ends without a request when the daemon ends.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import os
 import resource
 import signal
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
@@ -30,6 +32,8 @@ class Bounds:
     file_bytes: int = 4 << 30
     """The largest file that it may write."""
     open_files: int = 256
+    network: bool = False
+    """Whether it reaches the network: only what fetches needs it."""
 
 
 def confine(bounds: Bounds) -> None:
@@ -37,7 +41,7 @@ def confine(bounds: Bounds) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.unshare(CLONE_NEWNET | CLONE_NEWIPC)  # root only; a builder needs no network
+    libc.unshare(CLONE_NEWIPC | (0 if bounds.network else CLONE_NEWNET))  # root only
     os.umask(0o022)
     for kind, most in (
         (resource.RLIMIT_CPU, bounds.cpu_seconds),
@@ -51,19 +55,33 @@ def confine(bounds: Bounds) -> None:
         resource.setrlimit(kind, (least, least))
 
 
-def main() -> int:
+def main(arguments: Sequence[str]) -> int:
     """Wait for one request: an end without one is an end of the daemon."""
-    confine(Bounds())
+    confine(Bounds(**json.loads(arguments[0])) if arguments else Bounds())
     line = sys.stdin.buffer.readline()
     if not line:
         return 0
-    argv = json.loads(line)
+    request = json.loads(line)
+    argv = request["argv"]
     try:
-        os.execvp(argv[0], argv)  # noqa: S606  # never a shell
+        become(argv, request["env"], request["cwd"], request["stdout"])
     except OSError as error:  # the parent says so, and tries again
-        sys.stdout.write(f"{argv[0]}: {error.strerror}")
+        sys.stdout.write(f"{error.filename or argv[0]}: {error.strerror}")
         return 1
 
 
+def become(
+    argv: Sequence[str], env: Mapping[str, str], cwd: str | None, stdout: str | None
+) -> NoReturn:
+    """Replace this process by a program. Raises OSError."""
+    os.environ.update(env)
+    if cwd is not None:
+        os.chdir(cwd)
+    if stdout is not None:
+        file = os.open(stdout, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        os.dup2(file, sys.stdout.fileno())
+    os.execvp(argv[0], argv)  # noqa: S606  # never a shell
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

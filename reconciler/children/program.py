@@ -61,19 +61,18 @@ class Child:
                 start_new_session=True,
             )
         except OSError as error:
-            raise BuildUnavailable(
-                f"{argv[0]}: could not be started: {error.strerror}",
-                kind="missing-program",
-                hint="run `reconciler doctor`: it says which package has it",
-            ) from error
+            raise missing_program(argv[0], error.strerror or "") from error
         return cls(process, Path(argv[0]).name)
 
     @property
     def alive(self) -> bool:
         return self._process.returncode is None
 
-    async def finish(self, seconds: float, given: bytes = b"") -> Ended:
-        """Hand over the input and wait for the end. Raises BuildUnavailable past the deadline."""
+    async def finish(self, seconds: float, given: bytes = b"", called: str = "") -> Ended:
+        """Hand over the input and wait for the end. Raises BuildUnavailable past the deadline.
+
+        `called`: its name in errors, where it became another program.
+        """
         try:
             async with asyncio.timeout(seconds):
                 await self._feed(given)
@@ -81,7 +80,7 @@ class Child:
                 status = await self._process.wait()
         except TimeoutError as error:
             raise BuildUnavailable(
-                f"{self._name}: was not done after {seconds:g} s",
+                f"{called or self._name}: was not done after {seconds:g} s",
                 kind="deadline",
                 hint="is the host overloaded? it is tried again",
             ) from error
@@ -112,6 +111,15 @@ class Child:
             output += chunk
             del output[: max(0, len(output) - MOST_OUTPUT_BYTES)]
         return bytes(output)
+
+
+def missing_program(program: str, why: str) -> BuildUnavailable:
+    """The error for a program that this host lacks."""
+    return BuildUnavailable(
+        f"{program}: could not be started: {why}",
+        kind="missing-program",
+        hint="run `reconciler doctor`: it says which package has it",
+    )
 
 
 async def run(

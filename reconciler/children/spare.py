@@ -10,16 +10,22 @@ import asyncio
 import contextlib
 import json
 import os
+import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
 
-from reconciler.children.program import Child, Ended
+from reconciler.children.confinement import Bounds
+from reconciler.children.program import Child, Ended, missing_program
 from reconciler.errors import BuildUnavailable
 
 RENEWAL_PAUSE = 0.25
 """Seconds until the next child is started: what the last one was asked for has the processors first."""
 KEPT_VARIABLES = ("PATH", "PYTHONPATH", "LD_LIBRARY_PATH")
 """What a child sees of the daemon's environment, which may hold secrets."""
+CONFINEMENT = "reconciler.children.confinement"
+USUAL = Bounds()
 
 
 class SpareChild:
@@ -28,9 +34,9 @@ class SpareChild:
     Without `ready` none is kept: each request starts its own child.
     """
 
-    def __init__(self, module: str) -> None:
+    def __init__(self, module: str, *arguments: str) -> None:
         # -P: nothing is imported from the working directory.
-        self._argv = (sys.executable, "-P", "-m", module)
+        self._argv = (sys.executable, "-P", "-m", module, *arguments)
         self._spare: Child | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._kept = False
@@ -40,17 +46,17 @@ class SpareChild:
         self._kept = True
         await self._prepare()
 
-    async def ask(self, request: object, seconds: float) -> Ended:
+    async def ask(self, request: object, seconds: float, called: str = "") -> Ended:
         """Give a child this request as a JSON line, and wait for its end.
 
-        Raises BuildUnavailable when none can be started, and of kind `deadline` after `seconds`.
+        `called`: its name in errors, where that is not the interpreter's. Raises BuildUnavailable when none can be started, and of kind `deadline` after `seconds`.
         Cancelling it ends the child.
         """
         child, self._spare = self._spare, None
         try:
             if child is None or not child.alive:
                 child = await self._start()
-            return await child.finish(seconds, json.dumps(request).encode() + b"\n")
+            return await child.finish(seconds, json.dumps(request).encode() + b"\n", called)
         finally:
             self._renew()
 
@@ -90,17 +96,44 @@ class SpareChild:
 
 
 class ConfinedPrograms:
-    """Runs programs over foreign input: without network and new privileges, and within bounds."""
+    """Runs programs over foreign input: without new privileges, within bounds, and as a rule without network."""
 
     def __init__(self) -> None:
-        self._spare = SpareChild("reconciler.children.confinement")
+        self._spare = SpareChild(CONFINEMENT)
 
     async def ready(self) -> None:
         await self._spare.ready()
 
-    async def run(self, argv: Sequence[str], *, seconds: float) -> Ended:
-        """Run a program to its end, whatever its status. Raises BuildUnavailable as `SpareChild.ask`."""
-        return await self._spare.ask(list(argv), seconds)
+    async def run(
+        self,
+        argv: Sequence[str],
+        *,
+        seconds: float,
+        bounds: Bounds = USUAL,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        stdout: Path | None = None,
+    ) -> Ended:
+        """Run a program to its end, whatever its status.
+
+        `bounds`: others than the usual ones cost the start of an interpreter. `env`: variables beside
+        KEPT_VARIABLES; no other program of this host sees them. `stdout`: a file that does not exist yet,
+        for what it prints there; its errors alone are then in what is returned.
+
+        Raises BuildUnavailable when this host lacks the program, and as `SpareChild.ask`.
+        """
+        if shutil.which(argv[0]) is None:
+            raise missing_program(argv[0], "no such program")
+        request = {
+            "argv": list(argv),
+            "env": dict(env or {}),
+            "cwd": None if cwd is None else str(cwd),
+            "stdout": None if stdout is None else str(stdout),
+        }
+        spare = self._spare
+        if bounds != USUAL:
+            spare = SpareChild(CONFINEMENT, json.dumps(asdict(bounds)))
+        return await spare.ask(request, seconds, Path(argv[0]).name)
 
     async def close(self) -> None:
         await self._spare.close()
