@@ -10,7 +10,6 @@ from typing import Annotated, Literal, Self, get_args
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -19,45 +18,18 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from reconciler import git_url
+from reconciler.config_fields import HostPath, HttpUrl, Port, Seconds, Secret, Section, resolved
 from reconciler.errors import ConfigError, did_you_mean
 from reconciler.hypervisors import DEFAULT, Hypervisor, HypervisorTables
+from reconciler.image_registries import ImagePattern, RegistryConfig
 
 DEFAULT_PATH = Path("/etc/reconciler/config.toml")
 ENVIRONMENT = "RECONCILER_CONFIG"
 MIB = 1024 * 1024
 
-Port = Annotated[int, Field(ge=0, le=65535)]
-Seconds = Annotated[float, Field(gt=0, le=86_400)]
-HttpUrl = Annotated[str, Field(pattern=r"^(https?://[^\s/]\S*)?$", max_length=2048)]
-
-
-def _resolved(value: str, info: ValidationInfo) -> str:
-    """Resolve a path against the config file's folder, because child processes have other working folders."""
-    if value.startswith("~"):
-        raise ValueError("~ is not expanded here: write the whole path")
-    base = (info.context or {}).get("base", "")
-    return os.path.join(base, value) if value else value  # noqa: PTH118 - "" stays "", "./a" stays
-
-
-def _resolved_unless_bare(value: str, info: ValidationInfo) -> str:
-    return _resolved(value, info) if "/" in value else value
-
 
 def _repository(value: str, info: ValidationInfo) -> str:
-    return _resolved(value, info) if git_url.is_path(value) else value
-
-
-HostPath = Annotated[str, AfterValidator(_resolved)]
-"""A path of this host; a relative one is relative to the config's folder."""
-Secret = Annotated[str, AfterValidator(_resolved_unless_bare)]
-"""A path, or a name without a slash for a credential that systemd passes."""
-
-
-class Section(BaseModel):
-    """Base of all tables: frozen, with unknown keys forbidden."""
-
-    # Errors hide the input, because a misplaced value may be a secret.
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, hide_input_in_errors=True)
+    return resolved(value, info) if git_url.is_path(value) else value
 
 
 class SourceConfig(Section):
@@ -118,6 +90,8 @@ class PolicyConfig(Section):
     host."""
     flakes: list[str] = []
     """Patterns of flakes outside of the repository that a runner may come from: github:acme/*."""
+    registries: list[ImagePattern] = []
+    """Patterns of OCI images that manifests may name: registry.example.org/acme/*."""
     max_memory_mib: int = Field(default=65_536, ge=1)
     """Maximum memory of one VM."""
     max_vcpu: int = Field(default=64, ge=1)
@@ -275,6 +249,7 @@ class Config(Section, HypervisorTables):
     policy: PolicyConfig = PolicyConfig()
     kernels: KernelsConfig = KernelsConfig()
     tracing: TracingConfig = TracingConfig()
+    registries: list[RegistryConfig] = []
     notifications: list[Annotated[NotificationConfig, Field(discriminator="type")]] = []
 
     @property
@@ -334,11 +309,15 @@ def parse_config(raw: dict[str, object], origin: str, base: Path | None = None) 
             f"{origin}: source.verify: {source.verify!r} without any accepted signer",
             hint="name a file of keys in source.allowed_signers or source.keyring",
         )
-    names = [sink.name for sink in config.notifications]
-    if len(set(names)) < len(names):
-        raise ConfigError(
-            f"{origin}: notifications: two have the same name", hint="give each its own name"
-        )
+    for table, entries in (
+        ("notifications", config.notifications),
+        ("registries", config.registries),
+    ):
+        names = [entry.name for entry in entries]
+        if len(set(names)) < len(names):
+            raise ConfigError(
+                f"{origin}: {table}: two have the same name", hint="give each its own name"
+            )
     return config
 
 
@@ -375,6 +354,8 @@ def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
     if loc[0] == "notifications":
         model = SINKS.get(str(loc[2]), SinkConfig)
         loc = ()
+    if loc[:1] == ("registries",):
+        model, loc = RegistryConfig, ()
     for part in loc[:-1]:
         inner = model.model_fields[str(part)].annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):

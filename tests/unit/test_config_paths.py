@@ -10,7 +10,8 @@ from pydantic import BaseModel
 
 from reconciler import config as settings
 from reconciler.cli.daemon_client import find_daemon
-from reconciler.config import Config, HostPath, Secret, load_config, parse_config
+from reconciler.config import Config, load_config, parse_config
+from reconciler.config_fields import HostPath, Secret
 from reconciler.errors import ConfigError
 
 pytestmark = [pytest.mark.shows(fault=109), pytest.mark.shows(fault=110)]
@@ -114,7 +115,7 @@ def test_every_setting_that_names_a_file_is_of_a_type_that_resolves_it() -> None
         for model in models(Config)
         for name, field in model.model_fields.items()
         if name.endswith(named)
-        and not any("_resolved" in str(part) for part in (field.metadata, field.annotation))
+        and not any("resolved" in str(part) for part in (field.metadata, field.annotation))
     ]
     assert plain == []
     assert get_origin(HostPath) is get_origin(Secret)

@@ -29,6 +29,7 @@ from reconciler.errors import (
     ReconcilerError,
     SourceErrorKind,
 )
+from reconciler.image_registries import RegistryConfig
 from reconciler.model.event import FAILED, EventKind
 from reconciler.model.record import Evidence
 from reconciler.model.waits import WAITS
@@ -65,6 +66,10 @@ EVENTS = set(get_args(EventKind))
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
+TABLES = {"notifications": get_args(NotificationConfig), "registries": (RegistryConfig,)}
+"""Lists of tables in the config, and what an entry may be."""
+
+
 def section(text: str, heading: str) -> str:
     """What stands under a heading, up to the next one of its level."""
     level = heading.split(" ", maxsplit=1)[0]
@@ -97,8 +102,8 @@ def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from settings(inner, f"{prefix}{name}.")
-        elif name == "notifications":
-            for one in get_args(NotificationConfig):
+        elif name in TABLES:
+            for one in TABLES[name]:
                 yield from settings(one, f"{prefix}{name}.")
         else:
             default = "required" if field.is_required() else json.dumps(field.default)
