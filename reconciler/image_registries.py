@@ -1,27 +1,15 @@
-"""Registries of OCI images: how this host reaches them, and which of their images manifests may name.
-
-Pure, and below everything: manifests are checked against it, and pulls are made by it.
-"""
+"""How this host reaches registries of OCI images: the entries of `[[registries]]` of the config."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable
-from fnmatch import fnmatchcase
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, model_validator
 
 from reconciler.config_fields import HostPath, Secret, Section
-
-LABEL = r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?"
-HOST = (
-    rf"(?:{LABEL}(?:\.{LABEL})+(?::[0-9]{{1,5}})?|localhost(?::[0-9]{{1,5}})?|{LABEL}:[0-9]{{1,5}})"
-)
-"""A registry has a dot or a port, or is `localhost`: else it would be a part of a path."""
-PATH_PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
-REPOSITORY = rf"{HOST}(?:/{PATH_PART})+"
+from reconciler.image_references import PATH_PART, REGISTRY, registry_of
 
 
 def _text(pattern: str, hint: str, most: int = 512) -> AfterValidator:
@@ -38,15 +26,16 @@ def _text(pattern: str, hint: str, most: int = 512) -> AfterValidator:
 ImagePattern = Annotated[
     str,
     _text(
-        rf"{HOST}/[a-z0-9._/*-]+",
+        rf"{REGISTRY}/[a-z0-9._/*-]+",
         "write a registry, a slash, and `*` for any text behind it: registry.example.org/acme/*",
     ),
 ]
 Registry = Annotated[
-    str, _text(HOST, "write a host with a dot or a port: registry.example.org, registry:5000")
+    str, _text(REGISTRY, "write a host with a dot or a port: registry.example.org, registry:5000")
 ]
 Location = Annotated[
-    str, _text(rf"{HOST}(?:/{PATH_PART})*", "write a host, or a part of one: mirror.lan:5000/acme")
+    str,
+    _text(rf"{REGISTRY}(?:/{PATH_PART})*", "write a host, or a part of one: mirror.lan:5000/acme"),
 ]
 
 
@@ -69,16 +58,6 @@ class RegistryConfig(Section):
         if self.insecure and not all(map(_on_loopback, (self.name, *self.mirrors))):
             raise ValueError("insecure is for registries and mirrors on loopback addresses only")
         return self
-
-
-def allowed(repository: str, patterns: Iterable[str]) -> bool:
-    """Whether one of the patterns names this repository; `*` is any text, with slashes."""
-    return any(fnmatchcase(repository, pattern) for pattern in patterns)
-
-
-def registry_of(repository: str) -> str:
-    """The registry's host, and its port if it has one."""
-    return repository.split("/", 1)[0]
 
 
 def _on_loopback(location: str) -> bool:

@@ -18,6 +18,11 @@ class LayerPolicy(Protocol):
         """Prefixes under which a manifest may name files of the host."""
         ...
 
+    @property
+    def registries(self) -> Sequence[str]:
+        """Patterns of OCI images that a manifest may name."""
+        ...
+
 
 class DescribedSource(Protocol):
     """The source of a layer, resolved or not."""
