@@ -38,8 +38,8 @@ SourceErrorKind = Literal[
     "auth", "network", "timeout", "verify", "ancestry", "corrupt", "limit", "missing", "empty", "unsupported", "unknown",
 ]  # fmt: skip
 GuestErrorKind = Literal[
-    "build-failed", "build-unavailable", "bus", "capability", "changed-file", "conflict", "deadline", "disk", "disk-full",
-    "driver", "folder", "group", "growth", "host", "hypervisor", "image", "limit", "machine", "missing", "missing-package",
+    "auth", "build-failed", "build-unavailable", "bus", "capability", "changed-file", "conflict", "corrupt", "deadline",
+    "disk", "disk-full", "driver", "folder", "group", "growth", "host", "hypervisor", "image", "limit", "machine", "missing", "missing-package",
     "missing-program", "network", "nix", "occupied", "port", "protocol", "refused", "runner", "spawn", "stuck", "systemd",
     "timeout", "volume",
 ]  # fmt: skip

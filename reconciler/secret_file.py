@@ -14,7 +14,17 @@ OWN_BYTES = 32
 """Length of a secret that the daemon creates."""
 SHORTEST_CHOSEN, LONGEST_CHOSEN = 16, 512
 """Characters of a secret that people create. A shorter one could be guessed; a longer file is something else."""
+GIVEN = "CREDENTIALS_DIRECTORY"
+OF_THE_SERVICE = Path("/run/credentials/reconciler.service")
+"""Where systemd keeps credentials; used by commands that root runs outside of the service."""
 MAKE_ONE = "make one with: umask 077; openssl rand -hex 32 >FILE"
+
+
+def place_of(name: str) -> Path:
+    """The path of a secret: a name without a slash is a credential of the service."""
+    if "/" in name:
+        return Path(name)
+    return Path(os.environ.get(GIVEN) or OF_THE_SERVICE) / name
 
 
 def read_secret(

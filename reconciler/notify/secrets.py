@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
 from reconciler import secret_file
 from reconciler.errors import ConfigError, DeliveryError
+from reconciler.secret_file import place_of
 
-GIVEN = "CREDENTIALS_DIRECTORY"
-OF_THE_SERVICE = Path("/run/credentials/reconciler.service")
-"""Where systemd keeps credentials; used by commands that root runs outside of the service."""
 LONGEST = 16 * 1024
 """Characters of a secret."""
 HINT = "write it there, readable by the daemon"
-
-
-def place_of(name: str) -> Path:
-    """The path of a secret: a name without a slash is a credential of the service."""
-    if "/" in name:
-        return Path(name)
-    return Path(os.environ.get(GIVEN) or OF_THE_SERVICE) / name
 
 
 @dataclass(frozen=True, slots=True)

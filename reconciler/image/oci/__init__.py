@@ -1,0 +1,1 @@
+"""OCI images: had from a registry, a layout or an archive, and verified by their digests."""

@@ -1,0 +1,124 @@
+"""An image's origin: a registry, asked by skopeo."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from reconciler.errors import BuildUnavailable
+from reconciler.image.oci.manifest import Layer
+from reconciler.image.oci.skopeo import Skopeo
+
+LOOK_SECONDS = 0.5
+"""How often the growth of what is fetched is looked at."""
+SPARE_BYTES = 16 << 20
+"""For the manifest, the config and skopeo's own files."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """Seconds of the wall clock."""
+
+    answer: float = 90.0
+    """For a manifest or config, with the questions for credentials and mirrors before it."""
+    stalled: float = 90.0
+    """How long no byte of a layer may come."""
+    all: float = 3600.0
+
+
+PATIENCE = Patience()
+
+
+class RegistryPull:
+    """The image `repository` of a registry; `blobs` is a new folder for what is fetched of it."""
+
+    def __init__(
+        self, skopeo: Skopeo, repository: str, blobs: Path, patience: Patience = PATIENCE
+    ) -> None:
+        self._skopeo = skopeo
+        self._repository = repository
+        self._blobs = blobs
+        self._patience = patience
+
+    async def manifest(self, digest: str) -> bytes:
+        return await self._show(digest, config=False)
+
+    async def config(self, digest: str, config: str) -> bytes:
+        del config  # named by the manifest
+        return await self._show(digest, config=True)
+
+    async def blobs(self, digest: str, wanted: Iterable[Layer], known: Iterable[Layer]) -> Path:
+        """Fetch what is wanted. Not a byte of what is known is asked for."""
+        sizes = {layer.digest: layer.size for layer in wanted}
+        await asyncio.to_thread(_spare, self._blobs, known)
+        copying = self._skopeo.copy(
+            f"docker://{self._repository}@{digest}",
+            self._blobs,
+            seconds=self._patience.all,
+            file_bytes=max(sizes.values()) + SPARE_BYTES,
+        )
+        await self._watched(copying, sum(sizes.values()) + SPARE_BYTES)
+        return self._blobs
+
+    async def _show(self, digest: str, *, config: bool) -> bytes:
+        try:
+            return await self._skopeo.show(
+                f"docker://{self._repository}@{digest}",
+                config=config,
+                seconds=self._patience.answer,
+            )
+        except BuildUnavailable as error:
+            if error.kind != "deadline":
+                raise
+            raise _silent(self._patience.answer) from error
+
+    async def _watched(self, copying: Coroutine[None, None, None], most: int) -> None:
+        """Wait for a copy; end one that brings nothing any more, or more than was declared."""
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(copying)
+        grown, since = 0, loop.time()
+        try:
+            while not task.done():
+                await asyncio.wait({task}, timeout=LOOK_SECONDS)
+                size = await asyncio.to_thread(_bytes_in, self._blobs, self._skopeo.unfinished)
+                if size != grown:
+                    grown, since = size, loop.time()
+                if grown > most:
+                    raise BuildUnavailable(
+                        "the registry sends more than the manifest says", kind="limit",
+                        hint="is it the right registry? it is tried again",
+                    )  # fmt: skip
+                if not task.done() and loop.time() - since > self._patience.stalled:
+                    raise _silent(self._patience.stalled)
+            task.result()
+        finally:
+            task.cancel()
+            await asyncio.wait({task})
+
+
+def _silent(seconds: float) -> BuildUnavailable:
+    return BuildUnavailable(
+        f"the registry sent nothing for {seconds:g} s",
+        kind="timeout",
+        hint="is it overloaded, or the route to it broken? it is tried again",
+    )
+
+
+def _spare(blobs: Path, known: Iterable[Layer]) -> None:
+    """Put an empty file in the place of each blob that is known: skopeo then does not ask for it."""
+    folder = blobs / "sha256"
+    folder.mkdir(parents=True)
+    for layer in known:
+        (folder / layer.digest.removeprefix("sha256:")).touch()
+
+
+def _bytes_in(*folders: Path) -> int:
+    total = 0
+    for path in (path for folder in folders for path in folder.rglob("*")):
+        try:
+            total += path.lstat().st_size
+        except FileNotFoundError:
+            continue  # renamed meanwhile
+    return total
