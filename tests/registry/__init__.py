@@ -1,0 +1,1 @@
+"""OCI images made in tests, and Debian's registry to serve them."""
