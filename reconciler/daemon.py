@@ -192,6 +192,7 @@ async def _adapters(
         config.state, clock,
         builds_at_once=config.policy.max_concurrent_builds,
         disk_reserve_bytes=config.policy.disk_reserve_mib * MIB,
+        registries=config.registries,
     )  # fmt: skip
     stack.push_async_callback(images.close)
     await images.open()

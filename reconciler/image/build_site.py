@@ -21,6 +21,7 @@ from reconciler.image.archive.contents import TarContents
 from reconciler.image.archive.packing import BAD_INPUT, CANNOT, Request
 from reconciler.image.composed import MOST_PARTS, write_composition
 from reconciler.image.debian_packages import Debian
+from reconciler.image_registries import RegistryConfig
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.names import LayerKey
 from reconciler.safe_text import clean, clean_lines
@@ -45,6 +46,8 @@ class BuildTools:
     programs: ConfinedPrograms
     """For what reads foreign input: it has no network."""
     debian: Debian
+    registries: tuple[RegistryConfig, ...] = ()
+    """Those that are reached otherwise than as they are."""
 
 
 MakePart = Callable[["BuildSite"], Awaitable[None]]

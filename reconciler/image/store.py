@@ -7,7 +7,7 @@ import errno
 import functools
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -25,6 +25,7 @@ from reconciler.image.kernel import announces, build_bundle
 from reconciler.image.nix_build import NixRunners
 from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
 from reconciler.image.single_flight import SharedBuilds
+from reconciler.image_registries import RegistryConfig
 from reconciler.model.image import BuiltImage, KernelSpec, NixRunner
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layers import LayerSpec
@@ -59,12 +60,13 @@ class ImageStore:
         builds_at_once: int = 2,
         disk_reserve_bytes: int = NO_RESERVE,
         debian: Debian | None = None,
+        registries: Sequence[RegistryConfig] = (),
         inputs: InputKinds = INPUTS,
     ) -> None:
         self._state_dir = state_dir
         self._clock = clock
         self._disk_reserve_bytes = disk_reserve_bytes
-        self.tools = BuildTools(ConfinedPrograms(), debian or Debian())
+        self.tools = BuildTools(ConfinedPrograms(), debian or Debian(), tuple(registries))
         self._inputs = inputs
         self._layer_shelf = ImageDirectory(
             layout.images(state_dir, "layers"), (layout.IMAGE,), (layout.CONTENTS,)

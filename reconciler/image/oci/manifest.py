@@ -171,9 +171,9 @@ def sha256_of(content: bytes) -> str:
 
 def parse_index(content: bytes) -> Index | None:
     """An index of several platforms; None if this is a manifest. Raises BuildFailed."""
-    kind = _parsed(_Kind, content, "the manifest")
+    kind = parse(_Kind, content, "the manifest")
     if kind.media_type in INDEXES or (not kind.media_type and kind.manifests is not None):
-        return _parsed(Index, content, "the index")
+        return parse(Index, content, "the index")
     if kind.schema_version == 1:
         raise BuildFailed(
             "the manifest has the form of 2014, which names no unpacked layers",
@@ -212,7 +212,7 @@ def matches(there: str, wanted: str) -> bool:
 
 def parse_manifest(content: bytes) -> Manifest:
     """A manifest within bounds. Raises BuildFailed."""
-    manifest = _parsed(Manifest, content, "the manifest")
+    manifest = parse(Manifest, content, "the manifest")
     for fault in _faults(manifest):
         raise BuildFailed(fault)
     return manifest
@@ -238,7 +238,7 @@ def parse_config(
     content: bytes, manifest: Manifest, platform: str
 ) -> tuple[ImageConfig, tuple[Layer, ...]]:
     """How the image is run, and its layers, the lowest first. Raises BuildFailed."""
-    found = _parsed(_ConfigFile, content, "the config")
+    found = parse(_ConfigFile, content, "the config")
     made_for = "/".join(part for part in (found.os, found.architecture, found.variant) if part)
     if not matches(made_for, platform) and not matches(platform, made_for):
         raise BuildFailed(
@@ -257,7 +257,8 @@ def parse_config(
     return found.config or ImageConfig(), layers
 
 
-def _parsed(model: type[Model], content: bytes, what: str) -> Model:
+def parse(model: type[Model], content: bytes, what: str) -> Model:
+    """A document in one of these forms. Raises BuildFailed."""
     try:
         return model.model_validate_json(content)
     except ValidationError as error:

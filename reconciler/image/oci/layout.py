@@ -1,0 +1,71 @@
+"""An image's origin: an OCI layout in a folder, whose files may be anything."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from pathlib import Path
+
+from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.image.oci import manifest as forms
+from reconciler.image.oci.manifest import Index, Layer
+from reconciler.untrusted_file import reading
+
+INDEX = "index.json"
+ONE = "give the image a layout of its own, or name it with `digest`"
+
+
+class LocalLayout:
+    """The images of a layout; nothing of it is copied."""
+
+    def __init__(self, folder: Path, platform: str) -> None:
+        self._folder = folder
+        self._platform = platform
+
+    async def manifest(self, digest: str) -> bytes:
+        if not digest:
+            digest = await self._only()
+        return await self._blob(digest)
+
+    async def config(self, digest: str, config: str) -> bytes:
+        del digest
+        return await self._blob(config)
+
+    async def blobs(self, digest: str, wanted: Iterable[Layer], known: Iterable[Layer]) -> Path:
+        del digest, wanted, known
+        return self._folder / "blobs"
+
+    async def _only(self) -> str:
+        """The digest of the layout's only image, or of its only one for the platform. Raises BuildFailed."""
+        content = await asyncio.to_thread(_read, self._folder / INDEX)
+        index = forms.parse(Index, content, INDEX)
+        found = index.manifests
+        if len(found) > 1:
+            found = tuple(
+                one
+                for one in found
+                if one.platform and forms.matches(str(one.platform), self._platform)
+            )
+        if len(found) != 1:
+            raise BuildFailed(
+                f"{INDEX} names {len(index.manifests)} images, and {len(found)} for {self._platform}",
+                hint=ONE,
+            )
+        return found[0].digest
+
+    async def _blob(self, digest: str) -> bytes:
+        path = self._folder / "blobs/sha256" / digest.removeprefix("sha256:")
+        return await asyncio.to_thread(_read, path)
+
+
+def _read(path: Path) -> bytes:
+    """A file of at most the size of a manifest, and one byte more. Raises BuildUnavailable."""
+    try:
+        with reading(path) as file:
+            return file.read(forms.MOST_BYTES + 1)
+    except OSError as error:
+        name = path.name if path.name == INDEX else f"blob {path.name[:12]}"
+        raise BuildUnavailable(
+            f"the layout's {name}: {error.strerror}", kind="missing",
+            hint="is it a whole OCI image layout, with oci-layout, index.json and blobs?",
+        ) from error  # fmt: skip

@@ -1,0 +1,42 @@
+"""Where the image of a layer is had from, by what its source says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.image.build_site import BuildSite
+from reconciler.image.oci.fetch import FetchedImage, Known, Origin, fetch
+from reconciler.image.oci.layout import LocalLayout
+from reconciler.image.oci.registry_pull import RegistryPull
+from reconciler.image.oci.skopeo import Skopeo
+from reconciler.image_references import registry_of
+from reconciler.model.layer_kinds.oci_layer import OciSource
+
+
+async def fetch_image(source: OciSource, site: BuildSite, known: Known) -> FetchedImage:
+    """Have an image here, but for the layers that are known. Raises BuildFailed or BuildUnavailable."""
+    folder = site.workspace / "oci"
+    folder.mkdir()
+    origin = await _origin(source, site, folder)
+    try:
+        return await fetch(origin, source.digest, source.platform, known, folder)
+    except BuildUnavailable as error:
+        # A folder of the repository stays as it is.
+        if source.tree and error.kind in ("corrupt", "missing"):
+            raise BuildFailed(str(error), hint="correct the image and push") from error
+        raise
+
+
+async def _origin(source: OciSource, site: BuildSite, folder: Path) -> Origin:
+    if source.repository:
+        name = registry_of(source.repository)
+        settings = next((one for one in site.tools.registries if one.name == name), None)
+        skopeo = Skopeo(site.tools.programs, folder / "skopeo", settings)
+        await skopeo.prepare()
+        return RegistryPull(skopeo, source.repository, folder / "blobs")
+    place = Path(source.layout)
+    if source.tree:
+        place = folder / "content"
+        await site.content.export(source.tree, place)
+    return LocalLayout(place, source.platform)
