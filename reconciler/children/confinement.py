@@ -71,7 +71,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def become(
-    argv: Sequence[str], env: Mapping[str, str], cwd: str | None, stdout: str | None
+    argv: list[str], env: Mapping[str, str], cwd: str | None, stdout: str | None
 ) -> NoReturn:
     """Replace this process by a program. Raises OSError."""
     os.environ.update(env)

@@ -102,7 +102,7 @@ def settings(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, st
         inner = field.annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):
             yield from settings(inner, f"{prefix}{name}.")
-        elif name in TABLES:
+        elif f"{prefix}{name}" in TABLES:
             for one in TABLES[name]:
                 yield from settings(one, f"{prefix}{name}.")
         else:

@@ -29,6 +29,9 @@ class NoParts:
     def has(self, key: LayerKey) -> bool:
         raise AssertionError(key)
 
+    def contents(self, key: LayerKey) -> Path:
+        raise AssertionError(key)
+
     async def make(self, key: LayerKey, title: str, make: MakePart) -> None:
         raise AssertionError(key, title, make)
 
