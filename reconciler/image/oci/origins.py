@@ -6,8 +6,8 @@ from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.build_site import BuildSite
-from reconciler.image.oci.fetch import FetchedImage, Known, Origin, fetch
-from reconciler.image.oci.layout import LocalLayout
+from reconciler.image.oci.image_fetch import FetchedImage, Known, Origin, fetch
+from reconciler.image.oci.layout_folder import LocalLayout
 from reconciler.image.oci.registry_pull import RegistryPull
 from reconciler.image.oci.skopeo import Skopeo
 from reconciler.image_references import registry_of

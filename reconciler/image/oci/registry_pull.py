@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from reconciler.errors import BuildUnavailable
-from reconciler.image.oci.manifest import Layer
+from reconciler.image.oci.image_manifest import ImageLayer
 from reconciler.image.oci.skopeo import Skopeo
 
 LOOK_SECONDS = 0.5
@@ -49,7 +49,9 @@ class RegistryPull:
         del config  # named by the manifest
         return await self._show(digest, config=True)
 
-    async def blobs(self, digest: str, wanted: Iterable[Layer], known: Iterable[Layer]) -> Path:
+    async def blobs(
+        self, digest: str, wanted: Iterable[ImageLayer], known: Iterable[ImageLayer]
+    ) -> Path:
         """Fetch what is wanted. Not a byte of what is known is asked for."""
         sizes = {layer.digest: layer.size for layer in wanted}
         await asyncio.to_thread(_spare, self._blobs, known)
@@ -106,7 +108,7 @@ def _silent(seconds: float) -> BuildUnavailable:
     )
 
 
-def _spare(blobs: Path, known: Iterable[Layer]) -> None:
+def _spare(blobs: Path, known: Iterable[ImageLayer]) -> None:
     """Put an empty file in the place of each blob that is known: skopeo then does not ask for it."""
     folder = blobs / "sha256"
     folder.mkdir(parents=True)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from reconciler.children.spare import ConfinedPrograms
-from reconciler.image.oci.fetch import FetchedImage, fetch
+from reconciler.image.oci.image_fetch import FetchedImage, fetch
 from reconciler.image.oci.registry_pull import PATIENCE, Patience, RegistryPull
 from reconciler.image.oci.skopeo import Skopeo
 from reconciler.image_references import parse_reference

@@ -13,7 +13,7 @@ from reconciler.children.spare import ConfinedPrograms
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.build_site import BuildSite, BuildTools, MakePart
 from reconciler.image.debian_packages import Debian
-from reconciler.image.oci.fetch import FetchedImage
+from reconciler.image.oci.image_fetch import FetchedImage
 from reconciler.image.oci.origins import fetch_image
 from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.model.names import LayerKey

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from reconciler.errors import BuildFailed
-from reconciler.image.oci import manifest as forms
+from reconciler.image.oci import image_manifest as forms
 
 HEX = "0" * 64
 CONFIG = {

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.image.oci import manifest as forms
-from reconciler.image.oci.manifest import Index, Layer
+from reconciler.image.oci import image_manifest as forms
+from reconciler.image.oci.image_manifest import ImageLayer, Index
 from reconciler.untrusted_file import reading
 
 INDEX = "index.json"
@@ -31,7 +31,9 @@ class LocalLayout:
         del digest
         return await self._blob(config)
 
-    async def blobs(self, digest: str, wanted: Iterable[Layer], known: Iterable[Layer]) -> Path:
+    async def blobs(
+        self, digest: str, wanted: Iterable[ImageLayer], known: Iterable[ImageLayer]
+    ) -> Path:
         del digest, wanted, known
         return self._folder / "blobs"
 

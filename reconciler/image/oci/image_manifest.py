@@ -148,7 +148,7 @@ class _ConfigFile(Foreign):
 
 
 @dataclass(frozen=True, slots=True)
-class Layer:
+class ImageLayer:
     """A layer, as manifest and config describe it."""
 
     diff_id: str
@@ -171,7 +171,7 @@ def sha256_of(content: bytes) -> str:
 
 def parse_index(content: bytes) -> Index | None:
     """An index of several platforms; None if this is a manifest. Raises BuildFailed."""
-    kind = parse(_Kind, content, "the manifest")
+    kind = parse(_Document, content, "the manifest")
     if kind.media_type in INDEXES or (not kind.media_type and kind.manifests is not None):
         return parse(Index, content, "the index")
     if kind.schema_version == 1:
@@ -184,7 +184,7 @@ def parse_index(content: bytes) -> Index | None:
     return None
 
 
-class _Kind(Foreign):
+class _Document(Foreign):
     """What says of a document which one it is; older tools leave the media type out."""
 
     schema_version: int = Field(default=2, alias="schemaVersion")
@@ -236,7 +236,7 @@ def _faults(manifest: Manifest) -> Iterator[str]:
 
 def parse_config(
     content: bytes, manifest: Manifest, platform: str
-) -> tuple[ImageConfig, tuple[Layer, ...]]:
+) -> tuple[ImageConfig, tuple[ImageLayer, ...]]:
     """How the image is run, and its layers, the lowest first. Raises BuildFailed."""
     found = parse(_ConfigFile, content, "the config")
     made_for = "/".join(part for part in (found.os, found.architecture, found.variant) if part)
@@ -251,7 +251,7 @@ def parse_config(
             f"the config names {len(ids)} layers, and the manifest {len(manifest.layers)}"
         )
     layers = tuple(
-        Layer(diff_id, one.digest, one.media_type, one.size)
+        ImageLayer(diff_id, one.digest, one.media_type, one.size)
         for diff_id, one in zip(ids, manifest.layers, strict=True)
     )
     return found.config or ImageConfig(), layers

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.image.oci import manifest as forms
-from reconciler.image.oci.manifest import ImageConfig, Layer
+from reconciler.image.oci import image_manifest as forms
+from reconciler.image.oci.image_manifest import ImageConfig, ImageLayer
 from reconciler.untrusted_file import reading
 
 CHUNK = 1 << 20
@@ -30,7 +30,7 @@ Known = Callable[[str], bool]
 class FetchedLayer:
     """A layer, and where its blob is; None: it is known."""
 
-    layer: Layer
+    layer: ImageLayer
     blob: Path | None
     """Its size and digest are verified. Whoever unpacks it verifies the diff_id."""
 
@@ -57,7 +57,9 @@ class Origin(Protocol):
         """The bytes of the config `config` of the manifest `digest`, not yet verified."""
         ...
 
-    async def blobs(self, digest: str, wanted: Iterable[Layer], known: Iterable[Layer]) -> Path:
+    async def blobs(
+        self, digest: str, wanted: Iterable[ImageLayer], known: Iterable[ImageLayer]
+    ) -> Path:
         """A folder `sha256` of blobs that has the wanted ones of the manifest `digest`, not yet verified."""
         ...
 
@@ -88,7 +90,7 @@ async def _manifest(origin: Origin, digest: str) -> tuple[bytes, str]:
 
 
 async def _layers(
-    origin: Origin, digest: str, layers: tuple[Layer, ...], known: Known, workspace: Path
+    origin: Origin, digest: str, layers: tuple[ImageLayer, ...], known: Known, workspace: Path
 ) -> tuple[FetchedLayer, ...]:
     here = frozenset(layer.diff_id for layer in layers if known(layer.diff_id))
     wanted = [layer for layer in layers if layer.diff_id not in here]
@@ -115,7 +117,7 @@ async def _layers(
     )
 
 
-def verify(blob: Path, layer: Layer) -> None:
+def verify(blob: Path, layer: ImageLayer) -> None:
     """Compare a blob with what its manifest says. Raises BuildUnavailable."""
     digest = hashlib.sha256()
     size = 0
