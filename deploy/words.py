@@ -24,7 +24,18 @@ def commands() -> dict[str, Any]:
 
 def manual() -> str:
     text = (DEPLOY / "man/reconciler.1.in").read_text(encoding="utf-8")
-    return text.replace("@COMMANDS@", "\n".join(map(_entry, commands().values())))
+    entries = (_entry(name, command) for name, command in _named(commands()))
+    return text.replace("@COMMANDS@", "\n".join(entries))
+
+
+def _named(known: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Each command by its name; of one with commands of its own these, as `images ls`."""
+    for name, command in known.items():
+        inner = getattr(command, "commands", None)
+        if inner is None:
+            yield name, command
+        else:
+            yield from ((f"{name} {part}", own) for part, own in _named(inner))
 
 
 def completion(shell: str) -> str:
@@ -35,13 +46,13 @@ def completion(shell: str) -> str:
     return f"{script}\n"
 
 
-def _entry(command: Any) -> str:
+def _entry(name: str, command: Any) -> str:
     arguments = "".join(
         f" {_shown(p)}" if p.required else f" [{_shown(p).strip('[]')}]"
         for p in command.params
         if p.param_type_name == "argument"
     )
-    text = [f'.TP\n.B "{command.name}{arguments}"', rf"\&{_plain(command.help)}"]
+    text = [f'.TP\n.B "{name}{arguments}"', rf"\&{_plain(command.help)}"]
     options = [p for p in command.params if p.param_type_name == "option"]
     if options:
         text += [".RS", *(line for p in options for line in _option(p)), ".RE"]

@@ -105,6 +105,8 @@ class PolicyConfig(Section):
     """Host memory that starting a guest must leave free."""
     disk_reserve_mib: int = Field(default=1024, ge=0)
     """Space of the state directory that building and starting must leave free."""
+    store_max_mib: int = Field(default=0, ge=0)
+    """MiB up to which images are kept that nothing names, for the next push that needs them; 0: none are kept."""
     max_concurrent_builds: int = Field(default=2, ge=1)
     generations_kept: int = Field(default=5, ge=1)
     max_rollbacks_per_hour: int = Field(default=10, ge=1)

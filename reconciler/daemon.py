@@ -201,6 +201,7 @@ async def _adapters(
     return Adapters(
         source=source,
         images=images,
+        inventory=images.inventory,
         drivers=drivers,
         proxy=_proxy(config, wake, stack),
         supervisor=supervisor,
@@ -304,6 +305,7 @@ def policy_of(config: Config) -> Policy:
         max_delete=config.source.max_delete,
         memory_reserve_mib=config.policy.memory_reserve_mib,
         disk_reserve_mib=config.policy.disk_reserve_mib,
+        store_max_mib=config.policy.store_max_mib,
         max_builds=config.policy.max_concurrent_builds,
         generations_kept=config.policy.generations_kept,
         max_rollbacks_per_hour=config.policy.max_rollbacks_per_hour,

@@ -184,7 +184,7 @@ class World:
         hypervisor = self.hypervisor
         self.guard = GuardedLedger(self.durable, self.meter, self.clock)
         self.adapters = Adapters(
-            source=self.source, images=self.images, drivers=hypervisor, proxy=self.front, supervisor=hypervisor,
+            source=self.source, images=self.images, inventory=self.images, drivers=hypervisor, proxy=self.front, supervisor=hypervisor,
             prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), taps=self.taps, host=self.host, ledger=self.guard,
             meter=self.meter, clock=self.clock, tracer=self.tracer,
         )  # fmt: skip

@@ -32,6 +32,7 @@ MODULES = {
     "generations": ("history", "diff", "rollback"),
     "rollouts": ("promote", "abort", "confirm", "accept-rewrite"),
     "operate": ("retry", "suspend", "resume", "restart", "remove", "adopt"),
+    "images": ("images",),
     "follow": ("logs", "events"),
     "manifests": ("validate", "schema"),
     "doctor": ("doctor",),
@@ -39,6 +40,8 @@ MODULES = {
     "run": ("run", "version", "front"),
 }
 """The commands of each module, in the order of the help."""
+NESTED = ("images",)
+"""Commands with commands of their own."""
 
 
 def build(arguments: list[str]) -> typer.Typer:
@@ -98,7 +101,8 @@ def in_order(given: list[str]) -> list[str]:
         before.append(rest.pop(0))
         if "=" not in before[-1] and rest:
             before.append(rest.pop(0))
-    return [*rest[:1], *before, *rest[1:]]
+    named = 2 if rest[:1] and rest[0] in NESTED else 1
+    return [*rest[:named], *before, *rest[named:]]
 
 
 def _usage_message(error: Exception) -> str:

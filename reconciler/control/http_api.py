@@ -16,8 +16,10 @@ from reconciler.control.reports import DiffAnswer, EventsAnswer, ProbesAnswer
 from reconciler.control.request_bodies import (
     RECONCILE,
     REQUEST,
+    CheckQuery,
     DiffQuery,
     EventsQuery,
+    ImageQuery,
     LogsQuery,
     NoQuery,
     PlanQuery,
@@ -26,7 +28,7 @@ from reconciler.control.request_bodies import (
     parse_query,
 )
 from reconciler.control.responses import DoneAnswer, TokenAnswer, VersionAnswer, version
-from reconciler.control.streams import Followers, console_pieces, event_lines
+from reconciler.control.streams import Followers, check_lines, console_pieces, event_lines
 from reconciler.engine.api import EngineAPI
 from reconciler.errors import RequestRefused
 from reconciler.model.names import NAME_RE, GenerationNumber, VMName
@@ -61,6 +63,9 @@ class Api:
             web.get("/v1/history/{vm}", self.history, allow_head=False),
             web.get("/v1/probes/{vm}", self.probes, allow_head=False),
             web.get("/v1/diff/{vm}", self.diff, allow_head=False),
+            web.get("/v1/images", self.images, allow_head=False),
+            web.get("/v1/image", self.image, allow_head=False),
+            web.get("/v1/check-images", self.check_images, allow_head=False),
             web.get("/v1/events", self.events, allow_head=False),
             web.get("/v1/logs/{vm}", self.logs, allow_head=False),
             web.post("/v1/reconcile", self.reconcile),
@@ -122,6 +127,21 @@ class Api:
         name = _vm_name(request)
         a, b = GenerationNumber(query.a), GenerationNumber(query.b)
         return json_answer(DiffAnswer(name, a, b, self._operator.difference(name, a, b)))
+
+    async def images(self, request: web.Request) -> web.Response:
+        """`GET /v1/images`: a StoreReport."""
+        _query(request, NoQuery)
+        return json_answer(self._operator.images())
+
+    async def image(self, request: web.Request) -> web.Response:
+        """`GET /v1/image?name=KEY|TITLE`: its ImageUses. Raises RequestRefused."""
+        return json_answer(self._operator.image_uses(_query(request, ImageQuery).name))
+
+    async def check_images(self, request: web.Request) -> web.StreamResponse:
+        """`GET /v1/check-images`: ImageChecks as JSON lines, until all are read. Raises BusyError."""
+        checks = self._operator.check_images(_query(request, CheckQuery).name)
+        pieces = check_lines(checks, self._followers)
+        return await self._followers.stream(request, "application/x-ndjson", pieces)
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         """`GET /v1/events`: an EventsAnswer; with `follow`, JSON lines without an end. Raises BusyError."""

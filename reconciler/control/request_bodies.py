@@ -73,6 +73,18 @@ class DiffQuery(Body):
     b: Number
 
 
+class ImageQuery(Body):
+    """An image, by the first digits of its key or by its title."""
+
+    name: str = Field(min_length=1, max_length=512)
+
+
+class CheckQuery(Body):
+    """Which image to read again; None: all."""
+
+    name: str | None = Field(default=None, min_length=1, max_length=512)
+
+
 class NoQuery(Body):
     """For questions that take no parameters."""
 

@@ -15,6 +15,7 @@ from reconciler.control.error_responses import BusyError, StoppingError
 from reconciler.control.serialization import encode
 from reconciler.engine.api import EngineAPI
 from reconciler.model.event import Event
+from reconciler.model.store_status import ImageCheck
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -113,6 +114,19 @@ async def event_lines(
         else:
             await followers.unless_closing(operator.wait_event(after, EVENT_WAIT))
         events = await operator.events(after, PAGE)
+
+
+async def check_lines(
+    checks: AsyncGenerator[ImageCheck, None], followers: Followers
+) -> AsyncGenerator[bytes, None]:
+    """JSON lines: how far the reading of each image is, and how it ended."""
+    async with contextlib.aclosing(checks):
+        while (check := await followers.unless_closing(_next(checks))) is not None:
+            yield f"{encode(check)}\n".encode("ascii")
+
+
+async def _next(checks: AsyncGenerator[ImageCheck, None]) -> ImageCheck | None:
+    return await anext(checks, None)
 
 
 async def console_pieces(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -15,6 +15,7 @@ from reconciler.model.request import Request
 from reconciler.model.revision_result import Conclusion, RevisionRecord, VMResult
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import HostStatus, ProbeStatus
+from reconciler.model.store_status import ImageCheck, ImageUses, StoreReport
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,21 @@ class EngineAPI(Protocol):
 
     def results(self) -> tuple[RevisionRecord, ...]:
         """The newest revisions with what became of them, the newest last; a bounded number."""
+        ...
+
+    def images(self) -> StoreReport:
+        """What is in the store, and what is missing. Raises RequestRefused before the first pass."""
+        ...
+
+    def image_uses(self, name: str) -> ImageUses:
+        """What names an image, by its key, first digits of it, or title. Raises RequestRefused."""
+        ...
+
+    def check_images(self, name: str | None) -> AsyncGenerator[ImageCheck, None]:
+        """Read one image again, with all its parts, or every image; how far it is and how each ended.
+
+        Ends when it is closed. Raises RequestRefused at once for an image that is not known.
+        """
         ...
 
     def live(self) -> bool:

@@ -73,6 +73,7 @@ class Executor:
             self._adapters.meter.state_written(self._adapters.clock.now().boot - began)
         self._workers.seen(outcomes, ended)
         self._adapters.prober.watch(plan.probes, plan.trial_probes)
+        self._adapters.inventory.used(plan.named)
         for action, intent in zip(plan.actions, intents, strict=True):
             self._begin(action, intent.id)
 

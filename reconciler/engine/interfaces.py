@@ -25,7 +25,7 @@ from reconciler.model.change import Change
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.event import Event
 from reconciler.model.health import ProbeCounts, ProbePlan, Round
-from reconciler.model.image import BuiltImage, KernelSpec
+from reconciler.model.image import BuiltImage, KernelSpec, StoredImage
 from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import (
     HostPort,
@@ -41,6 +41,7 @@ from reconciler.model.observed import HostFacts
 from reconciler.model.record import Intent, Record
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import SourceStatus
+from reconciler.model.store_status import ImageCheck
 from reconciler.spans import UNTRACED, Tracer
 
 Wake = Callable[[], None]
@@ -96,7 +97,7 @@ class Images(Protocol):
         ...
 
     def parts(self) -> Mapping[LayerKey, tuple[LayerKey, ...]]:
-        """Of each of them that is composed of several images: their keys, bottom first; all are there."""
+        """Of each layer that is composed of several images, missing or not: their keys, bottom first."""
         ...
 
     def kernels(self) -> frozenset[KernelKey]:
@@ -125,6 +126,27 @@ class Images(Protocol):
 
     async def collect(self, pinned: frozenset[str]) -> int:
         """Remove what no pin names; returns the bytes freed. Raises ImageError."""
+        ...
+
+
+class ImageInventory(Protocol):
+    """What is in the store, image by image."""
+
+    def stored(self) -> Mapping[str, StoredImage]:
+        """What is in the store by key, also what is broken; the same object while nothing changed."""
+        ...
+
+    def used(self, keys: frozenset[str]) -> None:
+        """From now on these are the ones that something names."""
+        ...
+
+    async def read_again(
+        self, key: str, *, bytes_per_second: float, progress: Callable[[int], None]
+    ) -> ImageCheck:
+        """Compare all bytes of an image with what was made; one that differs counts as missing then.
+
+        `progress` gets the bytes read so far, in another thread. Cancelling it ends the reading.
+        """
         ...
 
 
@@ -206,6 +228,7 @@ class Adapters:
 
     source: Source
     images: Images
+    inventory: ImageInventory
     drivers: Drivers
     proxy: PortProxy
     supervisor: Supervisor

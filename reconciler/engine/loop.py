@@ -11,12 +11,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from reconciler.engine.api import ReconcileReport
 from reconciler.engine.execute import end_interrupted
+from reconciler.engine.image_checks import ImageChecks
 from reconciler.engine.interfaces import Adapters
 from reconciler.engine.reconcile_pass import Reconciler
 from reconciler.engine.source_poller import SourcePoller
@@ -26,6 +27,7 @@ from reconciler.errors import (
     ReconcilerError,
     RequestRefused,
 )
+from reconciler.explain.image_uses import image_uses, store_report, to_read
 from reconciler.explain.vm_status import Known, explain
 from reconciler.host import layout
 from reconciler.model.event import Event
@@ -38,6 +40,7 @@ from reconciler.model.request import AcceptRewrite, Request
 from reconciler.model.revision_result import RevisionRecord, RevisionResult
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import HostStatus, ProbeStatus
+from reconciler.model.store_status import ImageCheck, ImageUses, StoreReport
 from reconciler.planning.diff import differences
 from reconciler.planning.planner import plan
 from reconciler.planning.results.revision_results import (
@@ -48,6 +51,7 @@ from reconciler.planning.results.revision_results import (
     judge_subject,
 )
 from reconciler.requests.answer import answer, find_vm
+from reconciler.requests.image_store import rot_found
 from reconciler.requests.result import signed
 
 log = logging.getLogger(__name__)
@@ -76,6 +80,8 @@ class Engine:
             adapters, self._reconciler, self._lock, self.wake, self._first_pass,
             self._tick, self._looks,
         )  # fmt: skip
+        self.checks = ImageChecks(adapters, self._rotten)
+        self._report: tuple[tuple[object, ...], StoreReport] | None = None
         self._promised: dict[str, float] = {}
         """By when each part must tick again, or counts as hung."""
         self._known: Known = {}
@@ -316,6 +322,37 @@ class Engine:
 
     def results(self) -> tuple[RevisionRecord, ...]:
         return self._adapters.ledger.record().source.revisions
+
+    def images(self) -> StoreReport:
+        passed, record = self._reconciler.passed, self._adapters.ledger.record()
+        if passed is None:
+            raise RequestRefused("the first pass is not done", hint="ask again in a moment")
+        key = (passed, record, self._reconciler.desired)
+        former = self._report
+        if former is None or any(a is not b for a, b in zip(former[0], key, strict=True)):
+            report = store_report(self._reconciler.desired, passed.observed, record, self._policy)
+            self._report = former = (key, report)
+        return former[1]
+
+    def image_uses(self, name: str) -> ImageUses:
+        report, passed = self.images(), self._reconciler.passed
+        assert passed is not None  # noqa: S101 - else there is no report
+        record = self._adapters.ledger.record()
+        return image_uses(name, report, self._reconciler.desired, passed.observed, record)
+
+    def check_images(self, name: str | None) -> AsyncGenerator[ImageCheck, None]:
+        return self.checks.read_all(to_read(self.images(), name))
+
+    async def _rotten(self, check: ImageCheck) -> None:
+        async with self._lock:
+            passed, record = self._reconciler.passed, self._adapters.ledger.record()
+            if passed is not None:
+                now = self._adapters.clock.now()
+                with contextlib.suppress(LedgerError):  # which is known by then
+                    await self._adapters.ledger.write(
+                        rot_found(check, passed.observed, record, now)
+                    )
+        self.wake()
 
     def live(self) -> bool:
         now = self._adapters.clock.now().boot

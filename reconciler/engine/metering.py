@@ -29,6 +29,10 @@ class Meter(Protocol):
         """Images that were not pinned were removed."""
         ...
 
+    def image_checked(self, result: str) -> None:
+        """All bytes of an image were read again; result: sound, rotten, gone or unchecked."""
+        ...
+
     def operating(self, running: int, oldest_wall: float) -> None:
         """Slow actions of VMs under way, and when the oldest began; 0 when none is."""
         ...

@@ -54,6 +54,7 @@ class Observer:
             layers=adapters.images.layers(),
             parts=adapters.images.parts(),
             kernels=adapters.images.kernels(),
+            stored=adapters.inventory.stored(),
             announcing=adapters.images.announcing(),
             host=facts,
             links=self._links,

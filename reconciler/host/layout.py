@@ -5,6 +5,7 @@
     http.key                 what tokens and sessions of the TCP listener are made of
     accel.json               the accelerator that was proven in this boot
     git/                     the bare mirror
+    images.json              when store images were last used and read again
     layers/KEY/image         a store image; contents.jsonl beside it lists the folders of an archive
     composed/KEY/parts.json  the images of a layer that has several
     kernels/KEY/vmlinuz      a kernel bundle, with initrd beside it
@@ -78,6 +79,10 @@ def mirror(state: P) -> P:
 def images(state: P, kind: ImageKind) -> P:
     """The folder of all entries of one kind, each under its key."""
     return state / kind
+
+
+def image_notes(state: P) -> P:
+    return state / "images.json"
 
 
 def layer_image(state: P, key: str) -> P:

@@ -74,13 +74,14 @@ class ComposedLayers:
         """Of an entry that is there, whether all of its parts are or not."""
         return self._known[key] if key in self.present else None
 
-    def whole(self, images: Container[str]) -> dict[LayerKey, tuple[LayerKey, ...]]:
-        """The parts of each layer of which all parts are among `images`."""
-        return {
-            LayerKey(key): tuple(map(LayerKey, self._known[key].parts))
-            for key in self.present
-            if all(part in images for part in self._known[key].parts)
-        }
+    def parts(self) -> dict[LayerKey, tuple[LayerKey, ...]]:
+        """The parts of each layer, whether they are there or not: what it still has stays pinned."""
+        return {LayerKey(key): tuple(map(LayerKey, self._known[key].parts)) for key in self.present}
+
+    def whole(self, images: Container[str]) -> frozenset[LayerKey]:
+        """Layers of which all parts are among `images`."""
+        parts = self.parts()
+        return frozenset(key for key in parts if all(part in images for part in parts[key]))
 
     def sized(self, key: str, built: BuiltImage, images: Mapping[str, BuiltImage]) -> BuiltImage:
         """An entry as an image, as large as its parts together."""

@@ -2,7 +2,7 @@
 
 A digest is computed when an entry is made, and again only when size, mtime or inode of a file are
 not those that were digested then: a restart with gigabytes of layers reads none of them. Bits that
-rot below an unchanged inode are the disk's to find, or of `dm-verity` in the guest.
+rot below an unchanged inode are found by `image_reading`, or by `dm-verity` in the guest.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -28,6 +29,7 @@ KEY = re.compile(r"[0-9a-f]{64}")
 UNFINISHED = "."
 """Begins the names of folders that are being made or removed."""
 MOST_META_BYTES = 64 * 1024
+NANOSECONDS = 1e9
 
 
 class Mark(BaseModel):
@@ -59,6 +61,8 @@ class Meta(BaseModel):
     size: int
     seconds: float
     verified: dict[str, Mark]
+    broken: str = ""
+    """What was wrong with its bytes when they were last read: it is not used again."""
 
 
 class ImageDirectory:
@@ -71,6 +75,8 @@ class ImageDirectory:
         self._optional = optional
         self._marks: dict[str, dict[str, Mark]] = {}
         """What was verified or made, by key."""
+        self.broken: dict[str, BuiltImage] = {}
+        """Entries that stay until they are made again or collected: guests may run on them."""
 
     def path(self, key: str, file: str) -> Path:
         return self._root / key / file
@@ -93,6 +99,7 @@ class ImageDirectory:
         folder = self._root / key
         try:
             meta = self._read_meta(folder)
+            self._refuse_broken(key, meta)
             names = (*self._files, *(name for name in self._optional if name in meta.verified))
             marks = {name: self._verified(folder / name, meta.verified[name]) for name in names}
         except (FileNotFoundError, KeyError, ValueError):
@@ -161,6 +168,18 @@ class ImageDirectory:
         self._marks[key] = marks
         return _built(key, meta, made.note(self._root, key, title, meta.sha256))
 
+    def marks(self, key: str) -> dict[str, Mark]:
+        """What its files were when they were last verified; empty: it is not there."""
+        return self._marks.get(key, {})
+
+    def set_broken(self, image: BuiltImage, why: str) -> None:
+        """From now on an entry counts as absent, also after a restart; its files stay for now."""
+        self.broken[image.key] = replace(image, broken=why)
+        # Without this note a restart takes the entry for sound until it is read again.
+        with contextlib.suppress(OSError, ValueError):
+            meta = self._read_meta(self._root / image.key).model_copy(update={"broken": why})
+            _write_synced(self._root / image.key / META, meta.model_dump_json().encode())
+
     def forget(self, pinned: frozenset[str]) -> None:
         """Forget what images gave that no pin names."""
         made.forget(self._root, pinned)
@@ -169,6 +188,7 @@ class ImageDirectory:
         """Remove an entry, visible no more before its files go; returns its bytes."""
         folder = self._root / key
         self._marks.pop(key, None)
+        self.broken.pop(key, None)
         with contextlib.suppress(FileNotFoundError):
             freed = sum(file.lstat().st_size for file in folder.iterdir())
             aside = Path(tempfile.mkdtemp(prefix=f"{UNFINISHED}old-", dir=self._root))
@@ -185,6 +205,10 @@ class ImageDirectory:
         if fresh.sha256 != mark.sha256:
             raise ValueError(f"{file}: not the content that was built")
         return fresh
+
+    def _refuse_broken(self, key: str, meta: Meta) -> None:
+        if meta.broken or key in self.broken:
+            raise ValueError(f"{key}: {meta.broken}")
 
     @staticmethod
     def _read_meta(folder: Path) -> Meta:
@@ -204,8 +228,9 @@ class ImageDirectory:
 
 
 def _built(key: str, meta: Meta, differs: str = "") -> BuiltImage:
+    made_ns = max((mark.mtime_ns for mark in meta.verified.values()), default=0)
     return BuiltImage(
-        key=key, size_bytes=meta.size, sha256=meta.sha256, seconds=meta.seconds, differs=differs
+        key, meta.size, meta.sha256, meta.seconds, differs, meta.title, made_ns / NANOSECONDS
     )
 
 

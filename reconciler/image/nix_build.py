@@ -17,6 +17,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -75,6 +76,8 @@ class NixRunners:
         self._seconds = seconds
         self._opening = asyncio.Lock()
         self._store_is_open = False
+        self.broken: dict[str, BuiltImage] = {}
+        """None ever is: Nix keeps the bytes."""
 
     def scan(self) -> dict[str, BuiltImage]:
         """What is there and whole. Blocks; raises OSError."""
@@ -124,7 +127,7 @@ class NixRunners:
             raise BuildFailed(f"{title}: {fault}", hint="change the flake and push")
         image = _image(self._root / key)
         differs = made.note(self._root, key, title, image.sha256)
-        return BuiltImage(key, image.size_bytes, image.sha256, image.seconds, differs)
+        return replace(image, differs=differs)
 
     async def _open_store(self, title: str) -> None:
         """Open Nix's store alone, once. Raises BuildUnavailable.
@@ -221,4 +224,8 @@ def _unavailable(title: str, command: str, said: str) -> BuildUnavailable:
 def _image(link: Path) -> BuiltImage:
     """Nix has its own count of bytes, and names a path by what it was made of."""
     path = link.readlink()
-    return BuiltImage(link.name, 0, hashlib.sha256(os.fsencode(path)).hexdigest(), 0.0)
+    title = path.name.partition("-")[2] or path.name
+    sha256 = hashlib.sha256(os.fsencode(path)).hexdigest()
+    return BuiltImage(
+        link.name, 0, sha256, 0.0, title=f"runner {title}", made_wall=link.lstat().st_mtime
+    )

@@ -21,6 +21,7 @@ from reconciler.image.build_site import BuildSite, BuildTools, MakePart
 from reconciler.image.composed import ComposedLayers
 from reconciler.image.debian_packages import Debian
 from reconciler.image.image_directory import ImageDirectory
+from reconciler.image.inventory import ImagesOfKind, Inventory
 from reconciler.image.kernel import announces, build_bundle
 from reconciler.image.nix_build import NixRunners
 from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
@@ -83,9 +84,11 @@ class ImageStore:
         self._suspects: set[str] = set()
         """Images that were found gone or changed: what is left of them is verified before it is used."""
         self._builds = SharedBuilds(builds_at_once)
+        self.inventory = Inventory(state_dir, clock, self._shelves)
 
     async def open(self) -> None:
         """Find what is there, and have a builder ready. Raises ImageError."""
+        await asyncio.to_thread(self.inventory.load)
         try:
             self._layers = await asyncio.to_thread(self._layer_shelf.scan)
             await asyncio.to_thread(self._composed.scan)
@@ -102,13 +105,14 @@ class ImageStore:
     async def close(self) -> None:
         """End all builders; what they were making is not kept."""
         await self._builds.close()
+        await asyncio.to_thread(self.inventory.close)
         await self.tools.programs.close()
 
     def layers(self) -> frozenset[LayerKey]:
-        return frozenset(map(LayerKey, self._layers)).union(self.parts())
+        return frozenset(map(LayerKey, self._layers)).union(self._composed.whole(self._layers))
 
     def parts(self) -> dict[LayerKey, tuple[LayerKey, ...]]:
-        return self._composed.whole(self._layers)
+        return self._composed.parts()
 
     def kernels(self) -> frozenset[KernelKey]:
         return frozenset(map(KernelKey, (*self._kernels, *self._runners)))
@@ -214,7 +218,7 @@ class ImageStore:
         Those count as missing from then on; a build verifies them by content, or makes them anew.
         """
         missing: set[str] = set()
-        for shelf, present in self._shelves():
+        for _, shelf, present in self._shelves():
             known = present.keys() if keys is None else present.keys() & keys
             settled = frozenset(known - self._builds.keys)
             for key in await asyncio.to_thread(shelf.altered, settled) if settled else ():
@@ -229,21 +233,22 @@ class ImageStore:
                     )
         return frozenset(missing)
 
-    def _shelves(self) -> tuple[tuple[ImageDirectory | NixRunners, dict[str, BuiltImage]], ...]:
+    def _shelves(self) -> tuple[ImagesOfKind, ...]:
         return (
-            (self._layer_shelf, self._layers),
-            (self._composed.shelf, self._composed.present),
-            (self._kernel_shelf, self._kernels),
-            (self._nix, self._runners),
+            ("layer", self._layer_shelf, self._layers),
+            ("composed", self._composed.shelf, self._composed.present),
+            ("kernel", self._kernel_shelf, self._kernels),
+            ("runner", self._nix, self._runners),
         )
 
     async def collect(self, pinned: frozenset[str]) -> int:
         """Remove what no pin names and nobody builds; returns the bytes freed. Raises ImageError."""
         freed = 0
-        for shelf, present in self._shelves():
-            for key in sorted(present.keys() - pinned - self.kept()):
+        for _, shelf, present in self._shelves():
+            there = present.keys() | shelf.broken.keys()
+            for key in sorted(there - pinned - self.kept()):
                 # Gone from memory first: a build of this key that begins now makes it anew.
-                if present.pop(key, None) is not None:
+                if present.pop(key, None) is not None or key in shelf.broken:
                     try:
                         freed += await _to_the_end(functools.partial(shelf.remove, key))
                     except OSError as error:
@@ -276,7 +281,7 @@ class ImageStore:
 
     async def _found(self, key: str, shelf: ImageDirectory, present: dict[str, BuiltImage]) -> bool:
         """Whether an image that is known, or was missed, is what was made."""
-        if key not in present and key not in self._suspects:
+        if key not in present and key not in self._suspects and key not in shelf.broken:
             return False
         found = await _to_the_end(functools.partial(shelf.verify, key))
         self._suspects.discard(key)

@@ -21,6 +21,7 @@ from reconciler.model.record import (
     GroupRecord,
     Intent,
     SourceRecord,
+    StoreRecord,
     Suspension,
     VMRecord,
 )
@@ -33,7 +34,9 @@ class StoredEvent(Event):
     kind: str  # type: ignore[assignment]  # wider than an event's: it is only read
 
 
-Body = VMRecord | GroupRecord | BuildTrouble | SourceRecord | Suspension | Event | Intent
+Body = (
+    VMRecord | GroupRecord | BuildTrouble | SourceRecord | StoreRecord | Suspension | Event | Intent
+)
 T = TypeVar("T", bound=Body)
 Part = TypeVar("Part")
 
@@ -52,6 +55,7 @@ def _adapters() -> dict[Any, TypeAdapter[Any]]:
         GroupRecord: TypeAdapter(tuple[GroupRecord], config=LENIENT),
         BuildTrouble: TypeAdapter(tuple[BuildTrouble], config=LENIENT),
         SourceRecord: TypeAdapter(tuple[SourceRecord], config=LENIENT),
+        StoreRecord: TypeAdapter(tuple[StoreRecord], config=LENIENT),
         Suspension: TypeAdapter(tuple[Suspension], config=LENIENT),
         Event: TypeAdapter(tuple[Event], config=LENIENT),
         StoredEvent: TypeAdapter(tuple[StoredEvent], config=LENIENT),

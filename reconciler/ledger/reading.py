@@ -15,6 +15,7 @@ from reconciler.model.record import (
     Intent,
     Record,
     SourceRecord,
+    StoreRecord,
     Suspension,
     VMRecord,
 )
@@ -28,13 +29,14 @@ def record(connection: sqlite3.Connection) -> Record:
     """The whole record. Raises Damaged for a row that fails its checksum."""
     share = sharing()
     singles = dict(_rows(connection, "singles"))
-    source, suspended = singles.get("source"), singles.get("suspended")
+    source, suspended, store = map(singles.get, ("source", "suspended", "store"))
     return Record(
         vms={VMName(k): share(decode(VMRecord, b)) for k, b in _rows(connection, "vms")},
         groups={GroupName(k): decode(GroupRecord, b) for k, b in _rows(connection, "groups")},
         builds={k: decode(BuildTrouble, b) for k, b in _rows(connection, "builds")},
         source=SourceRecord() if source is None else decode(SourceRecord, source),
         suspended=None if suspended is None else decode(Suspension, suspended),
+        store=StoreRecord() if store is None else decode(StoreRecord, store),
     )
 
 

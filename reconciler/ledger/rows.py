@@ -18,6 +18,7 @@ from reconciler.model.change import (
     PutBuild,
     PutGroup,
     PutSource,
+    PutStore,
     PutSuspension,
     PutVM,
 )
@@ -63,7 +64,7 @@ def _place(change: Change) -> tuple[str, str, Body | None]:
             return "groups", group.name, group
         case PutBuild(build):
             return "builds", build.key, build
-        case PutSource() | PutSuspension():
+        case PutSource() | PutSuspension() | PutStore():
             return _single(change)
         case DropVM() | DropGroup() | DropBuild():
             return _dropped(change)
@@ -77,12 +78,14 @@ def _place(change: Change) -> tuple[str, str, Body | None]:
             assert_never(change)
 
 
-def _single(change: PutSource | PutSuspension) -> tuple[str, str, Body | None]:
+def _single(change: PutSource | PutSuspension | PutStore) -> tuple[str, str, Body | None]:
     match change:
         case PutSource(source):
             return "singles", "source", source
         case PutSuspension(suspended):
             return "singles", "suspended", suspended
+        case PutStore(images):
+            return "singles", "store", images
         case _:
             assert_never(change)
 

@@ -23,6 +23,7 @@ GAP_CAUSES = ("planned", "unplanned")
 DRIFTS = ("guest", "image")
 """What was found other than it was left."""
 COLLECT_RESULTS = ("succeeded", "failed")
+CHECK_RESULTS = ("sound", "rotten", "gone", "unchecked")
 BUILD_RESULTS = ("built", "differs", "cached", "failed", "unavailable", "cancelled")
 PROBE_RESULTS = ("success", "failure", "error")
 ROLLOUT_RESULTS = ("succeeded", "failed")

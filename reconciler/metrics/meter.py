@@ -23,6 +23,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as openmetr
 
 from reconciler.metrics import host_series as fleet, label_sets
 from reconciler.metrics.disk_usage import KINDS
+from reconciler.metrics.image_meter import ImageMeter
 from reconciler.model.checks import CHECK_KINDS
 from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.status import HostStatus, VMStatus
@@ -34,14 +35,12 @@ PASS_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30)
 PROBE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.25, 0.5, 1, 5)
 PHASE_BUCKETS = (0.25, 1, 2.5, 5, 10, 30, 120, 600)
 GAP_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800)
-BUILD_BUCKETS = (0.1, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900)
 STATE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 1, 5)
 RUNNING_BUCKETS = (1, 2.5, 5, 10, 20, 30, 60, 120, 300, 1800, 7200)
 
 
 PREFIX = "reconciler_"
 END = b"# EOF\n"
-MADE = ("built", "differs")
 MOST_ROLLBACKS = 10_000
 """Groups, causes and ends that are counted; the one that was met first is forgotten first."""
 
@@ -206,22 +205,7 @@ class Metrics:
         )
 
     def _make_images_and_state(self) -> None:
-        self._builds = self._counter(
-            "image_build_total",
-            "Builds of layers and kernel bundles; differs: made, of other bytes than the same inputs gave before.",
-            result=label_sets.BUILD_RESULTS,
-        )
-        self._collections = self._counter(
-            "image_collections_total",
-            "Times that unused images were removed.",
-            result=label_sets.COLLECT_RESULTS,
-        )
-        self._freed = self._counter(
-            "image_collected_bytes_total", "What images took that were removed."
-        )
-        self._build_seconds = self._histogram(
-            "image_build_duration_seconds", "Time of a build that made something.", BUILD_BUCKETS
-        )
+        self._images = ImageMeter(self._counter, self._histogram)
         self._write_seconds = self._histogram(
             "state_write_duration_seconds", "Time until a write was durable.", STATE_BUCKETS
         )
@@ -289,13 +273,16 @@ class Metrics:
 
     def collected(self, freed: int, *, failed: bool) -> None:
         """Unused images and folders were removed; `freed` in bytes."""
-        self._collections.labels("failed" if failed else "succeeded").inc()
-        self._freed.inc(freed)
+        self._images.collected(freed, failed=failed)
 
     def stocked(self, bytes_by_kind: Mapping[str, int]) -> None:
         """What the state directory takes of the disk in bytes, by the kinds of KINDS."""
         for kind, size in bytes_by_kind.items():
             self._stock.labels(kind).set(size)
+
+    def image_checked(self, result: str) -> None:
+        """All bytes of an image were read again; `result` is one of CHECK_RESULTS."""
+        self._images.image_checked(result)
 
     def operating(self, running: int, oldest_wall: float) -> None:
         """Actions under way, and when the oldest began in Unix seconds; 0: none is."""
@@ -331,9 +318,7 @@ class Metrics:
 
     def build_ended(self, result: str, seconds: float, revision: str = "") -> None:
         """`result` is one of BUILD_RESULTS; only what was built has a duration."""
-        self._builds.labels(result).inc()
-        if result in MADE:
-            self._build_seconds.observe(seconds, exemplar_of(revision))
+        self._images.build_ended(result, seconds, exemplar_of(revision))
 
     def state_written(self, seconds: float) -> None:
         """One transaction of the ledger."""

@@ -13,6 +13,7 @@ from reconciler.model.record import (
     Intent,
     Record,
     SourceRecord,
+    StoreRecord,
     Suspension,
     VMRecord,
 )
@@ -75,6 +76,13 @@ class PutSuspension:
 
 
 @dataclass(frozen=True, slots=True)
+class PutStore:
+    """Replace the record of the image store."""
+
+    store: StoreRecord
+
+
+@dataclass(frozen=True, slots=True)
 class AddEvent:
     """Append an event, in the same transaction as what it reports."""
 
@@ -105,6 +113,7 @@ Change = (
     | DropBuild
     | PutSource
     | PutSuspension
+    | PutStore
     | AddEvent
     | BeginIntent
     | EndIntent
@@ -114,7 +123,7 @@ Change = (
 def apply(record: Record, changes: tuple[Change, ...]) -> Record:
     """The record after these changes; events and intents are stored only in the ledger."""
     vms, groups, builds = dict(record.vms), dict(record.groups), dict(record.builds)
-    source, suspended = record.source, record.suspended
+    source, suspended, store = record.source, record.suspended, record.store
     for change in changes:
         match change:
             case PutVM(vm):
@@ -133,8 +142,10 @@ def apply(record: Record, changes: tuple[Change, ...]) -> Record:
                 source = put
             case PutSuspension(suspension):
                 suspended = suspension
+            case PutStore(put_store):
+                store = put_store
             case AddEvent() | BeginIntent() | EndIntent():
                 pass
             case _:
                 assert_never(change)
-    return Record(vms, groups, builds, source, suspended)
+    return Record(vms, groups, builds, source, suspended, store)

@@ -18,10 +18,10 @@ FailureKind = Literal[
 """An action failed; FAILED says which."""
 EventKind = Literal[
     FailureKind,
-    "aborted", "adopted", "build-cancelled", "candidate-failed", "changed-in-place", "checks-accepted", "checks-condemned",
+    "aborted", "adopted", "build-cancelled", "candidate-failed", "changed-in-place", "collection-requested", "checks-accepted", "checks-condemned",
     "checks-tried", "checks-withdrawn", "generation-committed", "generation-condemned", "generation-created",
     "group-held", "guest-adopted", "guest-crashed", "guest-finished", "guest-not-ready", "guest-ready",
-    "guest-recovered", "guest-starting", "guest-stopping", "handed-over", "hold-lifted", "image-differs", "image-lost",
+    "guest-recovered", "guest-starting", "guest-stopping", "handed-over", "hold-lifted", "image-differs", "image-lost", "image-rotten",
     "pinned", "promoted", "quarantined", "removals-confirmed", "restart-given-up", "restart-requested", "resumed",
     "retried", "revision-accepted", "revision-applied", "revision-ended", "revision-rejected", "rewrite-accepted",
     "rolled-back", "source-reachable", "source-unreachable", "suspended", "tap-plugged", "vm-removed", "vm-removing",

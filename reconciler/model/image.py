@@ -8,7 +8,7 @@ build recipes is left out on purpose: an upgrade of the controller must not give
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import assert_never
+from typing import Literal, assert_never
 
 from reconciler.model.names import KernelKey, digest_of
 
@@ -93,3 +93,31 @@ class BuiltImage:
     """How long it took to make."""
     differs: str = ""
     """A text if the same inputs gave different bytes before; else empty."""
+    title: str = ""
+    """For display: `tree ./web`."""
+    made_wall: float = 0.0
+    """When it was made, in Unix seconds; 0: unknown."""
+    broken: str = ""
+    """What is wrong with its bytes; empty: nothing is known."""
+
+
+StoredKind = Literal["layer", "composed", "kernel", "runner"]
+"""A composed layer names its parts, which are layers themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredImage:
+    """What is known of one image in the store."""
+
+    key: str
+    kind: StoredKind
+    title: str
+    size_bytes: int
+    """Its own; of a composed layer without its parts, of a runner 0, because Nix counts those."""
+    made_wall: float = 0.0
+    used_wall: float = 0.0
+    """When something last named it, in Unix seconds; 0: it is named now, or was never."""
+    checked_wall: float = 0.0
+    """When all of its bytes were last read and found as they were made; 0: not since."""
+    broken: str = ""
+    """What is wrong with its bytes; it is made again before its next use. Empty: nothing is known."""

@@ -9,7 +9,7 @@ from typing import Literal
 from reconciler.model.actions import ACTION_OF, Disturbs, OperationKind, OutcomeKind
 from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
 from reconciler.model.health import NEVER_ASKED, ProbeCounts
-from reconciler.model.image import BuiltImage
+from reconciler.model.image import BuiltImage, StoredImage
 from reconciler.model.machine import Accel, HostPort, Route, RouteTarget, Slot
 from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.record import Generation
@@ -237,7 +237,10 @@ class Observed:
     kernels: frozenset[KernelKey]
     host: HostFacts
     parts: Mapping[LayerKey, tuple[LayerKey, ...]] = field(default_factory=dict)
-    """Of a layer that is composed of several images: their keys, bottom first. Any other is its own image."""
+    """Of a layer that is composed of several images, which may be missing: their keys, bottom first.
+    Any other is its own image."""
+    stored: Mapping[str, StoredImage] = field(default_factory=dict)
+    """What is in the store by key, also what is broken; the same object while nothing changed."""
     announcing: frozenset[KernelKey] = frozenset()
     """Kernel bundles whose initrd makes a guest announce that it is up."""
     busy: Mapping[VMName, Operation] = field(default_factory=dict)

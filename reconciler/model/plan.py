@@ -40,6 +40,8 @@ class Plan:
     probes: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
     trial_probes: Mapping[InstanceId, ProbePlan] = field(default_factory=dict)
     """Changed checks on trial, asked of the same guests beside their present ones."""
+    named: frozenset[str] = frozenset()
+    """Keys of images that a generation or a desired VM names; empty before the first revision."""
     differences: Mapping[VMName, tuple[FieldChange, ...]] = field(default_factory=dict)
     """What the next generation of a VM changes, for `plan` and people."""
 

@@ -37,6 +37,8 @@ class Policy:
     max_delete: int = 1
     memory_reserve_mib: int = 512
     disk_reserve_mib: int = 1024
+    store_max_mib: int = 0
+    """MiB up to which images are kept that nothing names; 0: none are."""
     max_builds: int = 2
     generations_kept: int = 5
     max_rollbacks_per_hour: int = 10

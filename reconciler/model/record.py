@@ -357,6 +357,14 @@ class BuildTrouble:
 
 
 @dataclass(frozen=True, slots=True)
+class StoreRecord:
+    """The record of the image store."""
+
+    collect_wall: float | None = None
+    """When a person requested that everything goes that nothing names; None: that is done."""
+
+
+@dataclass(frozen=True, slots=True)
 class Intent:
     """A side effect that is about to happen. It ends as done, failed or interrupted."""
 
@@ -377,3 +385,4 @@ class Record:
     source: SourceRecord = SourceRecord()
     suspended: Suspension | None = None
     """The whole host."""
+    store: StoreRecord = StoreRecord()

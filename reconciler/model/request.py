@@ -129,6 +129,13 @@ class AcceptRewrite(_FromOutside):
     op: Literal["accept-rewrite"] = field(default="accept-rewrite", kw_only=True)
 
 
+@dataclass(frozen=True, slots=True)
+class CollectImages(_FromOutside):
+    """Remove every image that nothing names, also what `policy` would keep for a while."""
+
+    op: Literal["collect-images"] = field(default="collect-images", kw_only=True)
+
+
 Request = (
     RollbackTo
     | Retry
@@ -141,4 +148,5 @@ Request = (
     | Remove
     | Adopt
     | AcceptRewrite
+    | CollectImages
 )

@@ -195,6 +195,7 @@ class PlanBuilder:
     wake: float | None = None
     probes: dict[InstanceId, ProbePlan] = field(default_factory=dict)
     trial_probes: dict[InstanceId, ProbePlan] = field(default_factory=dict)
+    named: frozenset[str] = frozenset()
     differences: dict[VMName, tuple[FieldChange, ...]] = field(default_factory=dict)
     at_stake: set[VMName] | None = None
     memory_left: int = 0
@@ -346,6 +347,7 @@ class PlanBuilder:
             wake_at=self.wake,
             probes=self.probes,
             trial_probes=self.trial_probes,
+            named=self.named,
             differences=self.differences,
         )
 

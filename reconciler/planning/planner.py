@@ -23,7 +23,7 @@ from reconciler.now import Now
 from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.intake import deadlines, isolation, milestones, outcomes
-from reconciler.planning.preflight import blockers, image_builds, snapshots
+from reconciler.planning.preflight import blockers, collection, image_builds, snapshots
 from reconciler.planning.preflight.image_builds import Needs
 from reconciler.planning.results import revision_results
 from reconciler.planning.rollout import bursts, disruption_budget, suspension, targets
@@ -75,7 +75,7 @@ def plan(
     _applied(plan)
     revision_results.record_results(plan)
     image_builds.cancel(plan)
-    image_builds.collect(plan)
+    collection.collect(plan)
     prune.forget(plan)
     return plan.finish()
 

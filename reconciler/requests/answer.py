@@ -30,6 +30,7 @@ from reconciler.model.request import (
     Abort,
     AcceptRewrite,
     Adopt,
+    CollectImages,
     Confirm,
     Promote,
     Remove,
@@ -45,6 +46,7 @@ from reconciler.now import Deadline, Now
 from reconciler.planning.intake.deadlines import restart_clocks
 from reconciler.planning.steps.adoption import NOT_DESIRED
 from reconciler.requests.approval import abort, promote
+from reconciler.requests.image_store import collect
 from reconciler.requests.removal import confirm, remove_one
 from reconciler.requests.result import Answer, done
 from reconciler.requests.source_changes import accept_rewrite
@@ -77,17 +79,34 @@ def answer(
             found = promote(group, record, desired, now)
         case Abort(group, reason):
             found = abort(group, reason, record, desired, now)
-        case Confirm(revision):
-            found = confirm(revision, record, now, prune=prune)
+        case Confirm() | AcceptRewrite() | CollectImages():
+            found = _of_host(request, record, desired, now, prune=prune)
         case Remove(vm):
             found = remove_one(find_vm(record, vm, desired), desired, now)
         case Adopt(vm):
             found = _adopt(find_vm(record, vm, desired), now)
-        case AcceptRewrite(revision):
-            found = accept_rewrite(revision, record, now)
         case _:
             assert_never(request)
     return found
+
+
+def _of_host(
+    request: Confirm | AcceptRewrite | CollectImages,
+    record: Record,
+    desired: DesiredState | None,
+    now: Now,
+    *,
+    prune: bool,
+) -> Answer:
+    match request:
+        case Confirm(revision):
+            return confirm(revision, record, now, prune=prune)
+        case AcceptRewrite(revision):
+            return accept_rewrite(revision, record, now)
+        case CollectImages():
+            return collect(record, desired, now)
+        case _:
+            assert_never(request)
 
 
 def find_vm(record: Record, name: str, desired: DesiredState | None = None) -> VMRecord:

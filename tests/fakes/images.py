@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.model.image import BuiltImage, KernelSpec
+from reconciler.model.image import BuiltImage, KernelSpec, StoredImage, StoredKind
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import (
     KernelKey,
     LayerKey,
 )
+from reconciler.model.store_status import ImageCheck
 from tests.fakes.faults import Fault, Faults
 
 
@@ -37,12 +38,58 @@ class FakeImages:
         self.cancelled: list[str] = []
         self.built: list[str] = []
         self.collected: list[str] = []
+        self.size: Callable[[str], int] = lambda _key: 1024 * 1024
+        """Bytes of an image."""
+        self.rotten: set[str] = set()
+        """Images whose bytes changed on the disk, as a reading will find."""
+        self.broken: dict[str, str] = {}
+        self._made: dict[str, float] = {}
+        self._used: dict[str, float] = {}
+        self._named: frozenset[str] = frozenset()
+        self._stored: Mapping[str, StoredImage] = {}
 
     def layers(self) -> frozenset[LayerKey]:
-        return frozenset(self._layers).union(self.parts())
+        whole = (key for key, parts in self._parts.items() if self._layers.issuperset(parts))
+        return frozenset(self._layers).union(whole)
 
     def parts(self) -> dict[LayerKey, tuple[LayerKey, ...]]:
-        return {key: parts for key, parts in self._parts.items() if self._layers.issuperset(parts)}
+        return dict(self._parts)
+
+    def stored(self) -> Mapping[str, StoredImage]:
+        kinds: tuple[tuple[StoredKind, Collection[str]], ...] = (
+            ("layer", self._layers), ("composed", self._parts), ("kernel", self._kernels),
+            ("layer", self.broken),
+        )  # fmt: skip
+        found = {
+            key: StoredImage(
+                key, kind, f"image {key[:6]}", 0 if kind == "composed" else self.size(key),
+                self._made.get(key, 0.0), 0.0 if key in self._named else self._used.get(key, 0.0),
+                broken=self.broken.get(key, ""),
+            )
+            for kind, keys in kinds
+            for key in sorted(keys)
+        }  # fmt: skip
+        if found != self._stored:
+            self._stored = found
+        return self._stored
+
+    def used(self, keys: frozenset[str]) -> None:
+        self._used.update(dict.fromkeys(self._named | keys, self.faults.clock.now().wall))
+        self._named = keys
+
+    async def read_again(
+        self, key: str, *, bytes_per_second: float, progress: Callable[[int], None]
+    ) -> ImageCheck:
+        image = self.stored()[key]
+        progress(image.size_bytes)
+        if key not in self.rotten:
+            return ImageCheck(key, image.title, image.size_bytes, image.size_bytes, "sound")
+        self.rotten.discard(key)
+        self._layers.discard(LayerKey(key))
+        self._kernels.discard(KernelKey(key))
+        self.broken[key] = "image has another sha256"
+        size = image.size_bytes
+        return ImageCheck(key, image.title, size, size, "rotten", self.broken[key])
 
     def kernels(self) -> frozenset[KernelKey]:
         return frozenset(self._kernels)
@@ -74,6 +121,8 @@ class FakeImages:
             self._parts[spec.key] = parts
         self._layers.update(parts or (spec.key,))
         self.lost.difference_update(parts)
+        for part in parts:
+            self.broken.pop(part, None)
         self.faults.after("build", fault)
         return image
 
@@ -104,7 +153,9 @@ class FakeImages:
             self.flaky.discard(key)
             raise BuildUnavailable("no space left")
         self.lost.discard(key)
+        self.broken.pop(key, None)
         self.built.append(key)
+        self._made[key] = self.faults.clock.now().wall
         return BuiltImage(key, 1, "0" * 64, 0.0)
 
     async def collect(self, pinned: frozenset[str]) -> int:
@@ -113,6 +164,7 @@ class FakeImages:
         self._parts = {key: parts for key, parts in self._parts.items() if key in pinned}
         self._layers -= gone
         self._kernels -= gone
+        self.broken = {key: why for key, why in self.broken.items() if key in pinned}
         self.collected += sorted(gone)
         self.faults.after("collect", fault)
         return len(gone)

@@ -27,6 +27,9 @@ class FakeMeter:
     def collected(self, freed: int, *, failed: bool) -> None:
         self.counts["collection failed" if failed else "collection"] += 1
 
+    def image_checked(self, result: str) -> None:
+        self.counts[f"image {result}"] += 1
+
     def operating(self, running: int, oldest_wall: float) -> None:
         pass
 

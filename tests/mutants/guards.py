@@ -228,9 +228,9 @@ MUTANTS = (
     ),
     Mutant(
         "pinned images are collected",
-        "reconciler/planning/preflight/image_builds.py",
-        "garbage = (observed.layers | observed.kernels) - pinned",
-        "garbage = observed.layers | observed.kernels\n    pinned = set()",
+        "reconciler/planning/preflight/collection.py",
+        "kept = plan.named = image_builds.pinned(plan, plan.desired)",
+        "kept = plan.named = frozenset[str]()",
     ),
     Mutant(
         "a stop that was begun is forgotten over a crash",

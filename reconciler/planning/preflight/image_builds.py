@@ -1,4 +1,4 @@
-"""Which layers and kernel bundles are built now, and which images may be collected."""
+"""Which layers and kernel bundles are built now, and which images something names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from reconciler.model.actions import (
     BuildKernel,
     BuildLayer,
     CancelBuild,
-    Collect,
     VMOperation,
 )
 from reconciler.model.change import PutVM
@@ -17,7 +16,7 @@ from reconciler.model.layers import LayerSpec
 from reconciler.model.names import VMName
 from reconciler.model.plan import Plan
 from reconciler.model.record import Record
-from reconciler.model.trouble import COLLECTION, IMAGE, TroubleKey
+from reconciler.model.trouble import IMAGE, TroubleKey
 from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder
 from reconciler.planning.preflight.blockers import LOOK_AGAIN
@@ -137,18 +136,3 @@ def pinned(plan: PlanBuilder, desired: DesiredState) -> frozenset[str]:
     """Images that may not be collected: those that are named, and the parts of which they are composed."""
     keys, parts = named(plan, desired), plan.observed.parts
     return frozenset(keys).union(*(parts[key] for key in parts.keys() & keys))
-
-
-def collect(plan: PlanBuilder) -> None:
-    """Collect images that no generation and no desired VM names, when nothing else is going on.
-
-    A build that finds the disk full requests it at once, beside other builds.
-    """
-    observed = plan.observed
-    awaited = STORE in observed.building if plan.disk_full else bool(observed.building)
-    if awaited or plan.desired is None or plan.trouble(COLLECTION) is not None:
-        return
-    kept = pinned(plan, plan.desired)
-    garbage = (observed.layers | observed.kernels) - kept
-    if garbage:
-        plan.actions.append(Collect(kept, f"{len(garbage)} images that nothing pins"))

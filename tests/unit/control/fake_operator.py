@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import difflib
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
 from reconciler.engine.api import ReconcileReport
 from reconciler.errors import RequestRefused
+from reconciler.explain.image_uses import find_image
 from reconciler.model.actions import BuildLayer, StopGuest, StopLadder
 from reconciler.model.change import AddEvent
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
@@ -22,7 +23,7 @@ from reconciler.model.layers import LayerSpec
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
 from reconciler.model.record import Blocked, Evidence, Generation, VMRecord
-from reconciler.model.request import Request
+from reconciler.model.request import CollectImages, Request
 from reconciler.model.revision_result import RevisionRecord
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import (
@@ -33,6 +34,13 @@ from reconciler.model.status import (
     RevisionStatus,
     SourceStatus,
     VMStatus,
+)
+from reconciler.model.store_status import (
+    ImageCheck,
+    ImageUse,
+    ImageUses,
+    StoreReport,
+    StoreStatus,
 )
 from reconciler.model.waits import Wait
 from reconciler.now import Now
@@ -188,6 +196,9 @@ class FakeOperator:
     history: tuple[CommitSummary, ...] = ()
     tips: list[tuple[str, ...]] = field(default_factory=list)
     ended: tuple[RevisionRecord, ...] = ()
+    store: StoreReport = StoreReport((), StoreStatus())
+    uses: tuple[ImageUse, ...] = ()
+    checks: list[ImageCheck] = field(default_factory=list)
     alive: bool = True
     is_ready: bool = True
     hang: bool = False
@@ -211,6 +222,10 @@ class FakeOperator:
         self._perhaps_fail()
         self.askers.append(by)
         self.requests.append(request)
+        if isinstance(request, CollectImages):
+            self.store = replace(
+                self.store, images=tuple(image for image in self.store.images if image.vms)
+            )
         return f"{type(request).__name__.lower()} is noted"
 
     async def reconcile(
@@ -280,6 +295,20 @@ class FakeOperator:
 
     def results(self) -> tuple[RevisionRecord, ...]:
         return self.ended
+
+    def images(self) -> StoreReport:
+        self._perhaps_fail()
+        return self.store
+
+    def image_uses(self, name: str) -> ImageUses:
+        self._perhaps_fail()
+        found = find_image(name, self.store)
+        return ImageUses(found, self.uses if found.vms else ())
+
+    async def check_images(self, name: str | None) -> AsyncGenerator[ImageCheck, None]:
+        for check in self.checks:
+            if name in (None, check.title):
+                yield check
 
     def live(self) -> bool:
         return self.alive

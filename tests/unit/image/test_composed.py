@@ -166,10 +166,22 @@ async def test_a_new_store_finds_what_an_earlier_one_composed(bench: Bench) -> N
     await store.close()
     image(bench, "web").unlink()
     again = await bench.opened()
-    assert again.parts() == {}, "one of its parts is gone"
+    assert web not in again.layers(), "one of its parts is gone"
+    assert again.parts() == parts, "what it still has stays pinned"
     await bench.layer(again, "base", "web")
     assert (again.parts(), web in again.layers()) == (parts, True)
     await again.close()
+
+
+async def test_a_layer_that_lost_a_part_keeps_the_others_pinned(bench: Bench) -> None:
+    store = await bench.opened()
+    web = await bench.layer(store, "base", "web")
+    image(bench, "web").unlink()
+    await store.look()
+    await store.collect(frozenset({web, *store.parts()[web]}))
+    await bench.layer(store, "base", "web")
+    assert bench.made == ["base", "web", "web"], "its base was there all the time"
+    await store.close()
 
 
 async def test_a_layer_whose_part_fails_is_not_there_and_its_other_parts_serve_others(

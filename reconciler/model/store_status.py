@@ -1,0 +1,129 @@
+"""The store of images as people see it: what is in it, who names it, and what may go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from reconciler.model.image import StoredKind
+from reconciler.model.names import GenerationNumber, VMName
+
+ImageState = Literal["used", "kept", "unused", "missing", "broken"]
+"""What an image is to this host:
+
+used     a guest runs on it, or a VM is to run it: it is desired, or of a last good generation
+kept     only generations that a VM may go back to name it
+unused   nothing names it
+missing  something names it, and it is not in the store: it is built before its next use
+broken   its bytes are not those that were made: the same
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStatus:
+    """One image, in the store or missing."""
+
+    key: str
+    kind: StoredKind
+    title: str
+    size_bytes: int
+    """Of a composed layer: of all its parts together, which may belong to others too."""
+    state: ImageState
+    vms: int = 0
+    """VMs that name it."""
+    generations: int = 0
+    """Generations that name it, of all VMs."""
+    made_wall: float = 0.0
+    used_wall: float = 0.0
+    """When something last named it; 0: unknown, or it is named now."""
+    checked_wall: float = 0.0
+    """When all of its bytes were last read and found sound; 0: not since it was made."""
+    parts: tuple[str, ...] = ()
+    """Keys of the images of which it is composed, bottom first."""
+    broken: str = ""
+    """What is wrong with its bytes."""
+    building: bool = False
+    collectable: bool = False
+    """The next collection removes it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUse:
+    """One reason why an image stays."""
+
+    vm: VMName
+    generation: GenerationNumber | None
+    """None: the desired state, before a generation was made of it."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class ImageUses:
+    """One image with all that names it."""
+
+    image: ImageStatus
+    uses: tuple[ImageUse, ...] = ()
+    """A bounded number, by VM; `more` others are only counted."""
+    more: int = 0
+    part_of: tuple[str, ...] = ()
+    """Titles of the composed layers that it is a part of."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreShare:
+    """All images of one kind in one state."""
+
+    kind: StoredKind
+    state: ImageState
+    images: int
+    size_bytes: int
+    """Each image counts once, a part only as itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatus:
+    """The store in figures."""
+
+    shares: tuple[StoreShare, ...] = ()
+    vms: int = 0
+    """VMs that name at least one image that is there."""
+    saved_bytes: int = 0
+    """What a copy for each VM would take beyond the one copy that is there."""
+    oldest_check_wall: float = 0.0
+    """When the image was last read that was not read for the longest time; 0: there is none."""
+
+    def total(self, *states: ImageState) -> int:
+        """Bytes of all images, or of those in these states."""
+        return sum(s.size_bytes for s in self.shares if not states or s.state in states)
+
+    def count(self, *states: ImageState) -> int:
+        """How many images there are, or are in these states."""
+        return sum(s.images for s in self.shares if not states or s.state in states)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreReport:
+    """All images, and the store in figures."""
+
+    images: tuple[ImageStatus, ...]
+    """Composed layers first, each before its parts; then by what they take, the largest first."""
+    store: StoreStatus
+
+
+CheckResult = Literal["", "sound", "rotten", "gone", "unchecked"]
+"""How the reading of an image ended; empty: it goes on. gone: it left the store meanwhile."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCheck:
+    """How far the reading of one image is, or how it ended."""
+
+    key: str
+    title: str
+    size_bytes: int
+    read_bytes: int
+    result: CheckResult = ""
+    why: str = ""
+    """What is wrong, or why it was not read."""
+    images: int = 1
+    """How many are read in all."""

@@ -1,0 +1,137 @@
+"""`images ls`, `why`, `verify` and `gc` against a real socket."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from reconciler.model.image import StoredKind
+from reconciler.model.names import GenerationNumber, VMName
+from reconciler.model.request import CollectImages
+from reconciler.model.store_status import (
+    ImageCheck,
+    ImageState,
+    ImageStatus,
+    ImageUse,
+    StoreReport,
+    StoreShare,
+    StoreStatus,
+)
+from tests.unit.cli.conftest import Run
+from tests.unit.control.fake_operator import WALL, FakeOperator
+
+pytestmark = pytest.mark.usefixtures("socket")
+
+MIB = 1 << 20
+
+
+def image(
+    digit: str, title: str, state: ImageState = "used", *, kind: StoredKind = "layer",
+    vms: int = 2, parts: tuple[str, ...] = (), size: int = 4 * MIB,
+) -> ImageStatus:  # fmt: skip
+    return ImageStatus(
+        digit * 64, kind, title, size, state, vms, 3 if vms else 0, WALL, WALL, parts=parts,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def stocked(operator: FakeOperator) -> FakeOperator:
+    operator.store = StoreReport(
+        (
+            image("a", "oci app", kind="composed", parts=("b" * 64,), size=40 * MIB),
+            image("b", "a layer of app", size=40 * MIB),
+            image("c", "tree ./web"),
+            image("d", "tree ./old", "unused", vms=0),
+        ),
+        StoreStatus(
+            (
+                StoreShare("layer", "used", 3, 44 * MIB),
+                StoreShare("layer", "unused", 1, 4 * MIB),
+                StoreShare("layer", "missing", 1, 0),
+            ),
+            vms=2, saved_bytes=44 * MIB,
+        ),
+    )  # fmt: skip
+    return operator
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_images_are_listed_with_their_parts_and_what_one_copy_saves(run: Run) -> None:
+    found = await run("images", "ls")
+    assert found.code == 0
+    words = [line.split() for line in found.out.splitlines()]
+    assert words[1][:5] == ["a" * 12, "oci", "app", "composed", "40"]
+    assert words[2][5:8] == ["part", "40", "MiB"]
+    assert "4 images, 48 MiB: 44 MiB used, 4.0 MiB unused" in found.out
+    assert "1 image missing" in found.out
+    assert "one copy for 2 VMs saves 44 MiB" in found.out
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_images_as_json_are_what_the_daemon_says(run: Run) -> None:
+    found = json.loads((await run("images", "ls", "-o", "json")).out)
+    assert [one["key"][0] for one in found["images"]] == ["a", "b", "c", "d"]
+    assert found["store"]["saved_bytes"] == 44 * MIB
+
+
+async def test_why_names_every_generation_that_an_image_stays_for(
+    run: Run, stocked: FakeOperator
+) -> None:
+    stocked.uses = (
+        ImageUse(VMName("db"), GenerationNumber(4), "runs, desired, last good"),
+        ImageUse(VMName("web"), None, "desired, and not started yet"),
+    )
+    found = await run("images", "why", "cccc")
+    assert "tree ./web (cccccccccccc): layer, 4.0 MiB, used, 2 VMs, 3 generations" in found.out
+    assert "  db generation 4: runs, desired, last good" in found.out
+    assert "  web: desired, and not started yet" in found.out
+    assert "nothing names it" in (await run("images", "why", "tree ./old")).out
+
+
+@pytest.mark.usefixtures("stocked")
+async def test_why_of_an_unknown_image_names_the_nearest(run: Run) -> None:
+    found = await run("images", "why", "tree ./wob")
+    assert found.code == 1
+    assert "did you mean tree ./web" in found.err
+    both = await run("images", "why", "tree")
+    assert (both.code, "cccccccccccc (tree ./web)" in both.err) == (1, True)
+
+
+async def test_verify_reports_each_image_and_fails_for_one_that_rotted(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.checks = [
+        ImageCheck("c" * 64, "tree ./web", 8, 4),
+        ImageCheck("c" * 64, "tree ./web", 8, 8, "sound"),
+        ImageCheck("d" * 64, "tree ./old", 8, 8, "rotten", "image has sha256 0123"),
+    ]
+    found = await run("images", "verify")
+    assert found.code == 1
+    assert found.out.splitlines() == [
+        "sound      cccccccccccc  tree ./web  8 B",
+        "rotten     dddddddddddd  tree ./old  8 B: image has sha256 0123",
+    ]
+    assert (await run("images", "verify", "tree ./web")).code == 0
+    lines = (await run("images", "verify", "-o", "json")).out.splitlines()
+    assert [json.loads(line)["result"] for line in lines] == ["", "sound", "rotten"]
+
+
+async def test_gc_removes_what_nothing_names_and_a_dry_run_nothing(
+    run: Run, stocked: FakeOperator
+) -> None:
+    dry = await run("images", "gc", "--dry-run")
+    assert "1 image would be removed, 4.0 MiB" in dry.out
+    assert stocked.requests == []
+    assert "1 image removed, 4.0 MiB" in (await run("images", "gc")).out
+    assert stocked.requests == [CollectImages()]
+    answer = json.loads((await run("images", "gc", "-o", "json")).out)
+    assert (answer["images"], answer["size_bytes"]) == ([], 0)
+
+
+async def test_shared_options_also_stand_before_a_command_of_images(
+    run: Run, stocked: FakeOperator
+) -> None:
+    assert stocked.store.images
+    found = await run("-c", "/dev/null", "images", "ls")
+    assert (found.code, found.err) == (0, "")
