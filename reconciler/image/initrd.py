@@ -6,12 +6,14 @@ It is not compressed: a guest under emulation unpacks slower than a VMM copies.
 from __future__ import annotations
 
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from reconciler.image.modules import Module
 
-FOLDERS = ("bin", "dev", "lib", "lib/modules", "modules", "proc", "sys")
+FOLDERS = ("bin", "dev", "lib", "lib/modules", "modules", "proc", "run", "sys")
+SCRIPT = b"#!"
 ALIGNMENT = 4
 TRAILER = "TRAILER!!!"
 
@@ -45,8 +47,13 @@ def newc(nodes: Iterable[Node]) -> bytes:
     return bytes(archive)
 
 
-def initrd(init: bytes, busybox: bytes, modules: Iterable[Module], release: str) -> bytes:
-    """The whole initrd; `modules/WHEN` names what init then loads, in loading order."""
+def initrd(
+    files: Mapping[str, bytes], busybox: bytes, modules: Iterable[Module], release: str
+) -> bytes:
+    """The whole initrd. `files`: `init` and what it hands to guests, by path.
+
+    `modules/WHEN` names what init then loads, in loading order.
+    """
     modules = list(modules)
     home = f"lib/modules/{release}"
     # No dependencies are listed: our order has settled them. One modprobe for all modules spares
@@ -57,13 +64,13 @@ def initrd(init: bytes, busybox: bytes, modules: Iterable[Module], release: str)
         lists.setdefault(module.when, []).append(module.name)
     return newc(
         [
-            *(Node(name, stat.S_IFDIR | 0o755) for name in (*FOLDERS, home)),
+            *(Node(name, stat.S_IFDIR | 0o755) for name in (*FOLDERS, home, *_parents(files))),
             # Before devtmpfs is mounted: where init prints, and where it says that it failed.
             Node("dev/console", stat.S_IFCHR | 0o600, device=(5, 1)),
             Node("dev/kmsg", stat.S_IFCHR | 0o600, device=(1, 11)),
             Node("dev/null", stat.S_IFCHR | 0o666, device=(1, 3)),
             Node("bin/busybox", stat.S_IFREG | 0o755, busybox),
-            Node("init", stat.S_IFREG | 0o755, init),
+            *(_file(name, content) for name, content in files.items()),
             _file(f"{home}/modules.dep", index.encode()),
             *(_file(f"{home}/{module.name}.ko", module.content) for module in modules),
             *(_file(f"modules/{when}", " ".join(n).encode()) for when, n in lists.items()),
@@ -71,5 +78,13 @@ def initrd(init: bytes, busybox: bytes, modules: Iterable[Module], release: str)
     )
 
 
+def _parents(files: Iterable[str]) -> list[str]:
+    """The folders of files, each after the one that it is in."""
+    found = {str(parent) for name in files for parent in PurePosixPath(name).parents}
+    return sorted(found - {"."})
+
+
 def _file(name: str, content: bytes) -> Node:
-    return Node(name, stat.S_IFREG | 0o644, content)
+    # By content: an archive or an installer may have lost the mode.
+    mode = 0o755 if content.startswith(SCRIPT) else 0o644
+    return Node(name, stat.S_IFREG | mode, content)

@@ -21,6 +21,8 @@ from reconciler.model.image import DebianKernel, PathKernel
 
 """The files of a bundle. `vmlinuz` holds the unpacked kernel where the host can unpack it."""
 MOST_FILE_BYTES = 1 << 30
+RECIPE = "modules"
+"""In `guest/initrd`; the initrd has a folder of that name."""
 ANNOUNCEMENT = b"reconciler-handed-over: "
 """In the text of our init since it tells who says that a guest is up."""
 
@@ -74,12 +76,19 @@ def _assemble(workspace: Path, unpacked: Path, busybox: Path) -> bool:
     scratch = workspace / "scratch"
     scratch.mkdir()
     (workspace / layout.KERNEL).write_bytes(unpack_kernel(bzimage, scratch) or bzimage)
-    recipe = read_recipe((GUEST / "initrd/modules").read_text(encoding="ascii"))
+    files = _initrd_files()
+    recipe = read_recipe(files.pop(RECIPE).decode("ascii"))
     tree = ModuleTree(unpacked, scratch)
-    init = (GUEST / "initrd/init").read_bytes()
-    archive = initrd(init, busybox.read_bytes(), tree.pick(recipe), tree.release)
+    archive = initrd(files, busybox.read_bytes(), tree.pick(recipe), tree.release)
     (workspace / layout.INITRD).write_bytes(archive)
     return True
+
+
+def _initrd_files() -> dict[str, bytes]:
+    """The files of `guest/initrd`, by path."""
+    home = GUEST / "initrd"
+    found = sorted(path for path in home.rglob("*") if path.is_file())
+    return {path.relative_to(home).as_posix(): path.read_bytes() for path in found}
 
 
 def _copy(path: str, sha256: str, target: Path) -> None:

@@ -22,6 +22,8 @@ class DebianKernel:
 
     package: str = "linux-image-cloud-amd64"
     version: str = ""
+    contract: int = 1
+    """What its initrd must be able to do at least, by number; `docs/decisions/0044` says what each adds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,9 @@ class KernelSpec:
         match source:
             case DebianKernel():
                 inputs = {"kind": "debian", "package": source.package, "version": source.version}
+                # The first contract is not in the key: bundles made before there was a second stay in use.
+                if source.contract > 1:
+                    inputs["contract"] = str(source.contract)
             case PathKernel():
                 inputs = {
                     "kind": "path",

@@ -42,6 +42,7 @@ class TextSource:
     kind: Literal["text"] = "text"
     brings_init: ClassVar[bool] = False
     default_format: ClassVar[StoreFormat] = "erofs"
+    needs_contract: ClassVar[int] = 1
     folders: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = "text"
 

@@ -21,6 +21,7 @@ class BusyboxSource:
     kind: Literal["busybox"] = "busybox"
     brings_init: ClassVar[bool] = True
     default_format: ClassVar[StoreFormat] = "erofs"
+    needs_contract: ClassVar[int] = 1
     folders: ClassVar[tuple[str, ...]] = ()
     title: ClassVar[str] = "busybox"
 

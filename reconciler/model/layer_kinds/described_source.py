@@ -61,6 +61,11 @@ class DescribedSource(Protocol):
         """Of its image where the manifest says none: squashfs for what comes as a tar, which every release packs."""
         ...
 
+    @property
+    def needs_contract(self) -> int:
+        """What our initrd must be able to do for it, by number (`DebianKernel.contract`)."""
+        ...
+
     def refusal(self, policy: LayerPolicy, /) -> FieldConflict | None:
         """Why this host does not allow it, at a place below the kind's key; None: it does."""
         ...

@@ -19,6 +19,7 @@ class TreeSource:
     kind: Literal["tree"] = "tree"
     brings_init: ClassVar[bool] = False
     default_format: ClassVar[StoreFormat] = "erofs"
+    needs_contract: ClassVar[int] = 1
 
     @property
     def title(self) -> str:

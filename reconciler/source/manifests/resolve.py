@@ -83,9 +83,7 @@ class Resolver:
     ) -> None:
         self._policy = policy
         self._most = most_problems
-        self._debian = KernelSpec.of(
-            "debian", DebianKernel(kernels.debian.package, kernels.debian.version)
-        )
+        self._debian = DebianKernel(kernels.debian.package, kernels.debian.version)
         self._host_kernels = HostKernels(policy.host_paths)
         self._placed: dict[ManifestFile, PlacedFile] = {}
         self._resolved: dict[tuple[ManifestFile, int], Resolved] = {}
@@ -243,7 +241,8 @@ class Resolver:
 
     def _kernel(self, vm: Declared[VMSpec], draft: VMDraft, report: Report) -> KernelSpec:
         if draft.kernel is None:
-            return self._debian
+            needed = max((source.needs_contract for source in draft.layers), default=1)
+            return KernelSpec.of("debian", replace(self._debian, contract=needed))
         try:
             return self._host_kernels.spec(draft.kernel)
         except FileRefused as error:

@@ -19,6 +19,7 @@ from reconciler.image.initrd import initrd
 from reconciler.image.inputs.busybox import GUEST, write_base
 from reconciler.image.modules import Module, ModuleTree, read_recipe
 from reconciler.image.vmlinux import boots_directly, unpack_kernel
+from reconciler.model.image import DebianKernel, KernelSpec
 
 
 def elf(note: bytes) -> bytes:
@@ -80,8 +81,9 @@ def test_our_recipe_can_be_read() -> None:
 
 def test_the_initrd_is_an_archive_with_all_parts_and_always_the_same() -> None:
     modules = [Module("always", "a", b"1"), Module("always", "b", b"22"), Module("pci", "c", b"")]
-    archive = initrd(b"#!init\n", b"busybox", modules, "6.1.0")
-    assert archive == initrd(b"#!init\n", b"busybox", modules, "6.1.0")
+    files = {"init": b"#!init\n", "power/PWRF/0": b"#!power\n", "systemd/up.service": b"[Unit]\n"}
+    archive = initrd(files, b"busybox", modules, "6.1.0")
+    assert archive == initrd(files, b"busybox", modules, "6.1.0")
     shown = subprocess.run(
         ["cpio", "-itv", "--quiet"], input=archive, check=True, capture_output=True, timeout=10
     ).stdout.decode()
@@ -96,6 +98,17 @@ def test_the_initrd_is_an_archive_with_all_parts_and_always_the_same() -> None:
     ]
     assert "crw------- 1 root root 5, 1 Jan 1 1970 dev/console" in " ".join(shown.split())
     assert b"a b" in archive
+    modes = {line.split()[-1]: line.split()[0] for line in shown.splitlines()}
+    assert modes["init"] == modes["power/PWRF/0"] == "-rwxr-xr-x"
+    assert modes["systemd/up.service"] == "-rw-r--r--"
+    assert names.index("power") < names.index("power/PWRF") < names.index("power/PWRF/0")
+
+
+def test_a_bundle_of_the_first_contract_has_the_key_of_before_there_were_contracts() -> None:
+    key = "94adef98565bf3d7abeef56a98a612f8750a3c0c1a8cbdfd0a1401000f5653da"
+    assert KernelSpec.of("debian", DebianKernel()).key == key
+    later = {KernelSpec.of("debian", DebianKernel(contract=number)).key for number in (2, 3)}
+    assert len({key, *later}) == 3
 
 
 @pytest.mark.parametrize("pack", [gzip.compress, lambda data: lzma.compress(data) + bytes(4)])
