@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.errors import BuildFailed
 from reconciler.image.decompress import decompress
 
-RECIPE_LINE = re.compile(r"(?P<when>[a-z]+) (?P<name>[a-z0-9_-]+)(?P<optional>\?)?")
+RECIPE_LINE = re.compile(r"(?P<when>[a-z0-9]+) (?P<name>[a-z0-9_-]+)(?P<optional>\?)?")
 FILE = re.compile(r"(?P<name>.+)\.ko(?P<packed>\.xz|\.zst)?")
 DEPENDS = re.compile(rb"\0depends=([^\0]*)\0")
 MOST_MODULE_BYTES = 32 << 20

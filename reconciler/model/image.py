@@ -23,7 +23,7 @@ class DebianKernel:
     package: str = "linux-image-cloud-amd64"
     version: str = ""
     contract: int = 1
-    """What its initrd must be able to do at least, by number; `docs/decisions/0044` says what each adds."""
+    """What its initrd must be able to do at least, by number: `docs/decisions/0044-*.md` has them."""
 
 
 @dataclass(frozen=True, slots=True)

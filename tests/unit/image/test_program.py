@@ -25,7 +25,7 @@ from reconciler.image.program import (
 from reconciler.model.names import digest_of
 
 SHELL = shutil.which("busybox") or "/bin/sh"
-WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)))
+WORDS = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]))
 VARIABLES = st.tuples(st.from_regex(r"[^=\0\ud800-\udfff]+", fullmatch=True), WORDS).map("=".join)
 SHOWING = (
     '. "$0"; show() { printf "%s\\0" "$@"; };'
