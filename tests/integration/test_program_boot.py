@@ -17,7 +17,7 @@ from reconciler.clock import SystemClock
 from reconciler.image.build_site import mkfs_argv
 from reconciler.image.debian_packages import Debian
 from reconciler.image.inputs.busybox import fetch_busybox
-from reconciler.image.program import CONTRACT, ProgramSpec, write_program
+from reconciler.image.program_part import CONTRACT, ProgramSpec, write_program
 from reconciler.image.store import ImageStore
 from reconciler.model.image import DebianKernel, KernelSpec
 from reconciler.source.git.clients import TreeExporter

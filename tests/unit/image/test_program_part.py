@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from reconciler.errors import BuildFailed
-from reconciler.image.program import (
+from reconciler.image.program_part import (
     DEFAULT_PATH,
     MOST_BYTES,
     MOST_WORD_BYTES,
