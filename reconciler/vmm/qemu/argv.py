@@ -34,6 +34,7 @@ MOST_CMDLINE_BYTES = 2047
 """Linux on x86 reads 2048 bytes with the closing NUL, and drops the rest without a word."""
 MOST_SERIAL_BYTES = 20
 PCI_QUEUES = "num-queues=1,queue-size=32,vectors=0"
+"""Of a layer on PCI: short queues and shared interrupts, as a guest may have a hundred of them."""
 USER_ADDRESS, USER_GATEWAY, USER_NAMESERVER = "10.0.2.15/24", "10.0.2.2", "10.0.2.3"
 """The fixed addresses of QEMU's user networking."""
 
