@@ -176,9 +176,8 @@ class Commit:
         """The target of the link at a path; empty if it cannot be read."""
         try:
             found = self._find(path)
-            if found is None or found[0] != LINK or self._size(found[1]) > MOST_LINK_BYTES:
-                return ""
-            return self._blob(found[1]).decode("utf-8", "surrogateescape")
+            short = found and found[0] == LINK and self._size(found[1]) <= MOST_LINK_BYTES
+            return self._blob(found[1]).decode("utf-8", "replace") if found and short else ""
         except MalformedObject:
             return ""
 

@@ -24,6 +24,8 @@ from reconciler.source.manifests.layer_stack import (
 from reconciler.source.manifests.revision_files import RevisionFiles
 
 INIT = "sbin/init"
+OTHER_INITS = ("usr/sbin/init", "lib/systemd/systemd", "usr/lib/systemd/systemd", "init")
+"""What an initrd of contract 2 starts where there is none, or no link, at INIT."""
 WITH_INIT = "let `{busybox: {}}` be the first layer, or add one to a tree"
 BASE_FIRST = "let `{busybox: {}}` be the first layer"
 KERNELS = ("dev", "proc", "sys", "run")
@@ -68,6 +70,8 @@ def stack_faults(
 ) -> Iterator[FieldConflict]:
     """Faults of a stack, by place in the manifest. `folders` are those of all layers, from the root."""
     known = list(_known(layers, folders, files))
+    if any(source.needs_contract > 1 for source in layers) and _another_init(Stack(known)):
+        return
     fault = _fault(Stack(known))
     if fault is None:
         yield from _hidden_by_base(layers, known)
@@ -92,6 +96,12 @@ def _known(
             # Of other kinds nothing is known before they are built, but whether they bring an init.
             unknown = ListedFiles({}, complete=not source.brings_init)
             yield LISTED.get(source.kind, unknown)
+
+
+def _another_init(stack: Stack) -> bool:
+    """Whether a guest starts, or may start, from another init than the usual."""
+    states = {path: stack.entry(path).state for path in (INIT, *OTHER_INITS)}
+    return states[INIT] == "missing" and set(states.values()) != {"missing"}
 
 
 def _fault(stack: Stack) -> Fault | None:

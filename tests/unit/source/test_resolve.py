@@ -375,28 +375,3 @@ async def test_taps_are_named_and_asked_where_the_manifest_says(resolve: Any) ->
 async def test_a_vm_without_taps_keeps_the_digest_that_it_had(resolve: Any) -> None:
     (spec,) = (await resolve({"a.yaml": vm("a", spec=forwarded(8080))})).vms.values()
     assert "taps" not in spec.restart_inputs()
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"root/sbin/init": Program()},
-        {"root/sbin": Link("usr/sbin"), "root/usr/sbin/init": Program()},
-        {"root/etc/x": "", "more/sbin/init": Program()},
-        {"root/sbin/init": Link("../lib/systemd/systemd"), "more/lib/systemd/systemd": Program()},
-    ],
-)
-async def test_layers_with_an_init_are_well(resolve: Any, files: dict[str, Any]) -> None:
-    more = ", tree: ./more" if any(path.startswith("more/") for path in files) else ""
-    layers = f"[tree: ./root{more}]"
-    assert list((await resolve({"a.yaml": vm("a", layers=layers), **files})).vms) == ["a"]
-
-
-@pytest.mark.shows(fault=122)
-async def test_layers_that_no_guest_can_begin_from_are_refused(resolve: Any) -> None:
-    files = {"a.yaml": vm("a", layers="[tree: ./root]"), "root/bin/init": "", "root/sbin/x": ""}
-    (problem,) = await problems_of(resolve, files)
-    assert problem == (
-        "a.yaml:5:19: spec.store.layers: no layer has /sbin/init, or it leads nowhere"
-        " (let `{busybox: {}}` be the first layer, or add one to a tree)"
-    )

@@ -62,6 +62,31 @@ def test_a_layer_that_keeps_a_guest_from_starting_is_named(
     assert found.startswith(problem) if problem else found == ""
 
 
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"a/sbin/init": Program()},
+        {"a/sbin": Link("usr/sbin"), "a/usr/sbin/init": Program()},
+        {"a/etc/x": "", "b/sbin/init": Program()},
+        {"a/sbin/init": Link("../lib/systemd/systemd"), "b/lib/systemd/systemd": Program()},
+    ],
+)
+def test_layers_with_an_init_are_well(repository: Repository, files: dict[str, Any]) -> None:
+    assert problem_of(repository, "[tree: ./a, tree: ./b]", files) == ""
+
+
+@pytest.mark.shows(fault=122)
+def test_layers_that_no_guest_can_begin_from_are_refused(repository: Repository) -> None:
+    files = {"a.yaml": vm("a", layers="[tree: ./root]"), "root/bin/init": "", "root/sbin/x": ""}
+    with pytest.raises(ManifestErrors) as caught:
+        InProcess(repository).read(files)
+    (problem,) = caught.value.problems
+    assert str(problem) == (
+        "a.yaml:5:19: spec.store.layers: no layer has /sbin/init, or it leads nowhere"
+        " (let `{busybox: {}}` be the first layer, or add one to a tree)"
+    )
+
+
 def test_where_another_order_works_the_hint_has_it(repository: Repository) -> None:
     files = {"a/bin": Link("usr/bin"), "a/usr/bin/tool": Program()}
     found = problem_of(repository, "[busybox: {}, tree: ./a]", files)
