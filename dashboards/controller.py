@@ -186,6 +186,19 @@ def _host() -> list[Panel]:
             [query(f"sum(increase(reconciler_image_collected_bytes_total{{{HERE}}}[$__interval]))", "freed")], unit="bytes",
         ),
         lines(
+            "Images in the store", "What guests run on or are to, what is kept to roll back to, and what may go.",
+            [query(f"sum by (state) (reconciler_image_store_bytes{{{HERE}}})", "{{state}}"),
+             query(f"reconciler_image_store_max_bytes{{{HERE}}}", "{{instance}}: bound")], unit="bytes",
+        ),
+        lines(
+            "Saved by sharing", "What one copy of each image for every VM would take beyond the one that is there.",
+            [query(f"reconciler_image_store_saved_bytes{{{HERE}}}", "{{instance}}")], unit="bytes",
+        ),
+        lines(
+            "Images read again", "To find bytes that rotted; each about once a week.",
+            [query(f"sum by (result) (increase(reconciler_image_checks_total{{{HERE}}}[$__interval]))", "{{result}}")],
+        ),
+        lines(
             "Garbage collections", "Of the Python runtime, by generation.",
             [query(f"sum by (generation) (rate(python_gc_collections_total{{{HERE}}}[$__rate_interval]) {OURS})", "{{generation}}")],
             unit="ops",

@@ -107,6 +107,8 @@ class PolicyConfig(Section):
     """Space of the state directory that building and starting must leave free."""
     store_max_mib: int = Field(default=0, ge=0)
     """MiB up to which images are kept that nothing names, for the next push that needs them; 0: none are kept."""
+    scrub_mib_per_second: int = Field(default=8, ge=0)
+    """How fast images are read again in the background, each once a week, to find rot; 0: they are not."""
     max_concurrent_builds: int = Field(default=2, ge=1)
     generations_kept: int = Field(default=5, ge=1)
     max_rollbacks_per_hour: int = Field(default=10, ge=1)

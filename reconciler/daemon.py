@@ -9,9 +9,10 @@ import logging
 import os
 import resource
 import signal
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from reconciler.clock import Clock, SystemClock
 from reconciler.config import MIB, Config
@@ -22,6 +23,7 @@ from reconciler.control.webhook import Webhook
 from reconciler.engine.guarded_ledger import GuardedLedger
 from reconciler.engine.interfaces import Adapters
 from reconciler.engine.loop import Engine
+from reconciler.engine.scrub import Scrub
 from reconciler.errors import ConfigError, SupervisorError
 from reconciler.host import layout, state_lock
 from reconciler.image.store import ImageStore
@@ -137,6 +139,7 @@ async def _daemon(
                 *(engine.run(), supervisor.run(), notifier.run()),
                 keep_stock(config.state, clock, metrics.stocked),
                 control.keep(clock.sleep),
+                *_scrub(config, adapters, engine),
             )
             tasks = [
                 asyncio.create_task(part)
@@ -215,6 +218,14 @@ async def _adapters(
         clock=clock,
         tracer=tracer,
     )
+
+
+def _scrub(
+    config: Config, adapters: Adapters, engine: Engine
+) -> tuple[Coroutine[Any, Any, None], ...]:
+    """What reads images again; nothing if the config says so."""
+    speed = config.policy.scrub_mib_per_second
+    return (Scrub(adapters, engine.checks, speed * MIB).run(),) if speed else ()
 
 
 def _taps(config: Config) -> BridgedTaps | NoTaps:

@@ -18,6 +18,7 @@ from pathlib import Path
 from reconciler.engine.api import ReconcileReport
 from reconciler.engine.execute import end_interrupted
 from reconciler.engine.image_checks import ImageChecks
+from reconciler.engine.image_views import ImageViews
 from reconciler.engine.interfaces import Adapters
 from reconciler.engine.reconcile_pass import Reconciler
 from reconciler.engine.source_poller import SourcePoller
@@ -27,7 +28,7 @@ from reconciler.errors import (
     ReconcilerError,
     RequestRefused,
 )
-from reconciler.explain.image_uses import image_uses, store_report, to_read
+from reconciler.explain.image_uses import to_read
 from reconciler.explain.vm_status import Known, explain
 from reconciler.host import layout
 from reconciler.model.event import Event
@@ -58,7 +59,7 @@ log = logging.getLogger(__name__)
 
 LONGEST_SLEEP = 30.0
 """Seconds between passes when nothing asks for one: a wake that got lost costs no more."""
-DRIFTS = {"guest-crashed": "guest", "image-lost": "image"}
+DRIFTS = {"guest-crashed": "guest", "image-lost": "image", "image-rotten": "image"}
 """Events of what left the desired state by itself."""
 STALLED = 120.0
 """Seconds without a tick after which a part of the daemon counts as hung."""
@@ -81,7 +82,7 @@ class Engine:
             self._tick, self._looks,
         )  # fmt: skip
         self.checks = ImageChecks(adapters, self._rotten)
-        self._report: tuple[tuple[object, ...], StoreReport] | None = None
+        self._images = ImageViews(adapters, self._reconciler, policy)
         self._promised: dict[str, float] = {}
         """By when each part must tick again, or counts as hung."""
         self._known: Known = {}
@@ -181,8 +182,8 @@ class Engine:
         # The newest desired state, also before a pass took it up: a status that names a revision
         # must not call a VM synced with the one before.
         desired = self._reconciler.desired
-        failing = self._adapters.ledger.alerts
-        key = (passed, record, self._reconciler.alerts, failing, source, desired)
+        failing, store = self._adapters.ledger.alerts, self._images.status()
+        key = (passed, record, self._reconciler.alerts, failing, source, desired, store)
         former = self._status
         if former is None or any(a is not b for a, b in zip(former[0], key, strict=True)):
             fleet = explain(
@@ -193,8 +194,9 @@ class Engine:
                 self._adapters.clock.now(),
                 known=self._known,
             )
-            alerts = (*self._reconciler.alerts, *failing)
-            self._status = former = (key, replace(fleet, sources=(source,), alerts=alerts))
+            alerts = (*self._reconciler.alerts, *failing, *store.warnings)
+            found = replace(fleet, sources=(source,), alerts=alerts, store=store)
+            self._status = former = (key, found)
         return former[1]
 
     async def plan(self, ref: str | None) -> Plan:
@@ -324,21 +326,10 @@ class Engine:
         return self._adapters.ledger.record().source.revisions
 
     def images(self) -> StoreReport:
-        passed, record = self._reconciler.passed, self._adapters.ledger.record()
-        if passed is None:
-            raise RequestRefused("the first pass is not done", hint="ask again in a moment")
-        key = (passed, record, self._reconciler.desired)
-        former = self._report
-        if former is None or any(a is not b for a, b in zip(former[0], key, strict=True)):
-            report = store_report(self._reconciler.desired, passed.observed, record, self._policy)
-            self._report = former = (key, report)
-        return former[1]
+        return self._images.report()
 
     def image_uses(self, name: str) -> ImageUses:
-        report, passed = self.images(), self._reconciler.passed
-        assert passed is not None  # noqa: S101 - else there is no report
-        record = self._adapters.ledger.record()
-        return image_uses(name, report, self._reconciler.desired, passed.observed, record)
+        return self._images.uses(name)
 
     def check_images(self, name: str | None) -> AsyncGenerator[ImageCheck, None]:
         return self.checks.read_all(to_read(self.images(), name))

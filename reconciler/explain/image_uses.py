@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from reconciler.errors import RequestRefused, did_you_mean
 from reconciler.model.desired import DesiredState, VMSpec
@@ -63,7 +63,8 @@ def store_report(
         for key in stored.keys() | named.keys()
     }
     images = tuple(_in_order(found))
-    return StoreReport(images, _figures(images, stored, named))
+    figures = _figures(images, stored, named)
+    return StoreReport(images, replace(figures, max_bytes=policy.store_max_mib << 20))
 
 
 def _all_named(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from reconciler.metrics import label_sets
 from reconciler.metrics.exposition import family, quoted, state_set, text_of
 from reconciler.metrics.guest_series import guest_lines
+from reconciler.metrics.image_meter import store_lines
 from reconciler.model.guest_reports import GuestFigures
 from reconciler.model.status import (
     GroupStatus,
@@ -34,6 +35,7 @@ def render(
         *_wait_lines(status.vms),
         *_group_lines(status.groups, _blocked_by_group(status.vms)),
         *_rollback_lines(status.groups, rollbacks),
+        *store_lines(status.store),
         *_vm_lines(status.vms),
         *guest_lines(status.vms, figures),
     ]

@@ -8,9 +8,11 @@ from __future__ import annotations
 from typing import get_args, get_type_hints
 
 from reconciler.model.actions import OutcomeKind
+from reconciler.model.image import StoredKind
 from reconciler.model.record import Evidence
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import RolloutState, SyncState, VMState
+from reconciler.model.store_status import CheckResult, ImageState
 from reconciler.model.waits import WaitKind
 
 FETCH_RESULTS = ("updated", "unchanged", "error")
@@ -23,7 +25,9 @@ GAP_CAUSES = ("planned", "unplanned")
 DRIFTS = ("guest", "image")
 """What was found other than it was left."""
 COLLECT_RESULTS = ("succeeded", "failed")
-CHECK_RESULTS = ("sound", "rotten", "gone", "unchecked")
+CHECK_RESULTS = tuple(result for result in get_args(CheckResult) if result)
+IMAGE_KINDS: tuple[StoredKind, ...] = get_args(StoredKind)
+IMAGE_STATES: tuple[ImageState, ...] = get_args(ImageState)
 BUILD_RESULTS = ("built", "differs", "cached", "failed", "unavailable", "cancelled")
 PROBE_RESULTS = ("success", "failure", "error")
 ROLLOUT_RESULTS = ("succeeded", "failed")

@@ -7,6 +7,7 @@ from typing import Literal
 
 from reconciler.model.health import ProbeResult
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
+from reconciler.model.store_status import StoreStatus
 
 VMState = Literal["running", "stopped", "starting", "stopping", "failed", "unknown"]
 SyncState = Literal["synced", "out-of-sync", "blocked", "suspended", "unknown"]
@@ -178,3 +179,4 @@ class HostStatus:
     waits: tuple[str, ...] = ()
     alerts: tuple[str, ...] = ()
     """Troubles that need attention now: `ledger: disk full ...`."""
+    store: StoreStatus = StoreStatus()

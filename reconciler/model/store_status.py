@@ -91,6 +91,21 @@ class StoreStatus:
     """What a copy for each VM would take beyond the one copy that is there."""
     oldest_check_wall: float = 0.0
     """When the image was last read that was not read for the longest time; 0: there is none."""
+    max_bytes: int = 0
+    """`policy.store_max_mib` in bytes; 0: it has no bound, and keeps nothing that is unused."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should look at."""
+        named = self.total("used", "kept")
+        if not 0 < self.max_bytes < named:
+            return ()
+        words = (
+            f"store: images that VMs and their generations name take {named >> 20}MiB, more than"
+            f" policy.store_max_mib {self.max_bytes >> 20}: none is removed, and builds go on;"
+            " raise it, or keep fewer generations"
+        )
+        return (words,)
 
     def total(self, *states: ImageState) -> int:
         """Bytes of all images, or of those in these states."""

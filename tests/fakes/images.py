@@ -45,6 +45,7 @@ class FakeImages:
         self.broken: dict[str, str] = {}
         self._made: dict[str, float] = {}
         self._used: dict[str, float] = {}
+        self._checked: dict[str, float] = {}
         self._named: frozenset[str] = frozenset()
         self._stored: Mapping[str, StoredImage] = {}
 
@@ -64,7 +65,7 @@ class FakeImages:
             key: StoredImage(
                 key, kind, f"image {key[:6]}", 0 if kind == "composed" else self.size(key),
                 self._made.get(key, 0.0), 0.0 if key in self._named else self._used.get(key, 0.0),
-                broken=self.broken.get(key, ""),
+                self._checked.get(key, 0.0), self.broken.get(key, ""),
             )
             for kind, keys in kinds
             for key in sorted(keys)
@@ -83,6 +84,7 @@ class FakeImages:
         image = self.stored()[key]
         progress(image.size_bytes)
         if key not in self.rotten:
+            self._checked[key] = self.faults.clock.now().wall
             return ImageCheck(key, image.title, image.size_bytes, image.size_bytes, "sound")
         self.rotten.discard(key)
         self._layers.discard(LayerKey(key))

@@ -150,6 +150,16 @@ async def test_a_disk_that_gets_short_takes_unnamed_images_before_anything_waits
     assert by(3) in world.images.on_disk()
 
 
+async def test_needed_images_above_the_bound_stay_and_builds_go_on_and_status_warns() -> None:
+    world = await World.settled(state(vm("web")), replace(POLICY, store_max_mib=3))
+    assert report(world).store.warnings == ()
+    await versions(world, "v2", "v3")
+    assert {by(1), by(2), by(3)} <= world.images.on_disk()
+    assert world.hypervisor.running() == {"web": 3}
+    (warning,) = report(world).store.warnings
+    assert "take 4MiB, more than policy.store_max_mib 3: none is removed" in warning
+
+
 async def test_a_collection_that_failed_is_tried_again() -> None:
     world = await World.settled(state(vm("web")), replace(POLICY, generations_kept=1))
     failures = ["collect"]
