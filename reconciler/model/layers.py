@@ -6,6 +6,7 @@ A layer's key is a hash of what a manifest asks for and of nothing else, as of e
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from pydantic import Field, model_validator
 from reconciler.model.fields import EXACTLY_ONE, Face, Folder, one_of
 from reconciler.model.layer_kinds.busybox_layer import Busybox, BusyboxSource
 from reconciler.model.layer_kinds.described_source import StoreFormat
+from reconciler.model.layer_kinds.oci_layer import Oci, OciSource
 from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.names import LayerKey, digest_of
 
@@ -23,7 +25,7 @@ LIKELY_FOLDER = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 """What looks like a folder that a layer names, in text that is not YAML to its end."""
 
 
-LayerSource = TreeSource | BusyboxSource
+LayerSource = TreeSource | BusyboxSource | OciSource
 """Stored with its `kind`; forms stored before there was a `kind` are distinguished by their fields."""
 
 
@@ -36,16 +38,22 @@ class Layer(Face):
         default=None, description="A small base of static busybox: write `{}`."
     )
 
+    oci: Oci | None = Field(
+        default=None, description="An image as container tools make it, with its program."
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         given = {name: getattr(self, name) for name in type(self).model_fields}
-        one_of(given, "a layer", "{tree: ./web} or {busybox: {}}")
+        one_of(given, "a layer", "{tree: ./web}, {busybox: {}} or {oci: {image: ...}}")
         return self
 
     def source(self) -> LayerSource:
         """What it is made of, before its folders are resolved."""
         if self.tree is not None:
             return TreeSource("", self.tree)
+        if self.oci is not None:
+            return self.oci.source()
         return BusyboxSource()
 
 
@@ -54,9 +62,15 @@ LAYER_KINDS = tuple(Layer.model_fields)
 
 def folders_named(layer: object) -> Iterator[str]:
     """The folders of the repository that a layer names, whatever else is wrong with it."""
-    tree = layer.get("tree") if isinstance(layer, dict) else None
-    if isinstance(tree, str):
+    if not isinstance(layer, dict):
+        return
+    if isinstance(tree := layer.get("tree"), str):
         yield tree
+    if isinstance(oci := layer.get("oci"), dict):
+        if isinstance(layout := oci.get("layout"), str):
+            yield layout
+        if isinstance(archive := oci.get("archive"), str):
+            yield posixpath.dirname(archive)
 
 
 @dataclass(frozen=True, slots=True)

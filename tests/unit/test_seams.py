@@ -30,6 +30,7 @@ MOST_FILES = 3
 KINDS = {
     "layer tree": {"TreeSource", "build_tree"},
     "layer busybox": {"BusyboxSource", "build_busybox"},
+    "layer oci": {"Oci", "build_oci"},
     "check http": {"HttpProbe", "HttpCheck", "HttpAsker"},
     "check tcp": {"TcpProbe", "TcpCheck", "TcpAsker"},
     "sink webhook": {"WebhookConfig", "open_webhook"},

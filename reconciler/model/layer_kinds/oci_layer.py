@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from reconciler.image_references import DIGEST, ImageReference, allowed, parse_reference
 from reconciler.model.fields import Face, FieldConflict, matching, one_of, refuse
-from reconciler.model.layer_kinds.described_source import LayerPolicy
+from reconciler.model.layer_kinds.described_source import LayerPolicy, StoreFormat
 from reconciler.model.quantity import refusal
 
 EXAMPLE = "registry.example.org/acme/app@sha256:..."
@@ -141,6 +141,8 @@ class OciSource:
     """The id of the content of the folder that has the layout or the archive, if that is of the repository."""
     kind: Literal["oci"] = "oci"
     brings_init: ClassVar[bool] = True
+    default_format: ClassVar[StoreFormat] = "squashfs"
+    needs_contract: ClassVar[int] = 2
 
     @property
     def title(self) -> str:

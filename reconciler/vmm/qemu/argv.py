@@ -28,13 +28,9 @@ next guest, and be missing when the first one wants it again."""
 MOST_VIRTIO_DEVICES = 23
 """QEMU has 24 virtio-mmio transports on microvm with a second IO-APIC, which ACPI brings. With all
 of them taken the guest boots, and its network is dead (seen with QEMU 7.2 and Linux 6.1)."""
-PCI_FUNCTIONS = 8
-"""Of a slot. The root bus has 31 slots for devices: more layers than that has no command line room for."""
 MOST_CMDLINE_BYTES = 2047
 """Linux on x86 reads 2048 bytes with the closing NUL, and drops the rest without a word."""
 MOST_SERIAL_BYTES = 20
-PCI_QUEUES = "num-queues=1,queue-size=32,vectors=0"
-"""Of a layer on PCI: short queues and shared interrupts, as a guest may have a hundred of them."""
 USER_ADDRESS, USER_GATEWAY, USER_NAMESERVER = "10.0.2.15/24", "10.0.2.2", "10.0.2.3"
 """The fixed addresses of QEMU's user networking."""
 
@@ -132,7 +128,7 @@ def _board(machine: Machine, config: QemuConfig) -> Iterator[str]:
     kvm = machine.accel == "kvm"
     # The process's name is what `top` shows; Linux keeps 15 bytes of it.
     yield from ("-name", f"guest={_value(machine.vm)},process=microvm@{_value(machine.vm)}")
-    yield from ("-M", f"{BOARD},pcie=on" if _room(machine) < len(machine.layers) else BOARD)
+    yield from ("-M", BOARD)
     yield from ("-accel", "kvm" if kvm else TCG)
     yield from ("-cpu", config.cpu or ("host" if kvm else "max"))
     yield from ("-smp", str(machine.vcpu))
@@ -153,34 +149,22 @@ def _boot(machine: Machine) -> Iterator[str]:
     yield from ("-device", "virtio-rng-device")
 
 
-def _room(machine: Machine) -> int:
-    """How many layers the virtio-mmio transports hold, beside all that needs one."""
-    others = len(machine.volumes) + len(machine.networks) + len(machine.taps)
-    return MOST_VIRTIO_DEVICES - others - 1  # the random numbers
-
-
 def _disks(machine: Machine) -> Iterator[str]:
-    """Layers that find no transport are on PCI, which costs a boot its scan: only then the board has it."""
-    room = _room(machine)
-    if room < 0:
+    disks = (*machine.layers, *machine.volumes)
+    taken = len(disks) + len(machine.networks) + len(machine.taps) + 1
+    if taken > MOST_VIRTIO_DEVICES:
         raise DriverError(
-            f"{machine.vm}: more than {MOST_VIRTIO_DEVICES} devices beside its layers",
+            f"{machine.vm}: more than {MOST_VIRTIO_DEVICES} devices",
             kind="machine",
-            hint="use fewer volumes or interfaces",
+            hint="use fewer layers, volumes or interfaces",
         )
-    for layer in machine.layers[:room]:
-        yield from _disk(machine, layer, "virtio-blk-device")
-    for number, layer in enumerate(machine.layers[room:]):
-        slot, function = divmod(number, PCI_FUNCTIONS)
-        place = f"bus=pcie.0,addr={slot + 1:x}.{function},multifunction=on"
-        yield from _disk(machine, layer, f"virtio-blk-pci,{place},{PCI_QUEUES}")
-    for volume in machine.volumes:
-        yield from _disk(machine, volume, "virtio-blk-device")
-    if len(machine.layers) < room:  # figures are no reason to refuse a machine
+    for disk in disks:
+        yield from _disk(machine, disk)
+    if taken < MOST_VIRTIO_DEVICES:  # figures are no reason to refuse a machine
         yield from ("-device", BALLOON_DEVICE)
 
 
-def _disk(machine: Machine, disk: Disk, device: str) -> Iterator[str]:
+def _disk(machine: Machine, disk: Disk) -> Iterator[str]:
     if not _MOUNT_PART.fullmatch(disk.serial) or len(disk.serial) > MOST_SERIAL_BYTES:
         raise DriverError(f"{machine.vm}: not a disk serial: {disk.serial!r}", kind="machine")
     # werror=report: a full disk of the host is the guest's I/O error and its probe's failure,
@@ -188,7 +172,7 @@ def _disk(machine: Machine, disk: Disk, device: str) -> Iterator[str]:
     mode = "read-only=on" if disk.read_only else "read-only=off,discard=unmap,werror=report"
     drive = f"if=none,id={disk.serial},format=raw,{mode},file={_value(disk.path)}"
     yield from ("-drive", drive)
-    yield from ("-device", f"{device},drive={disk.serial},serial={disk.serial}")
+    yield from ("-device", f"virtio-blk-device,drive={disk.serial},serial={disk.serial}")
 
 
 def _networks(networks: tuple[UserNetwork, ...]) -> Iterator[str]:

@@ -28,11 +28,6 @@ class Link:
 
 
 @dataclass(frozen=True)
-class Program:
-    text: str = "#!/bin/sh\n"
-
-
-@dataclass(frozen=True)
 class Submodule:
     commit: str = "1" * 40
 
@@ -67,8 +62,6 @@ class Repository:
                     mode, oid = b"40000", self._tree(content)
                 case Link():
                     mode, oid = b"120000", self.git.create_blob(content.target.encode())
-                case Program():
-                    mode, oid = b"100755", self.git.create_blob(content.text.encode())
                 case Submodule():
                     mode, oid = b"160000", pygit2.Oid(hex=content.commit)
                 case _:

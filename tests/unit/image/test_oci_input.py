@@ -1,0 +1,120 @@
+"""An OCI image becomes one image of the store for each of its layers, and a small one that starts its program."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from reconciler.clock import SystemClock
+from reconciler.errors import BuildFailed
+from reconciler.image.composed import read_composition
+from reconciler.image.store import ImageStore
+from reconciler.model.layer_kinds.oci_layer import OciSource
+from reconciler.model.layers import LayerSpec
+from reconciler.model.names import LayerKey
+from tests.registry.images import Entry, Layout, program, write_layer
+from tests.unit.image.trees import Repository
+
+SETTINGS = {"config.entrypoint": ["/bin/app", "two words"], "config.user": "33:33"}
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[ImageStore]:
+    program("mksquashfs")
+    opened = ImageStore(tmp_path / "state", SystemClock())
+    await opened.open()
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def layout(tmp_path: Path) -> Layout:
+    return Layout(tmp_path / "layout")
+
+
+def base(folder: Path) -> Path:
+    entries: dict[str, Entry | str] = {
+        "bin/": "",
+        "bin/app": Entry("an application", 0o755),
+        "srv/": Entry(mode=0o750, uid=33, gid=33),
+    }
+    return write_layer(folder / "base.tar", entries)
+
+
+def data(folder: Path, text: str) -> Path:
+    """Its folder `srv` is of the base; it is not listed here."""
+    return write_layer(folder / f"{text}.tar", {"srv/data": text})
+
+
+async def built(store: ImageStore, layout: Layout, digest: str, repository: Path) -> LayerKey:
+    source = OciSource("linux/amd64", digest=digest, layout=str(layout.folder))
+    spec = LayerSpec.of(source)
+    await store.build_layer(spec, Repository(repository).content)
+    return spec.key
+
+
+def listed(store: ImageStore, key: LayerKey) -> str:
+    done = subprocess.run(
+        (program("unsquashfs"), "-lln", store.layer_path(key)),
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return done.stdout
+
+
+async def test_each_layer_is_a_part_and_the_top_one_starts_the_program(
+    store: ImageStore, layout: Layout, tmp_path: Path
+) -> None:
+    digest = layout.add("one", base(tmp_path), data(tmp_path, "one"), settings=SETTINGS)
+    key = await built(store, layout, digest, tmp_path / "repository.git")
+    bottom, middle, top = store.parts()[key]
+    assert "squashfs-root/bin/app" in listed(store, bottom)
+    assert "squashfs-root/srv/data" in listed(store, middle)
+    assert "squashfs-root/.reconciler/init" in listed(store, top)
+    about = read_composition(tmp_path / "state/composed" / key / "parts.json").about
+    assert about == {"digest": digest, "program": "/bin/app 'two words'"}
+
+
+async def test_a_folder_that_a_layer_does_not_list_keeps_owner_and_mode_of_the_layer_below(
+    store: ImageStore, layout: Layout, tmp_path: Path
+) -> None:
+    digest = layout.add("one", base(tmp_path), data(tmp_path, "one"), settings=SETTINGS)
+    key = await built(store, layout, digest, tmp_path / "repository.git")
+    (line,) = (
+        line for line in listed(store, store.parts()[key][-1]).splitlines()
+        if line.endswith("squashfs-root/srv")
+    )  # fmt: skip
+    assert line.startswith("drwxr-x--- 33/33 ")
+
+
+async def test_images_with_a_common_base_share_it_and_the_start_of_their_program(
+    store: ImageStore, layout: Layout, tmp_path: Path
+) -> None:
+    keys = []
+    for text in ("one", "two"):
+        digest = layout.add(text, base(tmp_path), data(tmp_path, text), settings=SETTINGS)
+        keys.append(await built(store, layout, digest, tmp_path / "repository.git"))
+    first, second = (store.parts()[key] for key in keys)
+    assert (first[0], first[2]) == (second[0], second[2])
+    assert first[1] != second[1]
+
+
+async def test_empty_layers_and_one_that_lies_on_itself_are_no_disks(
+    store: ImageStore, layout: Layout, tmp_path: Path
+) -> None:
+    empty = write_layer(tmp_path / "empty.tar", {})
+    empty.write_bytes(bytes(1024))
+    lower = base(tmp_path)
+    digest = layout.add("one", lower, lower, empty, settings=SETTINGS)
+    key = await built(store, layout, digest, tmp_path / "repository.git")
+    assert len(store.parts()[key]) == 2
+
+
+async def test_an_image_without_a_program_says_so(
+    store: ImageStore, layout: Layout, tmp_path: Path
+) -> None:
+    digest = layout.add("one", base(tmp_path))
+    with pytest.raises(BuildFailed, match="Entrypoint"):
+        await built(store, layout, digest, tmp_path / "repository.git")
