@@ -96,6 +96,10 @@ SYMPTOMS = (
         "network", "the registry cannot be reached", "are its name, port and route right?",
     ),
     _symptom(
+        r"can't talk to a V1|status code from registry 5\d\d|HTTP status: 5\d\d|StatusCode: 5\d\d",
+        "network", "the registry is in trouble", "it is tried again",
+    ),
+    _symptom(
         r"redirects", "network", "the registry leads from one address to the next",
         "look at its configuration",
     ),
@@ -251,4 +255,5 @@ def message(output: str) -> str:
     text = found[-1].replace('\\"', '"') if found else output.strip().rpartition("\n")[2]
     # `Error parsing image name "docker://...": ` stands before the cause itself.
     text = re.sub(r'^(Error parsing image name "[^"]*"|initializing source [^ ]+): ', "", text)
+    text = re.sub(r"sha256:([0-9a-f]{12})[0-9a-f]{52}", r"sha256:\1", text)
     return clean(text)[-SHOWN:]
