@@ -123,6 +123,13 @@ class ArchiveStream:
             self._ahead.put(error)
 
 
+def is_compressed(path: Path) -> bool:
+    """Whether an archive begins as one of the compressions that `ArchiveStream` undoes."""
+    with path.open("rb") as file:
+        magic = file.read(MAGIC_BYTES)
+    return magic.startswith(GZIP) or magic == ZSTD or magic[1:] == ZSTD_SKIPPED
+
+
 def _plain(file: BinaryIO) -> Iterator[bytes]:
     magic = file.read(MAGIC_BYTES)
     file.seek(0)

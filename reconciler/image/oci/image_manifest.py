@@ -31,15 +31,11 @@ _OCI, _DOCKER = "application/vnd.oci.image.", "application/vnd.docker."
 INDEXES = (f"{_OCI}index.v1+json", f"{_DOCKER}distribution.manifest.list.v2+json")
 MANIFESTS = (f"{_OCI}manifest.v1+json", f"{_DOCKER}distribution.manifest.v2+json")
 CONFIGS = (f"{_OCI}config.v1+json", f"{_DOCKER}container.image.v1+json")
-LAYERS = {
-    f"{_OCI}layer.v1.tar": "",
-    f"{_OCI}layer.v1.tar+gzip": "gzip",
-    f"{_OCI}layer.v1.tar+zstd": "zstd",
-    f"{_DOCKER}image.rootfs.diff.tar": "",
-    f"{_DOCKER}image.rootfs.diff.tar.gzip": "gzip",
-    f"{_DOCKER}image.rootfs.diff.tar.zstd": "zstd",
-}
-"""How the tar is compressed, by media type. Layers that are had elsewhere (`foreign`) are not among them."""
+LAYERS = (
+    *(f"{_OCI}layer.v1.tar{how}" for how in ("", "+gzip", "+zstd")),
+    *(f"{_DOCKER}image.rootfs.diff.tar{how}" for how in ("", ".gzip", ".zstd")),
+)
+"""Layers that are had elsewhere (`foreign`) are not among them."""
 
 Model = TypeVar("Model", bound="Foreign")
 
@@ -156,13 +152,9 @@ class ImageLayer:
     digest: str
     """`sha256:...` of the blob as it is served."""
     media_type: str
+    """What the manifest says; how the blob is compressed, its own first bytes say better."""
     size: int
     """Bytes of the blob."""
-
-    @property
-    def compression(self) -> str:
-        """`gzip`, `zstd`, or empty."""
-        return LAYERS[self.media_type]
 
 
 def sha256_of(content: bytes) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.build_site import BuildSite
+from reconciler.image.oci.archive_file import layout_of_archive
 from reconciler.image.oci.image_fetch import FetchedImage, Known, Origin, fetch
 from reconciler.image.oci.layout_folder import LocalLayout
 from reconciler.image.oci.registry_pull import RegistryPull
@@ -18,8 +19,8 @@ async def fetch_image(source: OciSource, site: BuildSite, known: Known) -> Fetch
     """Have an image here, but for the layers that are known. Raises BuildFailed or BuildUnavailable."""
     folder = site.workspace / "oci"
     folder.mkdir()
-    origin = await _origin(source, site, folder)
     try:
+        origin = await _origin(source, site, folder)
         return await fetch(origin, source.digest, source.platform, known, folder)
     except BuildUnavailable as error:
         # A folder of the repository stays as it is.
@@ -35,8 +36,11 @@ async def _origin(source: OciSource, site: BuildSite, folder: Path) -> Origin:
         skopeo = Skopeo(site.tools.programs, folder / "skopeo", settings)
         await skopeo.prepare()
         return RegistryPull(skopeo, source.repository, folder / "blobs")
-    place = Path(source.layout)
+    place = Path(source.layout or source.archive)
     if source.tree:
-        place = folder / "content"
-        await site.content.export(source.tree, place)
+        content = folder / "content"
+        await site.content.export(source.tree, content)
+        place = content / place.name if source.archive else content
+    if source.archive:
+        place = await layout_of_archive(place, source.sha256, site.tools.programs, folder)
     return LocalLayout(place, source.platform)

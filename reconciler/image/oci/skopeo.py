@@ -14,7 +14,7 @@ from pathlib import Path
 from reconciler.children.confinement import Bounds
 from reconciler.children.program import Ended
 from reconciler.children.spare import ConfinedPrograms
-from reconciler.errors import BuildUnavailable, ConfigError, GuestErrorKind
+from reconciler.errors import BuildFailed, BuildUnavailable, ConfigError, GuestErrorKind
 from reconciler.image_registries import RegistryConfig
 from reconciler.safe_text import clean
 from reconciler.secret_file import place_of, read_secret
@@ -31,6 +31,8 @@ POLICY = {"default": [{"type": "insecureAcceptAnything"}]}
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 KEPT_VARIABLES = (*_PROXIES, *map(str.upper, _PROXIES), "SSL_CERT_FILE", "SSL_CERT_DIR")
 """What it sees of the daemon's environment, which may hold secrets."""
+# Layers stay as they are: their digests are known.
+COPY = ("copy", "--quiet", "--dest-oci-accept-uncompressed-layers")
 MESSAGE = re.compile(r'msg="((?:[^"\\]|\\.)*)"')
 
 
@@ -131,21 +133,29 @@ class Skopeo:
         judge(ended)
         return await asyncio.to_thread(answer.read_bytes)
 
-    async def copy(
-        self, source: str, blobs: Path, *, seconds: float, file_bytes: int, network: bool = True
-    ) -> None:
+    async def copy(self, source: str, blobs: Path, *, seconds: float, file_bytes: int) -> None:
         """Have all blobs of an image in `blobs`/sha256 that are not there. Raises BuildUnavailable.
 
         Whether one is there is a matter of its name alone, so an empty file keeps it from being fetched.
         """
-        access = self._access("--src-cert-dir") if network else []
         argv = [
-            "copy", "--quiet", *access,
-            # As they are: their digests are known.
-            "--dest-oci-accept-uncompressed-layers",
-            "--dest-shared-blob-dir", str(blobs), source, f"oci:{self.unfinished}:image",
+            *COPY, *self._access("--src-cert-dir"), "--dest-shared-blob-dir", str(blobs),
+            source, f"oci:{self.unfinished}:image",
         ]  # fmt: skip
-        judge(await self._run(argv, seconds, file_bytes=file_bytes, network=network))
+        judge(await self._run(argv, seconds, file_bytes=file_bytes))
+
+    async def convert(self, archive: Path, *, seconds: float, file_bytes: int) -> Path:
+        """The layout of the only image of a docker archive. Raises BuildFailed or BuildUnavailable."""
+        argv = [*COPY, f"docker-archive:{archive}", f"oci:{self.unfinished}:image"]
+        ended = await self._run(argv, seconds, file_bytes=file_bytes, network=False)
+        try:
+            judge(ended)
+        except BuildUnavailable as error:
+            if error.kind in ("disk-full", "limit"):
+                raise
+            said = message(ended.tail)
+            raise BuildFailed(f"the archive is no image that skopeo can read: {said}") from error
+        return self.unfinished
 
     @property
     def unfinished(self) -> Path:

@@ -77,7 +77,7 @@ class HostileRegistry(ThreadingHTTPServer):
 
 class HostileHandler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: HostileRegistry
+    server: HostileRegistry  # type: ignore[mutable-override]  # as its base class documents
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's
         del format, args

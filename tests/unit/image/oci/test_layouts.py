@@ -1,9 +1,12 @@
-"""Images in OCI layouts, of the repository and of the host."""
+"""Images in OCI layouts and archives, of the repository and of the host."""
 
 from __future__ import annotations
 
 import gzip
-from collections.abc import AsyncIterator
+import hashlib
+import io
+import tarfile
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from reconciler.image.oci.image_fetch import FetchedImage
 from reconciler.image.oci.origins import fetch_image
 from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.model.names import LayerKey
-from tests.registry.images import Layout, write_layer
+from tests.registry.images import Layout, program, skopeo_copy, write_layer
 from tests.unit.image.trees import LINK, TREE, Content, Repository
 
 HERE = OciSource("linux/amd64", layout="./app")
@@ -147,3 +150,124 @@ async def test_a_folder_that_is_no_layout_is_said_so(
     tree = repository.tree({"Dockerfile": "FROM scratch\n"})
     with pytest.raises(BuildFailed, match=r"the layout's index.json: No such file"):
         await had(HERE.resolved((tree,)), site)
+
+
+def archived(layout: Layout, form: str) -> Path:
+    """The image `one` as an archive of its own."""
+    path = layout.folder.with_name(f"{form}.tar")
+    target = f"{form}:{path}" + (":acme/app:one" if form == "docker-archive" else "")
+    skopeo_copy(f"oci:{layout.folder}:one", target)
+    return path
+
+
+def sha256_of(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
+async def test_an_image_is_had_from_an_archive_of_the_host(
+    site: BuildSite, layout: Layout, tmp_path: Path, form: str
+) -> None:
+    archive = archived(layout, form)
+    source = OciSource("linux/amd64", archive=str(archive), sha256=sha256_of(archive))
+    image = await had(source, site)
+    assert image.config.entrypoint == ("/bin/one",)
+    (layer,) = image.layers
+    assert layer.blob is not None
+    assert layer.layer.diff_id == f"sha256:{sha256_of(tmp_path / 'layer.tar')}"
+    blob = layer.blob.read_bytes()
+    tar = gzip.decompress(blob) if form == "oci-archive" else blob
+    assert tar == (tmp_path / "layer.tar").read_bytes()
+
+
+async def test_an_archive_that_was_compressed_is_read(site: BuildSite, layout: Layout) -> None:
+    """`docker save | gzip`, as most people keep them."""
+    for form in ("oci-archive", "docker-archive"):
+        archive = archived(layout, form)
+        archive.write_bytes(gzip.compress(archive.read_bytes()))
+        workspace = site.workspace / form
+        workspace.mkdir()
+        source = OciSource("linux/amd64", archive=str(archive), sha256=sha256_of(archive))
+        image = await had(source, replace(site, workspace=workspace))
+        assert image.config.entrypoint == ("/bin/one",)
+
+
+async def test_an_image_is_had_from_an_archive_in_the_repository(
+    site: BuildSite, repository: Repository, layout: Layout
+) -> None:
+    tree = repository.tree({"app.tar": archived(layout, "oci-archive").read_bytes()})
+    source = OciSource("linux/amd64", archive="./app/app.tar").resolved((tree,))
+    assert (await had(source, site)).digest == layout.digest("one")
+
+
+async def test_an_archive_of_another_sha256_is_not_read(site: BuildSite, layout: Layout) -> None:
+    archive = archived(layout, "oci-archive")
+    source = OciSource("linux/amd64", archive=str(archive), sha256="0" * 64)
+    with pytest.raises(BuildUnavailable, match="not that of the manifest") as refused:
+        await had(source, site)
+    assert refused.value.kind == "changed-file"
+
+
+def tar_of(entries: Sequence[tuple[tarfile.TarInfo, bytes]]) -> bytes:
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as archive:
+        for member, content in entries:
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
+
+
+def entry(name: str, content: bytes = b"{}", link: str = "") -> tuple[tarfile.TarInfo, bytes]:
+    member = tarfile.TarInfo(name)
+    if link:
+        member.type, member.linkname = tarfile.SYMTYPE, link
+        content = b""
+    return member, content
+
+
+HOSTILE = {
+    "no tar": (b"x" * 10_000, "no tar"),
+    "empty": (b"", "neither index.json nor manifest.json"),
+    "cut off": (tar_of([entry("index.json", b"x" * 2000)])[:1500], "cut off"),
+    "something else": (tar_of([entry("etc/passwd")]), "neither index.json nor manifest.json"),
+    "twice": (tar_of([entry("index.json"), entry("./index.json")]), "has index.json twice"),
+    "out of the folder": (
+        tar_of([entry("../index.json"), entry("/index.json"), entry("blobs/sha256/../../../x")]),
+        "neither index.json nor manifest.json",
+    ),
+    "a link": (tar_of([entry("index.json", link="/etc/passwd")]), "neither index.json"),
+    "a linked folder": (
+        tar_of([entry("blobs", link="/tmp"), entry("index.json", b'{"manifests": []}')]),
+        "names 0 images",
+    ),
+    "too many": (tar_of([entry(f"blobs/{n}") for n in range(10_001)]), "more than 10000 entries"),
+    "a large index": (tar_of([entry("index.json", b" " * (5 << 20))]), "larger than"),
+    "docker's, broken": (tar_of([entry("manifest.json", b"[]")]), "no image that skopeo can read"),
+    "docker's, out of itself": (
+        tar_of([entry("manifest.json", b'[{"Config": "../../../../etc/hostname", "Layers": []}]')]),
+        "no image that skopeo can read",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+async def test_an_archive_that_is_no_image_is_refused_and_writes_nothing_elsewhere(
+    site: BuildSite, repository: Repository, tmp_path: Path, case: str
+) -> None:
+    program("skopeo")
+    content, words = HOSTILE[case]
+    source = OciSource("linux/amd64", archive="./app/app.tar")
+    before = {path for path in tmp_path.iterdir() if path != site.workspace}
+    with pytest.raises(BuildFailed, match=words):
+        await had(source.resolved((repository.tree({"app.tar": content}),)), site)
+    assert {path for path in tmp_path.iterdir() if path != site.workspace} == before
+    assert not (site.workspace / "oci/index.json").exists()
+
+
+async def test_a_link_in_the_place_of_an_archive_is_not_followed(
+    site: BuildSite, repository: Repository, layout: Layout
+) -> None:
+    target = repository.blob(str(archived(layout, "oci-archive")))
+    tree = repository.raw_tree((LINK, b"app.tar", target))
+    with pytest.raises(BuildFailed, match=r"app\.tar: Too many levels of symbolic links"):
+        await had(OciSource("linux/amd64", archive="./app/app.tar").resolved((tree,)), site)

@@ -77,7 +77,6 @@ async def test_an_image_is_had_with_its_config_and_layers(
     assert [one.layer.diff_id for one in image.layers] == [diff_id(tar) for tar in tars]
     for one, tar in zip(image.layers, tars, strict=True):
         assert one.blob is not None
-        assert one.layer.compression == "gzip"
         assert gzip.decompress(one.blob.read_bytes()) == tar.read_bytes()
 
 
@@ -122,7 +121,7 @@ async def test_layers_come_as_they_were_pushed(
 ) -> None:
     reference = registry.push(layout, "one", "acme/app", "--dest-compress-format", "zstd")
     image = await puller.pull(reference, registry.settings())
-    assert {one.layer.compression for one in image.layers} == {"zstd"}
+    assert {one.layer.media_type.partition("+")[2] for one in image.layers} == {"zstd"}
     assert all(
         one.blob and one.blob.read_bytes()[:4] == b"\x28\xb5\x2f\xfd" for one in image.layers
     )
