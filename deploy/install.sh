@@ -10,7 +10,7 @@ cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/.."
 python=${PYTHON:-python3}
 version=${VERSION:-$(sed -n 's/^version = "\(.*\)"$/\1/p' pyproject.toml)}
 needs="flock kill qemu-system-x86_64 mkfs.erofs mkfs.ext4 lz4 zstd"
-units="reconciler.service reconciler.socket reconciler-http.socket reconciler-front.service reconciler-front.socket microvms.slice"
+units="reconciler.service reconciler.socket reconciler-http.socket reconciler-front.service reconciler-front.socket reconciler-build@.service reconciler-build.socket microvms.slice"
 umask 022
 
 die() { # MESSAGE HINT
@@ -49,6 +49,7 @@ files() {
     put 755 deploy/libexec/reconciler usr/bin
     put 644 deploy/libexec/apt.conf usr/lib/reconciler
     put 755 deploy/libexec/ensure-front-socket usr/lib/reconciler
+    put 755 deploy/libexec/build-debian usr/lib/reconciler
     for unit in $units; do put 644 "deploy/systemd/$unit" usr/lib/systemd/system; done
     put 644 deploy/sysusers.d/reconciler.conf usr/lib/sysusers.d
     put 644 deploy/tmpfiles.d/reconciler.conf usr/lib/tmpfiles.d
@@ -67,7 +68,7 @@ files() {
 }
 
 interpreter() { # the one that the libraries fit
-    sed -i "s#/usr/bin/python3#$(command -v "$python")#" /usr/bin/reconciler
+    sed -i "s#/usr/bin/python3#$(command -v "$python")#" /usr/bin/reconciler /usr/lib/reconciler/build-debian
 }
 
 may_install() {
@@ -99,7 +100,7 @@ go() {
 
 remove() {
     [ "$(id -u)" = 0 ] || die "this needs root" "sudo deploy/install.sh --remove"
-    systemctl disable --quiet --now reconciler-http.socket reconciler.socket reconciler.service || true
+    systemctl disable --quiet --now reconciler-http.socket reconciler-build.socket reconciler.socket reconciler.service || true
     local unit
     for unit in $units; do rm -f "/usr/lib/systemd/system/$unit"; done
     rm -rf /usr/lib/reconciler /usr/share/doc/reconciler /usr/share/reconciler

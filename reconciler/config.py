@@ -84,7 +84,10 @@ class PolicyConfig(Section):
 
     hypervisors: list[Hypervisor] = [DEFAULT]
     host_paths: list[HostPath] = []
-    """Path prefixes below which manifests may name kernels and initrds of the host."""
+    """Path prefixes below which manifests may name kernels, initrds and keyrings of the host."""
+    mirrors: list[HttpUrl] = []
+    """Archives of Debian packages that manifests may name beside those of the host's apt, and what is below
+    them: https://snapshot.debian.org/archive/debian."""
     runners: bool = False
     """Whether manifests may name runners built by Nix: build and scripts run the repository's code on this
     host."""

@@ -26,6 +26,8 @@ from reconciler.engine.loop import Engine
 from reconciler.engine.scrub import Scrub
 from reconciler.errors import ConfigError, SupervisorError
 from reconciler.host import layout, state_lock
+from reconciler.image.debian_packages import Debian
+from reconciler.image.debian_roots.builder_client import DebianRoots, as_child, by_socket
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import open_ledger
 from reconciler.logs import open_log
@@ -60,6 +62,8 @@ log = logging.getLogger(__name__)
 
 FRONT_FOLDER = Path("/run/reconciler-front")
 """Where reconciler-front.socket listens."""
+BUILDER_SOCKET = Path("/run/reconciler-build.sock")
+"""Where reconciler-build.socket listens."""
 COLLECT_AFTER = (50_000, 50, 100)
 """Thresholds of Python's garbage collector for cycles.
 
@@ -196,6 +200,7 @@ async def _adapters(
         builds_at_once=config.policy.max_concurrent_builds,
         disk_reserve_bytes=config.policy.disk_reserve_mib * MIB,
         registries=config.registries,
+        debian=Debian(_debian_roots(config)),
     )  # fmt: skip
     stack.push_async_callback(images.close)
     await images.open()
@@ -235,6 +240,13 @@ def _taps(config: Config) -> BridgedTaps | NoTaps:
     kept = config.supervisor == "systemd"
     owner = Owner(gid=group_id()) if kept else Owner(uid=os.geteuid())
     return BridgedTaps(config.state.resolve(), owner)
+
+
+def _debian_roots(config: Config) -> DebianRoots:
+    """Builders of Debian's packages: what they run has more rights than this process."""
+    if config.supervisor == "systemd":
+        return DebianRoots(by_socket(BUILDER_SOCKET))
+    return DebianRoots(as_child(layout.debian_builder(config.state)))
 
 
 def _proxy(

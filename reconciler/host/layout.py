@@ -11,6 +11,7 @@
     kernels/KEY/vmlinuz      a kernel bundle, with initrd beside it
     runners/KEY              a link into the Nix store
     front/                   the port proxy, where no unit of systemd is it
+    debian/                  the builder of Debian's packages, where no unit of systemd is it
     vms/NAME/                a VM, and the first of its guest folders; vms/NAME.2/ is the second
         generations/N/       what microvm.nix calls a runner; `current` and `booted` lead to one
         volumes/NAME.raw     the writable disks, which outlive all else
@@ -101,6 +102,11 @@ def runner(state: P, key: str) -> P:
 
 def proxy_folder(state: P) -> P:
     return state / "front"
+
+
+def debian_builder(state: P) -> P:
+    """Where it keeps what it downloaded, and what it is making."""
+    return state / "debian"
 
 
 def proxy_socket(folder: P) -> P:

@@ -61,6 +61,10 @@ class Parts(Protocol):
         """Whether a part is in the store, so that nothing has to be fetched for it."""
         ...
 
+    def image(self, key: LayerKey) -> Path:
+        """The image of a part that is in the store."""
+        ...
+
     def contents(self, key: LayerKey) -> Path:
         """What a part that was made of a tar says of its folders; the part is in the store."""
         ...

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from reconciler.children import program as children
 from reconciler.errors import BuildUnavailable
+from reconciler.image.debian_roots.builder_client import DebianRoots
 
 FETCH_SECONDS = 600.0
 """For lists or packages over a slow line."""
@@ -41,11 +42,21 @@ class Package:
 
 
 class Debian:
-    """Apt of this host, for reading: it downloads, and never installs."""
+    """Apt of this host, for reading: it downloads, and never installs; and builders of whole roots."""
 
-    def __init__(self) -> None:
+    def __init__(self, roots: DebianRoots | None = None) -> None:
+        self._roots = roots
         self._updating = asyncio.Lock()
         self._updated_at: float | None = None
+
+    @property
+    def roots(self) -> DebianRoots:
+        """What makes root file systems of packages. Raises BuildUnavailable where nothing does."""
+        if self._roots is None:
+            raise BuildUnavailable(
+                "no builder of Debian packages was set up", kind="missing-program"
+            )
+        return self._roots
 
     async def unpack(self, packages: Sequence[Package], folder: Path) -> None:
         """Download packages and unpack them all into a folder. Raises BuildUnavailable."""

@@ -20,6 +20,7 @@ from reconciler.host import layout
 from reconciler.image.build_site import BuildSite, BuildTools, MakePart
 from reconciler.image.composed import ComposedLayers
 from reconciler.image.debian_packages import Debian
+from reconciler.image.debian_roots.builder_client import DebianRoots, as_child
 from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.inventory import ImagesOfKind, Inventory
 from reconciler.image.kernel import announces, build_bundle
@@ -67,7 +68,8 @@ class ImageStore:
         self._state_dir = state_dir
         self._clock = clock
         self._disk_reserve_bytes = disk_reserve_bytes
-        self.tools = BuildTools(ConfinedPrograms(), debian or Debian(), tuple(registries))
+        own = debian or Debian(DebianRoots(as_child(layout.debian_builder(state_dir))))
+        self.tools = BuildTools(ConfinedPrograms(), own, tuple(registries))
         self._inputs = inputs
         self._layer_shelf = ImageDirectory(
             layout.images(state_dir, "layers"), (layout.IMAGE,), (layout.CONTENTS,)
@@ -329,6 +331,9 @@ class _PartBuilds:
 
     def has(self, key: LayerKey) -> bool:
         return key in self._store.layers()
+
+    def image(self, key: LayerKey) -> Path:
+        return self._store.layer_path(key)
 
     def contents(self, key: LayerKey) -> Path:
         return self._store.layer_path(key).with_name(layout.CONTENTS)

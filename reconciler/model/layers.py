@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from reconciler.model.fields import EXACTLY_ONE, Face, Folder, one_of
 from reconciler.model.layer_kinds.busybox_layer import Busybox, BusyboxSource
+from reconciler.model.layer_kinds.debian_layer import DebianPackages, DebianSource
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.oci_layer import Oci, OciSource
 from reconciler.model.layer_kinds.tree_layer import TreeSource
@@ -25,7 +26,7 @@ LIKELY_FOLDER = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 """What looks like a folder that a layer names, in text that is not YAML to its end."""
 
 
-LayerSource = TreeSource | BusyboxSource | OciSource
+LayerSource = TreeSource | BusyboxSource | OciSource | DebianSource
 """Stored with its `kind`; forms stored before there was a `kind` are distinguished by their fields."""
 
 
@@ -37,7 +38,9 @@ class Layer(Face):
     busybox: Busybox | None = Field(
         default=None, description="A small base of static busybox: write `{}`."
     )
-
+    debian: DebianPackages | None = Field(
+        default=None, description="Packages of Debian on a base with systemd."
+    )
     oci: Oci | None = Field(
         default=None, description="An image as container tools make it, with its program."
     )
@@ -54,6 +57,8 @@ class Layer(Face):
             return TreeSource("", self.tree)
         if self.oci is not None:
             return self.oci.source()
+        if self.debian is not None:
+            return self.debian.source()
         return BusyboxSource()
 
 

@@ -23,6 +23,11 @@ class LayerPolicy(Protocol):
         """Patterns of OCI images that a manifest may name."""
         ...
 
+    @property
+    def mirrors(self) -> Sequence[str]:
+        """Archives of packages that a manifest may name, by their addresses or what these begin with."""
+        ...
+
 
 class DescribedSource(Protocol):
     """The source of a layer, resolved or not."""

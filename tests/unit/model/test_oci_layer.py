@@ -19,6 +19,7 @@ IMAGE = f"registry.example.org/acme/app@sha256:{HEX}"
 class Policy:
     host_paths: tuple[str, ...] = ()
     registries: tuple[str, ...] = ()
+    mirrors: tuple[str, ...] = ()
 
 
 def oci(**fields: str) -> Oci:

@@ -32,6 +32,9 @@ class NoParts:
     def has(self, key: LayerKey) -> bool:
         raise AssertionError(key)
 
+    def image(self, key: LayerKey) -> Path:
+        raise AssertionError(key)
+
     def contents(self, key: LayerKey) -> Path:
         raise AssertionError(key)
 

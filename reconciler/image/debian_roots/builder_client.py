@@ -1,0 +1,112 @@
+"""The daemon's side of a builder: one connection for each request, and its end with the request's."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from reconciler.children.spare import KEPT_VARIABLES
+from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.image.debian_roots.root_request import MOST_BYTES, RootAnswer, RootRequest
+
+MODULE = "reconciler.image.debian_roots.builder"
+
+Connect = Callable[[], AbstractAsyncContextManager[socket.socket]]
+"""A connection to a builder that serves one request, and ends with it."""
+
+
+class DebianRoots:
+    """Has builders make root file systems of packages."""
+
+    def __init__(self, connect: Connect) -> None:
+        self._connect = connect
+
+    async def make(
+        self, request: RootRequest, out: Path, base: Path | None = None
+    ) -> Mapping[str, str]:
+        """Have a tar written into `out`: a base, or what packages add to the image `base`.
+
+        Returns the versions of all packages that are installed then. Raises BuildFailed or
+        BuildUnavailable. Cancelling it ends the builder.
+        """
+        packet = request.model_dump_json().encode()
+        modes = [(out, "wb"), *([(base, "rb")] if base is not None else [])]
+        with contextlib.ExitStack() as stack:
+            files = [stack.enter_context(path.open(mode)) for path, mode in modes]
+            descriptors = [file.fileno() for file in files]
+            async with self._connect() as builder:
+                socket.send_fds(builder, [packet], descriptors)
+                content = await asyncio.get_running_loop().sock_recv(builder, MOST_BYTES)
+        return _versions(content)
+
+
+def _versions(content: bytes) -> Mapping[str, str]:
+    try:
+        answer = RootAnswer.model_validate_json(content)
+    except ValidationError as error:
+        raise BuildUnavailable(
+            "the builder died" if not content else "the builder did not answer",
+            kind="spawn",
+            hint="see `journalctl -u 'reconciler-build@*'`",
+        ) from error
+    if answer.failed and answer.definitive:
+        raise BuildFailed(answer.failed, hint=answer.hint)
+    if answer.failed:
+        raise BuildUnavailable(answer.failed, kind=answer.kind, hint=answer.hint)
+    return answer.versions
+
+
+def by_socket(path: Path) -> Connect:
+    """Builders that systemd starts, each by a connection to its socket."""
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[socket.socket]:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as ours:
+            ours.setblocking(False)  # noqa: FBT003
+            try:
+                await asyncio.get_running_loop().sock_connect(ours, str(path))
+            except OSError as error:
+                raise BuildUnavailable(
+                    f"no builder listens on {path}: {error.strerror}",
+                    kind="spawn",
+                    hint="systemctl restart reconciler-build.socket",
+                ) from error
+            yield ours
+
+    return connect
+
+
+def as_child(home: Path) -> Connect:
+    """Builders as children, on a host without our units; `home` is where they keep packages."""
+
+    @asynccontextmanager
+    async def connect() -> AsyncIterator[socket.socket]:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with ours:
+            ours.setblocking(False)  # noqa: FBT003
+            with theirs:
+                child = await asyncio.create_subprocess_exec(
+                    *(sys.executable, "-P", "-m", MODULE, str(home)),
+                    stdin=theirs.fileno(),
+                    stdout=asyncio.subprocess.DEVNULL,
+                    stderr=asyncio.subprocess.DEVNULL,
+                    env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
+                    start_new_session=True,
+                )
+            try:
+                yield ours
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
+                await child.wait()
+
+    return connect
