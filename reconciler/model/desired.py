@@ -13,7 +13,7 @@ from reconciler.model.checks import CheckSpec
 from reconciler.model.image import KernelSpec, NixRunner
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layers import LayerSpec
-from reconciler.model.machine import HostPort, Tap, UserNetwork
+from reconciler.model.machine import ROOT, HostPort, Tap, UserNetwork
 from reconciler.model.names import Digest, GroupName, Revision, VMName, digest_of
 
 OnFailure = Literal["halt", "rollbackGroup", "continue"]
@@ -28,6 +28,7 @@ class VolumeSpec:
 
     name: str
     mount_point: str
+    """`ROOT`: it has what the guest writes to its root."""
     size_mib: int
     fs_type: Literal["ext4"] = "ext4"
 
@@ -128,6 +129,7 @@ class VMSpec:
     """The name under which it was declared before."""
     taps: tuple[Tap, ...] = ()
     restart: RestartPolicy = RestartPolicy()
+    read_only_root: bool = False
 
     def restart_inputs(self) -> dict[str, object]:
         """What the digest covers, as plain data."""
@@ -145,6 +147,8 @@ class VMSpec:
         }
         if self.taps:  # without taps the digest stays what it was before taps existed
             inputs["taps"] = [asdict(tap) for tap in self.taps]
+        if self.read_only_root:
+            inputs["writable"] = "none"
         return inputs
 
     def compute_digest(self) -> Digest:
@@ -165,6 +169,12 @@ class VMSpec:
     def image_keys(self) -> tuple[str, ...]:
         """Keys of all images that its guests boot from."""
         return self.kernel.key, *(layer.key for layer in self.layers)
+
+    @property
+    def writable(self) -> str:
+        """Where writes to its root go, for display: `tmpfs`, `none`, `volume data`."""
+        kept = next((v.name for v in self.volumes if v.mount_point == ROOT), "")
+        return f"volume {kept}" if kept else "none" if self.read_only_root else "tmpfs"
 
     @property
     def user_interfaces(self) -> Iterator[tuple[int, UserNetwork]]:

@@ -15,6 +15,8 @@ Slot = Literal[1, 2]
 """A VM has two slots for guests, each with its own lock, sockets and console. A guest that writes to volumes
 is always in the first, so that its lock excludes a second writer."""
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - only compared with, never bound
+ROOT = "/"
+"""The mount point of the volume that has what a guest writes to its root."""
 HOST_END = "fe:"
 """Prefix of the MAC of a tap's end on the host. A bridge takes the lowest MAC of its ports as its own, and
 this prefix is higher than any guest's, so the bridge's MAC stays stable."""
@@ -95,7 +97,7 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Mount:
-    """A volume as the guest sees it: disk by `serial`, mounted at `mount_point`."""
+    """A volume as the guest sees it: disk by `serial`, mounted at `mount_point`, which may be `ROOT`."""
 
     serial: str
     mount_point: str
@@ -136,6 +138,7 @@ class Machine:
     """A link to a runner built by Nix, which brings its own kernel, disks and network; those fields are empty."""
     hypervisor: str = DEFAULT
     """The name of its driver. Descriptions that earlier versions wrote lack it."""
+    read_only_root: bool = False
 
 
 @dataclass(frozen=True, slots=True)

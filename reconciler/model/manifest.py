@@ -29,13 +29,14 @@ from reconciler.model.manifest_health import Health
 from reconciler.model.network_interfaces import Interface
 from reconciler.model.nix_runner import Runner, beside_faults
 from reconciler.model.quantity import Duration, DurationOrAuto, Size
+from reconciler.model.writable_root import Writable, root_faults
 
 API_VERSION = "reconciler/v1"
 LEAST_MEMORY_MIB = 64
 """With less, Debian's kernel panics, or kills the init before it can print anything."""
 MOVABLE = frozenset({"user"})
 """Kinds of interfaces whose traffic can be moved from one guest to another."""
-UNION_TAGS = frozenset({"<name>", "<files>"})
+UNION_TAGS = frozenset({"<name>", "<files>", "<volume>"})
 """Names of branches of a union in the location of an error; files do not contain them."""
 
 
@@ -79,13 +80,22 @@ class Store(Face):
     layers: list[Layer] = Field(
         min_length=1, max_length=16, description="Bottom first; only a changed one is built again."
     )
+    writable: Writable = Field(
+        default="tmpfs",
+        description="Where the guest's writes to its root go. tmpfs: to its memory, lost at its end. none:"
+        " nowhere, only /run, /tmp and volumes can be written. `{volume: NAME}`: they are kept on that"
+        " volume, above whatever layers a later generation has.",
+    )
 
 
 class Volume(Face):
     """A writable disk of a VM."""
 
     name: VolumeName = Field(description="Unique in the VM, at most 16 characters.")
-    mount_point: MountPoint = Field(description="Where the guest mounts it.")
+    mount_point: MountPoint | None = Field(
+        default=None,
+        description="Where the guest mounts it. Only the volume of `store.writable` has none.",
+    )
     size: Size = Field(description="It may grow later; a smaller one is refused.")
     fs_type: Literal["ext4"] = Field(
         default="ext4", description="Formatted once, when it is created."
@@ -231,10 +241,17 @@ class Spec(Face):
                 )  # fmt: skip
 
     def _volume_faults(self) -> Iterator[FieldConflict]:
+        yield from root_faults(
+            self.store.writable if self.store is not None else "tmpfs",
+            [(volume.name, volume.mount_point) for volume in self.volumes],
+            own_initrd=isinstance(self.kernel, KernelFiles),
+        )
         for field, key in (("name", "name"), ("mount_point", "mountPoint")):
             seen: dict[str, int] = {}
             for index, volume in enumerate(self.volumes):
-                value: str = getattr(volume, field)
+                value: str | None = getattr(volume, field)
+                if value is None:
+                    continue
                 if value in seen:
                     yield FieldConflict(
                         ("volumes", index, key),

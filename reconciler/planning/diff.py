@@ -19,6 +19,7 @@ SHOWN = 80
 _SIMPLE: tuple[tuple[str, str, Effect], ...] = (
     ("hypervisor", "spec.hypervisor", "restart"),
     ("vcpu", "spec.vcpu", "restart"),
+    ("writable", "spec.store.writable", "restart"),
     ("group", "metadata.group", "in place"),
 )
 

@@ -55,6 +55,7 @@ def machine_of(
         folder=str(layout.guest_folder(home, slot)),
         slot=slot,
         stop_timeout=spec.update.stop_timeout,
+        read_only_root=spec.read_only_root,
         runner=str(layout.runner(PurePath(state_dir), spec.kernel.key)) if made else "",
     )
 

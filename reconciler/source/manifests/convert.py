@@ -27,6 +27,7 @@ from reconciler.model.machine import ANY_ADDRESS, PortForward, Tap, UserNetwork
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.nix_runner import Runner, is_folder
 from reconciler.model.quantity import Share
+from reconciler.model.writable_root import mount_points
 from reconciler.source.manifests.places import Loc
 
 LOOPBACK = "127.0.0.1"
@@ -70,6 +71,12 @@ class VMDraft:
         runner = self.runner
         flakes = (runner.flake,) if runner is not None and is_folder(runner.flake) else ()
         return flakes + tuple(folder for layer in self.layers for folder in layer.folders)
+
+    @property
+    def contract(self) -> int:
+        """What the initrd of its guests must be able to do at least (`DebianKernel.contract`)."""
+        root = 1 if self.spec.writable == "tmpfs" else 2
+        return max(root, *(source.needs_contract for source in self.layers), 1)
 
     @property
     def folder_places(self) -> tuple[Loc, ...]:
@@ -166,6 +173,8 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
     meta, spec = face.metadata, face.spec
     given = spec.runner
     runner = NixRunner(given.flake, given.attribute) if given else None
+    writable = spec.store.writable if spec.store else "tmpfs"
+    points = mount_points(writable, {v.name: v.mount_point for v in spec.volumes})
     draft = VMSpec(
         name=VMName(meta.name),
         group=GroupName(meta.group or ""),
@@ -176,7 +185,8 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         kernel=NO_KERNEL if runner is None else runner_spec(runner),
         format=(spec.store and spec.store.format) or "erofs",
         layers=(),
-        volumes=tuple(VolumeSpec(v.name, v.mount_point, v.size, v.fs_type) for v in spec.volumes),
+        volumes=tuple(VolumeSpec(v.name, points[v.name], v.size, v.fs_type) for v in spec.volumes),
+        read_only_root=writable == "none",
         networks=tuple(
             UserNetwork(i.mac or derived_mac(meta.name, n), tuple(map(_forward, i.forward)))
             for n, i in enumerate(spec.interfaces)

@@ -241,8 +241,7 @@ class Resolver:
 
     def _kernel(self, vm: Declared[VMSpec], draft: VMDraft, report: Report) -> KernelSpec:
         if draft.kernel is None:
-            needed = max((source.needs_contract for source in draft.layers), default=1)
-            return KernelSpec.of("debian", replace(self._debian, contract=needed))
+            return KernelSpec.of("debian", replace(self._debian, contract=draft.contract))
         try:
             return self._host_kernels.spec(draft.kernel)
         except FileRefused as error:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from reconciler.errors import DriverError
 from reconciler.host import layout
 from reconciler.hypervisors import QemuConfig
-from reconciler.model.machine import Disk, Machine, Mount, Tap, UserNetwork
+from reconciler.model.machine import ROOT, Disk, Machine, Mount, Tap, UserNetwork
 
 QMP_SOCKET = str(layout.run(PurePath()) / "qmp.sock")
 """Relative to the guest's folder, as the argv names it: sun_path holds 107 bytes."""
@@ -97,8 +97,13 @@ def _guest_contract(machine: Machine) -> Iterator[str]:
         yield f"tsc_early_khz={machine.tsc_khz}"
     if machine.layers:
         yield "reconciler.layers=" + ",".join(layer.serial for layer in machine.layers)
+    if machine.read_only_root:
+        yield "reconciler.writable=none"
     for mount in machine.mounts:
-        yield "reconciler.mount=" + _mount(machine, mount)
+        if mount.mount_point == ROOT:
+            yield f"reconciler.writable={_mount(machine, mount).replace(':/:', ':')}"
+        else:
+            yield "reconciler.mount=" + _mount(machine, mount)
     if machine.networks and not machine.taps:
         yield "reconciler.net=user"
     elif machine.taps:

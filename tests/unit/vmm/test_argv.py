@@ -140,6 +140,17 @@ def test_more_devices_than_the_board_has_places_are_refused() -> None:
         argv(replace(a_machine(), layers=layers), QemuConfig())
 
 
+def test_what_a_guest_writes_to_its_root_goes_where_its_manifest_says() -> None:
+    volumes = (Disk("/v/root", "vol-root", read_only=False),)
+    mounts = (Mount("vol-root", "/", "ext4"), Mount("vol-data", "/data", "ext4"))
+    kept = kernel_cmdline(replace(a_machine(), volumes=volumes, mounts=mounts)).split()
+    assert "reconciler.writable=vol-root:ext4" in kept
+    assert [word for word in kept if "mount=" in word] == ["reconciler.mount=vol-data:/data:ext4"]
+    sealed = kernel_cmdline(replace(a_machine(), read_only_root=True)).split()
+    assert "reconciler.writable=none" in sealed
+    assert "writable" not in kernel_cmdline(a_machine())
+
+
 TAP = Tap(
     "t0-web", "br0", "02:00:00:00:00:01", 0, "10.20.0.5/24", "10.20.0.1", ("9.9.9.9", "1.1.1.1")
 )
