@@ -22,6 +22,7 @@ from reconciler.config_fields import HostPath, HttpUrl, Port, Seconds, Secret, S
 from reconciler.errors import ConfigError, did_you_mean
 from reconciler.hypervisors import DEFAULT, Hypervisor, HypervisorTables
 from reconciler.image_registries import ImagePattern, RegistryConfig
+from reconciler.url_patterns import UrlPattern
 
 DEFAULT_PATH = Path("/etc/reconciler/config.toml")
 ENVIRONMENT = "RECONCILER_CONFIG"
@@ -84,10 +85,12 @@ class PolicyConfig(Section):
 
     hypervisors: list[Hypervisor] = [DEFAULT]
     host_paths: list[HostPath] = []
-    """Path prefixes below which manifests may name kernels, initrds and keyrings of the host."""
+    """Path prefixes below which manifests may name kernels, initrds, keyrings and images of the host."""
     mirrors: list[HttpUrl] = []
     """Archives of Debian packages that manifests may name beside those of the host's apt, and what is below
     them: https://snapshot.debian.org/archive/debian."""
+    image_urls: list[UrlPattern] = []
+    """Patterns of URLs from which manifests may have images downloaded: https://images.example.org/*."""
     runners: bool = False
     """Whether manifests may name runners built by Nix: build and scripts run the repository's code on this
     host."""

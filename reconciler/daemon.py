@@ -26,6 +26,7 @@ from reconciler.engine.loop import Engine
 from reconciler.engine.scrub import Scrub
 from reconciler.errors import ConfigError, SupervisorError
 from reconciler.host import layout, state_lock
+from reconciler.image.build_site import Sources
 from reconciler.image.debian_packages import Debian
 from reconciler.image.debian_roots.builder_client import DebianRoots, as_child, by_socket
 from reconciler.image.store import ImageStore
@@ -199,8 +200,8 @@ async def _adapters(
         config.state, clock,
         builds_at_once=config.policy.max_concurrent_builds,
         disk_reserve_bytes=config.policy.disk_reserve_mib * MIB,
-        registries=config.registries,
         debian=Debian(_debian_roots(config)),
+        sources=Sources(tuple(config.registries), tuple(config.policy.image_urls)),
     )  # fmt: skip
     stack.push_async_callback(images.close)
     await images.open()

@@ -28,6 +28,7 @@ SHORT = 50
 """Lines under which a file is a fragment."""
 
 SAME_MODULE_NAMES = {
+    "image": "what is booted or was built, and the layer input of ready images",
     "driver": "what a VMM's folder must have",
     "plan": "the values, and the command that shows them",
     "registry": "the kinds of one seam: VMMs, layer inputs, checks, sources, sinks",

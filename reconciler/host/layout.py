@@ -10,6 +10,7 @@
     composed/KEY/parts.json  the images of a layer that has several
     kernels/KEY/vmlinuz      a kernel bundle, with initrd beside it
     runners/KEY              a link into the Nix store
+    downloads/NAME.partial   what has come of a file that is being downloaded
     front/                   the port proxy, where no unit of systemd is it
     debian/                  the builder of Debian's packages, where no unit of systemd is it
     vms/NAME/                a VM, and the first of its guest folders; vms/NAME.2/ is the second
@@ -98,6 +99,10 @@ def kernel_files(state: P, key: str) -> tuple[P, P]:
 
 def runner(state: P, key: str) -> P:
     return images(state, "runners") / key
+
+
+def downloads(state: P) -> P:
+    return state / "downloads"
 
 
 def proxy_folder(state: P) -> P:

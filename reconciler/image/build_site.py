@@ -21,6 +21,7 @@ from reconciler.image.archive.contents import TarContents
 from reconciler.image.archive.packing import BAD_INPUT, CANNOT, Request
 from reconciler.image.composed import MOST_PARTS, write_composition
 from reconciler.image.debian_packages import Debian
+from reconciler.image.downloads import Downloads
 from reconciler.image_registries import RegistryConfig
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.names import LayerKey
@@ -40,14 +41,24 @@ MAGICS = {"erofs": (1024, b"\xe2\xe1\xf5\xe0"), "squashfs": (0, b"hsqs")}
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """What of the host's config says where builds may get something from."""
+
+    registries: tuple[RegistryConfig, ...] = ()
+    """Those that are reached otherwise than as they are."""
+    image_urls: tuple[str, ...] = ()
+    """Patterns."""
+
+
+@dataclass(frozen=True, slots=True)
 class BuildTools:
     """What all builds of a store share."""
 
     programs: ConfinedPrograms
     """For what reads foreign input: it has no network."""
     debian: Debian
-    registries: tuple[RegistryConfig, ...] = ()
-    """Those that are reached otherwise than as they are."""
+    downloads: Downloads
+    sources: Sources = Sources()
 
 
 MakePart = Callable[["BuildSite"], Awaitable[None]]

@@ -23,3 +23,5 @@ class LayerInput:
     """Wall clock for all of it."""
     composed: bool = False
     """It leaves the names of parts (`site.compose`) and no image."""
+    ready: bool = False
+    """Whether its images are ready-made: of a format of their own, which it has judged."""

@@ -33,7 +33,7 @@ async def build_layer(spec: LayerSpec, site: BuildSite, kinds: InputKinds = INPU
     made_by = kinds[spec.source.kind]
     async with within(made_by.seconds, spec.title):
         await made_by.build(spec.source, site)
-    if not made_by.composed:
+    if not (made_by.composed or made_by.ready):
         await check_image(spec.title, site)
 
 

@@ -7,7 +7,7 @@ import errno
 import functools
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -17,17 +17,17 @@ from reconciler.clock import Clock
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildUnavailable, ImageError
 from reconciler.host import layout
-from reconciler.image.build_site import BuildSite, BuildTools, MakePart
+from reconciler.image.build_site import BuildSite, BuildTools, MakePart, Sources
 from reconciler.image.composed import ComposedLayers
 from reconciler.image.debian_packages import Debian
 from reconciler.image.debian_roots.builder_client import DebianRoots, as_child
+from reconciler.image.downloads import Downloads
 from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.inventory import ImagesOfKind, Inventory
 from reconciler.image.kernel import announces, build_bundle
 from reconciler.image.nix_build import NixRunners
 from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
 from reconciler.image.single_flight import SharedBuilds
-from reconciler.image_registries import RegistryConfig
 from reconciler.model.image import BuiltImage, KernelSpec, NixRunner
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layers import LayerSpec
@@ -37,6 +37,7 @@ log = logging.getLogger(__name__)
 
 HEAD_BYTES = 2048
 NO_RESERVE = 0
+NOTHING_ELSE = Sources()
 FULL_BYTES = 256 * 1024
 """Less is left of a disk that a builder filled: it fails before it takes the last block."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -62,14 +63,17 @@ class ImageStore:
         builds_at_once: int = 2,
         disk_reserve_bytes: int = NO_RESERVE,
         debian: Debian | None = None,
-        registries: Sequence[RegistryConfig] = (),
+        sources: Sources = NOTHING_ELSE,
         inputs: InputKinds = INPUTS,
     ) -> None:
         self._state_dir = state_dir
         self._clock = clock
         self._disk_reserve_bytes = disk_reserve_bytes
         own = debian or Debian(DebianRoots(as_child(layout.debian_builder(state_dir))))
-        self.tools = BuildTools(ConfinedPrograms(), own, tuple(registries))
+        self._downloads = Downloads(
+            layout.downloads(state_dir), clock, sources.image_urls, disk_reserve_bytes
+        )
+        self.tools = BuildTools(ConfinedPrograms(), own, self._downloads, sources)
         self._inputs = inputs
         self._layer_shelf = ImageDirectory(
             layout.images(state_dir, "layers"), (layout.IMAGE,), (layout.CONTENTS,)
@@ -96,6 +100,7 @@ class ImageStore:
             await asyncio.to_thread(self._composed.scan)
             self._kernels = await asyncio.to_thread(self._kernel_shelf.scan)
             self._runners = await asyncio.to_thread(self._nix.scan)
+            await asyncio.to_thread(self._downloads.sweep)
             for key in self._kernels:
                 await self._listen_for(key)
         except OSError as error:

@@ -18,6 +18,7 @@ from reconciler.model.fields import EXACTLY_ONE, Face, Folder, one_of
 from reconciler.model.layer_kinds.busybox_layer import Busybox, BusyboxSource
 from reconciler.model.layer_kinds.debian_layer import DebianPackages, DebianSource
 from reconciler.model.layer_kinds.described_source import StoreFormat
+from reconciler.model.layer_kinds.image_layer import ImageSource, ReadyImage
 from reconciler.model.layer_kinds.oci_layer import Oci, OciSource
 from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.names import LayerKey, digest_of
@@ -26,7 +27,7 @@ LIKELY_FOLDER = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 """What looks like a folder that a layer names, in text that is not YAML to its end."""
 
 
-LayerSource = TreeSource | BusyboxSource | OciSource | DebianSource
+LayerSource = TreeSource | BusyboxSource | OciSource | DebianSource | ImageSource
 """Stored with its `kind`; forms stored before there was a `kind` are distinguished by their fields."""
 
 
@@ -41,6 +42,11 @@ class Layer(Face):
     debian: DebianPackages | None = Field(
         default=None, description="Packages of Debian on a base with systemd."
     )
+    image: ReadyImage | None = Field(
+        default=None,
+        description="A ready erofs, squashfs or ext4 image of the host or of a server.",
+    )
+
     oci: Oci | None = Field(
         default=None, description="An image as container tools make it, with its program."
     )
@@ -59,6 +65,8 @@ class Layer(Face):
             return self.oci.source()
         if self.debian is not None:
             return self.debian.source()
+        if self.image is not None:
+            return self.image.source()
         return BusyboxSource()
 
 
@@ -90,7 +98,8 @@ class LayerSpec:
     def of(source: LayerSource, store_format: StoreFormat | None = None) -> LayerSpec:
         """The spec of a resolved source; without a format it has that of its kind."""
         made_as = store_format or source.default_format
-        inputs = {**source.key_inputs, "format": made_as}
+        # A source that comes in a format of its own says which.
+        inputs = {"format": made_as, **source.key_inputs}
         return LayerSpec(LayerKey(digest_of(inputs)), made_as, source)
 
     @property

@@ -31,6 +31,7 @@ KINDS = {
     "layer tree": {"TreeSource", "build_tree"},
     "layer busybox": {"BusyboxSource", "build_busybox"},
     "layer oci": {"Oci", "build_oci"},
+    "layer image": {"ImageSource", "build_image"},
     "check http": {"HttpProbe", "HttpCheck", "HttpAsker"},
     "check tcp": {"TcpProbe", "TcpCheck", "TcpAsker"},
     "sink webhook": {"WebhookConfig", "open_webhook"},

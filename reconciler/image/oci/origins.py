@@ -32,7 +32,7 @@ async def fetch_image(source: OciSource, site: BuildSite, known: Known) -> Fetch
 async def _origin(source: OciSource, site: BuildSite, folder: Path) -> Origin:
     if source.repository:
         name = registry_of(source.repository)
-        settings = next((one for one in site.tools.registries if one.name == name), None)
+        settings = next((one for one in site.tools.sources.registries if one.name == name), None)
         skopeo = Skopeo(site.tools.programs, folder / "skopeo", settings)
         await skopeo.prepare()
         return RegistryPull(skopeo, source.repository, folder / "blobs")

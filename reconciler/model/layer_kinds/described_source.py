@@ -28,6 +28,11 @@ class LayerPolicy(Protocol):
         """Archives of packages that a manifest may name, by their addresses or what these begin with."""
         ...
 
+    @property
+    def image_urls(self) -> Sequence[str]:
+        """Patterns of URLs from which images may be downloaded."""
+        ...
+
 
 class DescribedSource(Protocol):
     """The source of a layer, resolved or not."""

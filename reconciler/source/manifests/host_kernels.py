@@ -10,12 +10,11 @@ from collections.abc import Sequence
 from reconciler.model.image import KernelSpec, PathKernel
 from reconciler.source.manifests.convert import HostFiles
 from reconciler.source.manifests.revision_files import FileRefused
+from reconciler.untrusted_file import open_beneath
 
 MOST_BYTES = 512 * 1024 * 1024
 """Size of the largest kernel or initrd."""
 CHUNK = 1024 * 1024
-FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-FILE_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 State = tuple[int, int, int, int]
 
@@ -67,21 +66,3 @@ class HostKernels:
                 digest.update(chunk)
             known = self._digests[path] = (state, digest.hexdigest())
         return known[1]
-
-
-def open_beneath(path: str) -> int:
-    """Open a file for reading, following no symbolic link in any part of its path.
-
-    A repository names the path, so a link could lead out of the allowed folders. Raises OSError; the
-    caller closes the descriptor.
-    """
-    *folders, name = path.split("/")[1:]
-    at = os.open("/", FOLDER_FLAGS)
-    try:
-        for folder in folders:
-            inner = os.open(folder, FOLDER_FLAGS, dir_fd=at)
-            os.close(at)
-            at = inner
-        return os.open(name, FILE_FLAGS, dir_fd=at)
-    finally:
-        os.close(at)

@@ -20,6 +20,7 @@ class Policy:
     host_paths: tuple[str, ...] = ()
     registries: tuple[str, ...] = ()
     mirrors: tuple[str, ...] = ()
+    image_urls: tuple[str, ...] = ()
 
 
 def oci(**fields: str) -> Oci:

@@ -11,8 +11,10 @@ from typing import Any
 import pytest
 
 from reconciler.children.spare import ConfinedPrograms
+from reconciler.clock import SystemClock
 from reconciler.image.build_site import BuildSite, BuildTools
 from reconciler.image.debian_packages import Debian
+from reconciler.image.downloads import Downloads
 from reconciler.model.layer_kinds.described_source import StoreFormat
 
 if shutil.which("unsquashfs") is None:
@@ -36,7 +38,9 @@ class Sites:
 @pytest.fixture
 async def sites(tmp_path: Path) -> AsyncIterator[Sites]:
     programs = ConfinedPrograms()
-    yield Sites(tmp_path, BuildTools(programs, Debian()))
+    yield Sites(
+        tmp_path, BuildTools(programs, Debian(), Downloads(tmp_path / "downloads", SystemClock()))
+    )
     await programs.close()
 
 

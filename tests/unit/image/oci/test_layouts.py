@@ -13,9 +13,11 @@ from pathlib import Path
 import pytest
 
 from reconciler.children.spare import ConfinedPrograms
+from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.build_site import BuildSite, BuildTools, MakePart
 from reconciler.image.debian_packages import Debian
+from reconciler.image.downloads import Downloads
 from reconciler.image.oci.image_fetch import FetchedImage
 from reconciler.image.oci.origins import fetch_image
 from reconciler.model.layer_kinds.oci_layer import OciSource
@@ -47,7 +49,7 @@ async def site(tmp_path: Path, repository: Repository) -> AsyncIterator[BuildSit
     programs = ConfinedPrograms()
     workspace = tmp_path / "workspace"
     workspace.mkdir()
-    tools = BuildTools(programs, Debian())
+    tools = BuildTools(programs, Debian(), Downloads(tmp_path / "downloads", SystemClock()))
     yield BuildSite("erofs", workspace, repository.content, tools, NoParts())
     await programs.close()
 
