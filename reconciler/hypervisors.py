@@ -58,6 +58,8 @@ class QemuConfig(_Table):
     accel: Literal["auto", "kvm", "tcg"] = "auto"
     cpu: str = ""
     """-cpu; empty: host under kvm, max under tcg."""
+    ovmf: str = "/usr/share/OVMF"
+    """The folder with OVMF, the firmware of disks with `firmware: uefi`."""
 
 
 class HypervisorTables(_Table):

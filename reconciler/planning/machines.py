@@ -9,8 +9,16 @@ from pathlib import PurePath
 
 from reconciler.host import layout
 from reconciler.model.desired import VMSpec
-from reconciler.model.image import NixRunner
-from reconciler.model.machine import Disk, Machine, Mount, Slot, UserNetwork
+from reconciler.model.image import DiskImage, NixRunner
+from reconciler.model.machine import (
+    BootDisk,
+    Disk,
+    Machine,
+    Mount,
+    Slot,
+    UserNetwork,
+    volume_serial,
+)
 from reconciler.model.names import InstanceId, KernelKey, LayerKey, VMName
 from reconciler.model.observed import Observed
 from reconciler.model.record import Generation
@@ -29,7 +37,8 @@ def machine_of(
     spec, host = generation.spec, observed.host
     made = isinstance(spec.kernel.source, NixRunner)
     home = layout.vm(PurePath(state_dir), spec.name)
-    kernel, initrd = ("", "") if made else _boot_files(state_dir, spec.kernel.key)
+    disk = _boot_disk(state_dir, spec)
+    kernel, initrd = ("", "") if made or disk else _boot_files(state_dir, spec.kernel.key)
     return Machine(
         vm=spec.name,
         generation=generation.number,
@@ -46,10 +55,10 @@ def machine_of(
             _layer(state_dir, key, index) for index, key in enumerate(_images(spec, observed))
         ),
         volumes=tuple(
-            Disk(str(layout.volume(home, v.name)), _serial(v.name), read_only=False)
+            Disk(str(layout.volume(home, v.name)), volume_serial(v.name), read_only=False)
             for v in spec.volumes
         ),
-        mounts=tuple(Mount(_serial(v.name), v.mount_point, v.fs_type) for v in spec.volumes),
+        mounts=tuple(Mount(volume_serial(v.name), v.mount_point, v.fs_type) for v in spec.volumes),
         networks=_own(spec),
         taps=spec.taps,
         folder=str(layout.guest_folder(home, slot)),
@@ -57,6 +66,7 @@ def machine_of(
         stop_timeout=spec.update.stop_timeout,
         read_only_root=spec.read_only_root,
         runner=str(layout.runner(PurePath(state_dir), spec.kernel.key)) if made else "",
+        disk=disk,
     )
 
 
@@ -64,6 +74,14 @@ def _images(spec: VMSpec, observed: Observed) -> Iterator[LayerKey]:
     """The images of its layers, bottom first."""
     for layer in spec.layers:
         yield from observed.parts.get(layer.key, (layer.key,))
+
+
+def _boot_disk(state_dir: str, spec: VMSpec) -> BootDisk | None:
+    source = spec.kernel.source
+    if not isinstance(source, DiskImage):
+        return None
+    path = layout.disk_image(PurePath(state_dir), spec.kernel.key)
+    return BootDisk(str(path), source.firmware)
 
 
 # Kept, as thousands of VMs share a few images, and joining paths is most of what a machine costs.
@@ -91,8 +109,3 @@ def volume_sizes(generation: Generation, state_dir: str) -> dict[str, int]:
     spec = generation.spec
     home = layout.vm(PurePath(state_dir), spec.name)
     return {str(layout.volume(home, v.name)): v.size_mib for v in spec.volumes}
-
-
-def _serial(volume: str) -> str:
-    """The serial of a disk; virtio-blk keeps 20 bytes, and volume names have at most 16."""
-    return f"vol-{volume}"

@@ -162,7 +162,8 @@ def _files(machine: Machine, place: HostPaths) -> Iterator[Property]:
     # An empty file system over the state directory hides all other guests.
     yield "TemporaryFileSystem", Variant("a(ss)", [[str(place.state), "ro"]])
     yield "BindPaths", Variant("a(ssbt)", [[machine.folder, machine.folder, False, MS_REC]])
-    images = (machine.kernel, machine.initrd, *(layer.path for layer in machine.layers))
+    booted = (machine.kernel, machine.initrd) if machine.disk is None else (machine.disk.path,)
+    images = (*booted, *(layer.path for layer in machine.layers))
     shown = [[p, p, True, 0] for p in images if Path(p).is_relative_to(place.state)]
     if shown:
         yield "BindReadOnlyPaths", Variant("a(ssbt)", shown)

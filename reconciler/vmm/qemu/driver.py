@@ -8,17 +8,17 @@ import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from reconciler.errors import DriverError
 from reconciler.host import layout
 from reconciler.hypervisors import CAPABILITIES, Capabilities, QemuConfig
 from reconciler.model.guest_reports import GuestFigures
-from reconciler.model.machine import GuestEndpoint, Launch, Machine, Route
+from reconciler.model.machine import BootDisk, GuestEndpoint, Launch, Machine, Route
 from reconciler.model.observed import Fingerprint
 from reconciler.vmm.programs import run
 from reconciler.vmm.qemu import accel, forwards, power_button, qmp, stats
-from reconciler.vmm.qemu.argv import QMP_SOCKET, argv
+from reconciler.vmm.qemu.argv import OVMF_FILES, QMP_SOCKET, argv
 
 PACKAGE = "qemu-system-x86"
 VERSION = re.compile(r"version (\d[\w.]*)")
@@ -54,8 +54,23 @@ class QemuDriver:
         return replace(found, kvm=kvm, accel="kvm" if kvm == "proven" else "tcg")
 
     def launch(self, machine: Machine) -> Launch:
+        """Raises DriverError also when the firmware that it names is not installed."""
         button = self.power_button(QMP_SOCKET, machine.stop_timeout)
-        return Launch(argv(machine, self._config), cwd=machine.folder, power_button=button)
+        env: tuple[tuple[str, str], ...] = ()
+        if machine.disk is not None:
+            self._refuse_missing_firmware(machine, machine.disk)
+            # Of the host's disk, as volumes are, and writable for a guest's own user.
+            env = (("TMPDIR", str(layout.run(PurePath(machine.folder)))),)
+        return Launch(argv(machine, self._config), machine.folder, env, power_button=button)
+
+    def _refuse_missing_firmware(self, machine: Machine, disk: BootDisk) -> None:
+        folder = Path(self._config.ovmf)
+        if disk.firmware == "uefi" and not all((folder / name).is_file() for name in OVMF_FILES):
+            raise DriverError(
+                f"{machine.vm}: {folder} has no firmware for `uefi`: {' and '.join(OVMF_FILES)}",
+                kind="missing",
+                hint="apt-get install ovmf, or name its folder in [qemu] ovmf; it is tried again",
+            )
 
     @staticmethod
     def power_button(socket: str, seconds: float) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reconciler.model.guest_reports import NetworkTraffic
-from reconciler.model.machine import Disk, Launch, Machine, PortForward, Tap, UserNetwork
+from reconciler.model.machine import BootDisk, Disk, Launch, Machine, PortForward, Tap, UserNetwork
 from reconciler.model.names import VMName
 from reconciler.supervisor import locked_exec
 from reconciler.supervisor.systemd_bus import traffic
@@ -121,6 +121,14 @@ def test_of_the_state_a_guest_sees_its_folder_and_its_images() -> None:
     assert found["TemporaryFileSystem"] == [[str(STATE), "ro"]]
     assert [bind[0] for bind in found["BindPaths"]] == [str(STATE / "vms/web")]
     assert [bind[0] for bind in found["BindReadOnlyPaths"]] == [kernel, layer.path]
+
+
+def test_a_guest_sees_the_disk_that_it_boots_and_cannot_write_to_it() -> None:
+    machine, _ = a_machine()
+    seed = Disk(str(STATE / "layers/1/image"), "layer0", read_only=True)
+    disk = BootDisk(str(STATE / "disks/2/image"), "uefi")
+    found = told(replace(machine, layers=(seed,), disk=disk, kernel="", initrd=""))
+    assert [bind[0] for bind in found["BindReadOnlyPaths"]] == [disk.path, seed.path]
 
 
 def test_each_vm_has_a_unit_and_a_user_of_its_own_and_long_names_fit() -> None:

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from reconciler.errors import DriverError
 from reconciler.hypervisors import QemuConfig
-from reconciler.model.machine import Disk, Mount, Tap
-from reconciler.vmm.qemu.argv import BALLOON_DEVICE, MOST_VIRTIO_DEVICES, argv, kernel_cmdline
+from reconciler.model.machine import BootDisk, Disk, Firmware, Machine, Mount, Tap
+from reconciler.vmm.qemu.argv import (
+    BALLOON_FIGURES,
+    MOST_PCI_DEVICES,
+    MOST_VIRTIO_DEVICES,
+    argv,
+    kernel_cmdline,
+)
+from reconciler.vmm.qemu.driver import QemuDriver
 from tests.unit.vmm.machines import a_full_machine, a_machine
 
 SMALL = """\
@@ -82,6 +91,38 @@ file=/s/vms/web/volumes/data.raw
 """
 
 
+DISK = """\
+qemu-system-x86_64
+-name guest=web,process=microvm@web
+-M q35,usb=off,vmport=off,graphics=off
+-accel tcg,tb-size=32
+-cpu max
+-smp 1
+-m 256M
+-nodefaults
+-no-user-config
+-display none
+-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny
+-no-reboot
+-device pvpanic
+-action panic=exit-failure
+-drive if=pflash,unit=0,format=raw,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd
+-drive if=pflash,unit=1,format=raw,snapshot=on,file=/usr/share/OVMF/OVMF_VARS_4M.fd
+-fw_cfg name=opt/org.reconciler/instance,string=web-g3-abc
+-device virtio-rng-pci
+-drive if=none,id=disk,format=qcow2,snapshot=on,discard=unmap,werror=report,file=/s/disks/k/image
+-device virtio-blk-pci,drive=disk,serial=disk,bootindex=0
+-drive if=none,id=layer0,format=raw,read-only=on,file=/s/layers/a/image
+-device virtio-blk-pci,drive=layer0,serial=layer0
+-device virtio-balloon-pci,id=balloon0,deflate-on-oom=on,guest-stats-polling-interval=30
+-netdev user,id=net0,hostfwd=tcp:127.0.0.1:8080-:80
+-device virtio-net-pci,netdev=net0,mac=52:54:00:00:00:01,romfile=
+-chardev file,id=console,path=console.log,append=on
+-serial chardev:console
+-qmp unix:run/qmp.sock,server=on,wait=off
+"""
+
+
 def shown(words: tuple[str, ...]) -> str:
     """One option a line, with its value."""
     text = words[0]
@@ -96,6 +137,32 @@ def test_a_small_machine_becomes_exactly_this_command_line() -> None:
 
 def test_a_full_machine_under_kvm_becomes_exactly_this_command_line() -> None:
     assert shown(argv(a_full_machine(), QemuConfig())) == FULL
+
+
+def a_machine_with_a_disk(firmware: Firmware) -> Machine:
+    return replace(a_machine(), kernel="", initrd="", disk=BootDisk("/s/disks/k/image", firmware))
+
+
+def test_a_disk_is_booted_by_firmware_with_an_overlay_that_has_no_name() -> None:
+    assert shown(argv(a_machine_with_a_disk("uefi"), QemuConfig())) == DISK
+    drives = [line for line in DISK.splitlines(keepends=True) if "if=pflash" not in line]
+    assert shown(argv(a_machine_with_a_disk("bios"), QemuConfig())) == "".join(drives)
+
+
+def test_more_devices_than_the_bus_of_a_disk_has_places_are_refused() -> None:
+    layers = tuple(Disk(f"/l/{n}", f"layer{n}", read_only=True) for n in range(MOST_PCI_DEVICES))
+    with pytest.raises(DriverError, match=f"more than {MOST_PCI_DEVICES} devices"):
+        argv(replace(a_machine_with_a_disk("bios"), layers=layers), QemuConfig())
+
+
+def test_the_overlay_of_a_disk_is_where_the_guest_may_write(tmp_path: Path) -> None:
+    machine = a_machine_with_a_disk("bios")
+    launch = QemuDriver(QemuConfig()).launch(machine)
+    assert launch.env == (("TMPDIR", f"{machine.folder}/run"),)
+    assert QemuDriver(QemuConfig()).launch(a_machine()).env == ()
+    with pytest.raises(DriverError, match="no firmware for `uefi`") as caught:
+        QemuDriver(QemuConfig(ovmf=str(tmp_path))).launch(a_machine_with_a_disk("uefi"))
+    assert "apt-get install ovmf" in caught.value.hint
 
 
 def test_the_host_may_choose_another_program_and_cpu() -> None:
@@ -135,9 +202,27 @@ def test_a_command_line_that_linux_would_cut_is_refused() -> None:
 
 
 def test_more_devices_than_the_board_has_places_are_refused() -> None:
-    layers = tuple(Disk(f"/l/{n}", f"layer{n}", read_only=True) for n in range(23))
+    volumes = tuple(Disk(f"/v/{n}", f"vol-{n}", read_only=False) for n in range(22))
     with pytest.raises(DriverError, match="more than 23 devices"):
-        argv(replace(a_machine(), layers=layers), QemuConfig())
+        argv(replace(a_machine(), volumes=volumes), QemuConfig())
+
+
+def test_layers_that_find_no_transport_are_on_pci_each_at_a_place_of_its_own() -> None:
+    def of(count: int) -> tuple[str, ...]:
+        layers = tuple(Disk(f"/l/{n}", f"layer{n}", read_only=True) for n in range(count))
+        return argv(replace(a_machine(), layers=layers), QemuConfig())
+
+    places = MOST_VIRTIO_DEVICES - 2  # the random numbers and a network have one each
+    assert "pci" not in shown(of(places))
+    words = of(127)
+    assert words[words.index("-M") + 1].endswith(",pcie=on")
+    assert shown(words).count("-device virtio-blk-device,") == places
+    on_pci = [word for word in words if word.startswith("virtio-blk-pci,")]
+    addresses = {re.search(r"addr=([0-9a-f]+\.[0-7]),", word)[1] for word in on_pci}  # type: ignore[index]
+    assert len(addresses) == len(on_pci) == 127 - places
+    assert not any(address.startswith("0.") for address in addresses)  # the bridge itself
+    with pytest.raises(DriverError, match="command line has"):
+        of(250)
 
 
 def test_what_a_guest_writes_to_its_root_goes_where_its_manifest_says() -> None:
@@ -184,7 +269,6 @@ def test_a_machine_that_needs_every_place_goes_without_a_balloon() -> None:
         return argv(replace(a_machine(), volumes=disks), QemuConfig())
 
     places = MOST_VIRTIO_DEVICES - 3  # the random numbers, a layer and a network have one each
-    assert BALLOON_DEVICE in of(places - 1)
-    assert BALLOON_DEVICE not in of(places)
-    with pytest.raises(DriverError, match="devices"):
-        of(places + 1)
+    balloon = f"virtio-balloon-device,{BALLOON_FIGURES}"
+    assert balloon in of(places - 1)
+    assert balloon not in of(places)
