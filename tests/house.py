@@ -24,6 +24,8 @@ PROSE = (
     "CONTRIBUTING.md",
 )
 PROSE_SUFFIXES = {".py", ".md", ".yaml", ".sh", ".service", ".toml", ".jinja", ".html", ""}
+IMAGE_TOOL = re.compile("qemu-(img|utils)")
+"""A program that reads disk images for any VMM, and its package."""
 SHORT = 50
 """Lines under which a file is a fragment."""
 
@@ -167,7 +169,7 @@ class House:
             for path, text in self.texts.items()
             if "vmm/qemu" not in self.name(path)
             for number, line in enumerate(text.splitlines(), 1)
-            if "qemu" in line.lower()
+            if "qemu" in IMAGE_TOOL.sub("", line.lower())
         ]
 
     @cached_property

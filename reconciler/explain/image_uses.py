@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from reconciler.errors import RequestRefused, did_you_mean
 from reconciler.model.desired import DesiredState, VMSpec
-from reconciler.model.image import NixRunner, StoredImage, StoredKind
+from reconciler.model.image import StoredImage, StoredKind
 from reconciler.model.names import LayerKey, VMName
 from reconciler.model.observed import Observed
 from reconciler.model.policy import Policy
@@ -105,7 +105,7 @@ def _add(
 
 def _images_of(spec: VMSpec) -> Iterator[tuple[str, str, StoredKind]]:
     kernel = spec.kernel
-    yield kernel.key, kernel.title, "runner" if isinstance(kernel.source, NixRunner) else "kernel"
+    yield kernel.key, kernel.title, kernel.stored_kind
     for layer in spec.layers:
         yield layer.key, layer.title, "layer"
 

@@ -11,6 +11,7 @@
     kernels/KEY/vmlinuz      a kernel bundle, with initrd beside it
     runners/KEY              a link into the Nix store
     downloads/NAME.partial   what has come of a file that is being downloaded
+    disks/KEY/image          a disk that firmware boots
     front/                   the port proxy, where no unit of systemd is it
     debian/                  the builder of Debian's packages, where no unit of systemd is it
     vms/NAME/                a VM, and the first of its guest folders; vms/NAME.2/ is the second
@@ -34,10 +35,10 @@ from reconciler.hypervisors import DEFAULT
 
 P = TypeVar("P", bound=PurePath)
 
-ImageKind = Literal["layers", "composed", "kernels", "runners"]
-IMAGE_KINDS: tuple[ImageKind, ...] = ("layers", "composed", "kernels", "runners")
+ImageKind = Literal["layers", "composed", "kernels", "runners", "disks"]
+IMAGE_KINDS: tuple[ImageKind, ...] = ("layers", "composed", "kernels", "runners", "disks")
 IMAGE, CONTENTS, PARTS = "image", "contents.jsonl", "parts.json"
-"""Files of an entry of `layers`, of which some have no contents, and of `composed`."""
+"""Files of an entry of `layers`, of which some have no contents, of `disks`, and of `composed`."""
 KERNEL, INITRD = "vmlinuz", "initrd"
 """Files of an entry of `kernels`."""
 LEDGER_SUFFIXES = ("", "-wal", "-shm")
@@ -103,6 +104,10 @@ def runner(state: P, key: str) -> P:
 
 def downloads(state: P) -> P:
     return state / "downloads"
+
+
+def disk_image(state: P, key: str) -> P:
+    return images(state, "disks") / key / IMAGE
 
 
 def proxy_folder(state: P) -> P:

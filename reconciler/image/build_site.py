@@ -37,7 +37,11 @@ FIXED_UUID = "7265636f-6e63-4c69-8572-000000000001"
 """Any fixed one will do: layers are found by the serial of their disk."""
 COMPRESS_FROM_BYTES = 32 * 1024 * 1024
 """Below this, unpacking costs a guest more than reading: small layers stay plain in erofs."""
-MAGICS = {"erofs": (1024, b"\xe2\xe1\xf5\xe0"), "squashfs": (0, b"hsqs")}
+MAGICS = {
+    "erofs": (1024, b"\xe2\xe1\xf5\xe0"),
+    "squashfs": (0, b"hsqs"),
+    "iso9660": (32_769, b"CD001"),
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,9 @@ from reconciler.image.build_site import BuildSite, has_magic
 from reconciler.image.layer_input import LayerInput
 from reconciler.model.layers import LAYER_KINDS, LayerSpec
 
-HEAD_BYTES = 2048
+HEAD_BYTES = 40_000
+SEED = "seed"
+"""The kind that no manifest's layer names: it comes with a disk that firmware boots."""
 
 InputKinds = Mapping[str, LayerInput]
 """By the kind of the layer's source."""
@@ -25,7 +27,7 @@ def _input(kind: str) -> LayerInput:
     return made_by
 
 
-INPUTS: InputKinds = {kind: _input(kind) for kind in LAYER_KINDS}
+INPUTS: InputKinds = {kind: _input(kind) for kind in (*LAYER_KINDS, SEED)}
 
 
 async def build_layer(spec: LayerSpec, site: BuildSite, kinds: InputKinds = INPUTS) -> None:

@@ -21,6 +21,7 @@ from reconciler.image.build_site import BuildSite, BuildTools, MakePart, Sources
 from reconciler.image.composed import ComposedLayers
 from reconciler.image.debian_packages import Debian
 from reconciler.image.debian_roots.builder_client import DebianRoots, as_child
+from reconciler.image.disk import build_disk
 from reconciler.image.downloads import Downloads
 from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.inventory import ImagesOfKind, Inventory
@@ -28,7 +29,7 @@ from reconciler.image.kernel import announces, build_bundle
 from reconciler.image.nix_build import NixRunners
 from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
 from reconciler.image.single_flight import SharedBuilds
-from reconciler.model.image import BuiltImage, KernelSpec, NixRunner
+from reconciler.model.image import BuiltImage, DiskImage, KernelSpec, NixRunner
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import KernelKey, LayerKey
@@ -47,10 +48,10 @@ Make = Callable[[Path], Awaitable[None]]
 
 
 class ImageStore:
-    """What is built under `state_dir`: `layers`, `composed`, `kernels`, `runners` (`host/layout.py`).
+    """What is built under `state_dir`: the kinds of images of `host/layout.py`.
 
-    A runner of Nix is to everybody else a kernel bundle: that which is booted. A composed layer is a
-    layer that is there when all of its parts are.
+    Runners of Nix and disks that firmware boots are to everybody else kernel bundles: that which is
+    booted. A composed layer is a layer that is there when all of its parts are.
 
     `open` comes first and `close` last. Questions are answered from memory; disks are read in threads.
     """
@@ -81,9 +82,11 @@ class ImageStore:
         self._composed = ComposedLayers(state_dir)
         kernels = layout.images(state_dir, "kernels")
         self._kernel_shelf = ImageDirectory(kernels, (layout.KERNEL, layout.INITRD))
+        self._disk_shelf = ImageDirectory(layout.images(state_dir, "disks"), (layout.IMAGE,))
         self._nix = NixRunners(layout.images(state_dir, "runners"))
         self._layers: dict[str, BuiltImage] = {}
         self._kernels: dict[str, BuiltImage] = {}
+        self._disks: dict[str, BuiltImage] = {}
         self._runners: dict[str, BuiltImage] = {}
         self._announcing: set[str] = set()
         self._composing: list[_PartBuilds] = []
@@ -99,6 +102,7 @@ class ImageStore:
             self._layers = await asyncio.to_thread(self._layer_shelf.scan)
             await asyncio.to_thread(self._composed.scan)
             self._kernels = await asyncio.to_thread(self._kernel_shelf.scan)
+            self._disks = await asyncio.to_thread(self._disk_shelf.scan)
             self._runners = await asyncio.to_thread(self._nix.scan)
             await asyncio.to_thread(self._downloads.sweep)
             for key in self._kernels:
@@ -122,7 +126,7 @@ class ImageStore:
         return self._composed.parts()
 
     def kernels(self) -> frozenset[KernelKey]:
-        return frozenset(map(KernelKey, (*self._kernels, *self._runners)))
+        return frozenset(map(KernelKey, (*self._kernels, *self._disks, *self._runners)))
 
     def announcing(self) -> frozenset[KernelKey]:
         """Kernel bundles whose initrd sees to it that a guest says when it is up."""
@@ -188,7 +192,7 @@ class ImageStore:
         return await self._build(key, title, shelf, present, make, within=True)
 
     async def build_kernel(self, spec: KernelSpec, content: ContentStore) -> BuiltImage:
-        """Make a kernel bundle or runner, or verify that it is there.
+        """Make a kernel bundle, a disk or a runner, or verify that it is there.
 
         Raises BuildFailed or BuildUnavailable.
         """
@@ -196,6 +200,9 @@ class ImageStore:
             return await self._builds.run(
                 spec.key, functools.partial(self._build_runner, spec, spec.source, content)
             )
+        if isinstance(spec.source, DiskImage):
+            make = functools.partial(build_disk, spec.title, spec.source, self.tools)
+            return await self._build(spec.key, spec.title, self._disk_shelf, self._disks, make)
         make = functools.partial(build_bundle, spec.source, self.tools.debian)
         built = await self._build(spec.key, spec.title, self._kernel_shelf, self._kernels, make)
         await self._listen_for(spec.key)
@@ -245,6 +252,7 @@ class ImageStore:
             ("layer", self._layer_shelf, self._layers),
             ("composed", self._composed.shelf, self._composed.present),
             ("kernel", self._kernel_shelf, self._kernels),
+            ("disk", self._disk_shelf, self._disks),
             ("runner", self._nix, self._runners),
         )
 

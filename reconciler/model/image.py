@@ -1,4 +1,4 @@
-"""What is booted: kernel bundles and runners, named by their inputs; and any image that was built.
+"""What is booted: kernel bundles, runners and disks, named by their inputs; and any image that was built.
 
 A key is a hash of what the manifest or the config requests, and of nothing else. The version of our own
 build recipes is left out on purpose: an upgrade of the controller must not give every VM a new digest
@@ -10,7 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from reconciler.model.layer_kinds.image_layer import ImageSource
+from reconciler.model.machine import Firmware
 from reconciler.model.names import KernelKey, digest_of
+
+DiskFormat = Literal["raw", "qcow2"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +51,23 @@ class NixRunner:
     """The id of that folder's git tree."""
 
 
-KernelSource = DebianKernel | PathKernel | NixRunner
+@dataclass(frozen=True, slots=True)
+class DiskImage:
+    """A disk with a kernel and a boot loader of its own, which firmware boots."""
+
+    file: ImageSource
+    """Of the host, or of a server."""
+    format: DiskFormat
+    firmware: Firmware = "bios"
+    kind: Literal["disk"] = "disk"
+
+
+KernelSource = DebianKernel | PathKernel | NixRunner | DiskImage
 
 
 @dataclass(frozen=True, slots=True)
 class KernelSpec:
-    """What a guest boots, built or not: kernel and initrd, or a runner of Nix."""
+    """What a guest boots, built or not: kernel and initrd, a runner of Nix, or a disk."""
 
     key: KernelKey
     name: str
@@ -77,14 +92,32 @@ class KernelSpec:
             case NixRunner():
                 asked = {"tree": source.tree} if source.tree else {"flake": source.flake}
                 inputs = {"kind": "nix", **asked, "attribute": source.attribute}
+            case DiskImage():
+                inputs = {
+                    "kind": source.kind,
+                    "image": source.file.sha256,
+                    "format": source.format,
+                    "firmware": source.firmware,
+                }
             case _:
                 assert_never(source)
         return KernelSpec(KernelKey(digest_of(inputs)), name, source)
 
     @property
     def title(self) -> str:
-        """For display: `kernel debian`, `runner ./web#default`."""
-        return f"{'runner' if isinstance(self.source, NixRunner) else 'kernel'} {self.name}"
+        """For display: `kernel debian`, `runner ./web#default`, `disk /srv/images/app.qcow2`."""
+        return f"{self.stored_kind} {self.name}"
+
+    @property
+    def stored_kind(self) -> Literal["kernel", "disk", "runner"]:
+        """As what it is in the store."""
+        match self.source:
+            case NixRunner():
+                return "runner"
+            case DiskImage():
+                return "disk"
+            case _:
+                return "kernel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +139,7 @@ class BuiltImage:
     """What is wrong with its bytes; empty: nothing is known."""
 
 
-StoredKind = Literal["layer", "composed", "kernel", "runner"]
+StoredKind = Literal["layer", "composed", "kernel", "disk", "runner"]
 """A composed layer names its parts, which are layers themselves."""
 
 

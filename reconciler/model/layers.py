@@ -20,6 +20,7 @@ from reconciler.model.layer_kinds.debian_layer import DebianPackages, DebianSour
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.image_layer import ImageSource, ReadyImage
 from reconciler.model.layer_kinds.oci_layer import Oci, OciSource
+from reconciler.model.layer_kinds.seed_layer import SeedSource
 from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.names import LayerKey, digest_of
 
@@ -27,7 +28,7 @@ LIKELY_FOLDER = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 """What looks like a folder that a layer names, in text that is not YAML to its end."""
 
 
-LayerSource = TreeSource | BusyboxSource | OciSource | DebianSource | ImageSource
+LayerSource = TreeSource | BusyboxSource | OciSource | DebianSource | ImageSource | SeedSource
 """Stored with its `kind`; forms stored before there was a `kind` are distinguished by their fields."""
 
 

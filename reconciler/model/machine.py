@@ -11,6 +11,7 @@ from reconciler.model.names import GenerationNumber, InstanceId, VMName
 
 Accel = Literal["kvm", "tcg"]
 Protocol = Literal["tcp", "udp"]
+Firmware = Literal["bios", "uefi"]
 Slot = Literal[1, 2]
 """A VM has two slots for guests, each with its own lock, sockets and console. A guest that writes to volumes
 is always in the first, so that its lock excludes a second writer."""
@@ -104,6 +105,20 @@ class Mount:
     fs_type: str
 
 
+def volume_serial(volume: str) -> str:
+    """The serial of a volume's disk; virtio-blk keeps 20 bytes, and volume names have at most 16."""
+    return f"vol-{volume}"
+
+
+@dataclass(frozen=True, slots=True)
+class BootDisk:
+    """A disk that firmware boots. What a guest writes to it ends with the guest."""
+
+    path: str
+    """A qcow2 that guests share; none of them writes to it."""
+    firmware: Firmware
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """Everything that one start of one guest needs.
@@ -139,6 +154,8 @@ class Machine:
     hypervisor: str = DEFAULT
     """The name of its driver. Descriptions that earlier versions wrote lack it."""
     read_only_root: bool = False
+    disk: BootDisk | None = None
+    """Booted in place of a kernel, which is empty then, as are `initrd` and `cmdline`; `mounts` is in its seed."""
 
 
 @dataclass(frozen=True, slots=True)

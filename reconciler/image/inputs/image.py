@@ -12,7 +12,7 @@ from pathlib import Path
 from reconciler.content_store import named
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.build_site import BuildSite
-from reconciler.image.downloads import MOST_SECONDS, Wanted
+from reconciler.image.downloads import MOST_SECONDS, Downloads, Wanted
 from reconciler.image.layer_input import LayerInput
 from reconciler.image.ready_formats import HEAD_BYTES, described, format_of
 from reconciler.model.layer_kinds.image_layer import MOST_BYTES, ImageSource
@@ -24,14 +24,17 @@ PUT_BACK = "put the right file there, or correct the manifest; it is tried again
 
 async def build_image(source: ImageSource, site: BuildSite) -> None:
     with named(source.title):
-        if source.url:
-            wanted = Wanted(
-                f"image-{source.sha256}", source.url, source.sha256, source.size, MOST_BYTES
-            )
-            await site.tools.downloads.fetch(wanted, site.image)
-        else:
-            await copy(source, site.image)
+        await have(source, site.tools.downloads, site.image)
         judge(source, await asyncio.to_thread(_head, site.image))
+
+
+async def have(source: ImageSource, downloads: Downloads, target: Path) -> None:
+    """Have the file of a source, whatever is in it. Raises BuildFailed or BuildUnavailable."""
+    if not source.url:
+        await copy(source, target)
+        return
+    wanted = Wanted(f"image-{source.sha256}", source.url, source.sha256, source.size, MOST_BYTES)
+    await downloads.fetch(wanted, target)
 
 
 async def copy(source: ImageSource, target: Path) -> None:

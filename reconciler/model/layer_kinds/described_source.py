@@ -7,7 +7,8 @@ from typing import Literal, Protocol, Self
 
 from reconciler.model.fields import FieldConflict
 
-StoreFormat = Literal["erofs", "squashfs"]
+StoreFormat = Literal["erofs", "squashfs", "iso9660"]
+"""iso9660: only of a seed, which cloud-init looks for."""
 
 
 class LayerPolicy(Protocol):

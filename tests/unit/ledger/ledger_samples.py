@@ -16,11 +16,20 @@ from reconciler.model.change import (
 from reconciler.model.checks import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, VolumeSpec
 from reconciler.model.event import Event, EventKind
-from reconciler.model.image import DebianKernel, KernelSource, KernelSpec, NixRunner, PathKernel
+from reconciler.model.image import (
+    DebianKernel,
+    DiskImage,
+    KernelSource,
+    KernelSpec,
+    NixRunner,
+    PathKernel,
+)
 from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layer_kinds.image_layer import ImageSource
+from reconciler.model.layer_kinds.seed_layer import SeedSource
 from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.layers import LayerSpec
-from reconciler.model.machine import PortForward, UserNetwork
+from reconciler.model.machine import Mount, PortForward, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, InstanceId, Revision, VMName
 from reconciler.model.record import (
     BuildTrouble,
@@ -44,6 +53,7 @@ KERNELS: tuple[KernelSource, ...] = (
     DebianKernel(),
     PathKernel("/boot/vmlinuz", "/boot/initrd", "1" * 64, "2" * 64),
     NixRunner("./web", "packages.x86_64-linux.web", "3" * 40),
+    DiskImage(ImageSource("4" * 64, "/srv/images/app.qcow2"), "qcow2", "uefi"),
 )
 
 
@@ -73,6 +83,11 @@ def spec(name: str, kernel: KernelSource = KERNELS[0]) -> VMSpec:
         layers=(
             LayerSpec.of(BusyboxSource(), "erofs"),
             LayerSpec.of(TreeSource("a" * 40, f"./{name}"), "erofs"),
+            LayerSpec.of(
+                SeedSource(
+                    VMName(name), "#!/bin/sh\n", "version: 2", (Mount("vol-data", "/srv", "ext4"),)
+                )
+            ),
         ),
         volumes=(VolumeSpec("data", "/var/lib/app", 1024),),
         networks=(UserNetwork("52:54:00:00:00:01", (PortForward(8080, 80),)),),
