@@ -16,6 +16,7 @@ from reconciler.config import Config, NotificationConfig, config_path, load_conf
 from reconciler.control.responses import VersionAnswer
 from reconciler.errors import ConfigError, SupervisorError
 from reconciler.hypervisors import HYPERVISORS, HypervisorTables
+from reconciler.image_registries import RegistryConfig
 from reconciler.model.observed import Fingerprint, KvmState
 from reconciler.model.status import HostStatus
 
@@ -55,6 +56,10 @@ PROGRAMS = (
 )
 
 
+SKOPEO = Program("skopeo", "fetches OCI images", "skopeo")
+"""Needed where the policy allows images of registries."""
+
+
 def examine(config: Path | None, socket: Path | None) -> list[Finding]:
     """All findings, in the order in which to fix them."""
     settings, configured = _check_config(config)
@@ -86,6 +91,9 @@ def _check_configured(settings: Config) -> list[Finding]:
         from reconciler.cli.doctor_sources import check_nix  # noqa: PLC0415 - most hosts do without
 
         found.append(check_nix())
+    if settings.policy.registries or settings.registries:
+        found.append(check_program(SKOPEO))
+        found += map(check_registry, settings.registries)
     if settings.http.token_file:
         found.append(check_token(Path(settings.http.token_file)))
     if settings.policy.bridges:
@@ -260,6 +268,27 @@ def check_token(path: Path) -> Finding:
         result: Result = "warning" if elsewhere else "failed"
         return Finding("page token", result, str(error), error.hint)
     return Finding("page token", "ok", f"anyone with the token in {path} can act on the page")
+
+
+def check_registry(registry: RegistryConfig) -> Finding:
+    """Whether the files of a registry can be read. No server is contacted."""
+    from reconciler.secret_file import place_of, read_secret  # noqa: PLC0415 - as above
+
+    name = f"registry {registry.name}"
+    try:
+        if registry.ca_file:
+            Path(registry.ca_file).read_bytes()
+        if registry.credentials_file:
+            read_secret("credentials_file", place_of(registry.credentials_file), 2, 1 << 18, private=True)  # fmt: skip
+    except OSError as error:
+        detail = f"ca_file {registry.ca_file}: {error.strerror}"
+        return Finding(name, "failed", detail, "correct `ca_file` in [[registries]]")
+    except ConfigError as error:
+        bare = "/" not in registry.credentials_file
+        elsewhere = bare or isinstance(error.__cause__, PermissionError)
+        remedy = "write it with `skopeo login --authfile FILE`, readable by the daemon alone"
+        return Finding(name, "warning" if elsewhere else "failed", str(error), remedy)
+    return Finding(name, "ok", "its settings can be read")
 
 
 def _check_daemon(socket: Path | None, config: Path | None) -> Finding:

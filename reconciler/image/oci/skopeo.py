@@ -119,7 +119,14 @@ class Skopeo:
         self._settings = settings
 
     async def prepare(self) -> None:
-        """Write the settings down. Raises BuildUnavailable for credentials that cannot be used."""
+        """Write the settings down.
+
+        Raises BuildUnavailable where skopeo is missing, or credentials cannot be used.
+        """
+        if shutil.which("skopeo") is None:
+            raise BuildUnavailable(
+                "skopeo is not installed", kind="missing-program", hint="apt-get install skopeo"
+            )
         await asyncio.to_thread(self._prepare)
 
     async def show(

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli import doctor_checks as checks, doctor_sources, doctor_systemd as servicechecks
+from reconciler.config import parse_config
+from reconciler.image_registries import RegistryConfig
 
 pytestmark = pytest.mark.shows(fault=77)
 
@@ -130,3 +132,30 @@ def test_a_front_that_does_not_answer_is_told_from_one_that_does(tmp_path: Path)
         assert servicechecks.check_front(control).result == "failed", "it hung up"
         assert servicechecks.check_front(control).result == "ok"
         answering.join(10)
+
+
+def test_the_files_of_a_registry_are_looked_at(tmp_path: Path) -> None:
+    credentials, authority = tmp_path / "auth.json", tmp_path / "ca.pem"
+    registry = RegistryConfig(
+        name="registry.example.org", credentials_file=str(credentials), ca_file=str(authority)
+    )
+    missing = checks.check_registry(registry)
+    assert (missing.name, missing.result) == ("registry registry.example.org", "failed")
+    assert "ca_file" in missing.detail
+    authority.write_text("of nobody")
+    missing = checks.check_registry(registry)
+    assert (missing.result, "skopeo login" in missing.remedy) == ("failed", True)
+    credentials.write_text('{"auths": {}}')
+    credentials.chmod(0o644)
+    assert "can be read by everyone" in checks.check_registry(registry).detail
+    credentials.chmod(0o600)
+    assert checks.check_registry(registry).result == "ok"
+
+
+def test_skopeo_is_asked_for_where_images_of_registries_are_allowed() -> None:
+    def names(**policy: list[str]) -> set[str]:
+        settings = parse_config({"source": {"url": "/none"}, "policy": policy}, "c.toml")
+        return {finding.name for finding in checks._check_configured(settings)}
+
+    assert "skopeo" in names(registries=["registry.example.org/*"])
+    assert "skopeo" not in names()

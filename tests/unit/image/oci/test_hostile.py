@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.oci.registry_pull import Patience
 from reconciler.image_registries import RegistryConfig
+from tests.eventually import eventually
 from tests.registry.images import program
 from tests.unit.image.oci import hostile
 from tests.unit.image.oci.hostile import Answer, hostile_registry
@@ -99,3 +102,27 @@ async def test_a_layer_beyond_all_bounds_is_not_even_asked_for(puller: Puller) -
         with pytest.raises(BuildFailed, match="layer 1 has 10995116277760 bytes"):
             await puller.pull(registry.reference, settings)
         assert not any("/blobs/" in path for path in registry.asked)
+
+
+async def test_a_pull_that_is_cancelled_leaves_no_program_behind(puller: Puller) -> None:
+    with hostile_registry({"layer": hostile.stalled}) as registry:
+        settings = RegistryConfig(name=registry.host, insecure=True)
+        pull = asyncio.create_task(puller.pull(registry.reference, settings))
+        await eventually(lambda: running(registry.host), deadline=30.0)
+        await eventually(
+            lambda: any(registry.layer_digest in path for path in registry.asked), 30.0
+        )
+        pull.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await pull
+        assert running(registry.host) == []
+
+
+def running(word: str) -> list[str]:
+    """Processes whose arguments have this word, zombies excepted."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if word.encode() in path.read_bytes():
+                found.append(path.parent.name)
+    return found
