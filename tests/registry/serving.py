@@ -7,7 +7,7 @@ import re
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from http import HTTPStatus
 from http.client import HTTPConnection
 from pathlib import Path
@@ -15,11 +15,12 @@ from typing import Literal, NamedTuple
 
 from reconciler.image_registries import RegistryConfig
 from tests.registry.images import Layout, program, skopeo_copy
+from tests.registry.tokens import ISSUER, SERVICE, TokenServer, serving_tokens
 from tests.unit.probe.servers import a_free_port
 from tests.unit.source.https import basic, make_certificate
 from tests.wait import wait_until
 
-Face = Literal["open", "password", "certificate"]
+Face = Literal["open", "password", "certificate", "token"]
 USER, PASSWORD = "puller", "swordfish-9"
 HASH = "$2b$04$sWdgmDzosSb3uyh3QlriSe0yazY.5m2Pfud.lAUJ4gXzbdLZkQcYm"
 """Of the password, by bcrypt: the only form that the registry takes."""
@@ -45,6 +46,8 @@ class Registry:
         self.folder = folder
         self.face = face
         self.host = f"{'localhost' if face == 'certificate' else '127.0.0.1'}:{a_free_port()}"
+        self.tokens: TokenServer | None = None
+        """Of the face `token`."""
         self._log = folder / "log"
 
     @property
@@ -67,7 +70,7 @@ class Registry:
         """What the config says of it."""
         return RegistryConfig(
             name=self.host,
-            credentials_file=str(self.credentials) if self.face == "password" else "",
+            credentials_file=str(self.credentials) if self.face in ("password", "token") else "",
             ca_file=str(self.certificate) if self.face == "certificate" else "",
             insecure=self.face != "certificate",
         )
@@ -117,6 +120,12 @@ class Registry:
 
     @contextmanager
     def running(self) -> Iterator[Registry]:
+        with ExitStack() as stack:
+            if self.face == "token":
+                self.tokens = stack.enter_context(serving_tokens(self.folder, USER, PASSWORD))
+            yield from self._running()
+
+    def _running(self) -> Iterator[Registry]:
         config = self.folder / "config.yml"
         config.write_text(json.dumps(self._config()))  # JSON is YAML
         with self._log.open("ab") as log:
@@ -156,6 +165,13 @@ class Registry:
         if self.face == "password":
             (self.folder / "htpasswd").write_text(f"{USER}:{HASH}\n")
             config["auth"] = {"htpasswd": {"realm": "fleet", "path": str(self.folder / "htpasswd")}}
+        if self.tokens is not None:
+            config["auth"] = {
+                "token": {
+                    "realm": self.tokens.realm, "service": SERVICE, "issuer": ISSUER,
+                    "rootcertbundle": str(self.tokens.certificate),
+                }
+            }  # fmt: skip
         return config
 
 

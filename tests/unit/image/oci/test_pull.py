@@ -169,7 +169,7 @@ async def test_an_image_of_another_platform_is_refused(
         await puller.pull(reference, registry.settings(), platform="linux/arm64")
 
 
-@pytest.mark.parametrize("face", ["password", "certificate"])
+@pytest.mark.parametrize("face", ["password", "certificate", "token"])
 async def test_a_registry_that_asks_for_more_is_given_it(
     tmp_path: Path, layout: Layout, puller: Puller, face: Face
 ) -> None:
@@ -191,6 +191,23 @@ async def test_without_credentials_or_with_wrong_ones_the_registry_refuses(
             assert refused.value.kind == "auth"
             assert "credentials_file" in refused.value.hint
             assert "sesame" not in str(refused.value)
+
+
+async def test_a_token_server_that_refuses_or_gives_what_has_expired_is_said_so(
+    tmp_path: Path, layout: Layout, puller: Puller
+) -> None:
+    with serving_registry(tmp_path / "registry", "token") as registry:
+        reference = registry.push(layout, "one", "acme/app")
+        assert registry.tokens is not None
+        assert "repository:acme/app:pull" in " ".join(registry.tokens.asked)
+        none = RegistryConfig(name=registry.host, insecure=True)
+        with pytest.raises(BuildUnavailable, match="the registry refuses this host") as refused:
+            await puller.pull(reference, none)
+        assert refused.value.kind == "auth"
+        registry.tokens.lifetime = -300
+        with pytest.raises(BuildUnavailable, match="the registry refuses this host") as refused:
+            await puller.pull(reference, registry.settings())
+        assert refused.value.kind == "auth"
 
 
 async def test_credentials_that_everyone_can_read_are_not_used(
