@@ -1,0 +1,97 @@
+"""The guards around OCI images: whose images may run here, what is believed of them, and what is fetched."""
+
+from __future__ import annotations
+
+from tests.mutants.mutant import Mutant
+
+PULLS = ("tests/unit/image/oci/test_pull.py",)
+HOSTILE = ("tests/unit/image/oci/test_hostile.py",)
+LAYOUTS = ("tests/unit/image/oci/test_layouts.py",)
+MODEL = ("tests/unit/model/test_oci_layer.py",)
+
+MUTANTS = (
+    Mutant(
+        "an image of any registry is allowed",
+        "reconciler/model/layer_kinds/oci_layer.py",
+        "        if self.repository and not allowed(self.repository, policy.registries):\n",
+        "        if self.repository and not self.digest:\n",
+        MODEL,
+    ),
+    Mutant(
+        "a path of the host is allowed whatever its policy says",
+        "reconciler/model/layer_kinds/oci_layer.py",
+        "        if _of_host(path) and not path.startswith(prefixes):\n",
+        "        if _of_host(path) and not path:\n",
+        MODEL,
+    ),
+    Mutant(
+        "a tag alone is taken",
+        "reconciler/model/layer_kinds/oci_layer.py",
+        "    if not found.digest:\n",
+        "    if not found.repository:\n",
+        MODEL,
+    ),
+    Mutant(
+        "a manifest or config is believed whatever its digest",
+        "reconciler/image/oci/image_fetch.py",
+        "    if forms.sha256_of(content) != digest:\n",
+        "    if not content:\n",
+        (*HOSTILE, *LAYOUTS),
+    ),
+    Mutant(
+        "a blob is believed whatever its digest",
+        "reconciler/image/oci/image_fetch.py",
+        '    if f"sha256:{digest.hexdigest()}" != layer.digest:\n',
+        "    if not digest:\n",
+        LAYOUTS,
+    ),
+    Mutant(
+        "a blob of another size than declared is taken",
+        "reconciler/image/oci/image_fetch.py",
+        "    if size != layer.size:\n",
+        "    if not size:\n",
+        HOSTILE,
+    ),
+    Mutant(
+        "a known layer is fetched again",
+        "reconciler/image/oci/registry_pull.py",
+        '        (folder / layer.digest.removeprefix("sha256:")).touch()\n',
+        '        layer.digest.removeprefix("sha256:")\n',
+        PULLS,
+    ),
+    Mutant(
+        "a registry that sends nothing any more is waited for",
+        "reconciler/image/oci/registry_pull.py",
+        "if not task.done() and loop.time() - since > self._patience.stalled:",
+        "if not task.done() and loop.time() - since > self._patience.all:",
+        HOSTILE,
+    ),
+    Mutant(
+        "credentials that everyone can read are used",
+        "reconciler/image/oci/skopeo.py",
+        "place, 2, LONGEST_CREDENTIALS, private=True,",
+        "place, 2, LONGEST_CREDENTIALS, private=False,",
+        PULLS,
+    ),
+    Mutant(
+        "an image of another platform is taken",
+        "reconciler/image/oci/image_manifest.py",
+        "    if not matches(made_for, platform) and not matches(platform, made_for):\n",
+        "    if not made_for and not platform:\n",
+        PULLS,
+    ),
+    Mutant(
+        "a layer that is had elsewhere is fetched from there",
+        "reconciler/image/oci/image_manifest.py",
+        "        if layer.urls or layer.media_type not in LAYERS:\n",
+        "        if layer.media_type not in LAYERS:\n",
+        ("tests/unit/image/oci/test_manifest.py",),
+    ),
+    Mutant(
+        "an archive of another sha256 is read",
+        "reconciler/image/oci/archive_file.py",
+        "    if sha256 and digest.hexdigest() != sha256:\n",
+        "    if sha256 and not digest:\n",
+        LAYOUTS,
+    ),
+)
