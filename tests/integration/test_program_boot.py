@@ -1,4 +1,4 @@
-"""A program of an image without an init, as a guest: what runs, with what, how it ends and how it is stopped."""
+"""Guests without the base: a program of an image, as our init runs it, and an init that is not ours."""
 
 from __future__ import annotations
 
@@ -191,3 +191,38 @@ def test_a_program_that_cannot_be_started_fails_the_start_with_a_reason(
     assert status != 0
     assert f"reconciler-init: FAILED: {said}" in console or said in console
     assert "reconciler-up" not in console
+
+
+def test_an_init_that_is_not_ours_is_started_from_ext4_and_hears_the_power_button(
+    bench: Bench, tmp_path: Path
+) -> None:
+    image = tmp_path / "image"
+    for name in ("bin", "sbin", "etc"):
+        (image / name).mkdir(parents=True)
+    shutil.copy(bench.busybox, image / "bin/busybox")
+    for link in ("bin/sh", "sbin/init", "sbin/poweroff"):
+        (image / link).symlink_to("/bin/busybox")
+    (image / "etc/inittab").write_text(
+        "::sysinit:/bin/sh -c 'read -r name </etc/hostname; echo running $name'\n"
+        "::shutdown:/bin/sh -c 'echo shutting down in order'\n"
+    )
+    disk = tmp_path / "image.ext4"
+    make = ["mke2fs", "-q", "-t", "ext4", "-d", str(image), str(disk), "16M"]
+    subprocess.run(make, check=True, timeout=60)
+    guest = Guest(Images(*bench.kernel, {"image": disk}), tmp_path, layers=("image",))
+    with guest.running() as process:
+        wait_until(lambda: "running web" in guest.said(), BOOT_SECONDS, "started")
+        guest.press_power_button()
+        assert process.wait(STOP_SECONDS) == 0
+    assert f"reconciler-handed-over: {INSTANCE}" in guest.said()
+    assert "shutting down in order" in guest.said()
+    assert "erofs" not in guest.said()
+
+
+def test_an_image_of_no_known_format_is_refused_by_name(bench: Bench, tmp_path: Path) -> None:
+    disk = tmp_path / "noise"
+    disk.write_bytes(b"\xa5" * 65536)
+    guest = Guest(Images(*bench.kernel, {"image": disk}), tmp_path, layers=("image",))
+    status, said = run_to_the_end(guest)
+    assert status != 0
+    assert "FAILED: layer layer0 is not a readable erofs image" in said
