@@ -18,8 +18,8 @@ from reconciler.image.image_directory import ImageDirectory
 from reconciler.model.image import BuiltImage
 from reconciler.model.names import LayerKey
 
-MOST_PARTS = 16
-"""Each is a disk of the guest, of which it has some twenty."""
+MOST_PARTS = 128
+"""Each is a disk of the guest, and so many were booted; an image that others build has at most 127 layers."""
 MOST_BYTES = 1 << 20
 
 Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]

@@ -17,7 +17,7 @@ import pytest
 from reconciler.errors import ManifestErrors, RevisionRefused, SourceError
 from reconciler.model.names import Revision
 from reconciler.source.git.source import TARGET, GitSource
-from tests.unit.source.repositories import Repository, source_of, vm
+from tests.unit.source.repositories import Program, Repository, source_of, vm
 
 MIB = 1024 * 1024
 HOST_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEB"
@@ -226,7 +226,7 @@ async def test_a_broken_mirror_is_set_aside_and_cloned_again(
 async def test_a_mirror_that_loses_objects_under_way_is_cloned_again(
     repository: Repository, make_source: Callable[..., GitSource]
 ) -> None:
-    repository.commit({"a.yaml": vm("a", layers="[tree: ./t]"), "t/sbin/init": "x"})
+    repository.commit({"a.yaml": vm("a", layers="[tree: ./t]"), "t/sbin/init": Program()})
     first = make_source()
     await first.fetch()
     await first.close()

@@ -50,7 +50,10 @@ class Files:
         return self._contents[file.path]
 
     def entry(self, path: str) -> Kind | None:
-        return "file" if path.endswith("init") else None
+        return "program" if path.endswith("init") else None
+
+    def link(self, _path: str) -> str:
+        return ""
 
     def tree(self, path: str) -> str:
         if path not in FOLDERS:

@@ -15,6 +15,7 @@ from pygit2.enums import ObjectType
 from reconciler.errors import SourceError
 from reconciler.git_objects import (
     LINK,
+    PROGRAM,
     SUBMODULE,
     TREE,
     UNKNOWN,
@@ -48,6 +49,7 @@ MOST_LINK_BYTES = 4096
 MOST_TREE_BYTES = 64 * 1024 * 1024
 REMEMBERED = 100_000
 """Folders whose completeness is cached."""
+KINDS: dict[bytes, Kind] = {TREE: "folder", LINK: "link", PROGRAM: "program"}
 SPARE_ENTRIES = 10_000
 """The cache may hold twice the entries of the newest revision, and so many more."""
 
@@ -168,7 +170,16 @@ class Commit:
             return None
         if found is None:
             return None
-        return "folder" if found[0] == TREE else "link" if found[0] == LINK else "file"
+        return KINDS.get(found[0], "file")
+
+    def link(self, path: str) -> str:
+        """The target of the link at a path; empty if it cannot be read."""
+        try:
+            found = self._find(path)
+            short = found and found[0] == LINK and self._size(found[1]) <= MOST_LINK_BYTES
+            return self._blob(found[1]).decode("utf-8", "replace") if found and short else ""
+        except MalformedObject:
+            return ""
 
     def _tree(self, path: str) -> str:
         try:

@@ -123,9 +123,22 @@ class Folder:
             parent.is_symlink() for parent in target.parents if parent.is_relative_to(self._root)
         ):
             return None
-        if target.is_symlink():
+        try:
+            mode = target.lstat().st_mode
+        except OSError:
+            return None
+        if stat.S_ISLNK(mode):
             return "link"
-        return "folder" if target.is_dir() else "file" if target.exists() else None
+        if stat.S_ISDIR(mode):
+            return "folder"
+        return "program" if mode & stat.S_IXUSR else "file"
+
+    def link(self, path: str) -> str:
+        """The target of the link at a path; empty if it cannot be read."""
+        try:
+            return str((self._root / path).readlink())
+        except OSError:
+            return ""
 
     def _ignore_file(self) -> Ignored:
         """The patterns of the folder's ignore file; none if it has no valid one. Raises OSError."""

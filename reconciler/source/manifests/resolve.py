@@ -23,7 +23,7 @@ from reconciler.source.manifests import (
     group_crosscheck,
     network_crosscheck,
 )
-from reconciler.source.manifests.convert import LAYERS, NO_KERNEL, GroupDraft, VMDraft, runner_spec
+from reconciler.source.manifests.convert import NO_KERNEL, GroupDraft, VMDraft, runner_spec
 from reconciler.source.manifests.crosscheck import within_caps
 from reconciler.source.manifests.declarations import Declared, Report
 from reconciler.source.manifests.error_messages import dotted
@@ -37,6 +37,7 @@ from reconciler.source.manifests.policy_bounds import (
     runner_faults,
 )
 from reconciler.source.manifests.revision_files import FileRefused, ManifestFile, RevisionFiles
+from reconciler.source.manifests.stack_check import stack_faults
 
 MOST_BYTES = 64 * 1024 * 1024
 """Total size of a revision's manifests."""
@@ -44,8 +45,6 @@ HIDDEN = Fault(
     1, 1, "a manifest in a file or folder whose name begins with a dot; such files are not read",
     "rename it",
 )  # fmt: skip
-INIT = "/sbin/init"
-WITH_INIT = "let `{busybox: {}}` be the first layer, or add one to a tree"
 IN_A_LAYER = Fault(1, 1, "a manifest inside the folder of a layer", "move it out of that folder")
 SPARE_ENTRIES = 1_000
 """The cache may hold twice the files of a revision, and so many more."""
@@ -212,11 +211,11 @@ class Resolver:
         kernel = self._kernel(unfinished, draft, report)
         # Our own initrd, which starts the init of a layer.
         ours = draft.runner is None and draft.kernel is None
-        if ours and report.count == before and lacks_init(draft, folders, snapshot):
-            report.add(unfinished, LAYERS, f"{dotted(LAYERS)}: no layer has {INIT}", WITH_INIT)
         can = CAPABILITIES[draft.spec.driver]
         faults = [*policy_faults(draft.spec, self._policy), *capability_faults(draft.spec, can)]
         faults += layer_faults(draft.layers, self._policy)
+        if ours and report.count == before:
+            faults += stack_faults(draft.layers, folders, snapshot)
         if draft.runner is not None:
             faults += runner_faults(draft.runner, self._policy)
         for fault in faults:
@@ -310,21 +309,6 @@ def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSp
     )
     spec = replace(draft.spec, layers=layers, kernel=kernel)
     return replace(spec, digest=spec.compute_digest())
-
-
-def lacks_init(draft: VMDraft, folders: tuple[str, ...], snapshot: RevisionFiles) -> bool:
-    """Whether none of the layers has an init. A link counts as one, as its target is not examined."""
-    return not (
-        any(source.brings_init for source in draft.layers)
-        or any(has_init(folder, snapshot) for folder in folders)
-    )
-
-
-def has_init(folder: str, snapshot: RevisionFiles) -> bool:
-    return (
-        snapshot.entry(posixpath.join(folder, "sbin")) == "link"
-        or snapshot.entry(posixpath.join(folder, INIT[1:])) is not None
-    )
 
 
 def folder_at(file: ManifestFile, tree: str) -> str | None:

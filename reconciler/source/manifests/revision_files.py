@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 
 from reconciler.model.names import Revision
 
-Kind = Literal["folder", "link", "file"]
+Kind = Literal["folder", "link", "file", "program"]
+"""A program is a file that may be executed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,4 +72,8 @@ class RevisionFiles(Protocol):
 
     def entry(self, path: str) -> Kind | None:
         """The kind of entry at a path, without following links; None if there is none."""
+        ...
+
+    def link(self, path: str) -> str:
+        """The target of the link at a path; empty if it cannot be read."""
         ...

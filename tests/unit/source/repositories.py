@@ -28,6 +28,11 @@ class Link:
 
 
 @dataclass(frozen=True)
+class Program:
+    text: str = "#!/bin/sh\n"
+
+
+@dataclass(frozen=True)
 class Submodule:
     commit: str = "1" * 40
 
@@ -62,6 +67,8 @@ class Repository:
                     mode, oid = b"40000", self._tree(content)
                 case Link():
                     mode, oid = b"120000", self.git.create_blob(content.target.encode())
+                case Program():
+                    mode, oid = b"100755", self.git.create_blob(content.text.encode())
                 case Submodule():
                     mode, oid = b"160000", pygit2.Oid(hex=content.commit)
                 case _:

@@ -47,8 +47,8 @@ def test_layers_may_lie_anywhere_in_the_work_tree(tmp_path: Path) -> None:
         tmp_path,
         {
             ".git/HEAD": "",
-            "shared/sbin/init": "",
-            "fleet/a.yaml": vm("a", layers="[tree: ../shared]"),
+            "shared/etc/rc.local": "",
+            "fleet/a.yaml": vm("a", layers="[busybox: {}, tree: ../shared]"),
         },
     )
     assert list(load_folder(tmp_path / "fleet")[0].vms) == ["a"]

@@ -66,8 +66,8 @@ def test_a_manifest_in_a_file_that_is_not_read_is_reported(judged: Judge) -> Non
 
 def test_a_layer_may_be_a_dot_folder_with_anything_in_it(judged: Judge) -> None:
     files = {
-        "web.yaml": vm("web", layers="[{tree: ./.root}]"),
-        ".root/sbin/init": "",
+        "web.yaml": vm("web", layers="[busybox: {}, tree: ./.root]"),
+        ".root/etc/rc.local": "",
         ".root/etc/app.yaml": CI,
         ".root/example.yaml": vm("example"),
     }

@@ -15,6 +15,7 @@ from reconciler.model.machine import ANY_ADDRESS
 from tests.unit.source.repositories import (
     InProcess,
     Link,
+    Program,
     Repository,
     Submodule,
     forwarded,
@@ -238,7 +239,7 @@ async def test_a_kernel_of_the_host_is_named_by_its_content(resolve: Any, tmp_pa
 async def test_layers_are_relative_to_their_manifest(resolve: Any) -> None:
     files = {
         "fleet/a.yaml": vm("a", layers="[tree: ./root, tree: ../shared]"),
-        "fleet/root/sbin/init": "1",
+        "fleet/root/sbin/init": Program(),
         "shared/f": "2",
     }
     layers = (await resolve(files)).vms["a"].layers
@@ -247,7 +248,7 @@ async def test_layers_are_relative_to_their_manifest(resolve: Any) -> None:
     assert [layer.title for layer in layers] == ["tree ./root", "tree ../shared"]
     moved = {
         "x/a.yaml": vm("a", layers="[tree: ./root, tree: ../shared]"),
-        "x/root/sbin/init": "1",
+        "x/root/sbin/init": Program(),
         "shared/f": "2",
     }
     assert (await resolve(moved)).vms["a"].digest == (await resolve(files)).vms["a"].digest
@@ -282,7 +283,7 @@ async def test_a_layer_that_is_no_folder_of_the_repository(
 async def test_yaml_in_a_layers_folder_is_the_guests_own(resolve: Any) -> None:
     files = {
         "a.yaml": vm("a", layers="[tree: ./web]"),
-        "web/sbin/init": "",
+        "web/sbin/init": Program(),
         "web/etc/app.yaml": "a: !tag [",
         "web/link.yaml": Link("etc/app.yaml"),
         "web/Name": "", "web/name": "",
@@ -374,27 +375,3 @@ async def test_taps_are_named_and_asked_where_the_manifest_says(resolve: Any) ->
 async def test_a_vm_without_taps_keeps_the_digest_that_it_had(resolve: Any) -> None:
     (spec,) = (await resolve({"a.yaml": vm("a", spec=forwarded(8080))})).vms.values()
     assert "taps" not in spec.restart_inputs()
-
-
-@pytest.mark.parametrize(
-    "files",
-    [
-        {"root/sbin/init": "#!/bin/sh"},
-        {"root/sbin": Link("usr/sbin")},
-        {"root/etc/x": "", "more/sbin/init": ""},
-        {"root/sbin/init": Link("../lib/systemd/systemd"), "more/x": ""},
-    ],
-)
-async def test_layers_with_an_init_are_well(resolve: Any, files: dict[str, Any]) -> None:
-    layers = "[tree: ./root]" if len(files) == 1 else "[tree: ./root, tree: ./more]"
-    assert list((await resolve({"a.yaml": vm("a", layers=layers), **files})).vms) == ["a"]
-
-
-@pytest.mark.shows(fault=122)
-async def test_layers_that_no_guest_can_begin_from_are_refused(resolve: Any) -> None:
-    files = {"a.yaml": vm("a", layers="[tree: ./root]"), "root/bin/init": "", "root/sbin/x": ""}
-    (problem,) = await problems_of(resolve, files)
-    assert problem == (
-        "a.yaml:5:19: spec.store.layers: no layer has /sbin/init"
-        " (let `{busybox: {}}` be the first layer, or add one to a tree)"
-    )
