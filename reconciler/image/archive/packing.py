@@ -21,7 +21,7 @@ from typing import IO
 
 from reconciler.clock import SystemClock
 from reconciler.image.archive.contents import TarContents, lines_of
-from reconciler.image.archive.headers import Headers
+from reconciler.image.archive.headers import LAST_TIME, Headers
 from reconciler.image.archive.layer_tree import LayerTree, tree_of
 from reconciler.image.archive.stream import ArchiveStream, BadArchiveError
 from reconciler.image.archive.tar_writer import write_tree
@@ -100,22 +100,19 @@ def check(tar: Path, digest: str | None) -> tuple[LayerTree, str]:
 
 
 def _squashfs(tree: LayerTree, stream: ArchiveStream, digest: str, folder: Path) -> None:
-    latest = _latest(tree)
-    # The root's time would be now; the programs lower what is later than SOURCE_DATE_EPOCH to it, and take no time
-    # for the root alone. Where the archive itself is from the future, all times are lost instead.
-    future = latest > SystemClock().now().wall
-    times = ("-mkfs-time", "0", "-all-time", "0") if future else ()
-    epoch = {} if future else {"SOURCE_DATE_EPOCH": str(latest)}
+    # The root's time would be now: no option gives it one, but what is later than SOURCE_DATE_EPOCH is lowered to it.
+    # A time in the future is lowered too, or the root's would be now again.
+    epoch = _latest(tree, SystemClock().now().wall)
     root = tree.root
     # squashfs-tools 4.5 takes the mode alone: its root belongs to the one who runs it, which is root on a host.
     # fmt: off
     argv = (
         "mksquashfs", "-", str(folder / PARTIAL), "-tar", "-noappend", "-quiet", "-no-progress", "-reproducible",
-        "-root-mode", f"{root.mode:04o}", "-root-uid", str(root.uid), "-root-gid", str(root.gid), *times,
+        "-root-mode", f"{root.mode:04o}", "-root-uid", str(root.uid), "-root-gid", str(root.gid),
         "-comp", "zstd", "-Xcompression-level", "3", "-mem", "256M", "-processors", "2",
     )
     # fmt: on
-    with _program(argv, folder, epoch) as given:
+    with _program(argv, folder, {"SOURCE_DATE_EPOCH": str(epoch)}) as given:
         write_tree(tree, stream, given, with_root=False)
         _same(stream, digest)
 
@@ -129,7 +126,7 @@ def _erofs(tree: LayerTree, stream: ArchiveStream, digest: str, folder: Path) ->
     compressed = ("-zlz4",) if tree.content_bytes >= COMPRESS_FROM_BYTES else ()
     # fmt: off
     argv = (
-        "mkfs.erofs", "--quiet", f"-T{_latest(tree)}", "--mkfs-time", "-U", FIXED_UUID, *compressed,
+        "mkfs.erofs", "--quiet", f"-T{_latest(tree, LAST_TIME)}", "--mkfs-time", "-U", FIXED_UUID, *compressed,
         "--tar=f", str(folder / PARTIAL), str(rewritten),
     )
     # fmt: on
@@ -138,8 +135,10 @@ def _erofs(tree: LayerTree, stream: ArchiveStream, digest: str, folder: Path) ->
     rewritten.unlink()
 
 
-def _latest(tree: LayerTree) -> int:
-    return max((tree.root.mtime, *(entry.mtime for entry in tree.paths.values())))
+def _latest(tree: LayerTree, most: float) -> int:
+    """The latest time of an entry that is not later than `most`."""
+    times = (tree.root.mtime, *(entry.mtime for entry in tree.paths.values()))
+    return max((time for time in times if time <= most), default=0)
 
 
 def _same(stream: ArchiveStream, digest: str) -> None:

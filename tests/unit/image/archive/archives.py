@@ -12,7 +12,9 @@ from pathlib import Path
 
 Item = tuple[tarfile.TarInfo, bytes]
 THEN = 1_600_000_000
-LINE = re.compile(rb"^(\S{10}) (\d+)/(\d+) +([\d, ]+?) (\d{4}-\d\d-\d\d \d\d:\d\d) /?(.*)$")
+LINE = re.compile(
+    rb"^(\S{10}) (\d+)/(\d+) +([\d, ]+?) (\d{4}-\d\d-\d\d \d\d:\d\d) /?(.*)$", re.DOTALL
+)
 LISTED_ROOT = "/"
 
 
@@ -74,7 +76,7 @@ def listed(image: Path) -> dict[str, Seen]:
         ["unsquashfs", "-d", "", "-lln", image], capture_output=True, check=True, env={"TZ": "UTC", "PATH": "/usr/bin"}
     )  # fmt: skip
     found = {}
-    for line in ran.stdout.splitlines():
+    for line in ran.stdout.removesuffix(b"\n").split(b"\n"):
         match = LINE.match(line)
         assert match, line
         mode, uid, gid, size, _, rest = match.groups()

@@ -20,6 +20,7 @@ from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.archive.packing import CannotPackError, Request, check, make_image
 from tests.eventually import eventually
 from tests.unit.image.archive.archives import (
+    THEN,
     Item,
     Seen,
     device,
@@ -165,11 +166,16 @@ def _next_second() -> None:
     subprocess.run(("sleep", "1.1"), check=True)
 
 
-async def test_a_tar_from_the_future_is_the_same_each_time_too(pack: Pack) -> None:
-    tar = tar_of(file("a", mtime=4_000_000_000))
+async def test_a_time_in_the_future_is_lowered_and_changes_no_other(
+    pack: Pack, tmp_path: Path
+) -> None:
+    tar = tar_of(file("future", mtime=4_000_000_000), file("new", mtime=THEN), file("old", mtime=7))
     first = await pack(tar)
     await asyncio.to_thread(_next_second)
     assert (await pack(tar)).image.read_bytes() == first.image.read_bytes()
+    root = unpacked(first.image, tmp_path / "unpacked")
+    times = {path.name: path.stat().st_mtime for path in [root, *root.iterdir()]}
+    assert times == {"unpacked": THEN, "future": THEN, "new": THEN, "old": 7}
 
 
 async def test_an_empty_tar_is_an_empty_layer(pack: Pack) -> None:
