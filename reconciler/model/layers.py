@@ -14,17 +14,17 @@ from typing import Self
 
 from pydantic import Field, model_validator
 
-from reconciler.model.fields import EXACTLY_ONE, Face, Folder, one_of
+from reconciler.model.fields import EXACTLY_ONE, Face, one_of
 from reconciler.model.layer_kinds.busybox_layer import Busybox, BusyboxSource
 from reconciler.model.layer_kinds.debian_layer import DebianPackages, DebianSource
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.image_layer import ImageSource, ReadyImage
 from reconciler.model.layer_kinds.oci_layer import Oci, OciSource
 from reconciler.model.layer_kinds.seed_layer import SeedSource
-from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layer_kinds.tree_layer import Tree, TreeSource, folders_of, source_of
 from reconciler.model.names import LayerKey, digest_of
 
-LIKELY_FOLDER = re.compile(rb"""\btree:[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
+LIKELY_FOLDER = re.compile(rb"""\b(?:tree|path):[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 """What looks like a folder that a layer names, in text that is not YAML to its end."""
 
 
@@ -34,8 +34,9 @@ LayerSource = TreeSource | BusyboxSource | OciSource | DebianSource | ImageSourc
 
 class Layer(Face):
     model_config = EXACTLY_ONE
-    tree: Folder | None = Field(
-        default=None, description="A folder of the repository, relative to the manifest."
+    tree: Tree | None = Field(
+        default=None,
+        description="A folder of the repository, relative to the manifest; or one with owners.",
     )
     busybox: Busybox | None = Field(
         default=None, description="A small base of static busybox: write `{}`."
@@ -61,7 +62,7 @@ class Layer(Face):
     def source(self) -> LayerSource:
         """What it is made of, before its folders are resolved."""
         if self.tree is not None:
-            return TreeSource("", self.tree)
+            return source_of(self.tree)
         if self.oci is not None:
             return self.oci.source()
         if self.debian is not None:
@@ -78,8 +79,7 @@ def folders_named(layer: object) -> Iterator[str]:
     """The folders of the repository that a layer names, whatever else is wrong with it."""
     if not isinstance(layer, dict):
         return
-    if isinstance(tree := layer.get("tree"), str):
-        yield tree
+    yield from folders_of(layer.get("tree"))
     if isinstance(oci := layer.get("oci"), dict):
         if isinstance(layout := oci.get("layout"), str):
             yield layout

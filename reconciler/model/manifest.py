@@ -36,7 +36,7 @@ LEAST_MEMORY_MIB = 64
 """With less, Debian's kernel panics, or kills the init before it can print anything."""
 MOVABLE = frozenset({"user"})
 """Kinds of interfaces whose traffic can be moved from one guest to another."""
-UNION_TAGS = frozenset({"<name>", "<files>", "<volume>"})
+UNION_TAGS = frozenset({"<name>", "<files>", "<volume>", "<folder>", "<owned>"})
 """Names of branches of a union in the location of an error; files do not contain them."""
 
 

@@ -17,7 +17,7 @@ from reconciler.image.registry import INPUTS
 from reconciler.model.checks import CHECK_KINDS, CheckSpec, HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy, VMSpec, checks_key
 from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
-from reconciler.model.layer_kinds.tree_layer import TreeSource
+from reconciler.model.layer_kinds.tree_layer import OwnerRule, TreeSource
 from reconciler.model.layers import LayerSource, LayerSpec
 from reconciler.notify import registry as sinks
 from reconciler.probe.registry import ASKERS
@@ -98,7 +98,14 @@ def test_the_key_of_checks_is_as_before_kinds_were_stored() -> None:
     "checks",
     [(HttpCheck(8080),), (TcpCheck(5432, expect="+OK"), ProcessCheck()), (TcpCheck(5432),)],
 )
-@pytest.mark.parametrize("source", [TreeSource("a" * 40, "./web"), BusyboxSource()])
+@pytest.mark.parametrize(
+    "source",
+    [
+        TreeSource("a" * 40, "./web"),
+        TreeSource("a" * 40, "./web", owners=(OwnerRule("/srv/**", 33, 33, 0o640),)),
+        BusyboxSource(),
+    ],
+)
 def test_what_was_stored_before_kinds_were_named_is_read_as_what_it_was(
     checks: tuple[CheckSpec, ...], source: LayerSource
 ) -> None:

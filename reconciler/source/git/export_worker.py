@@ -31,6 +31,9 @@ from reconciler.git_objects import (
 
 BAD_INPUT = 65
 """Exit status: the tree cannot be written as files; the output is the reason. EX_DATAERR."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+MOST_POINTER_BYTES = 1024
+"""Its specification says that a pointer is smaller."""
 MOST_TREE_BYTES = 64 << 20
 MOST_TARGET_BYTES = 4095  # PATH_MAX without its NUL
 
@@ -84,10 +87,13 @@ class Stager:
             finally:
                 os.close(inner)
         elif mode in (FILE, PROGRAM):
+            content = self._blob(oid, here)
+            if content.startswith(LFS_POINTER) and len(content) < MOST_POINTER_BYTES:
+                raise BadTreeError(f"{here}: a pointer of Git LFS; commit the file itself")
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
             permissions = 0o755 if mode == PROGRAM else 0o644
             with open(os.open(name, flags, permissions, dir_fd=folder), "wb") as file:  # noqa: PTH123
-                file.write(self._blob(oid, here))
+                file.write(content)
         elif mode == LINK:
             target = self._blob(oid, here)
             if not target or len(target) > MOST_TARGET_BYTES or b"\0" in target:

@@ -25,6 +25,7 @@ from reconciler.source.manifests.ignore_file import (
     Ignored,
     is_hidden,
 )
+from reconciler.source.manifests.lost_in_git import losses
 from reconciler.source.manifests.resolve import Resolver
 from reconciler.source.manifests.revision_files import FileRefused, Kind, ManifestFile, Oddity
 from reconciler.source.manifests.warnings import ManifestWarning, of_ineffective, warnings
@@ -51,7 +52,8 @@ def load_folder(
     alone = path.is_file()
     folder = Folder(path.parent, *most, only=path.name) if alone else Folder(path, *most)
     desired = resolver.resolve(folder, alone=alone)
-    return desired, [*warnings(desired), *of_ineffective(resolver.ineffective())]
+    lost = losses(folder.root, resolver.layer_folders())
+    return desired, [*warnings(desired), *of_ineffective(resolver.ineffective()), *lost]
 
 
 class Folder:
@@ -66,14 +68,14 @@ class Folder:
             hint = "name a folder of manifests, or one file"
             raise SourceError(f"{path} {fault}", kind="missing", hint=hint)
         self._below = Path(os.path.realpath(path))
-        self._root = work_tree_of(self._below)
+        self.root = work_tree_of(self._below)
         self._most_files = most_files
         self._most_bytes = most_bytes
         self.files: list[ManifestFile] = []
         self.hidden: list[ManifestFile] = []
         self.oddities: list[Oddity] = []
         if only:
-            shown = str((self._below / only).relative_to(self._root))
+            shown = str((self._below / only).relative_to(self.root))
             self.files.append(ManifestFile(shown, os.fsencode(shown)))
             return
         try:
@@ -87,7 +89,7 @@ class Folder:
 
     def read(self, file: ManifestFile) -> bytes:
         """The content of a manifest file. Raises FileRefused."""
-        target = self._root / file.path
+        target = self.root / file.path
         try:
             descriptor = os.open(target, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
             with os.fdopen(descriptor, "rb") as stream:
@@ -105,7 +107,7 @@ class Folder:
 
     def tree(self, path: str) -> str:
         """A stand-in for a tree id, derived from the path: only a commit has a real one. Raises FileRefused."""
-        target = self._root
+        target = self.root
         for part in path.split("/") if path else ():
             target /= part
             if target.is_symlink():
@@ -118,9 +120,9 @@ class Folder:
 
     def entry(self, path: str) -> Kind | None:
         """The kind of entry at a path, without following links; None if there is none."""
-        target = self._root / path
+        target = self.root / path
         if any(
-            parent.is_symlink() for parent in target.parents if parent.is_relative_to(self._root)
+            parent.is_symlink() for parent in target.parents if parent.is_relative_to(self.root)
         ):
             return None
         try:
@@ -136,14 +138,14 @@ class Folder:
     def link(self, path: str) -> str:
         """The target of the link at a path; empty if it cannot be read."""
         try:
-            return str((self._root / path).readlink())
+            return str((self.root / path).readlink())
         except OSError:
             return ""
 
     def _ignore_file(self) -> Ignored:
         """The patterns of the folder's ignore file; none if it has no valid one. Raises OSError."""
         path = self._below / IGNORE_FILE
-        shown = str(path.relative_to(self._root))
+        shown = str(path.relative_to(self.root))
         if not path.is_symlink() and not path.exists():
             return Ignored()
         if path.is_symlink() or not path.is_file():
@@ -162,7 +164,7 @@ class Folder:
             for entry in sorted(entries, key=lambda entry: entry.name):
                 if entry.name in GIT_NAMES:
                     continue
-                path = str(Path(entry.path).relative_to(self._root))
+                path = str(Path(entry.path).relative_to(self.root))
                 is_folder = entry.is_dir(follow_symlinks=False)
                 below = str(Path(entry.path).relative_to(self._below))
                 if self._ignored.folder(below) if is_folder else self._ignored.file(below):
@@ -174,7 +176,7 @@ class Folder:
                     names.append(entry.name)
                 if is_folder and path.isprintable():
                     self._walk(Path(entry.path), depth + 1, hidden=unseen)
-        prefix = Path(os.path.relpath(folder, self._root))
+        prefix = Path(os.path.relpath(folder, self.root))
         self.oddities.extend(
             Oddity(str(prefix / name), message, hint) for name, message, hint in colliding(names)
         )

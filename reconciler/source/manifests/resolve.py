@@ -14,7 +14,7 @@ from reconciler.hypervisors import CAPABILITIES
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.fields import FieldConflict
 from reconciler.model.image import DebianKernel, KernelSpec
-from reconciler.model.layers import LayerSpec
+from reconciler.model.layers import LayerSource, LayerSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
 from reconciler.model.record import MOST_PROBLEMS
@@ -121,6 +121,17 @@ class Resolver:
             for draft in one.parsed.drafts:
                 if isinstance(draft, VMDraft):
                     yield from ((draft.spec.name, found) for found in draft.ineffective)
+
+    def layer_folders(self) -> Iterator[tuple[VMName, int, LayerSource, str]]:
+        """Each folder that a layer of a resolved VM is made of.
+
+        The VM, the layer's index and source, and the folder relative to the repository's root.
+        """
+        for one in self._resolved.values():
+            folders = iter(one.folders)
+            for index, layer in enumerate(one.declared.what.layers):
+                for folder in itertools.islice(folders, len(layer.source.folders)):
+                    yield one.declared.what.name, index, layer.source, folder
 
     def _place(self, file: ManifestFile, snapshot: RevisionFiles) -> PlacedFile:
         try:
