@@ -142,7 +142,7 @@ class Reconciler:
         if violations:
             self._refuse(violations)
             return now.boot + LEDGER_RETRY
-        needed = stood_on(decided, record)
+        needed = stood_on(decided, record, observed)
         if needed and await adapters.images.look(needed):
             return now.boot  # decided on images that were just taken away: once more, without them
         try:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -262,3 +262,8 @@ class Observed:
     """Why the last query of the proxy failed; routing is then unknown. Empty: it succeeded."""
     blind: bool = False
     """Whether there was no observation for a while: the daemon is new, or was stopped."""
+
+    def with_parts(self, keys: Iterable[str]) -> frozenset[str]:
+        """These images and the parts of which they are composed."""
+        named = frozenset(keys)
+        return named.union(*(self.parts[key] for key in self.parts.keys() & named))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import LayerKey, digest_of
 from reconciler.model.policy import Policy
+from reconciler.model.request import RestartVM
 from tests.world import World, state, vm
 
 BASE = LayerKey("b" * 64)
@@ -56,3 +57,12 @@ async def test_a_part_that_is_lost_is_built_again_and_the_guest_runs_on() -> Non
     await world.settle()
     assert layer(world).key in world.images.layers()
     assert world.hypervisor.starts["web"] == 1
+
+
+async def test_a_guest_is_not_stopped_for_a_restart_on_a_part_that_was_just_taken_away() -> None:
+    world = await composing()
+    world.images.lose(parts_of(layer(world).key)[1])
+    await world.ask(RestartVM("web"))
+    await world.settle()
+    assert world.images.built.count(layer(world).key) == 2
+    assert world.hypervisor.starts["web"] == 2

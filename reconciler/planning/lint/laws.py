@@ -285,9 +285,7 @@ class _Linter:
     def _collect(self, action: Collect) -> Iterator[Violation]:
         for vm, record in {**self.record.vms, **self.after}.items():
             for generation in record.generations:
-                keys = {generation.spec.kernel.key, *(s.key for s in generation.spec.layers)}
-                parts = self.observed.parts
-                keys = keys.union(*(parts[key] for key in parts.keys() & keys))
+                keys = self.observed.with_parts(generation.spec.image_keys)
                 if not keys <= action.pinned and self._needed(record, generation):
                     yield Violation(8, vm, f"generation {generation.number} is not pinned")
 

@@ -14,6 +14,7 @@ from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.image import KernelSpec
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import VMName
+from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan
 from reconciler.model.record import Record
 from reconciler.model.trouble import IMAGE, TroubleKey
@@ -98,13 +99,14 @@ class Needs:
         return f"wanted by {', '.join(vms[:NAMED])}{more}"
 
 
-def stood_on(decided: Plan, record: Record) -> frozenset[str]:
+def stood_on(decided: Plan, record: Record, observed: Observed) -> frozenset[str]:
     """Images of the VMs whose guests this plan starts or stops: for the target, and for going back."""
     operations = (a for a in decided.actions if isinstance(a, VMOperation))
     acting = {a.vm for a in operations if a.phase in ("start", "stop")}
     changed = {c.vm.name: c.vm for c in decided.changes if isinstance(c, PutVM)}
     known = (changed.get(name) or record.vms.get(name) for name in acting)
-    return frozenset(key for vm in known if vm for g in vm.generations for key in g.spec.image_keys)
+    keys = {key for vm in known if vm for g in vm.generations for key in g.spec.image_keys}
+    return observed.with_parts(keys)
 
 
 def cancel(plan: PlanBuilder) -> None:
@@ -134,5 +136,4 @@ def named(plan: PlanBuilder, desired: DesiredState) -> set[str]:
 
 def pinned(plan: PlanBuilder, desired: DesiredState) -> frozenset[str]:
     """Images that may not be collected: those that are named, and the parts of which they are composed."""
-    keys, parts = named(plan, desired), plan.observed.parts
-    return frozenset(keys).union(*(parts[key] for key in parts.keys() & keys))
+    return plan.observed.with_parts(named(plan, desired))
