@@ -92,10 +92,10 @@ class PolicyConfig(Section):
     image_urls: list[UrlPattern] = []
     """Patterns of URLs from which manifests may have images downloaded: https://images.example.org/*."""
     runners: bool = False
-    """Whether manifests may name runners built by Nix: build and scripts run the repository's code on this
-    host."""
+    """Whether manifests may name runners and layers built by Nix: builds, and the scripts of runners, run the
+    repository's code on this host."""
     flakes: list[str] = []
-    """Patterns of flakes outside of the repository that a runner may come from: github:acme/*."""
+    """Patterns of flakes outside of the repository that Nix may build: github:acme/*."""
     registries: list[ImagePattern] = []
     """Patterns of OCI images that manifests may name: registry.example.org/acme/*."""
     max_memory_mib: int = Field(default=65_536, ge=1)

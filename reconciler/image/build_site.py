@@ -22,6 +22,7 @@ from reconciler.image.archive.packing import BAD_INPUT, CANNOT, Request
 from reconciler.image.composed import MOST_PARTS, write_composition
 from reconciler.image.debian_packages import Debian
 from reconciler.image.downloads import Downloads
+from reconciler.image.nix_program import Nix
 from reconciler.image_registries import RegistryConfig
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.names import LayerKey
@@ -62,6 +63,7 @@ class BuildTools:
     """For what reads foreign input: it has no network."""
     debian: Debian
     downloads: Downloads
+    nix: Nix
     sources: Sources = Sources()
 
 

@@ -3,9 +3,7 @@
     STATE/runners/KEY -> /nix/store/...-microvm-VMM-web    made by Nix itself, which thereby knows it
 
 The link is a root as long as it is there, so what a generation needs outlives every
-`nix-collect-garbage`, and what nobody pins is Nix's to collect. A build is the host's Nix at work: its
-sandbox, its builders, its caches, as /etc/nix/nix.conf has them; what a flake says about Nix itself
-(`nixConfig`) counts for nothing.
+`nix-collect-garbage`, and what nobody pins is Nix's to collect.
 """
 
 from __future__ import annotations
@@ -13,25 +11,20 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
-from reconciler.children import program as children
-from reconciler.content_store import ContentStore, named
-from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.content_store import ContentStore
+from reconciler.errors import BuildFailed
 from reconciler.image import build_record as made
 from reconciler.image.image_directory import KEY
+from reconciler.image.nix_program import Nix
 from reconciler.model.image import BuiltImage, NixRunner
 from reconciler.safe_text import clean
 
-BUILD_SECONDS = 3600.0
-"""A NixOS of a cold cache takes its time; what Nix has finished by then need not be done again."""
-OPENING_SECONDS = 60.0
 RUN = "bin/microvm-run"
 HELPERS = {
     "bin/tap-up": "tap interfaces", "bin/macvtap-up": "macvtap interfaces",
@@ -48,34 +41,14 @@ SHARE = "share/microvm"
 MOST_WORDS = 200
 MOST_DECLARED = 4096
 """Bytes of such a file that are read."""
-SETTINGS = """
-experimental-features = nix-command flakes
-accept-flake-config = false
-use-registries = false
-eval-cache = false
-warn-dirty = false
-"""
-KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "NIX_REMOTE", "NIX_CONF_DIR", "NIX_SSL_CERT_FILE",
-                  "NIX_STORE_DIR", "NIX_STATE_DIR", "NIX_LOG_DIR", "NIX_CONFIG")  # fmt: skip
-"""What Nix sees of the daemon's environment, which may hold secrets."""
-
-SURROUNDINGS = re.compile(
-    r"cannot connect to|unable to download|[Cc]ould not resolve|[Nn]o space left|[Pp]ermission denied"
-    r"|[Cc]annot allocate memory|[Rr]ead-only file system|database .* is (locked|busy)|timed out"
-    r"|is corrupt|creating (symlink|directory)|build-users-group|build-remote|interrupted by the user"
-    r"|unexpected end-of-file|unexpected EOF|[Tt]oo many open files"
-)
-"""What Nix says of a host in trouble; all else that it says is about the flake."""
 
 
 class NixRunners:
     """The links under `root`, and how they come there."""
 
-    def __init__(self, root: Path, seconds: float = BUILD_SECONDS) -> None:
+    def __init__(self, root: Path, nix: Nix) -> None:
         self._root = root
-        self._seconds = seconds
-        self._opening = asyncio.Lock()
-        self._store_is_open = False
+        self._nix = nix
         self.broken: dict[str, BuiltImage] = {}
         """None ever is: Nix keeps the bytes."""
 
@@ -109,17 +82,10 @@ class NixRunners:
         self._root.mkdir(parents=True, exist_ok=True)
         workspace = Path(tempfile.mkdtemp(prefix=f".{key[:12]}.", suffix=".tmp", dir=self._root))
         try:
-            flake, staged = source.flake, ""
-            if source.tree:
-                folder = workspace / "content"
-                with named(f"tree {source.flake}"):
-                    await content.export(source.tree, folder)
-                await asyncio.to_thread(age, folder)
-                staged = str(folder)
-                flake = f"path:{quote(staged)}"
-            await self._open_store(title)
-            ended = await self._run(key, f"{flake}#{source.attribute}")
-            _judge(ended, title, (staged or flake, source.flake))
+            await self._nix.build(
+                source.flake, source.attribute, tree=source.tree, content=content,
+                folder=workspace / "content", link=self._root / key, title=title,
+            )  # fmt: skip
         finally:
             await asyncio.to_thread(shutil.rmtree, workspace, ignore_errors=True)
         if fault := self._faulty(key):
@@ -128,35 +94,6 @@ class NixRunners:
         image = _image(self._root / key)
         differs = made.note(self._root, key, title, image.sha256)
         return replace(image, differs=differs)
-
-    async def _open_store(self, title: str) -> None:
-        """Open Nix's store alone, once. Raises BuildUnavailable.
-
-        The first who opens a new store makes it, and of two at once one fails: Nix holds only a shared
-        lock meanwhile (2.8, `LocalStore`; seen as "schema is corrupt" and "creating symlink: File exists").
-        """
-        async with self._opening:
-            if self._store_is_open:
-                return
-            ended = await children.run(
-                ("nix", "store", "ping"), seconds=OPENING_SECONDS, env=self._environment()
-            )
-            if ended.status != 0:
-                raise _unavailable(title, "nix store ping", _said(ended))
-            self._store_is_open = True
-
-    async def _run(self, key: str, installable: str) -> children.Ended:
-        argv = (
-            "nix", "build", "--no-write-lock-file", "--no-update-lock-file",
-            "--out-link", str(self._root / key), "--", installable,
-        )  # fmt: skip
-        return await children.run(argv, seconds=self._seconds, env=self._environment())
-
-    def _environment(self) -> dict[str, str]:
-        kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        home = self._root / ".home"
-        home.mkdir(mode=0o700, exist_ok=True)
-        return {**kept, "HOME": str(home), "NIX_CONFIG": kept.get("NIX_CONFIG", "") + SETTINGS}
 
     def _faulty(self, key: str) -> str:
         """What keeps this from being a runner that can be started here; empty: nothing."""
@@ -167,13 +104,6 @@ class NixRunners:
             if (place / name).exists():
                 return f"the runner wants {what} ({name}), which are not set up here"
         return ""
-
-
-def age(folder: Path) -> None:
-    """Give everything the same time: a flake is told the newest of its files. Blocks."""
-    for place, _, names in os.walk(folder):
-        for path in (*(Path(place, name) for name in names), Path(place)):
-            os.utime(path, (1, 1), follow_symlinks=False)
 
 
 def _declared(place: Path) -> Iterator[tuple[str, str]]:
@@ -196,29 +126,6 @@ def _words(path: Path) -> str:
         return ""
     words = " ".join(text.split())[:MOST_WORDS]
     return words and (clean(words) or "of an unreadable name")
-
-
-def _judge(ended: children.Ended, title: str, called: tuple[str, str]) -> None:
-    """`called`: what Nix calls the flake, and what people do. Raises BuildFailed or BuildUnavailable."""
-    if ended.status == 0:
-        return
-    said = _said(ended).replace(*called)
-    # What a builder printed is indented, and says nothing of this host.
-    own = "\n".join(line for line in said.splitlines() if not line.startswith(" "))
-    if ended.status < 0 or SURROUNDINGS.search(own):
-        raise _unavailable(title, "nix build", said)
-    raise BuildFailed(f"{title}: nix build: {said}", hint="mend the flake and push")
-
-
-def _said(ended: children.Ended) -> str:
-    return ended.tail or f"status {ended.status}"
-
-
-def _unavailable(title: str, command: str, said: str) -> BuildUnavailable:
-    return BuildUnavailable(
-        f"{title}: {command}: {said}", kind="nix",
-        hint="is the Nix daemon running, the network up, space left? it is tried again",
-    )  # fmt: skip
 
 
 def _image(link: Path) -> BuiltImage:

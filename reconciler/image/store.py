@@ -27,6 +27,7 @@ from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.inventory import ImagesOfKind, Inventory
 from reconciler.image.kernel import announces, build_bundle
 from reconciler.image.nix_build import NixRunners
+from reconciler.image.nix_program import Nix
 from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
 from reconciler.image.single_flight import SharedBuilds
 from reconciler.model.image import BuiltImage, DiskImage, KernelSpec, NixRunner
@@ -74,7 +75,8 @@ class ImageStore:
         self._downloads = Downloads(
             layout.downloads(state_dir), clock, sources.image_urls, disk_reserve_bytes
         )
-        self.tools = BuildTools(ConfinedPrograms(), own, self._downloads, sources)
+        nix = Nix(layout.images(state_dir, "runners") / ".home")
+        self.tools = BuildTools(ConfinedPrograms(), own, self._downloads, nix, sources)
         self._inputs = inputs
         self._layer_shelf = ImageDirectory(
             layout.images(state_dir, "layers"), (layout.IMAGE,), (layout.CONTENTS,)
@@ -83,7 +85,7 @@ class ImageStore:
         kernels = layout.images(state_dir, "kernels")
         self._kernel_shelf = ImageDirectory(kernels, (layout.KERNEL, layout.INITRD))
         self._disk_shelf = ImageDirectory(layout.images(state_dir, "disks"), (layout.IMAGE,))
-        self._nix = NixRunners(layout.images(state_dir, "runners"))
+        self._nix = NixRunners(layout.images(state_dir, "runners"), nix)
         self._layers: dict[str, BuiltImage] = {}
         self._kernels: dict[str, BuiltImage] = {}
         self._disks: dict[str, BuiltImage] = {}

@@ -19,16 +19,20 @@ from reconciler.model.layer_kinds.busybox_layer import Busybox, BusyboxSource
 from reconciler.model.layer_kinds.debian_layer import DebianPackages, DebianSource
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.image_layer import ImageSource, ReadyImage
+from reconciler.model.layer_kinds.nix_layer import Nix, NixSource
 from reconciler.model.layer_kinds.oci_layer import Oci, OciSource
 from reconciler.model.layer_kinds.seed_layer import SeedSource
 from reconciler.model.layer_kinds.tree_layer import Tree, TreeSource, folders_of, source_of
 from reconciler.model.names import LayerKey, digest_of
+from reconciler.model.nix_runner import is_folder
 
 LIKELY_FOLDER = re.compile(rb"""\b(?:tree|path):[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 """What looks like a folder that a layer names, in text that is not YAML to its end."""
 
 
-LayerSource = TreeSource | BusyboxSource | OciSource | DebianSource | ImageSource | SeedSource
+LayerSource = (
+    TreeSource | BusyboxSource | OciSource | DebianSource | ImageSource | NixSource | SeedSource
+)
 """Stored with its `kind`; forms stored before there was a `kind` are distinguished by their fields."""
 
 
@@ -52,6 +56,9 @@ class Layer(Face):
     oci: Oci | None = Field(
         default=None, description="An image as container tools make it, with its program."
     )
+    nix: Nix | None = Field(
+        default=None, description="A package that this host's Nix builds, with all that it needs."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -69,6 +76,8 @@ class Layer(Face):
             return self.debian.source()
         if self.image is not None:
             return self.image.source()
+        if self.nix is not None:
+            return self.nix.source()
         return BusyboxSource()
 
 
@@ -80,6 +89,8 @@ def folders_named(layer: object) -> Iterator[str]:
     if not isinstance(layer, dict):
         return
     yield from folders_of(layer.get("tree"))
+    if isinstance(nix := layer.get("nix"), dict) and is_folder(str(nix.get("flake"))):
+        yield str(nix["flake"])
     if isinstance(oci := layer.get("oci"), dict):
         if isinstance(layout := oci.get("layout"), str):
             yield layout

@@ -30,8 +30,9 @@ MOST_FILES = 3
 KINDS = {
     "layer tree": {"TreeSource", "build_tree"},
     "layer busybox": {"BusyboxSource", "build_busybox"},
+    "layer nix": {"NixSource", "build_nix"},
     "layer oci": {"Oci", "build_oci"},
-    "layer image": {"ImageSource", "build_image"},
+    "layer image": {"ReadyImage", "build_image"},
     "check http": {"HttpProbe", "HttpCheck", "HttpAsker"},
     "check tcp": {"TcpProbe", "TcpCheck", "TcpAsker"},
     "sink webhook": {"WebhookConfig", "open_webhook"},

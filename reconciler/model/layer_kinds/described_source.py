@@ -20,6 +20,16 @@ class LayerPolicy(Protocol):
         ...
 
     @property
+    def runners(self) -> bool:
+        """Whether Nix may build what the repository says, for a runner or a layer."""
+        ...
+
+    @property
+    def flakes(self) -> Sequence[str]:
+        """Patterns of flakes outside of the repository that Nix may build."""
+        ...
+
+    @property
     def registries(self) -> Sequence[str]:
         """Patterns of OCI images that a manifest may name."""
         ...

@@ -25,7 +25,10 @@ from reconciler.model.image import (
     PathKernel,
 )
 from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
+from reconciler.model.layer_kinds.debian_layer import DebianSource
 from reconciler.model.layer_kinds.image_layer import ImageSource
+from reconciler.model.layer_kinds.nix_layer import NixSource
+from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.model.layer_kinds.seed_layer import SeedSource
 from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.layers import LayerSpec
@@ -83,6 +86,12 @@ def spec(name: str, kernel: KernelSource = KERNELS[0]) -> VMSpec:
         layers=(
             LayerSpec.of(BusyboxSource(), "erofs"),
             LayerSpec.of(TreeSource("a" * 40, f"./{name}"), "erofs"),
+            LayerSpec.of(
+                OciSource("linux/amd64", "registry.example.org/app", "sha256:" + "1" * 64)
+            ),
+            LayerSpec.of(DebianSource("bookworm", ("nginx-light",))),
+            LayerSpec.of(ImageSource("2" * 64, path="/srv/base.erofs", format="erofs")),
+            LayerSpec.of(NixSource("./app", "app", "bin/app", ("--quiet",), "b" * 40)),
             LayerSpec.of(
                 SeedSource(
                     VMName(name), "#!/bin/sh\n", "version: 2", (Mount("vol-data", "/srv", "ext4"),)

@@ -3,24 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import pytest
 from pydantic import ValidationError
 
+from reconciler.config import PolicyConfig
 from reconciler.image_references import allowed, parse_reference
 from reconciler.model.layer_kinds.oci_layer import Oci, OciSource
 
 HEX = "0123456789abcdef" * 4
 IMAGE = f"registry.example.org/acme/app@sha256:{HEX}"
-
-
-@dataclass(frozen=True)
-class Policy:
-    host_paths: tuple[str, ...] = ()
-    registries: tuple[str, ...] = ()
-    mirrors: tuple[str, ...] = ()
-    image_urls: tuple[str, ...] = ()
 
 
 def oci(**fields: str) -> Oci:
@@ -140,13 +132,13 @@ def test_what_the_host_has_is_no_folder_of_the_repository() -> None:
 
 def test_a_registry_must_be_allowed_by_the_hosts_policy() -> None:
     source = oci(image=IMAGE).source()
-    assert source.refusal(Policy(registries=("registry.example.org/acme/*",))) is None
-    refused = source.refusal(Policy(registries=("registry.example.org/other/*",)))
+    assert source.refusal(PolicyConfig(registries=["registry.example.org/acme/*"])) is None
+    refused = source.refusal(PolicyConfig(registries=["registry.example.org/other/*"]))
     assert refused is not None
     assert refused.at == ("image",)
     assert "registry.example.org/acme/app is not allowed" in refused.message
     assert "policy.registries" in refused.hint
-    assert source.refusal(Policy()) is not None
+    assert source.refusal(PolicyConfig()) is not None
 
 
 def test_a_pattern_reaches_no_other_registry() -> None:
@@ -163,8 +155,8 @@ def test_a_pattern_reaches_no_other_registry() -> None:
     ],
 )
 def test_a_path_of_the_host_must_be_allowed_by_its_policy(source: OciSource, field: str) -> None:
-    assert source.refusal(Policy(host_paths=("/srv/images",))) is None
+    assert source.refusal(PolicyConfig(host_paths=["/srv/images"])) is None
     for prefixes in ((), ("/srv/imag",), ("/opt",)):
-        refused = source.refusal(Policy(host_paths=prefixes))
+        refused = source.refusal(PolicyConfig(host_paths=list(prefixes)))
         assert refused is not None
         assert refused.at == (field,)

@@ -15,6 +15,7 @@ from reconciler.clock import SystemClock
 from reconciler.image.build_site import BuildSite, BuildTools
 from reconciler.image.debian_packages import Debian
 from reconciler.image.downloads import Downloads
+from reconciler.image.nix_program import Nix
 from reconciler.model.layer_kinds.described_source import StoreFormat
 
 if shutil.which("unsquashfs") is None:
@@ -39,7 +40,13 @@ class Sites:
 async def sites(tmp_path: Path) -> AsyncIterator[Sites]:
     programs = ConfinedPrograms()
     yield Sites(
-        tmp_path, BuildTools(programs, Debian(), Downloads(tmp_path / "downloads", SystemClock()))
+        tmp_path,
+        BuildTools(
+            programs,
+            Debian(),
+            Downloads(tmp_path / "downloads", SystemClock()),
+            Nix(tmp_path / "home"),
+        ),
     )
     await programs.close()
 

@@ -18,6 +18,7 @@ from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.build_site import BuildSite, BuildTools, MakePart
 from reconciler.image.debian_packages import Debian
 from reconciler.image.downloads import Downloads
+from reconciler.image.nix_program import Nix
 from reconciler.image.oci.image_fetch import FetchedImage
 from reconciler.image.oci.origins import fetch_image
 from reconciler.model.layer_kinds.oci_layer import OciSource
@@ -49,7 +50,9 @@ async def site(tmp_path: Path, repository: Repository) -> AsyncIterator[BuildSit
     programs = ConfinedPrograms()
     workspace = tmp_path / "workspace"
     workspace.mkdir()
-    tools = BuildTools(programs, Debian(), Downloads(tmp_path / "downloads", SystemClock()))
+    tools = BuildTools(
+        programs, Debian(), Downloads(tmp_path / "downloads", SystemClock()), Nix(tmp_path / "home")
+    )
     yield BuildSite("erofs", workspace, repository.content, tools, NoParts())
     await programs.close()
 
