@@ -42,8 +42,14 @@ KINDS = {
     "source git": {"GitSourceConfig", "GitSource"},
 }
 """The names of a kind's parts; `process` asks nothing, and is known to planning."""
-BESIDE = {"source git": {"cli/doctor_sources.py"}}
-"""Files that another kind need not change: `doctor` looks at the way to a git server."""
+STACKS = "source/manifests/stack_check.py"
+BESIDE = {
+    "source git": {"cli/doctor_sources.py"},
+    "layer tree": {STACKS},
+    "layer busybox": {STACKS},
+}
+"""Files that another kind need not change: `doctor` looks at the way to a git server, and the check of
+stacks knows what is in these two before they are built."""
 
 
 @cache

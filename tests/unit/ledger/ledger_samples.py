@@ -10,6 +10,7 @@ from reconciler.model.change import (
     PutBuild,
     PutGroup,
     PutSource,
+    PutStore,
     PutSuspension,
     PutVM,
 )
@@ -43,6 +44,7 @@ from reconciler.model.record import (
     Record,
     SourceRecord,
     Start,
+    StoreRecord,
     Suspension,
     VMRecord,
 )
@@ -147,6 +149,7 @@ def everything() -> tuple[Change, ...]:
         PutBuild(
             BuildTrouble("k" * 64, "tree ./web", 2, "no space", definitive=False, retry=FOREVER)
         ),
+        PutStore(StoreRecord(WALL)),
         PutSource(SourceRecord(REVISION, WALL, REVISION, unreachable=Unreachable("auth", WALL))),
         PutSuspension(Suspension(WALL, "")),
         AddEvent(event("all is there")),
