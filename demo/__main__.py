@@ -16,7 +16,7 @@ from demo.fleet import is_free, judge_sooner, page, usable_ports, use_ports
 from demo.poller import Poller
 from demo.screen import DemoFailed, Screen
 from demo.show import Show, perform, summary
-from demo.stage import MANIFESTS, Stage
+from demo.stage import MANIFESTS, NOT_OF_THE_FLEET, Stage
 from demo.steps import STEPS
 from reconciler.host import layout
 
@@ -69,7 +69,7 @@ def parse() -> argparse.Namespace:
 
 def play(stage: Stage, console: Console, *, keep: bool) -> None:
     ports = usable_ports()
-    stage.repository.copy_from(MANIFESTS)
+    stage.repository.copy_from(MANIFESTS, NOT_OF_THE_FLEET)
     use_ports(stage.repository, ports)
     judge_sooner(stage.repository, STARTUP_DEADLINE)
     stage.repository.push("the fleet")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
@@ -61,8 +62,11 @@ class Repository:
             raise RuntimeError(f"git {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout.strip()
 
-    def copy_from(self, folder: Path) -> None:
-        shutil.copytree(folder, self.work, dirs_exist_ok=True)
+    def copy_from(self, folder: Path, without: Iterable[str] = ()) -> None:
+        """Copy a folder's content, but for what has one of these names."""
+        shutil.copytree(
+            folder, self.work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(*without)
+        )
 
     def read(self, path: str) -> str:
         return (self.work / path).read_text(encoding="utf-8")

@@ -18,6 +18,8 @@ from demo.repository import Repository
 from reconciler.host import layout
 
 MANIFESTS = Path(__file__).resolve().parents[1] / "manifests"
+NOT_OF_THE_FLEET = ("nginx", "postgres")
+"""Folders in there with VMs of Debian packages, which take a gigabyte and longer to boot."""
 
 
 class Stage:

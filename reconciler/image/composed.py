@@ -21,6 +21,10 @@ from reconciler.model.names import LayerKey
 MOST_PARTS = 128
 """Each is a disk of the guest, and so many were booted; an image that others build has at most 127 layers."""
 MOST_BYTES = 1 << 20
+LINEAGE = "lineage"
+"""Key of `about`: of entries with the same one, each was made to have newer versions than the one before."""
+MOST_CHANGES = 30
+"""Versions that a text names."""
 
 Key = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 
@@ -52,6 +56,21 @@ def read_composition(path: Path) -> Composition:
         raise ValueError(f"{path}: not the parts of a layer") from error
 
 
+def changed_versions(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """`nginx 1.22.1-9 -> 1.22.1-10, + brotli 1.0, - geoip 2.1`; empty when they are the same."""
+    found = []
+    for name in sorted(before.keys() | now.keys()):
+        old, new = before.get(name), now.get(name)
+        if old == new:
+            continue
+        if new is None:
+            found.append(f"- {name} {old}")
+        else:
+            found.append(f"+ {name} {new}" if old is None else f"{name} {old} -> {new}")
+    more = len(found) - MOST_CHANGES
+    return ", ".join([*found[:MOST_CHANGES], *([f"and {more} more"] if more > 0 else [])])
+
+
 class ComposedLayers:
     """The entries of `composed`. Questions are answered from memory; `scan` and `learn` read the disk."""
 
@@ -73,6 +92,20 @@ class ComposedLayers:
     def composition(self, key: str) -> Composition | None:
         """Of an entry that is there, whether all of its parts are or not."""
         return self._known[key] if key in self.present else None
+
+    def changes(self, key: str) -> str:
+        """What an entry has other versions of than the newest other one of its lineage; empty: of nothing."""
+        about = self._known[key].about
+        former = [
+            (self.present[other].made_wall, known.about)
+            for other, known in self._known.items()
+            if other in self.present and other != key
+            if LINEAGE in about and known.about.get(LINEAGE) == about[LINEAGE]
+        ]
+        if not former:
+            return ""
+        _, newest = max(former, key=lambda one: one[0])
+        return changed_versions(newest, about)
 
     def parts(self) -> dict[LayerKey, tuple[LayerKey, ...]]:
         """The parts of each layer, whether they are there or not: what it still has stays pinned."""

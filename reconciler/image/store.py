@@ -166,6 +166,8 @@ class ImageStore:
                 self._check_space()
                 built = await self._make(key, title, composed.shelf, make)
                 await _to_the_end(functools.partial(composed.learn, key, built))
+                if changes := composed.changes(key):
+                    built = replace(built, versions=f"{title}: {changes}")
         except OSError as error:
             raise _no_disk(title, error) from error
         return composed.sized(key, built, self._layers)

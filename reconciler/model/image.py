@@ -137,6 +137,8 @@ class BuiltImage:
     """When it was made, in Unix seconds; 0: unknown."""
     broken: str = ""
     """What is wrong with its bytes; empty: nothing is known."""
+    versions: str = ""
+    """What it has other versions of than the one that it was refreshed from; else empty."""
 
 
 StoredKind = Literal["layer", "composed", "kernel", "disk", "runner"]

@@ -14,7 +14,7 @@ from demo.fleet import NAMES, manifest_files, manifest_of, page, use_ports
 from demo.processes import Found, guests_under
 from demo.repository import Repository
 from demo.screen import in_words
-from demo.stage import MANIFESTS, Stage
+from demo.stage import MANIFESTS, NOT_OF_THE_FLEET, Stage
 from tests.wait import wait_until
 
 FIRST = 600.0
@@ -43,7 +43,7 @@ class Harness:
 
     def open(self) -> None:
         """Boot the fleet for the first time."""
-        self.repository.copy_from(MANIFESTS)
+        self.repository.copy_from(MANIFESTS, NOT_OF_THE_FLEET)
         use_ports(self.repository, self.ports)
         for vm in NAMES:
             self.edit(vm, lambda spec: spec["health"].update(HEALTH))

@@ -18,7 +18,7 @@ import subprocess
 from pathlib import Path
 from typing import BinaryIO
 
-from reconciler.image.debian_roots import guest_settings, host_archives
+from reconciler.image.debian_roots import guest_settings, host_archives, user_namespace
 from reconciler.image.debian_roots.root_request import RootAnswer, RootRequest
 from reconciler.image.debian_roots.tree_difference import EPOCH, look, write_difference
 from reconciler.safe_text import clean_lines
@@ -86,6 +86,8 @@ def make_root(request: RootRequest, out: BinaryIO, base: int | None) -> RootAnsw
     except OSError as error:
         return RootAnswer(failed=f"{error.filename or root}: {error.strerror}", kind="disk")
     finally:
+        # Before anything is removed: the cache is mounted in there.
+        user_namespace.detach_below(root)
         shutil.rmtree(work, ignore_errors=True)
         _bound_cache(Path(request.archive_id) / "cache/archives")
 

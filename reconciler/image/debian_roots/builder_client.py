@@ -44,9 +44,16 @@ class DebianRoots:
             files = [stack.enter_context(path.open(mode)) for path, mode in modes]
             descriptors = [file.fileno() for file in files]
             async with self._connect() as builder:
-                socket.send_fds(builder, [packet], descriptors)
-                content = await asyncio.get_running_loop().sock_recv(builder, MOST_BYTES)
-        return _versions(content)
+                return _versions(await _asked(builder, packet, descriptors))
+
+
+async def _asked(builder: socket.socket, packet: bytes, descriptors: list[int]) -> bytes:
+    """What it answers; nothing when it died."""
+    try:
+        socket.send_fds(builder, [packet], descriptors)
+        return await asyncio.get_running_loop().sock_recv(builder, MOST_BYTES)
+    except ConnectionError:
+        return b""
 
 
 def _versions(content: bytes) -> Mapping[str, str]:

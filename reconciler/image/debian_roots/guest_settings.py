@@ -8,8 +8,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-PACKAGES = ("systemd-sysv", "dbus", "acpid")
-"""Of a base: an init, the bus to ask it by, and what hears the power button without udev."""
+PACKAGES = ("systemd-sysv", "dbus")
+"""Of a base: an init, and the bus by which it is asked. The initrd brings what hears the power button."""
 NOTHING = "/dev/null"
 UNITS = "etc/systemd/system"
 MASKED = (
@@ -47,9 +47,7 @@ ShowStatus=no
 LogLevel=notice
 DefaultTimeoutStopSec=30s
 """,
-    "etc/acpi/events/powerbtn": "event=button/power\naction=/etc/acpi/power-off\n",
 }
-PROGRAMS = {"etc/acpi/power-off": "#!/bin/sh\nexec systemctl --no-block poweroff\n"}
 DEFAULT_TARGET = f"{UNITS}/default.target"
 MULTI_USER = "/lib/systemd/system/multi-user.target"
 TAKEN_OUT = (
@@ -90,8 +88,6 @@ def set_up_base(root: Path) -> None:
     _link(root / DEFAULT_TARGET, MULTI_USER)
     for name, content in FILES.items():
         _write(root / name, content, 0o644)
-    for name, content in PROGRAMS.items():
-        _write(root / name, content, 0o755)
 
 
 def take_out(root: Path) -> None:

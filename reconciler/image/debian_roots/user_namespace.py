@@ -22,6 +22,7 @@ CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
 MS_REC, MS_PRIVATE, MS_BIND, MS_NOSUID, MS_NODEV = 0x4000, 0x40000, 0x1000, 2, 4
+MNT_DETACH = 2
 LIMITS = (
     (resource.RLIMIT_FSIZE, 8 << 30),
     (resource.RLIMIT_CPU, 3600),
@@ -118,6 +119,14 @@ def _own_mounts() -> None:
     _mount(".", str(home), None, MS_BIND)
     os.close(here)
     os.chdir(home)
+
+
+def detach_below(root: Path) -> None:
+    """Detach what is mounted below a folder, as a program leaves it that failed half way."""
+    mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
+    for point in reversed(mounted):
+        if point.startswith(f"{root}/"):
+            _call("umount2", point.encode(), MNT_DETACH)
 
 
 def _map_ids(pid: int) -> None:

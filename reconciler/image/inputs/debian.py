@@ -7,6 +7,7 @@ from pathlib import Path
 
 from reconciler.content_store import named
 from reconciler.image.build_site import BuildSite
+from reconciler.image.composed import LINEAGE
 from reconciler.image.debian_roots.root_request import RootRequest
 from reconciler.image.layer_input import LayerInput
 from reconciler.model.layer_kinds.debian_layer import DebianSource
@@ -37,7 +38,7 @@ async def build_debian(source: DebianSource, site: BuildSite) -> None:
         if source.packages:
             parts.append(part_key(source, site.format))
             await site.part(parts[1], source.title, make_additions)
-    site.compose(parts, versions)
+    site.compose(parts, {LINEAGE: source.lineage, **versions})
 
 
 async def _make(source: DebianSource, site: BuildSite, base: Path | None) -> Mapping[str, str]:

@@ -125,6 +125,11 @@ class DebianSource:
         return digest_of(self._archive)
 
     @property
+    def lineage(self) -> str:
+        """Names what it is a version of: the same packages, of whatever time and archive."""
+        return digest_of({"suite": self.suite, "packages": " ".join(self.packages)})
+
+    @property
     def _archive(self) -> Mapping[str, str]:
         """What the base is made of, too."""
         chosen = {

@@ -44,6 +44,8 @@ def absorb_outcomes(plan: PlanBuilder) -> None:
                 plan.clear_trouble(TroubleKey("create", outcome.subject))
             elif isinstance(outcome.result, BuiltImage) and outcome.result.differs:
                 plan.event("image-differs", outcome.result.differs, severity="warning")
+            elif isinstance(outcome.result, BuiltImage) and outcome.result.versions:
+                plan.event("image-refreshed", outcome.result.versions)
             continue
         vm = plan.vms.get(VMName(outcome.subject))
         if vm is not None and start_trouble.absorb_start(plan, vm, outcome):

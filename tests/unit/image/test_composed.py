@@ -14,7 +14,7 @@ from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.host import layout
 from reconciler.image.build_site import BuildSite
-from reconciler.image.composed import MOST_PARTS
+from reconciler.image.composed import LINEAGE, MOST_PARTS, changed_versions
 from reconciler.image.layer_input import LayerInput
 from reconciler.image.registry import INPUTS
 from reconciler.image.store import ImageStore
@@ -49,6 +49,7 @@ class Bench:
     state: Path
     content: Any
     made: list[str] = field(default_factory=list)
+    about: dict[str, str] = field(default_factory=dict)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     """Once set, a part named `late` is made."""
 
@@ -75,7 +76,9 @@ class Bench:
                 await part.make_image(len(word))
 
             await site.part(key_of(word), f"part {word}", make)
-        site.compose([key_of(word) for word in source.words], {"words": " ".join(source.words)})
+        site.compose(
+            [key_of(word) for word in source.words], {"words": " ".join(source.words), **self.about}
+        )
 
     async def layer(self, store: ImageStore, *words: str) -> LayerKey:
         spec = spec_of(*words)
@@ -252,4 +255,32 @@ async def test_what_a_part_says_of_its_contents_is_kept_and_missed_like_its_imag
     assert await store.look() == {key_of("web")}
     await bench.layer(store, "base", "web")
     assert (contents.read_text(), web in store.layers()) == ("web", True)
+    await store.close()
+
+
+def test_changed_versions_are_named_and_what_came_and_went() -> None:
+    before = {"lineage": "x", "nginx": "1.22.1-9", "geoip": "2.1", "libc6": "2.36"}
+    now = {"lineage": "x", "nginx": "1.22.1-10", "brotli": "1.0", "libc6": "2.36"}
+    said = changed_versions(before, now)
+    assert said == "+ brotli 1.0, - geoip 2.1, nginx 1.22.1-9 -> 1.22.1-10"
+    assert changed_versions(now, now) == ""
+
+
+def test_of_many_changed_versions_the_first_are_named_and_the_others_counted() -> None:
+    said = changed_versions({}, {f"p{number:03}": "1" for number in range(1000)})
+    assert said.startswith("+ p000 1, + p001 1")
+    assert said.endswith("and 970 more")
+
+
+async def test_a_refreshed_layer_says_what_it_has_other_versions_of(bench: Bench) -> None:
+    store = await bench.opened()
+    said = []
+    for words, about in (
+        (("base",), {LINEAGE: "a", "nginx": "1"}),
+        (("base", "else"), {LINEAGE: "b", "nginx": "7"}),
+        (("base", "new"), {LINEAGE: "a", "nginx": "2"}),
+    ):
+        bench.about = about
+        said.append((await store.build_layer(spec_of(*words), bench.content)).versions)
+    assert said == ["", "", "words: nginx 1 -> 2, words base -> base new"]
     await store.close()

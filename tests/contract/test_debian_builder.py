@@ -1,0 +1,150 @@
+"""The builder of Debian packages as a process: what it takes, what it refuses, and that it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from demo.processes import processes_under
+from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.image.debian_roots.builder_client import DebianRoots, as_child, by_socket
+from reconciler.image.debian_roots.root_request import RootRequest
+from tests.eventually import eventually
+
+ARCHIVE = "0" * 64
+NEEDED = pytest.mark.skipif(
+    shutil.which("mmdebstrap") is None or os.geteuid() != 0,
+    reason="mmdebstrap is not installed, or not root",
+)
+
+
+def asked(mirror: str = "", packages: tuple[str, ...] = (), seconds: float = 60.0) -> RootRequest:
+    return RootRequest(
+        archive_id=ARCHIVE,
+        suite="bookworm",
+        components=["main"],
+        packages=list(packages),
+        mirror=mirror,
+        seconds=seconds,
+    )
+
+
+@pytest.fixture
+def roots(tmp_path: Path) -> DebianRoots:
+    return DebianRoots(as_child(tmp_path / "home"))
+
+
+@contextmanager
+def silent_mirror() -> Iterator[tuple[str, Callable[[], bool]]]:
+    """An archive that takes connections and never answers; and whether it has one."""
+    taken: list[socket.socket] = []
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        listener.setblocking(False)  # noqa: FBT003
+
+        def reached() -> bool:
+            with suppress(BlockingIOError):
+                taken.append(listener.accept()[0])
+            return bool(taken)
+
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/debian", reached
+        finally:
+            for one in taken:
+                one.close()
+
+
+def builders(tmp_path: Path) -> list[str]:
+    return [one.command for one in processes_under(tmp_path)]
+
+
+async def test_a_request_of_packages_without_a_base_is_refused(
+    roots: DebianRoots, tmp_path: Path
+) -> None:
+    with pytest.raises(BuildFailed, match="not the descriptors of a request"):
+        await roots.make(asked(packages=("nginx-light",)), tmp_path / "root.tar")
+
+
+async def test_what_is_no_request_is_refused(roots: DebianRoots, tmp_path: Path) -> None:
+    forged = asked().model_copy(update={"suite": "--option", "packages": ["-o", "x"]})
+    with pytest.raises(BuildFailed, match="not a request"):
+        await roots.make(forged, tmp_path / "root.tar")
+    assert not (tmp_path / "home").exists()
+
+
+async def test_a_builder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    nowhere = DebianRoots(by_socket(tmp_path / "build.sock"))
+    with pytest.raises(BuildUnavailable, match="no builder listens") as failure:
+        await nowhere.make(asked(), tmp_path / "root.tar")
+    assert failure.value.hint == "systemctl restart reconciler-build.socket"
+
+
+async def test_a_builder_that_ends_without_an_answer_is_no_verdict(tmp_path: Path) -> None:
+    path = tmp_path / "build.sock"
+    with closing(socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        listener.setblocking(False)  # noqa: FBT003
+        made = asyncio.create_task(
+            DebianRoots(by_socket(path)).make(asked(), tmp_path / "root.tar")
+        )
+        served, _ = await asyncio.get_running_loop().sock_accept(listener)
+        served.close()
+        with pytest.raises(BuildUnavailable, match="the builder died"):
+            await made
+
+
+@NEEDED
+async def test_a_mirror_that_is_gone_is_said_and_may_come_back(
+    roots: DebianRoots, tmp_path: Path
+) -> None:
+    with closing(socket.socket()) as unused:
+        unused.bind(("127.0.0.1", 0))
+        mirror = f"http://127.0.0.1:{unused.getsockname()[1]}/debian"
+        with pytest.raises(BuildUnavailable, match="Connection refused") as failure:
+            await roots.make(asked(mirror), tmp_path / "root.tar")
+    assert failure.value.kind == "network"
+    assert not (tmp_path / "home/work").exists()
+
+
+@NEEDED
+async def test_a_cancelled_request_ends_all_that_it_started(
+    roots: DebianRoots, tmp_path: Path
+) -> None:
+    with silent_mirror() as (mirror, reached):
+        made = asyncio.create_task(roots.make(asked(mirror), tmp_path / "root.tar"))
+        await eventually(reached, 60)
+        made.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await made
+        await eventually(lambda: not builders(tmp_path))
+
+
+@NEEDED
+async def test_a_mirror_that_stalls_costs_the_deadline_and_no_more(
+    roots: DebianRoots, tmp_path: Path
+) -> None:
+    late = pytest.raises(BuildUnavailable, match="was not done after 3 s")
+    with silent_mirror() as (mirror, _), late as failure:
+        await roots.make(asked(mirror, seconds=3.0), tmp_path / "root.tar")
+    assert failure.value.kind == "deadline"
+    await eventually(lambda: not builders(tmp_path))
+
+
+@NEEDED
+async def test_what_is_left_of_it_on_disk_belongs_to_no_user_of_this_host(
+    roots: DebianRoots, tmp_path: Path
+) -> None:
+    with pytest.raises(BuildUnavailable):
+        await roots.make(asked("http://127.0.0.1:9/debian"), tmp_path / "root.tar")
+    left = list((tmp_path / "home").rglob("*"))
+    assert left
+    assert {path.lstat().st_uid for path in left} & {0, os.geteuid()} == set()
