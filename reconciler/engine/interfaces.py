@@ -125,7 +125,7 @@ class Images(Protocol):
         ...
 
     async def collect(self, pinned: frozenset[str]) -> int:
-        """Remove what no pin names; returns the bytes freed. Raises ImageError."""
+        """Remove what neither a pin names nor the newest plan; returns the bytes freed. Raises ImageError."""
         ...
 
 

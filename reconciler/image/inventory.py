@@ -104,6 +104,11 @@ class Inventory:
             self._noted_wall = wall if late else self._noted_wall
             self._named, self._changed = keys, True
 
+    @property
+    def named(self) -> frozenset[str]:
+        """What something names, by the newest plan."""
+        return self._named
+
     async def read_again(
         self, key: str, *, bytes_per_second: float, progress: Callable[[int], None]
     ) -> ImageCheck:

@@ -261,19 +261,27 @@ class ImageStore:
         )
 
     async def collect(self, pinned: frozenset[str]) -> int:
-        """Remove what no pin names and nobody builds; returns the bytes freed. Raises ImageError."""
+        """Remove what does not stay; returns the bytes freed. Raises ImageError."""
         freed = 0
         for _, shelf, present in self._shelves():
-            there = present.keys() | shelf.broken.keys()
-            for key in sorted(there - pinned - self.kept()):
+            for key in sorted(present.keys() | shelf.broken.keys()):
+                # Asked for each: builds begin and end meanwhile, and newer plans are made.
+                if key in self._staying(pinned):
+                    continue
                 # Gone from memory first: a build of this key that begins now makes it anew.
                 if present.pop(key, None) is not None or key in shelf.broken:
                     try:
                         freed += await _to_the_end(functools.partial(shelf.remove, key))
                     except OSError as error:
                         raise ImageError(f"{key}: not removed: {error.strerror}") from error
-            await asyncio.to_thread(shelf.forget, pinned | present.keys() | self.kept())
+            await asyncio.to_thread(shelf.forget, self._staying(pinned) | present.keys())
         return freed
+
+    def _staying(self, pinned: frozenset[str]) -> frozenset[str]:
+        """What a pin, the newest plan or a build names, and the parts of all that."""
+        named = pinned | self.inventory.named
+        parts = self.parts()
+        return named.union(self.kept(), *(parts[LayerKey(key)] for key in parts.keys() & named))
 
     async def _build(
         self,

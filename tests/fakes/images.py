@@ -38,6 +38,8 @@ class FakeImages:
         self.cancelled: list[str] = []
         self.built: list[str] = []
         self.collected: list[str] = []
+        self.on_removal: Callable[[frozenset[str]], None] = lambda _keys: None
+        """Called with what a collection removes, in the moment before it is gone."""
         self.size: Callable[[str], int] = lambda _key: 1024 * 1024
         """Bytes of an image."""
         self.rotten: set[str] = set()
@@ -162,11 +164,15 @@ class FakeImages:
 
     async def collect(self, pinned: frozenset[str]) -> int:
         fault = await self.faults.before("collect")
-        gone = (self._layers | self._kernels) - pinned
-        self._parts = {key: parts for key, parts in self._parts.items() if key in pinned}
+        named = pinned | self._named
+        parts = self._parts
+        stay = named.union(*(parts[LayerKey(key)] for key in parts.keys() & named))
+        gone = frozenset[str](self._layers | self._kernels) - stay
+        self.on_removal(gone | (self._parts.keys() - stay))
+        self._parts = {key: parts for key, parts in self._parts.items() if key in stay}
         self._layers -= gone
         self._kernels -= gone
-        self.broken = {key: why for key, why in self.broken.items() if key in pinned}
+        self.broken = {key: why for key, why in self.broken.items() if key in stay}
         self.collected += sorted(gone)
         self.faults.after("collect", fault)
         return len(gone)

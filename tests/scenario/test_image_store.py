@@ -123,6 +123,21 @@ async def test_a_request_to_collect_is_done_after_a_restart_of_the_daemon() -> N
     assert vm("web").layers[0].key not in world.images.on_disk()
 
 
+async def test_a_push_that_names_an_image_again_keeps_it_from_a_collection_under_way() -> None:
+    world = await World.settled(
+        state(vm("web")), replace(POLICY, store_max_mib=1000, generations_kept=1)
+    )
+    await versions(world, "v2", "v3")
+    world.faults.chooser = lambda _n, call: "delay" if call == "collect" else None
+    await world.ask(CollectImages())
+    await world.step()
+    assert world.workers.building()
+    await world.push(state(vm("web")))
+    await world.settle()
+    assert world.images.built.count(by(1)) == 1
+    assert by(2) not in world.images.on_disk()
+
+
 async def test_unnamed_images_stay_within_the_bound_and_the_oldest_use_goes_first() -> None:
     world = await World.settled(
         state(vm("web")), replace(POLICY, store_max_mib=4, generations_kept=1)

@@ -48,8 +48,18 @@ class Oracles:
         self._checks = CheckOracle(world, Broken)
         self._results = ResultOracle(world)
         self._wellness = WellnessOracle(world)
+        self._taken: set[str] = set()
+        """Images that a collection removed though a generation names them."""
         world.on_pass = self.decided
+        world.images.on_removal = self._removed
         self._theirs = world.taps.links["t0-theirs"] = Link("tap")
+
+    def _removed(self, gone: frozenset[str]) -> None:
+        """At the moment of the removal; in a worker, so `look` raises."""
+        record, parts = self.world.durable.record(), self.world.images.parts()
+        specs = (g.spec for vm in record.vms.values() for g in vm.generations)
+        named = {key for spec in specs for key in spec.image_keys}
+        self._taken |= gone & named.union(*(parts[key] for key in parts.keys() & named))
 
     def decided(self) -> None:
         """Laws 2, 3 and 15, at the moment of the decision: before the first stop begins. Raises Broken."""
@@ -172,6 +182,8 @@ class Oracles:
 
     def look(self) -> None:
         """Raises Broken."""
+        if self._taken:
+            raise Broken(f"law 8: collected, and a generation names it: {sorted(self._taken)}")
         self._checks.look()
         self._results.witness()
         self._told(self._wellness.look())

@@ -68,7 +68,8 @@ def composed(key: LayerKey) -> tuple[LayerKey, ...]:
 class Story:
     def __init__(self, seed: int, *, faults: float = 0.02) -> None:
         self.random = random.Random(seed)  # noqa: S311  # a story, not a secret
-        self.world = World(POLICY)
+        # In each third life images that nothing names are kept for a while.
+        self.world = World(replace(POLICY, store_max_mib=6 if seed % 3 == 1 else 0))
         self.world.faults.chooser = self._choose
         self.world.hypervisor.behaviour = self._fate
         hurried = self.random.random() < 0.5

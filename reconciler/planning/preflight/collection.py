@@ -35,7 +35,8 @@ def collect(plan: PlanBuilder) -> None:
             plan.more.append(PutStore(StoreRecord()))
         return
     at_once = requested or plan.disk_full
-    if STORE in observed.building if at_once else observed.building:
+    begun = any(action.scope == "image" for action in plan.actions)
+    if STORE in observed.building if at_once else observed.building or begun:
         return
     if (pausing := plan.pausing(COLLECTION)) is not None:
         plan.wake_at(pausing.retry.boot)

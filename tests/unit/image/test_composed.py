@@ -176,6 +176,16 @@ async def test_a_new_store_finds_what_an_earlier_one_composed(bench: Bench) -> N
     await again.close()
 
 
+async def test_parts_stay_of_a_layer_that_was_composed_after_the_collection_was_decided(
+    bench: Bench,
+) -> None:
+    store = await bench.opened()
+    web = await bench.layer(store, "base", "web")
+    assert await store.collect(frozenset({web})) == 0
+    assert web in store.layers()
+    await store.close()
+
+
 async def test_a_layer_that_lost_a_part_keeps_the_others_pinned(bench: Bench) -> None:
     store = await bench.opened()
     web = await bench.layer(store, "base", "web")

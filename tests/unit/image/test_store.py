@@ -149,6 +149,16 @@ async def test_collection_removes_what_no_pin_names(
     assert await store.collect(frozenset({pinned.key})) == 0
 
 
+async def test_collection_leaves_what_a_newer_plan_names(
+    store: ImageStore, repository: Repository
+) -> None:
+    spec = layer(repository)
+    await store.build_layer(spec, repository.content)
+    store.inventory.used(frozenset({spec.key}))
+    await store.collect(frozenset())
+    assert spec.key in store.layers()
+
+
 async def test_collection_leaves_a_build_alone_that_is_under_way(
     store: ImageStore, repository: Repository
 ) -> None:
