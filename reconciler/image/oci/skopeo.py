@@ -76,7 +76,7 @@ SYMPTOMS = (
     ),
     _symptom(
         r"unauthorized|authentication required|invalid username/password|\bdenied\b"
-        r"|invalid status code from registry 40[13]|unable to retrieve auth token|requesting bearer token",
+        r"|invalid status code from registry 40[13]|StatusCode: 40[13]|unable to retrieve auth token|requesting bearer token",
         "auth", "the registry refuses this host",
         "set `credentials_file` of the registry in [[registries]], or renew what it has",
     ),
@@ -85,7 +85,7 @@ SYMPTOMS = (
         "use a mirror, or an account with a higher limit; it is tried again",
     ),
     _symptom(
-        r"manifest unknown|name unknown|blob unknown|not found|repository name not known",
+        r"manifest unknown|name unknown|blob unknown|not found|StatusCode: 404|repository name not known",
         "missing", "the registry does not have it", "push the image, or correct its name or digest",
     ),
     _symptom(
