@@ -41,13 +41,32 @@ class RegistryPull:
         self._repository = repository
         self._blobs = blobs
         self._patience = patience
+        self._configs: dict[str, bytes | BuildUnavailable] = {}
 
     async def manifest(self, digest: str) -> bytes:
-        return await self._show(digest, config=False)
+        # Most digests name no index: the config is asked for at the same time, since each answer
+        # costs the start of a program. Of an index it is a wrong one, which is not used.
+        config = asyncio.create_task(self._config_of(digest))
+        try:
+            content = await self._show(digest, config=False)
+            self._configs[digest] = await config
+        finally:
+            config.cancel()
+            await asyncio.wait({config})
+        return content
 
     async def config(self, digest: str, config: str) -> bytes:
         del config  # named by the manifest
-        return await self._show(digest, config=True)
+        found = self._configs[digest]
+        if isinstance(found, BuildUnavailable):
+            raise found
+        return found
+
+    async def _config_of(self, digest: str) -> bytes | BuildUnavailable:
+        try:
+            return await self._show(digest, config=True)
+        except BuildUnavailable as error:
+            return error
 
     async def blobs(
         self, digest: str, wanted: Iterable[ImageLayer], known: Iterable[ImageLayer]

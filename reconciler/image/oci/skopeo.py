@@ -117,6 +117,7 @@ class Skopeo:
         self._programs = programs
         self._folder = folder
         self._settings = settings
+        self._answers = 0
 
     async def prepare(self) -> None:
         """Write the settings down.
@@ -133,8 +134,8 @@ class Skopeo:
         self, reference: str, *, config: bool = False, seconds: float = ANSWER_SECONDS
     ) -> bytes:
         """A manifest or its config as the registry sends it; nothing is checked. Raises BuildUnavailable."""
-        answer = self._folder / "answer"
-        answer.unlink(missing_ok=True)
+        self._answers += 1
+        answer = self._folder / f"answer-{self._answers}"
         argv = ["inspect", "--raw", *(["--config"] if config else []), *self._access(), reference]
         ended = await self._run(argv, seconds, file_bytes=16 << 20, stdout=answer)
         judge(ended)
