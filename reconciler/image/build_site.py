@@ -12,8 +12,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
+from reconciler.children.confinement import Bounds
 from reconciler.children.program import Ended
-from reconciler.children.spare import ConfinedPrograms
+from reconciler.children.spare import USUAL, ConfinedPrograms
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.host import layout
@@ -33,6 +34,8 @@ MKFS_SECONDS = 180.0
 """Wall clock for an image of the largest size on a slow disk."""
 TAR_SECONDS = 900.0
 """The same for a tar of the largest size, which is read twice."""
+EROFS_OF_TAR = Bounds(file_bytes=4 << 40)
+"""mkfs.erofs keeps content of a tar in a hole of the image, a TiB away, until it has all of it."""
 PACKING = "reconciler.image.archive.packing"
 FIXED_UUID = "7265636f-6e63-4c69-8572-000000000001"
 """Any fixed one will do: layers are found by the serial of their disk."""
@@ -145,7 +148,8 @@ class BuildSite:
             str(tar), digest, self.format, str(self.workspace), str(self.image), str(self.contents)
         )
         argv = (sys.executable, "-P", "-m", PACKING, json.dumps(asdict(request)))
-        ended = await self.tools.programs.run(argv, seconds=seconds)
+        bounds = EROFS_OF_TAR if self.format == "erofs" else USUAL
+        ended = await self.tools.programs.run(argv, seconds=seconds, bounds=bounds)
         if ended.status == 0:
             return TarContents(**json.loads(ended.output))
         raise _failure(ended)

@@ -12,6 +12,7 @@ import fcntl
 import gc
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -183,6 +184,8 @@ def _program(
         with contextlib.suppress(OSError):
             process.stdin.close()
         status = process.wait()
+    if status == -signal.SIGXFSZ:
+        raise CannotPackError("the image is larger than a builder may write", kind="limit")
     if status < 0:
         raise CannotPackError(f"{argv[0]} was ended by signal {-status}", kind="limit")
     if status or ended_early:

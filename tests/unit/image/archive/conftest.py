@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,12 @@ from reconciler.model.layer_kinds.described_source import StoreFormat
 
 if shutil.which("unsquashfs") is None:
     pytest.skip("squashfs-tools are missing", allow_module_level=True)
+
+
+def reads_tars() -> bool:
+    """Whether this host's mkfs.erofs is new enough."""
+    said = subprocess.run(("mkfs.erofs", "--help"), capture_output=True, check=False)
+    return b"--tar" in said.stdout + said.stderr
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ async def sites(tmp_path: Path) -> AsyncIterator[Sites]:
     await programs.close()
 
 
-Pack = Callable[[bytes], Awaitable[BuildSite]]
+Pack = Callable[..., Awaitable[BuildSite]]
 
 
 @pytest.fixture
@@ -59,11 +66,11 @@ def pack(sites: Sites, tmp_path: Path) -> Pack:
     """Makes an image of a tar."""
     made = iter(range(100))
 
-    async def packed(tar: bytes) -> BuildSite:
+    async def packed(tar: bytes, store_format: StoreFormat = "squashfs") -> BuildSite:
         number = next(made)
         path = tmp_path / f"{number}.tar"
         path.write_bytes(tar)
-        site = sites.site(f"site-{number}")
+        site = sites.site(f"site-{number}", store_format)
         await site.make_image_of_tar(path)
         return site
 

@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from reconciler.children import program as children
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.archive.packing import CannotPackError, Request, check, make_image
+from reconciler.model.layer_kinds.described_source import StoreFormat
 from tests.eventually import eventually
 from tests.unit.image.archive.archives import (
     THEN,
@@ -33,7 +33,7 @@ from tests.unit.image.archive.archives import (
     tar_of,
     unpacked,
 )
-from tests.unit.image.archive.conftest import Pack, Sites
+from tests.unit.image.archive.conftest import Pack, Sites, reads_tars
 from tests.unit.image.test_tree_layers import alive
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0).decode("latin-1")
@@ -141,15 +141,18 @@ async def test_each_compression_gives_the_same_image(
     assert images[0] == images[1]
 
 
+@pytest.mark.parametrize("store_format", ["squashfs", "erofs"])
 async def test_the_same_tar_gives_the_same_bytes_in_another_folder_at_another_time(
-    sites: Sites, tmp_path: Path
+    sites: Sites, tmp_path: Path, store_format: StoreFormat
 ) -> None:
+    if store_format == "erofs" and not reads_tars():
+        pytest.skip("mkfs.erofs is too old to read a tar")
     images = []
     for name, umask, times in (("first", 0o022, (1, 1)), ("much/later", 0o077, None)):
         (tmp_path / "much").mkdir(exist_ok=True)
         before = os.umask(umask)
         try:
-            site = sites.site(name)
+            site = sites.site(name, store_format)
             tar = site.workspace / f"layer-{len(name)}.tar"
             tar.write_bytes(tar_of(*EVERYTHING))
             os.utime(tar, times)
@@ -224,7 +227,7 @@ async def test_erofs_of_a_tar_needs_newer_tools_and_says_what_to_do(
     tar = tmp_path / "layer.tar"
     tar.write_bytes(tar_of(*EVERYTHING))
     site = sites.site(store_format="erofs")
-    if b"--tar" in (await children.run(("mkfs.erofs", "--help"), seconds=10)).output:
+    if reads_tars():
         await site.make_image_of_tar(tar)
         assert site.image.exists()
         return
