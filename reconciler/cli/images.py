@@ -1,4 +1,4 @@
-"""The store of images: `images ls`, `why`, `verify` and `gc`."""
+"""The store of images: `images ls`, `why`, `verify`, `gc` and `pull`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from reconciler.cli import completion
 from reconciler.cli.daemon_client import Daemon, DaemonError, find_daemon
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
 from reconciler.cli.terminal import age, console, count, say, size, wall
 from reconciler.control.responses import DoneAnswer
 from reconciler.control.serialization import encode
+from reconciler.model.status import HostStatus
 from reconciler.model.store_status import (
     ImageCheck,
     ImageState,
@@ -36,6 +38,7 @@ WORDS: Mapping[ImageState, str] = {
 GONE_SECONDS = 120.0
 """How long `gc` waits until what it requested is done."""
 LOOK_SECONDS = 0.2
+MOST_TITLES = 3
 
 ImageArgument = Annotated[
     str,
@@ -62,7 +65,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    for command in (ls, why, verify, gc):
+    for command in (ls, why, verify, gc, pull):
         images.command()(command)
     app.add_typer(images, name="images")
 
@@ -172,6 +175,70 @@ def gc(
     typer.echo(f"{count(len(goes), 'image')} {verb}, {size(freed)}")
 
 
+def pull(
+    vm: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="VM",
+            help="All VMs of the current revision if left out.",
+            show_default=False,
+            autocompletion=completion.vms,
+        ),
+    ] = None,
+    timeout: Annotated[
+        float, typer.Option("--timeout", min=1, help="Seconds to wait at most.")
+    ] = 3600.0,
+    socket: SocketOption = None,
+    config: ConfigOption = None,
+    output: OutputOption = Output.text,
+) -> None:
+    """Wait until every image of the current revision is in the store.
+
+    The daemon builds and fetches ahead of all restarts, also while a window, an approval or the
+    budget holds those back; this restarts nothing. Exit 0: all are there, 1: one cannot be built,
+    or not in time.
+    """
+    daemon = find_daemon(socket, config)
+    progress, until = _ProgressLine(), time.monotonic() + timeout
+    report = daemon.get(StoreReport, "images", vm=vm)
+    while lacking := [i for i in report.images if i.wanted and i.state in ("missing", "broken")]:
+        progress.words(f"{count(len(lacking), 'image')} to come: {_titles(lacking)}")
+        if hopeless := _hopeless(daemon, vm):
+            raise DaemonError(
+                hopeless, hint="push a fix, or `reconciler retry VM` when the cause is gone"
+            )
+        if time.monotonic() >= until:
+            raise DaemonError(
+                f"{count(len(lacking), 'image')} not there after {timeout:.0f} s: {_titles(lacking)}",
+                hint="`reconciler why VM` says what a VM waits for; what is suspended, held or"
+                " blocked is not built",
+            )
+        time.sleep(LOOK_SECONDS)
+        report = daemon.get(StoreReport, "images", vm=vm)
+    progress.clear()
+    if output is Output.json:
+        typer.echo(encode(report, indent=2))
+        return
+    wanted = [i for i in report.images if i.wanted]
+    taken = sum(i.size_bytes for i in wanted if not i.parts)
+    typer.echo(f"{count(len(wanted), 'image')} there, {size(taken)}")
+
+
+def _titles(images: Iterable[ImageStatus]) -> str:
+    titles = [clean(i.title) for i in images]
+    more = f" and {len(titles) - MOST_TITLES} more" if len(titles) > MOST_TITLES else ""
+    return ", ".join(titles[:MOST_TITLES]) + more
+
+
+def _hopeless(daemon: Daemon, vm: str | None) -> str:
+    """Why an image cannot be built whatever is waited for; empty: no such reason is known."""
+    for one in daemon.get(HostStatus, "status").vms:
+        for wait in one.waits if vm in (None, one.name) else ():
+            if wait.kind == "broken":
+                return f"{one.name}: {wait.why}"
+    return ""
+
+
 def _unnamed(image: ImageStatus) -> bool:
     return not image.vms and image.state != "missing"
 
@@ -267,16 +334,19 @@ def _ended(check: ImageCheck) -> str:
 
 
 class _ProgressLine:
-    """How far a reading is, on a terminal's standard error."""
+    """How far the work is, on a terminal's standard error."""
 
     def __init__(self) -> None:
         self._out = console(stderr=True)
         self._shown = False
 
     def show(self, check: ImageCheck) -> None:
+        part = 100 * check.read_bytes // max(1, check.size_bytes)
+        self.words(f"{clean(check.title)}: {part} %")
+
+    def words(self, text: str) -> None:
         if self._out.is_terminal:
-            part = 100 * check.read_bytes // max(1, check.size_bytes)
-            typer.echo(f"\r\x1b[K{clean(check.title)}: {part} %", err=True, nl=False)
+            typer.echo(f"\r\x1b[K{text}", err=True, nl=False)
             self._shown = True
 
     def clear(self) -> None:

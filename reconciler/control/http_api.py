@@ -20,6 +20,7 @@ from reconciler.control.request_bodies import (
     DiffQuery,
     EventsQuery,
     ImageQuery,
+    ImagesQuery,
     LogsQuery,
     NoQuery,
     PlanQuery,
@@ -129,9 +130,9 @@ class Api:
         return json_answer(DiffAnswer(name, a, b, self._operator.difference(name, a, b)))
 
     async def images(self, request: web.Request) -> web.Response:
-        """`GET /v1/images`: a StoreReport."""
-        _query(request, NoQuery)
-        return json_answer(self._operator.images())
+        """`GET /v1/images`: a StoreReport; with `vm`, of what the desired state of this VM names."""
+        vm = _query(request, ImagesQuery).vm
+        return json_answer(self._operator.images(None if vm is None else VMName(vm)))
 
     async def image(self, request: web.Request) -> web.Response:
         """`GET /v1/image?name=KEY|TITLE`: its ImageUses. Raises RequestRefused."""

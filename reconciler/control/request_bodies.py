@@ -8,7 +8,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reconciler.control.error_responses import BadQuestionError
-from reconciler.model.request import Number, Request, Subject
+from reconciler.model.request import Name, Number, Request, Subject
 
 LONGEST_WAIT = 3600.0
 """Seconds that one `reconcile` may keep a connection open."""
@@ -77,6 +77,12 @@ class ImageQuery(Body):
     """An image, by the first digits of its key or by its title."""
 
     name: str = Field(min_length=1, max_length=512)
+
+
+class ImagesQuery(Body):
+    """Images of which VM; None: all."""
+
+    vm: Name | None = None
 
 
 class CheckQuery(Body):

@@ -104,8 +104,11 @@ class EngineAPI(Protocol):
         """The newest revisions with what became of them, the newest last; a bounded number."""
         ...
 
-    def images(self) -> StoreReport:
-        """What is in the store, and what is missing. Raises RequestRefused before the first pass."""
+    def images(self, vm: VMName | None = None) -> StoreReport:
+        """What is in the store, and what is missing; or of both what the desired state of a VM names.
+
+        Raises RequestRefused before the first pass, and for a VM that is not declared.
+        """
         ...
 
     def image_uses(self, name: str) -> ImageUses:

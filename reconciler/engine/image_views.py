@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from reconciler.engine.interfaces import Adapters
 from reconciler.engine.reconcile_pass import Passed, Reconciler
-from reconciler.errors import RequestRefused
-from reconciler.explain.image_uses import image_uses, store_report
+from reconciler.errors import RequestRefused, did_you_mean
+from reconciler.explain.image_uses import image_uses, of_vm, store_report
+from reconciler.model.names import VMName
 from reconciler.model.policy import Policy
 from reconciler.model.store_status import ImageUses, StoreReport, StoreStatus
 
@@ -26,10 +27,17 @@ class ImageViews:
         self._again = float("-inf")
         """Boot-clock moment from which on it may be computed again."""
 
-    def report(self) -> StoreReport:
-        """All images. Raises RequestRefused before the first pass."""
-        record = self._adapters.ledger.record()
-        return store_report(self._reconciler.desired, self._passed().observed, record, self._policy)
+    def report(self, vm: VMName | None = None) -> StoreReport:
+        """All images, or those that a VM is declared with. Raises RequestRefused."""
+        record, desired = self._adapters.ledger.record(), self._reconciler.desired
+        found = store_report(desired, self._passed().observed, record, self._policy)
+        if vm is None:
+            return found
+        specs = desired.vms if desired is not None else {}
+        if vm not in specs:
+            hint = did_you_mean(vm, specs, "`reconciler status` lists the VMs", 3)
+            raise RequestRefused(f"no revision declares a VM {vm!r}", kind="unknown", hint=hint)
+        return of_vm(found, specs[vm])
 
     def uses(self, name: str) -> ImageUses:
         """What names one image. Raises RequestRefused."""

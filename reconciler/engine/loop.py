@@ -325,8 +325,8 @@ class Engine:
     def results(self) -> tuple[RevisionRecord, ...]:
         return self._adapters.ledger.record().source.revisions
 
-    def images(self) -> StoreReport:
-        return self._images.report()
+    def images(self, vm: VMName | None = None) -> StoreReport:
+        return self._images.report(vm)
 
     def image_uses(self, name: str) -> ImageUses:
         return self._images.uses(name)

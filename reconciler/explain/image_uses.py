@@ -41,9 +41,11 @@ class _Named:
     vms: set[VMName] = field(default_factory=set)
     generations: int = 0
     state: ImageState = "unused"
+    wanted: bool = False
 
     def add(self, vm: VMName, state: ImageState, *, generation: bool) -> None:
         self.vms.add(vm)
+        self.wanted = self.wanted or not generation
         self.generations += generation
         if RANK[state] > RANK[self.state]:
             self.state = state
@@ -138,6 +140,7 @@ def _status(
         checked_wall=stored.checked_wall,
         parts=parts,
         broken=stored.broken,
+        wanted=named.wanted,
         building=key in observed.building,
         collectable=key in collectable,
     )
@@ -247,3 +250,10 @@ def to_read(report: StoreReport, name: str | None) -> tuple[ImageStatus, ...]:
         why = meant.broken or "it is not in the store"
         raise RequestRefused(f"{meant.title}: {why}", hint="it is made again before its next use")
     return tuple(i for i in there if i is meant or i.key in meant.parts)
+
+
+def of_vm(report: StoreReport, spec: VMSpec) -> StoreReport:
+    """Only images that the desired state of one VM names, and their parts."""
+    keys = set[str](spec.image_keys)
+    keys |= {part for image in report.images if image.key in keys for part in image.parts}
+    return replace(report, images=tuple(i for i in report.images if i.key in keys))

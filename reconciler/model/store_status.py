@@ -42,6 +42,8 @@ class ImageStatus:
     """Keys of the images of which it is composed, bottom first."""
     broken: str = ""
     """What is wrong with its bytes."""
+    wanted: bool = False
+    """The desired state names it."""
     building: bool = False
     collectable: bool = False
     """The next collection removes it."""

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from reconciler.errors import RequestRefused
-from reconciler.explain.image_uses import find_image, image_uses, store_report, to_read
-from reconciler.model.desired import VMSpec
-from reconciler.model.names import LayerKey
+from reconciler.explain.image_uses import find_image, image_uses, of_vm, store_report, to_read
+from reconciler.model.desired import GroupSpec, VMSpec
+from reconciler.model.names import GroupName, LayerKey
 from reconciler.model.policy import Policy
 from reconciler.model.request import CollectImages, RollbackTo
 from reconciler.model.store_status import ImageStatus, StoreReport
@@ -81,6 +81,19 @@ async def test_a_desired_image_is_missing_until_it_is_built() -> None:
     assert uses(world, spec.layers[0].key) == [("new", None, "desired, and not started yet")]
     with pytest.raises(RequestRefused, match="not in the store"):
         to_read(report(world), image.key)
+
+
+async def test_images_are_there_before_anything_may_restart() -> None:
+    group = GroupSpec(GroupName("g"), approval="manual")
+    world = await World.settled(state(vm("web", group="g"), vm("db"), groups=(group,)))
+    wanted = vm("web", "v2", group="g")
+    await world.push(state(wanted, vm("db"), groups=(group,)))
+    await world.settle()
+    assert world.hypervisor.running() == {"web": 1, "db": 1}
+    found = of_vm(report(world), wanted)
+    assert {i.key for i in found.images} == {*wanted.image_keys}
+    assert {(i.wanted, i.state) for i in found.images} == {(True, "used")}
+    assert not by_key(world, vm("web")).wanted
 
 
 async def test_a_composed_layer_is_shown_with_its_parts_and_is_as_large_as_they_are() -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
 from reconciler.model.image import StoredKind
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.request import CollectImages
+from reconciler.model.status import WaitStatus
 from reconciler.model.store_status import (
     ImageCheck,
     ImageState,
@@ -19,7 +21,7 @@ from reconciler.model.store_status import (
     StoreStatus,
 )
 from tests.unit.cli.conftest import Run
-from tests.unit.control.fake_operator import WALL, FakeOperator
+from tests.unit.control.fake_operator import WALL, FakeOperator, fleet, vm
 
 pytestmark = pytest.mark.usefixtures("socket")
 
@@ -135,3 +137,38 @@ async def test_shared_options_also_stand_before_a_command_of_images(
     assert stocked.store.images
     found = await run("-c", "/dev/null", "images", "ls")
     assert (found.code, found.err) == (0, "")
+
+
+def desired(state: ImageState) -> StoreReport:
+    return StoreReport((replace(image("c", "tree ./web", state), wanted=True),), StoreStatus())
+
+
+async def test_pull_waits_until_every_wanted_image_is_there(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.later = (desired("missing"), desired("missing"), desired("used"))
+    found = await run("images", "pull", "web")
+    assert (found.code, found.out) == (0, "1 image there, 4.0 MiB\n")
+    assert operator.requests == [], "nothing is restarted for it"
+
+
+async def test_pull_does_not_wait_for_what_only_old_generations_name(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.store = StoreReport((image("c", "tree ./web", "missing"),), StoreStatus())
+    assert (await run("images", "pull")).code == 0
+
+
+async def test_pull_ends_for_an_image_that_cannot_be_built_or_not_in_time(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.store = desired("missing")
+    late = await run("images", "pull", "--timeout", "1")
+    assert late.code == 1
+    assert "1 image not there after 1 s: tree ./web" in late.err
+    broken = WaitStatus("broken", "tree ./web cannot be built: a submodule")
+    operator.fleet = fleet(vm("web", waits=(broken,)))
+    found = await run("images", "pull", "web")
+    assert (found.code, "web: tree ./web cannot be built: a submodule" in found.err) == (1, True)
+    unknown = await run("images", "pull", "wob")
+    assert (unknown.code, "did you mean: web" in unknown.err) == (1, True)

@@ -197,6 +197,8 @@ class FakeOperator:
     tips: list[tuple[str, ...]] = field(default_factory=list)
     ended: tuple[RevisionRecord, ...] = ()
     store: StoreReport = StoreReport((), StoreStatus())
+    later: tuple[StoreReport, ...] = ()
+    """What the store is at the next questions."""
     uses: tuple[ImageUse, ...] = ()
     checks: list[ImageCheck] = field(default_factory=list)
     alive: bool = True
@@ -296,8 +298,12 @@ class FakeOperator:
     def results(self) -> tuple[RevisionRecord, ...]:
         return self.ended
 
-    def images(self) -> StoreReport:
+    def images(self, vm: VMName | None = None) -> StoreReport:
         self._perhaps_fail()
+        if self.later:
+            self.store, self.later = self.later[0], self.later[1:]
+        if vm is not None:
+            self.vm_record(vm)
         return self.store
 
     def image_uses(self, name: str) -> ImageUses:
