@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from reconciler.image.archive.headers import Headers
-from reconciler.image.archive.layer_tree import OPAQUE, LayerTree, TreeLimits, tree_of
+from reconciler.image.archive.layer_tree import OPAQUE, ArchiveLimits, LayerTree, tree_of
 from reconciler.image.archive.packing import Request, pack
 from reconciler.image.archive.stream import ArchiveStream, BadArchiveError
 from reconciler.image.archive.tar_writer import write_tree
@@ -239,7 +239,7 @@ def one(draw: random.Random, folder: Path, watch: Watch) -> tuple[int, bytes, bo
     watch.allowed = tar
     try:
         with ArchiveStream(tar) as stream:
-            tree = tree_of(Headers(stream), TreeLimits(content_bytes=1 << 20))
+            tree = tree_of(Headers(stream), ArchiveLimits(content_bytes=1 << 20))
             stream.finish()
         made = written(tree, tar)
     except BadArchiveError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.errors import BuildFailed
-from reconciler.image.archive.headers import Entry
+from reconciler.image.archive.headers import TarEntry
 from reconciler.image.archive.layer_tree import OPAQUE, LayerTree
 
 WHITEOUT_DEVICE = (0, 0)
@@ -58,7 +58,7 @@ def _line(what: str, path: bytes, *values: int) -> str:
     return json.dumps([what, path.decode("utf-8", "surrogateescape"), *values]) + "\n"
 
 
-def _values(entry: Entry) -> tuple[int, ...]:
+def _values(entry: TarEntry) -> tuple[int, ...]:
     return (entry.mode, entry.uid, entry.gid, entry.mtime)
 
 

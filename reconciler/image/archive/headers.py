@@ -64,7 +64,7 @@ MALFORMED = (
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class TarEntry:
     """One entry as the archive has it, its name unchecked."""
 
     name: bytes
@@ -101,12 +101,12 @@ class Headers:
         self._tar.fileobj = self  # type: ignore[assignment]  # as much of a file as it asks for
         self._tar.offset = 0
 
-    def __iter__(self) -> Iterator[Entry]:
+    def __iter__(self) -> Iterator[TarEntry]:
         """All entries; the stream may be read on to the next one's header. Raises BadArchiveError."""
         while (entry := self._next()) is not None:
             yield entry
 
-    def _next(self) -> Entry | None:
+    def _next(self) -> TarEntry | None:
         at = self._tar.offset
         if not self._stream.skip_to(at):
             raise BadArchiveError("the archive is cut off within its last entry")
@@ -180,7 +180,7 @@ def _check_records(records: bytes, at: int) -> None:
         position = end
 
 
-def _entry(found: tarfile.TarInfo, end: int) -> Entry:
+def _entry(found: tarfile.TarInfo, end: int) -> TarEntry:
     name = _raw(found.name)
     kind = KINDS.get(found.type)
     if kind is None:
@@ -195,7 +195,7 @@ def _entry(found: tarfile.TarInfo, end: int) -> Entry:
         raise BadArchiveError(
             f"{shown(name)}: its owner {found.uid}:{found.gid} is no number of an owner"
         )
-    return Entry(
+    return TarEntry(
         name=name,
         kind=kind,
         mode=found.mode & 0o7777,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from reconciler.image.archive.headers import Entry, shown
+from reconciler.image.archive.headers import TarEntry, shown
 from reconciler.image.archive.stream import MOST_BYTES, BadArchiveError
 
 WHITEOUT = b".wh."
@@ -24,7 +24,7 @@ MAJORS, MINORS = 1 << 12, 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class TreeLimits:
+class ArchiveLimits:
     """How large a tree may be: what its table takes of memory, and what a guest's kernel can look up."""
 
     entries: int = 1_000_000
@@ -39,9 +39,9 @@ class TreeLimits:
     """Of files as they are seen: holes are packed too, and a guest may read them."""
 
 
-IMPLIED = Entry(b"", "folder", 0o755, 0, 0, 0)
+IMPLIED = TarEntry(b"", "folder", 0o755, 0, 0, 0)
 """A folder that the archive has no entry for: it depends on nothing but that."""
-HIDDEN = Entry(b"", "char", 0, 0, 0, 0)
+HIDDEN = TarEntry(b"", "char", 0, 0, 0, 0)
 """The whiteout of overlayfs."""
 MOST_NAME, MOST_TARGET = 255, 4095
 """Bytes, as in Linux."""
@@ -51,10 +51,10 @@ NO_COMPONENTS = frozenset((b"", b"."))
 class LayerTree:
     """Entries are added in the archive's order; `settle` then ends it."""
 
-    def __init__(self, limits: TreeLimits | None = None) -> None:
-        self._limits = limits or TreeLimits()
-        self.root: Entry = IMPLIED
-        self.paths: dict[bytes, Entry] = {}
+    def __init__(self, limits: ArchiveLimits | None = None) -> None:
+        self._limits = limits or ArchiveLimits()
+        self.root: TarEntry = IMPLIED
+        self.paths: dict[bytes, TarEntry] = {}
         """What each path is in the end; hard links share their entry. Folders that are implied are `IMPLIED`."""
         self.hidden: set[bytes] = set()
         """Whiteouts."""
@@ -68,7 +68,7 @@ class LayerTree:
         self._text_bytes = 0
         self._last_folder = b""
 
-    def add(self, entry: Entry) -> None:
+    def add(self, entry: TarEntry) -> None:
         """Raises BadArchiveError, which names the entry."""
         text = len(entry.name) + len(entry.target) + sum(len(value) for _, value in entry.xattrs)
         self._count(text, entry.name)
@@ -113,7 +113,7 @@ class LayerTree:
             raise BadArchiveError(f"{shown(name)}: not a name that Linux could hold")
         return components
 
-    def _is_mark(self, entry: Entry, components: list[bytes]) -> bool:
+    def _is_mark(self, entry: TarEntry, components: list[bytes]) -> bool:
         """Take a mark of OCI, by its name alone, as all readers do."""
         for at, part in enumerate(components):
             if not part.startswith(WHITEOUT):
@@ -142,7 +142,7 @@ class LayerTree:
             return True
         return False
 
-    def _set_root(self, entry: Entry) -> None:
+    def _set_root(self, entry: TarEntry) -> None:
         if entry.kind != "folder":
             raise BadArchiveError(f"{shown(entry.name)}: the root is no folder")
         if OPAQUE in entry.xattrs:
@@ -151,7 +151,7 @@ class LayerTree:
             )
         self.root = self._checked(replace(entry, xattrs=()))
 
-    def _checked(self, entry: Entry) -> Entry:
+    def _checked(self, entry: TarEntry) -> TarEntry:
         if not {entry.uid, entry.gid} <= self._owners:
             self._owners.update((entry.uid, entry.gid))
             if len(self._owners) > self._limits.owners:
@@ -178,7 +178,7 @@ class LayerTree:
             return replace(entry, xattrs=kept)
         return entry
 
-    def _enter(self, components: list[bytes], entry: Entry) -> None:
+    def _enter(self, components: list[bytes], entry: TarEntry) -> None:
         path = b"/".join(components)
         if len(components) > 1:
             self._folder(path[: -len(components[-1]) - 1], entry.name)
@@ -188,7 +188,7 @@ class LayerTree:
             raise BadArchiveError(f"{shown(entry.name)}: is a folder with entries, and then none")
         self.paths[path] = entry
 
-    def _linked(self, path: bytes, entry: Entry) -> Entry:
+    def _linked(self, path: bytes, entry: TarEntry) -> TarEntry:
         target = b"/".join(self._components(entry.target, entry.name))
         found = self.paths.get(target)
         if found is None:
@@ -232,7 +232,7 @@ class LayerTree:
             raise BadArchiveError(f"{shown(name)}: names and attributes have more than {most} MiB")
 
 
-def tree_of(entries: Iterable[Entry], limits: TreeLimits | None = None) -> LayerTree:
+def tree_of(entries: Iterable[TarEntry], limits: ArchiveLimits | None = None) -> LayerTree:
     """The tree that all entries of an archive make. Raises BadArchiveError."""
     tree = LayerTree(limits)
     for entry in entries:

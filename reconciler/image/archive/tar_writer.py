@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import IO
 
-from reconciler.image.archive.headers import Entry, Kind
+from reconciler.image.archive.headers import Kind, TarEntry
 from reconciler.image.archive.layer_tree import LayerTree
 from reconciler.image.archive.stream import ArchiveStream, BadArchiveError
 
@@ -33,7 +33,7 @@ def write_tree(tree: LayerTree, stream: ArchiveStream, out: IO[bytes], *, with_r
     buffered = _Buffer(out)
     if with_root:
         buffered.write(headers(b"./", tree.root))
-    files: list[tuple[bytes, Entry]] = []
+    files: list[tuple[bytes, TarEntry]] = []
     links: list[tuple[bytes, bytes]] = []
     names: dict[int, bytes] = {}
     for path in sorted(tree.paths):
@@ -49,12 +49,12 @@ def write_tree(tree: LayerTree, stream: ArchiveStream, out: IO[bytes], *, with_r
         buffered.write(headers(path, entry))
         _copy(entry, stream, buffered)
     for path, first in links:
-        buffered.write(headers(path, Entry(path, "link", 0, 0, 0, 0, target=first)))
+        buffered.write(headers(path, TarEntry(path, "link", 0, 0, 0, 0, target=first)))
     buffered.write(END)
     buffered.flush()
 
 
-def _copy(entry: Entry, stream: ArchiveStream, out: _Buffer) -> None:
+def _copy(entry: TarEntry, stream: ArchiveStream, out: _Buffer) -> None:
     if not stream.skip_to(entry.at):
         raise BadArchiveError(CHANGED)
     at = 0
@@ -90,7 +90,7 @@ class _Buffer:
         self._held.clear()
 
 
-def headers(path: bytes, entry: Entry) -> bytes:
+def headers(path: bytes, entry: TarEntry) -> bytes:
     """The header of an entry, after one of pax for what has no room in it."""
     target = entry.target if entry.kind in ("symlink", "link") else b""
     records = [(b"SCHILY.xattr." + key, value) for key, value in entry.xattrs]
@@ -111,11 +111,11 @@ def headers(path: bytes, entry: Entry) -> bytes:
     if not records:
         return own
     body = b"".join(_record(key, value) for key, value in records)
-    of_records = Entry(PAX_NAME, "file", 0o644, 0, 0, 0, size=len(body))
+    of_records = TarEntry(PAX_NAME, "file", 0o644, 0, 0, 0, size=len(body))
     return _header(PAX_NAME, b"", PAX, of_records) + body + bytes(-len(body) % BLOCK) + own
 
 
-def _header(path: bytes, target: bytes, kind: bytes, entry: Entry) -> bytes:
+def _header(path: bytes, target: bytes, kind: bytes, entry: TarEntry) -> bytes:
     before = b"%b%07o\0%07o\0%07o\0%011o\0%011o\0" % (
         path[:MOST_NAME].ljust(MOST_NAME, b"\0"),
         entry.mode,

@@ -10,7 +10,7 @@ import re
 import sys
 from pathlib import Path
 
-from reconciler.image.archive.headers import Entry, Headers
+from reconciler.image.archive.headers import Headers, TarEntry
 from reconciler.image.archive.packing import BAD_INPUT, CANNOT
 from reconciler.image.archive.stream import ArchiveStream, BadArchiveError, is_compressed
 from reconciler.image.oci.image_manifest import MOST_BYTES, MOST_IMAGE_BYTES, MOST_LAYER_BYTES
@@ -59,7 +59,7 @@ def _decompress(archive: Path, plain: Path) -> None:
         stream.copy(MOST_IMAGE_BYTES, file.write)
 
 
-def _write(entry: Entry, stream: ArchiveStream, path: Path, most: int) -> None:
+def _write(entry: TarEntry, stream: ArchiveStream, path: Path, most: int) -> None:
     if entry.parts is not None or entry.size > most:
         raise BadArchiveError(f"the archive's {path.name} is sparse, or larger than {most} bytes")
     with path.open("xb") as file:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from reconciler.image.archive.headers import Headers
-from reconciler.image.archive.layer_tree import IMPLIED, OPAQUE, LayerTree, TreeLimits, tree_of
+from reconciler.image.archive.layer_tree import IMPLIED, OPAQUE, ArchiveLimits, LayerTree, tree_of
 from reconciler.image.archive.packing import check
 from reconciler.image.archive.stream import ArchiveStream, BadArchiveError
 from tests.unit.image.archive.archives import (
@@ -192,14 +192,14 @@ def test_long_names_and_large_numbers_arrive(tar: Path, tar_format: int) -> None
 @pytest.mark.parametrize(
     ("limits", "reason"),
     [
-        (TreeLimits(entries=3), "a/b/d: more than 3 entries"),
-        (TreeLimits(text_bytes=10), "names and attributes have more than"),
-        (TreeLimits(depth=2), "nested more than 2 deep"),
-        (TreeLimits(owners=1), "more than 1 different owners"),
-        (TreeLimits(content_bytes=9), "the files have more than"),
+        (ArchiveLimits(entries=3), "a/b/d: more than 3 entries"),
+        (ArchiveLimits(text_bytes=10), "names and attributes have more than"),
+        (ArchiveLimits(depth=2), "nested more than 2 deep"),
+        (ArchiveLimits(owners=1), "more than 1 different owners"),
+        (ArchiveLimits(content_bytes=9), "the files have more than"),
     ],
 )
-def test_a_tree_beyond_a_limit_is_refused(tar: Path, limits: TreeLimits, reason: str) -> None:
+def test_a_tree_beyond_a_limit_is_refused(tar: Path, limits: ArchiveLimits, reason: str) -> None:
     tar.write_bytes(tar_of(file("a/b/c", "12345"), file("a/b/d", "12345", uid=7)))
     with ArchiveStream(tar) as stream, pytest.raises(BadArchiveError, match=reason):
         tree_of(Headers(stream), limits)
@@ -208,4 +208,4 @@ def test_a_tree_beyond_a_limit_is_refused(tar: Path, limits: TreeLimits, reason:
 def test_one_name_a_million_times_is_a_million_entries(tar: Path) -> None:
     tar.write_bytes(tar_of(*[file("a")] * 9))
     with ArchiveStream(tar) as stream, pytest.raises(BadArchiveError, match="more than 8 entries"):
-        tree_of(Headers(stream), TreeLimits(entries=8))
+        tree_of(Headers(stream), ArchiveLimits(entries=8))
