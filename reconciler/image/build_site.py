@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -24,6 +24,7 @@ from reconciler.image.composed import MOST_PARTS, write_composition
 from reconciler.image.debian_packages import Debian
 from reconciler.image.downloads import Downloads
 from reconciler.image.nix_program import Nix
+from reconciler.image.oci.shared_blobs import SharedBlobs
 from reconciler.image_registries import RegistryConfig
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.names import LayerKey
@@ -68,6 +69,7 @@ class BuildTools:
     downloads: Downloads
     nix: Nix
     sources: Sources = Sources()
+    blobs: SharedBlobs = field(default_factory=SharedBlobs)
 
 
 MakePart = Callable[["BuildSite"], Awaitable[None]]

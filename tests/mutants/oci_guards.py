@@ -55,8 +55,8 @@ MUTANTS = (
     Mutant(
         "a known layer is fetched again",
         "reconciler/image/oci/registry_pull.py",
-        '        (folder / layer.digest.removeprefix("sha256:")).touch()\n',
-        '        layer.digest.removeprefix("sha256:")\n',
+        "        (folder / name_of(digest)).touch()\n",
+        "        name_of(digest)\n",
         PULLS,
     ),
     Mutant(

@@ -35,7 +35,7 @@ async def _origin(source: OciSource, site: BuildSite, folder: Path) -> Origin:
         settings = next((one for one in site.tools.sources.registries if one.name == name), None)
         skopeo = Skopeo(site.tools.programs, folder / "skopeo", settings)
         await skopeo.prepare()
-        return RegistryPull(skopeo, source.repository, folder / "blobs")
+        return RegistryPull(skopeo, source.repository, folder / "blobs", site.tools.blobs)
     place = Path(source.layout or source.archive)
     if source.tree:
         content = folder / "content"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from reconciler.errors import BuildUnavailable
 from reconciler.image.oci.image_manifest import ImageLayer
+from reconciler.image.oci.shared_blobs import SharedBlobs, name_of
 from reconciler.image.oci.skopeo import Skopeo
 
 LOOK_SECONDS = 0.5
@@ -35,11 +36,17 @@ class RegistryPull:
     """The image `repository` of a registry; `blobs` is a new folder for what is fetched of it."""
 
     def __init__(
-        self, skopeo: Skopeo, repository: str, blobs: Path, patience: Patience = PATIENCE
+        self,
+        skopeo: Skopeo,
+        repository: str,
+        blobs: Path,
+        shared: SharedBlobs,
+        patience: Patience = PATIENCE,
     ) -> None:
         self._skopeo = skopeo
         self._repository = repository
         self._blobs = blobs
+        self._shared = shared
         self._patience = patience
         self._configs: dict[str, bytes | BuildUnavailable] = {}
 
@@ -71,17 +78,32 @@ class RegistryPull:
     async def blobs(
         self, digest: str, wanted: Iterable[ImageLayer], known: Iterable[ImageLayer]
     ) -> Path:
-        """Fetch what is wanted. Not a byte of what is known is asked for."""
-        sizes = {layer.digest: layer.size for layer in wanted}
-        await asyncio.to_thread(_spare, self._blobs, known)
+        """Fetch what is wanted. Not a byte of what is known, or of what another build fetches, is asked for."""
+        missing = {layer.digest: layer for layer in wanted}
+        everything = {*missing, *(layer.digest for layer in known)}
+        folder = self._blobs / "sha256"
+        await asyncio.to_thread(folder.mkdir, parents=True)
+        while missing:
+            with self._shared.claim(missing, folder) as (mine, coming):
+                if mine:
+                    await asyncio.to_thread(_spare, folder, everything - {*mine}, mine)
+                    # Others may link theirs meanwhile.
+                    most = self._size() + sum(layer.size for layer in missing.values())
+                    largest = max(missing[one].size for one in mine)
+                    await self._fetch(digest, largest, most + SPARE_BYTES)
+            # What another build failed to fetch is ours in the next round.
+            missing = {one: missing[one] for one, linked in coming.items() if not await linked}
+        return self._blobs
+
+    async def _fetch(self, digest: str, largest: int, most: int) -> None:
+        """`largest`: bytes of a file; `most`: of all that is here then."""
         copying = self._skopeo.copy(
             f"docker://{self._repository}@{digest}",
             self._blobs,
             seconds=self._patience.all,
-            file_bytes=max(sizes.values()) + SPARE_BYTES,
+            file_bytes=largest + SPARE_BYTES,
         )
-        await self._watched(copying, sum(sizes.values()) + SPARE_BYTES)
-        return self._blobs
+        await self._watched(copying, most)
 
     async def _show(self, digest: str, *, config: bool) -> bytes:
         try:
@@ -95,6 +117,9 @@ class RegistryPull:
                 raise
             raise _silent(self._patience.answer) from error
 
+    def _size(self) -> int:
+        return _bytes_in(self._blobs, self._skopeo.unfinished)
+
     async def _watched(self, copying: Coroutine[None, None, None], most: int) -> None:
         """Wait for a copy; end one that brings nothing any more, or more than was declared."""
         loop = asyncio.get_running_loop()
@@ -103,7 +128,7 @@ class RegistryPull:
         try:
             while not task.done():
                 await asyncio.wait({task}, timeout=LOOK_SECONDS)
-                size = await asyncio.to_thread(_bytes_in, self._blobs, self._skopeo.unfinished)
+                size = await asyncio.to_thread(self._size)
                 if size != grown:
                     grown, since = size, loop.time()
                 if grown > most:
@@ -127,12 +152,12 @@ def _silent(seconds: float) -> BuildUnavailable:
     )
 
 
-def _spare(blobs: Path, known: Iterable[ImageLayer]) -> None:
-    """Put an empty file in the place of each blob that is known: skopeo then does not ask for it."""
-    folder = blobs / "sha256"
-    folder.mkdir(parents=True)
-    for layer in known:
-        (folder / layer.digest.removeprefix("sha256:")).touch()
+def _spare(folder: Path, spared: Iterable[str], wanted: Iterable[str]) -> None:
+    """Have an empty file in the place of each blob that is not wanted: skopeo then does not ask for it."""
+    for digest in spared:
+        (folder / name_of(digest)).touch()
+    for digest in wanted:  # it may have been spared before
+        (folder / name_of(digest)).unlink(missing_ok=True)
 
 
 def _bytes_in(*folders: Path) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from reconciler.children.spare import ConfinedPrograms
 from reconciler.image.oci.image_fetch import FetchedImage, fetch
 from reconciler.image.oci.registry_pull import PATIENCE, Patience, RegistryPull
+from reconciler.image.oci.shared_blobs import SharedBlobs
 from reconciler.image.oci.skopeo import Skopeo
 from reconciler.image_references import parse_reference
 from reconciler.image_registries import RegistryConfig
@@ -20,6 +21,7 @@ class Puller:
     def __init__(self, folder: Path, programs: ConfinedPrograms) -> None:
         self._folder = folder
         self._programs = programs
+        self._shared = SharedBlobs()
         self._pulls = 0
 
     async def pull(
@@ -38,7 +40,7 @@ class Puller:
         assert named is not None
         skopeo = Skopeo(self._programs, workspace / "skopeo", settings)
         await skopeo.prepare()
-        origin = RegistryPull(skopeo, named.repository, workspace / "blobs", patience)
+        origin = RegistryPull(skopeo, named.repository, workspace / "blobs", self._shared, patience)
         return await fetch(origin, named.digest, platform, lambda one: one in known, workspace)
 
 

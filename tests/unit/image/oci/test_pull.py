@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import hashlib
 import json
@@ -84,13 +85,33 @@ async def test_a_known_layer_is_not_fetched(
     registry: Registry, layout: Layout, tars: list[Path], puller: Puller
 ) -> None:
     reference = registry.push(layout, "one", "acme/app")
-    lower, upper = (await puller.pull(reference, registry.settings())).layers
     before = len(registry.served())
     image = await puller.pull(reference, registry.settings(), known={diff_id(tars[0])})
-    assert [one.blob is None for one in image.layers] == [True, False]
+    lower, upper = image.layers
+    assert lower.blob is None
+    assert upper.blob is not None
     asked = [one.path for one in registry.served()[before:]]
     assert not any(lower.layer.digest in path for path in asked)
     assert sum(upper.layer.digest in path for path in asked) == 1
+
+
+async def test_a_layer_that_two_pulls_need_at_once_is_fetched_once(
+    registry: Registry, layout: Layout, tars: list[Path], puller: Puller, tmp_path: Path
+) -> None:
+    other = write_layer(tmp_path / "other.tar", {"etc/": "", "etc/motd": "bye\n"})
+    layout.add("two", tars[0], other)
+    references = [registry.push(layout, tag, "acme/app") for tag in ("one", "two")]
+    before = len(registry.served())
+    first, second = await asyncio.gather(
+        *(puller.pull(reference, registry.settings()) for reference in references)
+    )
+    third = await puller.pull(references[0], registry.settings())
+    asked = [one.path for one in registry.served()[before:]]
+    for image in (first, second, third):
+        for one in image.layers:
+            assert sum(one.layer.digest in path for path in asked) == 1
+            assert one.blob is not None
+            assert gzip.decompress(one.blob.read_bytes())[:4] in (b"bin/", b"etc/")
 
 
 async def test_no_byte_of_a_layer_is_fetched_where_all_are_known(
