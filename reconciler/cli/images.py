@@ -13,7 +13,7 @@ from reconciler.cli import completion
 from reconciler.cli.daemon_client import Daemon, DaemonError, find_daemon
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.terminal import age, console, count, say, size, wall
+from reconciler.cli.terminal import age, console, count, say, wall
 from reconciler.control.responses import DoneAnswer
 from reconciler.control.serialization import encode
 from reconciler.model.status import HostStatus
@@ -24,6 +24,7 @@ from reconciler.model.store_status import (
     ImageUses,
     StoreReport,
     StoreStatus,
+    bytes_text,
 )
 from reconciler.safe_text import clean
 
@@ -172,7 +173,7 @@ def gc(
     if goes:
         _show_table(goes, console(), wall())
     verb = "would be removed" if dry_run else "removed"
-    typer.echo(f"{count(len(goes), 'image')} {verb}, {size(freed)}")
+    typer.echo(f"{count(len(goes), 'image')} {verb}, {bytes_text(freed)}")
 
 
 def pull(
@@ -221,7 +222,7 @@ def pull(
         return
     wanted = [i for i in report.images if i.wanted]
     taken = sum(i.size_bytes for i in wanted if not i.parts)
-    typer.echo(f"{count(len(wanted), 'image')} there, {size(taken)}")
+    typer.echo(f"{count(len(wanted), 'image')} there, {bytes_text(taken)}")
 
 
 def _titles(images: Iterable[ImageStatus]) -> str:
@@ -260,17 +261,17 @@ def _until_gone(daemon: Daemon, keys: set[str]) -> None:
 def totals(store: StoreStatus) -> Iterator[str]:
     """What the store takes and saves, in words."""
     by_state = (
-        f"{size(store.total(state))} {words}"
+        f"{bytes_text(store.total(state))} {words}"
         for state, words in WORDS.items()
         if store.count(state)
     )
     there = store.count() - store.count("missing")
     parts = ", ".join(by_state)
-    yield f"{count(there, 'image')}, {size(store.total())}{': ' if parts else ''}{parts}"
+    yield f"{count(there, 'image')}, {bytes_text(store.total())}{': ' if parts else ''}{parts}"
     if missing := store.count("missing"):
         yield f"{count(missing, 'image')} missing: built before its next use"
     if store.saved_bytes:
-        yield f"one copy for {count(store.vms, 'VM')} saves {size(store.saved_bytes)}"
+        yield f"one copy for {count(store.vms, 'VM')} saves {bytes_text(store.saved_bytes)}"
 
 
 def _show_table(images: Iterable[ImageStatus], out: Console, now: float) -> None:
@@ -289,7 +290,7 @@ def _show_table(images: Iterable[ImageStatus], out: Console, now: float) -> None
             image.key[:KEY_DIGITS],
             f"{'  ' if image.key in inside else ''}{clean(image.title)}",
             "part" if image.key in inside else clean(image.kind),
-            size(image.size_bytes),
+            bytes_text(image.size_bytes),
             str(image.vms),
             str(image.generations),
             _last_use(image, now),
@@ -315,7 +316,7 @@ def _about(image: ImageStatus) -> str:
     made = f", made {age(wall() - image.made_wall)} ago" if image.made_wall else ""
     fault = f": {clean(image.broken)}" if image.broken else ""
     shared = f"{count(image.vms, 'VM')}, {count(image.generations, 'generation')}"
-    return f"{clean(image.kind)}, {size(image.size_bytes)}, {_state(image)}{fault}, {shared}{made}{read}"
+    return f"{clean(image.kind)}, {bytes_text(image.size_bytes)}, {_state(image)}{fault}, {shared}{made}{read}"
 
 
 def _fate(image: ImageStatus) -> str:
@@ -330,7 +331,7 @@ def _fate(image: ImageStatus) -> str:
 def _ended(check: ImageCheck) -> str:
     why = f": {clean(check.why)}" if check.why else ""
     of = f"{check.key[:KEY_DIGITS]}  {clean(check.title)}"
-    return f"{clean(check.result):<9}  {of}  {size(check.size_bytes)}{why}"
+    return f"{clean(check.result):<9}  {of}  {bytes_text(check.size_bytes)}{why}"
 
 
 class _ProgressLine:

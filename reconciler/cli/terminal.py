@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 NARROWEST = 30
 """Columns that indented text needs; with fewer it is not indented."""
-TENS = 9.95
-"""From here on a figure has two digits before the point, and needs none behind it."""
 PIPE_WIDTH = 200
 """Columns of a table in a pipe, wide enough that nothing is cut."""
 
@@ -77,15 +75,6 @@ def age(seconds: float) -> str:
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds / 86_400:.0f} d"
-
-
-def size(number: int) -> str:
-    """Bytes as one figure: `512 B`, `17 KiB`, `4.2 MiB`, `1.3 GiB`."""
-    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if number >= 1 << shift:
-            exact = number / (1 << shift)
-            return f"{exact:.1f} {unit}" if exact < TENS else f"{exact:.0f} {unit}"
-    return f"{number} B"
 
 
 def count(number: int, noun: str) -> str:

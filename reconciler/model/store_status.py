@@ -8,6 +8,8 @@ from typing import Literal
 from reconciler.model.image import StoredKind
 from reconciler.model.names import GenerationNumber, VMName
 
+TENS = 9.95
+"""From here on a figure has two digits before the point, and needs none behind it."""
 ImageState = Literal["used", "kept", "unused", "missing", "broken"]
 """What an image is to this host:
 
@@ -144,3 +146,12 @@ class ImageCheck:
     """What is wrong, or why it was not read."""
     images: int = 1
     """How many are read in all."""
+
+
+def bytes_text(number: int) -> str:
+    """Bytes as one figure: `512 B`, `17 KiB`, `4.2 MiB`, `1.3 GiB`."""
+    for shift, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if number >= 1 << shift:
+            exact = number / (1 << shift)
+            return f"{exact:.1f} {unit}" if exact < TENS else f"{exact:.0f} {unit}"
+    return f"{number} B"

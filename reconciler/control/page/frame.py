@@ -13,7 +13,10 @@ from markupsafe import Markup
 
 from reconciler.control.page.rendering import macro, render
 
-PLACES = {"/": "Fleet", "/commits": "Commits", "/metrics": "metrics", "/api/status": "JSON"}
+PLACES = {
+    "/": "Fleet", "/commits": "Commits", "/images": "Images", "/metrics": "metrics",
+    "/api/status": "JSON",
+}  # fmt: skip
 ASSETS = {
     "page.css": "text/css",
     "page.js": "text/javascript",

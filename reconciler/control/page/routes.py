@@ -49,6 +49,7 @@ class PageRoutes:
             web.get("/vm/{name}", self.vm),
             web.get("/group/{name}", self.group),
             web.get("/commits", self.commits),
+            web.get("/images", self.images),
             web.get("/api/status", self.status),
             web.get("/events", self.events, allow_head=False),
             web.get("/page/{stamp}/{name}", self.asset),
@@ -69,6 +70,10 @@ class PageRoutes:
     async def commits(self, request: web.Request) -> web.Response:
         """`GET /commits`."""
         return await self._page(request, {"view": "commits"})
+
+    async def images(self, request: web.Request) -> web.Response:
+        """`GET /images`."""
+        return await self._page(request, {"view": "images"})
 
     async def _page(self, request: web.Request, query: dict[str, str]) -> web.Response:
         query |= request.match_info

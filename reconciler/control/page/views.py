@@ -8,6 +8,7 @@ from reconciler.control.console_tail import ConsoleReader
 from reconciler.control.page.commits import Past, commits_page
 from reconciler.control.page.fleet import Asked, fleet_page, group_page
 from reconciler.control.page.frame import Pieces
+from reconciler.control.page.image_table import images_page
 from reconciler.control.page.live import Recent
 from reconciler.control.page.rendering import macro
 from reconciler.control.page.vm import Differ, Pair, Seen, vm_page
@@ -16,6 +17,7 @@ from reconciler.errors import ReconcilerError, RequestRefused
 from reconciler.model.names import NAME_RE, GenerationNumber, VMName
 from reconciler.model.plan import FieldChange
 from reconciler.model.record import VMRecord
+from reconciler.model.store_status import StoreReport, StoreStatus
 from reconciler.safe_text import clean_console_line
 
 CONSOLE_LINES = 100
@@ -42,9 +44,11 @@ class Views:
         self._past: tuple[object, Past] | None = None
         self._shown: tuple[tuple[object, object], Pieces] | None = None
         """The page of the commits, until the fleet changes or something happens."""
+        self._stored: tuple[StoreStatus, Pieces] | None = None
+        """The page of the images, until the figures of the store change."""
 
     async def of(self, query: Query) -> Pieces:
-        """The page that a query names: `view` is fleet, vm, group or commits."""
+        """The page that a query names: `view` is fleet, vm, group, commits or images."""
         match query.get("view"):
             case "vm":
                 return await self._vm(query)
@@ -52,6 +56,8 @@ class Views:
                 return await self._group(query.get("name", ""))
             case "commits":
                 return await self._commits()
+            case "images":
+                return await self._images()
             case _:
                 return await self._fleet(query)
 
@@ -117,6 +123,16 @@ class Views:
         )
         self._shown = None if self._past[1].error else ((status, events), pieces)
         return pieces
+
+    async def _images(self) -> Pieces:
+        await self.recent.follow()
+        store = self._operator.status().store
+        if self._stored is None or self._stored[0] is not store:
+            try:
+                self._stored = (store, images_page(self._operator.images()))
+            except RequestRefused:  # the first pass is not done
+                return images_page(StoreReport((), store))
+        return self._stored[1]
 
     async def _read(self, tips: tuple[str, ...]) -> Past:
         try:

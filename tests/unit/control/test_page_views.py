@@ -24,8 +24,9 @@ from reconciler.model.status import (
     RevisionStatus,
     WaitStatus,
 )
+from reconciler.model.store_status import ImageStatus, StoreReport, StoreShare, StoreStatus
 from tests.unit.control.fake_operator import NEW, OLD, WALL, FakeOperator, fleet, number, vm
-from tests.unit.control.pages import Read, events_of, get, next_change
+from tests.unit.control.pages import ALLOWED_TAGS, HOSTILE, Read, events_of, get, next_change
 
 WEB = VMName("web")
 GOOD_BEFORE = Revision("a" * 40)
@@ -304,3 +305,31 @@ async def test_a_console_without_line_ends_makes_no_page_of_megabytes(
     assert "the end" in text
     assert len(text) < 250_000
     assert "\0" not in text
+
+
+async def test_the_images_are_shown_with_their_parts_and_what_one_copy_saves(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    part = ImageStatus("b" * 64, "layer", "a layer of it", 40 << 20, "used", 2, 3, WALL)
+    app = replace(part, key="a" * 64, kind="composed", title=HOSTILE, parts=(part.key,))
+    old = ImageStatus("d" * 64, "layer", "tree ./old", 4 << 20, "unused", made_wall=WALL)
+    store = StoreStatus(
+        (
+            StoreShare("layer", "used", 1, 40 << 20), StoreShare("composed", "used", 1, 0),
+            StoreShare("layer", "unused", 1, 4 << 20),
+        ),
+        vms=2, saved_bytes=40 << 20,
+    )  # fmt: skip
+    operator.store = StoreReport((app, part, old), store)
+    operator.fleet = replace(operator.fleet, store=store)
+    shown = Read(await get(page, "/images"))
+    assert "44 MiB in one copy for all VMs and generations" in shown.text
+    assert "a copy for each of 2 VMs would take 40 MiB more" in shown.text
+    assert [tag for tag, _ in shown.tags if tag not in ALLOWED_TAGS] == []
+    for words in ("composed", "part", "tree ./old", "nothing names it"):
+        assert words in shown.text
+    assert shown.text.index("composed") < shown.text.index("part ") < shown.text.index("./old")
+
+
+async def test_a_store_without_images_says_so(page: aiohttp.ClientSession) -> None:
+    assert "No image was made yet" in Read(await get(page, "/images")).text
