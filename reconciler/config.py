@@ -80,6 +80,20 @@ class GitSourceConfig(SourceConfig):
     """Path of a keyring as `gpgv` takes it, for signatures of OpenPGP keys."""
 
 
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
+
+
+class ScriptConfig(Section):
+    """A program that may write layers."""
+
+    path: Annotated[HostPath, Field(pattern=r"^[^=]+$")]
+    """Of an executable file. `env`, which starts it, would take one with = for a variable."""
+    network: bool = False
+    """Whether it reaches the network."""
+    seconds: Seconds = 600.0
+    """Time that one run may take, by the clock and by its processors."""
+
+
 class PolicyConfig(Section):
     """What a repository may request from this host; a repository cannot change it."""
 
@@ -91,6 +105,8 @@ class PolicyConfig(Section):
     them: https://snapshot.debian.org/archive/debian."""
     image_urls: list[UrlPattern] = []
     """Patterns of URLs from which manifests may have images downloaded: https://images.example.org/*."""
+    scripts: dict[Name, ScriptConfig] = {}
+    """Programs of this host that manifests may have write layers, with their own arguments and inputs."""
     runners: bool = False
     """Whether manifests may name runners and layers built by Nix: builds, and the scripts of runners, run the
     repository's code on this host."""
@@ -163,9 +179,6 @@ class TracingConfig(Section):
 
     endpoint: HttpUrl = ""
     """OTLP over HTTP, such as http://127.0.0.1:4318/v1/traces."""
-
-
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,39}$")]
 
 
 class SinkConfig(Section):
@@ -366,6 +379,8 @@ def _keys_beside(loc: tuple[int | str, ...]) -> list[str]:
         loc = ()
     if loc[:1] == ("registries",):
         model, loc = RegistryConfig, ()
+    if loc[:2] == ("policy", "scripts"):
+        model, loc = ScriptConfig, ()
     for part in loc[:-1]:
         inner = model.model_fields[str(part)].annotation
         if isinstance(inner, type) and issubclass(inner, BaseModel):

@@ -201,7 +201,9 @@ async def _adapters(
         builds_at_once=config.policy.max_concurrent_builds,
         disk_reserve_bytes=config.policy.disk_reserve_mib * MIB,
         debian=Debian(_debian_roots(config)),
-        sources=Sources(tuple(config.registries), tuple(config.policy.image_urls)),
+        sources=Sources(
+            tuple(config.registries), tuple(config.policy.image_urls), config.policy.scripts
+        ),
     )  # fmt: skip
     stack.push_async_callback(images.close)
     await images.open()

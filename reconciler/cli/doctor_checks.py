@@ -92,6 +92,10 @@ def _check_configured(settings: Config) -> list[Finding]:
         from reconciler.cli.doctor_sources import check_nix  # noqa: PLC0415 - most hosts do without
 
         found.append(check_nix())
+    for name, script in settings.policy.scripts.items():
+        from reconciler.cli.doctor_sources import check_script  # noqa: PLC0415 - as above
+
+        found.append(check_script(name, script.path))
     if settings.policy.registries or settings.registries:
         found.append(check_program(SKOPEO))
         found += map(check_registry, settings.registries)

@@ -85,6 +85,15 @@ def check_nix() -> Finding:
     return Finding("nix", "ok", f"{version.stdout.strip()}, its store answers")
 
 
+def check_script(name: str, path: str) -> Finding:
+    """Whether a program of policy.scripts can be run."""
+    what = f"script {name}"
+    if Path(path).is_file() and os.access(path, os.X_OK):
+        return Finding(what, "ok", path)
+    detail = f"{path} is not an executable file, and manifests that name it are refused"
+    return Finding(what, "failed", detail, f"chmod +x {path}, or correct policy.scripts.{name}")
+
+
 def _ask(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [program, *arguments], capture_output=True, text=True, timeout=SECONDS, check=False

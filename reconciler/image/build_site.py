@@ -15,6 +15,7 @@ from typing import Protocol
 from reconciler.children.confinement import Bounds
 from reconciler.children.program import Ended
 from reconciler.children.spare import USUAL, ConfinedPrograms
+from reconciler.config import ScriptConfig
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.host import layout
@@ -57,6 +58,7 @@ class Sources:
     """Those that are reached otherwise than as they are."""
     image_urls: tuple[str, ...] = ()
     """Patterns."""
+    scripts: Mapping[str, ScriptConfig] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

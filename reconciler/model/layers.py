@@ -21,17 +21,25 @@ from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.image_layer import ImageSource, ReadyImage
 from reconciler.model.layer_kinds.nix_layer import Nix, NixSource
 from reconciler.model.layer_kinds.oci_layer import Oci, OciSource
+from reconciler.model.layer_kinds.script_layer import Script, ScriptSource
 from reconciler.model.layer_kinds.seed_layer import SeedSource
 from reconciler.model.layer_kinds.tree_layer import Tree, TreeSource, folders_of, source_of
 from reconciler.model.names import LayerKey, digest_of
 from reconciler.model.nix_runner import is_folder
 
-LIKELY_FOLDER = re.compile(rb"""\b(?:tree|path):[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
+LIKELY_FOLDER = re.compile(rb"""\b(?:tree|path|inputs):[ \t]*["']?([^\s"',\[\]{}#]{1,1024})""")
 """What looks like a folder that a layer names, in text that is not YAML to its end."""
 
 
 LayerSource = (
-    TreeSource | BusyboxSource | OciSource | DebianSource | ImageSource | NixSource | SeedSource
+    TreeSource
+    | BusyboxSource
+    | OciSource
+    | DebianSource
+    | ImageSource
+    | NixSource
+    | ScriptSource
+    | SeedSource
 )
 """Stored with its `kind`; forms stored before there was a `kind` are distinguished by their fields."""
 
@@ -60,6 +68,10 @@ class Layer(Face):
         default=None, description="A package that this host's Nix builds, with all that it needs."
     )
 
+    script: Script | None = Field(
+        default=None, description="A tree that a program of the host's policy writes."
+    )
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         given = {name: getattr(self, name) for name in type(self).model_fields}
@@ -78,6 +90,8 @@ class Layer(Face):
             return self.image.source()
         if self.nix is not None:
             return self.nix.source()
+        if self.script is not None:
+            return self.script.source()
         return BusyboxSource()
 
 
@@ -91,6 +105,10 @@ def folders_named(layer: object) -> Iterator[str]:
     yield from folders_of(layer.get("tree"))
     if isinstance(nix := layer.get("nix"), dict) and is_folder(str(nix.get("flake"))):
         yield str(nix["flake"])
+    if isinstance(script := layer.get("script"), dict) and isinstance(
+        inputs := script.get("inputs"), str
+    ):
+        yield inputs
     if isinstance(oci := layer.get("oci"), dict):
         if isinstance(layout := oci.get("layout"), str):
             yield layout

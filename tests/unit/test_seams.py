@@ -33,6 +33,7 @@ KINDS = {
     "layer nix": {"NixSource", "build_nix"},
     "layer oci": {"Oci", "build_oci"},
     "layer image": {"ReadyImage", "build_image"},
+    "layer script": {"ScriptSource", "build_script"},
     "check http": {"HttpProbe", "HttpCheck", "HttpAsker"},
     "check tcp": {"TcpProbe", "TcpCheck", "TcpAsker"},
     "sink webhook": {"WebhookConfig", "open_webhook"},

@@ -14,6 +14,7 @@ from reconciler.hypervisors import CAPABILITIES
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.fields import FieldConflict
 from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layer_kinds.described_source import MadeByProgram
 from reconciler.model.layers import LayerSource, LayerSpec
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
@@ -23,11 +24,12 @@ from reconciler.source.manifests import (
     group_crosscheck,
     network_crosscheck,
 )
-from reconciler.source.manifests.convert import NO_KERNEL, GroupDraft, VMDraft, runner_spec
+from reconciler.source.manifests.convert import LAYERS, NO_KERNEL, GroupDraft, VMDraft, runner_spec
 from reconciler.source.manifests.crosscheck import within_caps
 from reconciler.source.manifests.declarations import Declared, Report
 from reconciler.source.manifests.error_messages import dotted
 from reconciler.source.manifests.host_kernels import HostKernels
+from reconciler.source.manifests.host_programs import HostPrograms
 from reconciler.source.manifests.parse import MOST_FAULTS, ParsedFile, faults_of, parse_quickly
 from reconciler.source.manifests.places import Fault
 from reconciler.source.manifests.policy_bounds import (
@@ -71,6 +73,8 @@ class Resolved:
     trees: tuple[str, ...]
     """The ids of their contents."""
     kernel: KernelSpec
+    programs: tuple[str, ...]
+    """The digests of the host's programs that make its layers."""
     declared: Declared[VMSpec]
 
 
@@ -84,6 +88,7 @@ class Resolver:
         self._most = most_problems
         self._debian = DebianKernel(kernels.debian.package, kernels.debian.version)
         self._host_kernels = HostKernels(policy.host_paths)
+        self._host_programs = HostPrograms(policy.scripts)
         self._placed: dict[ManifestFile, PlacedFile] = {}
         self._resolved: dict[tuple[ManifestFile, int], Resolved] = {}
         self.parsed_files = 0
@@ -207,6 +212,9 @@ class Resolver:
             for folder, tree in zip(known.folders, known.trees, strict=True):
                 if snapshot.tree(folder) != tree:
                     return False
+            programs = self._host_programs.digests(draft.layers)
+            if programs != known.programs:
+                return False
             return draft.kernel is None or self._host_kernels.spec(draft.kernel) == known.kernel
         except FileRefused:
             return False
@@ -231,10 +239,11 @@ class Resolver:
             faults += runner_faults(draft.runner, self._policy)
         for fault in faults:
             report.add(unfinished, fault.at, f"{dotted(fault.at)}: {fault.message}", fault.hint)
+        programs = self._programs(unfinished, draft, report) if report.count == before else ()
         if report.count > before:
             return unfinished
-        done = Declared(file, draft.document, finished(draft, trees, kernel))
-        self._resolved[file, draft.document] = Resolved(folders, trees, kernel, done)
+        done = Declared(file, draft.document, finished(draft, trees, programs, kernel))
+        self._resolved[file, draft.document] = Resolved(folders, trees, kernel, programs, done)
         return done
 
     def _trees(
@@ -248,6 +257,14 @@ class Resolver:
             except FileRefused as error:
                 report.add(vm, at, f"{dotted(at)}: {error}", error.hint)
         return tuple(ids)
+
+    def _programs(self, vm: Declared[VMSpec], draft: VMDraft, report: Report) -> tuple[str, ...]:
+        """The digest of the program of each layer that one makes; the policy has them all."""
+        try:
+            return self._host_programs.digests(draft.layers)
+        except FileRefused as error:
+            report.add(vm, LAYERS, f"{dotted(LAYERS)}: {error}", error.hint)
+        return ()
 
     def _kernel(self, vm: Declared[VMSpec], draft: VMDraft, report: Report) -> KernelSpec:
         if draft.kernel is None:
@@ -305,19 +322,21 @@ def _group_spec(draft: GroupDraft, members: int) -> GroupSpec:
     return replace(draft.spec, max_unavailable=count)
 
 
-def finished(draft: VMDraft, trees: tuple[str, ...], kernel: KernelSpec) -> VMSpec:
+def finished(
+    draft: VMDraft, trees: tuple[str, ...], programs: tuple[str, ...], kernel: KernelSpec
+) -> VMSpec:
     """The spec with kernel, layers and digest filled in."""
     if (runner := draft.runner) is not None:
         made = replace(runner, tree=trees[0] if trees else "")
         spec = replace(draft.spec, kernel=runner_spec(made))
         return replace(spec, digest=spec.compute_digest())
-    ids = iter(trees)
-    layers = tuple(
-        LayerSpec.of(
-            source.resolved(tuple(itertools.islice(ids, len(source.folders)))), draft.store_format
-        )
-        for source in draft.layers
-    )
+    ids, digests = iter(trees), iter(programs)
+
+    def resolved(source: LayerSource) -> LayerSource:
+        found = source.resolved(tuple(itertools.islice(ids, len(source.folders))))
+        return found.by_program(next(digests)) if isinstance(found, MadeByProgram) else found
+
+    layers = tuple(LayerSpec.of(resolved(source), draft.store_format) for source in draft.layers)
     spec = replace(draft.spec, layers=layers, kernel=kernel)
     return replace(spec, digest=spec.compute_digest())
 

@@ -159,3 +159,15 @@ def test_skopeo_is_asked_for_where_images_of_registries_are_allowed() -> None:
 
     assert "skopeo" in names(registries=["registry.example.org/*"])
     assert "skopeo" not in names()
+
+
+def test_a_script_of_the_policy_that_cannot_run_is_named(tmp_path: Path) -> None:
+    program = tmp_path / "make"
+    assert doctor_sources.check_script("make", str(program)).result == "failed"
+    program.write_text("#!/bin/sh\n")
+    found = doctor_sources.check_script("make", str(program))
+    assert (found.result, found.remedy) == (
+        "failed", f"chmod +x {program}, or correct policy.scripts.make",
+    )  # fmt: skip
+    program.chmod(0o755)
+    assert doctor_sources.check_script("make", str(program)).result == "ok"
