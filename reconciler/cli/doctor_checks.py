@@ -48,6 +48,7 @@ PROGRAMS = (
     Program("mkfs.erofs", "builds store images", "erofs-utils"),
     Program("mksquashfs", "builds store images in another format", "squashfs-tools", needed=False),
     Program("mmdebstrap", "builds layers of Debian packages", "mmdebstrap", needed=False),
+    Program("veritysetup", "appends trees of hashes to images", "cryptsetup-bin", needed=False),
     Program("lz4", "unpacks kernels", "lz4"),
     Program("mkfs.ext4", "formats volumes", "e2fsprogs"),
     Program("flock", "holds a guest's lock", "util-linux"),

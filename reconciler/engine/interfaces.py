@@ -100,6 +100,10 @@ class Images(Protocol):
         """Of each layer that is composed of several images, missing or not: their keys, bottom first."""
         ...
 
+    def hash_trees(self) -> Mapping[LayerKey, str]:
+        """Of each layer whose image ends in a tree of hashes: its blocks and the tree's root, `BLOCKS:ROOT`."""
+        ...
+
     def kernels(self) -> frozenset[KernelKey]:
         """Kernel bundles, and runners that are booted in place of one."""
         ...

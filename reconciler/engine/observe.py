@@ -53,6 +53,7 @@ class Observer:
             guests=self._group(processes),
             layers=adapters.images.layers(),
             parts=adapters.images.parts(),
+            hash_trees=adapters.images.hash_trees(),
             kernels=adapters.images.kernels(),
             stored=adapters.inventory.stored(),
             announcing=adapters.images.announcing(),

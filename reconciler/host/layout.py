@@ -38,6 +38,7 @@ P = TypeVar("P", bound=PurePath)
 ImageKind = Literal["layers", "composed", "kernels", "runners", "disks"]
 IMAGE_KINDS: tuple[ImageKind, ...] = ("layers", "composed", "kernels", "runners", "disks")
 IMAGE, CONTENTS, PARTS = "image", "contents.jsonl", "parts.json"
+HASH_TREE = "verity"
 """Files of an entry of `layers`, of which some have no contents, of `disks`, and of `composed`."""
 KERNEL, INITRD = "vmlinuz", "initrd"
 """Files of an entry of `kernels`."""

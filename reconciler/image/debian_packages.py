@@ -21,7 +21,7 @@ FETCH_SECONDS = 600.0
 UNPACK_SECONDS = 120.0
 FRESH_SECONDS = 3600.0
 """How long lists are not looked for again."""
-MOST_PACKAGES = 8
+MOST_PACKAGES, MOST_DEPENDENCIES = 8, 32
 APT_USER = "_apt"
 """apt downloads as this user when it is root, and complains when it cannot reach the folder."""
 
@@ -77,6 +77,17 @@ class Debian:
             if len(found) > MOST_PACKAGES:
                 raise BuildUnavailable(f"{wanted}: needs more than {MOST_PACKAGES} packages")
         return [package for package in found if KERNEL_PART.fullmatch(package.name)] or found
+
+    async def with_dependencies(self, wanted: Package) -> list[Package]:
+        """A package and all that it depends on, whatever of it the host has. Raises BuildUnavailable."""
+        found = [wanted]
+        for package in found:
+            for name, _, _ in _dependencies(await self._stanza(package)):
+                if name not in {p.name for p in found}:
+                    found.append(Package(name))
+            if len(found) > MOST_DEPENDENCIES:
+                raise BuildUnavailable(f"{wanted}: needs more than {MOST_DEPENDENCIES} packages")
+        return found
 
     async def _stanza(self, package: Package) -> str:
         shown = await self._ask(("apt-cache", "show", "--no-all-versions", str(package)))

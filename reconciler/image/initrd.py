@@ -14,6 +14,7 @@ from reconciler.image.modules import Module
 
 FOLDERS = ("bin", "dev", "lib", "lib/modules", "modules", "proc", "run", "sys")
 SCRIPT = b"#!"
+PROGRAM = b"\x7fELF"
 ALIGNMENT = 4
 TRAILER = "TRAILER!!!"
 
@@ -86,5 +87,5 @@ def _parents(files: Iterable[str]) -> list[str]:
 
 def _file(name: str, content: bytes) -> Node:
     # By content: an archive or an installer may have lost the mode.
-    mode = 0o755 if content.startswith(SCRIPT) else 0o644
+    mode = 0o755 if content.startswith((SCRIPT, PROGRAM)) else 0o644
     return Node(name, stat.S_IFREG | mode, content)

@@ -8,6 +8,7 @@ import mmap
 import os
 import shutil
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
@@ -16,6 +17,7 @@ from reconciler.image.debian_packages import Debian, Package
 from reconciler.image.initrd import initrd
 from reconciler.image.inputs.busybox import GUEST, fetch_busybox
 from reconciler.image.modules import ModuleTree, read_recipe
+from reconciler.image.verity import HOME, fetch_loader
 from reconciler.image.vmlinux import unpack_kernel
 from reconciler.model.image import DebianKernel, PathKernel
 
@@ -46,7 +48,8 @@ async def _build_debian(source: DebianKernel, debian: Debian, workspace: Path) -
     unpacked = workspace / "packages"
     await debian.unpack(packages, unpacked)
     busybox = await fetch_busybox(debian, workspace / "busybox")
-    if not await asyncio.to_thread(_assemble, workspace, unpacked, busybox):
+    more = await fetch_loader(debian, workspace / "loader") if source.verity else {}
+    if not await asyncio.to_thread(_assemble, workspace, unpacked, busybox, more):
         raise BuildUnavailable(
             f"{source.package}: not one kernel in {' '.join(map(str, packages))}",
             hint="set [kernels.debian] package to a kernel package, such as linux-image-cloud-amd64",
@@ -68,7 +71,7 @@ def announces(initrd: Path) -> bool:
         return False
 
 
-def _assemble(workspace: Path, unpacked: Path, busybox: Path) -> bool:
+def _assemble(workspace: Path, unpacked: Path, busybox: Path, more: Mapping[str, bytes]) -> bool:
     kernels = sorted((unpacked / "boot").glob("vmlinuz-*"))
     if len(kernels) != 1:
         return False
@@ -78,6 +81,10 @@ def _assemble(workspace: Path, unpacked: Path, busybox: Path) -> bool:
     (workspace / layout.KERNEL).write_bytes(unpack_kernel(bzimage, scratch) or bzimage)
     files = _initrd_files()
     recipe = read_recipe(files.pop(RECIPE).decode("ascii"))
+    if more:
+        files |= more
+    else:
+        recipe = [rule for rule in recipe if rule.when != HOME]
     tree = ModuleTree(unpacked, scratch)
     archive = initrd(files, busybox.read_bytes(), tree.pick(recipe), tree.release)
     (workspace / layout.INITRD).write_bytes(archive)

@@ -12,6 +12,7 @@ from reconciler.errors import BuildUnavailable
 from reconciler.image import inputs
 from reconciler.image.build_site import BuildSite, has_magic
 from reconciler.image.layer_input import LayerInput
+from reconciler.image.verity import append_tree
 from reconciler.model.layers import LAYER_KINDS, LayerSpec
 
 HEAD_BYTES = 40_000
@@ -37,6 +38,8 @@ async def build_layer(spec: LayerSpec, site: BuildSite, kinds: InputKinds = INPU
         await made_by.build(spec.source, site)
     if not (made_by.composed or made_by.ready):
         await check_image(spec.title, site)
+    if spec.verity:
+        await append_tree(site.image, site.tools.programs)
 
 
 async def check_image(title: str, site: BuildSite) -> None:

@@ -7,7 +7,7 @@ import errno
 import functools
 import logging
 import shutil
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -79,7 +79,7 @@ class ImageStore:
         self.tools = BuildTools(ConfinedPrograms(), own, self._downloads, nix, sources)
         self._inputs = inputs
         self._layer_shelf = ImageDirectory(
-            layout.images(state_dir, "layers"), (layout.IMAGE,), (layout.CONTENTS,)
+            layout.images(state_dir, "layers"), (layout.IMAGE,), (layout.CONTENTS, layout.HASH_TREE)
         )
         self._composed = ComposedLayers(state_dir)
         kernels = layout.images(state_dir, "kernels")
@@ -90,6 +90,8 @@ class ImageStore:
         self._kernels: dict[str, BuiltImage] = {}
         self._disks: dict[str, BuiltImage] = {}
         self._runners: dict[str, BuiltImage] = {}
+        self._hash_trees: dict[str, str] = {}
+        """By the digest of the file that says it: an image that is made again may have another."""
         self._announcing: set[str] = set()
         self._composing: list[_PartBuilds] = []
         self._suspects: set[str] = set()
@@ -126,6 +128,17 @@ class ImageStore:
 
     def parts(self) -> dict[LayerKey, tuple[LayerKey, ...]]:
         return self._composed.parts()
+
+    def hash_trees(self) -> Mapping[LayerKey, str]:
+        """Of each layer whose image ends in a tree of hashes: its blocks and the tree's root, `BLOCKS:ROOT`."""
+        found = {}
+        for key in self._layers:
+            if (mark := self._layer_shelf.marks(key).get(layout.HASH_TREE)) is not None:
+                if mark.sha256 not in self._hash_trees:
+                    path = self.layer_path(LayerKey(key)).with_name(layout.HASH_TREE)
+                    self._hash_trees[mark.sha256] = path.read_text(encoding="ascii")
+                found[LayerKey(key)] = self._hash_trees[mark.sha256]
+        return found
 
     def kernels(self) -> frozenset[KernelKey]:
         return frozenset(map(KernelKey, (*self._kernels, *self._disks, *self._runners)))

@@ -28,6 +28,8 @@ class DebianKernel:
     version: str = ""
     contract: int = 1
     """What its initrd must be able to do at least, by number: `docs/decisions/0044-*.md` has them."""
+    verity: bool = False
+    """Whether its initrd can compare blocks of layers with trees of hashes, which takes 4 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class KernelSpec:
                 # The first contract is not in the key: bundles made before there was a second stay in use.
                 if source.contract > 1:
                     inputs["contract"] = str(source.contract)
+                if source.verity:
+                    inputs["verity"] = "yes"
             case PathKernel():
                 inputs = {
                     "kind": "path",

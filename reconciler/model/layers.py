@@ -123,14 +123,20 @@ class LayerSpec:
     key: LayerKey
     format: StoreFormat
     source: LayerSource
+    verity: bool = False
+    """Whether its image ends in a tree of hashes, with which a guest compares each block that it reads."""
 
     @staticmethod
-    def of(source: LayerSource, store_format: StoreFormat | None = None) -> LayerSpec:
+    def of(
+        source: LayerSource, store_format: StoreFormat | None = None, *, verity: bool = False
+    ) -> LayerSpec:
         """The spec of a resolved source; without a format it has that of its kind."""
         made_as = store_format or source.default_format
         # A source that comes in a format of its own says which.
         inputs = {"format": made_as, **source.key_inputs}
-        return LayerSpec(LayerKey(digest_of(inputs)), made_as, source)
+        if verity:
+            inputs["verity"] = "yes"
+        return LayerSpec(LayerKey(digest_of(inputs)), made_as, source, verity)
 
     @property
     def title(self) -> str:

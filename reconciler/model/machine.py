@@ -35,6 +35,8 @@ class Disk:
     path: str
     serial: str
     read_only: bool
+    hash_tree: str = ""
+    """Its blocks of 4096 bytes and the root of the tree that follows them, `BLOCKS:ROOT`; empty: it has none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,8 @@ LEAST_MEMORY_MIB = 64
 """With less, Debian's kernel panics, or kills the init before it can print anything."""
 MOVABLE = frozenset({"user"})
 """Kinds of interfaces whose traffic can be moved from one guest to another."""
+SEVERAL_IMAGES = ("oci", "debian", "nix")
+"""Kinds of layers that are composed of images which others share."""
 UNION_TAGS = frozenset({"<name>", "<files>", "<volume>", "<folder>", "<owned>"})
 """Names of branches of a union in the location of an error; files do not contain them."""
 
@@ -85,6 +87,13 @@ class Store(Face):
         description="Where the guest's writes to its root go. tmpfs: to its memory, lost at its end. none:"
         " nowhere, only /run, /tmp and volumes can be written. `{volume: NAME}`: they are kept on that"
         " volume, above whatever layers a later generation has.",
+    )
+
+    verity: bool = Field(
+        default=False,
+        description="Each block that a guest reads of its layers is compared with a tree of hashes, whose root"
+        " is on its kernel's command line; a block that differs cannot be read. For layers that are one image"
+        " each: not `oci`, `debian` and `nix`.",
     )
 
 
@@ -197,12 +206,30 @@ class Spec(Face):
                 ("memory",), f"Debian's kernel does not boot with less than {LEAST_MEMORY_MIB}MiB",
                 "96MiB is enough for a small guest",
             )  # fmt: skip
+        yield from self._verity_faults()
         yield from self._runner_faults()
         yield from self._volume_faults()
         yield from self._port_faults()
         yield from self._gateway_faults()
         yield from repeated(("update", "after"), self.update.after)
         yield from self._handover_faults()
+
+    def _verity_faults(self) -> Iterator[FieldConflict]:
+        if self.store is None or not self.store.verity:
+            return
+        if isinstance(self.kernel, KernelFiles):
+            yield FieldConflict(
+                ("store", "verity"), "needs the controller's own initrd, and `kernel` brings another",
+                "remove `kernel`, or this field",
+            )  # fmt: skip
+        for index, layer in enumerate(self.store.layers):
+            for kind in SEVERAL_IMAGES:
+                if getattr(layer, kind) is not None:
+                    yield FieldConflict(
+                        ("store", "layers", index, kind),
+                        "is composed of several images, for which there is no verity yet",
+                        "remove `verity`, or use a layer of another kind",
+                    )
 
     def _runner_faults(self) -> Iterator[FieldConflict]:
         if self.runner is None:

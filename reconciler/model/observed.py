@@ -241,6 +241,8 @@ class Observed:
     Any other is its own image."""
     stored: Mapping[str, StoredImage] = field(default_factory=dict)
     """What is in the store by key, also what is broken; the same object while nothing changed."""
+    hash_trees: Mapping[LayerKey, str] = field(default_factory=dict)
+    """Of a layer whose image ends in a tree of hashes: its blocks and the tree's root, `BLOCKS:ROOT`."""
     announcing: frozenset[KernelKey] = frozenset()
     """Kernel bundles whose initrd makes a guest announce that it is up."""
     busy: Mapping[VMName, Operation] = field(default_factory=dict)

@@ -52,7 +52,8 @@ def machine_of(
         initrd=initrd,
         cmdline=(),
         layers=tuple(
-            _layer(state_dir, key, index) for index, key in enumerate(_images(spec, observed))
+            _layer(state_dir, key, index, observed.hash_trees.get(key, ""))
+            for index, key in enumerate(_images(spec, observed))
         ),
         volumes=tuple(
             Disk(str(layout.volume(home, v.name)), volume_serial(v.name), read_only=False)
@@ -86,9 +87,9 @@ def _boot_disk(state_dir: str, spec: VMSpec) -> BootDisk | None:
 
 # Kept, as thousands of VMs share a few images, and joining paths is most of what a machine costs.
 @lru_cache(maxsize=16_384)
-def _layer(state_dir: str, key: LayerKey, index: int) -> Disk:
+def _layer(state_dir: str, key: LayerKey, index: int, hash_tree: str) -> Disk:
     path = layout.layer_image(PurePath(state_dir), key)
-    return Disk(str(path), f"layer{index}", read_only=True)
+    return Disk(str(path), f"layer{index}", read_only=True, hash_tree=hash_tree)
 
 
 @lru_cache(maxsize=1024)

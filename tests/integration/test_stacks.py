@@ -8,7 +8,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,6 +125,9 @@ class Stacked(Guest):
             folder=str(folder),
             **{"volumes": (), "mounts": (), **fields},
         )
+
+    def use_layers(self, disks: tuple[Disk, ...]) -> None:
+        self.machine = replace(self.machine, layers=disks)
 
     @property
     def qmp(self) -> Path:

@@ -62,6 +62,7 @@ class VMDraft:
     """Of all layers, as written; None: each kind has its own."""
     runner: NixRunner | None = None
     """Replaces kernel and layers."""
+    verity: bool = False
     ineffective: tuple[FieldConflict, ...] = ()
     """What is written and has no effect, for warnings."""
 
@@ -75,7 +76,7 @@ class VMDraft:
     @property
     def contract(self) -> int:
         """What the initrd of its guests must be able to do at least (`DebianKernel.contract`)."""
-        root = 1 if self.spec.writable == "tmpfs" else 2
+        root = 1 if self.spec.writable == "tmpfs" and not self.verity else 2
         return max(root, *(source.needs_contract for source in self.layers), 1)
 
     @property
@@ -213,7 +214,10 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         return VMDraft(document, draft, (), None, runner=runner, ineffective=ineffective)
     sources = tuple(layer.source() for layer in (spec.store.layers if spec.store else ()))
     store_format = spec.store.format if spec.store else None
-    return VMDraft(document, draft, sources, kernel, store_format, ineffective=ineffective)
+    verity = spec.store is not None and spec.store.verity
+    return VMDraft(
+        document, draft, sources, kernel, store_format, verity=verity, ineffective=ineffective
+    )
 
 
 def _ineffective(checks: list[Check]) -> Iterator[FieldConflict]:

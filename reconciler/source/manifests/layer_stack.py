@@ -14,7 +14,7 @@ MOST_LINKS = 40
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class LayerEntry:
     """What a layer has at a path; `target` is that of a link."""
 
     kind: Kind
@@ -29,7 +29,7 @@ class LayerFiles(Protocol):
         """Whether it has nothing but what `at` returns."""
         ...
 
-    def at(self, path: str) -> Entry | None:
+    def at(self, path: str) -> LayerEntry | None:
         """The entry at a path relative to its root, whose parents are folders."""
         ...
 
@@ -38,10 +38,10 @@ class LayerFiles(Protocol):
 class ListedFiles:
     """A layer whose files are listed here: those on which a guest's start depends."""
 
-    entries: Mapping[str, Entry]
+    entries: Mapping[str, LayerEntry]
     complete: bool
 
-    def at(self, path: str) -> Entry | None:
+    def at(self, path: str) -> LayerEntry | None:
         return self.entries.get(path)
 
 
@@ -53,13 +53,17 @@ class TreeFiles:
     folder: str
     """Relative to the repository's root."""
     files: RevisionFiles
+    modes_known: bool = True
+    """Whether the modes of git are those of the layer; else any file may be a program."""
 
-    def at(self, path: str) -> Entry | None:
+    def at(self, path: str) -> LayerEntry | None:
         whole = posixpath.join(self.folder, path)
         kind = self.files.entry(whole)
         if kind is None:
             return None
-        return Entry(kind, self.files.link(whole) if kind == "link" else "")
+        if kind == "file" and not self.modes_known:
+            kind = "program"
+        return LayerEntry(kind, self.files.link(whole) if kind == "link" else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +72,7 @@ class Shown:
 
     state: Literal["there", "missing", "unknown"]
     """unknown: a layer may have something there that is not known before it is built."""
-    entry: Entry = Entry("file")
+    entry: LayerEntry = LayerEntry("file")
     layer: int = -1
     path: str = ""
     """Without links: where the entry is."""
@@ -101,7 +105,7 @@ class Stack:
             # `..` is taken off the text: what it leads through are folders that were walked already.
             path = posixpath.normpath(path).lstrip("/")
             if not path or path == ".":
-                return Shown("there", Entry("folder"))
+                return Shown("there", LayerEntry("folder"))
         return MISSING
 
     def _step(self, path: str) -> tuple[Shown, str]:

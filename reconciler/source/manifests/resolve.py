@@ -268,7 +268,9 @@ class Resolver:
 
     def _kernel(self, vm: Declared[VMSpec], draft: VMDraft, report: Report) -> KernelSpec:
         if draft.kernel is None:
-            return KernelSpec.of("debian", replace(self._debian, contract=draft.contract))
+            return KernelSpec.of(
+                "debian", replace(self._debian, contract=draft.contract, verity=draft.verity)
+            )
         try:
             return self._host_kernels.spec(draft.kernel)
         except FileRefused as error:
@@ -336,7 +338,10 @@ def finished(
         found = source.resolved(tuple(itertools.islice(ids, len(source.folders))))
         return found.by_program(next(digests)) if isinstance(found, MadeByProgram) else found
 
-    layers = tuple(LayerSpec.of(resolved(source), draft.store_format) for source in draft.layers)
+    layers = tuple(
+        LayerSpec.of(resolved(source), draft.store_format, verity=draft.verity)
+        for source in draft.layers
+    )
     spec = replace(draft.spec, layers=layers, kernel=kernel)
     return replace(spec, digest=spec.compute_digest())
 

@@ -15,7 +15,7 @@ from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.layers import LayerSource
 from reconciler.source.manifests.convert import LAYERS
 from reconciler.source.manifests.layer_stack import (
-    Entry,
+    LayerEntry,
     LayerFiles,
     ListedFiles,
     Stack,
@@ -36,23 +36,23 @@ BASE = ListedFiles(
     {
         **dict.fromkeys(
             ("bin", "sbin", "usr", "usr/bin", "usr/sbin", "var", "home", "root", "mnt", *FOLDERS),
-            Entry("folder"),
+            LayerEntry("folder"),
         ),
-        "etc/init.d": Entry("folder"),
-        BUSYBOX: Entry("program"),
-        "bin/sh": Entry("link", "/bin/busybox"),
-        INIT: Entry("link", "/bin/busybox"),
-        "etc/inittab": Entry("file"),
-        "etc/init.d/rcS": Entry("program"),
-        "etc/init.d/rc.application": Entry("program"),
+        "etc/init.d": LayerEntry("folder"),
+        BUSYBOX: LayerEntry("program"),
+        "bin/sh": LayerEntry("link", "/bin/busybox"),
+        INIT: LayerEntry("link", "/bin/busybox"),
+        "etc/inittab": LayerEntry("file"),
+        "etc/init.d/rcS": LayerEntry("program"),
+        "etc/init.d/rc.application": LayerEntry("program"),
         **dict.fromkeys(
-            ("etc/passwd", "etc/group", "etc/shadow", "etc/shells", "etc/hosts"), Entry("file")
+            ("etc/passwd", "etc/group", "etc/shadow", "etc/shells", "etc/hosts"), LayerEntry("file")
         ),
     },
     complete=True,
 )
 """The base, as far as a start depends on it; a test compares it with what `image/inputs/busybox.py` makes."""
-MERGED = {name: Entry("link", f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64")}
+MERGED = {name: LayerEntry("link", f"usr/{name}") for name in ("bin", "sbin", "lib", "lib64")}
 DEBIAN = ListedFiles(MERGED, complete=False)
 LISTED: Mapping[str, ListedFiles] = {"busybox": BASE, "debian": DEBIAN}
 """By the kind of a layer."""
@@ -60,7 +60,7 @@ BASE_STARTS_BY = ("bin/sh", "etc/inittab", "etc/init.d/rcS", "etc/init.d/rc.appl
 """What the base's init needs to start an application."""
 
 
-class Fault(NamedTuple):
+class StackFault(NamedTuple):
     """What keeps a guest from starting, and the layer that has it; -1: no layer in particular."""
 
     layer: int
@@ -81,7 +81,7 @@ def stack_faults(
         yield from _splits_usr(layers, known)
         return
     if fault.layer < 0 and (culprit := _culprit(known)) is not None:
-        fault = Fault(culprit, f"it hides what a guest starts from: {fault.message}")
+        fault = StackFault(culprit, f"it hides what a guest starts from: {fault.message}")
     if fault.layer < 0:
         yield FieldConflict(LAYERS, fault.message, WITH_INIT)
         return
@@ -95,7 +95,7 @@ def _known(
     for source in layers:
         own = tuple(itertools.islice(left, len(source.folders)))
         if isinstance(source, TreeSource):
-            yield TreeFiles(own[0], files)
+            yield TreeFiles(own[0], files, modes_known=not source.owners)
         else:
             # Of other kinds nothing is known before they are built, but whether they bring an init.
             unknown = ListedFiles({}, complete=not source.brings_init)
@@ -108,27 +108,27 @@ def _another_init(stack: Stack) -> bool:
     return states[INIT] == "missing" and set(states.values()) != {"missing"}
 
 
-def _fault(stack: Stack) -> Fault | None:
+def _fault(stack: Stack) -> StackFault | None:
     """What keeps a guest from starting from these layers, as far as they are known."""
     for name in FOLDERS:
         shown = stack.entry(name)
         if shown.state != "there" or shown.entry.kind == "folder":
             continue
         if shown.entry.kind != "link":
-            return Fault(shown.layer, f"{name} is a file, and must be a folder")
+            return StackFault(shown.layer, f"{name} is a file, and must be a folder")
         if name in KERNELS and not _leads_inside(stack, name, shown.entry.target):
-            return Fault(shown.layer, f"{name} is a link, and must be a folder")
+            return StackFault(shown.layer, f"{name} is a link, and must be a folder")
     init = stack.leads_to(INIT)
     if init.state == "missing":
-        return Fault(-1, f"no layer has /{INIT}, or it leads nowhere")
+        return StackFault(-1, f"no layer has /{INIT}, or it leads nowhere")
     if init.state == "there" and init.entry.kind != "program":
         kind = "a folder" if init.entry.kind == "folder" else "not executable"
-        return Fault(init.layer, f"{init.path} is {kind}, and every guest starts it")
+        return StackFault(init.layer, f"{init.path} is {kind}, and every guest starts it")
     if init.path != BUSYBOX:
         return None
     for path in BASE_STARTS_BY:
         if stack.leads_to(path).state == "missing":
-            return Fault(-1, f"/{path} is missing")
+            return StackFault(-1, f"/{path} is missing")
     return None
 
 
@@ -148,7 +148,7 @@ def _culprit(known: Sequence[LayerFiles]) -> int | None:
     return None
 
 
-def _remedy(layers: Sequence[LayerSource], known: Sequence[LayerFiles], fault: Fault) -> str:
+def _remedy(layers: Sequence[LayerSource], known: Sequence[LayerFiles], fault: StackFault) -> str:
     """The order that works, or else what to do with the layer at fault."""
     for place in range(fault.layer - 1, -1, -1):
         order = [*known[:place], known[fault.layer], *known[place : fault.layer]]

@@ -113,6 +113,10 @@ def _guest_contract(machine: Machine) -> Iterator[str]:
         yield f"tsc_early_khz={machine.tsc_khz}"
     if machine.layers:
         yield "reconciler.layers=" + ",".join(layer.serial for layer in machine.layers)
+    if trees := [layer.hash_tree for layer in machine.layers if layer.hash_tree]:
+        if len(trees) < len(machine.layers):
+            raise DriverError(f"{machine.vm}: some layers have no tree of hashes", kind="machine")
+        yield "reconciler.verity=" + ",".join(trees)
     if machine.read_only_root:
         yield "reconciler.writable=none"
     for mount in machine.mounts:

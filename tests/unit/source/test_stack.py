@@ -125,6 +125,11 @@ def test_a_folder_may_not_replace_a_link_of_debian_to_usr(repository: Repository
     assert base.endswith("(remove it: layers[0] has an init of its own)")
 
 
+def test_a_mode_that_the_manifest_gives_may_make_a_file_the_init(repository: Repository) -> None:
+    layers = '[busybox: {}, tree: {path: ./a, owners: {/sbin/init: "0:0 0755"}}]'
+    assert problem_of(repository, layers, {"a/x": "", "a/sbin/init": "#!/bin/sh\n"}) == ""
+
+
 def test_a_circle_of_links_leads_nowhere(repository: Repository) -> None:
     files = {"a/sbin": Link("b"), "a/b": Link("sbin")}
     assert "leads nowhere" in problem_of(repository, "[tree: ./a]", files)

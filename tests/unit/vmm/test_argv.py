@@ -225,6 +225,21 @@ def test_layers_that_find_no_transport_are_on_pci_each_at_a_place_of_its_own() -
         of(250)
 
 
+def test_each_layers_tree_of_hashes_is_on_the_command_line_in_their_order() -> None:
+    def of(*trees: str) -> str:
+        layers = tuple(
+            Disk(f"/l/{n}", f"layer{n}", read_only=True, hash_tree=tree)
+            for n, tree in enumerate(trees)
+        )
+        return kernel_cmdline(replace(a_machine(), layers=layers))
+
+    roots = [f"{number}:{number:064x}" for number in range(16)]
+    assert f"reconciler.verity={','.join(roots)}" in of(*roots).split()
+    assert "verity" not in of("", "")
+    with pytest.raises(DriverError, match="some layers have no tree of hashes"):
+        of(roots[0], "")
+
+
 def test_what_a_guest_writes_to_its_root_goes_where_its_manifest_says() -> None:
     volumes = (Disk("/v/root", "vol-root", read_only=False),)
     mounts = (Mount("vol-root", "/", "ext4"), Mount("vol-data", "/data", "ext4"))
