@@ -30,6 +30,7 @@ from reconciler.image.nix_build import NixRunners
 from reconciler.image.nix_program import Nix
 from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
 from reconciler.image.single_flight import SharedBuilds
+from reconciler.image.verity import HashTrees
 from reconciler.model.image import BuiltImage, DiskImage, KernelSpec, NixRunner
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layers import LayerSpec
@@ -90,8 +91,7 @@ class ImageStore:
         self._kernels: dict[str, BuiltImage] = {}
         self._disks: dict[str, BuiltImage] = {}
         self._runners: dict[str, BuiltImage] = {}
-        self._hash_trees: dict[str, str] = {}
-        """By the digest of the file that says it: an image that is made again may have another."""
+        self._hash_trees = HashTrees(self._layer_shelf)
         self._announcing: set[str] = set()
         self._composing: list[_PartBuilds] = []
         self._suspects: set[str] = set()
@@ -130,15 +130,7 @@ class ImageStore:
         return self._composed.parts()
 
     def hash_trees(self) -> Mapping[LayerKey, str]:
-        """Of each layer whose image ends in a tree of hashes: its blocks and the tree's root, `BLOCKS:ROOT`."""
-        found = {}
-        for key in self._layers:
-            if (mark := self._layer_shelf.marks(key).get(layout.HASH_TREE)) is not None:
-                if mark.sha256 not in self._hash_trees:
-                    path = self.layer_path(LayerKey(key)).with_name(layout.HASH_TREE)
-                    self._hash_trees[mark.sha256] = path.read_text(encoding="ascii")
-                found[LayerKey(key)] = self._hash_trees[mark.sha256]
-        return found
+        return self._hash_trees.of(self._layers)
 
     def kernels(self) -> frozenset[KernelKey]:
         return frozenset(map(KernelKey, (*self._kernels, *self._disks, *self._runners)))

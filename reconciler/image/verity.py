@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
+from collections.abc import Iterable
 from pathlib import Path
 
 from reconciler.children.spare import ConfinedPrograms
 from reconciler.errors import BuildUnavailable
 from reconciler.host import layout
 from reconciler.image.debian_packages import Debian, Package
+from reconciler.image.image_directory import ImageDirectory
+from reconciler.model.names import LayerKey
 
 BLOCK = 4096
 LEAST_BLOCKS = 2
@@ -21,6 +25,29 @@ ROOT_HASH = re.compile(rb"^Root hash:\s*([0-9a-f]{64})\s*$", re.MULTILINE)
 LOADER = Package("dmsetup")
 HOME = "verity"
 """The folder of the initrd with the program that loads tables of the device mapper, and its libraries."""
+
+
+class HashTrees:
+    """The trees in a store, as the files beside the images say; each file is read once."""
+
+    def __init__(self, shelf: ImageDirectory) -> None:
+        self._shelf = shelf
+        # By the digest of the file: an image that is made again may have another tree.
+        self._read: dict[str, str] = {}
+
+    def of(self, keys: Iterable[str]) -> dict[LayerKey, str]:
+        """`BLOCKS:ROOT` of those layers that have one."""
+        found = {}
+        for key in keys:
+            if (mark := self._shelf.marks(key).get(layout.HASH_TREE)) is None:
+                continue
+            # One that is gone is missed at the next look at the images.
+            with contextlib.suppress(OSError):
+                if mark.sha256 not in self._read:
+                    path = self._shelf.path(key, layout.HASH_TREE)
+                    self._read[mark.sha256] = path.read_text(encoding="ascii")
+                found[LayerKey(key)] = self._read[mark.sha256]
+        return found
 
 
 async def append_tree(image: Path, programs: ConfinedPrograms) -> None:

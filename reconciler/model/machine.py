@@ -16,6 +16,8 @@ Slot = Literal[1, 2]
 """A VM has two slots for guests, each with its own lock, sockets and console. A guest that writes to volumes
 is always in the first, so that its lock excludes a second writer."""
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - only compared with, never bound
+NO_TREE = "none"
+"""A tree of hashes that should be there, and is not known: such a machine is refused."""
 ROOT = "/"
 """The mount point of the volume that has what a guest writes to its root."""
 HOST_END = "fe:"

@@ -11,6 +11,7 @@ from reconciler.host import layout
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import DiskImage, NixRunner
 from reconciler.model.machine import (
+    NO_TREE,
     BootDisk,
     Disk,
     Machine,
@@ -38,6 +39,7 @@ def machine_of(
     made = isinstance(spec.kernel.source, NixRunner)
     home = layout.vm(PurePath(state_dir), spec.name)
     disk = _boot_disk(state_dir, spec)
+    missing = NO_TREE if any(layer.verity for layer in spec.layers) else ""
     kernel, initrd = ("", "") if made or disk else _boot_files(state_dir, spec.kernel.key)
     return Machine(
         vm=spec.name,
@@ -52,7 +54,7 @@ def machine_of(
         initrd=initrd,
         cmdline=(),
         layers=tuple(
-            _layer(state_dir, key, index, observed.hash_trees.get(key, ""))
+            _layer(state_dir, key, index, observed.hash_trees.get(key, missing))
             for index, key in enumerate(_images(spec, observed))
         ),
         volumes=tuple(

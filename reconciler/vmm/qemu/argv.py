@@ -9,7 +9,7 @@ from pathlib import PurePath
 from reconciler.errors import DriverError
 from reconciler.host import layout
 from reconciler.hypervisors import QemuConfig
-from reconciler.model.machine import ROOT, BootDisk, Disk, Machine, Mount
+from reconciler.model.machine import NO_TREE, ROOT, BootDisk, Disk, Machine, Mount
 
 QMP_SOCKET = str(layout.run(PurePath()) / "qmp.sock")
 """Relative to the guest's folder, as the argv names it: sun_path holds 107 bytes."""
@@ -114,7 +114,7 @@ def _guest_contract(machine: Machine) -> Iterator[str]:
     if machine.layers:
         yield "reconciler.layers=" + ",".join(layer.serial for layer in machine.layers)
     if trees := [layer.hash_tree for layer in machine.layers if layer.hash_tree]:
-        if len(trees) < len(machine.layers):
+        if len(trees) < len(machine.layers) or NO_TREE in trees:
             raise DriverError(f"{machine.vm}: some layers have no tree of hashes", kind="machine")
         yield "reconciler.verity=" + ",".join(trees)
     if machine.read_only_root:

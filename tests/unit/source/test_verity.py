@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from reconciler.config import PolicyConfig
 from reconciler.errors import ManifestErrors
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import DebianKernel
+from reconciler.model.machine import NO_TREE
+from reconciler.model.names import InstanceId, LayerKey
+from reconciler.model.observed import HostFacts, Observed
+from reconciler.planning.machines import machine_of
 from tests.unit.source.repositories import InProcess, Repository, vm
+from tests.unit.vmm.machines import a_generation
 
 
 def spec_of(repository: Repository, layers: str, spec: str = "") -> VMSpec:
@@ -41,3 +48,19 @@ def test_what_it_cannot_be_had_with_is_refused(
     with pytest.raises(ManifestErrors) as caught:
         spec_of(repository, layers, spec)
     assert problem in str(caught.value.problems[0])
+
+
+def test_a_machine_has_the_root_of_each_layer_and_says_when_it_is_not_known(
+    repository: Repository,
+) -> None:
+    spec = spec_of(repository, "[busybox: {}], verity: true")
+    generation = replace(a_generation(), spec=spec)
+    tree = f"2:{'a' * 64}"
+
+    def trees(known: dict[LayerKey, str]) -> list[str]:
+        facts = Observed({}, frozenset(), frozenset(), HostFacts(0, 0, None), hash_trees=known)
+        machine = machine_of(generation, InstanceId("a-g1-x"), facts, "/state")
+        return [layer.hash_tree for layer in machine.layers]
+
+    assert trees({spec.layers[0].key: tree}) == [tree]
+    assert trees({}) == [NO_TREE]

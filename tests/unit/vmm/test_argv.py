@@ -10,7 +10,7 @@ import pytest
 
 from reconciler.errors import DriverError
 from reconciler.hypervisors import QemuConfig
-from reconciler.model.machine import BootDisk, Disk, Firmware, Machine, Mount, Tap
+from reconciler.model.machine import NO_TREE, BootDisk, Disk, Firmware, Machine, Mount, Tap
 from reconciler.vmm.qemu.argv import (
     BALLOON_FIGURES,
     MOST_PCI_DEVICES,
@@ -236,8 +236,9 @@ def test_each_layers_tree_of_hashes_is_on_the_command_line_in_their_order() -> N
     roots = [f"{number}:{number:064x}" for number in range(16)]
     assert f"reconciler.verity={','.join(roots)}" in of(*roots).split()
     assert "verity" not in of("", "")
-    with pytest.raises(DriverError, match="some layers have no tree of hashes"):
-        of(roots[0], "")
+    for unknown in ("", NO_TREE):
+        with pytest.raises(DriverError, match="some layers have no tree of hashes"):
+            of(roots[0], unknown)
 
 
 def test_what_a_guest_writes_to_its_root_goes_where_its_manifest_says() -> None:
