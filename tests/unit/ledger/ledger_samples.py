@@ -30,6 +30,7 @@ from reconciler.model.layer_kinds.debian_layer import DebianSource
 from reconciler.model.layer_kinds.image_layer import ImageSource
 from reconciler.model.layer_kinds.nix_layer import NixSource
 from reconciler.model.layer_kinds.oci_layer import OciSource
+from reconciler.model.layer_kinds.script_layer import ScriptSource
 from reconciler.model.layer_kinds.seed_layer import SeedSource
 from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.layers import LayerSpec
@@ -94,6 +95,7 @@ def spec(name: str, kernel: KernelSource = KERNELS[0]) -> VMSpec:
             LayerSpec.of(DebianSource("bookworm", ("nginx-light",))),
             LayerSpec.of(ImageSource("2" * 64, path="/srv/base.erofs", format="erofs")),
             LayerSpec.of(NixSource("./app", "app", "bin/app", ("--quiet",), "b" * 40)),
+            LayerSpec.of(ScriptSource("site", ("--fast",), "./in", "c" * 40, "d" * 64)),
             LayerSpec.of(
                 SeedSource(
                     VMName(name), "#!/bin/sh\n", "version: 2", (Mount("vol-data", "/srv", "ext4"),)
