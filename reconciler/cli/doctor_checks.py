@@ -46,7 +46,7 @@ class Program:
 
 PROGRAMS = (
     Program("mkfs.erofs", "builds store images", "erofs-utils"),
-    Program("mksquashfs", "builds store images in another format", "squashfs-tools", needed=False),
+    Program("mksquashfs", "builds store images of tars", "squashfs-tools", needed=False),
     Program("mmdebstrap", "builds layers of Debian packages", "mmdebstrap", needed=False),
     Program("veritysetup", "appends trees of hashes to images", "cryptsetup-bin", needed=False),
     Program("lz4", "unpacks kernels", "lz4"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.mutants import (
+    archive_guards,
     change_guards,
     guards,
     handover_guards,
@@ -22,6 +23,7 @@ MUTANTS = (
     *page_guards.MUTANTS,
     *result_guards.MUTANTS,
     *nix_guards.MUTANTS,
+    *archive_guards.MUTANTS,
     *oci_guards.MUTANTS,
     *tap_guards.MUTANTS,
     *source_guards.MUTANTS,
