@@ -12,6 +12,7 @@ from tests.mutants import (
     page_guards,
     result_guards,
     source_guards,
+    store_guards,
     tap_guards,
     vmm_guards,
 )
@@ -27,5 +28,6 @@ MUTANTS = (
     *oci_guards.MUTANTS,
     *tap_guards.MUTANTS,
     *source_guards.MUTANTS,
+    *store_guards.MUTANTS,
     *vmm_guards.MUTANTS,
 )
