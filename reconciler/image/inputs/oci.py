@@ -32,7 +32,7 @@ def part_key(diff_id: str, store_format: StoreFormat) -> LayerKey:
 
 
 def _known(diff_id: str, site: BuildSite) -> bool:
-    return site.parts.has(part_key(diff_id, site.format))
+    return diff_id == EMPTY or site.parts.has(part_key(diff_id, site.format))
 
 
 async def build_oci(source: OciSource, site: BuildSite) -> None:
