@@ -22,6 +22,7 @@ from reconciler.image.store import ImageStore
 from reconciler.model.image import DebianKernel, KernelSpec
 from reconciler.source.git.clients import TreeExporter
 from tests.integration.test_image_boot import BOOT_SECONDS, STOP_SECONDS, Guest, Images
+from tests.registry.images import Entry, write_layer
 from tests.wait import wait_until
 
 pytestmark = [
@@ -166,6 +167,40 @@ def test_the_stop_signal_of_the_image_reaches_the_program(bench: Bench, tmp_path
     assert "finishing" in guest.said()
     assert "ended with status 7, as it was asked to stop" in guest.said()
     assert "reconciler-failed" not in guest.said()
+
+
+def test_an_empty_volume_takes_owner_and_content_of_the_folder_that_it_hides(
+    bench: Bench, tmp_path: Path
+) -> None:
+    tar = write_layer(
+        tmp_path / "image.tar",
+        {
+            "bin/": "",
+            "bin/sh": Entry(bench.busybox.read_bytes(), 0o755),
+            "var/": "", "var/lib/": "", "var/lib/app/": Entry(mode=0o2750, uid=1000, gid=1001),
+            "var/lib/app/seed": Entry("of the image\n", 0o600, 1000, 1001),
+            "etc/": "",
+        },
+    )  # fmt: skip
+    image, volume = tmp_path / "image.squashfs", tmp_path / "data.raw"
+    pack = ["mksquashfs", "-", str(image), "-tar", "-quiet", "-no-progress", "-root-mode", "755"]
+    with tar.open("rb") as file:
+        subprocess.run(pack, stdin=file, check=True, timeout=60, capture_output=True)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", str(volume), "32M"], check=True, timeout=60)
+    script = "date >>seed; wc -l <seed; stat -c 'owner: %u:%g %a' .; echo files: $(ls -A); exit 0"
+    spec = ProgramSpec.of(
+        entrypoint=["/bin/sh", "-c", script], user="1000:1001", working_dir="/var/lib/app"
+    )
+    guest = guest_of(bench, tmp_path, {}, spec)
+    guest.images.layers["image"] = image
+    guest.volume = volume
+    status, said = run_to_the_end(guest)
+    assert status == 0, said
+    assert reported(said, "owner") == ["1000:1001 2750"]
+    assert reported(said, "files") == ["seed"]
+    assert "\n2\n" in said
+    status, said = run_to_the_end(guest)
+    assert (status, "\n3\n" in said) == (0, True), said
 
 
 OTHER_MACHINE = b"\x7fELF\x02\x01\x01" + bytes(9) + b"\x02\x00\xb7\x00" + bytes(100)

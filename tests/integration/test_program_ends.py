@@ -1,0 +1,136 @@
+"""How the program of an image ends is how its guest ends: restarted, left off, or rolled back by the controller."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from demo.client import VM, DaemonAway
+from demo.daemon import Daemon, Settings, free_port
+from demo.stage import Stage
+from reconciler.image.debian_packages import Debian
+from reconciler.image.inputs.busybox import fetch_busybox
+from tests.integration import evidence
+from tests.integration.harness import FIRST
+from tests.registry.images import Entry, Layout, write_layer
+from tests.wait import wait_until
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(
+        shutil.which("qemu-system-x86_64") is None or shutil.which("mksquashfs") is None,
+        reason="qemu-system-x86_64 or mksquashfs is missing",
+    ),
+]
+
+ON_REQUEST = "status=$(echo hello | nc -l -p 8000); exit $status"
+"""A program that greets, and ends with the status that it is sent."""
+ROLL = 120.0
+
+
+class Host:
+    """A daemon that may have images of one layout on this host, and one VM without checks."""
+
+    def __init__(self, stage: Stage, layout: Layout) -> None:
+        self.stage = stage
+        self.layout = layout
+        self.port = free_port()
+
+    def push(self, digest: str) -> None:
+        document = {
+            "apiVersion": "reconciler/v1",
+            "kind": "MicroVM",
+            "metadata": {"name": "app"},
+            "spec": {
+                "memory": "256MiB",
+                "store": {"layers": [{"oci": {"layout": str(self.layout.folder), "digest": digest}}]},
+                "interfaces": [{"type": "user", "forward": [{"host": self.port, "guest": 8000}]}],
+                "health": {"minHealthyTime": "1s", "startupDeadline": "90s"},
+                "restart": {"policy": "on-failure"},
+            },
+        }  # fmt: skip
+        self.stage.repository.write("app.yaml", yaml.safe_dump(document))
+        self.stage.repository.push(digest[:19])
+
+    def until(self, what: str, condition: Callable[[VM], object], deadline: float = ROLL) -> VM:
+        def look() -> VM | None:
+            try:
+                vm = self.stage.daemon.fleet().vms.get("app")
+            except DaemonAway:
+                return None
+            return vm if vm is not None and condition(vm) else None
+
+        return wait_until(look, deadline, what)
+
+    def end(self, status: int) -> None:
+        """Have the program end, once it listens: the VMM accepts before it does, and then hangs up."""
+
+        def greeted() -> bool:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=5) as connection:
+                    if not connection.recv(16).startswith(b"hello"):
+                        return False
+                    connection.sendall(f"{status}\n".encode())
+                    return True
+            except OSError:
+                return False
+
+        wait_until(greeted, ROLL, "the program listens")
+
+
+@pytest.fixture
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
+    layout = Layout(tmp_path / "layout")
+    stage = Stage.open()
+    settings = Settings(
+        repository=stage.repository.bare, state=stage.state,
+        socket=stage.daemon.settings.socket, http_port=free_port(),
+        allowed={"host_paths": [str(tmp_path)]},
+    )  # fmt: skip
+    stage.daemon = Daemon(stage.root, settings)
+    try:
+        with evidence.kept_of(stage, request.node):
+            yield Host(stage, layout)
+    finally:
+        assert stage.close() == []
+
+
+def test_the_end_of_a_program_is_judged_as_the_end_of_any_guest(host: Host, tmp_path: Path) -> None:
+    busybox = asyncio.run(fetch_busybox(Debian(), tmp_path / "packages"))
+    layer = write_layer(
+        tmp_path / "layer.tar",
+        {"bin/": "", "bin/sh": Entry(busybox.read_bytes(), 0o755), "etc/": ""},
+    )
+    command = ["/bin/sh", "-c", ON_REQUEST]
+    good = host.layout.add("good", layer, settings={"config.entrypoint": command})
+    missing = host.layout.add("missing", layer, settings={"config.entrypoint": ["/bin/bash"]})
+
+    host.push(good)
+    host.stage.seed()
+    host.stage.daemon.start()
+    first = host.until("it is up, by its announcement", lambda vm: vm.settled, FIRST)
+
+    host.end(3)
+    host.until("a failure is restarted", lambda vm: vm.settled and vm.instance != first.instance)
+    assert "reconciler-failed: program /bin/sh exited with status 3" in host.stage.console("app")
+
+    def events() -> str:
+        return str(host.stage.daemon.control.get("/v1/events?limit=100"))
+
+    host.push(missing)
+    host.until(
+        "a program that is missing is rolled back",
+        lambda vm: vm.sync == "blocked" and "rolled-back" in events(),
+    )
+    assert "no such file in the image" in events()
+
+    host.end(0)
+    off = host.until("a clean end stays off", lambda vm: vm.pid is None and vm.state != "running")
+    assert "restart.policy is on-failure: it stays down" in events(), off
