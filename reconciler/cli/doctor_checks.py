@@ -56,6 +56,11 @@ PROGRAMS = (
     Program("dpkg-deb", "unpacks kernel packages", "dpkg"),
     Program("git", "makes repositories to try things with", "git", needed=False),
 )
+PROGRAMS_OF_DISKS = (
+    Program("qemu-img", "converts disks that firmware boots", "qemu-utils", needed=False),
+    Program("xorriso", "makes the seed that cloud-init reads", "xorriso", needed=False),
+)
+"""Of use only where manifests may name files of the host."""
 
 
 SKOPEO = Program("skopeo", "fetches OCI images", "skopeo")
@@ -89,6 +94,8 @@ def _check_configured(settings: Config) -> list[Finding]:
     from reconciler.cli.doctor_sources import check_repository  # noqa: PLC0415 - loads libgit2
 
     found += check_repository(settings.source)
+    if settings.policy.host_paths or settings.policy.image_urls:
+        found += map(check_program, PROGRAMS_OF_DISKS)
     if settings.policy.runners:
         from reconciler.cli.doctor_sources import check_nix  # noqa: PLC0415 - most hosts do without
 

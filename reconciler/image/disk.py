@@ -55,7 +55,7 @@ class _Specific(BaseModel):
     data: _Data = _Data()
 
 
-class _Info(BaseModel):
+class _ImageInfo(BaseModel):
     """What `qemu-img info` says of an image, as far as anything follows from it."""
 
     model_config = ConfigDict(extra="ignore", frozen=True)
@@ -130,7 +130,7 @@ def _examine_header(image: Path, form: str) -> None:
 def _examine(printed: bytes, form: str) -> None:
     """The same by what the program reads. Raises BuildFailed or BuildUnavailable."""
     try:
-        info = _Info.model_validate_json(printed)
+        info = _ImageInfo.model_validate_json(printed)
     except ValidationError as error:
         raise BuildUnavailable(f"{PROGRAM} info printed something else") from error
     others = (info.backing, info.full_backing, info.specific.data.data_file)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from reconciler.hypervisors import DEFAULT, Hypervisor
+from reconciler.model import boot_disk
 from reconciler.model.desired import RestartWhen, ShortOfMemory, Strategy
 from reconciler.model.fields import (
     Face,
@@ -180,6 +181,9 @@ class Spec(Face):
     runner: Runner | None = Field(
         default=None, description="Replaces kernel, store, volumes and interfaces."
     )
+    disk: boot_disk.GuestDisk | None = Field(
+        default=None, description="Replaces kernel and store: firmware boots it."
+    )
     volumes: list[Volume] = Field(
         default=[], max_length=16, description="Writable disks that outlive every generation."
     )
@@ -197,17 +201,21 @@ class Spec(Face):
         return self
 
     def _faults(self) -> Iterator[FieldConflict]:
-        if self.store is None and self.runner is None:
+        replaced = self.runner is not None or self.disk is not None
+        if self.store is None and not replaced:
             yield FieldConflict(
-                ("store",), "is missing", "write `store`, or `runner` for one made by Nix"
-            )
-        if self.kernel == "debian" and self.runner is None and self.memory < LEAST_MEMORY_MIB:
+                ("store",), "is missing",
+                "write `store`, `disk` for an image with its own kernel, or `runner` for one made by Nix",
+            )  # fmt: skip
+        if self.kernel == "debian" and not replaced and self.memory < LEAST_MEMORY_MIB:
             yield FieldConflict(
                 ("memory",), f"Debian's kernel does not boot with less than {LEAST_MEMORY_MIB}MiB",
                 "96MiB is enough for a small guest",
             )  # fmt: skip
         yield from self._verity_faults()
         yield from self._runner_faults()
+        if self.disk is not None:
+            yield from boot_disk.beside_faults(self.disk, self.model_fields_set, self.interfaces)
         yield from self._volume_faults()
         yield from self._port_faults()
         yield from self._gateway_faults()

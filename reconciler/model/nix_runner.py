@@ -16,7 +16,7 @@ LOCKED = re.compile(
     r"|^(github|gitlab|sourcehut):[^/]+/[^/]+/[0-9a-f]{40}(\?|$)"
 )
 """Matches references whose content cannot change: with a commit, or a hash of the files."""
-FIXED = ("hypervisor", "kernel", "store", "volumes", "interfaces")
+FIXED = ("hypervisor", "kernel", "store", "disk", "volumes", "interfaces")
 """Fields that a runner replaces."""
 
 

@@ -7,7 +7,8 @@ from dataclasses import fields, replace
 
 from reconciler.model.checks import CheckSpec
 from reconciler.model.desired import VMSpec
-from reconciler.model.image import NixRunner
+from reconciler.model.image import DiskImage, NixRunner
+from reconciler.model.layer_kinds.seed_layer import SeedSource
 from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import Tap, UserNetwork
 from reconciler.model.plan import Effect, FieldChange
@@ -63,8 +64,10 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
 
 
 def _booted(old: VMSpec, new: VMSpec) -> str:
-    made = any(isinstance(spec.kernel.source, NixRunner) for spec in (old, new))
-    return "spec.runner" if made else "spec.kernel"
+    sources = (new.kernel.source, old.kernel.source)
+    if any(isinstance(source, NixRunner) for source in sources):
+        return "spec.runner"
+    return "spec.disk" if any(isinstance(s, DiskImage) for s in sources) else "spec.kernel"
 
 
 def _changed(path: str, old: object, new: object, effect: Effect) -> Iterator[FieldChange]:
@@ -77,9 +80,9 @@ def _layers(old: tuple[LayerSpec, ...], new: tuple[LayerSpec, ...]) -> Iterator[
         before = old[index] if index < len(old) else None
         after = new[index] if index < len(new) else None
         if (before and before.key) != (after and after.key):
-            yield FieldChange(
-                f"spec.store.layers[{index}]", _layer(before), _layer(after), "rebuild"
-            )
+            seed = any(isinstance(one.source, SeedSource) for one in (before, after) if one)
+            path = "spec.disk.cloudInit" if seed else f"spec.store.layers[{index}]"
+            yield FieldChange(path, _layer(before), _layer(after), "rebuild")
 
 
 def _layer(layer: LayerSpec | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import (
     archive_guards,
     change_guards,
+    disk_guards,
     guards,
     handover_guards,
     nix_guards,
@@ -30,4 +31,5 @@ MUTANTS = (
     *source_guards.MUTANTS,
     *store_guards.MUTANTS,
     *vmm_guards.MUTANTS,
+    *disk_guards.MUTANTS,
 )

@@ -83,7 +83,12 @@ class ImageSource:
 
     @property
     def title(self) -> str:
-        return f"image {self.path or redacted_url(self.url)}"
+        return f"image {self.place}"
+
+    @property
+    def place(self) -> str:
+        """Where it comes from, for people."""
+        return self.path or redacted_url(self.url)
 
     def resolved(self, _ids: tuple[str, ...], /) -> ImageSource:
         return self

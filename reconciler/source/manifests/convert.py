@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from reconciler.model import manifest, network_interfaces
+from reconciler.model import boot_disk, manifest, network_interfaces
 from reconciler.model.checks import Check
 from reconciler.model.desired import (
     GroupSpec,
@@ -22,8 +22,16 @@ from reconciler.model.fields import FieldConflict
 from reconciler.model.groups import Group, Window
 from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
 from reconciler.model.layer_kinds.described_source import StoreFormat
-from reconciler.model.layers import LayerSource
-from reconciler.model.machine import ANY_ADDRESS, PortForward, Tap, UserNetwork
+from reconciler.model.layer_kinds.seed_layer import SeedSource
+from reconciler.model.layers import LayerSource, LayerSpec
+from reconciler.model.machine import (
+    ANY_ADDRESS,
+    Mount,
+    PortForward,
+    Tap,
+    UserNetwork,
+    volume_serial,
+)
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.nix_runner import Runner, is_folder
 from reconciler.model.quantity import Share
@@ -57,7 +65,7 @@ class VMDraft:
     layers: tuple[LayerSource, ...]
     """Bottom first; their folders are not resolved."""
     kernel: HostFiles | None
-    """None: the kernel bundle `debian`."""
+    """None: the kernel bundle `debian`, or what replaces it."""
     store_format: StoreFormat | None = None
     """Of all layers, as written; None: each kind has its own."""
     runner: NixRunner | None = None
@@ -212,12 +220,29 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
     ineffective = tuple(_ineffective(spec.health.checks))
     if runner is not None:
         return VMDraft(document, draft, (), None, runner=runner, ineffective=ineffective)
+    if spec.disk is not None:
+        booted = _with_disk(draft, spec.disk)
+        return VMDraft(document, booted, (), None, ineffective=ineffective)
     sources = tuple(layer.source() for layer in (spec.store.layers if spec.store else ()))
     store_format = spec.store.format if spec.store else None
     verity = spec.store is not None and spec.store.verity
     return VMDraft(
         document, draft, sources, kernel, store_format, verity=verity, ineffective=ineffective
     )
+
+
+def _with_disk(draft: VMSpec, face: boot_disk.GuestDisk) -> VMSpec:
+    """A draft that boots a disk: nothing of it has to be resolved."""
+    image = face.source()
+    given = face.cloud_init
+    seeds: tuple[LayerSpec, ...] = ()
+    if given is not None:
+        mounts = tuple(
+            Mount(volume_serial(v.name), v.mount_point, v.fs_type) for v in draft.volumes
+        )
+        seed = SeedSource(draft.name, given.user_data, given.network_config or "", mounts)
+        seeds = (LayerSpec.of(seed),)
+    return replace(draft, kernel=KernelSpec.of(image.file.place, image), layers=seeds)
 
 
 def _ineffective(checks: list[Check]) -> Iterator[FieldConflict]:

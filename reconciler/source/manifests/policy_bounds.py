@@ -9,7 +9,7 @@ from reconciler.config import PolicyConfig
 from reconciler.hypervisors import Capabilities
 from reconciler.model.desired import VMSpec
 from reconciler.model.fields import FieldConflict
-from reconciler.model.image import NixRunner
+from reconciler.model.image import DiskImage, NixRunner
 from reconciler.model.layer_kinds.described_source import DescribedSource
 from reconciler.model.nix_runner import is_folder
 from reconciler.source.manifests.convert import LAYERS, port_place
@@ -99,6 +99,12 @@ def runner_faults(runner: NixRunner, policy: PolicyConfig) -> Iterator[FieldConf
             (*at, "flake"), f"{runner.flake} is not allowed by {WHO}",
             f"policy.flakes allows: {', '.join(policy.flakes) or 'none'}",
         )  # fmt: skip
+
+
+def disk_faults(image: DiskImage, policy: PolicyConfig) -> Iterator[FieldConflict]:
+    """A disk whose file the policy does not let a manifest name."""
+    if (refused := image.file.refusal(policy)) is not None:
+        yield FieldConflict(("spec", "disk", *refused.at), refused.message, refused.hint)
 
 
 def _forward_faults(spec: VMSpec, policy: PolicyConfig) -> Iterator[FieldConflict]:

@@ -13,7 +13,7 @@ from reconciler.errors import ManifestErrors, SourceError
 from reconciler.hypervisors import CAPABILITIES
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.fields import FieldConflict
-from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.image import DebianKernel, DiskImage, KernelSpec
 from reconciler.model.layer_kinds.described_source import MadeByProgram
 from reconciler.model.layers import LayerSource, LayerSpec
 from reconciler.model.names import GroupName, VMName
@@ -34,6 +34,7 @@ from reconciler.source.manifests.parse import MOST_FAULTS, ParsedFile, faults_of
 from reconciler.source.manifests.places import Fault
 from reconciler.source.manifests.policy_bounds import (
     capability_faults,
+    disk_faults,
     layer_faults,
     policy_faults,
     runner_faults,
@@ -229,7 +230,8 @@ class Resolver:
         trees = self._trees(unfinished, draft, snapshot, report)
         kernel = self._kernel(unfinished, draft, report)
         # Our own initrd, which starts the init of a layer.
-        ours = draft.runner is None and draft.kernel is None
+        booted = draft.spec.kernel.source
+        ours = draft.runner is None and draft.kernel is None and not isinstance(booted, DiskImage)
         can = CAPABILITIES[draft.spec.driver]
         faults = [*policy_faults(draft.spec, self._policy), *capability_faults(draft.spec, can)]
         faults += layer_faults(draft.layers, self._policy)
@@ -237,6 +239,8 @@ class Resolver:
             faults += stack_faults(draft.layers, folders, snapshot)
         if draft.runner is not None:
             faults += runner_faults(draft.runner, self._policy)
+        if isinstance(booted, DiskImage):
+            faults += disk_faults(booted, self._policy)
         for fault in faults:
             report.add(unfinished, fault.at, f"{dotted(fault.at)}: {fault.message}", fault.hint)
         programs = self._programs(unfinished, draft, report) if report.count == before else ()
@@ -332,6 +336,8 @@ def finished(
         made = replace(runner, tree=trees[0] if trees else "")
         spec = replace(draft.spec, kernel=runner_spec(made))
         return replace(spec, digest=spec.compute_digest())
+    if isinstance(draft.spec.kernel.source, DiskImage):
+        return replace(draft.spec, digest=draft.spec.compute_digest())
     ids, digests = iter(trees), iter(programs)
 
     def resolved(source: LayerSource) -> LayerSource:
