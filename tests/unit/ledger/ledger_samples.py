@@ -94,6 +94,7 @@ def spec(name: str, kernel: KernelSource = KERNELS[0]) -> VMSpec:
             ),
             LayerSpec.of(DebianSource("bookworm", ("nginx-light",))),
             LayerSpec.of(ImageSource("2" * 64, path="/srv/base.erofs", format="erofs")),
+            LayerSpec.of(ScriptSource("make-site", ("--dark",), "./pages", "5" * 40, "6" * 64)),
             LayerSpec.of(NixSource("./app", "app", "bin/app", ("--quiet",), "b" * 40)),
             LayerSpec.of(ScriptSource("site", ("--fast",), "./in", "c" * 40, "d" * 64)),
             LayerSpec.of(
