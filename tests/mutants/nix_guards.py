@@ -36,11 +36,10 @@ MUTANTS = (
     ),
     Mutant(
         "nix is shown all of the daemon's environment",
-        "reconciler/image/nix_build.py",
-        "for name in KEPT_VARIABLES if name in os.environ}",
-        "for name in os.environ}",
+        "reconciler/image/nix_program.py",
+        "kept = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}",
+        "kept = {name: os.environ[name] for name in os.environ}",
         ("tests/unit/image/test_nix.py",),
-        after='home = self._root / ".home"',
     ),
     Mutant(
         "a runner's shutdown is run for whoever has the folder now",
