@@ -14,6 +14,7 @@ from reconciler.engine.metering import Meter
 from reconciler.metrics import Metrics
 from reconciler.metrics.label_sets import ACTIONS, ROLLBACKS, SOURCE_REASONS
 from reconciler.model.checks import CHECK_KINDS
+from reconciler.model.image import StoredKind
 from reconciler.model.names import GenerationNumber, GroupName, VMName
 from reconciler.model.revision_result import Conclusion
 from reconciler.model.status import (
@@ -192,7 +193,7 @@ def test_every_counter_of_a_closed_label_set_begins_at_zero(host: Host) -> None:
         "image_collections_total": 2,
         "image_collected_bytes_total": 1,
         "image_checks_total": 4,
-        "image_store_bytes": 4 * 4,
+        "image_store_bytes": 4 * len(get_args(StoredKind)),
         "image_store_images": 5,
         "state_bytes": 6,
         "probe_total": 3 * len(CHECK_KINDS),
