@@ -15,7 +15,18 @@ from typing import Any
 
 from rich.console import Console
 
-from tests.bench import commits, handover, many, page, passes, pushes, restarts, scrapes, update
+from tests.bench import (
+    commits,
+    handover,
+    images,
+    many,
+    page,
+    passes,
+    pushes,
+    restarts,
+    scrapes,
+    update,
+)
 from tests.bench.figures import Figure, Scale, table_of
 from tests.bench.machine import load, machine
 
@@ -31,6 +42,7 @@ MEASURES: dict[str, Measure] = {
     "fleet": many.measure,
     "page": page.measure,
     "scrape": scrapes.measure,
+    "images": images.measure,
 }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-WITHOUT_GUESTS = ("idle", "commit", "push", "restart", "fleet", "page", "scrape")
+WITHOUT_GUESTS = ("idle", "commit", "push", "restart", "fleet", "page", "scrape", "images")
 
 pytestmark = pytest.mark.integration
 
