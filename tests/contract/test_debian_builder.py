@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 
 from demo.processes import processes_under
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.image.debian_roots.builder_client import DebianRoots, as_child, by_socket
+from reconciler.image.debian_roots.builder_client import MODULE, DebianRoots, as_child, by_socket
 from reconciler.image.debian_roots.root_request import RootRequest
 from tests.eventually import eventually
 
@@ -126,6 +127,21 @@ async def test_a_cancelled_request_ends_all_that_it_started(
         with pytest.raises(asyncio.CancelledError):
             await made
         await eventually(lambda: not builders(tmp_path))
+
+
+@NEEDED
+async def test_a_builder_ends_with_the_connection_whoever_started_it(tmp_path: Path) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with silent_mirror() as (mirror, reached), (tmp_path / "root.tar").open("wb") as out:
+        argv = (sys.executable, "-P", "-m", MODULE, str(tmp_path / "home"))
+        builder = await asyncio.create_subprocess_exec(*argv, stdin=theirs.fileno())
+        theirs.close()
+        packet = asked(mirror, seconds=600.0).model_dump_json().encode()
+        socket.send_fds(ours, [packet], [out.fileno()])
+        await eventually(reached, 60)
+        ours.close()
+        assert await asyncio.wait_for(builder.wait(), 30) == 1
+    assert builders(tmp_path) == []
 
 
 @NEEDED

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Self
 
 SECONDS = 20.0
@@ -24,8 +25,12 @@ class Connection:
         self._socket = socket.create_connection(("127.0.0.1", port), SECONDS)
         self._stream = self._socket.makefile("rwb")
         named = f"user\0{user}\0database\0{user}\0\0".encode()
-        self._stream.write(struct.pack("!II", 8 + len(named), VERSION) + named)
-        self._until_ready()
+        try:
+            self._stream.write(struct.pack("!II", 8 + len(named), VERSION) + named)
+            self._until_ready()
+        except BaseException:
+            self._close()
+            raise
 
     def run(self, statement: str) -> list[str]:
         """The first column of all rows. Raises StatementFailed or OSError."""
@@ -37,7 +42,11 @@ class Connection:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stream.close()
+        self._close()
+
+    def _close(self) -> None:
+        with suppress(OSError):
+            self._stream.close()
         self._socket.close()
 
     def _until_ready(self) -> list[str]:

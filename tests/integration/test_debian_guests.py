@@ -12,7 +12,7 @@ from demo.daemon import free_port
 from demo.stage import MANIFESTS, Stage
 from tests.integration import debian_images, evidence
 from tests.integration.harness import Harness, request
-from tests.integration.postgres_client import Connection
+from tests.integration.postgres_client import Connection, StatementFailed
 from tests.wait import wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
@@ -60,12 +60,12 @@ def running(vm: str, node: pytest.Item) -> Iterator[Alone]:
     """The VM as it is shipped, healthy."""
     debian_images.skip_without_them()
     alone = Alone(vm)
-    with evidence.kept_of(alone.stage, node):
-        try:
+    try:
+        with evidence.kept_of(alone.stage, node):
             alone.open()
             yield alone
-        finally:
-            alone.close()
+    finally:
+        alone.close()
 
 
 @pytest.fixture(scope="module")
@@ -119,6 +119,8 @@ class Records:
     def __init__(self, guest: Alone) -> None:
         self._guest = guest
         self.acknowledged: list[str] = []
+        # It answers before the database is made.
+        wait_until(self._has_database, BOOT, "the database is there")
         self._run("CREATE TABLE records (number serial PRIMARY KEY, record text)")
 
     def append(self, *records: str) -> None:
@@ -128,6 +130,11 @@ class Records:
 
     def stored(self) -> list[str]:
         return self._run("SELECT record FROM records ORDER BY number")
+
+    def _has_database(self) -> bool:
+        with suppress(OSError, StatementFailed):
+            return self._run("SELECT 1") == ["1"]
+        return False
 
     def _run(self, statement: str) -> list[str]:
         with Connection(self._guest.port, "records") as connection:

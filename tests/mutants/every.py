@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.mutants import (
     archive_guards,
     change_guards,
+    debian_guards,
     disk_guards,
     guards,
     handover_guards,
@@ -21,6 +22,7 @@ from tests.mutants import (
 MUTANTS = (
     *guards.MUTANTS,
     *change_guards.MUTANTS,
+    *debian_guards.MUTANTS,
     *handover_guards.MUTANTS,
     *page_guards.MUTANTS,
     *result_guards.MUTANTS,

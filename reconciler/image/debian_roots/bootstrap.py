@@ -10,6 +10,7 @@ Runs as root of the namespaces of `user_namespace.py`, with the builder's home a
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import shlex
@@ -19,12 +20,15 @@ from pathlib import Path
 from typing import BinaryIO
 
 from reconciler.image.debian_roots import guest_settings, host_archives, user_namespace
-from reconciler.image.debian_roots.root_request import RootAnswer, RootRequest
+from reconciler.image.debian_roots.root_request import RootAnswer, RootRequest, Trouble
 from reconciler.image.debian_roots.tree_difference import EPOCH, look, write_difference
 from reconciler.safe_text import clean_lines
 
 WORK = "work"
 MOST_CACHE_BYTES = 2 << 30
+MEMORY_BYTES, PLENTY_BYTES = 1 << 30, 4 << 30
+"""What a RAM disk may hold, and what the host must have available for one."""
+FULL_BYTES = 256 * 1024
 SHOWN_CHARACTERS = 1500
 CACHED = {"lists": "var/lib/apt/lists", "cache": "var/cache/apt"}
 INDEX = "pkgcache.bin"
@@ -62,10 +66,25 @@ class MakingFailed(Exception):
 
 def make_root(request: RootRequest, out: BinaryIO, base: int | None) -> RootAnswer:
     """Write the tar of a base, or of what packages add to the image behind the descriptor `base`."""
-    work = Path(WORK)
-    shutil.rmtree(work, ignore_errors=True)  # of a builder that was killed
-    root = work.absolute() / "root"
-    root.mkdir(parents=True)
+    shutil.rmtree(WORK, ignore_errors=True)  # of a builder that was killed
+    # A base is unpacked for each set of packages: in a RAM disk that takes a tenth of the time.
+    in_memory = base is not None and user_namespace.memory_available() >= PLENTY_BYTES
+    answer = _make(request, out, base, in_memory=in_memory)
+    if in_memory and answer.kind == "disk-full":
+        out.seek(0)
+        out.truncate()
+        answer = _make(request, out, base, in_memory=False)
+    _bound_cache(Path(request.archive_id) / "cache/archives")
+    return answer
+
+
+def _make(request: RootRequest, out: BinaryIO, base: int | None, *, in_memory: bool) -> RootAnswer:
+    work = Path(WORK).absolute()
+    root = work / "root"
+    work.mkdir()
+    if in_memory:
+        user_namespace.mount_memory(work, MEMORY_BYTES)
+    root.mkdir()
     try:
         before = {}
         if base is not None:
@@ -79,17 +98,19 @@ def make_root(request: RootRequest, out: BinaryIO, base: int | None) -> RootAnsw
         out.flush()
         return RootAnswer(versions=guest_settings.versions(root))
     except MakingFailed as error:
-        return error.answer
+        # unsquashfs does not say so.
+        full = shutil.disk_usage(work).free < FULL_BYTES
+        return error.answer.model_copy(update={"kind": "disk-full"}) if full else error.answer
     except host_archives.NoArchive as error:
         hint = "name a `mirror` in the manifest, or a source of that release in /etc/apt"
         return RootAnswer(failed=str(error), kind="missing-package", hint=hint)
     except OSError as error:
-        return RootAnswer(failed=f"{error.filename or root}: {error.strerror}", kind="disk")
+        kind: Trouble = "disk-full" if error.errno == errno.ENOSPC else "disk"
+        return RootAnswer(failed=f"{error.filename or root}: {error.strerror}", kind=kind)
     finally:
         # Before anything is removed: the cache is mounted in there.
-        user_namespace.detach_below(root)
+        user_namespace.detach_below(work)
         shutil.rmtree(work, ignore_errors=True)
-        _bound_cache(Path(request.archive_id) / "cache/archives")
 
 
 def _unpack(image: int, root: Path) -> None:

@@ -106,7 +106,9 @@ def as_child(home: Path) -> Connect:
                     stdin=theirs.fileno(),
                     stdout=asyncio.subprocess.DEVNULL,
                     stderr=asyncio.subprocess.DEVNULL,
-                    env={name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ},
+                    env={
+                        name: value for name, value in os.environ.items() if name in KEPT_VARIABLES
+                    },
                     start_new_session=True,
                 )
             try:

@@ -121,11 +121,24 @@ def _own_mounts() -> None:
     os.chdir(home)
 
 
+def memory_available() -> int:
+    """Bytes that the host could give out without swapping."""
+    for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def mount_memory(folder: Path, most_bytes: int) -> None:
+    """Mount a RAM disk; with what is in it, it ends with the namespace."""
+    _mount("tmpfs", str(folder), "tmpfs", MS_NOSUID, f"size={most_bytes},mode=0755")
+
+
 def detach_below(root: Path) -> None:
-    """Detach what is mounted below a folder, as a program leaves it that failed half way."""
+    """Detach what is mounted on a folder and below it, as a program leaves it that failed half way."""
     mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     for point in reversed(mounted):
-        if point.startswith(f"{root}/"):
+        if f"{point}/".startswith(f"{root}/"):
             _call("umount2", point.encode(), MNT_DETACH)
 
 
@@ -164,10 +177,14 @@ def _die_with_parent() -> None:
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
-def _mount(source: str | None, target: str, kind: str | None, flags: int) -> None:
+def _mount(
+    source: str | None, target: str, kind: str | None, flags: int, options: str = ""
+) -> None:
     source_b = source.encode() if source else None
     kind_b = kind.encode() if kind else None
-    _call("mount", source_b, target.encode(), kind_b, ctypes.c_ulong(flags), None)
+    _call(
+        "mount", source_b, target.encode(), kind_b, ctypes.c_ulong(flags), options.encode() or None
+    )
 
 
 def _call(name: str, *arguments: object) -> None:
