@@ -72,6 +72,11 @@ class Inventory:
         self._reader.close()
         self._save()
 
+    async def keep(self) -> None:
+        """Write the notes if they changed, so that a crash loses little."""
+        if self._changed:
+            await asyncio.to_thread(self._save)
+
     def _save(self) -> None:
         """Write the notes if they changed; of images that are gone none is kept."""
         if not self._changed:
@@ -131,7 +136,7 @@ class Inventory:
             elif check.result == "rotten" and present.get(key) is image:
                 del present[key]
                 await asyncio.shield(asyncio.to_thread(shelf.set_broken, image, check.why))
-            await asyncio.to_thread(self._save)
+            await self.keep()
             return check
         return ImageCheck(key, key[:12], 0, 0, "gone", "it is not in the store")
 

@@ -241,6 +241,7 @@ class ImageStore:
         Those count as missing from then on; a build verifies them by content, or makes them anew.
         """
         missing: set[str] = set()
+        await self.inventory.keep()
         for _, shelf, present in self._shelves():
             known = present.keys() if keys is None else present.keys() & keys
             settled = frozenset(known - self._builds.keys)

@@ -140,7 +140,7 @@ async def test_a_reading_that_is_cancelled_ends_at_once(
 
 
 async def test_what_something_names_was_last_used_when_it_stopped_to(
-    store: ImageStore, repository: Repository
+    store: ImageStore, repository: Repository, tmp_path: Path
 ) -> None:
     spec = layer(repository)
     await store.build_layer(spec, repository.content)
@@ -149,6 +149,11 @@ async def test_what_something_names_was_last_used_when_it_stopped_to(
     begun = SystemClock().now().wall
     store.inventory.used(frozenset())
     assert store.inventory.stored()[spec.key].used_wall >= begun
+    await store.look()
+    killed = ImageStore(tmp_path / "state", SystemClock())
+    await killed.open()
+    assert killed.inventory.stored()[spec.key].used_wall >= begun
+    await killed.close()
     same = store.inventory.stored()
     store.inventory.used(frozenset())
     assert store.inventory.stored() is same
