@@ -16,6 +16,7 @@ from typing import Any
 from rich.console import Console
 
 from tests.bench import (
+    boots,
     commits,
     handover,
     images,
@@ -40,6 +41,7 @@ MEASURES: dict[str, Measure] = {
     "idle": passes.measure,
     "commit": commits.measure,
     "fleet": many.measure,
+    "boot": boots.measure,
     "page": page.measure,
     "scrape": scrapes.measure,
     "images": images.measure,
