@@ -112,6 +112,11 @@ class Downloads:
             if changed < oldest or kept > MOST_PARTIALS or used > MOST_PARTIAL_BYTES:
                 path.unlink(missing_ok=True)
 
+    async def tidy(self) -> None:
+        """Sweep if that is possible now: it can wait for the next time."""
+        with contextlib.suppress(OSError):
+            await asyncio.to_thread(self.sweep)
+
     def _partials(self) -> Iterator[tuple[float, int, Path]]:
         """When it was last written, its bytes and its path, of each that no download has."""
         for path in self._folder.glob(f"*{SUFFIX}"):

@@ -269,6 +269,7 @@ class ImageStore:
     async def collect(self, pinned: frozenset[str]) -> int:
         """Remove what does not stay; returns the bytes freed. Raises ImageError."""
         freed = 0
+        await self._downloads.tidy()
         for _, shelf, present in self._shelves():
             for key in sorted(present.keys() | shelf.broken.keys()):
                 # Asked for each: builds begin and end meanwhile, and newer plans are made.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from reconciler.image.layer_input import LayerInput
 from reconciler.image.written_tree import check_tree
 from reconciler.model.layer_kinds.script_layer import ScriptSource
 
-TREE = "reconciler.children.process_tree"
+TREE, OFFLINE = "reconciler.children.process_tree", "reconciler.children.offline"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_NOW = 75
 """Exit status of a program for which it may work later: EX_TEMPFAIL."""
@@ -39,8 +40,9 @@ async def build_script(source: ScriptSource, site: BuildSite) -> None:
             )  # fmt: skip
         await asyncio.to_thread(check_program, allowed.path, source.program)
         variables = await _prepare(source, site)
-        tree = (sys.executable, "-P", "-m", TREE)
-        argv = (*tree, "env", "-i", *variables, allowed.path, *source.args)
+        ways = (TREE,) if allowed.network else (OFFLINE, TREE)
+        within = tuple(word for way in ways for word in (sys.executable, "-P", "-m", way))
+        argv = (*within, "env", "-i", *variables, allowed.path, *source.args)
         _judge(await _run(argv, allowed, site), site)
         await asyncio.to_thread(check_program, allowed.path, source.program)
         await site.make_image(await asyncio.to_thread(check_tree, site.folder))
@@ -64,7 +66,7 @@ async def _prepare(source: ScriptSource, site: BuildSite) -> tuple[str, ...]:
 
 async def _run(argv: tuple[str, ...], allowed: ScriptConfig, site: BuildSite) -> Ended:
     """Run it to its end. Raises BuildUnavailable."""
-    bounds = Bounds(int(allowed.seconds), network=allowed.network)
+    bounds = Bounds(math.ceil(allowed.seconds), network=allowed.network)
     program = asyncio.create_task(
         site.tools.programs.run(
             argv, seconds=allowed.seconds, bounds=bounds, cwd=site.workspace / "home"

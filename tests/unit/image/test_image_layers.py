@@ -92,6 +92,17 @@ async def test_a_file_that_is_not_what_the_manifest_says_is_never_a_layer(
     assert store.layers() == {spec.key}
 
 
+async def test_a_collection_removes_what_is_left_of_old_downloads(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    for name, age in (("old", 8 * 86_400), ("new", 60)):
+        partial = tmp_path / f"state/downloads/{name}.partial"
+        partial.write_bytes(b"begun")
+        os.utime(partial, (partial.stat().st_mtime - age,) * 2)
+    await store.collect(frozenset())
+    assert [path.name for path in (tmp_path / "state/downloads").iterdir()] == ["new.partial"]
+
+
 @pytest.mark.parametrize("size", [1, 1 << 20])
 async def test_a_size_of_the_manifest_is_kept(
     store: ImageStore, repository: Repository, content: Path, tmp_path: Path, size: int
