@@ -39,3 +39,16 @@ def said_on_a_small_disk(module: str, folder: Path) -> list[str]:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
+
+
+def test_a_disk_that_a_download_or_a_script_filled_is_told_and_has_its_space_back(
+    tmp_path: Path,
+) -> None:
+    if subprocess.run([*OWN_MOUNTS, "true"], check=False, capture_output=True).returncode != 0:
+        pytest.skip("this host allows no user namespaces")
+    done = subprocess.run(
+        [*OWN_MOUNTS, sys.executable, "-m", "tests.fault.files_child", tmp_path],
+        cwd=ROOT, capture_output=True, text=True, timeout=50, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["disk-full", "disk-full", "True", "0"], done.stderr
