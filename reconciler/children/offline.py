@@ -30,29 +30,29 @@ IO_URING_SETUP = 425
 """A ring opens sockets without the call `socket`."""
 
 
-class Machine(NamedTuple):
+class Processor(NamedTuple):
     """How a kind of processor names itself in the filter, and its number of the call `socket`."""
 
     audit: int
     socket: int
 
 
-MACHINES: Mapping[str, Machine] = {
-    "x86_64": Machine(0xC000003E, 41),
-    "aarch64": Machine(0xC00000B7, 198),
+PROCESSORS: Mapping[str, Processor] = {
+    "x86_64": Processor(0xC000003E, 41),
+    "aarch64": Processor(0xC00000B7, 198),
 }
 
 
-def filter_of(machine: Machine) -> bytes:
+def filter_of(processor: Processor) -> bytes:
     """The filter, as an array of `struct sock_filter`; jumps count the instructions that are skipped."""
     lines = (
         (LOAD, 0, 0, ARCHITECTURE),
-        (EQUAL, 1, 0, machine.audit),
+        (EQUAL, 1, 0, processor.audit),
         (RETURN, 0, 0, KILL),
         (LOAD, 0, 0, NUMBER),
         (AT_LEAST, 5, 0, X32),
         (EQUAL, 4, 0, IO_URING_SETUP),
-        (EQUAL, 0, 2, machine.socket),
+        (EQUAL, 0, 2, processor.socket),
         (LOAD, 0, 0, FIRST_ARGUMENT),
         (EQUAL, 0, 1, socket.AF_UNIX),
         (RETURN, 0, 0, ALLOW),
@@ -63,10 +63,10 @@ def filter_of(machine: Machine) -> bytes:
 
 def go_offline() -> None:
     """From now on this process opens no socket of the network. Raises OSError."""
-    machine = MACHINES.get(platform.machine())
-    if machine is None:
+    processor = PROCESSORS.get(platform.machine())
+    if processor is None:
         raise OSError(errno.ENOTSUP, f"unknown processor {platform.machine()}")
-    code = filter_of(machine)
+    code = filter_of(processor)
     held = ctypes.create_string_buffer(code, len(code))
     program = struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(held))
     libc = ctypes.CDLL(None, use_errno=True)

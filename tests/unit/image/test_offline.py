@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from reconciler.children.offline import MACHINES, filter_of
+from reconciler.children.offline import PROCESSORS, filter_of
 
 TRY = """
 import socket, sys
@@ -50,9 +50,9 @@ def test_a_program_that_is_missing_is_told() -> None:
     assert (done.returncode, done.stdout) == (127, "/nowhere/program: No such file or directory")
 
 
-@pytest.mark.parametrize("machine", MACHINES)
-def test_every_jump_of_the_filter_stays_within_it(machine: str) -> None:
-    code = filter_of(MACHINES[machine])
+@pytest.mark.parametrize("processor", PROCESSORS)
+def test_every_jump_of_the_filter_stays_within_it(processor: str) -> None:
+    code = filter_of(PROCESSORS[processor])
     lines = [code[at : at + 8] for at in range(0, len(code), 8)]
     assert len(lines) == 11
     assert all(
