@@ -113,38 +113,47 @@ async def test_a_size_of_the_manifest_is_kept(
         await store.build_layer(layer(source), repository.content)
 
 
-def missing(path: Path) -> None:
+def missing(path: Path, _good: Path) -> None:
     path.unlink(missing_ok=True)
 
 
-def pipe(path: Path) -> None:
+def pipe(path: Path, _good: Path) -> None:
     os.mkfifo(path)
 
 
-def link(path: Path) -> None:
-    path.symlink_to("/etc/passwd")
-
-
-def folder(path: Path) -> None:
+def folder(path: Path, _good: Path) -> None:
     path.mkdir()
 
 
-def behind_a_link(path: Path) -> None:
-    (path.parent.parent / "real").mkdir()
-    (path.parent.parent / "real" / path.name).write_bytes(bytes(4096))
+def link(path: Path, good: Path) -> None:
+    path.symlink_to(good)
+
+
+def behind_a_link(path: Path, good: Path) -> None:
+    real = path.parent.with_name("real")
+    real.mkdir()
+    good.rename(real / path.name)
     path.parent.rmdir()
     path.parent.symlink_to("real")
 
 
-@pytest.mark.parametrize("make", [missing, pipe, link, folder, behind_a_link])
-async def test_what_is_no_plain_file_of_the_host_is_not_read(
-    store: ImageStore, repository: Repository, tmp_path: Path, make: Callable[[Path], None]
+@pytest.mark.parametrize("make", [missing, pipe, folder, link, behind_a_link])
+async def test_what_is_no_plain_file_of_the_host_is_not_read_even_if_it_leads_to_the_right_one(
+    store: ImageStore,
+    repository: Repository,
+    content: Path,
+    tmp_path: Path,
+    make: Callable[[Path, Path], None],
 ) -> None:
+    good = ready.make("erofs", content, tmp_path / "good.img")
+    sha256 = ready.sha256(good)
     path = tmp_path / "images/one.img"
     path.parent.mkdir()
-    make(path)
-    with pytest.raises(BuildUnavailable, match=f"image {path}: ") as failed:
-        await store.build_layer(of_host(path, sha256="0" * 64), repository.content)
+    make(path, good)
+    with pytest.raises(
+        BuildUnavailable, match=f"image {path}: (cannot be opened|is not a file)"
+    ) as failed:
+        await store.build_layer(of_host(path, sha256=sha256), repository.content)
     assert "it is tried again" in failed.value.hint
     assert store.layers() == frozenset()
 
