@@ -19,7 +19,7 @@ from reconciler.model.layer_kinds.busybox_layer import Busybox, BusyboxSource
 from reconciler.model.layer_kinds.debian_layer import DebianPackages, DebianSource
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.image_layer import ImageSource, ReadyImage
-from reconciler.model.layer_kinds.nix_layer import Nix, NixSource
+from reconciler.model.layer_kinds.nix_layer import NixPackage, NixSource
 from reconciler.model.layer_kinds.oci_layer import Oci, OciSource
 from reconciler.model.layer_kinds.script_layer import Script, ScriptSource
 from reconciler.model.layer_kinds.seed_layer import SeedSource
@@ -64,7 +64,7 @@ class Layer(Face):
     oci: Oci | None = Field(
         default=None, description="An image as container tools make it, with its program."
     )
-    nix: Nix | None = Field(
+    nix: NixPackage | None = Field(
         default=None, description="A package that this host's Nix builds, with all that it needs."
     )
 

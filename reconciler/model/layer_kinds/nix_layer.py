@@ -19,7 +19,7 @@ ProgramPath = Annotated[
 ]
 
 
-class Nix(Face):
+class NixPackage(Face):
     """A package that this host's Nix builds, with all that it needs."""
 
     flake: FlakeRef = Field(

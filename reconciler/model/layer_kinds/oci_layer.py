@@ -49,7 +49,7 @@ Platform = Annotated[
 
 
 class Oci(Face):
-    """An image as container tools make it: its layers, each shared with other images, and a small one of ours."""
+    """An image as container tools make it: its layers, which other images share, and one of ours."""
 
     image: Reference | None = Field(
         default=None,
