@@ -19,7 +19,8 @@ from types import FrameType
 
 FAST = "not integration and not bench"
 GUESTS = "integration"
-FLEET, NO_FLEET = "integration and fleet", "integration and not fleet"
+FLEET, STACKS = "integration and fleet", "integration and stacks"
+OTHERS = "integration and not fleet and not stacks"
 NOTHING_CHOSEN = 5
 """pytest's exit code."""
 REPORT = re.compile(r"^=+ (?!test session starts)")
@@ -35,10 +36,10 @@ class Run:
 
 
 ROWS = (
-    (Run("fleet", ("-m", FLEET)),),
-    (Run("fast", ("-m", FAST)), Run("alone", ("-m", NO_FLEET))),
+    (Run("fleet", ("-m", FLEET)), Run("stacks", ("-m", STACKS))),
+    (Run("fast", ("-m", FAST)), Run("alone", ("-m", OTHERS))),
 )
-"""Every test is in exactly one run: fast or not, on the fleet or not."""
+"""Every test is in exactly one run: fast or not; on the fleet, of what guests are made of, or neither."""
 
 
 CHILDREN: set[subprocess.Popen[str]] = set()

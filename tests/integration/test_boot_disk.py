@@ -21,7 +21,7 @@ from tests.integration.cloud_disk import cloud_disk
 from tests.integration.harness import request
 from tests.wait import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.integration, pytest.mark.stacks, pytest.mark.timeout(3600)]
 
 BOOT = 600.0
 """Seconds; firmware, kernel, systemd and cloud-init take some 40 s under emulation, and minutes on a busy machine."""

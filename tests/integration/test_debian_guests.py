@@ -15,7 +15,7 @@ from tests.integration.harness import Harness, request
 from tests.integration.postgres_client import Connection, StatementFailed
 from tests.wait import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1500)]
+pytestmark = [pytest.mark.integration, pytest.mark.stacks, pytest.mark.timeout(1500)]
 
 FIRST = 1200.0
 """Seconds until the first guest is healthy: the base may have to be downloaded and made."""

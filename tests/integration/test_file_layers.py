@@ -27,6 +27,7 @@ from tests.unit.image.trees import Content, Repository
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.stacks,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         shutil.which("qemu-system-x86_64") is None or shutil.which("apt-get") is None,

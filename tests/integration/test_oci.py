@@ -24,6 +24,7 @@ from tests.wait import wait_until
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.stacks,
     pytest.mark.timeout(900),
     pytest.mark.skipif(
         shutil.which("qemu-system-x86_64") is None or shutil.which("mksquashfs") is None,

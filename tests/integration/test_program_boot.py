@@ -27,6 +27,7 @@ from tests.wait import wait_until
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.stacks,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         shutil.which("qemu-system-x86_64") is None or shutil.which("apt-get") is None,

@@ -15,7 +15,7 @@ from demo.fleet import WEB
 from tests.integration.harness import Harness, other_pids
 from tests.wait import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.integration, pytest.mark.stacks, pytest.mark.timeout(600)]
 
 MADE_AGAIN = 90.0
 """Seconds in which an image is made again that a running guest needs."""

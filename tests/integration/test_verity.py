@@ -23,6 +23,7 @@ from tests.wait import wait_until
 
 pytestmark = [
     pytest.mark.integration,
+    pytest.mark.stacks,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         any(

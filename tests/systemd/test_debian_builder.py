@@ -10,7 +10,7 @@ from reconciler.image.debian_roots.user_namespace import FIRST_ID, IDS
 from tests.systemd.host import Host
 from tests.systemd.test_life import assert_caged
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.integration, pytest.mark.stacks, pytest.mark.timeout(1200)]
 
 MOST_EXPOSED = 4.2
 UNIT = "reconciler-build@0.service"
