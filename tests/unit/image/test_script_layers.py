@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import AsyncIterator
@@ -76,6 +77,8 @@ async def stage(tmp_path: Path, repository: Repository) -> AsyncIterator[Stage]:
     await store.open()
     yield Stage(tmp_path, scripts, store, repository)
     await store.close()
+    for pid in marked(f"sleep\0{os.getpid()}."):  # where the test failed
+        os.kill(pid, signal.SIGKILL)
 
 
 def marked(mark: str) -> list[int]:
