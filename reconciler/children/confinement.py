@@ -8,6 +8,7 @@ costs a push some 20 ms. It ends without a request when the daemon ends.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
 import os
@@ -17,6 +18,8 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
+
+from reconciler.children.offline import go_offline
 
 CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
@@ -42,6 +45,10 @@ def confine(bounds: Bounds) -> None:
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.unshare(CLONE_NEWIPC | (0 if bounds.network else CLONE_NEWNET))  # root only
+    if not bounds.network:
+        # The unit of the daemon may make no namespace, and may set a filter.
+        with contextlib.suppress(OSError):
+            go_offline()
     os.umask(0o022)
     for kind, most in (
         (resource.RLIMIT_CPU, bounds.cpu_seconds),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -14,7 +14,6 @@ from reconciler.errors import BuildUnavailable
 from tests.unit.probe.servers import serving, until_the_client_closes
 
 pytestmark = pytest.mark.shows(row=45)
-as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root gives up the network")
 
 
 @pytest.fixture
@@ -32,11 +31,19 @@ async def connecting() -> AsyncIterator[tuple[str, ...]]:
         yield "bash", "-c", f"exec 3<>/dev/tcp/127.0.0.1/{port}"
 
 
-@as_root
 async def test_a_program_has_no_network(
     programs: ConfinedPrograms, connecting: tuple[str, ...]
 ) -> None:
     assert (await programs.run(connecting, seconds=20)).status != 0
+
+
+async def test_a_program_opens_no_socket_where_this_host_allows_no_namespace_either(
+    programs: ConfinedPrograms,
+) -> None:
+    """The unit of the daemon may make none, and has no capability."""
+    opens = "import socket; socket.socket(socket.AF_UNIX).close(); socket.socket(socket.AF_INET)"
+    ended = await programs.run((sys.executable, "-c", opens), seconds=20)
+    assert ended.tail.endswith("PermissionError: [Errno 13] Permission denied")
 
 
 async def test_a_program_that_fetches_has_the_network(
