@@ -6,6 +6,7 @@ import asyncio
 import os
 import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -20,9 +21,17 @@ from reconciler.image.debian_roots.root_request import RootRequest
 from tests.eventually import eventually
 
 ARCHIVE = "0" * 64
+
+
+def has_namespaces() -> bool:
+    """Whether this host lets its root make a user namespace: not in a chroot, nor in many containers."""
+    argv = ("unshare", "--user", "--mount", "true")
+    return subprocess.run(argv, check=False, capture_output=True).returncode == 0
+
+
 NEEDED = pytest.mark.skipif(
-    shutil.which("mmdebstrap") is None or os.geteuid() != 0,
-    reason="mmdebstrap is not installed, or not root",
+    shutil.which("mmdebstrap") is None or os.geteuid() != 0 or not has_namespaces(),
+    reason="mmdebstrap is not installed, or not root, or this host allows no user namespaces",
 )
 
 

