@@ -191,10 +191,10 @@ async def test_a_disk_larger_than_any_guest_may_fill_is_refused(
 
 async def test_an_encrypted_disk_is_refused(store: ImageStore, tmp_path: Path) -> None:
     image = tmp_path / "disk.qcow2"
-    qemu_img(
-        "create", "--object", "secret,id=s,data=word", "-f", "qcow2",
-        "-o", "encrypt.format=luks,encrypt.key-secret=s,encrypt.iter-time=10", image, "1M",
-    )  # fmt: skip
+    qemu_img("create", "-f", "qcow2", image, "1M")
+    with image.open("r+b") as file:  # qemu-img makes none with LUKS while the host has much to do
+        file.seek(32)
+        file.write((2).to_bytes(4, "big"))
     assert await refused(store, spec_of(image)) == f"disk {image}: is encrypted"
 
 
