@@ -21,7 +21,7 @@ from tests.integration.cloud_disk import cloud_disk
 from tests.integration.harness import request
 from tests.wait import wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.stacks, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.integration, pytest.mark.stacks, pytest.mark.timeout(1800)]
 
 BOOT = 600.0
 """Seconds; firmware, kernel, systemd and cloud-init take some 40 s under emulation, and minutes on a busy machine."""
@@ -152,6 +152,7 @@ def test_a_disk_by_bios_is_handed_over_and_no_request_gets_lost(world: World) ->
     world.settled(first)
     with Poller({"app": world.port}, interval=0.1, timeout=20.0) as poller:
         world.settled(world.push("second", "bios", strategy="handover"))
+        wait_until(lambda: poller.answers("app", 0.0)[-1].text == "second", 60.0, "a second answer")
         answers = poller.answers("app", 0.0)
     assert [one for one in answers if not one.ok] == []
     assert {one.text for one in answers} == {"first", "second"}
