@@ -7,10 +7,12 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from reconciler.model.actions import StopGuest
+from reconciler.model.change import AddEvent
 from reconciler.model.check_trial import CheckTrial
 from reconciler.model.checks import HttpCheck
 from reconciler.model.desired import HealthPolicy, VMSpec, rollout_key
 from reconciler.model.names import VMName
+from reconciler.model.plan import Plan
 from reconciler.model.record import VMRecord
 from tests.fakes.prober import WRONG
 from tests.world import World
@@ -41,7 +43,8 @@ class CheckOracle:
             before = sum(n in specs and specs[n].group == group for n in former)
             if count > max(passed.desired.group(group).max_unavailable, before):
                 raise self.broken(f"law 14: checks of {count} of {group} are tried at once")
-        for name in begun & serving & specs.keys():
+        # One that an earlier pass began, which death cut short, was decided on what was desired then.
+        for name in begun & serving & specs.keys() & _tried(passed.plan):
             self._after_its_canary(specs[name], trials[name])
 
     def _stopped(self, action: StopGuest) -> None:
@@ -84,6 +87,12 @@ class CheckOracle:
         """At the end of a life, of a VM that nothing keeps."""
         if not has_all(self.world.record(name), spec):
             raise self.broken(f"law 13: {name} has not its desired checks")
+
+
+def _tried(plan: Plan) -> set[VMName]:
+    """The VMs whose changed checks this plan puts on trial."""
+    events = (change.event for change in plan.changes if isinstance(change, AddEvent))
+    return {event.vm for event in events if event.kind == "checks-tried" and event.vm}
 
 
 def _same(trial: CheckTrial, former: CheckTrial | None) -> bool:
