@@ -10,7 +10,7 @@ import pytest
 from reconciler.model.desired import VMSpec
 from reconciler.model.names import VMName
 from reconciler.model.request import Retry
-from tests.fakes.faults import Fault
+from tests.fakes.faults import Crash, Fault
 from tests.world import World, changed, state, vm
 
 pytestmark = pytest.mark.shows(fault=76)
@@ -115,6 +115,24 @@ async def test_a_restore_that_fails_is_tried_again_before_anything_starts() -> N
     await world.settle(600)
     assert world.hypervisor.running() == {"db": 1}
     assert world.hypervisor.disks[DISK] == [1, 1]
+
+
+async def test_a_restore_that_death_cut_short_is_finished_before_the_trial_is_tried_again() -> None:
+    """The trial wrote before its VMM failed for want of something of the host, and is tried once more."""
+    world = await booted()
+    fates = iter(["lacks"])
+    world.hypervisor.behaviour = lambda m: next(fates, "exits") if m.generation == 2 else "good"
+    world.faults.chooser = lambda _n, call: "crash-before" if call == "restore" else None
+    await world.push(state(vm("db", "v2", snapshot=True)))
+    with pytest.raises(Crash):
+        await world.settle(600)
+    world.faults.chooser = lambda _n, _call: None
+    world.faults.crashed = False
+    world.clock.advance(60)
+    await world.restart()
+    await world.settle(600)
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.disks[DISK] == [1, 1], "of the bad generation nothing is left"
 
 
 async def test_a_removed_vm_keeps_its_volumes() -> None:

@@ -137,6 +137,20 @@ class _Linter:
     def _volumes(self, action: SnapshotVolumes | RestoreVolumes) -> Iterator[Violation]:
         if self.facts.living(action.vm) is not None:
             yield Violation(1, action.vm, "its volumes are touched while its guest lives")
+        if isinstance(action, SnapshotVolumes) and self._is_way_back(action.vm):
+            yield Violation(6, action.vm, "a snapshot that is still the way back is replaced")
+
+    def _is_way_back(self, vm: VMName) -> bool:
+        """Whether a bad generation may have written since the VM's snapshot was taken."""
+        record = self.record.vms.get(vm)
+        snapshot = record.snapshot if record is not None else None
+        restored = any(
+            one.kind == "restore" and one.subject == vm and one.error is None
+            for one in self.observed.outcomes
+        )
+        return snapshot is not None and (
+            snapshot.state == "taken" or (snapshot.state == "restoring" and not restored)
+        )
 
     def _led(self, action: HandOver | Lead) -> Iterator[Violation]:
         yield from self._lead(action) if isinstance(action, Lead) else self._hand_over(action)

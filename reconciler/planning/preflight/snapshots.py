@@ -52,6 +52,9 @@ def _snapshot_first(plan: PlanBuilder, vm: VMContext, generation: Generation) ->
     if not generation.spec.update.snapshot_volumes or good is None or not good.spec.volumes:
         return StepResult.SKIP
     snapshot = record.snapshot
+    if snapshot is not None and snapshot.state == "restoring":
+        # Death cut it short: a snapshot of what is there now would replace the good one.
+        return _restore(plan, vm, snapshot, good)
     if snapshot is not None and snapshot.state == "taken":
         # An overtaken trial has written already: what was taken before it is still the way back.
         vm.record = replace(record, snapshot=replace(snapshot, before=generation.number))
@@ -75,7 +78,13 @@ def _restore_first(plan: PlanBuilder, vm: VMContext, purpose: StartPurpose) -> S
         if purpose == "restart":
             drop_snapshot(plan, vm, "all of it was put back")
         return StepResult.SKIP
-    vm.record = replace(record, snapshot=replace(snapshot, state="restoring"))
+    return _restore(plan, vm, snapshot, good)
+
+
+def _restore(
+    plan: PlanBuilder, vm: VMContext, snapshot: VolumeSnapshot, good: Generation
+) -> StepResult:
+    vm.record = replace(vm.record, snapshot=replace(snapshot, state="restoring"))
     pairs = tuple((copy, volume) for volume, copy in pairs_of(plan, vm.name, good))
     why = f"generation {snapshot.before} may have written"
     return plan.do(vm, RestoreVolumes(vm.name, pairs, why))
