@@ -6,7 +6,7 @@ composed layer names its parts, and is there only as long as they all are.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -21,6 +21,8 @@ from reconciler.model.names import LayerKey
 MOST_PARTS = 128
 """Each is a disk of the guest, and so many were booted; an image that others build has at most 127 layers."""
 MOST_BYTES = 1 << 20
+SPARE_ENTRIES = 1000
+"""How many layers that are gone may be remembered beside twice those that are there."""
 LINEAGE = "lineage"
 """Key of `about`: of entries with the same one, each was made to have newer versions than the one before."""
 MOST_CHANGES = 30
@@ -78,6 +80,8 @@ class ComposedLayers:
         self.shelf = ImageDirectory(layout.images(state_dir, "composed"), (layout.PARTS,))
         self.present: dict[str, BuiltImage] = {}
         self._known: dict[str, Composition] = {}
+        self._holders: dict[str, set[str]] = {}
+        """By part, the layers that have it, also those that are gone."""
 
     def scan(self) -> None:
         """Find the entries on disk. Blocking. Raises OSError."""
@@ -86,12 +90,27 @@ class ComposedLayers:
 
     def learn(self, key: str, built: BuiltImage) -> None:
         """Take up an entry that was made or verified. Blocking. Raises OSError and ValueError."""
-        self._known[key] = read_composition(self.shelf.path(key, layout.PARTS))
+        if len(self._known) > 2 * len(self.present) + SPARE_ENTRIES:
+            self._forget_gone()
+        self._known[key] = known = read_composition(self.shelf.path(key, layout.PARTS))
+        for part in known.parts:
+            self._holders.setdefault(part, set()).add(key)
         self.present[key] = built
 
     def composition(self, key: str) -> Composition | None:
         """Of an entry that is there, whether all of its parts are or not."""
         return self._known[key] if key in self.present else None
+
+    def _forget_gone(self) -> None:
+        self._known = {key: known for key, known in self._known.items() if key in self.present}
+        self._holders = {}
+        for key, known in self._known.items():
+            for part in known.parts:
+                self._holders.setdefault(part, set()).add(key)
+
+    def holders(self, part: str) -> Iterator[str]:
+        """The layers that are there and have this part."""
+        return (key for key in self._holders.get(part, ()) if key in self.present)
 
     def changes(self, key: str) -> str:
         """What an entry has other versions of than the newest other one of its lineage; empty: of nothing."""

@@ -273,7 +273,7 @@ class ImageStore:
         for _, shelf, present in self._shelves():
             for key in sorted(present.keys() | shelf.broken.keys()):
                 # Asked for each: builds begin and end meanwhile, and newer plans are made.
-                if key in self._staying(pinned):
+                if self._stays(key, pinned):
                     continue
                 # Gone from memory first: a build of this key that begins now makes it anew.
                 if present.pop(key, None) is not None or key in shelf.broken:
@@ -281,14 +281,15 @@ class ImageStore:
                         freed += await _to_the_end(functools.partial(shelf.remove, key))
                     except OSError as error:
                         raise ImageError(f"{key}: not removed: {error.strerror}") from error
-            await asyncio.to_thread(shelf.forget, self._staying(pinned) | present.keys())
+            kept = pinned | self.inventory.named | self.kept() | present.keys()
+            await asyncio.to_thread(shelf.forget, kept)
         return freed
 
-    def _staying(self, pinned: frozenset[str]) -> frozenset[str]:
-        """What a pin, the newest plan or a build names, and the parts of all that."""
-        named = pinned | self.inventory.named
-        parts = self.parts()
-        return named.union(self.kept(), *(parts[LayerKey(key)] for key in parts.keys() & named))
+    def _stays(self, key: str, pinned: frozenset[str]) -> bool:
+        """Whether a pin, the newest plan or a build names an image, or a layer of which it is a part."""
+        named = self.inventory.named
+        holders = (key, *self._composed.holders(key))
+        return any(one in pinned or one in named for one in holders) or key in self.kept()
 
     async def _build(
         self,
