@@ -188,7 +188,11 @@ class Volumes(Protocol):
         ...
 
     async def restore(self, pairs: Sequence[tuple[str, str]]) -> None:
-        """Replace each volume by its snapshot, whole or not at all. Raises DriverError."""
+        """Replace each volume by its snapshot, whole or not at all.
+
+        What has neither volume nor snapshot is passed over. Raises DriverError, and where a snapshot of
+        a volume is gone, before any is replaced.
+        """
         ...
 
     async def drop(self, paths: Sequence[str]) -> None: ...

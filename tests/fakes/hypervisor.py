@@ -309,8 +309,12 @@ class FakeHypervisor(FakeProber):
     async def restore(self, pairs: Sequence[tuple[str, str]]) -> None:
         fault = await self.faults.before("restore")
         for copy, volume in pairs:
+            if volume in self.disks and copy not in self.disks:
+                raise DriverError(f"snapshot {copy} is gone", kind="volume")
+        for copy, volume in pairs:
             self._at_rest(volume)
-            self.disks[volume] = list(self.disks[copy])
+            if copy in self.disks:
+                self.disks[volume] = list(self.disks[copy])
         self.faults.after("restore", fault)
 
     async def drop_snapshots(self, paths: Sequence[str]) -> None:

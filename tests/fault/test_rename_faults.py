@@ -27,6 +27,8 @@ class Folders(GenerationFolders):
     """Real folders; the daemon dies before or after the move when told so."""
 
     dies: Literal["before", "after", "never"] = "never"
+    disks: dict[str, list[int]]
+    """What the guests in memory wrote, by paths below these folders."""
 
     async def _blocking(self, work: Callable[[], None]) -> None:
         work()  # in virtual time nobody waits for a thread
@@ -35,6 +37,9 @@ class Folders(GenerationFolders):
         if self.dies == "before":
             raise Crash("move")
         await super().move(old, new)
+        homes = str(self.folder(old)), str(self.folder(new))
+        for path in [path for path in self.disks if path.startswith(f"{homes[0]}/")]:
+            self.disks[path.replace(*homes)] = self.disks.pop(path)
         if self.dies == "after":
             raise Crash("move")
 
@@ -45,6 +50,7 @@ class OnDisk(World):
     def __init__(self, root: Path, ledger: SqliteLedger) -> None:
         self.folders = Folders(root / "vms")
         super().__init__(Policy(str(root), memory_reserve_mib=0, disk_reserve_mib=0), ledger)
+        self.folders.disks = self.hypervisor.disks
 
     def _boot(self) -> None:
         super()._boot()

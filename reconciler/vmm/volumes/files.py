@@ -48,7 +48,7 @@ class VolumeFiles:
         return await self._blocking(lambda: _copy_all(pairs))
 
     async def restore(self, pairs: Sequence[tuple[str, str]]) -> None:
-        await self._blocking(lambda: _copy_all(pairs))
+        await self._blocking(lambda: _put_back(pairs))
 
     async def drop(self, paths: Sequence[str]) -> None:
         def remove() -> str:
@@ -67,6 +67,17 @@ class VolumeFiles:
                 kind="volume",
                 hint="look for space in the state directory",
             ) from error
+
+
+def _put_back(pairs: Sequence[tuple[str, str]]) -> str:
+    for snapshot, volume in pairs:
+        if Path(volume).exists() and not Path(snapshot).exists():
+            raise DriverError(
+                f"snapshot {snapshot} is gone; its volume is left as it is",
+                kind="volume",
+                hint=f"put it back, or go on with the data as it is: cp {volume} {snapshot}",
+            )
+    return _copy_all(pairs)
 
 
 def _copy_all(pairs: Sequence[tuple[str, str]]) -> str:
