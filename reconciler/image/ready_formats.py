@@ -28,7 +28,7 @@ FORMATS: tuple[tuple[int, bytes, ReadyFormat], ...] = (
     (1024, b"\xe2\xe1\xf5\xe0", "erofs"),
     (1080, b"\x53\xef", "ext4"),
 )
-OF_A_DISK = "use the layer kind `disk`, or take the file system out of its partition"
+OF_A_DISK = "use `disk` in `spec`, or take the file system out of its partition"
 COMPRESSED = "unpack it, and name the sha256 of what comes out"
 NO_LAYER = "a layer is an erofs, squashfs or ext4 image"
 OTHERS = (

@@ -38,7 +38,6 @@ from reconciler.model.names import KernelKey, LayerKey
 
 log = logging.getLogger(__name__)
 
-HEAD_BYTES = 2048
 NO_RESERVE = 0
 NOTHING_ELSE = Sources()
 FULL_BYTES = 256 * 1024
