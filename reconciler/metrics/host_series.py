@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 from reconciler.metrics import label_sets
 from reconciler.metrics.exposition import family, quoted, state_set, text_of
@@ -193,12 +193,19 @@ def _rollback_lines(
     )
 
 
+_LabelledVMs = Sequence[tuple[str, VMStatus]]
+"""Each VM after the label that names it."""
+
+
 def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
     labelled = [(f"vm={quoted(vm.name)}", vm) for vm in vms]
+    yield from _vm_states(labelled)
+    yield from _vm_health(labelled)
+    yield from _vm_generations(labelled)
+    yield from _vm_starts(labelled)
 
-    def gauge(name: str, text: str, value: Callable[[VMStatus], int]) -> Iterator[str]:
-        return family(f"vm_{name}", "gauge", text, [f"{{{of}}} {value(vm)}" for of, vm in labelled])
 
+def _vm_states(labelled: _LabelledVMs) -> Iterator[str]:
     yield from family(
         "vm_info",
         "gauge",
@@ -220,6 +227,9 @@ def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
         "Whether a VM is as desired.",
         state_set(((of, vm.sync) for of, vm in labelled), "status", label_sets.SYNC_STATES),
     )
+
+
+def _vm_health(labelled: _LabelledVMs) -> Iterator[str]:
     # No sample of a VM whose guest was not asked yet: nothing is known of its health.
     yield from family(
         "vm_healthy",
@@ -227,7 +237,7 @@ def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
         "Whether it may serve: its checks pass, and it is in no crash loop.",
         [f"{{{of}}} {int(vm.healthy)}" for of, vm in labelled if not vm.unasked],
     )
-    # Two series of a VM that is not well, and of no other: who is ready is alive.
+    # No sample of a healthy VM, which is alive.
     yield from family(
         "vm_live",
         "gauge",
@@ -244,24 +254,26 @@ def _vm_lines(vms: tuple[VMStatus, ...]) -> Iterator[str]:
         "Crashes in a row, until ten steady minutes; absent without any.",
         [f"{{{of}}} {vm.crashes}" for of, vm in labelled if vm.crashes],
     )
-    yield from gauge(
-        "running_generation", "What runs; 0: nothing.", lambda vm: vm.generation.running or 0
-    )
-    yield from gauge(
-        "desired_generation", "What should run; 0: none.", lambda vm: vm.generation.desired or 0
-    )
-    yield from gauge(
-        "last_good_generation",
-        "Newest committed; 0: none.",
-        lambda vm: vm.generation.last_good or 0,
-    )
+
+
+def _vm_generations(labelled: _LabelledVMs) -> Iterator[str]:
+    def gauge(name: str, text: str, value: Callable[[VMStatus], int | None]) -> Iterator[str]:
+        samples = [f"{{{of}}} {value(vm) or 0}" for of, vm in labelled]
+        return family(f"vm_{name}_generation", "gauge", text, samples)
+
+    yield from gauge("running", "What runs; 0: nothing.", lambda vm: vm.generation.running)
+    yield from gauge("desired", "What should run; 0: none.", lambda vm: vm.generation.desired)
+    yield from gauge("last_good", "Newest committed; 0: none.", lambda vm: vm.generation.last_good)
+
+
+def _vm_starts(labelled: _LabelledVMs) -> Iterator[str]:
     yield from family(
         "vm_start_timestamp_seconds",
         "gauge",
         "When its guest was started; absent while none runs.",
         [f"{{{of}}} {vm.started_wall!r}" for of, vm in labelled if vm.started_wall is not None],
     )
-    yield from family("vm_restarts_total", "counter", "Guests started anew.", _restarts(labelled))
+    yield from family("vm_restarts_total", "counter", "Guests started again.", _restarts(labelled))
 
 
 def _restarts(labelled: Iterable[tuple[str, VMStatus]]) -> Iterator[str]:
