@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
-from typing import Annotated, Self
+from typing import Annotated
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
-from reconciler.model.fields import Face, FieldConflict, HostPath, one_of
+from reconciler.model.fields import Face, FieldConflict
 from reconciler.model.image import DiskFormat, DiskImage
-from reconciler.model.layer_kinds.image_layer import MOST_BYTES, ImageSource, ImageUrl, Sha256
+from reconciler.model.layer_kinds.image_layer import ImagePlace
 from reconciler.model.machine import Firmware
 from reconciler.model.network_interfaces import Interface
 from reconciler.model.quantity import refusal
@@ -43,22 +43,9 @@ class CloudInit(Face):
     )
 
 
-class GuestDisk(Face):
+class GuestDisk(ImagePlace):
     """A disk image with its own kernel and boot loader, as clouds and appliances have them."""
 
-    path: HostPath | None = Field(
-        default=None,
-        description="A file of the host; the host's policy must allow it (`host_paths`).",
-    )
-    url: ImageUrl | None = Field(
-        default=None,
-        description="Where to download it; the host's policy must allow it (`image_urls`).",
-    )
-    sha256: Sha256 = Field(description="Of the whole file; nothing else is accepted.")
-    size: Annotated[int, Field(ge=1, le=MOST_BYTES)] | None = Field(
-        default=None,
-        description="Its bytes; with them a wrong or endless file is refused before it is stored.",
-    )
     format: DiskFormat = Field(
         description="The file's; a qcow2 must stand alone, without a backing file."
     )
@@ -68,16 +55,9 @@ class GuestDisk(Face):
         description="For images with cloud-init. A changed text is a new generation.",
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        given = {"path": self.path, "url": self.url}
-        one_of(given, "the place of a disk", "path: /srv/images/app.qcow2, or a url")
-        return self
-
     def source(self) -> DiskImage:
         """What is booted."""
-        file = ImageSource(self.sha256, self.path or "", self.url or "", self.size or 0)
-        return DiskImage(file, self.format, self.firmware)
+        return DiskImage(self.file(), self.format, self.firmware)
 
 
 def beside_faults(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,8 +28,8 @@ ImageUrl = Annotated[
 ]
 
 
-class ReadyImage(Face):
-    """A ready image of a file system: a layer as it is, named by its content."""
+class ImagePlace(Face):
+    """Where a file is, and which: what a ready layer and a disk have in common."""
 
     path: HostPath | None = Field(
         default=None,
@@ -44,21 +44,28 @@ class ReadyImage(Face):
         default=None,
         description="Its bytes; with them a wrong or endless file is refused before it is stored.",
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        given = {"path": self.path, "url": self.url}
+        one_of(given, "the place of an image", "path: /srv/images/app.img, or a url")
+        return self
+
+    def file(self) -> ImageSource:
+        """The file, whatever is in it."""
+        return ImageSource(self.sha256, self.path or "", self.url or "", self.size or 0)
+
+
+class ReadyImage(ImagePlace):
+    """A ready image of a file system: a layer as it is, named by its content."""
+
     format: ReadyFormat | None = Field(
         default=None,
         description="What the file must be; none: as the file itself says.",
     )
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        given = {"path": self.path, "url": self.url}
-        one_of(given, "the place of an image", "path: /srv/images/base.erofs, or a url")
-        return self
-
     def source(self) -> ImageSource:
-        return ImageSource(
-            self.sha256, self.path or "", self.url or "", self.size or 0, self.format or ""
-        )
+        return replace(self.file(), format=self.format or "")
 
 
 @dataclass(frozen=True, slots=True)
