@@ -35,6 +35,16 @@ MOST_BYTES = 512 * 1024
 MOST_USER_CHARACTERS = 256
 MOST_ID = 2**31 - 1
 HIGHEST_SIGNAL = 64
+INITS = frozenset(
+    f"{folder}/{name}"
+    for name, folders in (
+        ("init", ("/sbin", "/usr/sbin")),
+        ("openrc-init", ("/sbin", "/usr/sbin")),
+        ("systemd", ("/lib/systemd", "/usr/lib/systemd")),
+    )
+    for folder in folders
+)
+"""What our initrd starts without our own init; these refuse to be any other process than the first."""
 USER = re.compile(r"[^\s:\x00-\x1f\x7f]*(:[^\s:\x00-\x1f\x7f]+)?")
 SIGNAL = re.compile(r"(?:SIG)?(?P<name>[A-Z][A-Z0-9]*)(?P<offset>[+-]\d{1,2})?")
 LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2"}
@@ -76,9 +86,15 @@ class ProgramSpec:
         return spec
 
     @property
+    def is_init(self) -> bool:
+        """Whether the image's own init is its program: then the part holds nothing of ours."""
+        return len(self.argv) == 1 and self.argv[0] in INITS and self.user in ("", "0", "root")
+
+    @property
     def key_inputs(self) -> Mapping[str, Any]:
         """Plain data for a key: all of the program, and nothing of our init."""
         return {
+            **({"init": True} if self.is_init else {}),
             "argv": list(self.argv),
             "env": list(self.env),
             "user": self.user,
@@ -140,7 +156,9 @@ def description(spec: ProgramSpec) -> bytes:
 
 
 def program_files(spec: ProgramSpec) -> list[ProgramFile]:
-    """All files of the part but busybox itself."""
+    """All files of the part but busybox itself; none for an image that brings its init."""
+    if spec.is_init:
+        return []
     recipes = GUEST / "program"
     found = [ProgramFile(f"{HOME}/program", description(spec))]
     for recipe in sorted(path for path in recipes.rglob("*") if path.is_file()):
@@ -171,10 +189,9 @@ def write_program(
     spec: ProgramSpec, target: Path, busybox: Path, folders: Sequence[FolderEntry] = ()
 ) -> int:
     """Write the part as a tar at `target`, always the same for the same input; returns its bytes."""
-    files = [
-        *program_files(spec),
-        ProgramFile(f"{HOME}/bin/busybox", busybox.read_bytes(), 0o755),
-    ]
+    files = program_files(spec)
+    if files:
+        files.append(ProgramFile(f"{HOME}/bin/busybox", busybox.read_bytes(), 0o755))
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as tar:
         for folder in _all_folders(folders, files):
             entry = tarfile.TarInfo(folder.path or ".")

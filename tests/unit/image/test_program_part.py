@@ -11,8 +11,11 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from reconciler.errors import BuildFailed
+from reconciler.image.inputs.busybox import GUEST
 from reconciler.image.program_part import (
     DEFAULT_PATH,
+    HOME,
+    INITS,
     MOST_BYTES,
     MOST_WORD_BYTES,
     MOST_WORDS,
@@ -144,3 +147,32 @@ def test_the_part_is_one_tar_of_a_folder_that_no_image_has(tmp_path: Path) -> No
         entries[f".reconciler/{name}"].mode == 0o755 for name in ("init", "launch", "bin/busybox")
     )
     assert entries[".reconciler/bin/nsenter"].linkname == "busybox"
+
+
+@pytest.mark.parametrize(
+    ("argv", "user", "ours"),
+    [
+        (["/sbin/init"], "", 0),
+        (["/usr/lib/systemd/systemd"], "root", 0),
+        (["/sbin/openrc-init"], "0", 0),
+        (["/sbin/init", "--once"], "", 1),
+        (["/sbin/init"], "www", 1),
+        (["/usr/bin/init"], "", 1),
+    ],
+)
+def test_an_image_s_own_init_is_not_run_by_ours(
+    argv: list[str], user: str, ours: int, tmp_path: Path
+) -> None:
+    spec, busybox = ProgramSpec.of(cmd=argv, user=user), tmp_path / "busybox"
+    busybox.write_bytes(b"busybox")
+    listed = FolderEntry("var", 0o1777, 0, 0)
+    write_program(spec, tmp_path / "part.tar", busybox, (listed,))
+    with tarfile.open(tmp_path / "part.tar") as tar:
+        names = tar.getnames()
+    assert "var" in names
+    assert names.count(f"{HOME}/init") == names.count(f"{HOME}/bin/busybox") == ours
+
+
+def test_our_initrd_looks_for_every_init_that_is_left_to_it() -> None:
+    looked_for = (GUEST / "initrd/init").read_text(encoding="utf-8").split()
+    assert set(looked_for) >= INITS
