@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Sequence
 
 from reconciler.model.image import KernelSpec, PathKernel
 from reconciler.source.manifests.convert import HostFiles
+from reconciler.source.manifests.file_digests import FileDigests
 from reconciler.source.manifests.revision_files import FileRefused
 from reconciler.untrusted_file import open_beneath
 
 MOST_BYTES = 512 * 1024 * 1024
 """Size of the largest kernel or initrd."""
-CHUNK = 1024 * 1024
-
-State = tuple[int, int, int, int]
 
 
 class HostKernels:
-    """Digests of host files; a file is read again only if its inode, size or time changed."""
+    """Specs of kernels, of the content of their files."""
 
     def __init__(self, prefixes: Sequence[str]) -> None:
         self._prefixes = tuple(prefix.rstrip("/") + "/" for prefix in prefixes)
-        self._digests: dict[str, tuple[State, str]] = {}
+        self._digests = FileDigests()
 
     def spec(self, files: HostFiles) -> KernelSpec:
         """The kernel spec of two files. Raises FileRefused."""
@@ -58,11 +55,4 @@ class HostKernels:
                 f"{path[:80]} is not a regular file of at most {MOST_BYTES >> 20} MiB",
                 "choose another",
             )
-        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        known = self._digests.get(path)
-        if known is None or known[0] != state:
-            digest = hashlib.sha256()
-            while chunk := os.read(descriptor, CHUNK):
-                digest.update(chunk)
-            known = self._digests[path] = (state, digest.hexdigest())
-        return known[1]
+        return self._digests.of(path, descriptor)

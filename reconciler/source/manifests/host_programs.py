@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import stat
 from collections.abc import Iterable, Mapping
 
 from reconciler.config import ScriptConfig
 from reconciler.model.layer_kinds.described_source import DescribedSource, MadeByProgram
+from reconciler.source.manifests.file_digests import FileDigests
 from reconciler.source.manifests.revision_files import FileRefused
 
 MOST_BYTES = 512 * 1024 * 1024
-CHUNK = 1024 * 1024
 EXECUTE = 0o111
-
-State = tuple[int, int, int, int]
 
 
 class HostPrograms:
-    """Digests of programs; a file is read again only if its inode, size or time changed."""
+    """Digests of programs, by their name in the policy."""
 
     def __init__(self, scripts: Mapping[str, ScriptConfig]) -> None:
         self._scripts = scripts
-        self._digests: dict[str, tuple[State, str]] = {}
+        self._digests = FileDigests()
 
     def digests(self, sources: Iterable[DescribedSource]) -> tuple[str, ...]:
         """The sha256 of the program of each source that has one, in their order. Raises FileRefused."""
@@ -53,11 +50,4 @@ class HostPrograms:
                 f"policy.scripts.{name}: {path} is not an executable file of at most {MOST_BYTES >> 20} MiB",
                 f"chmod +x {path}, or correct the host's policy",
             )
-        state = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
-        known = self._digests.get(path)
-        if known is None or known[0] != state:
-            digest = hashlib.sha256()
-            while chunk := os.read(descriptor, CHUNK):
-                digest.update(chunk)
-            known = self._digests[path] = (state, digest.hexdigest())
-        return known[1]
+        return self._digests.of(path, descriptor)
