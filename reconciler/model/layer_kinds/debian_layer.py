@@ -9,6 +9,7 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from reconciler.model.fields import Face, FieldConflict, HostPath, matching, refuse, repeated
+from reconciler.model.host_paths import host_path_refusal
 from reconciler.model.layer_kinds.described_source import LayerPolicy, StoreFormat
 from reconciler.model.names import digest_of
 
@@ -158,16 +159,12 @@ class DebianSource:
                 f"{named} is not among this host's policy.mirrors",
                 "leave it out to use the archive of the host's apt, or allow it there",
             )
-        if self.keyring and not any(_below(self.keyring, one) for one in policy.host_paths):
-            return FieldConflict(
-                ("keyring",),
-                f"{self.keyring} is not below any of this host's policy.host_paths",
-                "leave it out to use the distribution's own, or allow it there",
-            )
+        if self.keyring:
+            return host_path_refusal("keyring", self.keyring, policy.host_paths)
         return None
 
 
 def _below(named: str, allowed: str) -> bool:
-    """Whether an address or path is the allowed one, or below it; whole names only."""
+    """Whether an address is the allowed one, or below it; whole names only."""
     allowed = allowed.rstrip("/")
     return ".." not in named.split("/") and (named == allowed or named.startswith(f"{allowed}/"))

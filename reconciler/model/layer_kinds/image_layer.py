@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from reconciler.git_url import redacted_url
 from reconciler.model.fields import Face, FieldConflict, HostPath, matching, one_of
+from reconciler.model.host_paths import host_path_refusal
 from reconciler.model.layer_kinds.described_source import LayerPolicy, StoreFormat
 from reconciler.url_patterns import allowed
 
@@ -116,12 +117,4 @@ class ImageSource:
                 f"{redacted_url(self.url)} is not allowed by the host's policy",
                 f"policy.image_urls allows: {known}",
             )
-        parts = self.path.split("/")[1:]
-        prefixes = tuple(prefix.rstrip("/") + "/" for prefix in policy.host_paths)
-        if {".", "..", ""} & set(parts) or not self.path.startswith(prefixes):
-            return FieldConflict(
-                ("path",),
-                f"{self.path} is not below a host path that the policy allows",
-                f"policy.host_paths allows: {', '.join(prefixes) or 'none'}",
-            )
-        return None
+        return host_path_refusal("path", self.path, policy.host_paths)

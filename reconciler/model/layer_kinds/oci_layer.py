@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from reconciler.image_references import DIGEST, ImageReference, allowed, parse_reference
 from reconciler.model.fields import Face, FieldConflict, matching, one_of, refuse
+from reconciler.model.host_paths import host_path_refusal
 from reconciler.model.layer_kinds.described_source import LayerPolicy, StoreFormat
 from reconciler.model.quantity import refusal
 
@@ -177,12 +178,8 @@ class OciSource:
                 f"policy.registries allows: {', '.join(policy.registries) or 'none'}",
             )  # fmt: skip
         field, path = ("layout", self.layout) if self.layout else ("archive", self.archive)
-        prefixes = tuple(prefix.rstrip("/") + "/" for prefix in policy.host_paths)
-        if _of_host(path) and not path.startswith(prefixes):
-            return FieldConflict(
-                (field,), f"{path[:80]} is not allowed by {WHO}",
-                f"policy.host_paths allows: {', '.join(policy.host_paths) or 'none'}",
-            )  # fmt: skip
+        if _of_host(path):
+            return host_path_refusal(field, path, policy.host_paths)
         return None
 
 

@@ -6,6 +6,7 @@ import os
 import stat
 from collections.abc import Sequence
 
+from reconciler.model.host_paths import host_path_refusal
 from reconciler.model.image import KernelSpec, PathKernel
 from reconciler.source.manifests.convert import HostFiles
 from reconciler.source.manifests.file_digests import FileDigests
@@ -19,8 +20,9 @@ MOST_BYTES = 512 * 1024 * 1024
 class HostKernels:
     """Specs of kernels, of the content of their files."""
 
-    def __init__(self, prefixes: Sequence[str]) -> None:
-        self._prefixes = tuple(prefix.rstrip("/") + "/" for prefix in prefixes)
+    def __init__(self, folders: Sequence[str]) -> None:
+        """`folders`: those below which the policy allows files."""
+        self._folders = tuple(folders)
         self._digests = FileDigests()
 
     def spec(self, files: HostFiles) -> KernelSpec:
@@ -31,12 +33,8 @@ class HostKernels:
         return KernelSpec.of(files.kernel, source)
 
     def _digest(self, path: str) -> str:
-        if {".", "..", ""} & set(path.split("/")[1:]) or not path.startswith(self._prefixes):
-            allowed = ", ".join(self._prefixes) or "none"
-            raise FileRefused(
-                f"{path[:80]} is not below a host path that the policy allows",
-                f"allowed: {allowed}",
-            )
+        if (refused := host_path_refusal("kernel", path, self._folders)) is not None:
+            raise FileRefused(refused.message, refused.hint)
         try:
             descriptor = open_beneath(path)
         except OSError as error:

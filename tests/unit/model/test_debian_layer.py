@@ -102,7 +102,7 @@ def test_other_archives_and_keys_are_refused_at_their_place(
     refused = replace(BOOKWORM, **fields).refusal(PolicyConfig.model_validate(policy))  # type: ignore[arg-type]
     assert refused is not None
     assert refused.at == (at,)
-    assert f"policy.{next(iter(policy), 'mirrors')}" in refused.message
+    assert f"policy.{next(iter(policy), 'mirrors')}" in f"{refused.message} ({refused.hint})"
 
 
 def test_what_the_policy_names_and_what_is_below_it_is_allowed() -> None:

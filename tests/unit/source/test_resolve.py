@@ -207,7 +207,7 @@ async def test_the_hosts_policy_bounds_what_a_repository_asks_for(resolve: Any) 
         "a.yaml:8:46: spec.interfaces[0].forward[0].host: 1999 is less than the host's policy allows (2000 or more)",
         "a.yaml:8:72: spec.interfaces[0].forward[0].address: 10.0.0.1 is not allowed by the host's policy (allowed: 127.0.0.1)",
         "a.yaml:9:45: spec.volumes[0].size: 2048MiB is more than the host's policy allows (1GiB at most)",
-        "a.yaml:10:11: spec.kernel: /boot/k is not below a host path that the policy allows (allowed: none)",
+        "a.yaml:10:11: spec.kernel: /boot/k is not below a host path that the policy allows (policy.host_paths allows: none)",
     ]
 
 
