@@ -43,6 +43,9 @@ LayerSource = (
 )
 """Stored with its `kind`; forms stored before there was a `kind` are distinguished by their fields."""
 
+ProgramSource = ScriptSource
+"""Made by a program of the host's policy: another program of that name makes another layer."""
+
 
 class Layer(Face):
     model_config = EXACTLY_ONE

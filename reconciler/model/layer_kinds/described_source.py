@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self
 
 from reconciler.model.fields import FieldConflict
 
@@ -94,18 +94,4 @@ class DescribedSource(Protocol):
 
     def refusal(self, policy: LayerPolicy, /) -> FieldConflict | None:
         """Why this host does not allow it, at a place below the kind's key; None: it does."""
-        ...
-
-
-@runtime_checkable
-class MadeByProgram(Protocol):
-    """A source of a program of the host's policy: another program of that name makes another layer."""
-
-    @property
-    def run(self) -> str:
-        """The program's name in the policy."""
-        ...
-
-    def by_program(self, sha256: str, /) -> Self:
-        """With the digest of the program's content."""
         ...

@@ -27,6 +27,7 @@ from reconciler.model.names import Revision
 from reconciler.source.git import tree_objects
 from reconciler.source.git.tree_objects import (
     ENTRY_KINDS,
+    FolderEntries,
     Listing,
     forbidden,
     refused_entry,
@@ -125,8 +126,7 @@ class Commit:
         self.oddities: list[Oddity] = []
         self._trees: dict[str, str] = {}
         self._folders: dict[bytes, dict[str, bytes]] = {}
-        self._names: dict[bytes, dict[bytes, tuple[bytes, bytes]]] = {}
-        """Mode and id by name, for folders in which a file was looked up."""
+        self._entries = FolderEntries(self._raw_tree)
         self._used: dict[bytes, Listing] = {}
         self._walk()
         mirror.forget(self._used)
@@ -250,20 +250,11 @@ class Commit:
             if part in self._folders[oid]:
                 oid = self._folders[oid][part]
                 continue
-            found = self._entry(oid, part.encode())
+            found = self._entries.find(oid, part.encode())
             if found is None:
                 return None
             mode, oid = found
         return mode, oid
-
-    def _entry(self, folder: bytes, name: bytes) -> tuple[bytes, bytes] | None:
-        """Mode and id of an entry. A folder is parsed once, however many of its files are looked up."""
-        if folder not in self._names:
-            if sum(map(len, self._names.values())) > SPARE_ENTRIES:
-                self._names.clear()
-            entries = entries_of(self._raw_tree(folder))
-            self._names[folder] = {found: (mode, oid) for mode, found, oid in reversed(entries)}
-        return self._names[folder].get(name)
 
     def _ignored(self) -> Ignored:
         """The patterns of the repository's ignore file; none if it has no valid one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from reconciler.errors import SourceError
@@ -30,6 +30,31 @@ ENTRY_KINDS = {
     SUBMODULE: "a submodule",
     UNKNOWN: "of a kind that git does not know",
 }
+
+
+MOST_REMEMBERED = 10_000
+"""Entries that are remembered before all are forgotten."""
+
+
+class FolderEntries:
+    """Mode and id by name, of folders in which a file was looked up; each is parsed once."""
+
+    def __init__(self, read: Callable[[bytes], bytes]) -> None:
+        """`read` returns the raw tree of an id."""
+        self._read = read
+        self._folders: dict[bytes, dict[bytes, tuple[bytes, bytes]]] = {}
+        self._count = 0
+
+    def find(self, folder: bytes, name: bytes) -> tuple[bytes, bytes] | None:
+        """Mode and id of an entry. Raises MalformedObject."""
+        if folder not in self._folders:
+            if self._count > MOST_REMEMBERED:
+                self._folders.clear()
+                self._count = 0
+            entries = entries_of(self._read(folder))
+            self._count += len(entries)
+            self._folders[folder] = {found: (mode, oid) for mode, found, oid in reversed(entries)}
+        return self._folders[folder].get(name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,8 @@ import stat
 from collections.abc import Iterable, Mapping
 
 from reconciler.config import ScriptConfig
-from reconciler.model.layer_kinds.described_source import DescribedSource, MadeByProgram
+from reconciler.model.layer_kinds.described_source import DescribedSource
+from reconciler.model.layers import ProgramSource
 from reconciler.source.manifests.file_digests import FileDigests
 from reconciler.source.manifests.revision_files import FileRefused
 
@@ -24,7 +25,7 @@ class HostPrograms:
 
     def digests(self, sources: Iterable[DescribedSource]) -> tuple[str, ...]:
         """The sha256 of the program of each source that has one, in their order. Raises FileRefused."""
-        return tuple(self.digest(one.run) for one in sources if isinstance(one, MadeByProgram))
+        return tuple(self.digest(one.run) for one in sources if isinstance(one, ProgramSource))
 
     def digest(self, name: str) -> str:
         """The sha256 of the program of this name, which the policy has. Raises FileRefused."""

@@ -14,8 +14,7 @@ from reconciler.hypervisors import CAPABILITIES
 from reconciler.model.desired import DesiredState, GroupSpec, VMSpec
 from reconciler.model.fields import FieldConflict
 from reconciler.model.image import DebianKernel, DiskImage, KernelSpec
-from reconciler.model.layer_kinds.described_source import MadeByProgram
-from reconciler.model.layers import LayerSource, LayerSpec
+from reconciler.model.layers import LayerSource, LayerSpec, ProgramSource
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.quantity import Share
 from reconciler.model.record import MOST_PROBLEMS
@@ -342,7 +341,7 @@ def finished(
 
     def resolved(source: LayerSource) -> LayerSource:
         found = source.resolved(tuple(itertools.islice(ids, len(source.folders))))
-        return found.by_program(next(digests)) if isinstance(found, MadeByProgram) else found
+        return found.by_program(next(digests)) if isinstance(found, ProgramSource) else found
 
     layers = tuple(
         LayerSpec.of(resolved(source), draft.store_format, verity=draft.verity)

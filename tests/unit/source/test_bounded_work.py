@@ -108,6 +108,20 @@ def test_twice_as_much_costs_about_twice_as_much(
     assert twice < 2.6 * once
 
 
+def test_a_manifest_that_did_not_change_costs_few_calls(tmp_path: Path) -> None:
+    for number in range(100):
+        tree = tmp_path / f"t{number}"
+        tree.mkdir()
+        (tree / "motd").write_text(str(number))
+        (tmp_path / f"{number}.yaml").write_text(
+            vm(f"v{number}", layers=f"[{{busybox: {{}}}}, {{tree: ./t{number}}}]")
+        )
+    folder = Folder(tmp_path, 10_000, 1 << 20)
+    resolver = Resolver(PolicyConfig(), KernelsConfig())
+    resolver.resolve(folder)
+    assert calls(lambda: resolver.resolve(folder)) < 100 * 100
+
+
 @pytest.mark.shows(fault=47)
 def test_a_revision_with_too_many_vms_or_ports_is_refused_with_the_number_of_those_beyond(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
