@@ -13,7 +13,7 @@ from reconciler.model.machine import GuestEndpoint
 from reconciler.supervisor.guest_file import slot_of
 from tests.contract import stub_vmm
 from tests.contract.drivers import BENCHES, Bench, everything
-from tests.contract.test_supervisor import LocalStage
+from tests.contract.test_supervisor import STAGES
 from tests.house import House
 
 SECONDS = 2.0
@@ -145,7 +145,7 @@ async def test_a_guest_of_an_added_vmm_is_found_by_the_next_daemon_and_ended_by_
 ) -> None:
     drivers = everything()
     machine = BENCHES[stub_vmm.NAME](tmp_path / "vms/web").machine
-    stage = LocalStage(tmp_path / "vms")
+    stage = STAGES["local"](tmp_path / "vms")
     try:
         driver = drivers.of(machine.hypervisor)
         started = await stage.supervisor.start(machine, driver.launch(machine))

@@ -55,7 +55,6 @@ async def stage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     if request.param == "systemd" and not SYSTEMD:
         pytest.skip("no systemd here; tests/systemd runs this in a container")
     stage = STAGES[request.param](tmp_path / "vms")
-    assert isinstance(stage, KeptStage)
     await stage.supervisor.adopt()
     yield stage
     await stage.close()
@@ -284,7 +283,6 @@ async def test_it_makes_its_files_again_at_the_next_start(stage: KeptStage, runn
 async def test_a_shutdown_that_waits_is_not_waited_for(runners: Path, tmp_path: Path) -> None:
     """Under `local`; systemd runs it beside us, and has its own deadline."""
     stage = STAGES["local"](tmp_path / "vms")
-    assert isinstance(stage, KeptStage)
     await stage.supervisor.adopt()
     process = await start(stage, make_runner(runners / "web", RUN, "echo $$ >asks; sleep 1000"))
     await runs(process)
@@ -304,7 +302,6 @@ async def test_whoever_took_the_guests_place_is_not_told(stage: KeptStage, runne
 
 def test_a_runner_that_is_gone_is_not_started(tmp_path: Path, runners: Path) -> None:
     stage = STAGES["local"](tmp_path / "vms")
-    assert isinstance(stage, KeptStage)
     with pytest.raises(DriverError, match="is no runner any more") as caught:
         driver_of(stage).launch(machine_of(stage, runners / "nowhere"))
     assert caught.value.kind == "runner"

@@ -7,6 +7,7 @@ import fcntl
 import signal
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
+from functools import partial
 from os import geteuid
 from pathlib import Path
 from typing import Protocol
@@ -55,10 +56,14 @@ class Stage(Protocol):
     async def close(self) -> None: ...
 
 
+Kept = LocalSupervisor | SystemdSupervisor
+
+
 @dataclass
 class KeptStage:
     """A stage of one kind of supervisor."""
 
+    kind: type[Kept]
     root: Path
     wakes: int = 0
     changes: list[Process] = field(default_factory=list)
@@ -68,8 +73,8 @@ class KeptStage:
     def __post_init__(self) -> None:
         self.kept = self.supervisor = self._open()
 
-    def _open(self) -> LocalSupervisor | SystemdSupervisor:
-        raise NotImplementedError
+    def _open(self) -> Kept:
+        return self.kind(self.root, SystemClock(), self._wake, self.changes.append)
 
     def _wake(self) -> None:
         self.wakes += 1
@@ -89,17 +94,10 @@ class KeptStage:
         await self.kept.close()
 
 
-class LocalStage(KeptStage):
-    def _open(self) -> LocalSupervisor:
-        return LocalSupervisor(self.root, SystemClock(), self._wake, self.changes.append)
-
-
-class SystemdStage(KeptStage):
-    def _open(self) -> SystemdSupervisor:
-        return SystemdSupervisor(self.root, SystemClock(), self._wake, self.changes.append)
-
-
-STAGES: dict[str, Callable[[Path], Stage]] = {"local": LocalStage, "systemd": SystemdStage}
+STAGES: dict[str, Callable[[Path], KeptStage]] = {
+    "local": partial(KeptStage, LocalSupervisor),
+    "systemd": partial(KeptStage, SystemdSupervisor),
+}
 
 
 @pytest.fixture(params=STAGES)
