@@ -134,6 +134,7 @@ async def test_folders_of_generations_describe_what_the_ledger_holds(kept: Kept)
     ledger = opened(kept)
     stored = [g for vm in ledger.record().vms.values() for g in vm.generations]
     await ledger.close()
+    assert stored
     for generation in stored:
         found = await GenerationFolders(kept.state / "vms").read(generation.vm, generation.number)
         assert found is not None

@@ -12,6 +12,7 @@ from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.store import ImageStore
 from reconciler.model.image import KernelSpec, NixRunner
+from tests.eventually import eventually
 from tests.microvm_nix import make_runner
 from tests.unit.image.trees import Repository
 
@@ -227,8 +228,7 @@ async def test_a_build_that_is_cancelled_ends_with_all_that_it_started(
 ) -> None:
     calls = nix("sleep 1000")
     build = asyncio.create_task(store.build_kernel(spec(repository), repository.content))
-    while not calls.exists():  # noqa: ASYNC110 - a file of another process
-        await asyncio.sleep(0.01)
+    await eventually(calls.exists)
     build.cancel()
     with pytest.raises(asyncio.CancelledError):
         await build
