@@ -34,14 +34,16 @@ def check_tree(folder: Path) -> int:
         if content > MOST_BYTES:
             raise BuildFailed(f"it wrote more than {MOST_BYTES >> 30} GiB", hint="split the layer")
         if fault := _fault(found.st_mode):
-            raise BuildFailed(f"{ascii(path)[1:-1]} {fault[0]}", hint=fault[1])
+            raise BuildFailed(f"{_shown(path)} {fault[0]}", hint=fault[1])
     return content
 
 
 def _entries(folder: str, inside: str, depth: int) -> Iterator[tuple[str, os.stat_result]]:
     """Each path below a folder, with what it is; no link is followed, and no folder read before it was judged."""
     if depth > MOST_DEPTH:
-        raise BuildFailed(f"{inside}: more than {MOST_DEPTH} folders in folders", hint="flatten it")
+        raise BuildFailed(
+            f"{_shown(inside)}: more than {MOST_DEPTH} folders in folders", hint="flatten it"
+        )
     with os.scandir(folder) as found:
         below = sorted(found, key=lambda entry: entry.name)
     for entry in below:
@@ -49,6 +51,11 @@ def _entries(folder: str, inside: str, depth: int) -> Iterator[tuple[str, os.sta
         yield path, entry.stat(follow_symlinks=False)
         if entry.is_dir(follow_symlinks=False):
             yield from _entries(entry.path, f"{path}/", depth + 1)
+
+
+def _shown(path: str) -> str:
+    """A path as text that can be stored and printed, whatever bytes the program gave it."""
+    return ascii(path)[1:-1]
 
 
 def _fault(mode: int) -> tuple[str, str] | None:

@@ -161,9 +161,11 @@ async def test_links_are_data_wherever_they_lead(stage: Stage) -> None:
         ('mkdir "$OUT/d"; chmod 2755 "$OUT/d"', "d is setuid or setgid"),
         ('touch "$OUT/x"; chmod 0 "$OUT/x"', "x may not be read by its own owner"),
         ('mkdir "$OUT/x"; chmod 0400 "$OUT/x"', "x may not be read by its own owner"),
-        ('rmdir "$OUT"; ln -s /etc "$OUT"', r"\$OUT is no folder any more"),
-        ('rmdir "$OUT"', r"\$OUT is no folder any more"),
+        ('rmdir "$OUT"; ln -s /etc "$OUT"', "$OUT is no folder any more"),
+        ('rmdir "$OUT"', "$OUT is no folder any more"),
         ('cd "$OUT"; for i in $(seq 70); do mkdir d; cd d; done', "more than 64 folders in folders"),
+        ('cd "$OUT"; d=$(printf "\\377\\033[31m"); for i in $(seq 70); do mkdir "$d"; cd "$d"; done',
+         r"\udcff\x1b[31m/: more than 64 folders in folders"),
         ('truncate -s 5G "$OUT/a" || truncate -s 3G "$OUT/a" && truncate -s 3G "$OUT/b"',
          "more than 4 GiB"),
         ("echo wrong input >&2; exit 3", "ended with status 3: wrong input"),
@@ -178,8 +180,9 @@ async def test_what_a_layer_cannot_be_is_refused_with_its_path(
     error = await stage.failing(body)
     assert isinstance(error, BuildFailed)
     assert error.hint
-    assert says.replace("\\", "") in str(error)
+    assert says in str(error)
     assert str(error).startswith("script make: ")
+    assert str(error).isprintable()
 
 
 @pytest.mark.parametrize(
