@@ -130,8 +130,9 @@ class Nix:
 
 def age(folder: Path) -> None:
     """Give everything the same time: a flake is told the newest of its files. Blocks."""
-    for place, _, names in os.walk(folder):
-        for path in (*(Path(place, name) for name in names), Path(place)):
+    for place, folders, names in os.walk(folder):
+        # A link to a folder is among the folders, and is not walked into.
+        for path in (Path(place), *(Path(place, name) for name in (*folders, *names))):
             os.utime(path, (1, 1), follow_symlinks=False)
 
 

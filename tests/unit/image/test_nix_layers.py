@@ -13,7 +13,7 @@ from reconciler.clock import SystemClock
 from reconciler.config import PolicyConfig
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.inputs.nix import OWN_PARTS, grouped
-from reconciler.image.nix_program import StorePath, parse_closure
+from reconciler.image.nix_program import StorePath, age, parse_closure
 from reconciler.image.store import ImageStore
 from reconciler.model.layer_kinds.nix_layer import NixSource
 from reconciler.model.layers import LayerSpec
@@ -73,6 +73,17 @@ async def built(
 def listed(store: ImageStore, key: LayerKey) -> str:
     argv = (program("unsquashfs"), "-lln", str(store.layer_path(key)))
     return subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+
+
+def test_everything_of_a_flake_has_one_time_links_to_folders_too(tmp_path: Path) -> None:
+    (tmp_path / "modules/web").mkdir(parents=True)
+    (tmp_path / "modules/web/default.nix").write_text("{}")
+    (tmp_path / "web").symlink_to("modules/web")
+    (tmp_path / "gone").symlink_to("nowhere")
+    age(tmp_path)
+    found = {path: path.lstat().st_mtime for path in (tmp_path, *tmp_path.rglob("*"))}
+    assert len(found) == 6
+    assert set(found.values()) == {1}
 
 
 @pytest.mark.timeout(120)
