@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import yaml
 
-from demo.client import DaemonAway, Fleet
-from demo.daemon import Daemon, Settings, free_port
 from demo.stage import Stage
-from tests.integration import evidence
-from tests.integration.harness import FIRST, request
+from tests.integration.harness import FIRST
+from tests.integration.one_vm import OneVM, stage_that_allows
 from tests.unit.image import ready
 from tests.unit.image.stranger import Answer, Asked, Stranger, serving, whole
-from tests.wait import wait_until
 
 pytestmark = [
     pytest.mark.integration,
@@ -29,20 +25,18 @@ pytestmark = [
     ),
 ]
 
-ROLL = 200.0
 SCRIPT = '#!/bin/sh\nmkdir "$OUT/www"; cat "$IN/greeting" >"$OUT/www/greeting"\n'
 SERVE = "#!/bin/sh\nexec httpd -p 80 -h /www\n"
 
 
-@dataclass
-class Host:
-    """A daemon that may have images of one server and one script, and one VM."""
+class Host(OneVM):
+    """A daemon that may have images of one server and one script, and one VM of them."""
 
-    stage: Stage
-    server: Stranger
-    files: dict[str, Path]
-    """What the server has, by path."""
-    port: int = field(default_factory=free_port)
+    def __init__(self, stage: Stage, server: Stranger, files: dict[str, Path]) -> None:
+        """`files`: what the server has, by path."""
+        super().__init__(stage)
+        self.server = server
+        self.files = files
 
     def publish(self, name: str, page: str) -> Path:
         files = {page: f"{name}\n", "etc/rc.local": SERVE}
@@ -57,50 +51,24 @@ class Host:
             "sha256": sha256 or ready.sha256(self.files[f"/{name}"]),
         }
         owned = {"path": "./owned", "owners": {"/srv/secret": "0:33 0640"}}
-        layers = [
+        layers: list[dict[str, Any]] = [
             {"busybox": {}},
             {"image": image},
             {"script": {"run": "make", "inputs": "./in"}},
             {"tree": owned},
         ]
-        document = {
-            "apiVersion": "reconciler/v1",
-            "kind": "MicroVM",
-            "metadata": {"name": "app"},
-            "spec": {
-                "store": {"layers": layers},
-                "interfaces": [{"type": "user", "forward": [{"host": self.port, "guest": 80}]}],
-                "health": {
-                    "checks": [{"http": {"port": self.port, "path": "/index.html"}}],
-                    "minHealthyTime": "1s",
-                    "startupDeadline": "60s",
-                },
-            },
-        }
         write = self.stage.repository.write
         write("in/greeting", greeting)
         write("owned/srv/secret", "s")
-        write("app.yaml", yaml.safe_dump(document))
-        return self.stage.repository.push(name)
-
-    def until(
-        self, what: str, condition: Callable[[Fleet], object], deadline: float = ROLL
-    ) -> Fleet:
-        def look() -> Fleet | None:
-            try:
-                fleet = self.stage.daemon.fleet()
-            except DaemonAway:
-                return None
-            return fleet if condition(fleet) else None
-
-        return wait_until(look, deadline, what)
+        health = {"checks": [{"http": {"port": self.port, "path": "/index.html"}}]}
+        return self.declare(layers, 80, name, health=health)
 
     def answers(self) -> tuple[str, str]:
-        return request(self.port, "/index.html")[1], request(self.port, "/greeting")[1]
+        return self.answer("/index.html"), self.answer("/greeting")
 
 
 @pytest.fixture
-def host(request: pytest.FixtureRequest) -> Iterator[Host]:
+def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
     files: dict[str, Path] = {}
 
     def answering(_stranger: Stranger) -> Answer:
@@ -109,23 +77,15 @@ def host(request: pytest.FixtureRequest) -> Iterator[Host]:
 
         return answer
 
-    with serving(answering) as server:
-        stage = Stage.open()
-        program = stage.root / "make"
-        program.write_text(SCRIPT)
-        program.chmod(0o755)
-        settings = Settings(
-            repository=stage.repository.bare, state=stage.state,
-            socket=stage.daemon.settings.socket, http_port=free_port(),
-            allowed={"image_urls": [server.pattern]},
-            more=f'[policy.scripts.make]\npath = "{program}"\n',
-        )  # fmt: skip
-        stage.daemon = Daemon(stage.root, settings)
-        try:
-            with evidence.kept_of(stage, request.node):
-                yield Host(stage, server, files)
-        finally:
-            assert stage.close() == []
+    program = tmp_path / "make"
+    program.write_text(SCRIPT)
+    program.chmod(0o755)
+    more = f'[policy.scripts.make]\npath = "{program}"\n'
+    with (
+        serving(answering) as server,
+        stage_that_allows({"image_urls": [server.pattern]}, request.node, more=more) as stage,
+    ):
+        yield Host(stage, server, files)
 
 
 def test_a_vm_of_ready_images_is_updated_left_alone_and_rolled_back(host: Host) -> None:
@@ -133,8 +93,7 @@ def test_a_vm_of_ready_images_is_updated_left_alone_and_rolled_back(host: Host) 
     host.publish("two", "www/index.html")
     host.publish("bad", "www/other.html")
     revision = host.push("one", "hello\n")
-    host.stage.seed()
-    host.stage.daemon.start()
+    host.start()
     host.until("the first is healthy", lambda now: now.settled(revision, "app"), FIRST)
     assert host.answers() == ("one", "hello")
 

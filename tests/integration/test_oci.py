@@ -11,16 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from demo.client import DaemonAway, Fleet
-from demo.daemon import Daemon, Settings, free_port
 from demo.stage import Stage
-from tests.integration import evidence
-from tests.integration.harness import FIRST, request
+from tests.integration.harness import FIRST
+from tests.integration.one_vm import OneVM, stage_that_allows
 from tests.registry.images import Entry, Layout, pack_folder, write_layer
 from tests.registry.serving import Registry, serving_registry
-from tests.wait import wait_until
 
 pytestmark = [
     pytest.mark.integration,
@@ -53,7 +49,6 @@ SETTINGS = {
     "config.workingdir": "/app/data",
     "config.exposedports": "8000/tcp",
 }
-ROLL = 200.0
 LIBRARY = re.compile(r"(/\S+) \(0x")
 
 
@@ -91,66 +86,27 @@ def app_layer(folder: Path, version: str, source: str = APP) -> Path:
     return write_layer(folder / f"app-{version}.tar", entries)
 
 
-class Host:
-    """A daemon that may have images of a registry, and one VM."""
+class Host(OneVM):
+    """A daemon that may have images of a registry, and one VM of them."""
 
     def __init__(self, stage: Stage, registry: Registry, layout: Layout) -> None:
-        self.stage = stage
+        super().__init__(stage)
         self.registry = registry
         self.layout = layout
-        self.port = free_port()
 
     def push(self, digest: str) -> str:
-        document = {
-            "apiVersion": "reconciler/v1",
-            "kind": "MicroVM",
-            "metadata": {"name": "app"},
-            "spec": {
-                "memory": "256MiB",
-                "store": {
-                    "layers": [{"oci": {"image": f"{self.registry.host}/acme/app@{digest}"}}]
-                },
-                "interfaces": [{"type": "user", "forward": [{"host": self.port, "guest": 8000}]}],
-                "health": {
-                    "checks": [{"http": {"port": self.port}}],
-                    "minHealthyTime": "1s",
-                    "startupDeadline": "90s",
-                },
-            },
-        }
-        self.stage.repository.write("app.yaml", yaml.safe_dump(document))
-        return self.stage.repository.push(digest[:19])
-
-    def until(self, what: str, condition: object, deadline: float = ROLL) -> Fleet:
-        def look() -> Fleet | None:
-            try:
-                fleet = self.stage.daemon.fleet()
-            except DaemonAway:
-                return None
-            return fleet if condition(fleet) else None  # type: ignore[operator]
-
-        return wait_until(look, deadline, what)
-
-    def answer(self) -> str:
-        return request(self.port, "/")[1]
+        layer = {"oci": {"image": f"{self.registry.host}/acme/app@{digest}"}}
+        health = {"checks": [{"http": {"port": self.port}}]}
+        return self.declare([layer], 8000, digest[:19], memory="256MiB", health=health)
 
 
 @pytest.fixture
 def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
     with serving_registry(tmp_path / "registry") as registry:
-        stage = Stage.open()
         more = f'[[registries]]\nname = "{registry.host}"\ninsecure = true\n'
         allowed = {"registries": [f"{registry.host}/acme/*"]}
-        settings = Settings(
-            repository=stage.repository.bare, state=stage.state,
-            socket=stage.daemon.settings.socket, http_port=free_port(), allowed=allowed, more=more,
-        )  # fmt: skip
-        stage.daemon = Daemon(stage.root, settings)
-        try:
-            with evidence.kept_of(stage, request.node):
-                yield Host(stage, registry, Layout(tmp_path / "layout"))
-        finally:
-            assert stage.close() == []
+        with stage_that_allows(allowed, request.node, more=more) as stage:
+            yield Host(stage, registry, Layout(tmp_path / "layout"))
 
 
 def test_an_application_of_a_registry_boots_is_updated_by_one_layer_and_goes_back(
@@ -165,8 +121,7 @@ def test_an_application_of_a_registry_boots_is_updated_by_one_layer_and_goes_bac
     for tag in ("one", "two", "bad"):
         host.registry.push(host.layout, tag, "acme/app")
     revision = host.push(first)
-    host.stage.seed()
-    host.stage.daemon.start()
+    host.start()
     host.until("the first is healthy", lambda now: now.settled(revision, "app"), FIRST)
     assert host.answer() == "one hello there 1000:1000 /app/data ['two words']"
     layers, asked = host.stage.layers(), len(host.registry.served())

@@ -9,15 +9,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import yaml
 
-from demo.client import VM, DaemonAway
-from demo.daemon import Daemon, Settings, free_port
+from demo.client import VM
 from demo.stage import Stage
 from reconciler.image.debian_packages import Debian
 from reconciler.image.inputs.busybox import fetch_busybox
-from tests.integration import evidence
 from tests.integration.harness import FIRST
+from tests.integration.one_vm import ROLL, OneVM, stage_that_allows
 from tests.registry.images import Entry, Layout, write_layer
 from tests.wait import wait_until
 
@@ -33,42 +31,26 @@ pytestmark = [
 
 ON_REQUEST = "status=$(echo hello | nc -l -p 8000); exit $status"
 """A program that greets, and ends with the status that it is sent."""
-ROLL = 120.0
 
 
-class Host:
-    """A daemon that may have images of one layout on this host, and one VM without checks."""
+class Host(OneVM):
+    """A daemon that may have images of one layout on this host, and one VM of them without checks."""
 
     def __init__(self, stage: Stage, layout: Layout) -> None:
-        self.stage = stage
+        super().__init__(stage)
         self.layout = layout
-        self.port = free_port()
 
     def push(self, digest: str) -> None:
-        document = {
-            "apiVersion": "reconciler/v1",
-            "kind": "MicroVM",
-            "metadata": {"name": "app"},
-            "spec": {
-                "memory": "256MiB",
-                "store": {"layers": [{"oci": {"layout": str(self.layout.folder), "digest": digest}}]},
-                "interfaces": [{"type": "user", "forward": [{"host": self.port, "guest": 8000}]}],
-                "health": {"minHealthyTime": "1s", "startupDeadline": "90s"},
-                "restart": {"policy": "on-failure"},
-            },
-        }  # fmt: skip
-        self.stage.repository.write("app.yaml", yaml.safe_dump(document))
-        self.stage.repository.push(digest[:19])
+        layer = {"oci": {"layout": str(self.layout.folder), "digest": digest}}
+        restart = {"policy": "on-failure"}
+        self.declare([layer], 8000, digest[:19], memory="256MiB", restart=restart)
 
-    def until(self, what: str, condition: Callable[[VM], object], deadline: float = ROLL) -> VM:
-        def look() -> VM | None:
-            try:
-                vm = self.stage.daemon.fleet().vms.get("app")
-            except DaemonAway:
-                return None
-            return vm if vm is not None and condition(vm) else None
-
-        return wait_until(look, deadline, what)
+    def until_it(self, what: str, condition: Callable[[VM], object], deadline: float = ROLL) -> VM:
+        """Wait for something of the VM alone."""
+        fleet = self.until(
+            what, lambda now: "app" in now.vms and condition(now.vms["app"]), deadline
+        )
+        return fleet.vms["app"]
 
     def end(self, status: int) -> None:
         """Have the program end, once it listens: the VMM accepts before it does, and then hangs up."""
@@ -88,19 +70,8 @@ class Host:
 
 @pytest.fixture
 def host(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Host]:
-    layout = Layout(tmp_path / "layout")
-    stage = Stage.open()
-    settings = Settings(
-        repository=stage.repository.bare, state=stage.state,
-        socket=stage.daemon.settings.socket, http_port=free_port(),
-        allowed={"host_paths": [str(tmp_path)]},
-    )  # fmt: skip
-    stage.daemon = Daemon(stage.root, settings)
-    try:
-        with evidence.kept_of(stage, request.node):
-            yield Host(stage, layout)
-    finally:
-        assert stage.close() == []
+    with stage_that_allows({"host_paths": [str(tmp_path)]}, request.node) as stage:
+        yield Host(stage, Layout(tmp_path / "layout"))
 
 
 def test_the_end_of_a_program_is_judged_as_the_end_of_any_guest(host: Host, tmp_path: Path) -> None:
@@ -114,24 +85,25 @@ def test_the_end_of_a_program_is_judged_as_the_end_of_any_guest(host: Host, tmp_
     missing = host.layout.add("missing", layer, settings={"config.entrypoint": ["/bin/bash"]})
 
     host.push(good)
-    host.stage.seed()
-    host.stage.daemon.start()
-    first = host.until("it is up, by its announcement", lambda vm: vm.settled, FIRST)
+    host.start()
+    first = host.until_it("it is up, by its announcement", lambda vm: vm.settled, FIRST)
 
     host.end(3)
-    host.until("a failure is restarted", lambda vm: vm.settled and vm.instance != first.instance)
+    host.until_it("a failure is restarted", lambda vm: vm.settled and vm.instance != first.instance)
     assert "reconciler-failed: program /bin/sh exited with status 3" in host.stage.console("app")
 
     def events() -> str:
         return str(host.stage.daemon.control.get("/v1/events?limit=100"))
 
     host.push(missing)
-    host.until(
+    host.until_it(
         "a program that is missing is rolled back",
         lambda vm: vm.sync == "blocked" and "rolled-back" in events(),
     )
     assert "no such file in the image" in events()
 
     host.end(0)
-    off = host.until("a clean end stays off", lambda vm: vm.pid is None and vm.state != "running")
+    off = host.until_it(
+        "a clean end stays off", lambda vm: vm.pid is None and vm.state != "running"
+    )
     assert "restart.policy is on-failure: it stays down" in events(), off
