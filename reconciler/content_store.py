@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Protocol
 
+from reconciler.erofs.recipe import ErofsRecipe
 from reconciler.errors import BuildFailed, BuildUnavailable
 
 
@@ -30,6 +31,14 @@ class ContentStore(Protocol):
         Raises BuildFailed when this content can never become files, with the path at fault, and
         BuildUnavailable when it cannot be had now. Cancelling it ends the work; what was written by then
         stays, and is the caller's to remove.
+        """
+        ...
+
+    async def export_image(self, content: str, image: Path, recipe: ErofsRecipe) -> int:
+        """Write the content as an image of erofs, a file that does not exist yet; returns the files' bytes.
+
+        The image holds what `export` writes but for `recipe.without`; all belongs to root and has no time.
+        Raises as `export`, and BuildUnavailable of kind `missing-program` on a host without liblz4.
         """
         ...
 

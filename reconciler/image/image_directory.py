@@ -14,6 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -235,11 +236,15 @@ def _built(key: str, meta: Meta, differs: str = "") -> BuiltImage:
 
 
 def _mark(path: Path) -> Mark:
-    """Sync a file, and digest it."""
-    with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file:  # noqa: PTH123
-        os.fsync(file.fileno())
+    """Sync a file, and digest it meanwhile: the one waits for the disk, the other for the processor."""
+    with (
+        open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW), "rb") as file,  # noqa: PTH123
+        ThreadPoolExecutor(1) as beside,
+    ):
+        synced = beside.submit(os.fsync, file.fileno())
         found = os.fstat(file.fileno())
         sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        synced.result()
     return Mark(sha256=sha256, size=found.st_size, mtime_ns=found.st_mtime_ns, inode=found.st_ino)
 
 

@@ -73,7 +73,7 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
 
     yield Store(
         real, repository, lambda key: (layers / key / "image").unlink(), slow,
-        lambda: sorted(path.name for path in layers.glob(".new-*/content/0")),
+        lambda: sorted(path.name for path in layers.glob(".new-*/*")),
         tree if request.param == "tree" else texts,
     )  # fmt: skip
     await real.close()

@@ -7,6 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from reconciler.erofs.image_writer import create
+from reconciler.erofs.recipe import ErofsRecipe
 from reconciler.errors import BuildUnavailable, RevisionRefused
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.machine import HostPort, overlap
@@ -51,6 +53,15 @@ class FakeSource:
             raise BuildUnavailable(f"{content} is not there")
         folder.mkdir()
         return (folder / "id").write_text(content)
+
+    async def export_image(self, content: str, image: Path, recipe: ErofsRecipe) -> int:
+        """An image of that one file."""
+        if content in self.lost:
+            raise BuildUnavailable(f"{content} is not there")
+        writer = create(image, bytes.fromhex(recipe.uuid.replace("-", "")), None)
+        writer.file(b"id", content.encode(), program=False)
+        writer.finish()
+        return len(content)
 
     async def fetch(self, lineage: Lineage = ANY) -> Fetched:
         await asyncio.sleep(0)

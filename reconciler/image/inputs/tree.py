@@ -8,8 +8,9 @@ import sys
 from pathlib import Path
 
 from reconciler.content_store import named
+from reconciler.erofs.recipe import ErofsRecipe
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.image.build_site import BuildSite
+from reconciler.image.build_site import COMPRESS_FROM_BYTES, FIXED_UUID, BuildSite
 from reconciler.image.layer_input import LayerInput
 from reconciler.image.owned_tree import BAD_INPUT, rules_to_json
 from reconciler.model.layer_kinds.tree_layer import TreeSource
@@ -22,6 +23,10 @@ SECONDS = 180.0
 
 async def build_tree(source: TreeSource, site: BuildSite) -> None:
     with named(source.title):
+        if site.format == "erofs" and not source.owners:
+            recipe = ErofsRecipe(FIXED_UUID, COMPRESS_FROM_BYTES, without=KEEPER)
+            await site.content.export_image(source.tree, site.image, recipe)
+            return
         size = await site.content.export(source.tree, site.folder)
         await asyncio.to_thread(drop_keepers, site.folder)
         if source.owners:

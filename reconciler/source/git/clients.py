@@ -9,9 +9,10 @@ from pathlib import Path
 
 from reconciler.children.program import Ended
 from reconciler.children.spare import SpareChild
+from reconciler.erofs.recipe import ErofsRecipe
 from reconciler.errors import BuildFailed, BuildUnavailable, SourceError, source_error_kind
 from reconciler.source.git.error_kinds import failure
-from reconciler.source.git.export_worker import BAD_INPUT, TreeLimits
+from reconciler.source.git.export_worker import BAD_INPUT, NO_LZ4, TreeLimits
 from reconciler.source.git.protocol import Task, WorkerAnswer, line_of
 from reconciler.source.worker_process import ChildProcess
 
@@ -77,11 +78,19 @@ class TreeExporter:
 
     async def export(self, content: str, folder: Path) -> int:
         """As `ContentStore.export`; the id is a tree's, in hex."""
+        return await self._ask(content, folder, None)
+
+    async def export_image(self, content: str, image: Path, recipe: ErofsRecipe) -> int:
+        """As `ContentStore.export_image`."""
+        return await self._ask(content, image, recipe)
+
+    async def _ask(self, tree: str, target: Path, recipe: ErofsRecipe | None) -> int:
         request = {
             "repository": str(self._mirror),
-            "tree": content,
-            "folder": str(folder),
+            "tree": tree,
+            "target": str(target),
             "limits": asdict(self._limits),
+            "recipe": None if recipe is None else asdict(recipe),
         }
         return _size(await self._spare.ask(request, self._seconds))
 
@@ -93,6 +102,11 @@ class TreeExporter:
 def _size(ended: Ended) -> int:
     if ended.status == BAD_INPUT:
         raise BuildFailed(ended.tail, hint="mend the folder and push")
+    if ended.status == NO_LZ4:
+        raise BuildUnavailable(
+            ended.tail, kind="missing-program",
+            hint="install liblz4 (Debian: liblz4-1), or write `store.format: squashfs`",
+        )  # fmt: skip
     if ended.status < 0:
         # Its own bounds or the host's: a signal is no verdict on the input.
         raise BuildUnavailable(

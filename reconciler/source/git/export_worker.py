@@ -1,4 +1,4 @@
-"""The child that writes one git tree as files, and ends: `python -m reconciler.source.git.export_worker`.
+"""The child that writes one git tree as files or as an image, and ends: `python -m reconciler.source.git.export_worker`.
 
 It is a process and not a thread, so that what a hostile repository does to libgit2 ends with the child.
 It reads objects by id from the mirror, never a checkout. Its request is a JSON line on standard input.
@@ -6,6 +6,8 @@ It reads objects by id from the mirror, never a checkout. Its request is a JSON 
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import re
@@ -18,6 +20,8 @@ import pygit2
 from pygit2.enums import ObjectType
 
 from reconciler.children.confinement import Bounds, confine
+from reconciler.erofs.lz4 import Lz4Missing
+from reconciler.erofs.recipe import ErofsRecipe
 from reconciler.git_objects import (
     FILE,
     LINK,
@@ -28,9 +32,12 @@ from reconciler.git_objects import (
     MalformedObject,
     entries_of,
 )
+from reconciler.source.git.tree_targets import FolderTarget, ImageTarget, TreeTarget
 
 BAD_INPUT = 65
 """Exit status: the tree cannot be written as files; the output is the reason. EX_DATAERR."""
+NO_LZ4 = 69
+"""Exit status: this host has no liblz4. EX_UNAVAILABLE."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 MOST_POINTER_BYTES = 1024
 """Its specification says that a pointer is smaller."""
@@ -55,64 +62,52 @@ class BadTreeError(Exception):
 
 
 class Stager:
-    """Writes a tree below an open folder, entry by entry, following nothing that it wrote."""
+    """Gives a tree to a target, entry by entry."""
 
-    def __init__(self, repository: pygit2.Repository, limits: TreeLimits) -> None:
+    def __init__(
+        self, repository: pygit2.Repository, limits: TreeLimits, target: TreeTarget
+    ) -> None:
         self._repository = repository
         self._limits = limits
+        self._target = target
         self._entries = 0
         self.content_bytes = 0
 
-    def stage(self, tree: bytes, folder: int, path: str = "", depth: int = 1) -> None:
-        """Write the entries of the tree with this id into the folder that `folder` is open on."""
+    def stage(self, tree: bytes, path: str = "", depth: int = 1) -> None:
+        """Give all of the tree with this id."""
         if depth > self._limits.depth:
             raise BadTreeError(f"{path}: folders are nested more than {self._limits.depth} deep")
-        for entry in self._entries_of(tree, path):
+        names = set()
+        for entry in entries_in(self._repository, tree, path):
             here = f"{path}{self._name(entry[1], path)}"
             self._entries += 1
             if self._entries > self._limits.entries:
                 raise BadTreeError(f"{here}: more than {self._limits.entries} entries")
-            try:
-                self._write(entry, folder, here, depth)
-            except FileExistsError as error:
-                raise BadTreeError(f"{here}: is in its folder twice") from error
+            if entry[1] in names:
+                raise BadTreeError(f"{here}: is in its folder twice")
+            names.add(entry[1])
+            self._write(entry, here, depth)
 
-    def _write(self, entry: Entry, folder: int, here: str, depth: int) -> None:
+    def _write(self, entry: Entry, here: str, depth: int) -> None:
         mode, name, oid = entry
         if mode == TREE:
-            os.mkdir(name, 0o755, dir_fd=folder)
-            inner = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=folder)
-            try:
-                self.stage(oid, inner, f"{here}/", depth + 1)
-            finally:
-                os.close(inner)
+            self._target.enter(name)
+            self.stage(oid, f"{here}/", depth + 1)
+            self._target.leave()
         elif mode in (FILE, PROGRAM):
             content = self._blob(oid, here)
             if content.startswith(LFS_POINTER) and len(content) < MOST_POINTER_BYTES:
                 raise BadTreeError(f"{here}: a pointer of Git LFS; commit the file itself")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-            permissions = 0o755 if mode == PROGRAM else 0o644
-            with open(os.open(name, flags, permissions, dir_fd=folder), "wb") as file:  # noqa: PTH123
-                file.write(content)
+            self._target.file(name, content, program=mode == PROGRAM)
         elif mode == LINK:
             target = self._blob(oid, here)
             if not target or len(target) > MOST_TARGET_BYTES or b"\0" in target:
                 raise BadTreeError(f"{here}: a symlink to nowhere")
-            os.symlink(target, name, dir_fd=folder)
+            self._target.link(name, target)
         elif mode == SUBMODULE:
             raise BadTreeError(f"{here}: a submodule; put its files into the folder instead")
         else:
             raise BadTreeError(f"{here}: has a mode that is none of git's")
-
-    def _entries_of(self, tree: bytes, path: str) -> list[Entry]:
-        """As git reads them: libgit2 takes some modes for others."""
-        kind, size = self._repository.odb.read_header(pygit2.Oid(raw=tree))
-        if kind != ObjectType.TREE or size > MOST_TREE_BYTES:
-            raise BadTreeError(f"{path or '.'}: is listed as a folder and is none")
-        try:
-            return entries_of(self._repository.read(pygit2.Oid(raw=tree))[1])
-        except MalformedObject as error:
-            raise BadTreeError(f"{path or '.'}: a folder that git itself could not read") from error
 
     def _blob(self, oid: bytes, here: str) -> bytes:
         kind, size = self._repository.odb.read_header(pygit2.Oid(raw=oid))
@@ -122,7 +117,7 @@ class Stager:
         if self.content_bytes > self._limits.content_bytes:
             most = self._limits.content_bytes >> 20
             raise BadTreeError(f"{here}: the folder holds more than {most} MiB")
-        return self._repository.read(pygit2.Oid(raw=oid))[1]
+        return read_object(self._repository, oid, b"blob")
 
     def _name(self, raw: bytes, path: str) -> str:
         shown = raw.decode(errors="backslashreplace")
@@ -134,28 +129,84 @@ class Stager:
             raise BadTreeError(f"{path}{shown}: the name is not UTF-8") from error
 
 
+def entries_in(repository: pygit2.Repository, tree: bytes, path: str) -> list[Entry]:
+    """As git reads them: libgit2 takes some modes for others. Raises BadTreeError."""
+    kind, size = repository.odb.read_header(pygit2.Oid(raw=tree))
+    if kind != ObjectType.TREE or size > MOST_TREE_BYTES:
+        raise BadTreeError(f"{path or '.'}: is listed as a folder and is none")
+    try:
+        return entries_of(read_object(repository, tree, b"tree"))
+    except MalformedObject as error:
+        raise BadTreeError(f"{path or '.'}: a folder that git itself could not read") from error
+
+
+def read_object(repository: pygit2.Repository, oid: bytes, kind: bytes) -> bytes:
+    """An object's bytes, which have its hash. Raises OSError if they have not: the mirror is damaged."""
+    content: bytes = repository.read(pygit2.Oid(raw=oid))[1]
+    digest = hashlib.sha1(b"%b %d\0" % (kind, len(content)), usedforsecurity=False)
+    digest.update(content)
+    if digest.digest() != oid:
+        raise OSError(errno.EBADMSG, f"object {oid.hex()} of the mirror is damaged")
+    return content
+
+
+def opened(path: str) -> pygit2.Repository:
+    """A bare repository, of which `read_object` hashes each object: libgit2 would take three times as long.
+
+    What libgit2's own hash finds beyond that, an attack on SHA-1, it found when the object was fetched.
+    """
+    pygit2.settings.owner_validation = False  # the daemon may run as another user than its state
+    pygit2.settings.enable_strict_hash_verification(False)  # noqa: FBT003 - the library's own form
+    return pygit2.Repository(path, pygit2.enums.RepositoryOpenFlag.BARE)
+
+
+def reaches(repository: pygit2.Repository, tree: bytes, most: int, limits: TreeLimits) -> bool:
+    """Whether the files of a tree have at least so many bytes; False for a tree beyond its limits."""
+    folders, entries, size = [(tree, 1)], 0, 0
+    while folders:
+        folder, depth = folders.pop()
+        for mode, _, oid in entries_in(repository, folder, ""):
+            entries += 1
+            if entries > limits.entries or depth > limits.depth:
+                return False
+            if mode == TREE:
+                folders.append((oid, depth + 1))
+            elif mode in (FILE, PROGRAM):
+                size += repository.odb.read_header(pygit2.Oid(raw=oid))[1]
+                if size >= most:
+                    return True
+    return False
+
+
 def stage_tree(repository: str, tree: str, folder: Path, limits: TreeLimits) -> int:
     """Write a tree of a bare repository into a new folder; returns the bytes of its files."""
-    pygit2.settings.owner_validation = False  # the daemon may run as another user than its state
-    folder.mkdir(mode=0o755)
-    bare = pygit2.Repository(repository, pygit2.enums.RepositoryOpenFlag.BARE)
-    stager = Stager(bare, limits)
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    stager = Stager(opened(repository), limits, target := FolderTarget(folder))
     try:
-        stager.stage(bytes.fromhex(tree), descriptor)
+        stager.stage(bytes.fromhex(tree))
     finally:
-        os.close(descriptor)
+        target.finish()
+    return stager.content_bytes
+
+
+def image_of_tree(
+    repository: str, tree: str, image: Path, limits: TreeLimits, recipe: ErofsRecipe
+) -> int:
+    """Write a tree of a bare repository as an image of erofs; returns the bytes of its files."""
+    bare, root = opened(repository), bytes.fromhex(tree)
+    large = reaches(bare, root, recipe.compress_from_bytes, limits)
+    stager = Stager(bare, limits, target := ImageTarget(image, recipe, large=large))
+    stager.stage(root)
+    target.finish()
     return stager.content_bytes
 
 
 def export(request: dict[str, Any]) -> int:
     """Write the tree that is asked for; returns the bytes of its files."""
-    return stage_tree(
-        request["repository"],
-        request["tree"],
-        Path(request["folder"]),
-        TreeLimits(**request["limits"]),
-    )
+    repository, tree = request["repository"], request["tree"]
+    limits, target = TreeLimits(**request["limits"]), Path(request["target"])
+    if (recipe := request["recipe"]) is None:
+        return stage_tree(repository, tree, target, limits)
+    return image_of_tree(repository, tree, target, limits, ErofsRecipe(**recipe))
 
 
 def main() -> int:
@@ -169,6 +220,9 @@ def main() -> int:
     except BadTreeError as error:
         sys.stdout.write(str(error))
         return BAD_INPUT
+    except Lz4Missing as error:
+        sys.stdout.write(str(error))
+        return NO_LZ4
     except Exception as error:  # noqa: BLE001 - the parent tells it, and tries again
         sys.stdout.write(f"{type(error).__name__}: {error}")
         return 1

@@ -13,6 +13,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_after_attempt, wait
 
 from reconciler.clock import Clock
 from reconciler.config import GitSourceConfig, KernelsConfig, PolicyConfig
+from reconciler.erofs.recipe import ErofsRecipe
 from reconciler.errors import (
     ManifestErrors,
     ReconcilerError,
@@ -276,6 +277,10 @@ class GitSource:
     async def export(self, content: str, folder: Path) -> int:
         """As `ContentStore.export`, of a tree by its id."""
         return await self._exporter.export(content, folder)
+
+    async def export_image(self, content: str, image: Path, recipe: ErofsRecipe) -> int:
+        """As `ContentStore.export_image`, of a tree by its id."""
+        return await self._exporter.export_image(content, image, recipe)
 
     def watch(self, callback: Callable[[], None]) -> None:
         """Call back on the running loop when refs of a local repository change; some changes may be missed."""

@@ -200,7 +200,7 @@ async def test_a_builder_stands_ready_and_a_new_one_takes_its_place(
     store: ImageStore, repository: Repository, builders: Callable[[], list[int]]
 ) -> None:
     (first,) = builders()
-    await store.build_layer(layer(repository.tree({"a": "1"})), repository.content)
+    await store.build_layer(layer(repository.tree({"a": "1"}), "squashfs"), repository.content)
     await eventually(lambda: builders() not in ([], [first]))
 
 
@@ -226,13 +226,13 @@ async def test_a_cancelled_build_leaves_neither_child_nor_folder(
     for _ in range(4):
         tree = repository.raw_tree(*((TREE, b"%d" % n, tree) for n in range(17)))
     build = asyncio.create_task(store.build_layer(layer(tree), repository.content))
-    await eventually(lambda: list(tmp_path.glob("state/layers/.new-*/content/0/1")))
+    await eventually(lambda: list(tmp_path.glob("state/layers/.new-*/image")))
     started = builders()
     build.cancel()
     with pytest.raises(asyncio.CancelledError):
         await build
     await store.close()
-    assert len(started) == 2  # one writes the tree, one waits to make the image
+    assert len(started) == 2  # one writes the image, one waits for a program to run
     assert not any(map(alive, started))
     assert list((tmp_path / "state/layers").iterdir()) == []
 
