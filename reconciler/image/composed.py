@@ -14,6 +14,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reconciler.host import layout
+from reconciler.image.counted_dict import CountedDict
 from reconciler.image.image_directory import ImageDirectory
 from reconciler.model.image import BuiltImage
 from reconciler.model.names import LayerKey
@@ -78,7 +79,7 @@ class ComposedLayers:
 
     def __init__(self, state_dir: Path) -> None:
         self.shelf = ImageDirectory(layout.images(state_dir, "composed"), (layout.PARTS,))
-        self.present: dict[str, BuiltImage] = {}
+        self.present: CountedDict[str, BuiltImage] = CountedDict()
         self._known: dict[str, Composition] = {}
         self._holders: dict[str, set[str]] = {}
         """By part, the layers that have it, also those that are gone."""

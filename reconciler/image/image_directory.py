@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from reconciler.durable import sync
 from reconciler.image import build_record as made
+from reconciler.image.counted_dict import CountedDict
 from reconciler.model.image import BuiltImage
 from reconciler.model.names import digest_of
 
@@ -76,7 +77,7 @@ class ImageDirectory:
         self._optional = optional
         self._marks: dict[str, dict[str, Mark]] = {}
         """What was verified or made, by key."""
-        self.broken: dict[str, BuiltImage] = {}
+        self.broken: CountedDict[str, BuiltImage] = CountedDict()
         """Entries that stay until they are made again or collected: guests may run on them."""
 
     def path(self, key: str, file: str) -> Path:

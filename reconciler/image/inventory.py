@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from reconciler.clock import Clock
 from reconciler.host import layout
+from reconciler.image.counted_dict import CountedDict
 from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.image_reading import ImageReader
 from reconciler.image.nix_build import NixRunners
@@ -42,7 +43,7 @@ class _Notes(BaseModel):
     images: dict[str, Moments] = {}
 
 
-ImagesOfKind = tuple[StoredKind, ImageDirectory | NixRunners, dict[str, BuiltImage]]
+ImagesOfKind = tuple[StoredKind, ImageDirectory | NixRunners, CountedDict[str, BuiltImage]]
 """Images of one kind, and which of them are there."""
 
 
@@ -61,6 +62,10 @@ class Inventory:
         self._named: frozenset[str] = frozenset()
         self._noted_wall = 0.0
         self._stored: Mapping[str, StoredImage] = {}
+        self._edits = 0
+        """Counts changes of what is known of images beside the images themselves."""
+        self._seen: tuple[int, ...] = ()
+        """All counts when `_stored` was made."""
 
     def load(self) -> None:
         """Read the notes of a former daemon; what cannot be read is not known."""
@@ -89,10 +94,16 @@ class Inventory:
             new.replace(self._path)
 
     def stored(self) -> Mapping[str, StoredImage]:
-        """All images by key, also broken ones; the same object while nothing changed."""
+        """All images by key, also broken ones; the same object while nothing changed, and then at no cost."""
+        shelves = self._shelves()
+        counts = ((shelf.broken.changes, present.changes) for _, shelf, present in shelves)
+        seen = (self._edits, *(count for both in counts for count in both))
+        if seen == self._seen:
+            return self._stored
+        self._seen = seen
         found = {
             key: self._one(kind, image)
-            for kind, shelf, present in self._shelves()
+            for kind, shelf, present in shelves
             for key, image in (*shelf.broken.items(), *present.items())
         }
         if found != self._stored:
@@ -108,6 +119,7 @@ class Inventory:
         if late or keys != self._named:
             self._noted_wall = wall if late else self._noted_wall
             self._named, self._changed = keys, True
+            self._edits += 1
 
     @property
     def named(self) -> frozenset[str]:
@@ -133,6 +145,7 @@ class Inventory:
             if check.result == "sound":
                 self._moments.setdefault(key, Moments()).checked = self._clock.now().wall
                 self._changed = True
+                self._edits += 1
             elif check.result == "rotten" and present.get(key) is image:
                 del present[key]
                 await asyncio.shield(asyncio.to_thread(shelf.set_broken, image, check.why))

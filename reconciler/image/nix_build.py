@@ -20,6 +20,7 @@ from pathlib import Path
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildFailed
 from reconciler.image import build_record as made
+from reconciler.image.counted_dict import CountedDict
 from reconciler.image.image_directory import KEY
 from reconciler.image.nix_program import Nix
 from reconciler.model.image import BuiltImage, NixRunner
@@ -49,7 +50,7 @@ class NixRunners:
     def __init__(self, root: Path, nix: Nix) -> None:
         self._root = root
         self._nix = nix
-        self.broken: dict[str, BuiltImage] = {}
+        self.broken: CountedDict[str, BuiltImage] = CountedDict()
         """None ever is: Nix keeps the bytes."""
 
     def scan(self) -> dict[str, BuiltImage]:

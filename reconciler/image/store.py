@@ -19,6 +19,7 @@ from reconciler.errors import BuildUnavailable, ImageError
 from reconciler.host import layout
 from reconciler.image.build_site import BuildSite, BuildTools, MakePart, Sources
 from reconciler.image.composed import ComposedLayers
+from reconciler.image.counted_dict import CountedDict
 from reconciler.image.debian_packages import Debian
 from reconciler.image.debian_roots.builder_client import DebianRoots, as_child
 from reconciler.image.disk import build_disk
@@ -86,10 +87,10 @@ class ImageStore:
         self._kernel_shelf = ImageDirectory(kernels, (layout.KERNEL, layout.INITRD))
         self._disk_shelf = ImageDirectory(layout.images(state_dir, "disks"), (layout.IMAGE,))
         self._nix = NixRunners(layout.images(state_dir, "runners"), nix)
-        self._layers: dict[str, BuiltImage] = {}
-        self._kernels: dict[str, BuiltImage] = {}
-        self._disks: dict[str, BuiltImage] = {}
-        self._runners: dict[str, BuiltImage] = {}
+        self._layers: CountedDict[str, BuiltImage] = CountedDict()
+        self._kernels: CountedDict[str, BuiltImage] = CountedDict()
+        self._disks: CountedDict[str, BuiltImage] = CountedDict()
+        self._runners: CountedDict[str, BuiltImage] = CountedDict()
         self._hash_trees = HashTrees(self._layer_shelf)
         self._announcing: set[str] = set()
         self._composing: list[_PartBuilds] = []
@@ -102,11 +103,11 @@ class ImageStore:
         """Find what is there, and have a builder ready. Raises ImageError."""
         await asyncio.to_thread(self.inventory.load)
         try:
-            self._layers = await asyncio.to_thread(self._layer_shelf.scan)
+            self._layers.update(await asyncio.to_thread(self._layer_shelf.scan))
             await asyncio.to_thread(self._composed.scan)
-            self._kernels = await asyncio.to_thread(self._kernel_shelf.scan)
-            self._disks = await asyncio.to_thread(self._disk_shelf.scan)
-            self._runners = await asyncio.to_thread(self._nix.scan)
+            self._kernels.update(await asyncio.to_thread(self._kernel_shelf.scan))
+            self._disks.update(await asyncio.to_thread(self._disk_shelf.scan))
+            self._runners.update(await asyncio.to_thread(self._nix.scan))
             await asyncio.to_thread(self._downloads.sweep)
             for key in self._kernels:
                 await self._listen_for(key)
