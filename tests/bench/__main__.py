@@ -21,6 +21,7 @@ from tests.bench import (
     handover,
     images,
     many,
+    oci_update,
     page,
     passes,
     pushes,
@@ -45,6 +46,7 @@ MEASURES: dict[str, Measure] = {
     "page": page.measure,
     "scrape": scrapes.measure,
     "images": images.measure,
+    "oci-update": oci_update.measure,
 }
 
 

@@ -32,6 +32,7 @@ from reconciler.git_objects import (
     MalformedObject,
     entries_of,
 )
+from reconciler.source.git.libgit2_limits import CACHED, WINDOW
 from reconciler.source.git.tree_targets import FolderTarget, ImageTarget, TreeTarget
 
 BAD_INPUT = 65
@@ -156,6 +157,8 @@ def opened(path: str) -> pygit2.Repository:
     What libgit2's own hash finds beyond that, an attack on SHA-1, it found when the object was fetched.
     """
     pygit2.settings.owner_validation = False  # the daemon may run as another user than its state
+    pygit2.settings.mwindow_size, pygit2.settings.mwindow_mapped_limit = WINDOW, 2 * WINDOW
+    pygit2.settings.cache_max_size(CACHED)
     pygit2.settings.enable_strict_hash_verification(False)  # noqa: FBT003 - the library's own form
     return pygit2.Repository(path, pygit2.enums.RepositoryOpenFlag.BARE)
 
