@@ -43,7 +43,7 @@ class ImageWriter:
     """
 
     def __init__(self, file: int, uuid: bytes, lz4: Lz4 | None) -> None:
-        """`file`: a new one, open for writing. Without `lz4` nothing is compressed."""
+        """`file`: a new one, open for writing, which `finish` closes. Without `lz4` nothing is compressed."""
         self._out = WrittenFile(file)
         self._uuid = uuid
         self._lz4 = lz4
@@ -98,7 +98,7 @@ class ImageWriter:
                 ROOT_AT // SLOT, self._inodes, blocks, self._uuid, compressed=self._lz4 is not None
             ),
         )
-        self._out.flush()
+        self._out.close()
 
     def _add(self, name: bytes, mode: int, kind: int, size: int, content: Iterator[bytes]) -> None:
         number = self._count()

@@ -43,6 +43,10 @@ class WrittenFile:
             start = at - self._flushed
             self._held[start : start + len(piece)] = piece
 
+    def close(self) -> None:
+        self.flush()
+        os.close(self._file)
+
     def flush(self) -> None:
         _write(self._file, self._held, self._flushed)
         self._flushed += len(self._held)

@@ -39,6 +39,7 @@ BAD_INPUT = 65
 """Exit status: the tree cannot be written as files; the output is the reason. EX_DATAERR."""
 NO_LZ4 = 69
 """Exit status: this host has no liblz4. EX_UNAVAILABLE."""
+WITH_CONTENT = frozenset((FILE, PROGRAM))
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 MOST_POINTER_BYTES = 1024
 """Its specification says that a pointer is smaller."""
@@ -174,7 +175,7 @@ def reaches(repository: pygit2.Repository, tree: bytes, most: int, limits: TreeL
                 return False
             if mode == TREE:
                 folders.append((oid, depth + 1))
-            elif mode in (FILE, PROGRAM):
+            elif mode in WITH_CONTENT:
                 size += repository.odb.read_header(pygit2.Oid(raw=oid))[1]
                 if size >= most:
                     return True
