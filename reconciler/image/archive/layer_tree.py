@@ -19,6 +19,8 @@ OVERLAY = b"trusted.overlay."
 OPAQUE = (b"trusted.overlay.opaque", b"y")
 KEPT_XATTRS = (b"user.", b"trusted.", b"security.")
 """Those that squashfs can hold. Access lists (`system.`) are lost, as in most containers."""
+PAIR_BYTES = 128
+"""What an attribute, or a part of a sparse file, takes beside its text."""
 MAJORS, MINORS = 1 << 12, 1 << 20
 """Numbers of devices in squashfs."""
 
@@ -30,7 +32,7 @@ class ArchiveLimits:
     entries: int = 1_000_000
     """Folders that are only implied among them. The largest images of language runtimes have 200,000."""
     text_bytes: int = 256 << 20
-    """Of all names, targets and attributes together, which are held in memory."""
+    """Of all names, targets, attributes and parts of sparse files together, which are held in memory."""
     depth: int = 256
     """PATH_MAX allows 2,048 of one letter, and tools recurse."""
     owners: int = 1 << 16
@@ -70,8 +72,7 @@ class LayerTree:
 
     def add(self, entry: TarEntry) -> None:
         """Raises BadArchiveError, which names the entry."""
-        text = len(entry.name) + len(entry.target) + sum(len(value) for _, value in entry.xattrs)
-        self._count(text, entry.name)
+        self._count(_held(entry), entry.name)
         components = self._components(entry.name, entry.name)
         if WHITEOUT in entry.name and self._is_mark(entry, components):
             return
@@ -230,6 +231,12 @@ class LayerTree:
         if self._text_bytes > self._limits.text_bytes:
             most = self._limits.text_bytes >> 20
             raise BadArchiveError(f"{shown(name)}: names and attributes have more than {most} MiB")
+
+
+def _held(entry: TarEntry) -> int:
+    """The bytes that an entry takes beside what every entry does."""
+    values = sum(len(key) + len(value) + PAIR_BYTES for key, value in entry.xattrs)
+    return len(entry.name) + len(entry.target) + values + PAIR_BYTES * len(entry.parts or ())
 
 
 def tree_of(entries: Iterable[TarEntry], limits: ArchiveLimits | None = None) -> LayerTree:

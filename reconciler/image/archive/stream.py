@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 import queue
 import subprocess
 import threading
@@ -14,6 +15,8 @@ import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Self
+
+from reconciler.untrusted_file import open_file, reading
 
 MOST_BYTES = 16 << 30
 """Of a tar without its compression: four times the largest image that a builder may write. A bomb ends here."""
@@ -37,7 +40,8 @@ class ArchiveStream:
     """The bytes of an archive, once. Close it: it may have a thread and a program."""
 
     def __init__(self, path: Path, most_bytes: int = MOST_BYTES) -> None:
-        self._file = path.open("rb", buffering=0)
+        # Another user of the host may have put a pipe in its place, or a link.
+        self._file = os.fdopen(open_file(path, os.O_RDONLY), "rb", buffering=0)
         self._most_bytes = most_bytes
         self._sha256 = hashlib.sha256()
         self._ahead: queue.Queue[bytes | BaseException] = queue.Queue(MOST_AHEAD)
@@ -125,7 +129,7 @@ class ArchiveStream:
 
 def is_compressed(path: Path) -> bool:
     """Whether an archive begins as one of the compressions that `ArchiveStream` undoes."""
-    with path.open("rb") as file:
+    with reading(path) as file:
         magic = file.read(MAGIC_BYTES)
     return magic.startswith(GZIP) or magic == ZSTD or magic[1:] == ZSTD_SKIPPED
 

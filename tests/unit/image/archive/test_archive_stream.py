@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import subprocess
 import tarfile
 import threading
@@ -195,3 +196,11 @@ def test_a_negative_size_leads_nowhere(tar: Path) -> None:
     tar.write_bytes(raw)
     with pytest.raises(BadArchiveError, match=r"a: its size is negative|the archive is no tar"):
         check(tar, None)
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_that_another_user_put_in_its_place_is_not_waited_for(tmp_path: Path) -> None:
+    pipe = tmp_path / "layer.tar"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="not a plain file"):
+        ArchiveStream(pipe)

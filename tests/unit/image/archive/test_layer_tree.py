@@ -209,3 +209,21 @@ def test_one_name_a_million_times_is_a_million_entries(tar: Path) -> None:
     tar.write_bytes(tar_of(*[file("a")] * 9))
     with ArchiveStream(tar) as stream, pytest.raises(BadArchiveError, match="more than 8 entries"):
         tree_of(Headers(stream), ArchiveLimits(entries=8))
+
+
+SMALL = {
+    "attributes without a value": {f"SCHILY.xattr.user.{number}": "" for number in range(1000)},
+    "a file of many parts": {
+        "GNU.sparse.map": ",".join(f"{2 * at},1" for at in range(1000)),
+        "GNU.sparse.size": "2000",
+    },
+}
+
+
+@pytest.mark.parametrize("headers", SMALL.values(), ids=SMALL)
+def test_what_a_tar_says_in_few_bytes_and_a_table_in_many_is_bounded_too(
+    tar: Path, headers: dict[str, str]
+) -> None:
+    tar.write_bytes(tar_of(*[file("a", b"x" * 1000, pax_headers=headers)] * 9))
+    with ArchiveStream(tar) as stream, pytest.raises(BadArchiveError, match="attributes have more"):
+        tree_of(Headers(stream), ArchiveLimits(text_bytes=1 << 20))
