@@ -17,12 +17,15 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
 from reconciler.children.offline import go_offline
 
 CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
 PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+FIRST_TO_END = "500"
+"""For the kernel when memory is short: before any guest, and before the daemon, of which it has its place."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +52,8 @@ def confine(bounds: Bounds) -> None:
         # The unit of the daemon may make no namespace, and may set a filter.
         with contextlib.suppress(OSError):
             go_offline()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_END, encoding="ascii")
     os.umask(0o022)
     for kind, most in (
         (resource.RLIMIT_CPU, bounds.cpu_seconds),

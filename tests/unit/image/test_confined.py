@@ -53,6 +53,14 @@ async def test_a_program_that_fetches_has_the_network(
     assert (ended.status, ended.tail) == (0, "")
 
 
+async def test_a_program_ends_before_guests_and_the_daemon_where_memory_is_short(
+    programs: ConfinedPrograms,
+) -> None:
+    """The daemon's own place among them is one of the last, and would be the program's."""
+    ended = await programs.run(("cat", "/proc/self/oom_score_adj"), seconds=20)
+    assert int(ended.tail) > 0
+
+
 async def test_a_program_has_the_bounds_that_were_asked(
     programs: ConfinedPrograms, tmp_path: Path
 ) -> None:
