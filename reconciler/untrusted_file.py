@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import BinaryIO
 
 SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
-FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""Enough to go through: a folder may be closed to who would list it."""
 
 
 def open_file(path: Path, flags: int, mode: int = 0o600) -> int:
     """A descriptor of a plain file. Raises OSError, also if the path is anything else."""
-    descriptor = os.open(path, flags | SAFE, mode)
+    return _plain(os.open(path, flags | SAFE, mode), path)
+
+
+def _plain(descriptor: int, path: Path) -> int:
     if stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.set_blocking(descriptor, True)
         return descriptor
@@ -50,6 +54,11 @@ def replacing(path: Path) -> BinaryIO:
     with contextlib.suppress(FileNotFoundError):
         path.unlink()
     return os.fdopen(open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb")
+
+
+def reading_beneath(path: Path) -> BinaryIO:
+    """As `reading`, with no symbolic link followed in any part of an absolute path. Raises OSError."""
+    return os.fdopen(_plain(open_beneath(str(path)), path), "rb")
 
 
 def open_beneath(path: str) -> int:

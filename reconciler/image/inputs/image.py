@@ -37,10 +37,10 @@ async def have(source: ImageSource, downloads: Downloads, target: Path) -> None:
     await downloads.fetch(wanted, target)
 
 
-async def copy(source: ImageSource, target: Path) -> None:
+async def copy(source: ImageSource, target: Path, most_bytes: int = MOST_BYTES) -> None:
     """Copy the file of the host, and digest what was copied. Raises BuildUnavailable."""
     stop = threading.Event()
-    work = asyncio.create_task(asyncio.to_thread(_copy, source, target, stop))
+    work = asyncio.create_task(asyncio.to_thread(_copy, source, target, most_bytes, stop))
     try:
         await asyncio.shield(work)
     except asyncio.CancelledError:
@@ -49,7 +49,7 @@ async def copy(source: ImageSource, target: Path) -> None:
         raise
 
 
-def _copy(source: ImageSource, target: Path, stop: threading.Event) -> None:
+def _copy(source: ImageSource, target: Path, most_bytes: int, stop: threading.Event) -> None:
     try:
         descriptor = open_beneath(source.path)
     except OSError as error:
@@ -58,7 +58,7 @@ def _copy(source: ImageSource, target: Path, stop: threading.Event) -> None:
         ) from error
     digest = hashlib.sha256()
     try:
-        left = _judged(source, os.fstat(descriptor))
+        left = _judged(source, os.fstat(descriptor), most_bytes)
         with target.open("wb") as copied:
             while left and not stop.is_set() and (chunk := os.read(descriptor, min(CHUNK, left))):
                 digest.update(chunk)
@@ -72,11 +72,11 @@ def _copy(source: ImageSource, target: Path, stop: threading.Event) -> None:
         )
 
 
-def _judged(source: ImageSource, found: os.stat_result) -> int:
+def _judged(source: ImageSource, found: os.stat_result, most_bytes: int) -> int:
     """The bytes of a file that may be copied. Raises BuildUnavailable."""
-    wrong = found.st_size != source.size if source.size else found.st_size > MOST_BYTES
+    wrong = found.st_size != source.size if source.size else found.st_size > most_bytes
     if not stat.S_ISREG(found.st_mode) or wrong:
-        size = f"{source.size} bytes" if source.size else f"at most {MOST_BYTES >> 30} GiB"
+        size = f"{source.size} bytes" if source.size else f"at most {most_bytes >> 30} GiB"
         raise BuildUnavailable(f"is not a file of {size}", hint=PUT_BACK)
     return found.st_size
 

@@ -17,7 +17,7 @@ from typing import Protocol
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.oci import image_manifest as forms
 from reconciler.image.oci.image_manifest import ImageConfig, ImageLayer
-from reconciler.untrusted_file import reading
+from reconciler.untrusted_file import reading_beneath
 
 CHUNK = 1 << 20
 UNDIGESTED = "it is tried again; if it stays so, push the image again"
@@ -122,7 +122,7 @@ def verify(blob: Path, layer: ImageLayer) -> None:
     digest = hashlib.sha256()
     size = 0
     try:
-        with reading(blob) as file:
+        with reading_beneath(blob) as file:
             while size <= layer.size and (chunk := file.read(CHUNK)):
                 size += len(chunk)
                 digest.update(chunk)

@@ -57,7 +57,12 @@ def _names(value: Any) -> Any:
 
 
 def _seconds(value: Any) -> Any:
-    return value / NANOSECONDS if isinstance(value, int) else value or 0.0
+    if not isinstance(value, int):
+        return value or 0.0
+    try:
+        return value / NANOSECONDS
+    except OverflowError as error:
+        raise ValueError("is more than any time") from error
 
 
 # No NUL: a program's arguments and a file's lines cannot have one.

@@ -9,14 +9,18 @@ from pathlib import Path
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.oci import image_manifest as forms
 from reconciler.image.oci.image_manifest import ImageLayer, Index
-from reconciler.untrusted_file import reading
+from reconciler.untrusted_file import reading_beneath
 
 INDEX = "index.json"
 ONE = "give the image a layout of its own, or name it with `digest`"
 
 
 class LocalLayout:
-    """The images of a layout; nothing of it is copied."""
+    """The images of a layout; nothing of it is copied.
+
+    `folder` is an absolute path without links, and none is followed below it either: a layout says which of its
+    own files are had, and not which of the host's.
+    """
 
     def __init__(self, folder: Path, platform: str) -> None:
         self._folder = folder
@@ -63,7 +67,7 @@ class LocalLayout:
 def _read(path: Path) -> bytes:
     """A file of at most the size of a manifest, and one byte more. Raises BuildUnavailable."""
     try:
-        with reading(path) as file:
+        with reading_beneath(path) as file:
             return file.read(forms.MOST_BYTES + 1)
     except OSError as error:
         name = path.name if path.name == INDEX else f"blob {path.name[:12]}"

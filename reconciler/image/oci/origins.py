@@ -17,7 +17,7 @@ from reconciler.model.layer_kinds.oci_layer import OciSource
 
 async def fetch_image(source: OciSource, site: BuildSite, known: Known) -> FetchedImage:
     """Have an image here, but for the layers that are known. Raises BuildFailed or BuildUnavailable."""
-    folder = site.workspace / "oci"
+    folder = site.workspace.resolve() / "oci"
     folder.mkdir()
     try:
         origin = await _origin(source, site, folder)

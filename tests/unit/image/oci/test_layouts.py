@@ -9,9 +9,11 @@ import tarfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from reconciler.children.program import Ended
 from reconciler.children.spare import ConfinedPrograms
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
@@ -152,6 +154,32 @@ async def test_a_link_in_the_place_of_a_blob_is_not_followed(
         await had(HERE.resolved((tree,)), site)
 
 
+@pytest.mark.parametrize("linked", ["blobs", "sha256"])
+async def test_a_layout_of_the_repository_has_no_file_of_the_host(
+    site: BuildSite, layout: Layout, repository: Repository, linked: str
+) -> None:
+    """Whoever knows a digest would have content of the host that no policy allows."""
+    index = repository.blob(layout.folder.joinpath("index.json").read_bytes())
+    if linked == "blobs":
+        blobs = (LINK, b"blobs", repository.blob(str(layout.folder / "blobs")))
+    else:
+        inner = (LINK, b"sha256", repository.blob(str(layout.folder / "blobs/sha256")))
+        blobs = (TREE, b"blobs", repository.raw_tree(inner))
+    tree = repository.raw_tree(blobs, (0o100644, b"index.json", index))
+    with pytest.raises(BuildFailed, match="the layout's blob"):
+        await had(HERE.resolved((tree,)), site)
+
+
+async def test_a_layout_of_the_host_behind_a_link_is_not_had(
+    site: BuildSite, layout: Layout, tmp_path: Path
+) -> None:
+    """Its owner could lead the way out of the folders that the policy allows."""
+    (tmp_path / "allowed").symlink_to(layout.folder)
+    source = replace(of_the_host(layout, layout.digest("one")), layout=str(tmp_path / "allowed"))
+    with pytest.raises(BuildUnavailable, match="the layout's blob"):
+        await had(source, site)
+
+
 async def test_a_folder_that_is_no_layout_is_said_so(
     site: BuildSite, repository: Repository
 ) -> None:
@@ -211,7 +239,9 @@ async def test_an_image_is_had_from_an_archive_in_the_repository(
 async def test_an_archive_of_another_sha256_is_not_read(site: BuildSite, layout: Layout) -> None:
     archive = archived(layout, "oci-archive")
     source = OciSource("linux/amd64", archive=str(archive), sha256="0" * 64)
-    with pytest.raises(BuildUnavailable, match="not that of the manifest") as refused:
+    with pytest.raises(
+        BuildUnavailable, match="has another sha256 than the manifest says"
+    ) as refused:
         await had(source, site)
     assert refused.value.kind == "changed-file"
 
@@ -279,3 +309,30 @@ async def test_a_link_in_the_place_of_an_archive_is_not_followed(
     tree = repository.raw_tree((LINK, b"app.tar", target))
     with pytest.raises(BuildFailed, match=r"app\.tar: Too many levels of symbolic links"):
         await had(OciSource("linux/amd64", archive="./app/app.tar").resolved((tree,)), site)
+
+
+class Replacing(ConfinedPrograms):
+    """Replaces an archive of the host once it was looked at, as another user may."""
+
+    def __init__(self, archive: Path, other: bytes) -> None:
+        super().__init__()
+        self._archive, self._other = archive, other
+
+    async def run(self, argv: Sequence[str], **rest: Any) -> Ended:
+        self._archive.write_bytes(self._other)
+        return await super().run(argv, **rest)
+
+
+@pytest.mark.parametrize("form", ["oci-archive", "docker-archive"])
+async def test_an_archive_that_is_replaced_after_it_was_digested_is_not_believed(
+    site: BuildSite, layout: Layout, tmp_path: Path, form: str
+) -> None:
+    archive = archived(layout, form)
+    sha256 = sha256_of(archive)
+    evil = Layout(tmp_path / "other/layout")
+    tar = write_layer(tmp_path / "other.tar", {"a": "b"})
+    evil.add("one", tar, settings={"config.entrypoint": "/bin/evil"})
+    programs = Replacing(archive, archived(evil, form).read_bytes())
+    source = OciSource("linux/amd64", archive=str(archive), sha256=sha256)
+    image = await had(source, replace(site, tools=replace(site.tools, programs=programs)))
+    assert image.config.entrypoint == ("/bin/one",)

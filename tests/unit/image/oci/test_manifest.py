@@ -102,10 +102,11 @@ def test_a_manifest_beyond_bounds_is_refused(content: bytes, words: str) -> None
         (config(config={"Env": ["A=\x00"]}), "config.Env.0"),
         (config(config={"Cmd": "sh"}), "config.Cmd"),
         (config(config={"User": "x" * 200_000}), "config.User"),
+        (config(config={"Healthcheck": {"Interval": 10**400}}), "config.Healthcheck.Interval"),
         (config(os="windows"), "the image is for windows/amd64, not for linux/amd64"),
         (config(os="\x1b[31m\u202e"), "not for linux/amd64"),
     ],
-    ids=range(7),
+    ids=range(8),
 )
 def test_a_config_that_no_machine_can_follow_is_refused(content: bytes, words: str) -> None:
     with pytest.raises(BuildFailed, match=words) as refused:
