@@ -6,6 +6,7 @@ the image. `guest/program/init` is the first process, and reads what is describe
 
 from __future__ import annotations
 
+import asyncio
 import io
 import posixpath
 import re
@@ -182,7 +183,7 @@ async def build_program(
     scratch: a folder for the package of busybox. folders: what the part says of other folders.
     """
     busybox = await fetch_busybox(debian, scratch)
-    return write_program(spec, target, busybox, folders)
+    return await asyncio.to_thread(write_program, spec, target, busybox, folders)
 
 
 def write_program(

@@ -18,6 +18,10 @@ from reconciler.image.archive.headers import TarEntry
 from reconciler.image.archive.layer_tree import OPAQUE, LayerTree
 
 WHITEOUT_DEVICE = (0, 0)
+MOST_IMPLIED = 100_000
+"""Folders of all layers together that have no entry. Tools that list none have some ten thousand."""
+MOST_IMPLIED_CHARACTERS = 16 << 20
+"""Of their paths: each stands for all folders above it, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +79,9 @@ def implied_folders(layers: Sequence[Path]) -> dict[str, FolderValues]:
     """The folders that a stack shows as implied ones, with the values that they have further down.
 
     `layers` are the contents of each, bottom first. Raises BuildFailed when a layer's path leads through a symlink
-    of a lower layer: overlayfs would show a folder in its place. Raises OSError. Blocking.
+    of a lower layer: overlayfs would show a folder in its place; and for too many folders. Raises OSError. Blocking.
     """
-    wanted: set[str] = set()
-    for contents in layers:
-        wanted.update(path for what, path, *_ in _read(contents) if what == "implied")
+    wanted = _wanted(layers)
     around = wanted | {above for path in wanted for above in _upwards(path)}
     stack = [_layer(contents, around) for contents in layers]
     found = {}
@@ -88,6 +90,22 @@ def implied_folders(layers: Sequence[Path]) -> dict[str, FolderValues]:
         if values is not None:
             found[path] = values
     return found
+
+
+def _wanted(layers: Sequence[Path]) -> set[str]:
+    wanted: set[str] = set()
+    characters = 0
+    for contents in layers:
+        for what, path, *_ in _read(contents):
+            if what == "implied" and path not in wanted:
+                wanted.add(path)
+                characters += len(path)
+                if len(wanted) > MOST_IMPLIED or characters > MOST_IMPLIED_CHARACTERS:
+                    raise BuildFailed(
+                        f"its layers have files in more than {len(wanted) - 1} folders that they do not list",
+                        hint="squash the image into one layer, or let its layers list their folders",
+                    )
+    return wanted
 
 
 def _look(path: str, downwards: Iterable[_Layer]) -> FolderValues | None:

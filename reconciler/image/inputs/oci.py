@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import shlex
 from collections.abc import Iterator, Sequence
 
 from reconciler.content_store import named
 from reconciler.errors import BuildUnavailable
-from reconciler.image.archive.contents import implied_folders
+from reconciler.image.archive.stack_folders import find_implied
 from reconciler.image.build_site import BuildSite
 from reconciler.image.layer_input import LayerInput
 from reconciler.image.oci.image_fetch import FetchedLayer
@@ -73,7 +72,8 @@ async def _make(fetched: FetchedLayer, title: str, part: BuildSite) -> None:
 async def _top(spec: ProgramSpec, below: Sequence[LayerKey], site: BuildSite) -> LayerKey:
     """The part of this image alone: its program, and folders that a layer uses without listing them."""
     contents = [site.parts.contents(key) for key in below]
-    implied = await asyncio.to_thread(implied_folders, contents)
+    found = site.workspace / "folders.json"
+    implied = await find_implied(contents, site.tools.programs, found)
     folders = tuple(
         FolderEntry(path, one.mode, one.uid, one.gid, one.mtime)
         for path, one in sorted(implied.items())

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from reconciler.errors import BuildFailed
+from reconciler.children.spare import ConfinedPrograms
+from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.archive.contents import FolderValues, implied_folders, lines_of
 from reconciler.image.archive.packing import check
+from reconciler.image.archive.stack_folders import find_implied
 from tests.unit.image.archive.archives import THEN, Item, file, folder, symlink, tar_of
 
 Contents = Callable[..., Path]
@@ -88,3 +91,33 @@ def test_names_that_are_not_utf_8_are_found_again(layer: Contents) -> None:
     root = folder("./")
     found = implied_folders([layer(root, folder(name, 0o700)), layer(root, file(f"{name}/x"))])
     assert found == {name: FolderValues(0o700, 0, 0, THEN)}
+
+
+@pytest.mark.parametrize(("name", "most"), [("%d", 100_000), ("x" * 2000 + "/%d", 8_000)])
+def test_folders_beyond_a_bound_are_refused_before_they_are_held(
+    tmp_path: Path, name: str, most: int
+) -> None:
+    """A layer may imply a million of them, and an image has 127 layers."""
+    stack = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    for number, contents in enumerate(stack):
+        lines = (
+            json.dumps(["implied", f"{number}{name % at}", 0o755, 0, 0, 0])
+            for at in range(most // 2)
+        )
+        contents.write_text("\n".join(lines))
+    with pytest.raises(BuildFailed, match="folders that they do not list"):
+        implied_folders(stack)
+
+
+async def test_a_child_finds_the_folders_and_says_what_is_refused(
+    layer: Contents, tmp_path: Path
+) -> None:
+    programs = ConfinedPrograms()
+    lower = layer(folder("a", 0o700), symlink("lib", "usr/lib"))
+    stack = [lower, layer(file("a/x"))]
+    assert await find_implied(stack, programs, tmp_path / "one") == implied_folders(stack)
+    with pytest.raises(BuildFailed, match="lib: a layer has files below it") as refused:
+        await find_implied([lower, layer(file("lib/x"))], programs, tmp_path / "two")
+    assert "squash" in refused.value.hint
+    with pytest.raises(BuildUnavailable, match="No such file"):
+        await find_implied([tmp_path / "gone"], programs, tmp_path / "three")
