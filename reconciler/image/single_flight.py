@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.model.image import BuiltImage
 
 
@@ -32,12 +33,21 @@ class SharedBuilds:
     ) -> BuiltImage:
         """The result of the build of `key`: of the one that runs, or of a new one.
 
-        `within`: another build waits for it, and lends it its place among those that run at once.
+        `within`: another build waits for it, and lends it its place among those that run at once. It is
+        made of what that build was given, so its failure counts for that one alone: who waited too makes it
+        of its own.
         """
-        build = self._builds.get(key)
-        if build is None:
-            build = _Build(asyncio.create_task(self._make(key, make, within=within)))
-            self._builds[key] = build
+        while (build := self._builds.get(key)) is not None:
+            try:
+                return await self._wait(key, build)
+            except (BuildFailed, BuildUnavailable):
+                if not within:
+                    raise
+        build = _Build(asyncio.create_task(self._make(key, make, within=within)))
+        self._builds[key] = build
+        return await self._wait(key, build)
+
+    async def _wait(self, key: str, build: _Build) -> BuiltImage:
         build.waiting += 1
         try:
             return await asyncio.shield(build.task)

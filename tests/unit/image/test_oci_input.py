@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import hashlib
+import json
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -11,10 +14,12 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed
 from reconciler.image.composed import read_composition
+from reconciler.image.inputs.oci import part_key
 from reconciler.image.store import ImageStore
 from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import LayerKey
+from tests.eventually import eventually
 from tests.registry.images import Entry, Layout, program, write_layer
 from tests.unit.image.trees import Repository
 
@@ -118,3 +123,37 @@ async def test_an_image_without_a_program_says_so(
     digest = layout.add("one", base(tmp_path))
     with pytest.raises(BuildFailed, match="Entrypoint"):
         await built(store, layout, digest, tmp_path / "repository.git")
+
+
+def lying(layout: Layout, digest: str, diff_id: str) -> str:
+    """The same image, with a config that says of its only layer that it has this digest; returns its digest."""
+    manifest = layout.manifest(digest)
+    config = json.loads(layout.blob(manifest["config"]["digest"]).read_bytes())
+    config["rootfs"]["diff_ids"] = [diff_id]
+    manifest["config"].update(added(layout, config))
+    return str(added(layout, manifest)["digest"])
+
+
+def added(layout: Layout, document: object) -> dict[str, str | int]:
+    content = json.dumps(document).encode()
+    digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+    layout.blob(digest).write_bytes(content)
+    return {"digest": digest, "size": len(content)}
+
+
+async def test_an_image_that_lies_about_its_layer_spoils_no_other_that_has_it(
+    store: ImageStore, layout: Layout, tmp_path: Path
+) -> None:
+    """Both are built at the same time, and the part is named by the digest that one of them has for it."""
+    tar = base(tmp_path)
+    sound = layout.add("sound", tar, settings=SETTINGS)
+    diff_id = f"sha256:{hashlib.sha256(tar.read_bytes()).hexdigest()}"
+    large = write_layer(tmp_path / "large.tar", {"zeros": bytes(400 << 20)})
+    liar = lying(layout, layout.add("large", large, settings=SETTINGS), diff_id)
+    large.unlink()
+    first = asyncio.create_task(built(store, layout, liar, tmp_path / "repository.git"))
+    await eventually(lambda: part_key(diff_id, "squashfs") in store.kept(), 30)
+    key = await built(store, layout, sound, tmp_path / "repository.git")
+    assert key in store.layers()
+    with pytest.raises(BuildFailed, match="has the digest"):
+        await first
