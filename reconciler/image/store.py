@@ -7,10 +7,10 @@ import errno
 import functools
 import logging
 import shutil
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from reconciler.children.spare import ConfinedPrograms
 from reconciler.clock import Clock
@@ -30,6 +30,7 @@ from reconciler.image.kernel import announces, build_bundle
 from reconciler.image.nix_build import NixRunners
 from reconciler.image.nix_program import Nix
 from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
+from reconciler.image.room import while_there_is_room
 from reconciler.image.single_flight import SharedBuilds
 from reconciler.image.verity import HashTrees
 from reconciler.model.image import BuiltImage, DiskImage, KernelSpec, NixRunner
@@ -46,7 +47,7 @@ FULL_BYTES = 256 * 1024
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 T = TypeVar("T")
-Make = Callable[[Path], Awaitable[None]]
+Make = Callable[[Path], Coroutine[Any, Any, None]]
 
 
 class ImageStore:
@@ -330,7 +331,7 @@ class ImageStore:
         begin = self._clock.now().boot
         with shelf.workspace(key) as workspace:
             try:
-                await make(workspace)
+                await while_there_is_room(make(workspace), workspace, self._disk_reserve_bytes)
             except BuildUnavailable as error:
                 # Looked at while what it wrote is still there.
                 if shutil.disk_usage(workspace).free < FULL_BYTES:

@@ -22,6 +22,13 @@ def test_row_19_a_real_disk_that_a_builder_filled_is_told_and_has_room_after_a_c
     assert said_on_a_small_disk("tests.fault.image_child", tmp_path) == ["disk-full", "[]", "True"]
 
 
+def test_row_19_a_build_that_writes_without_end_leaves_room_for_guests_and_the_ledger(
+    tmp_path: Path,
+) -> None:
+    said = said_on_a_small_disk("tests.fault.reserve_child", tmp_path)
+    assert said == ["disk-full", "True", "True"]
+
+
 def test_row_19_a_pull_that_does_not_fit_on_the_disk_ends_before_the_disk_is_full_or_says_that_it_is(
     tmp_path: Path,
 ) -> None:
