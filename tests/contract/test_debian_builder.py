@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 
 from demo.processes import processes_under
 from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.image.debian_roots import user_namespace
+from reconciler.image.debian_roots.builder import MOST_ARCHIVES
 from reconciler.image.debian_roots.builder_client import MODULE, DebianRoots, as_child, by_socket
 from reconciler.image.debian_roots.root_request import RootRequest
 from tests.eventually import eventually
@@ -122,7 +125,7 @@ async def test_a_mirror_that_is_gone_is_said_and_may_come_back(
         with pytest.raises(BuildUnavailable, match="Connection refused") as failure:
             await roots.make(asked(mirror), tmp_path / "root.tar")
     assert failure.value.kind == "network"
-    assert not (tmp_path / "home/work").exists()
+    assert not (tmp_path / "home" / ARCHIVE / "work").exists()
 
 
 @NEEDED
@@ -173,3 +176,96 @@ async def test_what_is_left_of_it_on_disk_belongs_to_no_user_of_this_host(
     left = list((tmp_path / "home").rglob("*"))
     assert left
     assert {path.lstat().st_uid for path in left} & {0, os.geteuid()} == set()
+
+
+LEAVING = """
+import os, sys
+from pathlib import Path
+from reconciler.image.debian_roots import builder, user_namespace
+
+home, mine, other = Path(sys.argv[1]), "a" * 64, "b" * 64
+good = builder.prepare(home, other) / "nginx.deb"
+good.write_text("good")
+os.chown(good, user_namespace.owner(), -1)
+os.chdir(builder.prepare(home, mine))
+
+def script():
+    os.mkdir("root")
+    os.chroot("root")
+    # From here on as a script of a package does that leaves its root.
+    os.mkdir("/inner")
+    os.chroot("/inner")
+    for _ in range(64):
+        os.chdir("..")
+    os.chroot(".")
+    print(Path("/etc/hostname").exists())
+    folders = [str(home), "/tmp/home", "/tmp/home/..", *(f"/proc/{pid}/cwd/.." for pid in os.listdir("/proc"))]
+    for path in folders:
+        try:
+            Path(path, other, "nginx.deb").write_text("evil")
+            print("written by", path)
+        except OSError:
+            pass
+    sys.stdout.flush()
+    return 0
+
+os.waitpid(user_namespace.start_inside(script), 0)
+print(good.read_text())
+"""
+
+
+@NEEDED
+def test_a_script_that_leaves_its_root_reaches_no_packages_of_another_archive() -> None:
+    # Outside of /tmp, which a namespace has of its own, and in a folder that is open to all.
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        Path(folder).chmod(0o755)
+        argv = (sys.executable, "-P", "-c", LEAVING, f"{folder}/home")
+        said = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30)
+    assert said.stdout.split("\n") == ["True", "good", ""], said.stderr
+
+
+@NEEDED
+async def test_folders_of_archives_that_are_not_used_any_more_are_removed(
+    roots: DebianRoots, tmp_path: Path
+) -> None:
+    """Each date of `refresh` is an archive of its own."""
+    names = [f"{number:064}" for number in range(1, MOST_ARCHIVES + 3)]
+    for number, name in enumerate(names):
+        lists = tmp_path / "home" / name / "lists"
+        lists.mkdir(parents=True)
+        (lists / "Packages").write_text("Package: nginx")
+        for path in (lists / "Packages", lists, lists.parent):
+            os.chown(path, user_namespace.owner(), -1)
+        os.utime(lists.parent, (number, number))
+    with pytest.raises(BuildUnavailable):
+        await roots.make(asked("http://127.0.0.1:9/debian"), tmp_path / "root.tar")
+    kept = sorted(path.name for path in (tmp_path / "home").iterdir())
+    assert kept == [ARCHIVE, *names[1 - MOST_ARCHIVES :]]
+
+
+OUTLIVING = """
+import ctypes, os, sys
+from reconciler.image.debian_roots import user_namespace
+
+read, write = os.pipe()
+
+def script():
+    # What root inside can have its first process do, by ptrace.
+    ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+    os.setsid()
+    os.write(write, b".")
+    os.execvp("sleep", ["sleep", sys.argv[1]])
+
+child = user_namespace.start_inside(script)
+os.read(read, 1)
+user_namespace.end_inside(child)
+"""
+
+
+@NEEDED
+def test_a_script_that_does_not_hear_of_the_end_is_ended_too() -> None:
+    # A time that no other program sleeps for.
+    seconds = f"60.{os.getpid()}"
+    subprocess.run((sys.executable, "-P", "-c", OUTLIVING, seconds), check=True, timeout=30)
+    asleep = ("pgrep", "-f", f"^sleep {seconds}$")
+    assert subprocess.run(asleep, check=False, capture_output=True).stdout == b""

@@ -1,11 +1,13 @@
 """The work inside: mmdebstrap makes a base, or has apt add packages to one, and the tar is written.
 
-Runs as root of the namespaces of `user_namespace.py`, with the builder's home as the working folder:
+Runs as root of the namespaces of `user_namespace.py`, in a working folder that the archive has for itself:
 
-    HOME/lock               one build at a time
-    HOME/ARCHIVE/lists      apt's lists, per archive: scripts of one cannot prepare packages of another
+    HOME/ARCHIVE/lists      apt's lists
     HOME/ARCHIVE/cache      what apt made of them, and downloaded packages in archives/
-    HOME/work/              the root that is being made
+    HOME/ARCHIVE/work/      the root that is being made
+
+A script can leave its root. So HOME is closed to all that runs here, and scripts of one archive cannot prepare
+packages of another. There is one build at a time.
 """
 
 from __future__ import annotations
@@ -64,6 +66,16 @@ class MakingFailed(Exception):
         self.answer = answer
 
 
+def clear() -> int:
+    """Remove all that is in the working folder."""
+    for entry in os.scandir():
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path, ignore_errors=True)
+        else:
+            os.unlink(entry.path)  # noqa: PTH108
+    return 0
+
+
 def make_root(request: RootRequest, out: BinaryIO, base: int | None) -> RootAnswer:
     """Write the tar of a base, or of what packages add to the image behind the descriptor `base`."""
     shutil.rmtree(WORK, ignore_errors=True)  # of a builder that was killed
@@ -74,7 +86,7 @@ def make_root(request: RootRequest, out: BinaryIO, base: int | None) -> RootAnsw
         out.seek(0)
         out.truncate()
         answer = _make(request, out, base, in_memory=False)
-    _bound_cache(Path(request.archive_id) / "cache/archives")
+    _bound_cache(Path("cache/archives"))
     return answer
 
 
@@ -127,7 +139,7 @@ def _unpack(image: int, root: Path) -> None:
 
 
 def _mmdebstrap(request: RootRequest, root: Path, *, added: bool) -> list[str]:
-    cache = Path(request.archive_id).absolute()
+    cache = Path.cwd()
     for name in ("lists/partial", "cache/archives/partial"):
         (cache / name).mkdir(parents=True, exist_ok=True)
     index = cache / "cache" / INDEX

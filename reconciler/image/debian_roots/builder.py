@@ -9,10 +9,10 @@ with all that it started when the other end is closed.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import select
-import signal
 import socket
 import sys
 import time
@@ -20,13 +20,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from reconciler.image.debian_roots import user_namespace
-from reconciler.image.debian_roots.bootstrap import make_root
+from reconciler.image.debian_roots import bootstrap, user_namespace
 from reconciler.image.debian_roots.root_request import MOST_BYTES, RootAnswer, RootRequest
 
 STANDARD_INPUT = 0
 MOST_DESCRIPTORS = 2
 LOCK_PAUSE = 0.2
+MOST_ARCHIVES = 8
+"""Whose lists and packages are kept."""
 
 
 def main(home: Path) -> int:
@@ -49,10 +50,11 @@ def _served(asked: socket.socket, home: Path) -> RootAnswer | None:
         return RootAnswer(failed="not the descriptors of a request", definitive=True)
     deadline = time.monotonic() + request.seconds
     try:
-        lock = _prepare(home)
-        if not _locked(lock, asked, deadline):
+        place = prepare(home, request.archive_id)
+        if not _locked(_lock(home), asked, deadline):
             return None if _closed(asked) else _late(request)
-        os.chdir(home)
+        _sweep(home, place)
+        os.chdir(place)
         return _build(request, descriptors, asked, deadline)
     except user_namespace.NoNamespace as error:
         return RootAnswer(
@@ -65,15 +67,40 @@ def _served(asked: socket.socket, home: Path) -> RootAnswer | None:
         return RootAnswer(failed=f"{error.filename or home}: {error.strerror}", kind="disk")
 
 
-def _prepare(home: Path) -> int:
-    """The home, owned by the root of the namespaces; returns the open lock beside it."""
-    # May be passed through: this process is not root enough to enter what another id closed.
-    home.mkdir(mode=0o711, parents=True, exist_ok=True)
+def prepare(home: Path, archive_id: str) -> Path:
+    """The folder of an archive, owned by the root of the namespaces, in a home that is closed to it.
+
+    What scripts of one archive's packages reach, when they leave their root, is the folder of that one alone.
+    """
+    home.mkdir(parents=True, exist_ok=True)
+    if home.stat().st_uid != os.geteuid():
+        os.chown(home, os.geteuid(), -1)
+    home.chmod(0o700)
+    place = home / archive_id
+    place.mkdir(exist_ok=True)
     owner = user_namespace.owner()
-    if home.stat().st_uid != owner:
-        os.chown(home, owner, -1)
-    lock = home.parent / f"{home.name}.lock"
+    if place.stat().st_uid != owner:
+        os.chown(place, owner, -1)
+    return place
+
+
+def _lock(home: Path) -> int:
+    """The open lock of a home: what runs for two archives has the same ids, and would reach each other."""
+    lock = home.with_name(f"{home.name}.lock")
     return os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _sweep(home: Path, place: Path) -> None:
+    """Remove the folders of archives that were not used for longest; each date of `refresh` has one."""
+    others = [path for path in home.iterdir() if path.is_dir() and path != place]
+    others.sort(key=lambda path: path.stat().st_mtime, reverse=True)
+    for old in others[MOST_ARCHIVES - 1 :]:
+        with contextlib.suppress(OSError):  # another time
+            if old.stat().st_uid == user_namespace.owner():
+                os.chdir(old)
+                # What is in it belongs to ids of the namespace.
+                os.waitpid(user_namespace.start_inside(bootstrap.clear), 0)
+            old.rmdir()
 
 
 def _locked(lock: int, asked: socket.socket, deadline: float) -> bool:
@@ -104,7 +131,7 @@ def _build(
     def work() -> int:
         base = descriptors[1] if request.packages else None
         with os.fdopen(descriptors[0], "wb", closefd=False) as out:
-            answer = make_root(request, out, base)
+            answer = bootstrap.make_root(request, out, base)
         os.write(answered, answer.model_dump_json().encode())
         return 0
 
@@ -113,8 +140,7 @@ def _build(
     try:
         content = _read_answer(said, asked, deadline)
     finally:
-        os.kill(child, signal.SIGKILL)  # and with it all inside, if it is not done
-        os.waitpid(child, 0)
+        user_namespace.end_inside(child)
     if content is None:
         return None if _closed(asked) else _late(request)
     try:

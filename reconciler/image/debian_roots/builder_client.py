@@ -18,6 +18,7 @@ from reconciler.children.spare import KEPT_VARIABLES
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.debian_roots.root_request import MOST_BYTES, RootAnswer, RootRequest
 
+END_SECONDS = 10.0
 MODULE = "reconciler.image.debian_roots.builder"
 
 Connect = Callable[[], AbstractAsyncContextManager[socket.socket]]
@@ -114,6 +115,11 @@ def as_child(home: Path) -> Connect:
             try:
                 yield ours
             finally:
+                ours.close()
+                # It ends what it started, and needs a moment for that.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(END_SECONDS):
+                        await child.wait()
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(child.pid, signal.SIGKILL)
                 await child.wait()

@@ -15,12 +15,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+from reconciler.children.process_tree import end_descendants
+
 FIRST_ID = 1_878_982_656
 """On the host: the last 65,536 ids of those that systemd leaves to containers (systemd's UIDS-GIDS)."""
 IDS = 65_536
 CLONE_NEWNS, CLONE_NEWUTS, CLONE_NEWIPC = 0x20000, 0x04000000, 0x08000000
 CLONE_NEWUSER, CLONE_NEWPID = 0x10000000, 0x20000000
-PR_SET_PDEATHSIG, PR_SET_NO_NEW_PRIVS = 1, 38
+PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 36, 38
 MS_REC, MS_PRIVATE, MS_BIND, MS_NOSUID, MS_NODEV = 0x4000, 0x40000, 0x1000, 2, 4
 MNT_DETACH = 2
 LIMITS = (
@@ -44,8 +46,9 @@ def start_inside(work: Callable[[], int]) -> int:
     """Run `work` as root of new namespaces, in the working folder; returns the pid of the child.
 
     The child's exit status is what `work` returned. All processes inside end with the child, and the child
-    with its parent. Raises NoNamespace.
+    with its parent; orphans of what runs inside are this process's. Raises NoNamespace.
     """
+    _call("prctl", PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     ready, entered = os.pipe()
     mapped, map_written = os.pipe()
     pid = os.fork()
@@ -77,6 +80,16 @@ def start_inside(work: Callable[[], int]) -> int:
         os.close(ready)
         os.close(map_written)
     return pid
+
+
+def end_inside(child: int) -> None:
+    """End the child of `start_inside` and all that runs inside.
+
+    Also where root inside saw to it that the end of the child is no signal any more.
+    """
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    end_descendants()
 
 
 def _entered(said: bytes) -> None:
