@@ -1,6 +1,6 @@
 """Strangers' tars where layers are read: hostile names, links, marks and headers, and bytes changed at random.
 
-`python -m tests.fuzz.archives ENTRIES [SEED]` tries so many entries, some dozen to a tar. The same seed is the same
+`python -m tests.fuzz.archives ENTRIES [SEED]` tries so many entries that are read, some dozen to a tar. The same seed is the same
 entries. It ends with 1, and the tar in a file, when one brings an exception that is not the reader's own, when
 the reader opens anything but the tar, when what it writes has a name that leads out, comes before its folder, or
 has other content than the tar says; or when time or memory grow without end.
@@ -16,10 +16,10 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from reconciler.image.archive.headers import Headers
+from reconciler.image.archive.headers import Headers, TarEntry
 from reconciler.image.archive.layer_tree import OPAQUE, ArchiveLimits, LayerTree, tree_of
 from reconciler.image.archive.packing import Request, pack
 from reconciler.image.archive.stream import ArchiveStream, BadArchiveError
@@ -86,7 +86,9 @@ class Watch:
 
 def name_in(draw: random.Random, hostile: float, *, folder: bool) -> str:
     depth = draw.choice((0, 0, 1, 1, 2, 4))
-    parts = [*draw.choices(FOLDERS, k=depth), draw.choice(FOLDERS if folder else LEAVES)]
+    confused = draw.random() < hostile  # what was a folder is a file then, and the other way round
+    leaves = FOLDERS if folder != confused else LEAVES
+    parts = [*draw.choices(FOLDERS, k=depth), draw.choice(leaves)]
     if draw.random() < hostile:
         parts = draw.choices(COMPONENTS, k=depth + 1)
     elif draw.random() < MARKED and not folder:
@@ -230,8 +232,21 @@ def contents_of(items: list[Item]) -> dict[str, bytes]:
     return found
 
 
+class Counted:
+    """Entries on their way to the tree: those after the one that is refused are never read."""
+
+    def __init__(self) -> None:
+        self.read = 0
+
+    def of(self, entries: Iterable[TarEntry]) -> Iterator[TarEntry]:
+        for entry in entries:
+            self.read += 1
+            yield entry
+
+
 def one(draw: random.Random, folder: Path, watch: Watch) -> tuple[int, bytes, bool]:
-    """Try one tar; how many entries it has, its bytes, and whether it is a layer."""
+    """Try one tar; how many entries of it were read, its bytes, and whether it is a layer."""
+    counted = Counted()
     items = items_in(draw)
     raw, whole = tar_in(draw, items)
     tar = folder / "layer.tar"
@@ -239,19 +254,19 @@ def one(draw: random.Random, folder: Path, watch: Watch) -> tuple[int, bytes, bo
     watch.allowed = tar
     try:
         with ArchiveStream(tar) as stream:
-            tree = tree_of(Headers(stream), ArchiveLimits(content_bytes=1 << 20))
+            tree = tree_of(counted.of(Headers(stream)), ArchiveLimits(content_bytes=1 << 20))
             stream.finish()
         made = written(tree, tar)
     except BadArchiveError as error:
         ensure(0 < len(str(error)) < 2000, str(error))
-        return len(items), raw, False
+        return counted.read, raw, False
     finally:
         watch.allowed = None
     files = check_written(made, tree)
     if whole:
         for name, content in contents_of(items).items():
             ensure(files.get(name, content) == content, name)
-    return len(items), raw, True
+    return counted.read, raw, True
 
 
 def image(folder: Path) -> None:
