@@ -14,10 +14,12 @@ import hashlib
 import json
 import os
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import get_args
+from weakref import WeakValueDictionary
 
 from reconciler.children.program import Child, Ended
 from reconciler.clock import Clock
@@ -49,7 +51,7 @@ class Wanted:
     """A file, and where it is."""
 
     name: str
-    """Of its partial file: only one download at a time has it."""
+    """Of its partial file: downloads of one name take turns."""
     url: str
     sha256: str
     size: int
@@ -73,34 +75,42 @@ class Downloads:
         self._allowed = tuple(allowed)
         self._reserve_bytes = reserve_bytes
         self._stall_seconds = stall_seconds
-        self._active: set[str] = set()
+        self._active: Counter[str] = Counter()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """A layer and a disk may be the same file: two who append to one part would spoil it."""
 
     async def fetch(self, wanted: Wanted, target: Path) -> None:
         """Leave the file at `target`, which is on the same disk. Raises BuildFailed or BuildUnavailable.
 
         Cancelling it ends the child, and keeps what has come.
         """
-        self._active.add(wanted.name)
+        turn = self._turns.setdefault(wanted.name, asyncio.Lock())
+        self._active[wanted.name] += 1
         try:
-            await asyncio.to_thread(self.sweep)
-            partial = self._folder / f"{wanted.name}{SUFFIX}"
-            resumed = _size(partial) > 0
+            async with turn:
+                await self._fetch(wanted, target)
+        finally:
+            self._active[wanted.name] -= 1
+            self._active += Counter()  # without those that have ended
+
+    async def _fetch(self, wanted: Wanted, target: Path) -> None:
+        await asyncio.to_thread(self.sweep)
+        partial = self._folder / f"{wanted.name}{SUFFIX}"
+        resumed = _size(partial) > 0
+        await self._complete(wanted, partial)
+        right = await _has_digest(partial, wanted.sha256)
+        if resumed and not right:
+            # What came before may be of another file, or of the server's file before it changed.
+            partial.unlink()
             await self._complete(wanted, partial)
             right = await _has_digest(partial, wanted.sha256)
-            if resumed and not right:
-                # What came before may be of another file, or of the server's file before it changed.
-                partial.unlink()
-                await self._complete(wanted, partial)
-                right = await _has_digest(partial, wanted.sha256)
-            if not right:
-                partial.unlink()
-                raise BuildFailed(
-                    "what the server sent has another sha256 than the manifest says",
-                    hint="correct sha256 in the manifest; or put the right file there, and `retry` the VM",
-                )
-            partial.rename(target)
-        finally:
-            self._active.discard(wanted.name)
+        if not right:
+            partial.unlink()
+            raise BuildFailed(
+                "what the server sent has another sha256 than the manifest says",
+                hint="correct sha256 in the manifest; or put the right file there, and `retry` the VM",
+            )
+        partial.rename(target)
 
     def sweep(self) -> None:
         """Remove partial files that are old, or too many or too large together. Blocks; raises OSError."""

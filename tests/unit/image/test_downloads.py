@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -238,3 +239,28 @@ def test_partial_files_that_are_old_too_many_or_too_large_are_removed(
     clock.advance(downloads.STALE_SECONDS + 20)
     kept.sweep()
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
+
+
+async def test_two_who_want_the_same_file_at_once_both_get_it(place: Place) -> None:
+    """A layer and a disk, of different VMs."""
+    targets = [place.folder / "layer", place.folder / "disk"]
+    with serving(slowly) as stranger:
+        downloads = place.downloads(stranger)
+        both = [downloads.fetch(wanted(stranger), target) for target in targets]
+        await asyncio.gather(*both)
+    assert [target.read_bytes() == CONTENT for target in targets] == [True, True]
+
+
+def slowly(stranger: Stranger) -> Answer:
+    """All of it, in two pieces: the second when another asks, too, or does not for a while."""
+    both = threading.Event()
+
+    def answer(asked: Asked) -> Iterator[bytes]:
+        said = b"".join(whole(CONTENT)(asked))
+        yield said[:FIRST]
+        if len(stranger.asked) > 1:
+            both.set()
+        both.wait(2)
+        yield said[FIRST:]
+
+    return answer
