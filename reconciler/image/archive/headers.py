@@ -204,7 +204,8 @@ def _entry(found: tarfile.TarInfo, end: int) -> TarEntry:
         mtime=min(max(int(found.mtime), 0), LAST_TIME),
         size=found.size if kind == "file" else 0,
         target=_raw(found.linkname),
-        device=(found.devmajor, found.devminor),
+        # Of other kinds it is any number, and nothing that a writer has room for.
+        device=(found.devmajor, found.devminor) if kind in ("char", "block") else (0, 0),
         xattrs=_xattrs(name, found.pax_headers) if found.pax_headers else (),
         at=found.offset_data,
         parts=_parts(name, found, end),

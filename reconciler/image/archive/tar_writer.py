@@ -127,6 +127,9 @@ def _header(path: bytes, target: bytes, kind: bytes, entry: TarEntry) -> bytes:
     after = b"%b%bustar\x0000%b%07o\0%07o\0%b" % (
         kind, target[:MOST_NAME].ljust(MOST_NAME, b"\0"), NO_NAMES, *entry.device, NO_PREFIX,
     )  # fmt: skip
+    if len(before) + 8 + len(after) != BLOCK:
+        # All that follows would be read at other places than it is written.
+        raise AssertionError(f"a header of other than {BLOCK} bytes: {entry}")
     total = sum(before) + sum(after) + 8 * 32
     return b"%b%06o\0 %b" % (before, total, after)
 

@@ -6,6 +6,7 @@ names that come twice.
 
 from __future__ import annotations
 
+import io
 import tarfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from reconciler.image.archive.headers import Headers
 from reconciler.image.archive.layer_tree import IMPLIED, OPAQUE, ArchiveLimits, LayerTree, tree_of
 from reconciler.image.archive.packing import check
 from reconciler.image.archive.stream import ArchiveStream, BadArchiveError
+from reconciler.image.archive.tar_writer import write_tree
 from tests.unit.image.archive.archives import (
     Item,
     device,
@@ -227,3 +229,23 @@ def test_what_a_tar_says_in_few_bytes_and_a_table_in_many_is_bounded_too(
     tar.write_bytes(tar_of(*[file("a", b"x" * 1000, pax_headers=headers)] * 9))
     with ArchiveStream(tar) as stream, pytest.raises(BadArchiveError, match="attributes have more"):
         tree_of(Headers(stream), ArchiveLimits(text_bytes=1 << 20))
+
+
+@pytest.mark.parametrize("number", [b"\xff" + bytes(7), b"\x80" + b"\xff" * 7])
+@pytest.mark.parametrize("kind", [b"0", b"1", b"2", b"5", b"6"])
+def test_numbers_of_a_device_on_what_is_none_shift_no_header(
+    tar: Path, kind: bytes, number: bytes
+) -> None:
+    """The programs that make images would read the content of a file as entries."""
+    raw = bytearray(tar_of(file("l"), item("a", kind, linkname="l"), file("b", "content")))
+    raw[512 + 329 : 512 + 345] = 2 * number
+    raw[512 + 148 : 512 + 156] = b" " * 8
+    raw[512 + 148 : 512 + 156] = b"%06o\0 " % sum(raw[512:1024])
+    tar.write_bytes(raw)
+    tree = check(tar, None)[0]
+    out = io.BytesIO()
+    with ArchiveStream(tar) as stream:
+        write_tree(tree, stream, out, with_root=True)
+    out.seek(0)
+    with tarfile.open(fileobj=out, errorlevel=2) as read_again:
+        assert sorted(read_again.getnames()) == [".", "a", "b", "l"]
