@@ -13,6 +13,8 @@ from pathlib import Path
 from reconciler.errors import BuildUnavailable
 
 LOOK_SECONDS = 0.1
+FULL_BYTES = 256 * 1024
+"""Less is left of a disk that a builder filled: it fails before it takes the last block."""
 SHARE_LEFT = 2
 """A build that began above the reserve may take half of it: it needs more space meanwhile than in the end."""
 
@@ -22,7 +24,7 @@ async def while_there_is_room(
 ) -> None:
     """Do the work, and end it once less than half of a reserve is free where `folder` is.
 
-    Raises BuildUnavailable, and as the work.
+    Raises BuildUnavailable, of kind `disk-full` also where the work says otherwise, and as the work.
     """
     least_bytes = reserve_bytes // SHARE_LEFT
     task = asyncio.create_task(work)
@@ -39,4 +41,12 @@ async def while_there_is_room(
         if not task.done():
             task.cancel()
             await asyncio.wait({task})
-    await task
+    try:
+        await task
+    except BuildUnavailable as error:
+        # Looked at while what it wrote is still there.
+        if shutil.disk_usage(folder).free < FULL_BYTES:
+            raise BuildUnavailable(
+                str(error), kind="disk-full", hint="free some space; it is tried again"
+            ) from error
+        raise

@@ -42,8 +42,6 @@ log = logging.getLogger(__name__)
 
 NO_RESERVE = 0
 NOTHING_ELSE = Sources()
-FULL_BYTES = 256 * 1024
-"""Less is left of a disk that a builder filled: it fails before it takes the last block."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 T = TypeVar("T")
@@ -330,15 +328,7 @@ class ImageStore:
     async def _make(self, key: str, title: str, shelf: ImageDirectory, make: Make) -> BuiltImage:
         begin = self._clock.now().boot
         with shelf.workspace(key) as workspace:
-            try:
-                await while_there_is_room(make(workspace), workspace, self._disk_reserve_bytes)
-            except BuildUnavailable as error:
-                # Looked at while what it wrote is still there.
-                if shutil.disk_usage(workspace).free < FULL_BYTES:
-                    raise BuildUnavailable(
-                        str(error), kind="disk-full", hint="free some space; it is tried again"
-                    ) from error
-                raise
+            await while_there_is_room(make(workspace), workspace, self._disk_reserve_bytes)
             seconds = self._clock.now().boot - begin
             return await _to_the_end(
                 functools.partial(shelf.publish, key, workspace, title, seconds)
