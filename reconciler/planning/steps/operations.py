@@ -8,6 +8,7 @@ from reconciler.model import lifecycle
 from reconciler.model.actions import CreateGeneration, StartGuest, StopGuest, StopLadder
 from reconciler.model.desired import VMSpec
 from reconciler.model.machine import Slot
+from reconciler.model.names import InstanceId
 from reconciler.model.observed import Guest
 from reconciler.model.record import (
     Generation,
@@ -71,43 +72,16 @@ def _origin_in_words(vm: VMContext, generation: Generation) -> str:
 
 
 def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResult:
-    """Start a guest of a generation."""
-    record, now = vm.record, plan.now
-    backoff = record.backoff
-    committed = generation.verdict == "committed" and record.rollback is None
-    if committed and (over := _finished(plan, record, generation)):
-        plan.wait("ended", vm.name, over)
-        return StepResult.WAITING
-    if committed and backoff is not None and not backoff.until.passed(now):
-        why = f"{lifecycle.crashes_in_words(backoff, now)}, again soon: {backoff.reason}"
-        plan.wait("backoff", vm.name, why, backoff.until.boot)
-        return StepResult.WAITING
-    if any(in_trouble(plan, vm, kind) for kind in ("create", "start", "restore")):
-        return StepResult.WAITING
-    if not blockers.preflight(plan, vm, generation.spec, repair=generation.verdict == "committed"):
+    """Start a guest of a generation, once nothing holds it back and its volumes are ready."""
+    if _held_back(plan, vm, generation):
         return StepResult.WAITING
     purpose = _purpose(vm, generation)
     prepared = snapshots.prepare_volumes(plan, vm, generation, purpose)
     if prepared is not StepResult.SKIP:
         return prepared
-    record = vm.record
     blockers.claim_memory(plan, vm, generation.spec)
-    instance = machines.instance_id(vm.name, generation, now)
-    deadline = plan.deadline(generation.spec.health.startup_deadline)
-    announces = generation.spec.kernel.key in plan.observed.announcing
-    begun = Start(instance, generation.number, purpose, deadline, announces=announces)
-    pending_transfer = instance if behind_proxy(generation.spec) else None
-    record = replace(
-        record,
-        start=begun,
-        pending_transfer=pending_transfer,
-        stop=None,
-        restart=None,
-        finished=None,
-    )
-    if purpose == "trial" and record.last_good is not None:
-        record = context.count_restart(record, "rollout", plan.now.wall)
-    vm.record = record
+    instance = machines.instance_id(vm.name, generation, plan.now)
+    vm.record = _with_start(plan, vm, generation, instance, purpose)
     machine = machines.machine_of(
         generation,
         instance,
@@ -117,10 +91,50 @@ def start(plan: PlanBuilder, vm: VMContext, generation: Generation) -> StepResul
     )
     why = f"generation {generation.number}: {purpose}"
     sizes = machines.volume_sizes(generation, plan.policy.state_dir)
-    good = record.last_good
+    good = vm.record.last_good
     kept = frozenset(machines.volume_sizes(good, plan.policy.state_dir) if good is not None else ())
     plan.event("guest-starting", f"{vm.name}: {why}", vm, generation=generation.number)
     return plan.do(vm, StartGuest(vm.name, machine, sizes, why, kept & sizes.keys()))
+
+
+def _held_back(plan: PlanBuilder, vm: VMContext, generation: Generation) -> bool:
+    """Whether a start has to wait; what for is recorded."""
+    record, backoff = vm.record, vm.record.backoff
+    committed = generation.verdict == "committed" and record.rollback is None
+    if committed and (over := _finished(plan, record, generation)):
+        plan.wait("ended", vm.name, over)
+        return True
+    if committed and backoff is not None and not backoff.until.passed(plan.now):
+        why = f"{lifecycle.crashes_in_words(backoff, plan.now)}, again soon: {backoff.reason}"
+        plan.wait("backoff", vm.name, why, backoff.until.boot)
+        return True
+    if any(in_trouble(plan, vm, kind) for kind in ("create", "start", "restore")):
+        return True
+    repair = generation.verdict == "committed"
+    return not blockers.preflight(plan, vm, generation.spec, repair=repair)
+
+
+def _with_start(
+    plan: PlanBuilder,
+    vm: VMContext,
+    generation: Generation,
+    instance: InstanceId,
+    purpose: StartPurpose,
+) -> VMRecord:
+    """The record with this start in it."""
+    deadline = plan.deadline(generation.spec.health.startup_deadline)
+    announces = generation.spec.kernel.key in plan.observed.announcing
+    record = replace(
+        vm.record,
+        start=Start(instance, generation.number, purpose, deadline, announces=announces),
+        pending_transfer=instance if behind_proxy(generation.spec) else None,
+        stop=None,
+        restart=None,
+        finished=None,
+    )
+    if purpose == "trial" and record.last_good is not None:
+        return context.count_restart(record, "rollout", plan.now.wall)
+    return record
 
 
 def _finished(plan: PlanBuilder, record: VMRecord, generation: Generation) -> str:
