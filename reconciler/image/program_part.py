@@ -24,8 +24,6 @@ from reconciler.image.inputs.busybox import GUEST, fetch_busybox
 
 HOME = ".reconciler"
 """A folder that no image has."""
-CONTRACT = 2
-"""What an initrd must be able to do, to start a guest with this part."""
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 """Of container engines, for an image without a PATH."""
 MOST_WORDS = 4096

@@ -17,9 +17,10 @@ from reconciler.clock import SystemClock
 from reconciler.image.build_site import mkfs_argv
 from reconciler.image.debian_packages import Debian
 from reconciler.image.inputs.busybox import fetch_busybox
-from reconciler.image.program_part import CONTRACT, ProgramSpec, write_program
+from reconciler.image.program_part import ProgramSpec, write_program
 from reconciler.image.store import ImageStore
 from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.source.git.clients import TreeExporter
 from tests.integration.test_image_boot import BOOT_SECONDS, STOP_SECONDS, Guest, Images
 from tests.registry.images import Entry, write_layer
@@ -73,7 +74,7 @@ async def make_bench(folder: Path) -> Bench:
     store = ImageStore(folder / "state", SystemClock())
     await store.open()
     try:
-        kernel = KernelSpec.of("debian", DebianKernel(contract=CONTRACT))
+        kernel = KernelSpec.of("debian", DebianKernel(contract=OciSource.needs_contract))
         await store.build_kernel(kernel, TreeExporter(Path("/nowhere")))
         busybox = await fetch_busybox(Debian(), folder / "packages")
         return Bench(store.kernel_paths(kernel.key), busybox)
