@@ -27,10 +27,11 @@ from reconciler.model.desired import (
     VMSpec,
     VolumeSpec,
 )
-from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.image import DebianKernel, DiskImage, KernelSpec
+from reconciler.model.layer_kinds.image_layer import ImageSource
 from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.layers import LayerSpec
-from reconciler.model.machine import ANY_ADDRESS, HostPort, PortForward, Tap, UserNetwork
+from reconciler.model.machine import ANY_ADDRESS, ROOT, HostPort, PortForward, Tap, UserNetwork
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName, digest_of
 from reconciler.model.observed import HostFacts, Observed
 from reconciler.model.policy import Policy
@@ -124,6 +125,13 @@ def changed(
         **fields,
     )
     return replace(spec, digest=Digest(spec.compute_digest()))
+
+
+def on_a_disk(spec: VMSpec, sha256: str) -> VMSpec:
+    """The same VM on a disk that firmware boots, which keeps what is written to it on a volume."""
+    image = DiskImage(ImageSource(sha256, "/srv/images/app.qcow2"), "qcow2", "bios")
+    volumes = (VolumeSpec("root", ROOT, 64),)
+    return changed(spec, kernel=KernelSpec.of("app", image), volumes=volumes)
 
 
 def state(*vms: VMSpec, groups: tuple[GroupSpec, ...] = (), revision: str = "") -> DesiredState:

@@ -17,6 +17,7 @@
     vms/NAME/                a VM, and the first of its guest folders; vms/NAME.2/ is the second
         generations/N/       what microvm.nix calls a runner; `current` and `booted` lead to one
         volumes/NAME.raw     the writable disks, which outlive all else
+        volumes/NAME-SHA256.qcow2   what is written to a disk that firmware boots, above the file of this sha256
         snapshots/NAME.raw   their copies
         runner               a link to the runner of Nix that was started last
         run/                 of each guest folder: guest.json, and the VMM's sockets
@@ -175,6 +176,11 @@ def volumes(home: P) -> P:
 
 def volume(home: P, name: str) -> P:
     return volumes(home) / f"{name}.raw"
+
+
+def overlay(home: P, name: str, sha256: str) -> P:
+    """What is written to a disk that firmware boots: of one file alone, as it means nothing above another."""
+    return volumes(home) / f"{name}-{sha256}.qcow2"
 
 
 def home_of_volume(path: P) -> P:

@@ -13,6 +13,7 @@ from reconciler.model.layer_kinds.image_layer import ImagePlace
 from reconciler.model.machine import Firmware
 from reconciler.model.network_interfaces import Interface
 from reconciler.model.quantity import refusal
+from reconciler.model.writable_root import RootVolume, WritableDisk
 
 FIXED = ("kernel", "store")
 """Fields that a disk replaces."""
@@ -50,6 +51,13 @@ class GuestDisk(ImagePlace):
         description="The file's; a qcow2 must stand alone, without a backing file."
     )
     firmware: Firmware = Field(default="bios", description="What boots it; uefi is OVMF.")
+    writable: WritableDisk = Field(
+        default="temporary",
+        description="Where the guest's writes to the disk go. temporary: to a file that ends with the guest."
+        " `{volume: NAME}`: they are kept on that volume, for this image alone: another sha256 begins with"
+        " nothing, and finds its own again when it comes back. The disk is as large as the volume's `size`, or"
+        " as the image if that is larger.",
+    )
     cloud_init: CloudInit | None = Field(
         default=None,
         description="For images with cloud-init. A changed text is a new generation.",
@@ -61,18 +69,22 @@ class GuestDisk(ImagePlace):
 
 
 def beside_faults(
-    disk: GuestDisk, written: Collection[str], interfaces: Sequence[Interface]
+    disk: GuestDisk,
+    written: Collection[str],
+    volumes: Sequence[str],
+    interfaces: Sequence[Interface],
 ) -> Iterator[FieldConflict]:
-    """Conflicts of a spec with its disk. `written` has the names of the fields that the spec gives."""
+    """Conflicts of a spec with its disk. `written` has the names of the fields that the spec gives, `volumes` those of its volumes."""
     for name in FIXED:
         if name in written:
             yield FieldConflict(
                 (name,), "has no effect beside a disk, which brings its own", "remove it"
             )
-    if "volumes" in written and disk.cloud_init is None:
+    kept = disk.writable.volume if isinstance(disk.writable, RootVolume) else ""
+    if any(name != kept for name in volumes) and disk.cloud_init is None:
         yield FieldConflict(
             ("volumes",), "nothing mounts a volume in the guest of a disk without cloudInit",
-            "add disk.cloudInit for an image with cloud-init, or remove the volumes",
+            "add disk.cloudInit for an image with cloud-init, or remove the volumes; disk.writable needs none",
         )  # fmt: skip
     configured = disk.cloud_init is not None and disk.cloud_init.network_config is not None
     for index, interface in enumerate(interfaces):

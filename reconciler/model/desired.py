@@ -10,7 +10,7 @@ from typing import Literal
 
 from reconciler.hypervisors import NIX_RUNNER, Hypervisor
 from reconciler.model.checks import CheckSpec
-from reconciler.model.image import KernelSpec, NixRunner
+from reconciler.model.image import DiskImage, KernelSpec, NixRunner
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import ROOT, HostPort, Tap, UserNetwork
@@ -172,9 +172,17 @@ class VMSpec:
 
     @property
     def writable(self) -> str:
-        """Where writes to its root go, for display: `tmpfs`, `none`, `volume data`."""
-        kept = next((v.name for v in self.volumes if v.mount_point == ROOT), "")
-        return f"volume {kept}" if kept else "none" if self.read_only_root else "tmpfs"
+        """Where writes to its root go, for display: `tmpfs`, `none`, `temporary`, `volume data`."""
+        if self.root_volume is not None:
+            return f"volume {self.root_volume.name}"
+        if isinstance(self.kernel.source, DiskImage):
+            return "temporary"
+        return "none" if self.read_only_root else "tmpfs"
+
+    @property
+    def root_volume(self) -> VolumeSpec | None:
+        """The volume that keeps what its guests write to their root."""
+        return next((volume for volume in self.volumes if volume.mount_point == ROOT), None)
 
     @property
     def user_interfaces(self) -> Iterator[tuple[int, UserNetwork]]:

@@ -116,11 +116,13 @@ def volume_serial(volume: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class BootDisk:
-    """A disk that firmware boots. What a guest writes to it ends with the guest."""
+    """A disk that firmware boots."""
 
     path: str
     """A qcow2 that guests share; none of them writes to it."""
     firmware: Firmware
+    overlay: str = ""
+    """A qcow2 of this VM and this image alone, which keeps what guests write; empty: that ends with the guest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,6 +162,11 @@ class Machine:
     read_only_root: bool = False
     disk: BootDisk | None = None
     """Booted in place of a kernel, which is empty then, as are `initrd` and `cmdline`; `mounts` is in its seed."""
+
+    @property
+    def keeps_data(self) -> bool:
+        """Whether its guest writes to what outlives it: two such guests would destroy it."""
+        return bool(self.volumes) or (self.disk is not None and bool(self.disk.overlay))
 
 
 @dataclass(frozen=True, slots=True)

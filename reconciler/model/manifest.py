@@ -30,7 +30,7 @@ from reconciler.model.manifest_health import Health
 from reconciler.model.network_interfaces import Interface
 from reconciler.model.nix_runner import Runner, beside_faults
 from reconciler.model.quantity import Duration, DurationOrAuto, Size
-from reconciler.model.writable_root import Writable, root_faults
+from reconciler.model.writable_root import RootVolume, Writable, root_faults
 
 API_VERSION = "reconciler/v1"
 LEAST_MEMORY_MIB = 64
@@ -104,7 +104,7 @@ class Volume(Face):
     name: VolumeName = Field(description="Unique in the VM, at most 16 characters.")
     mount_point: MountPoint | None = Field(
         default=None,
-        description="Where the guest mounts it. Only the volume of `store.writable` has none.",
+        description="Where the guest mounts it. Only the volume of `store.writable` or `disk.writable` has none.",
     )
     size: Size = Field(description="It may grow later; a smaller one is refused.")
     fs_type: Literal["ext4"] = Field(
@@ -215,7 +215,9 @@ class Spec(Face):
         yield from self._verity_faults()
         yield from self._runner_faults()
         if self.disk is not None:
-            yield from boot_disk.beside_faults(self.disk, self.model_fields_set, self.interfaces)
+            yield from boot_disk.beside_faults(
+                self.disk, self.model_fields_set, [v.name for v in self.volumes], self.interfaces
+            )
         yield from self._volume_faults()
         yield from self._port_faults()
         yield from self._gateway_faults()
@@ -275,9 +277,16 @@ class Spec(Face):
                     "write `strategy: restart`",
                 )  # fmt: skip
 
+    @property
+    def writable(self) -> str | RootVolume:
+        """Where its guests' writes to their root go."""
+        part = self.store or self.disk
+        return part.writable if part is not None else "tmpfs"
+
     def _volume_faults(self) -> Iterator[FieldConflict]:
         yield from root_faults(
-            self.store.writable if self.store is not None else "tmpfs",
+            "store" if self.disk is None else "disk",
+            self.writable,
             [(volume.name, volume.mount_point) for volume in self.volumes],
             own_initrd=isinstance(self.kernel, KernelFiles),
         )

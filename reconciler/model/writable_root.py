@@ -10,8 +10,6 @@ from pydantic import Discriminator, Field, Tag
 from reconciler.model.fields import Face, FieldConflict, VolumeName
 from reconciler.model.machine import ROOT
 
-WRITABLE = ("store", "writable")
-
 
 class RootVolume(Face):
     """A volume that keeps what the guest writes to its root."""
@@ -19,37 +17,46 @@ class RootVolume(Face):
     volume: VolumeName = Field(description="A volume of this VM that has no `mountPoint`.")
 
 
+_BY_FORM = Discriminator(lambda given: "<name>" if isinstance(given, str) else "<volume>")
 Writable = Annotated[
     Annotated[Literal["tmpfs", "none"], Tag("<name>")] | Annotated[RootVolume, Tag("<volume>")],
-    Discriminator(lambda given: "<name>" if isinstance(given, str) else "<volume>"),
+    _BY_FORM,
 ]
+"""Of a guest of layers."""
+WritableDisk = Annotated[
+    Annotated[Literal["temporary"], Tag("<name>")] | Annotated[RootVolume, Tag("<volume>")],
+    _BY_FORM,
+]
+"""Of a guest that boots a disk."""
 
 
-def mount_points(
-    writable: Literal["tmpfs", "none"] | RootVolume, points: Mapping[str, str | None]
-) -> Mapping[str, str]:
+def mount_points(writable: str | RootVolume, points: Mapping[str, str | None]) -> Mapping[str, str]:
     """The mount point of each volume, by its name; `points` are those that the manifest has."""
     chosen = writable.volume if isinstance(writable, RootVolume) else ""
     return {name: ROOT if name == chosen else point or "" for name, point in points.items()}
 
 
 def root_faults(
-    writable: Literal["tmpfs", "none"] | RootVolume,
+    part: Literal["store", "disk"],
+    writable: str | RootVolume,
     points: list[tuple[str, str | None]],
     *,
     own_initrd: bool,
 ) -> Iterator[FieldConflict]:
-    """What is wrong with the root and with the names and mount points of volumes, below `spec`."""
+    """What is wrong with the root and with the names and mount points of volumes, below `spec`.
+
+    part: the field of the spec that has `writable`.
+    """
     chosen = writable.volume if isinstance(writable, RootVolume) else ""
     names = [name for name, _ in points]
     if chosen and chosen not in names:
         yield FieldConflict(
-            (*WRITABLE, "volume"), f"no volume is named {chosen}",
+            (part, "writable", "volume"), f"no volume is named {chosen}",
             f"the volumes are: {', '.join(names) or 'none'}",
         )  # fmt: skip
     if own_initrd and writable != "tmpfs":
         yield FieldConflict(
-            WRITABLE, "needs the controller's own initrd, and `kernel` brings another",
+            (part, "writable"), "needs the controller's own initrd, and `kernel` brings another",
             "remove `kernel`, or this field",
         )  # fmt: skip
     for index, (name, point) in enumerate(points):
@@ -57,7 +64,7 @@ def root_faults(
         if point is None and name != chosen:
             yield FieldConflict(
                 ("volumes", index), "`mountPoint` is missing",
-                f"write where the guest mounts it, or `writable: {{volume: {name}}}` in `store`",
+                f"write where the guest mounts it, or `writable: {{volume: {name}}}` in `{part}`",
             )  # fmt: skip
         elif point is not None and name == chosen:
-            yield FieldConflict(at, "has no effect: store.writable has this volume", "remove it")
+            yield FieldConflict(at, f"has no effect: {part}.writable has this volume", "remove it")

@@ -20,7 +20,6 @@ SHOWN = 80
 _SIMPLE: tuple[tuple[str, str, Effect], ...] = (
     ("hypervisor", "spec.hypervisor", "restart"),
     ("vcpu", "spec.vcpu", "restart"),
-    ("writable", "spec.store.writable", "restart"),
     ("group", "metadata.group", "in place"),
 )
 
@@ -33,6 +32,8 @@ def differences(old: VMSpec, new: VMSpec) -> tuple[FieldChange, ...]:
 def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
     for attribute, path, effect in _SIMPLE:
         yield from _changed(path, getattr(old, attribute), getattr(new, attribute), effect)
+    place = "spec.disk" if isinstance(new.kernel.source, DiskImage) else "spec.store"
+    yield from _changed(f"{place}.writable", old.writable, new.writable, "restart")
     yield from _changed(
         "metadata.movedFrom", old.moved_from or "none", new.moved_from or "none", "in place"
     )
@@ -45,6 +46,7 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
             _booted(old, new), f"{old.kernel.name} {old.kernel.key[:8]}",
             f"{new.kernel.name} {new.kernel.key[:8]}", "rebuild",
         )  # fmt: skip
+    yield from _kept_disk(old, new)
     yield from _layers(old.layers, new.layers)
     yield from _named(
         "spec.volumes",
@@ -61,6 +63,21 @@ def _walk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
     yield from _fields("spec.update", old.update, new.update, "in place")
     yield from _fields("spec.rollback", old.rollback, new.rollback, "in place")
     yield from _fields("spec.restart", old.restart, new.restart, "in place")
+
+
+def _kept_disk(old: VMSpec, new: VMSpec) -> Iterator[FieldChange]:
+    """What a guest wrote to its disk belongs to one image, and is not seen above another."""
+    before, after = old.kernel.source, new.kernel.source
+    if not isinstance(before, DiskImage) or not isinstance(after, DiskImage):
+        return
+    one, other = before.file.sha256, after.file.sha256
+    if one != other and old.root_volume is not None and old.root_volume == new.root_volume:
+        yield FieldChange(
+            f"spec.volumes[{new.root_volume.name}]",
+            f"what was written above {one[:8]}, which is kept",
+            f"what was written above {other[:8]}, at first nothing",
+            "restart",
+        )
 
 
 def _booted(old: VMSpec, new: VMSpec) -> str:

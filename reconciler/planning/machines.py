@@ -8,10 +8,11 @@ from functools import lru_cache
 from pathlib import PurePath
 
 from reconciler.host import layout
-from reconciler.model.desired import VMSpec
+from reconciler.model.desired import VMSpec, VolumeSpec
 from reconciler.model.image import DiskImage, NixRunner
 from reconciler.model.machine import (
     NO_TREE,
+    ROOT,
     BootDisk,
     Disk,
     Machine,
@@ -38,7 +39,8 @@ def machine_of(
     spec, host = generation.spec, observed.host
     made = isinstance(spec.kernel.source, NixRunner)
     home = layout.vm(PurePath(state_dir), spec.name)
-    disk = _boot_disk(state_dir, spec)
+    disk = _boot_disk(state_dir, home, spec)
+    mounted = [v for v in spec.volumes if disk is None or v.mount_point != ROOT]
     missing = NO_TREE if any(layer.verity for layer in spec.layers) else ""
     kernel, initrd = ("", "") if made or disk else _boot_files(state_dir, spec.kernel.key)
     return Machine(
@@ -59,9 +61,9 @@ def machine_of(
         ),
         volumes=tuple(
             Disk(str(layout.volume(home, v.name)), volume_serial(v.name), read_only=False)
-            for v in spec.volumes
+            for v in mounted
         ),
-        mounts=tuple(Mount(volume_serial(v.name), v.mount_point, v.fs_type) for v in spec.volumes),
+        mounts=tuple(Mount(volume_serial(v.name), v.mount_point, v.fs_type) for v in mounted),
         networks=_own(spec),
         taps=spec.taps,
         folder=str(layout.guest_folder(home, slot)),
@@ -79,12 +81,26 @@ def _images(spec: VMSpec, observed: Observed) -> Iterator[LayerKey]:
         yield from observed.parts.get(layer.key, (layer.key,))
 
 
-def _boot_disk(state_dir: str, spec: VMSpec) -> BootDisk | None:
+def _boot_disk(state_dir: str, home: PurePath, spec: VMSpec) -> BootDisk | None:
     source = spec.kernel.source
     if not isinstance(source, DiskImage):
         return None
     path = layout.disk_image(PurePath(state_dir), spec.kernel.key)
-    return BootDisk(str(path), source.firmware)
+    root = spec.root_volume
+    overlay = str(volume_path(home, spec, root)) if root is not None else ""
+    return BootDisk(str(path), source.firmware, overlay)
+
+
+def volume_path(home: PurePath, spec: VMSpec, volume: VolumeSpec) -> PurePath:
+    """Where a volume of a spec is, in the VM's folder.
+
+    What a guest wrote to a disk is blocks, which mean something above the very image that it began with:
+    above another one they are damage. So it has the image in its name, and a VM has one for each image.
+    """
+    booted = spec.kernel.source
+    if volume.mount_point == ROOT and isinstance(booted, DiskImage):
+        return layout.overlay(home, volume.name, booted.file.sha256)
+    return layout.volume(home, volume.name)
 
 
 # Kept, as thousands of VMs share a few images, and joining paths is most of what a machine costs.
@@ -111,4 +127,4 @@ def volume_sizes(generation: Generation, state_dir: str) -> dict[str, int]:
     """MiB by path, for volumes that a start creates if they are missing."""
     spec = generation.spec
     home = layout.vm(PurePath(state_dir), spec.name)
-    return {str(layout.volume(home, v.name)): v.size_mib for v in spec.volumes}
+    return {str(volume_path(home, spec, v)): v.size_mib for v in spec.volumes}

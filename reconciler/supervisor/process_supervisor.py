@@ -132,7 +132,7 @@ class ProcessSupervisor:
             g.folder == folder and g.process.alive for g in self._guests.values()
         ):
             raise GuestConflict(f"{machine.vm}: a guest of it already runs")
-        if machine.volumes and machine.slot != 1:
+        if machine.keeps_data and machine.slot != 1:
             raise GuestConflict(f"{machine.vm}: a guest beside another one may not have volumes")
         # In its own task: the caller may be cancelled, but a process that was started must be
         # registered.

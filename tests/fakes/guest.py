@@ -53,6 +53,12 @@ class FakeGuest:
         return direct | {r.port for r in led.routes if r.target in self.ports} if led else direct
 
 
+def writable(machine: Machine) -> tuple[str, ...]:
+    """The paths of all that outlives its guest, and that it writes to."""
+    overlay = machine.disk.overlay if machine.disk is not None else ""
+    return (*(disk.path for disk in machine.volumes), *((overlay,) if overlay else ()))
+
+
 def forwards_of(machine: Machine) -> list[PortForward]:
     return [forward for network in machine.networks for forward in network.forwards]
 

@@ -7,7 +7,7 @@ import itertools
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from reconciler.errors import DriverError, GuestConflict
 from reconciler.hypervisors import CAPABILITIES, DEFAULT, Capabilities
@@ -27,7 +27,7 @@ from reconciler.model.record import Generation
 from tests.fakes.clock import FakeClock
 from tests.fakes.faults import Faults
 from tests.fakes.front import FakeFront
-from tests.fakes.guest import ENDS, QUIT, Behaviour, FakeGuest, forwards_of
+from tests.fakes.guest import ENDS, QUIT, Behaviour, FakeGuest, forwards_of, writable
 from tests.fakes.prober import FakeProber
 from tests.fakes.taps import FakeTaps
 
@@ -49,6 +49,8 @@ class FakeHypervisor(FakeProber):
     folders: dict[VMName, dict[GenerationNumber, Generation]] = field(default_factory=dict)
     current: dict[VMName, GenerationNumber] = field(default_factory=dict)
     disks: dict[str, list[int]] = field(default_factory=dict)
+    above: dict[str, str] = field(default_factory=dict)
+    """The image that each overlay of a disk was begun above, by the overlay's file name."""
     foreign: dict[VMName, str] = field(default_factory=dict)
     starts: Counter[str] = field(default_factory=Counter)
     stops: Counter[str] = field(default_factory=Counter)
@@ -186,7 +188,7 @@ class FakeHypervisor(FakeProber):
             f"a second guest of {machine.vm} in slot {machine.slot}",
         )
         self._never(
-            bool(machine.volumes) and (machine.slot != 1 or any(g.machine.volumes for g in alive)),
+            machine.keeps_data and (machine.slot != 1 or any(g.machine.keeps_data for g in alive)),
             f"law 1: a second writer of {machine.vm}",
         )
         ports = {f.host: f.host for n in machine.networks for f in n.forwards}
@@ -201,8 +203,14 @@ class FakeHypervisor(FakeProber):
             machine.vm, machine.instance, machine.generation, next(self.pids), 1, now.boot,
             slot=machine.slot, hypervisor=machine.hypervisor,
         )  # fmt: skip
-        for disk in machine.volumes:
-            self.disks.setdefault(disk.path, []).append(machine.generation)
+        if machine.disk is not None and machine.disk.overlay:
+            below = self.above.setdefault(PurePath(machine.disk.overlay).name, machine.disk.path)
+            self._never(
+                below != machine.disk.path,
+                f"what {machine.vm} wrote above {below} is put above {machine.disk.path}",
+            )
+        for path in writable(machine):
+            self.disks.setdefault(path, []).append(machine.generation)
         fate = self.behaviour(machine)
         wanted = [HostPort(f.address, f.host, f.protocol) for f in forwards_of(machine)]
         if any(overlap(one, other) for one in wanted for other in self.listening()):
@@ -327,7 +335,7 @@ class FakeHypervisor(FakeProber):
         writers = [
             guest.machine.vm
             for guest in self.guests.values()
-            if guest.process.alive and volume in {d.path for d in guest.machine.volumes}
+            if guest.process.alive and volume in writable(guest.machine)
         ]
         self._never(bool(writers), f"volumes of {writers} were touched while their guest lives")
 

@@ -40,8 +40,8 @@ MUTANTS = (
     Mutant(
         "guests write to the disk that they share",
         "reconciler/vmm/qemu/argv.py",
-        'mode = f"format=qcow2,snapshot=on,{WRITABLE}"',
-        'mode = f"format=qcow2,{WRITABLE}"',
+        'return f"snapshot=on,{WRITABLE},file={_value(booted.path)}"',
+        'return f"{WRITABLE},file={_value(booted.path)}"',
         ARGV,
     ),
     Mutant(
@@ -54,8 +54,36 @@ MUTANTS = (
     Mutant(
         "volumes that nothing mounts are accepted",
         "reconciler/model/boot_disk.py",
-        'if "volumes" in written and disk.cloud_init is None:',
-        'if "volumes" not in written and disk.cloud_init is None:',
+        "if any(name != kept for name in volumes) and disk.cloud_init is None:",
+        "if any(name == kept for name in volumes) and disk.cloud_init is None:",
         SOURCE,
+    ),
+    Mutant(
+        "what was written above one image is put above another",
+        "reconciler/planning/machines.py",
+        "return layout.overlay(home, volume.name, booted.file.sha256)",
+        'return layout.overlay(home, volume.name, "")',
+        ("tests/scenario/test_volumes.py", "tests/simulation"),
+    ),
+    Mutant(
+        "the header of a kept disk says what is below it",
+        "reconciler/vmm/qemu/argv.py",
+        'return f"{WRITABLE},file={_value(booted.overlay)},{below}"',
+        'return f"{WRITABLE},file={_value(booted.overlay)}"',
+        ARGV,
+    ),
+    Mutant(
+        "a kept disk that names another file for its data is grown",
+        "reconciler/vmm/volumes/overlay.py",
+        "if features & ~DIRTY:",
+        "if features & DIRTY:",
+        ("tests/unit/vmm/test_overlays.py",),
+    ),
+    Mutant(
+        "a kept disk is smaller than its image",
+        "reconciler/vmm/volumes/overlay.py",
+        "size = max(size_mib * MIB, await asyncio.to_thread(disk_bytes, image))",
+        "size = min(size_mib * MIB, await asyncio.to_thread(disk_bytes, image))",
+        ("tests/unit/vmm/test_overlays.py",),
     ),
 )

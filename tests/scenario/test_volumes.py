@@ -11,11 +11,13 @@ from reconciler.model.desired import VMSpec
 from reconciler.model.names import VMName
 from reconciler.model.request import Retry
 from tests.fakes.faults import Crash, Fault
-from tests.world import World, changed, state, vm
+from tests.world import World, changed, on_a_disk, state, vm
 
 pytestmark = pytest.mark.shows(fault=76)
 
 DISK = "/state/vms/db/volumes/data.raw"
+ONE, OTHER = "aa" * 32, "bb" * 32
+"""The sha256 of two images of disks."""
 COPY = "/state/vms/db/snapshots/data.raw"
 
 
@@ -259,3 +261,60 @@ async def test_a_volume_that_cannot_grow_brings_the_last_good_generation_back_at
     assert evidence is not None
     assert evidence.kind == "volumes"
     assert "could not be grown" in world.why("db")
+
+
+def kept_disk(sha256: str, memory: int = 128, *, snapshot: bool = False) -> VMSpec:
+    """A VM that boots a disk and keeps what its guests write to it."""
+    return on_a_disk(vm("db", memory=memory, snapshot=snapshot), sha256)
+
+
+def written_above(sha256: str) -> str:
+    return f"/state/vms/db/volumes/root-{sha256}.qcow2"
+
+
+async def test_what_is_written_to_a_disk_is_seen_above_its_own_image_alone() -> None:
+    world = World()
+    await world.push(state(kept_disk(ONE)))
+    await world.settle()
+    await world.push(state(kept_disk(ONE, 136)))
+    await world.settle()
+    assert world.hypervisor.disks == {written_above(ONE): [1, 2]}
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 3 else "good"
+    await world.push(state(kept_disk(OTHER)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 2}
+    assert world.hypervisor.disks == {written_above(ONE): [1, 2, 2], written_above(OTHER): [3]}
+    await world.push(state(kept_disk(OTHER, 136)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 4}
+    assert world.hypervisor.disks[written_above(OTHER)] == [3, 4]
+    await world.push(state(kept_disk(ONE, 144)))
+    await world.settle()
+    assert world.hypervisor.disks[written_above(ONE)] == [1, 2, 2, 5], (
+        "it comes back with its image"
+    )
+
+
+async def test_a_rollback_puts_a_kept_disk_back_as_it_was() -> None:
+    world = World()
+    await world.push(state(kept_disk(ONE, snapshot=True)))
+    await world.settle()
+    world.hypervisor.behaviour = lambda m: "bad" if m.generation == 2 else "good"
+    await world.push(state(kept_disk(ONE, 136, snapshot=True)))
+    await world.settle()
+    assert world.hypervisor.running() == {"db": 1}
+    assert world.hypervisor.disks[written_above(ONE)] == [1, 1], "what generation 2 wrote is undone"
+
+
+async def test_a_kept_disk_that_is_gone_is_waited_for_and_none_is_begun_in_its_place() -> None:
+    world = World()
+    await world.push(state(kept_disk(ONE)))
+    await world.settle()
+    held = world.hypervisor.sizes.pop(written_above(ONE))
+    world.hypervisor.kill("db")
+    await world.run(60)
+    assert world.hypervisor.running() == {}
+    assert written_above(ONE) not in world.hypervisor.sizes
+    world.hypervisor.sizes[written_above(ONE)] = held
+    await world.settle(300)
+    assert world.hypervisor.running() == {"db": 1}

@@ -6,12 +6,13 @@ from collections import Counter
 
 from reconciler.model.actions import StopGuest
 from reconciler.model.desired import VMSpec
-from reconciler.model.names import GenerationNumber, GroupName, VMName
+from reconciler.model.names import GroupName, VMName
 from reconciler.model.observed import Link
 from reconciler.model.record import Generation, VMRecord
 from reconciler.model.waits import Wait
 from tests.fakes.guest import FakeGuest
 from tests.simulation.check_oracle import CheckOracle
+from tests.simulation.kept import last_good_on, volumes_of, writes
 from tests.simulation.results import ResultOracle
 from tests.simulation.routes import Routes
 from tests.simulation.wellness import WellnessOracle, seems_ill
@@ -207,7 +208,7 @@ class Oracles:
     def _two_at_most(self) -> None:
         for name in {guest.machine.vm for guest in self.world.hypervisor.guests.values()}:
             living = self.world.hypervisor.all_living(name)
-            if len(living) > 2 or sum(bool(g.machine.volumes) for g in living) > 1:
+            if len(living) > 2 or sum(g.machine.keeps_data for g in living) > 1:
                 raise Broken(f"law 1: {len(living)} guests of {name}")
             if sum(guest.serves for guest in living) > 1:
                 raise Broken(f"law 1: two guests of {name} have its ports")
@@ -249,9 +250,9 @@ class Oracles:
         spec = generation.spec
         if generation.verdict == "trial":
             # A VMM that failed at its start has written nothing yet.
-            before = max(0, self._writes(record.name, number) - 1)
+            before = max(0, writes(self.world, record.name, generation, number) - 1)
             self._untouched.setdefault((record.name, number), before)
-        self._undone(record, number)
+        self._undone(record, generation)
         self._kept(record, generation)
         self._continued(record, generation)
         lacking = {s.key for s in spec.layers} - self.world.images.on_disk()
@@ -261,7 +262,7 @@ class Oracles:
     def _continued(self, record: VMRecord, generation: Generation) -> None:
         """Data: a VM that says that it was another has that one's volumes when it first starts."""
         old = self._claims.get(record.name)
-        first = generation.number == 1 and self._writes(record.name, 1) == 1
+        first = generation.number == 1 and writes(self.world, record.name, generation, 1) == 1
         if old is None or not first or not generation.spec.volumes:
             return
         if old in self._written:
@@ -270,26 +271,26 @@ class Oracles:
             raise Broken(f"data: {record.name} was started as {old}, which never was")
 
     def _kept(self, record: VMRecord, generation: Generation) -> None:
-        """Data: what a committed generation wrote is on the volumes of all that come after it."""
-        good = next((g for g in reversed(record.generations) if g.verdict == "committed"), None)
-        for volume in generation.spec.volumes if good else ():
-            path = f"/state/vms/{record.name}/volumes/{volume.name}.raw"
-            written = self.world.hypervisor.disks.get(path, [])
-            if good and good.spec.volumes and good.number not in written:
+        """Data: what a committed generation wrote is on the volumes of all that come after it.
+
+        Of a kept disk: of all that come after it on the same image.
+        """
+        good = last_good_on(record, generation)
+        for path in volumes_of(record.name, generation) if good else ():
+            if good and good.number not in self.world.hypervisor.disks.get(path, []):
                 raise Broken(f"data: {record.name} lost what generation {good.number} wrote")
 
-    def _writes(self, name: VMName, number: int) -> int:
-        written = self.world.hypervisor.disks.get(f"/state/vms/{name}/volumes/data.raw", [])
-        return written.count(GenerationNumber(number))
-
-    def _undone(self, record: VMRecord, number: int) -> None:
+    def _undone(self, record: VMRecord, generation: Generation) -> None:
         """Data: a rollback with a snapshot starts on volumes that the bad generation never wrote."""
         rollback, snapshot = record.rollback, record.snapshot
-        if rollback is None or snapshot is None or number != rollback.target:
+        if rollback is None or snapshot is None or generation.number != rollback.target:
             return
         before = self._untouched.get((record.name, rollback.bad))
-        if snapshot.before == rollback.bad and before is not None and before < self._writes(
-            record.name, rollback.bad
+        bad = record.generation(rollback.bad)
+        if bad is not None and bad.spec.kernel.source != generation.spec.kernel.source:
+            before = 0  # it had another image
+        if snapshot.before == rollback.bad and before is not None and before < writes(self.world,
+            record.name, generation, rollback.bad
         ):  # fmt: skip
             raise Broken(f"data: {record.name} went back on what generation {rollback.bad} wrote")
 

@@ -26,6 +26,7 @@ from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.simulation.checking import Checking
 from tests.simulation.fates import BAD_CONTENT, NAMES, fate_of
+from tests.simulation.kept import with_disk
 from tests.simulation.naming import KEEPER, OTHER_NAMES, Naming
 from tests.simulation.oracles import Broken, Oracles
 from tests.simulation.wellness import READY_ONLY, application_ends, dependency_away, fate_in
@@ -83,6 +84,8 @@ class Story:
         self.moved = False
         self.naming = Naming()
         self.checking = Checking()
+        # In each fourth life what its one VM with a volume keeps is on a disk that firmware boots.
+        self.on_a_disk = seed % 4 == 2
         self.commits = 0
 
     async def live(self, chapters: int = 12) -> Tale:
@@ -225,6 +228,8 @@ class Story:
                 on_failure=self.random.choice(("halt", "continue", "rollbackGroup")),
                 progress_deadline=self.random.choice((None, 60.0)),
             )  # fmt: skip
+        if self.on_a_disk:
+            vms = [with_disk(own) if own.volumes else own for own in vms]
         return state(*map(self.checking.of, vms), groups=(group,), revision=f"{self.commits:040x}")
 
     async def _kill(self) -> None:

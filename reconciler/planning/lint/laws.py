@@ -131,7 +131,7 @@ class _Linter:
         beside = trial is not None and trial.instance in (machine.instance, living[0].instance)
         if len(living) > 1 or not beside:
             yield Violation(1, vm, "a start while a guest of it lives")
-        if machine.volumes or any(g.process.slot == machine.slot for g in living):
+        if machine.keeps_data or any(g.process.slot == machine.slot for g in living):
             yield Violation(1, vm, "a second guest that writes, or takes the other's place")
 
     def _volumes(self, action: SnapshotVolumes | RestoreVolumes) -> Iterator[Violation]:

@@ -20,15 +20,16 @@ from reconciler.model.record import (
     VMRecord,
     VolumeSnapshot,
 )
+from reconciler.planning import machines
 from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 
 
 def pairs_of(plan: PlanBuilder, vm: VMName, generation: Generation) -> tuple[tuple[str, str], ...]:
     """The volumes of a generation, each with the path of its snapshot."""
-    home = layout.vm(PurePath(plan.policy.state_dir), vm)
+    home, spec = layout.vm(PurePath(plan.policy.state_dir), vm), generation.spec
     return tuple(
-        (str(layout.volume(home, volume.name)), str(layout.snapshot(home, volume.name)))
-        for volume in generation.spec.volumes
+        (str(machines.volume_path(home, spec, volume)), str(layout.snapshot(home, volume.name)))
+        for volume in spec.volumes
     )
 
 

@@ -26,6 +26,7 @@ from reconciler.model.layer_kinds.seed_layer import SeedSource
 from reconciler.model.layers import LayerSource, LayerSpec
 from reconciler.model.machine import (
     ANY_ADDRESS,
+    ROOT,
     Mount,
     PortForward,
     Tap,
@@ -182,8 +183,7 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
     meta, spec = face.metadata, face.spec
     given = spec.runner
     runner = NixRunner(given.flake, given.attribute) if given else None
-    writable = spec.store.writable if spec.store else "tmpfs"
-    points = mount_points(writable, {v.name: v.mount_point for v in spec.volumes})
+    points = mount_points(spec.writable, {v.name: v.mount_point for v in spec.volumes})
     draft = VMSpec(
         name=VMName(meta.name),
         group=GroupName(meta.group or ""),
@@ -195,7 +195,7 @@ def _vm(document: int, face: manifest.MicroVM) -> VMDraft:
         format=(spec.store and spec.store.format) or "erofs",
         layers=(),
         volumes=tuple(VolumeSpec(v.name, points[v.name], v.size, v.fs_type) for v in spec.volumes),
-        read_only_root=writable == "none",
+        read_only_root=spec.writable == "none",
         networks=tuple(
             UserNetwork(i.mac or derived_mac(meta.name, n), tuple(map(_forward, i.forward)))
             for n, i in enumerate(spec.interfaces)
@@ -238,7 +238,9 @@ def _with_disk(draft: VMSpec, face: boot_disk.GuestDisk) -> VMSpec:
     seeds: tuple[LayerSpec, ...] = ()
     if given is not None:
         mounts = tuple(
-            Mount(volume_serial(v.name), v.mount_point, v.fs_type) for v in draft.volumes
+            Mount(volume_serial(v.name), v.mount_point, v.fs_type)
+            for v in draft.volumes
+            if v.mount_point != ROOT
         )
         seed = SeedSource(draft.name, given.user_data, given.network_config or "", mounts)
         seeds = (LayerSpec.of(seed),)

@@ -230,15 +230,24 @@ def _disks_on_pci(machine: Machine, booted: BootDisk) -> Iterator[str]:
             kind="machine",
             hint="use fewer volumes or interfaces",
         )
-    # snapshot=on: QEMU writes to a file of its own in TMPDIR that has no name any more once it is open, so
-    # nothing of it is left behind, however the guest ends.
-    mode = f"format=qcow2,snapshot=on,{WRITABLE}"
-    yield from ("-drive", f"if=none,id={BOOT_DISK},{mode},file={_value(booted.path)}")
+    yield from ("-drive", f"if=none,id={BOOT_DISK},format=qcow2,{_written(booted)}")
     device = f"virtio-blk-pci,drive={BOOT_DISK},serial={BOOT_DISK},bootindex=0"
     yield from ("-device", device)
     for disk in others:
         yield from _disk(machine, disk, "virtio-blk-pci")
     yield from ("-device", f"virtio-balloon-pci,{BALLOON_FIGURES}")
+
+
+def _written(booted: BootDisk) -> str:
+    if not booted.overlay:
+        # QEMU writes to a file of its own in TMPDIR that has no name any more once it is open, so nothing of
+        # it is left behind, however the guest ends.
+        return f"snapshot=on,{WRITABLE},file={_value(booted.path)}"
+    # What it is above is said here, whatever its header names: a guest that broke out may have written that.
+    below = (
+        f"backing.driver=qcow2,backing.file.driver=file,backing.file.filename={_value(booted.path)}"
+    )
+    return f"{WRITABLE},file={_value(booted.overlay)},{below}"
 
 
 def _disk(machine: Machine, disk: Disk, device: str) -> Iterator[str]:

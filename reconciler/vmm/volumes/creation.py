@@ -37,9 +37,9 @@ async def create(path: Path, size_mib: int, fs_type: str) -> None:
         raise DriverError(f"{path.name}: cannot format {fs_type}", kind="volume")
     temporary: Path | None = None
     try:
-        temporary = await asyncio.to_thread(_blank, path, size_mib)
+        temporary = await asyncio.to_thread(blank, path, size_mib)
         await _format(temporary, "1024" if size_mib < SMALL_MIB else "4096")
-        await asyncio.to_thread(_publish, temporary, path)
+        await asyncio.to_thread(publish, temporary, path)
     except OSError as error:
         raise DriverError(
             f"{path.name}: {error.strerror or error}",
@@ -48,11 +48,19 @@ async def create(path: Path, size_mib: int, fs_type: str) -> None:
         ) from error
     finally:
         if temporary is not None:
-            await asyncio.to_thread(_discard, temporary)
+            await asyncio.to_thread(discard, temporary)
 
 
-async def refuse_lost(path: Path, size_mib: int) -> None:
-    """Raises DriverError when a volume with data is not there: another disk is not mounted, or it was removed."""
+def command(path: Path, size_mib: int) -> str:
+    """How a person makes an empty one."""
+    return f"truncate -s {size_mib}M {path} && mkfs.ext4 {path}"
+
+
+async def refuse_lost(path: Path, begin: str) -> None:
+    """Raises DriverError when a volume with data is not there: another disk is not mounted, or it was removed.
+
+    begin: the command that makes an empty one.
+    """
     try:
         there = await asyncio.to_thread(path.exists)
     except OSError as error:
@@ -62,12 +70,12 @@ async def refuse_lost(path: Path, size_mib: int) -> None:
             f"volume {path} is gone, and the last good generation had it: an empty one is not begun in its"
             " place",
             kind="volume",
-            hint="mount or restore it, and it starts by itself; or to begin with an empty one:"
-            f" truncate -s {size_mib}M {path} && mkfs.ext4 {path}",
+            hint=f"mount or restore it, and it starts by itself; or to begin with an empty one: {begin}",
         )
 
 
-def _blank(path: Path, size_mib: int) -> Path:
+def blank(path: Path, size_mib: int) -> Path:
+    """A new file beside `path`, one hole of this size. Blocks; raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     try:
@@ -87,7 +95,7 @@ async def _format(path: Path, block: str) -> None:
     raise DriverError(f"mkfs.ext4 failed: {said}", kind="volume")
 
 
-def _publish(temporary: Path, path: Path) -> None:
+def publish(temporary: Path, path: Path) -> None:
     """Durable before it has its name; link() rather than rename(): it cannot replace a volume."""
     sync(temporary)
     with contextlib.suppress(FileExistsError):  # another start was faster; its volume is kept
@@ -95,5 +103,6 @@ def _publish(temporary: Path, path: Path) -> None:
     sync(path.parent)
 
 
-def _discard(temporary: Path) -> None:
+def discard(temporary: Path) -> None:
+    """Blocks; raises OSError."""
     temporary.unlink(missing_ok=True)

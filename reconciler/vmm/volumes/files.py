@@ -12,9 +12,9 @@ from pathlib import Path
 
 from reconciler.durable import sync
 from reconciler.errors import DriverError
-from reconciler.model.machine import Machine
+from reconciler.model.machine import BootDisk, Machine
 from reconciler.untrusted_file import open_file
-from reconciler.vmm.volumes import creation, growth
+from reconciler.vmm.volumes import creation, growth, overlay
 
 FICLONE = 0x40049409
 """ioctl of linux/fs.h: share all blocks of another file."""
@@ -34,9 +34,20 @@ class VolumeFiles:
             if size is None:
                 raise DriverError(f"{machine.vm}: volume {disk.serial} has no size", kind="volume")
             if disk.path in kept:
-                await creation.refuse_lost(Path(disk.path), size)
+                await creation.refuse_lost(Path(disk.path), creation.command(Path(disk.path), size))
             await creation.create(Path(disk.path), size, filesystems.get(disk.serial, "ext4"))
             await growth.grow(Path(disk.path), size)
+        if machine.disk is not None and machine.disk.overlay:
+            await self._prepare_overlay(machine.disk, sizes, kept)
+
+    async def _prepare_overlay(
+        self, disk: BootDisk, sizes: Mapping[str, int], kept: frozenset[str]
+    ) -> None:
+        path, image, size = Path(disk.overlay), Path(disk.path), sizes.get(disk.overlay, 0)
+        if disk.overlay in kept:
+            await creation.refuse_lost(path, overlay.command(path, image))
+        await overlay.create(path, image, size)
+        await overlay.grow(path, image, size)
 
     async def can_grow(self, machine: Machine, sizes: Mapping[str, int]) -> None:
         """See the port. Nothing is changed."""

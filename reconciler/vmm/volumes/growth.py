@@ -47,7 +47,7 @@ async def grow(path: Path, size_mib: int) -> None:
     try:
         if await asyncio.to_thread(_is_at_rest, path, size_mib * MIB):
             return
-        with _alone(path):
+        with alone(path):
             await _undo(path)
             if await asyncio.to_thread(_wanted, path, size_mib * MIB):
                 await _grow(path, size_mib * MIB)
@@ -182,7 +182,7 @@ def _undo_file(path: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
+def alone(path: Path) -> Iterator[None]:
     """Keep guests from opening it: a file system is never resized under a guest."""
     try:
         descriptor = os.open(

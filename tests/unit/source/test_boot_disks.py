@@ -121,6 +121,66 @@ async def test_a_volume_is_mounted_by_cloud_init_by_the_serial_of_its_disk(resol
     assert not spec.handed_over
 
 
+KEPT = ", writable: {volume: root}"
+ROOT_VOLUME = "{name: root, size: 4GiB}"
+
+
+async def test_a_volume_may_keep_what_is_written_to_the_disk_and_nothing_mounts_it(
+    resolve: Any,
+) -> None:
+    spec = await resolve(vm(KEPT, f", volumes: [{ROOT_VOLUME}]"))
+    assert spec.writable == "volume root"
+    assert not spec.handed_over
+    seeded = f"{KEPT}, cloudInit: {{userData: {USER}}}"
+    both = await resolve(vm(seeded, f", volumes: [{ROOT_VOLUME}, {DATA}]"))
+    source = both.layers[0].source
+    assert isinstance(source, SeedSource)
+    assert source.mounts == (Mount("vol-data", "/srv/data", "ext4"),)
+    assert (await resolve(vm())).writable == "temporary"
+    assert (await resolve(vm(", writable: temporary"))).digest == (await resolve(vm())).digest
+
+
+@pytest.mark.parametrize(
+    ("disk", "volumes", "said"),
+    [
+        (KEPT, "", "spec.disk.writable.volume: no volume is named root (the volumes are: none)"),
+        (KEPT, ROOT_VOLUME.replace("size", "mountPoint: /, size"), "mountPoint"),
+        (KEPT, f"{ROOT_VOLUME}, {DATA}", "spec.volumes: nothing mounts a volume"),
+        ("", ROOT_VOLUME, "`writable: {volume: root}` in `disk`"),
+        (", writable: tmpfs", "", "spec.disk.writable"),
+    ],
+)
+async def test_a_disk_cannot_be_written_where_nothing_is(
+    resolve: Any, disk: str, volumes: str, said: str
+) -> None:
+    text = vm(disk, f", volumes: [{volumes}]" if volumes else "")
+    with pytest.raises(ManifestErrors) as caught:
+        await resolve(text)
+    assert said in "\n".join(map(str, caught.value.problems))
+
+
+async def test_two_guests_are_never_given_one_kept_disk(resolve: Any) -> None:
+    beside = f", volumes: [{ROOT_VOLUME}], update: {{strategy: handover}}"
+    assert "two writers would destroy them" in await problem(resolve, vm(KEPT, beside))
+
+
+async def test_another_image_shows_in_the_plan_that_its_disk_begins_with_nothing(
+    resolve: Any,
+) -> None:
+    beside = f", volumes: [{ROOT_VOLUME}]"
+    first = await resolve(vm(KEPT, beside))
+    changes = differences(first, await resolve(vm(KEPT, beside, sha256="cd" * 32)))
+    assert [change.path for change in changes] == ["spec.disk", "spec.volumes[root]"]
+    assert (changes[1].old, changes[1].new) == (
+        "what was written above abababab, which is kept",
+        "what was written above cdcdcdcd, at first nothing",
+    )
+    firmware = differences(first, await resolve(vm(KEPT, beside, firmware="uefi")))
+    assert [change.path for change in firmware] == ["spec.disk"]
+    thrown_away = differences(first, await resolve(vm()))
+    assert "spec.disk.writable" in [change.path for change in thrown_away]
+
+
 async def test_a_text_that_cloud_init_ignores_is_refused(resolve: Any) -> None:
     found = await problem(resolve, vm(", cloudInit: {userData: 'packages: [nginx]'}"))
     assert "spec.disk.cloudInit.userData" in found

@@ -149,6 +149,19 @@ def test_a_disk_is_booted_by_firmware_with_an_overlay_that_has_no_name() -> None
     assert shown(argv(a_machine_with_a_disk("bios"), QemuConfig())) == "".join(drives)
 
 
+def test_a_disk_that_keeps_what_is_written_says_itself_what_it_is_above() -> None:
+    machine = a_machine_with_a_disk("bios")
+    kept = BootDisk("/s/disks/k/image", "bios", "/s/vms/a,b/volumes/root-k.qcow2")
+    words = argv(replace(machine, disk=kept), QemuConfig())
+    (drive,) = [word for word in words if "id=disk," in word]
+    assert drive == (
+        "if=none,id=disk,format=qcow2,discard=unmap,werror=report,file=/s/vms/a,,b/volumes/root-k.qcow2,"
+        "backing.driver=qcow2,backing.file.driver=file,backing.file.filename=/s/disks/k/image"
+    )
+    others = [word for word in argv(machine, QemuConfig()) if "id=disk," not in word]
+    assert [word for word in words if word != drive] == others
+
+
 def test_more_devices_than_the_bus_of_a_disk_has_places_are_refused() -> None:
     layers = tuple(Disk(f"/l/{n}", f"layer{n}", read_only=True) for n in range(MOST_PCI_DEVICES))
     with pytest.raises(DriverError, match=f"more than {MOST_PCI_DEVICES} devices"):
