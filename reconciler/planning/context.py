@@ -126,13 +126,16 @@ class VMContext:
     @property
     def available(self) -> bool:
         """Whether it serves, and may be expected to keep serving."""
-        return self.serving and not self.looping
+        health = self.health
+        return self.serving and health is not None and not health.looping
 
     @property
     def serving(self) -> bool:
         """Alive, healthy, its generation committed, and no stop of it was begun."""
-        guest = self.guest
-        if guest is None or self.judgement != "healthy" or self.disturbed or self.stopping:
+        guest, health = self.guest, self.health
+        if guest is None or health is None or health.judgement != "healthy":
+            return False
+        if self.disturbed or self.stopping:
             return False
         if self.record.rollback is not None:
             return False
