@@ -121,6 +121,8 @@ def diff(
         typer.echo(f"generations {a} and {b} of {clean(vm)} do not differ")
     for change in answer.changes:
         typer.echo(clean(str(change)))
+        for line in change.inside:
+            typer.echo(f"{INDENT}{clean(line)}")
 
 
 def rollback(

@@ -136,6 +136,8 @@ def _block(
     for change in changes:
         effect = Text(f"  {clean(change.effect)}", EFFECT_STYLES.get(change.effect, ""))
         grid.add_row(effect, f"{clean(change.path)}  {_value(change.old)} -> {_value(change.new)}")
+        for line in change.inside:
+            grid.add_row("", f"  {clean(line)}")
     for step in actions:
         grid.add_row(Text("  do", "green"), _why(_what(step), step.why))
     for event in events:

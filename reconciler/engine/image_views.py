@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from reconciler.engine.interfaces import Adapters
 from reconciler.engine.reconcile_pass import Passed, Reconciler
 from reconciler.errors import RequestRefused, did_you_mean
 from reconciler.explain.image_uses import image_uses, of_vm, store_report
+from reconciler.explain.layer_changes import Changes, all_with_contents, with_contents
 from reconciler.model.names import VMName
+from reconciler.model.plan import Plan
 from reconciler.model.policy import Policy
 from reconciler.model.store_status import ImageUses, StoreReport, StoreStatus
 
@@ -24,6 +28,8 @@ class ImageViews:
         self._status = StoreStatus()
         self._seen: tuple[object, ...] = ()
         """What the status was computed from."""
+        self._explained: tuple[Plan, object, Plan] | None = None
+        """A plan, the store that it was looked up in, and the plan with what it changes inside of layers."""
         self._again = float("-inf")
         """Boot-clock moment from which on it may be computed again."""
 
@@ -45,6 +51,20 @@ class ImageViews:
             name, self.report(), self._reconciler.desired, self._passed().observed,
             self._adapters.ledger.record(),
         )  # fmt: skip
+
+    def inside(self, changes: Changes) -> Changes:
+        """These changes, with what they change inside of layers, as far as that is known."""
+        passed = self._reconciler.passed
+        return with_contents(changes, passed.observed.stored if passed else {})
+
+    def explained(self, plan: Plan) -> Plan:
+        """The plan, with what it changes inside of layers; the same object for the same plan and store."""
+        stored = self._passed().observed.stored
+        kept = self._explained
+        if kept is None or kept[0] is not plan or kept[1] is not stored:
+            found = replace(plan, differences=all_with_contents(plan.differences, stored))
+            self._explained = kept = (plan, stored, found)
+        return kept[2]
 
     def status(self) -> StoreStatus:
         """The store in figures, the same object while they may be shown; empty before the first pass."""

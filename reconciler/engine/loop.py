@@ -204,10 +204,11 @@ class Engine:
         if passed is None:
             raise RequestRefused("the first pass is not done", hint="ask again in a moment")
         if ref is None:
-            return passed.plan
+            return self._images.explained(passed.plan)
         desired = await self._adapters.source.preview(ref)
         now = self._adapters.clock.now()
-        return plan(desired, passed.observed, self._adapters.ledger.record(), now, self._policy)
+        record = self._adapters.ledger.record()
+        return self._images.explained(plan(desired, passed.observed, record, now, self._policy))
 
     async def request(self, request: Request, by: str = "") -> str:
         async with self._lock:
@@ -287,7 +288,7 @@ class Engine:
                 known = ", ".join(str(g.number) for g in record.generations) or "none"
                 raise RequestRefused(f"{vm} has no generation {number}", hint=f"it has: {known}")
             found.append(generation.spec)
-        return differences(found[0], found[1])
+        return self._images.inside(differences(found[0], found[1]))
 
     async def events(self, after: int, limit: int) -> list[Event]:
         return await self._adapters.ledger.events(after, limit)

@@ -6,7 +6,8 @@
     accel.json               the accelerator that was proven in this boot
     git/                     the bare mirror
     images.json              when store images were last used and read again
-    layers/KEY/image         a store image; contents.jsonl beside it lists the folders of an archive
+    layers/KEY/image         a store image; contents.jsonl beside it lists the folders of an archive,
+                             versions.json the packages of Debian that are installed with it
     composed/KEY/parts.json  the images of a layer that has several
     kernels/KEY/vmlinuz      a kernel bundle, with initrd beside it
     runners/KEY              a link into the Nix store
@@ -39,8 +40,10 @@ P = TypeVar("P", bound=PurePath)
 ImageKind = Literal["layers", "composed", "kernels", "runners", "disks"]
 IMAGE_KINDS: tuple[ImageKind, ...] = ("layers", "composed", "kernels", "runners", "disks")
 IMAGE, CONTENTS, PARTS = "image", "contents.jsonl", "parts.json"
-HASH_TREE = "verity"
-"""Files of an entry of `layers`, of which some have no contents, of `disks`, and of `composed`."""
+HASH_TREE, VERSIONS = "verity", "versions.json"
+"""Files of an entry of `layers`, of `disks`, and of `composed`."""
+BESIDE_IMAGE = (CONTENTS, HASH_TREE, VERSIONS)
+"""Files that only some entries of `layers` have."""
 KERNEL, INITRD = "vmlinuz", "initrd"
 """Files of an entry of `kernels`."""
 LEDGER_SUFFIXES = ("", "-wal", "-shm")

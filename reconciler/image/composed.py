@@ -16,7 +16,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from reconciler.host import layout
 from reconciler.image.counted_dict import CountedDict
 from reconciler.image.image_directory import ImageDirectory
+from reconciler.image.layer_notes import LINEAGE, contents_of
 from reconciler.model.image import BuiltImage
+from reconciler.model.image_contents import LayerContents, package_changes
 from reconciler.model.names import LayerKey
 
 MOST_PARTS = 128
@@ -24,8 +26,6 @@ MOST_PARTS = 128
 MOST_BYTES = 1 << 20
 SPARE_ENTRIES = 1000
 """How many layers that are gone may be remembered beside twice those that are there."""
-LINEAGE = "lineage"
-"""Key of `about`: of entries with the same one, each was made to have newer versions than the one before."""
 MOST_CHANGES = 30
 """Versions that a text names."""
 
@@ -40,7 +40,7 @@ class Composition(BaseModel):
     parts: list[Key] = Field(min_length=1, max_length=MOST_PARTS)
     """Bottom first."""
     about: dict[str, str] = {}
-    """For people and for the next build: versions of packages, the digests of an OCI image."""
+    """For people and for the next build: versions of packages, the digest of an OCI image (`layer_notes.py`)."""
 
 
 def write_composition(path: Path, parts: Sequence[LayerKey], about: Mapping[str, str]) -> None:
@@ -61,15 +61,7 @@ def read_composition(path: Path) -> Composition:
 
 def changed_versions(before: Mapping[str, str], now: Mapping[str, str]) -> str:
     """`nginx 1.22.1-9 -> 1.22.1-10, + brotli 1.0, - geoip 2.1`; empty when they are the same."""
-    found = []
-    for name in sorted(before.keys() | now.keys()):
-        old, new = before.get(name), now.get(name)
-        if old == new:
-            continue
-        if new is None:
-            found.append(f"- {name} {old}")
-        else:
-            found.append(f"+ {name} {new}" if old is None else f"{name} {old} -> {new}")
+    found = list(package_changes(before, now))
     more = len(found) - MOST_CHANGES
     return ", ".join([*found[:MOST_CHANGES], *([f"and {more} more"] if more > 0 else [])])
 
@@ -81,6 +73,7 @@ class ComposedLayers:
         self.shelf = ImageDirectory(layout.images(state_dir, "composed"), (layout.PARTS,))
         self.present: CountedDict[str, BuiltImage] = CountedDict()
         self._known: dict[str, Composition] = {}
+        self._contents: dict[str, LayerContents] = {}
         self._holders: dict[str, set[str]] = {}
         """By part, the layers that have it, also those that are gone."""
 
@@ -94,6 +87,7 @@ class ComposedLayers:
         if len(self._known) > 2 * len(self.present) + SPARE_ENTRIES:
             self._forget_gone()
         self._known[key] = known = read_composition(self.shelf.path(key, layout.PARTS))
+        self._contents[key] = contents_of(known.about)
         for part in known.parts:
             self._holders.setdefault(part, set()).add(key)
         self.present[key] = built
@@ -102,8 +96,13 @@ class ComposedLayers:
         """Of an entry that is there, whether all of its parts are or not."""
         return self._known[key] if key in self.present else None
 
+    def contents(self, key: str) -> LayerContents | None:
+        """What is known of an entry that is there, or was there lately; None: it is no composed layer."""
+        return self._contents.get(key)
+
     def _forget_gone(self) -> None:
         self._known = {key: known for key, known in self._known.items() if key in self.present}
+        self._contents = {key: self._contents[key] for key in self._known}
         self._holders = {}
         for key, known in self._known.items():
             for part in known.parts:

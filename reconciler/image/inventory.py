@@ -20,6 +20,7 @@ from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.image_reading import ImageReader
 from reconciler.image.nix_build import NixRunners
 from reconciler.model.image import BuiltImage, StoredImage, StoredKind
+from reconciler.model.image_contents import LayerContents
 from reconciler.model.store_status import ImageCheck
 
 LATE = 3600.0
@@ -51,11 +52,17 @@ class Inventory:
     """Answers from memory. `load` and `close` block, and raise nothing."""
 
     def __init__(
-        self, state_dir: Path, clock: Clock, shelves: Callable[[], tuple[ImagesOfKind, ...]]
+        self,
+        state_dir: Path,
+        clock: Clock,
+        shelves: Callable[[], tuple[ImagesOfKind, ...]],
+        contents: Callable[[str], LayerContents | None],
     ) -> None:
+        """`contents`: what is known of an image, by key."""
         self._path = layout.image_notes(state_dir)
         self._clock = clock
         self._shelves = shelves
+        self._contents = contents
         self._reader = ImageReader()
         self._moments: dict[str, Moments] = {}
         self._changed = False
@@ -164,4 +171,5 @@ class Inventory:
             used_wall=0.0 if image.key in self._named else moments.used,
             checked_wall=moments.checked,
             broken=image.broken,
+            contents=self._contents(image.key),
         )

@@ -79,7 +79,7 @@ class ImageStore:
         self.tools = BuildTools(ConfinedPrograms(), own, self._downloads, nix, sources)
         self._inputs = inputs
         self._layer_shelf = ImageDirectory(
-            layout.images(state_dir, "layers"), (layout.IMAGE,), (layout.CONTENTS, layout.HASH_TREE)
+            layout.images(state_dir, "layers"), (layout.IMAGE,), layout.BESIDE_IMAGE
         )
         self._composed = ComposedLayers(state_dir)
         kernels = layout.images(state_dir, "kernels")
@@ -96,7 +96,7 @@ class ImageStore:
         self._suspects: set[str] = set()
         """Images that were found gone or changed: what is left of them is verified before it is used."""
         self._builds = SharedBuilds(builds_at_once)
-        self.inventory = Inventory(state_dir, clock, self._shelves)
+        self.inventory = Inventory(state_dir, clock, self._shelves, self._composed.contents)
 
     async def open(self) -> None:
         """Find what is there, and have a builder ready. Raises ImageError."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from reconciler.model.image_contents import LayerContents
 from reconciler.model.layer_kinds.image_layer import ImageSource
 from reconciler.model.machine import Firmware
 from reconciler.model.names import KernelKey, digest_of
@@ -165,3 +166,5 @@ class StoredImage:
     """When all of its bytes were last read and found as they were made; 0: not since."""
     broken: str = ""
     """What is wrong with its bytes; it is made again before its next use. Empty: nothing is known."""
+    contents: LayerContents | None = None
+    """Of a composed layer, what its build noted of it; never changed."""

@@ -9,10 +9,21 @@ from typing import Literal
 from reconciler.model.actions import Action
 from reconciler.model.change import Change
 from reconciler.model.health import ProbePlan
-from reconciler.model.names import InstanceId, VMName
+from reconciler.model.names import InstanceId, LayerKey, VMName
 from reconciler.model.waits import Wait
 
 Effect = Literal["rebuild", "restart", "checks on trial", "in place"]
+
+
+@dataclass(frozen=True, slots=True)
+class LayerPair:
+    """A layer before and after a change, both of the same kind."""
+
+    kind: str
+    before: LayerKey
+    after: LayerKey
+    digests: tuple[str, str] = ("", "")
+    """By which the manifest names the images of a registry or layout; empty: by none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +34,10 @@ class FieldChange:
     old: str
     new: str
     effect: Effect
+    layers: LayerPair | None = None
+    """Of a layer that stays of its kind."""
+    inside: tuple[str, ...] = ()
+    """What changes inside of that layer, a line each; filled in for those who ask (`explain/layer_changes.py`)."""
 
     def __str__(self) -> str:
         return f"{self.path} {self.old} -> {self.new}: {self.effect}"

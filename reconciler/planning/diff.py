@@ -8,10 +8,11 @@ from dataclasses import fields, replace
 from reconciler.model.checks import CheckSpec
 from reconciler.model.desired import VMSpec
 from reconciler.model.image import DiskImage, NixRunner
+from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.model.layer_kinds.seed_layer import SeedSource
 from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import Tap, UserNetwork
-from reconciler.model.plan import Effect, FieldChange
+from reconciler.model.plan import Effect, FieldChange, LayerPair
 from reconciler.model.quantity import format_size
 
 SHOWN = 80
@@ -99,7 +100,19 @@ def _layers(old: tuple[LayerSpec, ...], new: tuple[LayerSpec, ...]) -> Iterator[
         if (before and before.key) != (after and after.key):
             seed = any(isinstance(one.source, SeedSource) for one in (before, after) if one)
             path = "spec.disk.cloudInit" if seed else f"spec.store.layers[{index}]"
-            yield FieldChange(path, _layer(before), _layer(after), "rebuild")
+            pair = _pair(before, after) if before and after else None
+            yield FieldChange(path, _layer(before), _layer(after), "rebuild", pair)
+
+
+def _pair(before: LayerSpec, after: LayerSpec) -> LayerPair | None:
+    """Both, if they can be compared."""
+    old, new = before.source, after.source
+    if old.kind != new.kind:
+        return None
+    digests = ("", "")
+    if isinstance(old, OciSource) and isinstance(new, OciSource):
+        digests = (old.digest, new.digest)
+    return LayerPair(new.kind, before.key, after.key, digests)
 
 
 def _layer(layer: LayerSpec | None) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.model.image import BuiltImage, KernelSpec, StoredImage, StoredKind
+from reconciler.model.image_contents import LayerContents
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import (
     KernelKey,
@@ -29,6 +30,8 @@ class FakeImages:
         self.composed: Callable[[LayerKey], tuple[LayerKey, ...]] = lambda _key: ()
         """The parts of a layer that is composed of several images."""
         self._parts: dict[LayerKey, tuple[LayerKey, ...]] = {}
+        self.contents: dict[str, LayerContents] = {}
+        """What builds note of composed layers."""
         self.hashed: set[str] = set()
         """Layers whose images end in a tree of hashes."""
         self.lost: set[str] = set()
@@ -72,7 +75,7 @@ class FakeImages:
             key: StoredImage(
                 key, kind, f"image {key[:6]}", 0 if kind == "composed" else self.size(key),
                 self._made.get(key, 0.0), 0.0 if key in self._named else self._used.get(key, 0.0),
-                self._checked.get(key, 0.0), self.broken.get(key, ""),
+                self._checked.get(key, 0.0), self.broken.get(key, ""), self.contents.get(key),
             )
             for kind, keys in kinds
             for key in sorted(keys)

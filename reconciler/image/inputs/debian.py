@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
 from pathlib import Path
 
+from pydantic import TypeAdapter, ValidationError
+
 from reconciler.content_store import named
+from reconciler.host import layout
 from reconciler.image.build_site import BuildSite
-from reconciler.image.composed import LINEAGE
-from reconciler.image.debian_roots.root_request import RootRequest
+from reconciler.image.debian_roots.root_request import MOST_BYTES, RootRequest
 from reconciler.image.layer_input import LayerInput
+from reconciler.image.layer_notes import LINEAGE
 from reconciler.model.layer_kinds.debian_layer import DebianSource
 from reconciler.model.names import LayerKey, digest_of
 
+VERSIONS = TypeAdapter(dict[str, str])
 SECONDS = 1800.0
 """For one part: mirrors may be slow, and emulated scripts are."""
 
@@ -23,25 +27,26 @@ def part_key(source: DebianSource, store_format: str) -> LayerKey:
 
 
 async def build_debian(source: DebianSource, site: BuildSite) -> None:
-    versions: dict[str, str] = {}
     parts = [part_key(source.base, site.format)]
     base = source.base
 
     async def make_base(part: BuildSite) -> None:
-        versions.update(await _make(base, part, None))
+        await _make(base, part, None)
 
     async def make_additions(part: BuildSite) -> None:
-        versions.update(await _make(source, part, site.parts.image(parts[0])))
+        await _make(source, part, site.parts.image(parts[0]))
 
     with named(source.title):
         await site.part(parts[0], base.title, make_base)
         if source.packages:
             parts.append(part_key(source, site.format))
             await site.part(parts[1], source.title, make_additions)
-    site.compose(parts, {LINEAGE: source.lineage, **versions})
+    versions = await asyncio.to_thread(_versions, site.parts.image(parts[-1]))
+    site.compose(parts, {**versions, LINEAGE: source.lineage})
 
 
-async def _make(source: DebianSource, site: BuildSite, base: Path | None) -> Mapping[str, str]:
+async def _make(source: DebianSource, site: BuildSite, base: Path | None) -> None:
+    """Leave the image of a part, and the versions of all that is installed with it."""
     request = RootRequest(
         archive_id=source.archive_id,
         suite=source.suite,
@@ -55,7 +60,17 @@ async def _make(source: DebianSource, site: BuildSite, base: Path | None) -> Map
     tar = site.workspace / "root.tar"
     versions = await site.tools.debian.roots.make(request, tar, base)
     await site.make_image_of_tar(tar)
-    return versions
+    note = site.workspace / layout.VERSIONS
+    await asyncio.to_thread(note.write_bytes, VERSIONS.dump_json(dict(versions)))
+
+
+def _versions(image: Path) -> dict[str, str]:
+    """The versions beside an image; none, if an earlier controller made it."""
+    try:
+        with image.with_name(layout.VERSIONS).open("rb") as file:
+            return VERSIONS.validate_json(file.read(MOST_BYTES))
+    except (OSError, ValidationError):
+        return {}
 
 
 INPUT = LayerInput(build_debian, seconds=2 * SECONDS + 600.0, composed=True)

@@ -11,6 +11,7 @@ from reconciler.errors import BuildUnavailable
 from reconciler.image.archive.stack_folders import find_implied
 from reconciler.image.build_site import BuildSite
 from reconciler.image.layer_input import LayerInput
+from reconciler.image.layer_notes import about_image, contents_of_config
 from reconciler.image.oci.image_fetch import FetchedLayer
 from reconciler.image.oci.image_manifest import ImageConfig
 from reconciler.image.oci.origins import fetch_image
@@ -40,7 +41,8 @@ async def build_oci(source: OciSource, site: BuildSite) -> None:
         keys = [await _layer(layer, site) for layer in _without_repeats(image.layers)]
         program = _program(image.config)
         keys.append(await _top(program, keys, site))
-        site.compose(keys, {"digest": image.digest, "program": shlex.join(program.argv)})
+        contents = contents_of_config(image.config)
+        site.compose(keys, about_image(image.digest, shlex.join(program.argv), contents))
 
 
 def _without_repeats(layers: Sequence[FetchedLayer]) -> Iterator[FetchedLayer]:

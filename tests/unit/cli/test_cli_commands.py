@@ -293,6 +293,7 @@ async def test_history_shows_verdicts_reasons_and_blocked_digests(run: Run) -> N
 async def test_diff_names_the_fields(run: Run) -> None:
     assert (await run("diff", "web", "1", "2")).out == "spec.memory 256MiB -> 512MiB: restart\n"
     assert "do not differ" in (await run("diff", "web", "1", "1")).out
+    assert (await run("diff", "web", "2", "3")).out.splitlines()[1:] == ["  nginx 1 -> 2"]
     refused = await run("diff", "web", "1", "9")
     assert (refused.code, refused.err.splitlines()[1]) == (1, "hint: it has: 1, 2, 3")
 

@@ -170,6 +170,13 @@ def busy_plan() -> Plan:
                 FieldChange(
                     "spec.store.layers[1]", "tree ./web 1a2b3c4d", "tree ./web 5e6f7a8b", "rebuild"
                 ),
+                FieldChange(
+                    "spec.store.layers[0]",
+                    "debian bookworm 11111111",
+                    "debian bookworm 22222222",
+                    "rebuild",
+                    inside=("nginx 1 -> 2\x1b[2J<b>",),
+                ),
                 FieldChange("spec.health.period", "10.0", "5.0", "in place"),
             ),
             api: (FieldChange("spec.memory", "256MiB", "512MiB", "restart"),),
@@ -255,7 +262,9 @@ class FakeOperator:
         for wanted in (a, b):
             if self.vm_record(vm).generation(wanted) is None:
                 raise RequestRefused(f"{vm} has no generation {wanted}", hint="it has: 1, 2, 3")
-        return () if a == b else (FieldChange("spec.memory", "256MiB", "512MiB", "restart"),)
+        inside = ("nginx 1 -> 2\x1b[2J",) if b > 2 else ()
+        change = FieldChange("spec.memory", "256MiB", "512MiB", "restart", inside=inside)
+        return () if a == b else (change,)
 
     async def events(self, after: int, limit: int) -> list[Event]:
         self._perhaps_fail()

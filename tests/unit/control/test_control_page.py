@@ -62,7 +62,7 @@ async def test_a_vm_is_shown_with_verdicts_evidence_changes_its_checks_and_its_c
     for words in (
         "condemned", "committed", "its checks failed 3 times in a row", "Evidence: probe-failed",
         "nginx: emerg", "GET :8080/healthz -> 200", "spec.memory", "256MiB", "512MiB",
-        "1 change since generation 2", "healthy for 2 s of 5 s", "booting\nready", "2 by rollout",
+        "1 change since generation 2", "nginx 1 -> 2", "healthy for 2 s of 5 s", "booting\nready", "2 by rollout",
     ):  # fmt: skip
         assert words in shown.text, words
 

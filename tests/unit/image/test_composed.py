@@ -14,8 +14,9 @@ from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.host import layout
 from reconciler.image.build_site import BuildSite
-from reconciler.image.composed import LINEAGE, MOST_PARTS, changed_versions
+from reconciler.image.composed import MOST_PARTS, changed_versions
 from reconciler.image.layer_input import LayerInput
+from reconciler.image.layer_notes import LINEAGE
 from reconciler.image.registry import INPUTS
 from reconciler.image.store import ImageStore
 from reconciler.model.layers import LayerSpec
@@ -294,3 +295,19 @@ async def test_a_refreshed_layer_says_what_it_has_other_versions_of(bench: Bench
         said.append((await store.build_layer(spec_of(*words), bench.content)).versions)
     assert said == ["", "", "words: nginx 1 -> 2, words base -> base new"]
     await store.close()
+
+
+async def test_what_a_build_noted_is_known_of_the_stored_layer_also_after_a_restart(
+    bench: Bench,
+) -> None:
+    bench.about = {LINEAGE: "a", "nginx": "1.22.1-9"}
+    store = await bench.opened()
+    key = await bench.layer(store, "base")
+    await store.close()
+    again = await bench.opened()
+    for opened in (store, again):
+        noted = opened.inventory.stored()[key].contents
+        assert noted is not None
+        assert noted.packages == {"words": "base", "nginx": "1.22.1-9"}
+        assert opened.inventory.stored()[key_of("base")].contents is None
+    await again.close()

@@ -27,7 +27,10 @@ class Shelf:
             (str(number), image(str(number))) for number in range(count)
         )
         self.inventory = Inventory(
-            folder, SystemClock(), lambda: (("layer", self.directory, self.present),)
+            folder,
+            SystemClock(),
+            lambda: (("layer", self.directory, self.present),),
+            lambda _: None,
         )
 
 

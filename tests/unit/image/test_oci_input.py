@@ -16,6 +16,7 @@ from reconciler.errors import BuildFailed
 from reconciler.image.composed import read_composition
 from reconciler.image.inputs.oci import part_key
 from reconciler.image.store import ImageStore
+from reconciler.model.image_contents import ExposedPort
 from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import LayerKey
@@ -157,3 +158,14 @@ async def test_an_image_that_lies_about_its_layer_spoils_no_other_that_has_it(
     assert key in store.layers()
     with pytest.raises(BuildFailed, match="has the digest"):
         await first
+
+
+async def test_ports_and_health_check_of_an_image_are_noted(
+    store: ImageStore, layout: Layout, tmp_path: Path
+) -> None:
+    settings = {**SETTINGS, "config.exposedports": ["8080/tcp"]}
+    digest = layout.add("one", base(tmp_path), settings=settings)
+    key = await built(store, layout, digest, tmp_path / "repository.git")
+    contents = store.inventory.stored()[key].contents
+    assert contents is not None
+    assert (contents.digest, contents.exposed) == (digest, (ExposedPort(8080),))
