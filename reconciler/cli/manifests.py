@@ -108,11 +108,14 @@ def _settings(config: Path | None) -> Config | None:
 
 
 def _load(path: Path, settings: Config | None) -> tuple[DesiredState, list[ManifestWarning]]:
+    from reconciler.cli.image_warnings import image_warnings  # noqa: PLC0415 - as below
     from reconciler.source.manifests.folder import load_folder  # noqa: PLC0415 - loads the manifest models
 
     if settings is None:
-        return load_folder(path)
-    return load_folder(path, settings.policy, settings.kernels, settings.source)
+        return load_folder(path, advise=image_warnings)
+    return load_folder(
+        path, settings.policy, settings.kernels, settings.source, advise=image_warnings
+    )
 
 
 def _show_problems(problems: tuple[Problem, ...], more: int, output: Output) -> None:

@@ -62,6 +62,9 @@ def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
             say(out, f"    {_advice(traits, answer.vm)}", "dim", hang=4)
     if not answer.vm.waits:
         say(out, f"  {_without_waits(answer.vm)}")
+    for advice in answer.advice:
+        words = Text("  advice", "yellow").append(f": {clean(advice.field)}: ", "")
+        say(out, words.append(clean(advice.message), ""), hang=4)
     former = False
     for blocked in answer.condemned:
         out.print()

@@ -14,6 +14,7 @@ from reconciler.control.reports import (
     Waiting,
     WhyAnswer,
 )
+from reconciler.explain.image_advice import Advice
 from reconciler.model.actions import Action
 from reconciler.model.change import AddEvent
 from reconciler.model.check_trial import BlockedChecks
@@ -124,7 +125,9 @@ def _condemned(record: VMRecord, blocked: Blocked) -> BlockedBrief:
     )
 
 
-def why_answer(fleet: HostStatus, vm: VMStatus, record: VMRecord | None) -> WhyAnswer:
+def why_answer(
+    fleet: HostStatus, vm: VMStatus, record: VMRecord | None, advice: tuple[Advice, ...] = ()
+) -> WhyAnswer:
     """Why one VM is as it is; `record` is None before anything was done for it."""
     blocked = sorted(
         record.blocked if record else (), key=lambda b: (b.digest != vm.digest, -b.last_wall)
@@ -137,6 +140,7 @@ def why_answer(fleet: HostStatus, vm: VMStatus, record: VMRecord | None) -> WhyA
         suspended=fleet.suspended,
         sources=fleet.sources,
         alerts=fleet.alerts,
+        advice=advice,
     )
 
 

@@ -95,7 +95,8 @@ class Api:
 
     async def why(self, request: web.Request) -> web.Response:
         """`GET /v1/why/VM`: a WhyAnswer. Raises NotFoundError."""
-        return json_answer(why_answer(*self._look(request)))
+        fleet, vm, record = self._look(request)
+        return json_answer(why_answer(fleet, vm, record, self._operator.advice(vm.name)))
 
     async def plan(self, request: web.Request) -> web.Response:
         """`GET /v1/plan`: what the next pass would do; with `ref`, what that commit would change.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from reconciler.explain.image_advice import Advice
 from reconciler.model.event import Event
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange
@@ -146,6 +147,8 @@ class WhyAnswer:
     suspended: bool = False
     sources: tuple[SourceStatus, ...] = ()
     alerts: tuple[str, ...] = ()
+    advice: tuple[Advice, ...] = ()
+    """What its images say, and its manifest does not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from reconciler.explain.image_advice import Advice
 from reconciler.model.event import Event
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
@@ -109,6 +110,10 @@ class EngineAPI(Protocol):
 
         Raises RequestRefused before the first pass, and for a VM that is not declared.
         """
+        ...
+
+    def advice(self, vm: VMName) -> tuple[Advice, ...]:
+        """What the images of a VM say, and its manifest does not; nothing before they are in the store."""
         ...
 
     def image_uses(self, name: str) -> ImageUses:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from reconciler.engine.interfaces import Adapters
 from reconciler.engine.reconcile_pass import Passed, Reconciler
 from reconciler.errors import RequestRefused, did_you_mean
+from reconciler.explain.image_advice import Advice, advice_of_stored
 from reconciler.explain.image_uses import image_uses, of_vm, store_report
 from reconciler.explain.layer_changes import Changes, all_with_contents, with_contents
 from reconciler.model.names import VMName
@@ -65,6 +66,14 @@ class ImageViews:
             found = replace(plan, differences=all_with_contents(plan.differences, stored))
             self._explained = kept = (plan, stored, found)
         return kept[2]
+
+    def advice(self, vm: VMName) -> tuple[Advice, ...]:
+        """What the images of a declared VM say, and its manifest does not; nothing before they are all here."""
+        passed, desired = self._reconciler.passed, self._reconciler.desired
+        spec = desired.vms.get(vm) if desired is not None else None
+        if passed is None or desired is None or spec is None:
+            return ()
+        return advice_of_stored(spec, passed.observed.stored, desired.vms.values())
 
     def status(self) -> StoreStatus:
         """The store in figures, the same object while they may be shown; empty before the first pass."""

@@ -28,6 +28,7 @@ from reconciler.errors import (
     ReconcilerError,
     RequestRefused,
 )
+from reconciler.explain.image_advice import Advice
 from reconciler.explain.image_uses import to_read
 from reconciler.explain.vm_status import Known, explain
 from reconciler.host import layout
@@ -328,6 +329,9 @@ class Engine:
 
     def images(self, vm: VMName | None = None) -> StoreReport:
         return self._images.report(vm)
+
+    def advice(self, vm: VMName) -> tuple[Advice, ...]:
+        return self._images.advice(vm)
 
     def image_uses(self, name: str) -> ImageUses:
         return self._images.uses(name)

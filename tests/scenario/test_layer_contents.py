@@ -6,8 +6,9 @@ from dataclasses import replace
 
 from reconciler.engine.image_views import ImageViews
 from reconciler.model.desired import VMSpec
-from reconciler.model.image_contents import LayerContents
+from reconciler.model.image_contents import ExposedPort, LayerContents
 from reconciler.model.layer_kinds.debian_layer import DebianSource
+from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import LayerKey, VMName, digest_of
 from reconciler.model.plan import FieldChange
@@ -69,6 +70,26 @@ async def test_two_generations_are_compared_while_both_are_in_the_store() -> Non
     (change,) = views.inside(differences(*both))
     assert change.inside == (NEWER,)
     assert [str(one) for one in differences(*both)] == [str(replace(change, inside=()))]
+
+
+async def test_ports_of_an_image_are_advice_once_it_is_in_the_store_and_change_nothing() -> None:
+    image = LayerSpec.of(OciSource("linux/amd64", layout="./app", tree="a" * 40))
+    world = World()
+    world.images.composed = parts_of
+    world.images.contents = {image.key: LayerContents(exposed=(ExposedPort(8080),))}
+    views = ImageViews(world.adapters, world.reconciler, world.policy)
+    name = VMName("web")
+    assert views.advice(name) == ()
+    world.images.slow = lambda key: 60.0 if key == image.key else 0.0
+    await world.push(state(changed(vm("web", port=8080), layers=(image,))))
+    await world.run(10)
+    assert views.advice(name) == ()
+    await world.settle()
+    (advice,) = views.advice(name)
+    assert advice.field == "spec.interfaces[0].forward[0].guest"
+    assert advice.message == "the image does not expose 80/tcp, but 8080/tcp"
+    assert views.advice(VMName("db")) == ()
+    assert world.last_good("web").verdict == "committed"
 
 
 async def test_the_same_plan_is_explained_once() -> None:

@@ -254,6 +254,11 @@ def parse_config(
     return found.config or ImageConfig(), layers
 
 
+def parse_bare_config(content: bytes) -> ImageConfig:
+    """How the image is run whose config stands alone, as in an archive of docker. Raises BuildFailed."""
+    return parse(_ConfigFile, content, "the config").config or ImageConfig()
+
+
 def parse(model: type[Model], content: bytes, what: str) -> Model:
     """A document in one of these forms. Raises BuildFailed."""
     try:

@@ -43,28 +43,35 @@ class LocalLayout:
 
     async def _only(self) -> str:
         """The digest of the layout's only image, or of its only one for the platform. Raises BuildFailed."""
-        content = await asyncio.to_thread(_read, self._folder / INDEX)
-        index = forms.parse(Index, content, INDEX)
-        found = index.manifests
-        if len(found) > 1:
-            found = tuple(
-                one
-                for one in found
-                if one.platform and forms.matches(str(one.platform), self._platform)
-            )
-        if len(found) != 1:
-            raise BuildFailed(
-                f"{INDEX} names {len(index.manifests)} images, and {len(found)} for {self._platform}",
-                hint=ONE,
-            )
-        return found[0].digest
+        content = await asyncio.to_thread(read, self._folder / INDEX)
+        return only_image(content, self._platform)
 
     async def _blob(self, digest: str) -> bytes:
-        path = self._folder / "blobs/sha256" / digest.removeprefix("sha256:")
-        return await asyncio.to_thread(_read, path)
+        return await asyncio.to_thread(read, blob_path(self._folder, digest))
 
 
-def _read(path: Path) -> bytes:
+def only_image(content: bytes, platform: str) -> str:
+    """The digest of the only image that an index.json has, or of its only one for the platform. Raises BuildFailed."""
+    index = forms.parse(Index, content, INDEX)
+    found = index.manifests
+    if len(found) > 1:
+        found = tuple(
+            one for one in found if one.platform and forms.matches(str(one.platform), platform)
+        )
+    if len(found) != 1:
+        raise BuildFailed(
+            f"{INDEX} names {len(index.manifests)} images, and {len(found)} for {platform}",
+            hint=ONE,
+        )
+    return found[0].digest
+
+
+def blob_path(layout: Path, digest: str) -> Path:
+    """Where a layout has the blob of a digest, `sha256:...`."""
+    return layout / "blobs/sha256" / digest.removeprefix("sha256:")
+
+
+def read(path: Path) -> bytes:
     """A file of at most the size of a manifest, and one byte more. Raises BuildUnavailable."""
     try:
         with reading_beneath(path) as file:

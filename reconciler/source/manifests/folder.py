@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from reconciler.config import KernelsConfig, PolicyConfig, SourceConfig
@@ -25,7 +26,7 @@ from reconciler.source.manifests.ignore_file import (
     Ignored,
     is_hidden,
 )
-from reconciler.source.manifests.lost_in_git import losses
+from reconciler.source.manifests.lost_in_git import LayerFolder, losses
 from reconciler.source.manifests.resolve import Resolver
 from reconciler.source.manifests.revision_files import FileRefused, Kind, ManifestFile, Oddity
 from reconciler.source.manifests.warnings import ManifestWarning, of_ineffective, warnings
@@ -34,6 +35,15 @@ NO_REVISION = Revision("")
 DEFAULTS = SourceConfig()
 MOST_LISTED = 1_000
 """Problems that `validate` shows."""
+Advise = Callable[[DesiredState, Path, Sequence[LayerFolder]], Iterable[ManifestWarning]]
+"""Of the desired state, the root of the repository, and its layers that are folders of it."""
+
+
+def no_advice(
+    _desired: DesiredState, _root: Path, _layers: Sequence[LayerFolder]
+) -> tuple[ManifestWarning, ...]:
+    """For those who look at manifests alone."""
+    return ()
 
 
 def load_folder(
@@ -41,19 +51,23 @@ def load_folder(
     policy: PolicyConfig | None = None,
     kernels: KernelsConfig | None = None,
     source: SourceConfig = DEFAULTS,
+    advise: Advise = no_advice,
 ) -> tuple[DesiredState, list[ManifestWarning]]:
     """The desired state of the manifests below a folder, or of one file, and what to warn about.
 
     Layers may be anywhere in the git work tree around the folder, as in a commit. Raises
-    ManifestErrors with all problems, or SourceError if the folder cannot be read.
+    ManifestErrors with all problems, or SourceError if the folder cannot be read. `advise` may look into
+    the folders of layers, and warn about more.
     """
     resolver = Resolver(policy or PolicyConfig(), kernels or KernelsConfig(), MOST_LISTED)
     most = (source.max_files, source.max_file_kib * 1024)
     alone = path.is_file()
     folder = Folder(path.parent, *most, only=path.name) if alone else Folder(path, *most)
     desired = resolver.resolve(folder, alone=alone)
-    lost = losses(folder.root, resolver.layer_folders())
-    return desired, [*warnings(desired), *of_ineffective(resolver.ineffective()), *lost]
+    layers = list(resolver.layer_folders())
+    lost = losses(folder.root, layers)
+    more = advise(desired, folder.root, layers)
+    return desired, [*warnings(desired), *of_ineffective(resolver.ineffective()), *lost, *more]
 
 
 class Folder:

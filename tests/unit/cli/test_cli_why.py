@@ -8,6 +8,7 @@ import pytest
 from reconciler.cli import why
 from reconciler.cli.times import seconds_until, since, until
 from reconciler.errors import RequestRefused
+from reconciler.explain.image_advice import Advice
 from reconciler.model.status import GroupStatus, RevisionStatus, SourceStatus, WaitStatus
 from reconciler.model.waits import WAITS, WaitKind
 from tests.unit.cli.conftest import Run
@@ -151,3 +152,13 @@ def test_moments_are_told_with_their_distance() -> None:
     assert since(WALL - 7200, WALL).endswith(", 2 h ago")
     assert until(WALL + 60, WALL).endswith(", in 60 s")
     assert until(WALL - 60, WALL).endswith(", now")
+
+
+async def test_what_its_images_say_is_advice_below_its_waits(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.advised = (Advice("spec.health.checks", "the image's Healthcheck is not run\x1b[2J"),)
+    shown = await run("why", "web")
+    assert "  advice: spec.health.checks: the image's Healthcheck is not run\n" in shown.out
+    (found,) = json.loads((await run("why", "web", "-o", "json")).out)["advice"]
+    assert found["field"] == "spec.health.checks"

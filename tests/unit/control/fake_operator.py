@@ -11,6 +11,7 @@ from typing import cast
 
 from reconciler.engine.api import ReconcileReport
 from reconciler.errors import RequestRefused
+from reconciler.explain.image_advice import Advice
 from reconciler.explain.image_uses import find_image
 from reconciler.model.actions import BuildLayer, StopGuest, StopLadder
 from reconciler.model.change import AddEvent
@@ -207,6 +208,7 @@ class FakeOperator:
     later: tuple[StoreReport, ...] = ()
     """What the store is at the next questions."""
     uses: tuple[ImageUse, ...] = ()
+    advised: tuple[Advice, ...] = ()
     checks: list[ImageCheck] = field(default_factory=list)
     alive: bool = True
     is_ready: bool = True
@@ -265,6 +267,10 @@ class FakeOperator:
         inside = ("nginx 1 -> 2\x1b[2J",) if b > 2 else ()
         change = FieldChange("spec.memory", "256MiB", "512MiB", "restart", inside=inside)
         return () if a == b else (change,)
+
+    def advice(self, vm: VMName) -> tuple[Advice, ...]:
+        assert vm in {status.name for status in self.fleet.vms}
+        return self.advised
 
     async def events(self, after: int, limit: int) -> list[Event]:
         self._perhaps_fail()
