@@ -35,7 +35,7 @@ async def story(folder: Path) -> None:
     repository = Repository(folder / "repository.git")
 
     def layer() -> LayerSpec:
-        tree = repository.tree({"noise": os.urandom(3 * MIB)})
+        tree = repository.tree({"noise": os.urandom(4 * MIB)})
         return LayerSpec.of(TreeSource(tree, "./noise"), "erofs")
 
     store = ImageStore(state, SystemClock())
