@@ -37,6 +37,13 @@ MUTANTS = (
         ("tests/contract/test_debian_builder.py",),
     ),
     Mutant(
+        "scripts of one archive reach the cache of another",
+        f"{ROOTS}/builder.py",
+        "    home.chmod(0o700)\n",
+        "    home.chmod(0o711)\n",
+        ("tests/contract/test_debian_builder.py",),
+    ),
+    Mutant(
         "a builder outlives who asked",
         f"{ROOTS}/builder.py",
         "        elif ready:\n            return None\n",

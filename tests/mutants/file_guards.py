@@ -34,8 +34,8 @@ MUTANTS = (
     Mutant(
         "a file of another sha256 is believed",
         "reconciler/image/downloads.py",
-        "            if not right:\n",
-        "            if not right and resumed:\n",
+        "        if not right:\n",
+        "        if not right and resumed:\n",
         (DOWNLOADS,),
     ),
     Mutant(

@@ -88,10 +88,24 @@ MUTANTS = (
         ("tests/unit/image/oci/test_manifest.py",),
     ),
     Mutant(
-        "an archive of another sha256 is read",
+        "an archive of the host is read where another user may change it",
         "reconciler/image/oci/archive_file.py",
-        "    if sha256 and digest.hexdigest() != sha256:\n",
-        "    if sha256 and not digest:\n",
+        "        archive = own\n",
+        "        del own\n",
         LAYOUTS,
+    ),
+    Mutant(
+        "a part that failed for one image has failed for all that wait for it",
+        "reconciler/image/single_flight.py",
+        "                if not within:\n",
+        "                if key:\n",
+        ("tests/unit/image/test_oci_input.py",),
+    ),
+    Mutant(
+        "numbers of a device are written for what is none",
+        "reconciler/image/archive/headers.py",
+        '(found.devmajor, found.devminor) if kind in ("char", "block") else (0, 0),',
+        "(found.devmajor, found.devminor),",
+        ("tests/unit/image/archive/test_layer_tree.py",),
     ),
 )
