@@ -67,6 +67,7 @@ python3Packages.buildPythonApplication {
         zstd
       ]
     }"
+    "--prefix LD_LIBRARY_PATH : ${lib.makeLibraryPath [ lz4 ]}"
   ];
   postInstall = ''
     install -D -m 644 -t $out/lib/systemd/system deploy/systemd/*

@@ -142,6 +142,7 @@ async def _one_file(bench: Bench, scale: Scale) -> Figure:
 
 async def _unchanged(bench: Bench, root: Path, scale: Scale) -> Figure:
     tree = await asyncio.to_thread(committed, bench, root)
+    await bench.layer(TreeSource(tree, "./stack"))
     taken = [await bench.layer(TreeSource(tree, "./stack")) for _ in range(scale.pick(30, 3))]
     looked = [await timed(bench.store.look) for _ in taken]
     return Figure(
