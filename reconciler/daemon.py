@@ -29,6 +29,7 @@ from reconciler.host import layout, state_lock
 from reconciler.image.build_site import Sources
 from reconciler.image.debian_packages import Debian
 from reconciler.image.debian_roots.builder_client import DebianRoots, as_child, by_socket
+from reconciler.image.oci.tag_lookup import RegistryTags
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import open_ledger
 from reconciler.logs import open_log
@@ -213,6 +214,7 @@ async def _adapters(
         source=source,
         images=images,
         inventory=images.inventory,
+        tags=RegistryTags(layout.lookups(config.state), images.tools),
         drivers=drivers,
         proxy=_proxy(config, wake, stack),
         supervisor=supervisor,

@@ -20,7 +20,7 @@ DIGEST = r"sha256:[0-9a-f]{64}"
 MOST_CHARACTERS = 512
 _REFERENCE = re.compile(
     rf"(?P<repository>{REGISTRY}(?:/{PATH_PART})+)"
-    rf"(?P<tag>:[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}})?(?:@(?P<digest>{DIGEST}))?"
+    rf"(?::(?P<tag>[A-Za-z0-9_][A-Za-z0-9_.-]{{0,127}}))?(?:@(?P<digest>{DIGEST}))?"
 )
 
 
@@ -31,16 +31,23 @@ class ImageReference:
     repository: str
     """With its registry: `registry.example.org/acme/app`."""
     digest: str
-    """`sha256:` and 64 hex digits; empty: only a tag was named."""
+    """`sha256:` and 64 hex digits; empty: at most a tag was named."""
+    tag: str = ""
+    """As people name a version; empty beside a digest, which says more."""
 
     def __str__(self) -> str:
-        return f"{self.repository}@{self.digest}"
+        return (
+            f"{self.repository}@{self.digest}" if self.digest else f"{self.repository}:{self.tag}"
+        )
 
 
 def parse_reference(text: str) -> ImageReference | None:
-    """A reference, of which a tag is dropped; None: it is none."""
+    """A reference, of which a tag beside a digest is dropped; None: it is none."""
     found = _REFERENCE.fullmatch(text) if len(text) <= MOST_CHARACTERS else None
-    return found and ImageReference(found["repository"], found["digest"] or "")
+    if found is None:
+        return None
+    digest = found["digest"] or ""
+    return ImageReference(found["repository"], digest, "" if digest else found["tag"] or "")
 
 
 def registry_of(repository: str) -> str:

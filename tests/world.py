@@ -49,6 +49,7 @@ from tests.fakes import (
     FakeLedger,
     FakeMeter,
     FakeSource,
+    FakeTags,
     FakeTaps,
     FakeVolumes,
     Faults,
@@ -169,6 +170,7 @@ class World:
             for tap in guest.machine.taps
         }
         self.images = FakeImages(self.faults)
+        self.tags = FakeTags(self.faults)
         self.ledger = FakeLedger(self.faults)
         self.durable: WholeLedger = durable or self.ledger
         """What remembers: the fake, unless a test brings the real one."""
@@ -192,7 +194,7 @@ class World:
         hypervisor = self.hypervisor
         self.guard = GuardedLedger(self.durable, self.meter, self.clock)
         self.adapters = Adapters(
-            source=self.source, images=self.images, inventory=self.images, drivers=hypervisor, proxy=self.front, supervisor=hypervisor,
+            source=self.source, images=self.images, inventory=self.images, tags=self.tags, drivers=hypervisor, proxy=self.front, supervisor=hypervisor,
             prober=hypervisor, generations=hypervisor, volumes=FakeVolumes(hypervisor), taps=self.taps, host=self.host, ledger=self.guard,
             meter=self.meter, clock=self.clock, tracer=self.tracer,
         )  # fmt: skip

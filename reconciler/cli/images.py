@@ -1,4 +1,4 @@
-"""The store of images: `images ls`, `why`, `verify`, `gc` and `pull`."""
+"""The store of images: `images ls`, `why`, `verify`, `gc` and `pull`; `tags.py` has `resolve`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from reconciler.cli import completion
+from reconciler.cli import completion, tags
 from reconciler.cli.daemon_client import Daemon, DaemonError, find_daemon
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
@@ -66,7 +66,7 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True,
         rich_markup_mode=None,
     )
-    for command in (ls, why, verify, gc, pull):
+    for command in (ls, why, verify, gc, pull, tags.resolve):
         images.command()(command)
     app.add_typer(images, name="images")
 
@@ -86,6 +86,8 @@ def ls(
     out, now = console(), wall()
     if report.images:
         _show_table(report.images, out, now)
+    for line in tags.lines(report.tags, now):
+        say(out, line, hang=4)
     for line in totals(report.store):
         say(out, line, "dim")
 

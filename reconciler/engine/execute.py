@@ -21,6 +21,7 @@ from reconciler.model.actions import (
     ForgetGuest,
     HandOver,
     Lead,
+    LookUp,
     MoveVM,
     OpenPorts,
     PlugTaps,
@@ -30,12 +31,18 @@ from reconciler.model.actions import (
     StartBeside,
     StartGuest,
     StopGuest,
-    StoreOperation,
     VMOperation,
 )
 from reconciler.model.change import BeginIntent, Change, EndIntent
 from reconciler.model.machine import Launch, Machine
-from reconciler.model.observed import ActionResult, Collected, Outcome, PortsOpened, VolumesSaved
+from reconciler.model.observed import (
+    ActionResult,
+    Collected,
+    Outcome,
+    PortsOpened,
+    TagFound,
+    VolumesSaved,
+)
 from reconciler.model.plan import Plan
 from reconciler.model.record import Intent
 
@@ -82,6 +89,8 @@ class Executor:
         match action:
             case BuildLayer() | BuildKernel() | Collect():
                 workers.build(action.kind, action.subject, intent, self._in_store(action))
+            case LookUp():
+                workers.look_up(action.subject, intent, self._look_up(action))
             case CancelBuild(key):
                 workers.cancel(key, intent)
             case ForgetGuest(_, instance):
@@ -93,7 +102,9 @@ class Executor:
             case _:
                 workers.operate(action.vm, action.kind, intent, self._operation(action))
 
-    def _in_store(self, action: StoreOperation) -> Coroutine[Any, Any, ActionResult]:
+    def _in_store(
+        self, action: BuildLayer | BuildKernel | Collect
+    ) -> Coroutine[Any, Any, ActionResult]:
         images, content = self._adapters.images, self._adapters.source
         match action:
             case BuildLayer(spec):
@@ -104,6 +115,10 @@ class Executor:
                 return self._collect(pinned)
             case _:
                 assert_never(action)
+
+    async def _look_up(self, action: LookUp) -> TagFound:
+        digest = await self._adapters.tags.look_up(action.tag)
+        return TagFound(action.tag, digest, action.revision, action.asked)
 
     async def _collect(self, pinned: frozenset[str]) -> Collected:
         return Collected(await self._adapters.images.collect(pinned))

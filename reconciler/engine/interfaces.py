@@ -26,6 +26,7 @@ from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.event import Event
 from reconciler.model.health import ProbeCounts, ProbePlan, Round
 from reconciler.model.image import BuiltImage, KernelSpec, StoredImage
+from reconciler.model.image_tags import Tag
 from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import (
     HostPort,
@@ -133,6 +134,17 @@ class Images(Protocol):
         ...
 
 
+class ImageTags(Protocol):
+    """Registries that know what tags of images mean."""
+
+    async def look_up(self, tag: Tag) -> str:
+        """The digest of the image that is meant now.
+
+        Raises BuildUnavailable, or BuildFailed for what is no image.
+        """
+        ...
+
+
 class ImageInventory(Protocol):
     """What is in the store, image by image."""
 
@@ -233,6 +245,7 @@ class Adapters:
     source: Source
     images: Images
     inventory: ImageInventory
+    tags: ImageTags
     drivers: Drivers
     proxy: PortProxy
     supervisor: Supervisor

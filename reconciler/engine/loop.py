@@ -33,6 +33,7 @@ from reconciler.explain.image_uses import to_read
 from reconciler.explain.vm_status import Known, explain
 from reconciler.host import layout
 from reconciler.model.event import Event
+from reconciler.model.image_tags import as_meant
 from reconciler.model.machine import Slot, other
 from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
@@ -206,9 +207,8 @@ class Engine:
             raise RequestRefused("the first pass is not done", hint="ask again in a moment")
         if ref is None:
             return self._images.explained(passed.plan)
-        desired = await self._adapters.source.preview(ref)
-        now = self._adapters.clock.now()
-        record = self._adapters.ledger.record()
+        record, now = self._adapters.ledger.record(), self._adapters.clock.now()
+        desired = as_meant(await self._adapters.source.preview(ref), record.store.tags)
         return self._images.explained(plan(desired, passed.observed, record, now, self._policy))
 
     async def request(self, request: Request, by: str = "") -> str:

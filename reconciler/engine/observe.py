@@ -63,6 +63,7 @@ class Observer:
             busy=self._workers.busy(),
             building=self._workers.building(),
             ending=self._workers.ending(),
+            looking=self._workers.looking(),
             outcomes=self._workers.outcomes(),
             conflicts={c.vm: c for c in adapters.supervisor.conflicts()},
             front=front.targets,

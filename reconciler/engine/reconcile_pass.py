@@ -18,10 +18,11 @@ from reconciler.errors import LedgerError
 from reconciler.model.change import AddEvent, PutSource
 from reconciler.model.desired import DesiredState
 from reconciler.model.event import Event
+from reconciler.model.image_tags import as_meant
 from reconciler.model.observed import Observed
 from reconciler.model.plan import Plan, Violation
 from reconciler.model.policy import Policy
-from reconciler.model.record import Record
+from reconciler.model.record import Record, StoreRecord
 from reconciler.model.source_state import Rejection
 from reconciler.now import Now
 from reconciler.planning.lint.laws import check
@@ -59,12 +60,28 @@ class Reconciler:
         self._observer = Observer(adapters, workers)
         self._executor = Executor(adapters, workers)
         self._measures = Measures(adapters)
-        self.desired: DesiredState | None = None
+        self.declared: DesiredState | None = None
+        """As the newest valid revision says it, with tags of images in it."""
+        self._meant: tuple[DesiredState, StoreRecord, DesiredState] | None = None
         self.passed: Passed | None = None
         self.alerts: tuple[str, ...] = ()
         """What a person should look at now."""
         self._left: Record | None = None
         """The record as the last pass left it."""
+
+    @property
+    def desired(self) -> DesiredState | None:
+        """The newest valid revision, with what its tags of images mean; the same object while neither changes."""
+        declared, store, former = self.declared, self._adapters.ledger.record().store, self._meant
+        if declared is None:
+            return None
+        if former is None or former[0] is not declared or former[1].tags != store.tags:
+            self._meant = former = (declared, store, as_meant(declared, store.tags))
+        return former[2]
+
+    @desired.setter
+    def desired(self, state: DesiredState | None) -> None:
+        self.declared = state
 
     async def accept(self, state: DesiredState) -> bool:
         """Make a valid state the desired one, unless the planner's rules refuse it whole."""
@@ -86,7 +103,8 @@ class Reconciler:
                 rewritten=None,
             )
             if former != state.revision:
-                source = replace(source, revisions=opened(self.desired, state, record, now.wall))
+                meant = as_meant(state, record.store.tags)
+                source = replace(source, revisions=opened(self.desired, meant, record, now.wall))
             vms = "1 VM" if len(state.vms) == 1 else f"{len(state.vms)} VMs"
             message = f"revision {state.revision[:8]} is desired: {vms}"
             if former != state.revision:
@@ -137,8 +155,9 @@ class Reconciler:
         if renamed := successors(self.desired, record):
             taken = await adapters.generations.occupied(list(renamed.values()))
             observed = replace(observed, occupied=taken)
-        decided = plan(self.desired, observed, record, now, self._policy)
-        violations = check(decided, self.desired, observed, record, now)
+        desired = self.desired
+        decided = plan(desired, observed, record, now, self._policy)
+        violations = check(decided, desired, observed, record, now)
         if violations:
             self._refuse(violations)
             return now.boot + LEDGER_RETRY
@@ -150,9 +169,9 @@ class Reconciler:
         except LedgerError:
             return self._unwritable(began)
         self.alerts, self._left = (), adapters.ledger.record()
-        self.passed = Passed(self.desired, observed, decided, now)
+        self.passed = Passed(desired, observed, decided, now)
         seconds = adapters.clock.now().boot - began.boot
-        self._measures.passed(record, decided, observed, self.desired, seconds)
+        self._measures.passed(record, decided, observed, desired, seconds)
         # What was just decided may have settled the rest: the next pass says so, at once.
         return decided.wake_at if decided.idle else now.boot
 

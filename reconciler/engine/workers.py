@@ -36,6 +36,7 @@ class Workers:
         self._busy: dict[VMName, Operation] = {}
         self._building: dict[str, asyncio.Task[None]] = {}
         self._ending: set[str] = set()
+        self._looking: set[str] = set()
         self._tasks: set[asyncio.Task[None]] = set()
         self._outcomes: list[Outcome] = []
         self._ended: list[EndIntent] = []
@@ -49,6 +50,10 @@ class Workers:
     def ending(self) -> frozenset[str]:
         """Builds that were cancelled and have not ended yet."""
         return frozenset(self._ending)
+
+    def looking(self) -> frozenset[str]:
+        """Tags that are being looked up."""
+        return frozenset(self._looking)
 
     def outcomes(self) -> tuple[Outcome, ...]:
         """How actions ended that no durable pass has seen yet."""
@@ -97,6 +102,19 @@ class Workers:
 
         self._building[key] = task = asyncio.create_task(run())
         self._track(task)
+
+    def look_up(self, tag: str, intent: str, work: Coroutine[Any, Any, ActionResult]) -> None:
+        """Run a lookup of a tag."""
+        self._looking.add(tag)
+
+        async def run() -> None:
+            try:
+                self._finish(await self._outcome("look-up", tag, work), intent)
+            finally:
+                self._looking.discard(tag)
+                self._wake()
+
+        self._track(asyncio.create_task(run()))
 
     def cancel(self, key: str, intent: str) -> None:
         """Have a build end that is not needed any more; it is `building` until it has."""

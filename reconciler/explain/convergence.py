@@ -42,7 +42,7 @@ def revision_status(
 
 def settled(observed: Observed, plan: Plan) -> bool:
     """Whether no work is under way and every wait needs a person to end it."""
-    if not plan.idle or observed.busy or observed.building or observed.outcomes:
+    if not plan.idle or observed.busy or observed.building or observed.looking or observed.outcomes:
         return False
     stuck = {wait.subject for wait in plan.waits if wait.traits.ended_by == "person"}
     ending: tuple[EndedBy, ...] = ("person", "guest")

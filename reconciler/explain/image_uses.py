@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.errors import RequestRefused, did_you_mean
+from reconciler.explain.tag_meanings import tag_statuses
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.image import StoredImage, StoredKind
 from reconciler.model.names import LayerKey, VMName
@@ -66,7 +67,8 @@ def store_report(
     }
     images = tuple(_in_order(found))
     figures = _figures(images, stored, named)
-    return StoreReport(images, replace(figures, max_bytes=policy.store_max_mib << 20))
+    tags = tag_statuses(desired, observed, record)
+    return StoreReport(images, replace(figures, max_bytes=policy.store_max_mib << 20), tags)
 
 
 def _all_named(
@@ -256,4 +258,5 @@ def of_vm(report: StoreReport, spec: VMSpec) -> StoreReport:
     """Only images that the desired state of one VM names, and their parts."""
     keys = set[str](spec.image_keys)
     keys |= {part for image in report.images if image.key in keys for part in image.parts}
-    return replace(report, images=tuple(i for i in report.images if i.key in keys))
+    tags = tuple(tag for tag in report.tags if spec.name in tag.vms)
+    return replace(report, images=tuple(i for i in report.images if i.key in keys), tags=tags)

@@ -12,6 +12,7 @@
     kernels/KEY/vmlinuz      a kernel bundle, with initrd beside it
     runners/KEY              a link into the Nix store
     downloads/NAME.partial   what has come of a file that is being downloaded
+    lookups/                 what a lookup of an image's tag is writing
     disks/KEY/image          a disk that firmware boots
     front/                   the port proxy, where no unit of systemd is it
     debian/                  the builder of Debian's packages, where no unit of systemd is it
@@ -109,6 +110,10 @@ def runner(state: P, key: str) -> P:
 
 def downloads(state: P) -> P:
     return state / "downloads"
+
+
+def lookups(state: P) -> P:
+    return state / "lookups"
 
 
 def disk_image(state: P, key: str) -> P:

@@ -13,9 +13,10 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 from reconciler.model.image import KernelSpec
+from reconciler.model.image_tags import Tag
 from reconciler.model.layers import LayerSpec
 from reconciler.model.machine import GuestEndpoint, Machine, RouteTarget, Slot, Tap
-from reconciler.model.names import GenerationNumber, InstanceId, VMName
+from reconciler.model.names import GenerationNumber, InstanceId, Revision, VMName
 from reconciler.model.record import Generation
 
 OperationKind = Literal[
@@ -23,12 +24,12 @@ OperationKind = Literal[
     "hand-over", "lead", "plug-taps", "drop-taps",
 ]  # fmt: skip
 """Slow actions of one VM."""
-OutcomeKind = Literal[OperationKind, "build-layer", "build-kernel", "collect"]
+OutcomeKind = Literal[OperationKind, "build-layer", "build-kernel", "collect", "look-up"]
 """All slow actions: a later pass learns how they ended."""
 ActionKind = Literal[OutcomeKind, "cancel-build", "forget", "drop-generations", "drop-snapshots"]
 """The one vocabulary of actions: in plans, intents, metrics, waits and events."""
-Scope = Literal["vm", "image", "store"]
-"""What an action is about, and so what its subject names: a VM, an image by its key, or the whole store."""
+Scope = Literal["vm", "image", "store", "tag"]
+"""What an action is about, and so what its subject names: a VM, an image by its key, the whole store, or a tag."""
 Disturbs = Literal["vm", "one guest", "unless handed over", "nothing"]
 """Which guest does not serve while an action runs:
 
@@ -123,6 +124,28 @@ class CancelBuild(_OfImages):
     @property
     def title(self) -> str:
         return self.key[:SHORT_KEY]
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp(_OfImages):
+    """Ask the registry what a tag means."""
+
+    tag: Tag
+    revision: Revision
+    """The desired one, for which it is looked up."""
+    asked: bool
+    """A person asked for it."""
+    why: str
+    kind: ClassVar[OutcomeKind] = "look-up"
+    scope: ClassVar[Scope] = "tag"
+
+    @property
+    def subject(self) -> str:
+        return str(self.tag)
+
+    @property
+    def title(self) -> str:
+        return self.tag.reference
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,22 +387,11 @@ class DropTaps(_OfVM):
 
 
 VMOperation = (
-    CreateGeneration
-    | StartGuest
-    | StartBeside
-    | OpenPorts
-    | HandOver
-    | Lead
-    | StopGuest
-    | SnapshotVolumes
-    | RestoreVolumes
-    | RemoveVM
-    | MoveVM
-    | PlugTaps
-    | DropTaps
-)
+    CreateGeneration | StartGuest | StartBeside | OpenPorts | HandOver | Lead | StopGuest | SnapshotVolumes
+    | RestoreVolumes | RemoveVM | MoveVM | PlugTaps | DropTaps
+)  # fmt: skip
 """Slow actions of one VM: one at a time."""
-StoreOperation = BuildLayer | BuildKernel | Collect
+StoreOperation = BuildLayer | BuildKernel | Collect | LookUp
 """Slow actions of the image store: one at a time for each subject."""
 Action = VMOperation | StoreOperation | CancelBuild | ForgetGuest | DropGenerations | DropSnapshots
 ACTION_OF: Mapping[OutcomeKind, type[VMOperation | StoreOperation]] = {

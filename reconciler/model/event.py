@@ -13,7 +13,7 @@ Severity = Literal["info", "warning", "error"]
 FailureKind = Literal[
     "create-failed", "start-failed", "stop-failed", "remove-failed", "move-failed", "snapshot-failed", "restore-failed",
     "start-beside-failed", "open-ports-failed", "hand-over-failed", "lead-failed", "plug-taps-failed", "drop-taps-failed",
-    "build-layer-failed", "build-kernel-failed", "collect-failed",
+    "build-layer-failed", "build-kernel-failed", "collect-failed", "look-up-failed",
 ]  # fmt: skip
 """An action failed; FAILED says which."""
 EventKind = Literal[
@@ -23,9 +23,9 @@ EventKind = Literal[
     "group-held", "guest-adopted", "guest-crashed", "guest-finished", "guest-not-ready", "guest-ready",
     "guest-recovered", "guest-starting", "guest-stopping", "handed-over", "hold-lifted", "image-differs", "image-lost", "image-refreshed",
     "image-rotten",
-    "pinned", "promoted", "quarantined", "removals-confirmed", "restart-given-up", "restart-requested", "resumed",
+    "pinned", "promoted", "quarantined", "removals-confirmed", "restart-given-up", "resolve-requested", "restart-requested", "resumed",
     "retried", "revision-accepted", "revision-applied", "revision-ended", "revision-rejected", "rewrite-accepted",
-    "rolled-back", "source-reachable", "source-unreachable", "suspended", "tap-plugged", "vm-removed", "vm-removing",
+    "rolled-back", "source-reachable", "source-unreachable", "suspended", "tag-looked-up", "tap-plugged", "vm-removed", "vm-removing",
     "vm-renamed", "volumes-restored", "volumes-saved",
 ]  # fmt: skip
 """docs/operations explains each. A ledger may contain kinds of other versions; those are only shown."""
@@ -47,6 +47,7 @@ FAILED: Mapping[OutcomeKind, FailureKind] = {
     "build-layer": "build-layer-failed",
     "build-kernel": "build-kernel-failed",
     "collect": "collect-failed",
+    "look-up": "look-up-failed",
 }
 
 

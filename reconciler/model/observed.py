@@ -10,8 +10,16 @@ from reconciler.model.actions import ACTION_OF, Disturbs, OperationKind, Outcome
 from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
 from reconciler.model.health import NEVER_ASKED, ProbeCounts
 from reconciler.model.image import BuiltImage, StoredImage
+from reconciler.model.image_tags import Tag
 from reconciler.model.machine import Accel, HostPort, Route, RouteTarget, Slot
-from reconciler.model.names import GenerationNumber, InstanceId, KernelKey, LayerKey, VMName
+from reconciler.model.names import (
+    GenerationNumber,
+    InstanceId,
+    KernelKey,
+    LayerKey,
+    Revision,
+    VMName,
+)
 from reconciler.model.record import Generation
 
 
@@ -140,7 +148,19 @@ class Collected:
     freed_bytes: int
 
 
-ActionResult = BuiltImage | VolumesSaved | PortsOpened | Collected | None
+@dataclass(frozen=True, slots=True)
+class TagFound:
+    """A registry said what a tag means."""
+
+    tag: Tag
+    digest: str
+    revision: Revision
+    """The desired one when the lookup began."""
+    asked: bool
+    """A person had asked for it then."""
+
+
+ActionResult = BuiltImage | VolumesSaved | PortsOpened | Collected | TagFound | None
 """What a slow action returned; None: only that it is done."""
 
 
@@ -148,7 +168,7 @@ ActionResult = BuiltImage | VolumesSaved | PortsOpened | Collected | None
 class Outcome:
     """How a slow action ended; exactly one pass sees it.
 
-    `subject` is a VM's name, or a layer's or kernel bundle's key. `error` is None on success.
+    `subject` is a VM's name, a layer's or kernel bundle's key, or a tag's. `error` is None on success.
     `transient` says that trying again may help.
     """
 
@@ -249,6 +269,8 @@ class Observed:
     building: frozenset[str] = frozenset()
     ending: frozenset[str] = frozenset()
     """Builds that were cancelled and have not ended yet."""
+    looking: frozenset[str] = frozenset()
+    """Tags that are being looked up, by key."""
     outcomes: tuple[Outcome, ...] = ()
     conflicts: Mapping[VMName, Conflict] = field(default_factory=dict)
     found: Mapping[InstanceId, Generation] = field(default_factory=dict)

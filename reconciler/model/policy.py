@@ -10,6 +10,8 @@ CRASH_BACKOFF = (1.0, 300.0)
 """First and longest pause, in seconds, before a crashed guest is started again; doubles between."""
 TROUBLE_BACKOFF = (5.0, 180.0)
 """The same for a build or an operation that failed for reasons outside the guest."""
+LOOKUP_BACKOFF = (5.0, 1800.0)
+"""The same for the lookup of a tag, for which nothing waits but at first."""
 TRIAL_BACKOFF = (30.0, 600.0)
 """The same for the start of a generation on trial, for which a guest that serves is stopped each time."""
 HANDOVER_BACKOFF = (1.0, 30.0)

@@ -9,6 +9,7 @@ from typing import Literal
 from reconciler.model.check_trial import BlockedChecks, CheckChange, CheckTrial
 from reconciler.model.desired import VMSpec
 from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
+from reconciler.model.image_tags import TagMeaning
 from reconciler.model.lifecycle import (
     Backoff,
     Finished,
@@ -362,6 +363,8 @@ class StoreRecord:
 
     collect_wall: float | None = None
     """When a person requested that everything goes that nothing names; None: that is done."""
+    tags: tuple[TagMeaning, ...] = ()
+    """What tags of images meant, by key; of those that are desired, or that a kept generation names."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ Prefix = Annotated[str, Field(pattern=r"^[0-9a-f]{7,64}$")]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST_SUSPENSION, allow_inf_nan=False)]
 
 
+TagName = Annotated[str, Field(max_length=1024)]
+
+
 class _FromOutside:
     """How pydantic reads a request: no unknown keys, no conversions, no input in error messages."""
 
@@ -136,6 +139,15 @@ class CollectImages(_FromOutside):
     op: Literal["collect-images"] = field(default="collect-images", kw_only=True)
 
 
+@dataclass(frozen=True, slots=True)
+class ResolveTags(_FromOutside):
+    """Ask the registry again what a tag of an image means, whenever that was last done."""
+
+    tag: TagName | None = None
+    """`registry.example.org/acme/app:1`; None: all tags that are desired."""
+    op: Literal["resolve-tags"] = field(default="resolve-tags", kw_only=True)
+
+
 Request = (
     RollbackTo
     | Retry
@@ -149,4 +161,5 @@ Request = (
     | Adopt
     | AcceptRewrite
     | CollectImages
+    | ResolveTags
 )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from reconciler.model.image import StoredKind
+from reconciler.model.layer_kinds.oci_layer import Resolve
 from reconciler.model.names import GenerationNumber, VMName
 
 TENS = 9.95
@@ -74,6 +75,27 @@ class ImageUses:
 
 
 @dataclass(frozen=True, slots=True)
+class TagStatus:
+    """A tag of an image, and what it means on this host."""
+
+    reference: str
+    """`registry.example.org/acme/app:1`."""
+    resolve: Resolve
+    digest: str = ""
+    """Empty: it was never looked up with success."""
+    since_wall: float = 0.0
+    """When it was first found to mean this."""
+    looked_wall: float = 0.0
+    """When it was last looked up with success."""
+    vms: tuple[VMName, ...] = ()
+    """VMs whose desired state names it."""
+    error: str = ""
+    """Why the newest lookup failed."""
+    looking: bool = False
+    """It is being looked up, or is next."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoreShare:
     """All images of one kind in one state."""
 
@@ -127,6 +149,8 @@ class StoreReport:
     images: tuple[ImageStatus, ...]
     """Composed layers first, each before its parts; then by what they take, the largest first."""
     store: StoreStatus
+    tags: tuple[TagStatus, ...] = ()
+    """Tags by which VMs name images."""
 
 
 CheckResult = Literal["", "sound", "rotten", "gone", "unchecked"]

@@ -10,8 +10,9 @@ from reconciler.model.names import VMName
 
 VMTrouble = Literal[OperationKind, "trial", "candidate"]
 """An operation of a VM, the start of its generation on trial, or of a second guest that was proven before."""
-TroubleKind = Literal[VMTrouble, "collect", "image"]
+TroubleKind = Literal[VMTrouble, "collect", "image", "look-up"]
 IMAGE: TroubleKind = "image"
+LOOK_UP: TroubleKind = "look-up"
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class TroubleKey:
 
     kind: TroubleKind
     subject: str
-    """A VM's name, an image's key, or STORE."""
+    """A VM's name, an image's key, a tag, or STORE."""
 
     @classmethod
     def of(cls, kind: OutcomeKind, subject: str) -> TroubleKey:

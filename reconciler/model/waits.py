@@ -12,7 +12,7 @@ WaitKind = Literal[
     "budget", "dependency", "hold", "suspended", "blocked", "broken", "image", "build", "backoff", "busy",
     "port", "memory", "disk", "conflict", "quarantine", "prune", "kept", "starting", "soak", "probe",
     "rollback", "pinned", "window", "approval", "breaker", "repair", "rename", "moved-from", "network", "checks",
-    "burst", "crash-loop", "readiness", "ended",
+    "burst", "crash-loop", "readiness", "ended", "lookup",
 ]  # fmt: skip
 
 EndedBy = Literal["person", "other VM", "trial", "guest", "host"]
@@ -209,6 +209,11 @@ WAITS: Mapping[WaitKind, WaitTraits] = {
     "readiness": WaitTraits(
         "guest",
         "ends by itself when its checks pass: see what the guest lacks; `purpose: liveness` restarts it",
+    ),
+    "lookup": WaitTraits(
+        "host",
+        "ends by itself when the registry answers; what runs is left as it is",
+        failure_rank=8,
     ),
     "ended": WaitTraits(
         "person",

@@ -40,6 +40,7 @@ OPENS: Mapping[EventKind, str] = {
     "build-layer-failed": "build",
     "build-kernel-failed": "build",
     "collect-failed": "collect",
+    "look-up-failed": "lookup",
 }
 ENDS: Mapping[EventKind, tuple[str, ...]] = {
     "rolled-back": ("update", "operation"),
@@ -53,9 +54,10 @@ ENDS: Mapping[EventKind, tuple[str, ...]] = {
     "revision-accepted": ("revision",),
     "source-reachable": ("source",),
     "revision-applied": ("build", "collect"),
+    "tag-looked-up": ("lookup",),
     "vm-removed": ("update", "quarantine", "crash", "operation", "checks", "readiness"),
 }
-OF_THE_HOST = {"revision", "source", "build", "collect"}
+OF_THE_HOST = {"revision", "source", "build", "collect", "lookup"}
 """Conditions that end for all their subjects at once."""
 HINTS = {
     "update": "`reconciler history {vm}` has the evidence; push a fix",
@@ -69,6 +71,7 @@ HINTS = {
     "operation": "the daemon retries it; `reconciler why {vm}`",
     "build": "`reconciler status` says which VMs wait for it",
     "collect": "check the disk of state_dir",
+    "lookup": "what the tag meant stays in use; `reconciler images ls` has the newest error",
 }
 MOST_OPEN = 10_000
 """Open conditions that are remembered. The oldest is dropped first; its end is then not reported."""

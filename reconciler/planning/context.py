@@ -17,6 +17,7 @@ from reconciler.model.change import (
     PutBuild,
     PutGroup,
     PutSource,
+    PutStore,
     PutVM,
 )
 from reconciler.model.desired import DesiredState, VMSpec
@@ -32,6 +33,7 @@ from reconciler.model.record import (
     GroupRecord,
     Record,
     SourceRecord,
+    StoreRecord,
     Suspension,
     VMRecord,
 )
@@ -189,6 +191,9 @@ class PlanBuilder:
     """Changed group records; None: dropped."""
     troubles: dict[TroubleKey, BuildTrouble | None] = field(default_factory=dict)
     source: SourceRecord | None = None
+    store: StoreRecord | None = None
+    moved: set[VMName] = field(default_factory=set)
+    """VMs that name a tag which means another image from the next pass on."""
     actions: list[Action] = field(default_factory=list)
     waits: list[Wait] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
@@ -313,6 +318,11 @@ class PlanBuilder:
         changed = self.groups.get(name)
         return changed or self.record.groups.get(name) or GroupRecord(name)
 
+    @property
+    def store_record(self) -> StoreRecord:
+        """The record of the store, as changed so far."""
+        return self.store or self.record.store
+
     def recent_failures(self, seconds: float) -> list[float]:
         """Wall times of recently condemned generations of the whole host.
 
@@ -370,6 +380,8 @@ class PlanBuilder:
             changes.append(PutBuild(trouble) if trouble else DropBuild(str(key)))
         if self.source is not None:
             changes.append(PutSource(self.source))
+        if self.store is not None:
+            changes.append(PutStore(self.store))
         changes.extend(self.more)
         changes.extend(AddEvent(event) for event in self.events)
         return changes

@@ -22,8 +22,8 @@ from reconciler.model.trouble import TroubleKey
 from reconciler.now import Now
 from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, StepResult, VMContext
-from reconciler.planning.intake import deadlines, isolation, milestones, outcomes
-from reconciler.planning.preflight import blockers, collection, image_builds, snapshots
+from reconciler.planning.intake import deadlines, isolation, milestones, outcomes, tag_answers
+from reconciler.planning.preflight import blockers, collection, image_builds, snapshots, tag_lookups
 from reconciler.planning.preflight.image_builds import Needs
 from reconciler.planning.results import revision_results
 from reconciler.planning.rollout import bursts, disruption_budget, suspension, targets
@@ -61,6 +61,7 @@ def plan(
     deadlines.restart_what_ran_out(plan)
     outcomes.absorb_outcomes(plan)
     outcomes.absorb_growth(plan)
+    tag_answers.absorb(plan)
     snapshots.absorb_volumes(plan)
     handover.absorb_handovers(plan)
     unsettled = [s for s in plan.vms.values() if not _settled(plan, s)]
@@ -72,8 +73,12 @@ def plan(
     taps.maintain(plan)
     _watch(plan)
     progress_deadline.watch_progress(plan)
-    _applied(plan)
-    revision_results.record_results(plan)
+    if plan.moved:
+        revision_results.judge_again(plan)
+    else:
+        _applied(plan)
+        revision_results.record_results(plan)
+    tag_lookups.look_up(plan)
     image_builds.cancel(plan)
     collection.collect(plan)
     prune.forget(plan)

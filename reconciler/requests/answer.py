@@ -17,6 +17,7 @@ from reconciler.model.change import (
 )
 from reconciler.model.desired import DesiredState
 from reconciler.model.event import EventKind
+from reconciler.model.image_tags import tags_of
 from reconciler.model.names import GroupName, VMName
 from reconciler.model.record import (
     Generation,
@@ -35,6 +36,7 @@ from reconciler.model.request import (
     Promote,
     Remove,
     Request,
+    ResolveTags,
     RestartVM,
     Resume,
     Retry,
@@ -46,7 +48,7 @@ from reconciler.now import Deadline, Now
 from reconciler.planning.intake.deadlines import restart_clocks
 from reconciler.planning.steps.adoption import NOT_DESIRED
 from reconciler.requests.approval import abort, promote
-from reconciler.requests.image_store import collect
+from reconciler.requests.image_store import collect, resolve
 from reconciler.requests.removal import confirm, remove_one
 from reconciler.requests.result import Answer, done
 from reconciler.requests.source_changes import accept_rewrite
@@ -79,7 +81,7 @@ def answer(
             found = promote(group, record, desired, now)
         case Abort(group, reason):
             found = abort(group, reason, record, desired, now)
-        case Confirm() | AcceptRewrite() | CollectImages():
+        case Confirm() | AcceptRewrite() | CollectImages() | ResolveTags():
             found = _of_host(request, record, desired, now, prune=prune)
         case Remove(vm):
             found = remove_one(find_vm(record, vm, desired), desired, now)
@@ -91,7 +93,7 @@ def answer(
 
 
 def _of_host(
-    request: Confirm | AcceptRewrite | CollectImages,
+    request: Confirm | AcceptRewrite | CollectImages | ResolveTags,
     record: Record,
     desired: DesiredState | None,
     now: Now,
@@ -105,6 +107,8 @@ def _of_host(
             return accept_rewrite(revision, record, now)
         case CollectImages():
             return collect(record, desired, now)
+        case ResolveTags(tag):
+            return resolve(tag, record, desired, now)
         case _:
             assert_never(request)
 
@@ -192,6 +196,7 @@ def _retry(vm: VMRecord, record: Record, desired: DesiredState | None, now: Now)
     keys = {str(key) for key in trouble.of_vm(vm.name)}
     if spec is not None:
         keys.update(spec.image_keys)
+        keys.update(str(TroubleKey(trouble.LOOK_UP, str(tag))) for tag in tags_of(spec))
     changes.extend(DropBuild(key) for key in sorted(keys) if key in record.builds)
     if not changes:
         raise RequestRefused(

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from reconciler.errors import RequestRefused
+from reconciler.errors import RequestRefused, did_you_mean
 from reconciler.model.actions import SHORT_KEY
 from reconciler.model.change import AddEvent, Change, DropBuild, PutStore
 from reconciler.model.desired import DesiredState
 from reconciler.model.event import Event
+from reconciler.model.image_tags import tags_in
 from reconciler.model.names import VMName
 from reconciler.model.observed import Observed
 from reconciler.model.record import Record
 from reconciler.model.store_status import ImageCheck
-from reconciler.model.trouble import COLLECTION
+from reconciler.model.trouble import COLLECTION, LOOK_UP, TroubleKey
 from reconciler.now import Now
 from reconciler.requests.result import Answer, done
 
@@ -34,6 +35,32 @@ def collect(record: Record, desired: DesiredState | None, now: Now) -> Answer:
         changes.append(DropBuild(str(COLLECTION)))
     words = "images that nothing names are removed now"
     return done(changes, "collection-requested", words, now)
+
+
+def resolve(name: str | None, record: Record, desired: DesiredState | None, now: Now) -> Answer:
+    """Have one tag, or all that are desired, looked up at once. Raises RequestRefused."""
+    named = tags_in(desired)
+    wanted = [tag for tag in named if name in (None, tag.reference)]
+    if not wanted:
+        raise RequestRefused(
+            f"no VM names an image by the tag {name!r}" if name else "no VM names an image by a tag",
+            kind="unknown",
+            hint=did_you_mean(
+                name or "", {tag.reference for tag in named},
+                "a tag is named with its registry: registry.example.org/acme/app:1", 3,
+            ),
+        )  # fmt: skip
+    keys = {str(tag) for tag in wanted}
+    tags = tuple(replace(one, asked=one.asked or one.key in keys) for one in record.store.tags)
+    failed = (str(TroubleKey(LOOK_UP, key)) for key in sorted(keys))
+    changes: list[Change] = [
+        PutStore(replace(record.store, tags=tags)),
+        *(DropBuild(key) for key in failed if key in record.builds),
+    ]
+    references = sorted({tag.reference for tag in wanted})
+    more = f" and {len(references) - MOST_NAMED} more" if len(references) > MOST_NAMED else ""
+    words = f"it is looked up what {', '.join(references[:MOST_NAMED])}{more} means"
+    return done(changes, "resolve-requested", words, now)
 
 
 def rot_found(check: ImageCheck, observed: Observed, record: Record, now: Now) -> list[Change]:

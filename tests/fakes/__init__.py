@@ -8,6 +8,7 @@ from tests.fakes.images import FakeImages
 from tests.fakes.ledger import FakeLedger
 from tests.fakes.meter import FakeMeter
 from tests.fakes.source import FakeHost, FakeSource
+from tests.fakes.tags import FakeTags
 from tests.fakes.taps import FakeTaps
 from tests.fakes.volumes import FakeVolumes
 
@@ -21,6 +22,7 @@ __all__ = [
     "FakeLedger",
     "FakeMeter",
     "FakeSource",
+    "FakeTags",
     "FakeTaps",
     "FakeVolumes",
     "Faults",

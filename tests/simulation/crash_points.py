@@ -12,11 +12,13 @@ from concurrent.futures import ProcessPoolExecutor
 
 from reconciler.errors import LedgerUnwritable
 from reconciler.model.desired import DesiredState, GroupSpec
+from reconciler.model.image_tags import digests_of
 from reconciler.model.names import GroupName
 from reconciler.model.policy import Policy
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.simulation.oracles import Oracles
+from tests.simulation.tagging import Tagging, with_image
 from tests.world import World, state, vm
 
 Point = tuple[int, Fault]
@@ -37,7 +39,7 @@ def scenario() -> list[DesiredState]:
             vm("db", min_healthy=1.0),
             vm("store", data, min_healthy=1.0, snapshot=True),
             vm("web-a", a, group="front", after=("db",), min_healthy=1.0, bridge="br0"),
-            vm("web-b", b, group="front", after=("db",), min_healthy=1.0),
+            with_image(vm("web-b", b, group="front", after=("db",), min_healthy=1.0), "commit"),
             vm("edge", data, min_healthy=1.0, handover=True),
         ]
         extra = [vm("job", min_healthy=1.0, bridge="br0")] if job else []
@@ -59,14 +61,17 @@ async def run(points: Iterable[Point]) -> World:
         for n, c in (("web-b", BAD), ("store", BAD), ("edge", BAD))
     }
     world.hypervisor.behaviour = lambda m: "bad" if m.layers[-1].path in bad else "good"
-    oracles = Oracles(world)
+    tagging = Tagging(world, random.Random(1))  # noqa: S311  # not a secret
+    oracles, digest = Oracles(world, tagging), ""
     for desired in scenario():
+        digest = tagging.push("good")
         await _survive(world, desired)
         oracles.look()
     assert world.hypervisor.running().keys() == {"db", "store", "web-a", "web-b", "edge"}
     assert any(g.verdict == "condemned" for g in world.record("edge").generations)
     assert "job" not in world.ledger.record().vms
     assert any(g.verdict == "condemned" for g in world.record("web-b").generations)
+    assert [found for _, found in digests_of(world.last_good("web-b").spec)] == [digest]
     condemned = [g.number for g in world.record("store").generations if g.verdict == "condemned"]
     written = world.hypervisor.disks["/state/vms/store/volumes/data.raw"]
     assert condemned, "the bad generation of store was tried"

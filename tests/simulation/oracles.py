@@ -15,6 +15,7 @@ from tests.simulation.check_oracle import CheckOracle
 from tests.simulation.kept import last_good_on, volumes_of, writes
 from tests.simulation.results import ResultOracle
 from tests.simulation.routes import Routes
+from tests.simulation.tagging import Tagging
 from tests.simulation.wellness import WellnessOracle, seems_ill
 from tests.world import World
 
@@ -29,7 +30,7 @@ class Broken(AssertionError):
 class Oracles:
     """Looks at the world after every step. Law 1 is watched by the hypervisor itself."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, tagging: Tagging) -> None:
         self.world = world
         self._seen = 0
         self._stopping: set[VMName] = set()
@@ -47,7 +48,7 @@ class Oracles:
         self._claims: dict[VMName, VMName | None] = {}
         """What a VM said that it was before when it was created; what it says later is too late."""
         self._checks = CheckOracle(world, Broken)
-        self._results = ResultOracle(world)
+        self._results = ResultOracle(world, tagging)
         self._wellness = WellnessOracle(world)
         self._taken: set[str] = set()
         """Images that a collection removed though a generation names them."""

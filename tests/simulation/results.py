@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.event import Event
+from reconciler.model.image_tags import as_meant, tags_of
 from reconciler.model.names import GenerationNumber, Revision, VMName
 from reconciler.model.revision_result import RevisionRecord
 from tests.simulation.check_oracle import has_all
+from tests.simulation.tagging import Tagging, wanted_of
 from tests.simulation.wellness import is_up
 from tests.world import World
 
@@ -16,8 +18,9 @@ FAILED = ("rolled-back", "rollback-failed", "failed")
 class ResultOracle:
     """Works out by itself what each revision changed, and holds every result against it."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, tagging: Tagging) -> None:
         self.world = world
+        self._tagging = tagging
         self._newest: DesiredState | None = None
         self._changed: dict[tuple[Revision, float], frozenset[VMName]] = {}
         self._results: dict[tuple[Revision, float], str] = {}
@@ -38,6 +41,8 @@ class ResultOracle:
     def look(self) -> str:
         """What is wrong, in words; empty where nothing is."""
         self.witness()
+        if wrong := self._tagging.wrong():
+            return wrong
         for one in self.world.ledger.record().source.revisions:
             key = (one.revision, one.accepted_wall)
             if key not in self._changed:
@@ -53,11 +58,14 @@ class ResultOracle:
         revisions, desired = self.world.ledger.record().source.revisions, self._newest
         if not revisions or desired is None:
             return ""
-        newest = revisions[-1]
+        newest, desired = revisions[-1], self._meant(desired)
         well = all(self._serves(name, desired.vms[name]) for name in newest.vms)
         if well and not newest.removed and newest.result not in ("converged", "unchanged"):
             return f"all that the newest revision changed is well, and it is {newest.result}"
         return ""
+
+    def _meant(self, state: DesiredState) -> DesiredState:
+        return as_meant(state, self.world.ledger.record().store.tags)
 
     def _learn(self, one: RevisionRecord) -> None:
         state, former = self.world.source.states[one.revision], self._newest
@@ -69,14 +77,19 @@ class ResultOracle:
         self._newest = state
 
     def _wrong(self, one: RevisionRecord, changed: frozenset[VMName], former: str) -> str:
-        if not {*one.vms, *one.removed, *one.blamed} <= changed:
+        named = {
+            name
+            for name, s in self.world.source.states[one.revision].vms.items()
+            if any(tags_of(s))
+        }
+        if not {*one.vms, *one.removed, *one.blamed} <= changed | named:
             return f"it changed {sorted(changed)} and not {one.vms}, {one.removed}, {one.blamed}"
         if one.result == "unchanged" and changed:
             return f"it changed {sorted(changed)}"
         if one.result in FAILED and not (one.blamed and one.why):
             return "it names no VM, or no cause"
         if one.result == "converged" != former:
-            state = self.world.source.states[one.revision]
+            state = self._meant(self.world.source.states[one.revision])
             for name in one.vms:
                 if not self._serves(name, state.vms[name]):
                     return f"{name} was not seen healthy"
@@ -104,7 +117,8 @@ class ResultOracle:
         if judged is None:
             return ""
         state = self.world.source.states.get(Revision(event.revision or ""))
-        digests = {spec.digest for spec in state.vms.values()} if state is not None else set()
+        specs = state.vms.values() if state is not None else ()
+        digests = set[str]().union(*(wanted_of(spec, self._tagging.pushed) for spec in specs))
         if event.revision != judged.revision or judged.digest not in digests:
             return f"{event.message} is said of {event.revision}, which wanted nothing of it"
         return ""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from reconciler.errors import LedgerUnwritable, RequestRefused
 from reconciler.model.desired import DesiredState, GroupSpec
 from reconciler.model.machine import ANY_ADDRESS, HostPort, Machine
-from reconciler.model.names import GroupName, LayerKey, VMName, digest_of
+from reconciler.model.names import GroupName, VMName
 from reconciler.model.policy import Policy
 from reconciler.model.request import (
     Abort,
@@ -25,10 +25,11 @@ from reconciler.model.request import (
 from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.simulation.checking import Checking
-from tests.simulation.fates import BAD_CONTENT, NAMES, fate_of
+from tests.simulation.fates import BAD_CONTENT, NAMES, composed, fate_of
 from tests.simulation.kept import with_disk
 from tests.simulation.naming import KEEPER, OTHER_NAMES, Naming
 from tests.simulation.oracles import Broken, Oracles
+from tests.simulation.tagging import Tagging
 from tests.simulation.wellness import READY_ONLY, application_ends, dependency_away, fate_in
 from tests.world import World, state, vm
 
@@ -60,12 +61,6 @@ class Tale:
     reboots: int = 0
 
 
-def composed(key: LayerKey) -> tuple[LayerKey, ...]:
-    """Each second layer has two parts: one that all of these share, and its own."""
-    own = LayerKey(digest_of({"part": key}))
-    return (LayerKey("b" * 64), own) if int(key[0], 16) % 2 else ()
-
-
 class Story:
     def __init__(self, seed: int, *, faults: float = 0.02) -> None:
         self.random = random.Random(seed)  # noqa: S311  # a story, not a secret
@@ -76,7 +71,8 @@ class Story:
         hurried = self.random.random() < 0.5
         self.world.images.composed = composed
         self.world.images.slow = lambda key: 0.0 if hurried else int(key[:2], 16) / 32
-        self.oracles = Oracles(self.world)
+        self.tagging = Tagging(self.world, self.random)
+        self.oracles = Oracles(self.world, self.tagging)
         self.tale = Tale(seed)
         self.rate = faults
         self.contents = dict.fromkeys(NAMES, "v1")
@@ -114,8 +110,9 @@ class Story:
                         self._ports_taken,
                         lambda: dependency_away(self.world, self.random, self._step),
                         lambda: application_ends(self.world, self.random),
+                        self._tags,
                     ),
-                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4, 2, 2, 2),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4, 2, 2, 2, 8),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -230,7 +227,8 @@ class Story:
             )  # fmt: skip
         if self.on_a_disk:
             vms = [with_disk(own) if own.volumes else own for own in vms]
-        return state(*map(self.checking.of, vms), groups=(group,), revision=f"{self.commits:040x}")
+        vms = [self.tagging.of(self.checking.of(one)) for one in vms]
+        return state(*vms, groups=(group,), revision=f"{self.commits:040x}")
 
     async def _kill(self) -> None:
         running = sorted(self.world.hypervisor.running())
@@ -272,6 +270,9 @@ class Story:
             request = self.random.choice(requests)
             with contextlib.suppress(RequestRefused):
                 await self._survive(lambda asked=request: self.world.ask(asked))  # type: ignore[misc]
+
+    async def _tags(self) -> None:
+        await self.tagging.chapter(lambda asked: self._survive(lambda: self.world.ask(asked)))
 
     async def _crash(self) -> None:
         self.world.faults.crashed = True
@@ -373,9 +374,10 @@ class Story:
             with contextlib.suppress(RequestRefused):
                 await self.world.ask(Resume(name))
         await self._survive(self._nothing)
+        await self.tagging.end()
         lost = self.naming.give_up(self.world.ledger.record().vms)
         unheard = (
-            self.world.source.head is not self.world.reconciler.desired
+            self.world.source.head is not self.world.reconciler.declared
         )  # a crash came between
         if self.moved or lost or unheard:
             await self._leave_no_circle()

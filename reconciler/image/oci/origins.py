@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from reconciler.errors import BuildFailed, BuildUnavailable
-from reconciler.image.build_site import BuildSite
+from reconciler.image.build_site import BuildSite, BuildTools
 from reconciler.image.oci.archive_file import layout_of_archive
 from reconciler.image.oci.image_fetch import FetchedImage, Known, Origin, fetch
 from reconciler.image.oci.layout_folder import LocalLayout
@@ -29,12 +29,18 @@ async def fetch_image(source: OciSource, site: BuildSite, known: Known) -> Fetch
         raise
 
 
+async def skopeo_for(repository: str, tools: BuildTools, folder: Path) -> Skopeo:
+    """What asks the registry of a repository, by the host's settings for it. Raises BuildUnavailable."""
+    name = registry_of(repository)
+    settings = next((one for one in tools.sources.registries if one.name == name), None)
+    skopeo = Skopeo(tools.programs, folder, settings)
+    await skopeo.prepare()
+    return skopeo
+
+
 async def _origin(source: OciSource, site: BuildSite, folder: Path) -> Origin:
     if source.repository:
-        name = registry_of(source.repository)
-        settings = next((one for one in site.tools.sources.registries if one.name == name), None)
-        skopeo = Skopeo(site.tools.programs, folder / "skopeo", settings)
-        await skopeo.prepare()
+        skopeo = await skopeo_for(source.repository, site.tools, folder / "skopeo")
         return RegistryPull(skopeo, source.repository, folder / "blobs", site.tools.blobs)
     place = Path(source.layout or source.archive)
     if source.tree:

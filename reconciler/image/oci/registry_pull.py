@@ -106,16 +106,8 @@ class RegistryPull:
         await self._watched(copying, most)
 
     async def _show(self, digest: str, *, config: bool) -> bytes:
-        try:
-            return await self._skopeo.show(
-                f"docker://{self._repository}@{digest}",
-                config=config,
-                seconds=self._patience.answer,
-            )
-        except BuildUnavailable as error:
-            if error.kind != "deadline":
-                raise
-            raise _silent(self._patience.answer) from error
+        reference, seconds = f"{self._repository}@{digest}", self._patience.answer
+        return await shown(self._skopeo, reference, seconds, config=config)
 
     def _size(self) -> int:
         return _bytes_in(self._blobs, self._skopeo.unfinished)
@@ -142,6 +134,16 @@ class RegistryPull:
         finally:
             task.cancel()
             await asyncio.wait({task})
+
+
+async def shown(skopeo: Skopeo, reference: str, seconds: float, *, config: bool = False) -> bytes:
+    """The manifest or config of an image, not yet verified. Raises BuildUnavailable."""
+    try:
+        return await skopeo.show(f"docker://{reference}", config=config, seconds=seconds)
+    except BuildUnavailable as error:
+        if error.kind != "deadline":
+            raise
+        raise _silent(seconds) from error
 
 
 def _silent(seconds: float) -> BuildUnavailable:

@@ -15,6 +15,8 @@ from reconciler.model.host_paths import host_path_refusal
 from reconciler.model.layer_kinds.described_source import LayerPolicy, StoreFormat
 from reconciler.model.quantity import refusal
 
+Resolve = Literal["commit", "daily", "manual"]
+"""When a tag is looked up: at each new commit; also once a day; only when a person asks."""
 EXAMPLE = "registry.example.org/acme/app@sha256:..."
 WHO = "the host's policy"
 
@@ -23,11 +25,6 @@ def _a_reference(value: str) -> str:
     found = parse_reference(value)
     if found is None:
         raise refusal("is not a reference of an image", f"write {EXAMPLE}")
-    if not found.digest:
-        raise refusal(
-            "has no digest, and a tag may mean another image tomorrow",
-            "add it: @sha256:..., which `skopeo inspect docker://IMAGE` shows as Digest",
-        )
     return value
 
 
@@ -54,8 +51,13 @@ class Oci(Face):
 
     image: Reference | None = Field(
         default=None,
-        description=f"An image of a registry, by digest: `{EXAMPLE}`. The host's `policy.registries`"
-        " must allow it.",
+        description=f"An image of a registry, by digest: `{EXAMPLE}`; or by a tag, with `resolve`. The"
+        " host's `policy.registries` must allow it.",
+    )
+    resolve: Resolve | None = Field(
+        default=None,
+        description="When the registry is asked what the tag means: at each new commit; also once a"
+        " day; or only by `reconciler images resolve`. The digest that it meant is recorded.",
     )
     layout: ImagePath | None = Field(
         default=None,
@@ -90,6 +92,7 @@ class Oci(Face):
         return self
 
     def _faults(self) -> Iterator[FieldConflict]:
+        yield from self._tag_faults()
         if self.digest is not None and self.layout is None:
             yield FieldConflict(("digest",), "belongs to a layout", "remove it")
         if self.sha256 is not None and (self.archive is None or not _of_host(self.archive)):
@@ -110,6 +113,26 @@ class Oci(Face):
                 "move it into one: ./app/app.tar",
             )  # fmt: skip
 
+    def _tag_faults(self) -> Iterator[FieldConflict]:
+        reference = parse_reference(self.image or "")
+        if reference is None or reference.digest:
+            if self.resolve is not None:
+                yield FieldConflict(
+                    ("resolve",), "belongs to an image that is named by a tag", "remove it"
+                )
+        elif not reference.tag:
+            yield FieldConflict(
+                ("image",),
+                "has neither a digest nor a tag",
+                "add @sha256:..., or :TAG and `resolve`",
+            )
+        elif self.resolve is None:
+            yield FieldConflict(
+                ("image",), "has no digest, and a tag may mean another image tomorrow",
+                "add the digest: @sha256:..., which `skopeo inspect docker://IMAGE` shows; or say when"
+                " the tag is looked up: `resolve: commit`, `daily` or `manual`",
+            )  # fmt: skip
+
     def source(self) -> OciSource:
         """What it is made of, before its folder is resolved."""
         reference = parse_reference(self.image or "") or ImageReference("", self.digest or "")
@@ -120,6 +143,8 @@ class Oci(Face):
             layout=self.layout or "",
             archive=self.archive or "",
             sha256=self.sha256 or "",
+            tag=reference.tag,
+            resolve=self.resolve,
         )
 
 
@@ -132,7 +157,8 @@ class OciSource:
     repository: str = ""
     """`registry.example.org/acme/app`."""
     digest: str = ""
-    """`sha256:...` of its manifest, or of the index of several platforms; always set for a registry."""
+    """`sha256:...` of its manifest, or of the index of several platforms; of a registry's image empty only
+    while it is unknown what its tag means."""
     layout: str = ""
     archive: str = ""
     """Paths of the host if they are absolute, else of the repository, relative to the manifest."""
@@ -140,6 +166,10 @@ class OciSource:
     """Of an archive on the host, in hex."""
     tree: str = ""
     """The id of the content of the folder that has the layout or the archive, if that is of the repository."""
+    tag: str = ""
+    """By which the manifest names it in place of a digest."""
+    resolve: Resolve | None = None
+    """When the tag is looked up."""
     kind: Literal["oci"] = "oci"
     brings_init: ClassVar[bool] = True
     default_format: ClassVar[StoreFormat] = "squashfs"
@@ -148,7 +178,11 @@ class OciSource:
     @property
     def title(self) -> str:
         if self.repository:
-            return f"oci {self.repository}@{self.digest[:19]}"
+            tag, digest = (
+                f":{self.tag}" if self.tag else "",
+                f"@{self.digest[:19]}" if self.digest else "",
+            )
+            return f"oci {self.repository}{tag}{digest}"
         return f"oci {self.layout or self.archive}"
 
     @property
@@ -165,6 +199,8 @@ class OciSource:
         asked = {"kind": self.kind, "platform": self.platform}
         if self.digest:
             return {**asked, "digest": self.digest}
+        if self.tag:  # nothing has this key until it is known what the tag means
+            return {**asked, "tag": f"{self.repository}:{self.tag}"}
         if self.sha256:
             return {**asked, "archive": self.sha256}
         if self.archive:

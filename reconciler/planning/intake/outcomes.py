@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from reconciler.model.actions import ForgetGuest
+from reconciler.model.actions import SHORT_KEY, ForgetGuest
 from reconciler.model.event import FAILED, Severity
 from reconciler.model.image import BuiltImage
 from reconciler.model.lifecycle import Backoff, Finished
@@ -15,11 +15,12 @@ from reconciler.model.policy import (
     BY_THE_FRONT,
     CRASH_BACKOFF,
     HANDOVER_BACKOFF,
+    LOOKUP_BACKOFF,
     TROUBLE_BACKOFF,
     doubling,
 )
 from reconciler.model.record import BuildTrouble, Evidence, Generation, VMRecord
-from reconciler.model.trouble import IMAGE, TroubleKey
+from reconciler.model.trouble import IMAGE, LOOK_UP, TroubleKey
 from reconciler.planning import context
 from reconciler.planning.context import PlanBuilder, VMContext
 from reconciler.planning.intake import start_trouble
@@ -58,6 +59,7 @@ def absorb_outcomes(plan: PlanBuilder) -> None:
         if outcome.error_kind == "disk-full" and attempts == 1:
             plan.disk_full = True
         backoff = HANDOVER_BACKOFF if outcome.kind in _PROMPT else TROUBLE_BACKOFF
+        backoff = LOOKUP_BACKOFF if outcome.kind == "look-up" else backoff
         plan.troubles[key] = BuildTrouble(
             key=str(key),
             title=BY_THE_FRONT if outcome.error_kind == "front" else outcome.kind,
@@ -67,11 +69,15 @@ def absorb_outcomes(plan: PlanBuilder) -> None:
             retry=plan.deadline(doubling(backoff, attempts)),
         )
         plan.event(
-            FAILED[outcome.kind], f"{outcome.kind} {outcome.subject[:12]}: {outcome.error}",
+            FAILED[outcome.kind], f"{outcome.kind} {_name(key)}: {outcome.error}",
             vm,
             "error" if definitive else "warning",
             revision=_named_by(plan, outcome.subject) if key.kind == IMAGE else None,
         )  # fmt: skip
+
+
+def _name(key: TroubleKey) -> str:
+    return key.subject if key.kind == LOOK_UP else key.subject[:SHORT_KEY]
 
 
 def _named_by(plan: PlanBuilder, key: str) -> Revision | None:

@@ -23,6 +23,7 @@ from reconciler.model.actions import (
     ForgetGuest,
     HandOver,
     Lead,
+    LookUp,
     MoveVM,
     OpenPorts,
     PlugTaps,
@@ -81,8 +82,10 @@ class _Linter:
                 yield from self._taken_away(action)
             case CancelBuild() | Collect():
                 yield from self._images_gone(action)
-            case BuildLayer() | BuildKernel() | ForgetGuest() | DropGenerations() | DropSnapshots():
+            case BuildLayer() | BuildKernel() | LookUp() | ForgetGuest():
                 pass  # no guest and nothing that is needed can be lost by them
+            case DropGenerations() | DropSnapshots():
+                pass  # likewise
             case CreateGeneration() | OpenPorts() | PlugTaps():
                 pass  # they add to what is there; `_one_action_a_vm` and `_begun_empty` are about them, too
             case _:

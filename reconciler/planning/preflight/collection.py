@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 
 from reconciler.model.actions import STORE, Collect
-from reconciler.model.change import PutStore
 from reconciler.model.image import StoredImage
 from reconciler.model.observed import Observed
 from reconciler.model.policy import Policy
-from reconciler.model.record import StoreRecord
 from reconciler.model.trouble import COLLECTION
 from reconciler.planning.context import PlanBuilder
 from reconciler.planning.preflight import image_builds
@@ -32,7 +31,7 @@ def collect(plan: PlanBuilder) -> None:
     go = removable(observed, kept, plan.policy, everything=requested or plan.disk_full)
     if not go:
         if requested:
-            plan.more.append(PutStore(StoreRecord()))
+            plan.store = replace(plan.store_record, collect_wall=None)
         return
     at_once = requested or plan.disk_full
     begun = any(action.scope == "image" for action in plan.actions)

@@ -105,6 +105,15 @@ def _without(one: RevisionRecord, taken: frozenset[VMName], wall: float) -> Revi
     )
 
 
+def _with(one: RevisionRecord, taken: frozenset[VMName]) -> RevisionRecord:
+    added = taken - {*one.vms}
+    vms = tuple(sorted({*one.vms, *taken}))
+    return replace(
+        one, vms=vms, changed=one.changed + len(added), result="working", why="", blamed=(),
+        ended_wall=None,
+    )  # fmt: skip
+
+
 def fleet_of(
     desired: DesiredState, observed: Observed, record: Record, plan: Plan, now: Now
 ) -> Fleet:
@@ -233,6 +242,19 @@ def _troubles(
         for wait in fleet.waits.get(name, ()):
             if wait.kind in ("suspended", "kept", "prune", "moved-from", "conflict"):
                 yield f"{name}: {wait.why}"
+
+
+def judge_again(plan: PlanBuilder) -> None:
+    """Have the desired revision answer for VMs whose tags mean another image; how is known in the next pass."""
+    desired, source = plan.desired, plan.source or plan.record.source
+    if desired is not None:
+        revisions = tuple(
+            _with(one, frozenset(plan.moved))
+            if one.revision == desired.revision
+            else _without(one, frozenset(plan.moved), plan.now.wall)
+            for one in source.revisions
+        )
+        plan.source = replace(source, revisions=revisions)
 
 
 def record_results(plan: PlanBuilder) -> None:

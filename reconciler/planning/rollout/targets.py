@@ -12,6 +12,7 @@ from reconciler.model.record import Generation, Hold, VMRecord
 from reconciler.model.waits import WaitKind
 from reconciler.planning import diff, guest_health
 from reconciler.planning.context import PlanBuilder, VMContext
+from reconciler.planning.preflight import tag_lookups
 from reconciler.planning.verdicts import holds
 
 
@@ -27,6 +28,8 @@ class Target:
     spec: VMSpec | None = None
     kind: WaitKind | None = None
     why: str = ""
+    looked_up: bool = False
+    """It is the target only until it is known what a tag means."""
 
     @property
     def wanted(self) -> VMSpec | None:
@@ -60,10 +63,27 @@ def choose(plan: PlanBuilder, vm: VMContext) -> Target:
     if hold is not None and (vm.name, spec.digest) in hold.held:
         why = f"group {spec.group} is held: {hold.words}"
         return Target(good, kind="hold", why=why)
-    newest = record.generations[-1] if record.generations else None
+    return _fresh(plan, vm, spec)
+
+
+def _fresh(plan: PlanBuilder, vm: VMContext, spec: VMSpec) -> Target:
+    """The generation on trial, or one that must still be created, once it is known what its tags mean."""
+    generations = vm.record.generations
+    newest = generations[-1] if generations else None
     if newest is not None and newest.verdict == "trial" and newest.digest == spec.digest:
         return Target(newest)
+    if (awaited := tag_lookups.awaited(plan, spec)) is not None:
+        return Target(_as_it_is(vm, newest), kind=awaited.kind, why=awaited.why, looked_up=True)
     return Target(spec=spec)
+
+
+def _as_it_is(vm: VMContext, newest: Generation | None) -> Generation | None:
+    """What runs, on trial or not; nothing is begun or ended before it is known what is desired."""
+    living = {guest.generation for guest in (vm.guest, vm.candidate) if guest is not None}
+    if newest is not None and newest.verdict == "trial" and newest.number in living:
+        return newest
+    running = vm.record.generation(vm.running) if vm.running is not None else None
+    return running or vm.record.last_good
 
 
 def _refused(record: VMRecord, good: Generation | None, spec: VMSpec) -> Target | None:

@@ -63,7 +63,8 @@ def _without_guest(plan: PlanBuilder, vm: VMContext, target: Target) -> StepResu
 
 
 def _with_guest(plan: PlanBuilder, vm: VMContext, target: Target, budget: Budget) -> StepResult:
-    settled = target.wanted is not None and target.kind not in ("rollback", "quarantine")
+    unsettled = target.looked_up or target.kind in ("rollback", "quarantine")
+    settled = target.wanted is not None and not unsettled
     if vm.successor is not None and settled:
         return rename.stop_for_rename(plan, vm, target, budget)
     if _must_change(vm, target):

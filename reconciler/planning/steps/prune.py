@@ -6,9 +6,10 @@ from dataclasses import replace
 
 from reconciler.model.actions import RemoveVM
 from reconciler.model.desired import DesiredState
+from reconciler.model.image_tags import tags_in
 from reconciler.model.names import VMName
 from reconciler.model.record import Record
-from reconciler.model.trouble import COLLECTION, IMAGE, TroubleKey
+from reconciler.model.trouble import COLLECTION, IMAGE, LOOK_UP, TroubleKey
 from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder, StepResult, VMContext
 from reconciler.planning.preflight import image_builds
@@ -139,7 +140,11 @@ def _forget_troubles(plan: PlanBuilder) -> None:
     if plan.desired is None or not remembered:
         return
     images = image_builds.named(plan, plan.desired)
+    tags = {str(tag) for tag in tags_in(plan.desired)}
     for key in remembered:
-        known = key.subject in images if key.kind == IMAGE else VMName(key.subject) in plan.vms
+        if key.kind == LOOK_UP:
+            known = key.subject in tags
+        else:
+            known = key.subject in images if key.kind == IMAGE else VMName(key.subject) in plan.vms
         if not known and key != COLLECTION:  # the store is always asked for
             plan.clear_trouble(key)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from reconciler.model.image import StoredKind
 from reconciler.model.names import GenerationNumber, VMName
-from reconciler.model.request import CollectImages
+from reconciler.model.request import CollectImages, ResolveTags
 from reconciler.model.status import WaitStatus
 from reconciler.model.store_status import (
     ImageCheck,
@@ -19,6 +20,7 @@ from reconciler.model.store_status import (
     StoreReport,
     StoreShare,
     StoreStatus,
+    TagStatus,
 )
 from tests.unit.cli.conftest import Run
 from tests.unit.control.fake_operator import WALL, FakeOperator, fleet, vm
@@ -68,6 +70,45 @@ async def test_images_are_listed_with_their_parts_and_what_one_copy_saves(run: R
     assert "4 images, 48 MiB: 44 MiB used, 4.0 MiB unused" in found.out
     assert "1 image missing" in found.out
     assert "one copy for 2 VMs saves 44 MiB" in found.out
+
+
+APP = "registry.example.org/acme/app:1"
+
+
+def tag(**fields: Any) -> TagStatus:
+    known = TagStatus(APP, "daily", f"sha256:{'1' * 64}", WALL, WALL, (VMName("web"),))
+    return replace(known, **fields)
+
+
+async def test_what_tags_mean_is_listed_with_who_names_them(
+    run: Run, operator: FakeOperator
+) -> None:
+    never = tag(digest="", error="the registry cannot be reached", vms=(VMName("db"),))
+    operator.store = StoreReport((), StoreStatus(), (tag(), never))
+    words = " ".join((await run("images", "ls")).out.split())
+    assert f"{APP} (daily) means sha256:111111111111, looked up" in words
+    assert f"{APP} (daily) was never looked up with success: db" in words
+    assert "the newest lookup failed: the registry cannot be reached" in words
+
+
+async def test_resolve_asks_for_one_tag_and_says_what_it_means(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.store = StoreReport((), StoreStatus(), (tag(), tag(reference="other.example.org/a:2")))
+    found = await run("images", "resolve", APP)
+    assert found.code == 0
+    assert operator.requests == [ResolveTags(APP)]
+    assert "sha256:111111111111" in found.out
+    assert "other.example.org" not in found.out
+
+
+async def test_resolve_fails_where_a_registry_does_not_answer(
+    run: Run, operator: FakeOperator
+) -> None:
+    operator.store = StoreReport((), StoreStatus(), (tag(error="the registry cannot be reached"),))
+    found = await run("images", "resolve", "-o", "json")
+    assert found.code == 1
+    assert json.loads(found.out)[0]["error"] == "the registry cannot be reached"
 
 
 @pytest.mark.usefixtures("stocked")

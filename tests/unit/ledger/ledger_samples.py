@@ -25,6 +25,7 @@ from reconciler.model.image import (
     NixRunner,
     PathKernel,
 )
+from reconciler.model.image_tags import TagMeaning
 from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
 from reconciler.model.layer_kinds.debian_layer import DebianSource
 from reconciler.model.layer_kinds.image_layer import ImageSource
@@ -53,6 +54,7 @@ from reconciler.model.source_state import Unreachable
 from reconciler.now import Deadline, Now
 
 WALL = 1_790_000_000.5
+MEANT = "sha256:" + "7" * 64
 FOREVER = Deadline(float("inf"), "b0071d")
 REVISION = Revision("c" * 40)
 KERNELS: tuple[KernelSource, ...] = (
@@ -91,6 +93,11 @@ def spec(name: str, kernel: KernelSource = KERNELS[0]) -> VMSpec:
             LayerSpec.of(TreeSource("a" * 40, f"./{name}"), "erofs"),
             LayerSpec.of(
                 OciSource("linux/amd64", "registry.example.org/app", "sha256:" + "1" * 64)
+            ),
+            LayerSpec.of(
+                OciSource(
+                    "linux/amd64", "registry.example.org/app", MEANT, tag="1", resolve="daily"
+                )
             ),
             LayerSpec.of(DebianSource("bookworm", ("nginx-light",))),
             LayerSpec.of(ImageSource("2" * 64, path="/srv/base.erofs", format="erofs")),
@@ -152,7 +159,11 @@ def everything() -> tuple[Change, ...]:
         PutBuild(
             BuildTrouble("k" * 64, "tree ./web", 2, "no space", definitive=False, retry=FOREVER)
         ),
-        PutStore(StoreRecord(WALL)),
+        PutStore(
+            StoreRecord(
+                WALL, (TagMeaning("registry.example.org/app:1 daily", MEANT, WALL, WALL, REVISION),)
+            )
+        ),
         PutSource(SourceRecord(REVISION, WALL, REVISION, unreachable=Unreachable("auth", WALL))),
         PutSuspension(Suspension(WALL, "")),
         AddEvent(event("all is there")),
@@ -163,4 +174,4 @@ def as_text(record: Record) -> str:
     """A record so that equal text means equal to the last bit, and equal in type."""
     parts = (record.vms, record.groups, record.builds)
     ordered = [sorted((str(key), repr(value)) for key, value in part.items()) for part in parts]
-    return repr((ordered, record.source, record.suspended))
+    return repr((ordered, record.source, record.suspended, record.store))

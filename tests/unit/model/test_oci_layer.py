@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from pydantic import ValidationError
@@ -74,10 +75,32 @@ def test_all_else_is_no_reference(reference: str) -> None:
 
 
 def test_a_tag_alone_is_refused_with_what_to_write() -> None:
-    for tagged in ("registry.example.org/acme/app:1.2", "registry.example.org/acme/app"):
-        said = refusals(image=tagged)
-        assert "a tag may mean another image tomorrow" in said
-        assert "@sha256:" in said
+    said = refusals(image="registry.example.org/acme/app:1.2")
+    assert "a tag may mean another image tomorrow" in said
+    assert "@sha256:" in said
+    assert "`resolve: commit`" in said
+
+
+def test_an_image_without_digest_and_tag_is_refused() -> None:
+    for resolve in ({}, {"resolve": "daily"}):
+        said = refusals(image="registry.example.org/acme/app", **resolve)
+        assert "neither a digest nor a tag" in said
+
+
+def test_when_to_look_up_is_said_of_tags_alone() -> None:
+    for other in ({"image": IMAGE}, {"layout": "./app"}):
+        assert "belongs to an image that is named by a tag" in refusals(resolve="daily", **other)
+    source = oci(image="registry.example.org/acme/app:1.2", resolve="daily").source()
+    assert (source.repository, source.tag, source.digest, source.resolve) == (
+        "registry.example.org/acme/app", "1.2", "", "daily",
+    )  # fmt: skip
+
+
+def test_the_key_of_a_tag_is_that_of_the_digest_that_it_means() -> None:
+    tagged = oci(image="registry.example.org/acme/app:1.2", resolve="daily").source()
+    named = oci(image=IMAGE).source()
+    assert replace(tagged, digest=named.digest).key_inputs == named.key_inputs
+    assert tagged.key_inputs != named.key_inputs
 
 
 @pytest.mark.parametrize(
