@@ -78,8 +78,10 @@ def tags_in(desired: DesiredState | None) -> dict[Tag, list[VMName]]:
     """All tags of a desired state, each with the VMs that name it."""
     found: dict[Tag, list[VMName]] = {}
     for name, spec in desired.vms.items() if desired is not None else ():
-        for tag in dict.fromkeys(tags_of(spec)):
-            found.setdefault(tag, []).append(name)
+        # Asked in every pass of every VM, of which few name a tag.
+        if any(isinstance(layer.source, OciSource) for layer in spec.layers):
+            for tag in dict.fromkeys(tags_of(spec)):
+                found.setdefault(tag, []).append(name)
     return found
 
 
