@@ -15,7 +15,7 @@ from reconciler.model.machine import Machine
 from reconciler.model.names import Digest, GroupName, VMName
 from reconciler.model.request import ResolveTags, RollbackTo
 from tests.fakes import FakeLedger
-from tests.world import World, state, vm
+from tests.world import KERNEL, World, state, vm
 
 APP = "registry.example.org/acme/app:1"
 HOUR = 3600.0
@@ -24,11 +24,11 @@ WEB = VMName("web")
 
 def tagged(
     name: str = "web", resolve: Resolve = "commit", *, reference: str = APP, memory: int = 128,
-    group: str = "",
+    group: str = "", handover: bool = False,
 ) -> VMSpec:  # fmt: skip
     repository, _, tag = reference.rpartition(":")
     source = OciSource("linux/amd64", repository, tag=tag, resolve=resolve)
-    spec = vm(name, memory=memory, group=group)
+    spec = vm(name, memory=memory, group=group, handover=handover)
     spec = replace(spec, layers=(LayerSpec.of(source),))
     return replace(spec, digest=Digest(spec.compute_digest()))
 
@@ -77,7 +77,9 @@ async def test_the_digest_that_a_tag_meant_is_in_the_record_and_in_the_generatio
     assert digest_in(world) == digest
     assert (meaning(world).digest, meaning(world).key) == (digest, f"{APP} commit")
     assert world.events("tag-looked-up") == [f"{APP} means {digest[:19]}: web"]
-    assert world.last_good("web").spec.layers[0].title == f"oci {APP}@{digest[:19]}"
+    (layer,) = world.last_good("web").spec.layers
+    assert layer.title == f"oci {APP}@{digest[:19]}"
+    assert set(world.images.built) == {layer.key, KERNEL.key}, "nothing is built of a tag alone"
 
 
 async def test_a_tag_that_moved_is_rolled_out_with_the_next_commit_and_not_before() -> None:
@@ -380,3 +382,23 @@ async def test_after_the_ledger_was_lost_guests_of_a_tag_go_on_without_the_regis
     assert world.hypervisor.starts["web"] == 1
     assert digest_in(world) == digest
     assert world.record("web").suspended is None, "what runs is known to be what is desired"
+
+
+async def test_a_second_guest_on_trial_stays_while_a_newer_revision_is_looked_up() -> None:
+    world = World()
+    world.tags.push(APP, "v1")
+    await world.push(at(1, tagged(handover=True)))
+    await world.settle()
+    world.tags.push(APP, "v2")
+    await world.push(at(2, tagged(handover=True)))
+    while world.record("web").candidate is None or len(world.hypervisor.all_living(WEB)) < 2:
+        await world.step()
+        world.clock.advance(0.1)
+    world.tags.slow = 10.0
+    await world.push(at(3, tagged(handover=True, memory=256)))
+    for _ in range(5):
+        await world.step()
+    assert len(world.hypervisor.all_living(WEB)) == 2
+    assert world.hypervisor.stops["web"] == 0
+    await world.settle()
+    assert world.last_good("web").spec.memory_mib == 256

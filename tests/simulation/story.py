@@ -110,7 +110,7 @@ class Story:
                         self._ports_taken,
                         lambda: dependency_away(self.world, self.random, self._step),
                         lambda: application_ends(self.world, self.random),
-                        self._tags,
+                        lambda: self.tagging.chapter(self._survive),
                     ),
                     weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4, 2, 2, 2, 8),
                 )[0]()
@@ -270,9 +270,6 @@ class Story:
             request = self.random.choice(requests)
             with contextlib.suppress(RequestRefused):
                 await self._survive(lambda asked=request: self.world.ask(asked))  # type: ignore[misc]
-
-    async def _tags(self) -> None:
-        await self.tagging.chapter(lambda asked: self._survive(lambda: self.world.ask(asked)))
 
     async def _crash(self) -> None:
         self.world.faults.crashed = True

@@ -27,6 +27,8 @@ BY_TAG: dict[str, Resolve] = {
     "job": "manual",
 }
 DAY = 86_400.0
+Survive = Callable[[Callable[[], Awaitable[object]]], Awaitable[None]]
+"""Does something in which the daemon may die, and then is started again."""
 
 
 class Tagging:
@@ -47,7 +49,7 @@ class Tagging:
             return spec
         return with_image(spec, resolve)
 
-    async def chapter(self, ask: Callable[[ResolveTags], Awaitable[object]]) -> None:
+    async def chapter(self, survive: Survive) -> None:
         """Something that happens to the registry, or is asked about it."""
         if not self._used:
             return
@@ -62,7 +64,7 @@ class Tagging:
                 self.world.tags.slow = self._draw.choice((0.0, 0.5, 20.0))
             case _:
                 with contextlib.suppress(RequestRefused):
-                    await ask(ResolveTags(REFERENCE))
+                    await survive(lambda: self.world.ask(ResolveTags(REFERENCE)))
         if self._draw.random() < 0.3:
             self.world.clock.advance(DAY)
 
