@@ -355,22 +355,6 @@ async def test_a_daemon_that_died_in_the_middle_looks_again() -> None:
     assert len(world.tags.asked) == 2
 
 
-async def test_a_guest_on_trial_stays_while_a_newer_revision_is_looked_up() -> None:
-    world = await serving()
-    world.tags.push(APP, "v2")
-    await world.push(at(2, tagged()))
-    while world.hypervisor.running().get(WEB) != 2:
-        await world.step()
-        world.clock.advance(0.1)
-    world.tags.slow = 10.0
-    await world.push(at(3, tagged(memory=256)))
-    for _ in range(5):
-        await world.step()
-    assert world.hypervisor.running()[WEB] == 2
-    await world.settle()
-    assert world.last_good("web").spec.memory_mib == 256
-
-
 async def test_after_the_ledger_was_lost_guests_of_a_tag_go_on_without_the_registry() -> None:
     world = await serving()
     digest = digest_in(world)
