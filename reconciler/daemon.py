@@ -28,7 +28,7 @@ from reconciler.errors import ConfigError, SupervisorError
 from reconciler.host import layout, state_lock
 from reconciler.image.build_site import Sources
 from reconciler.image.debian_packages import Debian
-from reconciler.image.debian_roots.builder_client import DebianRoots, as_child, by_socket
+from reconciler.image.debian_roots.builder_client import DebianRoots, by_socket, own_roots
 from reconciler.image.oci.tag_lookup import RegistryTags
 from reconciler.image.store import ImageStore
 from reconciler.ledger.sqlite import open_ledger
@@ -65,6 +65,7 @@ log = logging.getLogger(__name__)
 FRONT_FOLDER = Path("/run/reconciler-front")
 """Where reconciler-front.socket listens."""
 BUILDER_SOCKET = Path("/run/reconciler-build.sock")
+BUILDER_HOME = Path("/var/cache/reconciler-build/home")
 """Where reconciler-build.socket listens."""
 COLLECT_AFTER = (50_000, 50, 100)
 """Thresholds of Python's garbage collector for cycles.
@@ -250,8 +251,8 @@ def _taps(config: Config) -> BridgedTaps | NoTaps:
 def _debian_roots(config: Config) -> DebianRoots:
     """Builders of Debian's packages: what they run has more rights than this process."""
     if config.supervisor == "systemd":
-        return DebianRoots(by_socket(BUILDER_SOCKET))
-    return DebianRoots(as_child(layout.debian_builder(config.state)))
+        return DebianRoots(by_socket(BUILDER_SOCKET), BUILDER_HOME)
+    return own_roots(layout.debian_builder(config.state))
 
 
 def _proxy(

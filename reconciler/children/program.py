@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,15 +68,21 @@ class Child:
     def alive(self) -> bool:
         return self._process.returncode is None
 
-    async def finish(self, seconds: float, given: bytes = b"", called: str = "") -> Ended:
+    async def finish(
+        self,
+        seconds: float,
+        given: bytes = b"",
+        called: str = "",
+        heard: Callable[[bytes], None] | None = None,
+    ) -> Ended:
         """Hand over the input and wait for the end. Raises BuildUnavailable past the deadline.
 
-        `called`: its name in errors, where it became another program.
+        `called`: its name in errors, where it became another program. `heard` gets what it prints meanwhile.
         """
         try:
             async with asyncio.timeout(seconds):
                 await self._feed(given)
-                output = await self._read()
+                output = await self._read(heard)
                 status = await self._process.wait()
         except TimeoutError as error:
             raise BuildUnavailable(
@@ -104,11 +110,13 @@ class Child:
         except (BrokenPipeError, ConnectionResetError):
             pass  # it ended early; its status and its output say why
 
-    async def _read(self) -> bytes:
+    async def _read(self, heard: Callable[[bytes], None] | None) -> bytes:
         output = bytearray()
         stream = self._process.stdout
         while stream is not None and (chunk := await stream.read(65536)):
             output += chunk
+            if heard is not None:
+                heard(chunk)
             del output[: max(0, len(output) - MOST_OUTPUT_BYTES)]
         return bytes(output)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
+from reconciler.cli.build_lines import build_lines
 from reconciler.cli.terminal import age, count, short
 from reconciler.control.reports import VMAnswer
 from reconciler.model.names import GenerationNumber
@@ -60,7 +61,7 @@ def fleet_lines(fleet: Fleet, width: int, now: float) -> list[Text]:
 
 
 def header(fleet: Fleet, width: int, now: float) -> list[Text]:
-    """The lines above the table: revision, summary, alerts, sources and groups."""
+    """The lines above the table: revision, summary, alerts, sources, groups and builds."""
     revision = fleet.revision
     lines = [Text(f"revision {_revision(revision.observed, revision.applied)}")]
     if revision.result in FAILED:
@@ -83,6 +84,7 @@ def header(fleet: Fleet, width: int, now: float) -> list[Text]:
     lines += [line for source in fleet.sources if (line := _source(source, now))]
     lines += [Text(clean(alert), BAD) for alert in fleet.alerts]
     lines += [line for group in fleet.groups if (line := _group(group))]
+    lines += [Text(line, BUSY) for line in build_lines(fleet.builds, now)]
     return [piece for line in lines for piece in _wrapped(line, width, INDENT)]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import completion, tags
+from reconciler.cli.build_lines import build_lines
 from reconciler.cli.daemon_client import Daemon, DaemonError, find_daemon
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
@@ -205,8 +206,11 @@ def pull(
     progress, until = _ProgressLine(), time.monotonic() + timeout
     report = daemon.get(StoreReport, "images", vm=vm)
     while lacking := [i for i in report.images if i.wanted and i.state in ("missing", "broken")]:
-        progress.words(f"{count(len(lacking), 'image')} to come: {_titles(lacking)}")
-        if hopeless := _hopeless(daemon, vm):
+        fleet = daemon.get(HostStatus, "status")
+        under_way = build_lines(fleet.builds, wall(), vms=False)
+        words = "; ".join(under_way) or _titles(lacking)
+        progress.words(f"{count(len(lacking), 'image')} to come: {words}")
+        if hopeless := _hopeless(fleet, vm):
             raise DaemonError(
                 hopeless, hint="push a fix, or `reconciler retry VM` when the cause is gone"
             )
@@ -233,9 +237,9 @@ def _titles(images: Iterable[ImageStatus]) -> str:
     return ", ".join(titles[:MOST_TITLES]) + more
 
 
-def _hopeless(daemon: Daemon, vm: str | None) -> str:
+def _hopeless(fleet: HostStatus, vm: str | None) -> str:
     """Why an image cannot be built whatever is waited for; empty: no such reason is known."""
-    for one in daemon.get(HostStatus, "status").vms:
+    for one in fleet.vms:
         for wait in one.waits if vm in (None, one.name) else ():
             if wait.kind == "broken":
                 return f"{one.name}: {wait.why}"

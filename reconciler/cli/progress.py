@@ -10,8 +10,9 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
+from reconciler.cli.build_lines import build_lines
 from reconciler.cli.daemon_client import Daemon, DaemonError
-from reconciler.cli.terminal import console, count
+from reconciler.cli.terminal import console, count, wall
 from reconciler.model.status import HostStatus, VMStatus
 from reconciler.safe_text import clean
 
@@ -55,7 +56,8 @@ class RolloutProgress:
         done = sum(_done(vm) for vm in fleet.vms)
         self._bar.update(self._fleet, total=len(fleet.vms), completed=done)
         alerts = [_line(alert, "red") for alert in fleet.alerts]
-        self._live.update(Group(self._bar, *alerts, *work_lines(fleet)))
+        builds = [_line(line, "yellow") for line in build_lines(fleet.builds, wall())]
+        self._live.update(Group(self._bar, *alerts, *builds, *work_lines(fleet)))
 
 
 def work_lines(fleet: HostStatus) -> list[Text]:

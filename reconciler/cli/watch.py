@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 import typer
 from rich.console import Group
@@ -22,6 +23,8 @@ from reconciler.safe_text import clean
 
 PERIOD = 1.0
 """Seconds between updates."""
+BUILDS_PERIOD = 10.0
+"""Seconds between lines in a pipe that differ only in how far builds are."""
 FEWEST_ROWS = 3
 """Lines that a long header must leave for VMs, including their heading."""
 
@@ -41,12 +44,15 @@ def watch_status(daemon: Daemon, vm: str | None, *, json_lines: bool) -> None:
 def _print_changes(
     daemon: Daemon, vm: str | None, fleet: Fleet, form: Callable[[Fleet], str]
 ) -> None:
-    shown = ""
+    shown, at = "", 0.0
     while True:
-        if (text := form(fleet)) != shown:
+        # How far builds are alone is news every few seconds.
+        rest = form(replace(fleet, builds=()))
+        text, now = form(fleet), time.monotonic()
+        if rest != shown or (fleet.builds and now >= at + BUILDS_PERIOD):
             typer.echo(text)
             sys.stdout.flush()
-            shown = text
+            shown, at = rest, now
         time.sleep(PERIOD)
         fleet = ask(daemon, vm)
 

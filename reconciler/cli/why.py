@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from reconciler.cli.build_lines import build_lines
 from reconciler.cli.daemon_client import find_daemon
 from reconciler.cli.generations import show_condemned
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
@@ -60,6 +61,8 @@ def show_why(answer: WhyAnswer, out: Console, now: float) -> None:
         say(out, words.append(_times(wait, now), "dim"), hang=4)
         if wait.kind not in {later.kind for later in answer.vm.waits[at + 1 :]}:
             say(out, f"    {_advice(traits, answer.vm)}", "dim", hang=4)
+    for line in build_lines(answer.builds, now, vms=False):
+        say(out, f"  {line}", "yellow", hang=4)
     if not answer.vm.waits:
         say(out, f"  {_without_waits(answer.vm)}")
     for advice in answer.advice:

@@ -16,6 +16,7 @@ from reconciler.control.reports import (
 )
 from reconciler.explain.image_advice import Advice
 from reconciler.model.actions import Action
+from reconciler.model.build_progress import BuildStatus
 from reconciler.model.change import AddEvent
 from reconciler.model.check_trial import BlockedChecks
 from reconciler.model.event import Event
@@ -126,7 +127,11 @@ def _condemned(record: VMRecord, blocked: Blocked) -> BlockedBrief:
 
 
 def why_answer(
-    fleet: HostStatus, vm: VMStatus, record: VMRecord | None, advice: tuple[Advice, ...] = ()
+    fleet: HostStatus,
+    vm: VMStatus,
+    record: VMRecord | None,
+    advice: tuple[Advice, ...] = (),
+    builds: tuple[BuildStatus, ...] = (),
 ) -> WhyAnswer:
     """Why one VM is as it is; `record` is None before anything was done for it."""
     blocked = sorted(
@@ -141,6 +146,7 @@ def why_answer(
         sources=fleet.sources,
         alerts=fleet.alerts,
         advice=advice,
+        builds=builds,
     )
 
 
@@ -148,7 +154,9 @@ def _suspension(suspension: Suspension | None) -> str:
     return (suspension.reason or "by request") if suspension else ""
 
 
-def vm_answer(fleet: HostStatus, vm: VMStatus, record: VMRecord | None) -> VMAnswer:
+def vm_answer(
+    fleet: HostStatus, vm: VMStatus, record: VMRecord | None, builds: tuple[BuildStatus, ...] = ()
+) -> VMAnswer:
     """One VM with its group and history; `record` is None before anything was done for it."""
     return VMAnswer(
         revision=fleet.revision,
@@ -157,6 +165,7 @@ def vm_answer(fleet: HostStatus, vm: VMStatus, record: VMRecord | None) -> VMAns
         suspended=fleet.suspended,
         sources=fleet.sources,
         alerts=fleet.alerts,
+        builds=builds,
         history=history_answer(record) if record else None,
     )
 

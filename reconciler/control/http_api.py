@@ -91,12 +91,14 @@ class Api:
 
     async def vm(self, request: web.Request) -> web.Response:
         """`GET /v1/vms/VM`: a VMAnswer. Raises NotFoundError."""
-        return json_answer(vm_answer(*self._look(request)))
+        fleet, vm, record = self._look(request)
+        return json_answer(vm_answer(fleet, vm, record, self._operator.builds(vm.name)))
 
     async def why(self, request: web.Request) -> web.Response:
         """`GET /v1/why/VM`: a WhyAnswer. Raises NotFoundError."""
         fleet, vm, record = self._look(request)
-        return json_answer(why_answer(fleet, vm, record, self._operator.advice(vm.name)))
+        advice, builds = self._operator.advice(vm.name), self._operator.builds(vm.name)
+        return json_answer(why_answer(fleet, vm, record, advice, builds))
 
     async def plan(self, request: web.Request) -> web.Response:
         """`GET /v1/plan`: what the next pass would do; with `ref`, what that commit would change.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from reconciler.explain.image_advice import Advice
+from reconciler.model.build_progress import BuildStatus
 from reconciler.model.event import Event
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange
@@ -132,6 +133,8 @@ class VMAnswer:
     sources: tuple[SourceStatus, ...] = ()
     alerts: tuple[str, ...] = ()
     history: HistoryAnswer | None = None
+    builds: tuple[BuildStatus, ...] = ()
+    """What is fetched and built for it now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +152,8 @@ class WhyAnswer:
     alerts: tuple[str, ...] = ()
     advice: tuple[Advice, ...] = ()
     """What its images say, and its manifest does not."""
+    builds: tuple[BuildStatus, ...] = ()
+    """What is fetched and built for it now."""
 
 
 @dataclass(frozen=True, slots=True)

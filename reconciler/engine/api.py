@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from reconciler.explain.image_advice import Advice
+from reconciler.model.build_progress import BuildStatus
 from reconciler.model.event import Event
 from reconciler.model.names import GenerationNumber, VMName
 from reconciler.model.plan import FieldChange, Plan
@@ -40,6 +41,10 @@ class ReconcileReport:
 
 class EngineAPI(Protocol):
     def status(self) -> HostStatus: ...
+
+    def builds(self, vm: VMName) -> tuple[BuildStatus, ...]:
+        """What is fetched and built for a VM now; the status has all builds."""
+        ...
 
     async def plan(self, ref: str | None) -> Plan:
         """What would happen now, or if `ref` (branch, tag or commit) were the revision.

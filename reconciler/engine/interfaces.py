@@ -21,6 +21,7 @@ from reconciler.engine.guest_interfaces import (
     Volumes,
 )
 from reconciler.engine.metering import Meter
+from reconciler.model.build_progress import BuildProgress
 from reconciler.model.change import Change
 from reconciler.model.desired import ANY, DesiredState, Fetched, Lineage
 from reconciler.model.event import Event
@@ -121,6 +122,10 @@ class Images(Protocol):
         ...
 
     async def build_kernel(self, spec: KernelSpec, content: ContentStore) -> BuiltImage: ...
+
+    def progress(self) -> Mapping[str, BuildProgress]:
+        """How far the builds are that run, by key; the same object while nothing changed."""
+        ...
 
     async def look(self, keys: frozenset[str] | None = None) -> frozenset[str]:
         """Look whether these images, or all, are still there; returns those newly found missing.

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from reconciler.engine.api import ReconcileReport
+from reconciler.engine.build_views import BuildViews
 from reconciler.engine.execute import end_interrupted
 from reconciler.engine.image_checks import ImageChecks
 from reconciler.engine.image_views import ImageViews
@@ -32,6 +33,7 @@ from reconciler.explain.image_advice import Advice
 from reconciler.explain.image_uses import to_read
 from reconciler.explain.vm_status import Known, explain
 from reconciler.host import layout
+from reconciler.model.build_progress import BuildStatus
 from reconciler.model.event import Event
 from reconciler.model.image_tags import as_meant
 from reconciler.model.machine import Slot, other
@@ -85,6 +87,7 @@ class Engine:
         )  # fmt: skip
         self.checks = ImageChecks(adapters, self._rotten)
         self._images = ImageViews(adapters, self._reconciler, policy)
+        self._builds = BuildViews(adapters, self._reconciler)
         self._promised: dict[str, float] = {}
         """By when each part must tick again, or counts as hung."""
         self._known: Known = {}
@@ -199,7 +202,10 @@ class Engine:
             alerts = (*self._reconciler.alerts, *failing, *store.warnings)
             found = replace(fleet, sources=(source,), alerts=alerts, store=store)
             self._status = former = (key, found)
-        return former[1]
+        return self._builds.added_to(former[1])
+
+    def builds(self, vm: VMName) -> tuple[BuildStatus, ...]:
+        return self._builds.of(vm)
 
     async def plan(self, ref: str | None) -> Plan:
         passed = self._reconciler.passed

@@ -20,12 +20,13 @@ from reconciler.content_store import ContentStore
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.host import layout
 from reconciler.image.archive.contents import TarContents
-from reconciler.image.archive.packing import BAD_INPUT, CANNOT, Request
+from reconciler.image.archive.packing import BAD_INPUT, CANNOT, PARTIAL, REWRITTEN, Request
 from reconciler.image.composed import MOST_PARTS, write_composition
 from reconciler.image.debian_packages import Debian
 from reconciler.image.downloads import Downloads
 from reconciler.image.nix_program import Nix
 from reconciler.image.oci.shared_blobs import SharedBlobs
+from reconciler.image.progress_board import Progress
 from reconciler.image_registries import RegistryConfig
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.names import LayerKey
@@ -111,6 +112,8 @@ class BuildSite:
     """Of the source whose manifest names the layer."""
     tools: BuildTools
     parts: Parts
+    progress: Progress = field(default_factory=Progress)
+    """What people see of this build meanwhile."""
 
     @property
     def folder(self) -> Path:
@@ -123,7 +126,8 @@ class BuildSite:
 
     async def part(self, key: LayerKey, title: str, make: MakePart) -> None:
         """Have a part image of this key in the store, in the format of this site."""
-        await self.parts.make(key, title, make)
+        with self.progress.within(key):
+            await self.parts.make(key, title, make)
 
     def compose(self, parts: Sequence[LayerKey], about: Mapping[str, str]) -> None:
         """Say of which parts the layer is composed, bottom first. Raises BuildFailed for too many.
@@ -151,6 +155,7 @@ class BuildSite:
         request = Request(
             str(tar), digest, self.format, str(self.workspace), str(self.image), str(self.contents)
         )
+        self.progress.begin("packing", *(self.workspace / name for name in (PARTIAL, REWRITTEN)))
         argv = (sys.executable, "-P", "-m", PACKING, json.dumps(asdict(request)))
         bounds = EROFS_OF_TAR if self.format == "erofs" else USUAL
         ended = await self.tools.programs.run(argv, seconds=seconds, bounds=bounds)
@@ -160,6 +165,7 @@ class BuildSite:
 
     async def make_image(self, content_bytes: int) -> None:
         """Make the image of `folder`, whose files have so many bytes. Raises BuildUnavailable."""
+        self.progress.begin("packing", self.image)
         argv = mkfs_argv(self.format, str(self.image), str(self.folder), content_bytes)
         ended = await self.tools.programs.run(argv, seconds=MKFS_SECONDS)
         if ended.status < 0:

@@ -15,6 +15,7 @@ from pathlib import Path
 from reconciler.children import program as children
 from reconciler.errors import BuildUnavailable
 from reconciler.image.debian_roots.builder_client import DebianRoots
+from reconciler.image.progress_board import Progress
 
 FETCH_SECONDS = 600.0
 """For lists or packages over a slow line."""
@@ -58,10 +59,15 @@ class Debian:
             )
         return self._roots
 
-    async def unpack(self, packages: Sequence[Package], folder: Path) -> None:
+    async def unpack(
+        self, packages: Sequence[Package], folder: Path, progress: Progress | None = None
+    ) -> None:
         """Download packages and unpack them all into a folder. Raises BuildUnavailable."""
+        progress = progress or Progress()
         async with _download_folder() as downloads:
+            progress.begin("fetching packages", downloads)
             await self._download(packages, downloads)
+            progress.begin("unpacking packages", folder)
             for archive in sorted(downloads.glob("*.deb")):
                 await children.check(
                     ("dpkg-deb", "--extract", str(archive), str(folder)), seconds=UNPACK_SECONDS

@@ -25,6 +25,7 @@ from reconciler.image import qcow2_header
 from reconciler.image.build_site import BuildTools
 from reconciler.image.downloads import MOST_SECONDS
 from reconciler.image.inputs.image import have
+from reconciler.image.progress_board import Progress
 from reconciler.model.image import DiskImage
 from reconciler.model.layer_kinds.image_layer import MOST_BYTES
 
@@ -68,7 +69,9 @@ class _ImageInfo(BaseModel):
     specific: _Specific = Field(default=_Specific(), alias="format-specific")
 
 
-async def build_disk(title: str, source: DiskImage, tools: BuildTools, workspace: Path) -> None:
+async def build_disk(
+    title: str, source: DiskImage, tools: BuildTools, workspace: Path, progress: Progress
+) -> None:
     """Leave `workspace/image`, a qcow2 with the content of the source's disk.
 
     Raises BuildFailed for an image that is refused, and BuildUnavailable.
@@ -82,7 +85,8 @@ async def build_disk(title: str, source: DiskImage, tools: BuildTools, workspace
     given = workspace / "given"
     async with within(BUILD_SECONDS, title):
         with named(title):
-            await have(source.file, tools.downloads, given)
+            await have(source.file, tools.downloads, given, progress)
+            progress.begin("converting", workspace / layout.IMAGE)
             await convert(given, source.format, tools.programs, workspace / layout.IMAGE)
 
 

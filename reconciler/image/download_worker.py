@@ -4,7 +4,8 @@ A server is a stranger, and a file has gigabytes: its headers are parsed, its TL
 bytes are written here, within bounds that end with the child, while the daemon's loop stays free. The
 child appends to a partial file and judges no content: the daemon digests what is there.
 
-Its request is a JSON line on standard input, its answer a JSON line on standard output.
+Its request is a JSON line on standard input, its answer the last line on standard output, in JSON. A line before
+it is the number of bytes that the whole file has, where the server says it.
 """
 
 from __future__ import annotations
@@ -163,6 +164,9 @@ class Download:
         if total > self._request.most_bytes:
             raise self._too_large()
         self._check_space(total - os.fstat(self._partial).st_size)
+        # For people, so as the server says it: what is believed is counted.
+        sys.stdout.write(f"{total}\n")
+        sys.stdout.flush()
 
     def _too_large(self) -> Refused:
         most = self._request.most_bytes

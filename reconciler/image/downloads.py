@@ -25,6 +25,7 @@ from reconciler.children.program import Child, Ended
 from reconciler.clock import Clock
 from reconciler.errors import BuildFailed, BuildUnavailable, GuestErrorKind
 from reconciler.image.download_worker import DownloadAnswer, DownloadRequest
+from reconciler.image.progress_board import Progress
 from reconciler.safe_text import clean
 
 SUFFIX = ".partial"
@@ -36,6 +37,7 @@ LAST_SECONDS = 30.0
 """For the child to say how it ended."""
 STALE_SECONDS = 7 * 86_400.0
 MOST_PARTIALS = 8
+MOST_DIGITS = 18
 MOST_PARTIAL_BYTES = 16 << 30
 """Of all partial files together."""
 PASSED_ON = (
@@ -79,30 +81,31 @@ class Downloads:
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A layer and a disk may be the same file: two who append to one part would spoil it."""
 
-    async def fetch(self, wanted: Wanted, target: Path) -> None:
+    async def fetch(self, wanted: Wanted, target: Path, progress: Progress | None = None) -> None:
         """Leave the file at `target`, which is on the same disk. Raises BuildFailed or BuildUnavailable.
 
         Cancelling it ends the child, and keeps what has come.
         """
+        progress = progress or Progress()
         turn = self._turns.setdefault(wanted.name, asyncio.Lock())
         self._active[wanted.name] += 1
         try:
             async with turn:
-                await self._fetch(wanted, target)
+                await self._fetch(wanted, target, progress)
         finally:
             self._active[wanted.name] -= 1
             self._active += Counter()  # without those that have ended
 
-    async def _fetch(self, wanted: Wanted, target: Path) -> None:
+    async def _fetch(self, wanted: Wanted, target: Path, progress: Progress) -> None:
         await asyncio.to_thread(self.sweep)
         partial = self._folder / f"{wanted.name}{SUFFIX}"
         resumed = _size(partial) > 0
-        await self._complete(wanted, partial)
+        await self._complete(wanted, partial, progress)
         right = await _has_digest(partial, wanted.sha256)
         if resumed and not right:
             # What came before may be of another file, or of the server's file before it changed.
             partial.unlink()
-            await self._complete(wanted, partial)
+            await self._complete(wanted, partial, progress)
             right = await _has_digest(partial, wanted.sha256)
         if not right:
             partial.unlink()
@@ -135,8 +138,9 @@ class Downloads:
                     state = path.lstat()
                     yield state.st_mtime, state.st_size, path
 
-    async def _complete(self, wanted: Wanted, partial: Path) -> None:
+    async def _complete(self, wanted: Wanted, partial: Path, progress: Progress) -> None:
         """Append what is missing. Raises BuildUnavailable."""
+        progress.begin("fetching", partial, total=wanted.size)
         if wanted.size and _size(partial) == wanted.size:
             return
         request = DownloadRequest(
@@ -152,7 +156,9 @@ class Downloads:
         env = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
         child = await Child.start((sys.executable, "-P", "-m", MODULE), env=env, takes_input=True)
         ended = await child.finish(
-            MOST_SECONDS + LAST_SECONDS, json.dumps(asdict(request)).encode() + b"\n"
+            MOST_SECONDS + LAST_SECONDS,
+            json.dumps(asdict(request)).encode() + b"\n",
+            heard=lambda said: _expect(said, progress),
         )
         answer = _answer(ended)
         if answer.kind in ("disk-full", "limit"):
@@ -173,6 +179,13 @@ def _answer(ended: Ended) -> DownloadAnswer:
         pass
     how = f"signal {-ended.status}" if ended.status < 0 else f"status {ended.status}"
     return DownloadAnswer("host", f"the download ended by {how}: {ended.tail}")
+
+
+def _expect(said: bytes, progress: Progress) -> None:
+    """Take up the number of bytes that the child heard of; its other lines are none."""
+    for line in said.splitlines():
+        if line.isdigit() and len(line) <= MOST_DIGITS:
+            progress.expect(int(line))
 
 
 def _kind(word: str) -> GuestErrorKind:

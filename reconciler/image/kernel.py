@@ -17,6 +17,7 @@ from reconciler.image.debian_packages import Debian, Package
 from reconciler.image.initrd import initrd
 from reconciler.image.inputs.busybox import GUEST, fetch_busybox
 from reconciler.image.modules import ModuleTree, read_recipe
+from reconciler.image.progress_board import Progress
 from reconciler.image.verity import HOME, fetch_loader
 from reconciler.image.vmlinux import unpack_kernel
 from reconciler.model.image import DebianKernel, PathKernel
@@ -29,12 +30,15 @@ ANNOUNCEMENT = b"reconciler-handed-over: "
 """In the text of our init since it tells who says that a guest is up."""
 
 
-async def build_bundle(source: DebianKernel | PathKernel, debian: Debian, workspace: Path) -> None:
+async def build_bundle(
+    source: DebianKernel | PathKernel, debian: Debian, workspace: Path, progress: Progress
+) -> None:
     """Make `workspace/vmlinuz` and `workspace/initrd`. Raises BuildFailed or BuildUnavailable."""
     match source:
         case DebianKernel():
-            await _build_debian(source, debian, workspace)
+            await _build_debian(source, debian, workspace, progress)
         case PathKernel():
+            progress.begin("copying", workspace)
             await asyncio.to_thread(
                 _copy, source.kernel, source.kernel_sha256, workspace / layout.KERNEL
             )
@@ -43,12 +47,15 @@ async def build_bundle(source: DebianKernel | PathKernel, debian: Debian, worksp
             )
 
 
-async def _build_debian(source: DebianKernel, debian: Debian, workspace: Path) -> None:
+async def _build_debian(
+    source: DebianKernel, debian: Debian, workspace: Path, progress: Progress
+) -> None:
     packages = await debian.kernel_packages(Package(source.package, source.version))
     unpacked = workspace / "packages"
-    await debian.unpack(packages, unpacked)
+    await debian.unpack(packages, unpacked, progress)
     busybox = await fetch_busybox(debian, workspace / "busybox")
     more = await fetch_loader(debian, workspace / "loader") if source.verity else {}
+    progress.begin("packing", workspace / layout.KERNEL, workspace / layout.INITRD)
     if not await asyncio.to_thread(_assemble, workspace, unpacked, busybox, more):
         raise BuildUnavailable(
             f"{source.package}: not one kernel in {' '.join(map(str, packages))}",

@@ -28,6 +28,8 @@ OPENING_SECONDS = 60.0
 QUERY_SECONDS = 120.0
 MOST_PATHS = 10_000
 MOST_LISTING_BYTES = 64 << 20
+WITH_NIX = "building with Nix"
+"""Of which no bytes are known: its store is its own."""
 SETTINGS = """
 experimental-features = nix-command flakes
 accept-flake-config = false

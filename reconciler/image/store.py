@@ -17,24 +17,26 @@ from reconciler.clock import Clock
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildUnavailable, ImageError
 from reconciler.host import layout
-from reconciler.image.build_site import BuildSite, BuildTools, MakePart, Sources
+from reconciler.image.build_site import BuildSite, BuildTools, Sources
 from reconciler.image.composed import ComposedLayers
 from reconciler.image.counted_dict import CountedDict
 from reconciler.image.debian_packages import Debian
-from reconciler.image.debian_roots.builder_client import DebianRoots, as_child
+from reconciler.image.debian_roots.builder_client import own_roots
 from reconciler.image.disk import build_disk
 from reconciler.image.downloads import Downloads
 from reconciler.image.image_directory import ImageDirectory
 from reconciler.image.inventory import ImagesOfKind, Inventory
 from reconciler.image.kernel import announces, build_bundle
 from reconciler.image.nix_build import NixRunners
-from reconciler.image.nix_program import Nix
-from reconciler.image.registry import INPUTS, InputKinds, build_layer, check_image
+from reconciler.image.nix_program import WITH_NIX, Nix
+from reconciler.image.part_builds import PartBuilds
+from reconciler.image.progress_board import Progress, ProgressBoard
+from reconciler.image.registry import INPUTS, InputKinds, build_layer
 from reconciler.image.room import while_there_is_room
 from reconciler.image.single_flight import SharedBuilds
 from reconciler.image.verity import HashTrees
+from reconciler.model.build_progress import BuildProgress
 from reconciler.model.image import BuiltImage, DiskImage, KernelSpec, NixRunner
-from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layers import LayerSpec
 from reconciler.model.names import KernelKey, LayerKey
 
@@ -45,7 +47,7 @@ NOTHING_ELSE = Sources()
 FULL = (errno.ENOSPC, errno.EDQUOT)
 
 T = TypeVar("T")
-Make = Callable[[Path], Coroutine[Any, Any, None]]
+Make = Callable[[Path, Progress], Coroutine[Any, Any, None]]
 
 
 class ImageStore:
@@ -71,7 +73,7 @@ class ImageStore:
         self._state_dir = state_dir
         self._clock = clock
         self._disk_reserve_bytes = disk_reserve_bytes
-        own = debian or Debian(DebianRoots(as_child(layout.debian_builder(state_dir))))
+        own = debian or Debian(own_roots(layout.debian_builder(state_dir)))
         self._downloads = Downloads(
             layout.downloads(state_dir), clock, sources.image_urls, disk_reserve_bytes
         )
@@ -92,10 +94,11 @@ class ImageStore:
         self._runners: CountedDict[str, BuiltImage] = CountedDict()
         self._hash_trees = HashTrees(self._layer_shelf)
         self._announcing: set[str] = set()
-        self._composing: list[_PartBuilds] = []
+        self._composing: list[PartBuilds] = []
         self._suspects: set[str] = set()
         """Images that were found gone or changed: what is left of them is verified before it is used."""
         self._builds = SharedBuilds(builds_at_once)
+        self._board = ProgressBoard(clock)
         self.inventory = Inventory(state_dir, clock, self._shelves, self._composed.contents)
 
     async def open(self) -> None:
@@ -146,10 +149,10 @@ class ImageStore:
 
     async def build_layer(self, spec: LayerSpec, content: ContentStore) -> BuiltImage:
         """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable."""
-        parts = _PartBuilds(self, spec.format, content)
+        parts = PartBuilds(self, spec.format, content)
 
-        async def make(workspace: Path) -> None:
-            site = BuildSite(spec.format, workspace, content, self.tools, parts)
+        async def make(workspace: Path, progress: Progress) -> None:
+            site = BuildSite(spec.format, workspace, content, self.tools, parts, progress)
             await build_layer(spec, site, self._inputs)
 
         if not self._inputs[spec.source.kind].composed:
@@ -190,6 +193,10 @@ class ImageStore:
                 return None
         return built
 
+    def progress(self) -> Mapping[str, BuildProgress]:
+        """How far the builds are, by key; the same object while nothing changed."""
+        return self._board.seen()
+
     def kept(self) -> frozenset[str]:
         """What is being built, and the parts of it that stand already."""
         return self._builds.keys.union(*(parts.made for parts in self._composing))
@@ -204,15 +211,22 @@ class ImageStore:
 
         Raises BuildFailed or BuildUnavailable.
         """
-        if isinstance(spec.source, NixRunner):
+        source = spec.source
+        if isinstance(source, NixRunner):
             return await self._builds.run(
-                spec.key, functools.partial(self._build_runner, spec, spec.source, content)
+                spec.key, functools.partial(self._build_runner, spec, source, content)
             )
-        if isinstance(spec.source, DiskImage):
-            make = functools.partial(build_disk, spec.title, spec.source, self.tools)
+        if isinstance(source, DiskImage):
+
+            async def make(workspace: Path, progress: Progress) -> None:
+                await build_disk(spec.title, source, self.tools, workspace, progress)
+
             return await self._build(spec.key, spec.title, self._disk_shelf, self._disks, make)
-        make = functools.partial(build_bundle, spec.source, self.tools.debian)
-        built = await self._build(spec.key, spec.title, self._kernel_shelf, self._kernels, make)
+
+        async def bundle(workspace: Path, progress: Progress) -> None:
+            await build_bundle(source, self.tools.debian, workspace, progress)
+
+        built = await self._build(spec.key, spec.title, self._kernel_shelf, self._kernels, bundle)
         await self._listen_for(spec.key)
         return built
 
@@ -227,7 +241,9 @@ class ImageStore:
         begin = self._clock.now().boot
         self._check_space()
         try:
-            built = await self._nix.build(spec.key, spec.title, source, content)
+            with self._board.of(spec.key, spec.title) as progress:
+                progress.begin(WITH_NIX)
+                built = await self._nix.build(spec.key, spec.title, source, content)
         except OSError as error:
             raise _no_disk(spec.title, error) from error
         built = replace(built, seconds=self._clock.now().boot - begin)
@@ -305,7 +321,7 @@ class ImageStore:
                 if await self._found(key, shelf, present):
                     return present[key]
                 self._check_space()
-                built = await self._make(key, title, shelf, make)
+                built = await self._make(key, title, shelf, make, part=within)
             except OSError as error:
                 raise _no_disk(title, error) from error
             present[key] = built
@@ -325,11 +341,15 @@ class ImageStore:
         present[key] = found
         return True
 
-    async def _make(self, key: str, title: str, shelf: ImageDirectory, make: Make) -> BuiltImage:
+    async def _make(
+        self, key: str, title: str, shelf: ImageDirectory, make: Make, *, part: bool = False
+    ) -> BuiltImage:
         begin = self._clock.now().boot
-        with shelf.workspace(key) as workspace:
-            await while_there_is_room(make(workspace), workspace, self._disk_reserve_bytes)
+        with shelf.workspace(key) as workspace, self._board.of(key, title, part=part) as progress:
+            work = make(workspace, progress)
+            await while_there_is_room(work, workspace, self._disk_reserve_bytes)
             seconds = self._clock.now().boot - begin
+            progress.begin("storing")
             return await _to_the_end(
                 functools.partial(shelf.publish, key, workspace, title, seconds)
             )
@@ -342,35 +362,6 @@ class ImageStore:
                 kind="disk-full",
                 hint="free some space, or lower policy.disk_reserve_mib",
             )
-
-
-class _PartBuilds:
-    """The parts of one layer while it is being composed; those that it has made or found are not collected."""
-
-    def __init__(self, store: ImageStore, store_format: StoreFormat, content: ContentStore) -> None:
-        self._store = store
-        self._format = store_format
-        self._content = content
-        self.made: set[str] = set()
-
-    def has(self, key: LayerKey) -> bool:
-        return key in self._store.layers()
-
-    def image(self, key: LayerKey) -> Path:
-        return self._store.layer_path(key)
-
-    def contents(self, key: LayerKey) -> Path:
-        return self._store.layer_path(key).with_name(layout.CONTENTS)
-
-    async def make(self, key: LayerKey, title: str, make: MakePart) -> None:
-        self.made.add(key)
-
-        async def make_in(workspace: Path) -> None:
-            site = BuildSite(self._format, workspace, self._content, self._store.tools, self)
-            await make(site)
-            await check_image(title, site)
-
-        await self._store.build_part(key, title, make_in)
 
 
 def _no_disk(title: str, error: OSError) -> BuildUnavailable:

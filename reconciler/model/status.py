@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from reconciler.model.build_progress import BuildStatus
 from reconciler.model.health import ProbeResult
 from reconciler.model.names import Digest, GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.store_status import StoreStatus
@@ -180,3 +181,5 @@ class HostStatus:
     alerts: tuple[str, ...] = ()
     """Troubles that need attention now: `ledger: disk full ...`."""
     store: StoreStatus = StoreStatus()
+    builds: tuple[BuildStatus, ...] = ()
+    """What is fetched and built now."""

@@ -149,3 +149,19 @@ async def test_a_build_for_which_another_waits_goes_on_when_one_is_cancelled(sto
     one.cancel()
     await other
     assert spec.key in store.images.layers()
+
+
+async def test_a_build_says_how_far_it_is_while_it_runs_and_nothing_before_and_after(
+    store: Store,
+) -> None:
+    assert store.images.progress() == {}
+    spec = store.slow()
+    build = asyncio.create_task(store.images.build_layer(spec, store.repository.content))
+    await eventually(lambda: store.images.progress().keys() == {spec.key})
+    (seen,) = store.images.progress().values()
+    assert seen.done_bytes <= (seen.total_bytes or seen.done_bytes)
+    build.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await build
+    assert store.images.progress() == {}
+    assert store.images.progress() is store.images.progress()

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildFailed, BuildUnavailable
+from reconciler.model.build_progress import BuildProgress
 from reconciler.model.image import BuiltImage, KernelSpec, StoredImage, StoredKind
 from reconciler.model.image_contents import LayerContents
 from reconciler.model.layers import LayerSpec
@@ -21,7 +22,7 @@ from tests.fakes.faults import Fault, Faults
 class FakeImages:
     """A store in memory. Keys in `bad` cannot be built; keys in `flaky` fail once."""
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults) -> None:  # noqa: PLR0915 - one line for each thing that tests set
         self.faults = faults
         self._layers: set[LayerKey] = set()
         self._kernels: set[KernelKey] = set()
@@ -40,6 +41,10 @@ class FakeImages:
         self.slow: Callable[[str], float] = lambda _key: 0.0
         """Seconds that the build of a key takes."""
         self.under_way: list[str] = []
+        self.far: Callable[[str], tuple[int, int]] = lambda _key: (0, 0)
+        """How many bytes of a build there are, and of how many; 0: unknown."""
+        self._begun: dict[str, float] = {}
+        self._progress: Mapping[str, BuildProgress] = {}
         self.cancelled: list[str] = []
         self.built: list[str] = []
         self.collected: list[str] = []
@@ -145,8 +150,18 @@ class FakeImages:
         self.faults.after("build", fault)
         return image
 
+    def progress(self) -> Mapping[str, BuildProgress]:
+        found = {
+            key: BuildProgress(f"image {key[:6]}", "packing", *self.far(key), self._begun[key])
+            for key in self.under_way
+        }
+        if found != self._progress:
+            self._progress = found
+        return self._progress
+
     async def _take_time(self, key: str) -> Fault | None:
         self.under_way.append(key)
+        self._begun[key] = self.faults.clock.now().boot
         try:
             fault = await self.faults.before("build")
             if (seconds := self.slow(key)) > 0:

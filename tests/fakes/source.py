@@ -19,6 +19,8 @@ from reconciler.model.observed import HostFacts
 from reconciler.model.source_state import CommitSummary
 from reconciler.model.status import SourceStatus
 
+STATUS = SourceStatus("main", "fake:", None, 0)
+
 
 class FakeSource:
     """A repository of states on one line of commits.
@@ -102,7 +104,7 @@ class FakeSource:
         pass
 
     def status(self) -> SourceStatus:
-        return SourceStatus("main", "fake:", None, 0)
+        return STATUS
 
 
 class FakeHost:

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.rendering import BAD, BUSY, CALM, GOOD, join, macro
+from reconciler.model.build_progress import BuildStatus, progress_text
 from reconciler.model.event import Event
 from reconciler.model.status import GroupStatus, HostStatus, VMStatus
 
@@ -57,6 +58,7 @@ def fleet_page(status: HostStatus, events: Sequence[Event], asked: Asked = Asked
     parts = {
         "summary": macro(TEMPLATE, "summary", revision, _counts(status.vms), UNWELL.get(revision.result)),
         "notices": macro(TEMPLATE, "notices", status, revision.problems[:MOST_PROBLEMS]),
+        "builds": builds(status.builds),
     }  # fmt: skip
     if pages > 1 and not asked.wanted:
         parts["attention"] = macro(TEMPLATE, "attention", _ill(status.vms), MOST_PROBLEMS)
@@ -77,6 +79,11 @@ def fleet_page(status: HostStatus, events: Sequence[Event], asked: Asked = Asked
     well = sum(vm.healthy for vm in status.vms)
     title = f"{well}/{len(status.vms)} healthy - microVMs"
     return Pieces(title, tuple(parts), parts, join(body))
+
+
+def builds(found: Sequence[BuildStatus]) -> Markup:
+    """What is fetched and built now, and how far that is."""
+    return macro("shared.html", "builds", [(one, progress_text(one)) for one in found])
 
 
 def _ill(vms: Sequence[VMStatus]) -> list[VMStatus]:

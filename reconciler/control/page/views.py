@@ -87,7 +87,16 @@ class Views:
         console = self._console(found.name) if record is not None else ""
         rounds, changes = self._operator.probes(found.name), await self._upcoming(found.name)
         return vm_page(
-            Seen(found, record, self._differ(found.name), console, rounds, changes, pair)
+            Seen(
+                found,
+                record,
+                self._differ(found.name),
+                console,
+                rounds,
+                changes,
+                pair,
+                self._operator.builds(found.name),
+            )
         )
 
     async def _upcoming(self, name: VMName) -> tuple[FieldChange, ...]:

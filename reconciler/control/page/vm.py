@@ -9,8 +9,10 @@ from itertools import pairwise
 from markupsafe import Markup
 
 from reconciler.control.page.chart import chart
+from reconciler.control.page.fleet import builds
 from reconciler.control.page.frame import Pieces
 from reconciler.control.page.rendering import join, macro
+from reconciler.model.build_progress import BuildStatus
 from reconciler.model.names import GenerationNumber
 from reconciler.model.plan import FieldChange
 from reconciler.model.record import VMRecord
@@ -41,6 +43,8 @@ class Seen:
     rounds: Sequence[ProbeStatus] = ()
     upcoming: Sequence[FieldChange] = field(default=())
     pair: Pair | None = None
+    builds: Sequence[BuildStatus] = ()
+    """What is fetched and built for it now."""
 
 
 def vm_page(seen: Seen) -> Pieces:
@@ -48,6 +52,7 @@ def vm_page(seen: Seen) -> Pieces:
     vm, record = seen.vm, seen.record
     parts = {
         "now": macro("vm.html", "now", vm),
+        "builds": builds(seen.builds),
         "upcoming": upcoming(seen.upcoming),
         "facts": macro("vm.html", "facts", vm, record),
         "checks": chart(seen.rounds),

@@ -19,6 +19,8 @@ from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.debian_roots.root_request import MOST_BYTES, RootAnswer, RootRequest
 
 END_SECONDS = 10.0
+PACKAGES, WORK = "cache/archives", "work"
+"""Where a builder has downloaded packages, and the root that it makes, per archive."""
 MODULE = "reconciler.image.debian_roots.builder"
 
 Connect = Callable[[], AbstractAsyncContextManager[socket.socket]]
@@ -28,8 +30,17 @@ Connect = Callable[[], AbstractAsyncContextManager[socket.socket]]
 class DebianRoots:
     """Has builders make root file systems of packages."""
 
-    def __init__(self, connect: Connect) -> None:
+    def __init__(self, connect: Connect, home: Path | None = None) -> None:
+        """`home`: where builders keep and make what they do; None: unknown."""
         self._connect = connect
+        self._home = home
+
+    def written(self, request: RootRequest) -> tuple[Path, ...]:
+        """What grows while a request is served, as far as it can be seen from here."""
+        if self._home is None:
+            return ()
+        place = self._home / request.archive_id
+        return place / PACKAGES, place / WORK
 
     async def make(
         self, request: RootRequest, out: Path, base: Path | None = None
@@ -71,6 +82,11 @@ def _versions(content: bytes) -> Mapping[str, str]:
     if answer.failed:
         raise BuildUnavailable(answer.failed, kind=answer.kind, hint=answer.hint)
     return answer.versions
+
+
+def own_roots(home: Path) -> DebianRoots:
+    """What makes roots on a host without our units; `home` is where its builders keep packages."""
+    return DebianRoots(as_child(home), home)
 
 
 def by_socket(path: Path) -> Connect:

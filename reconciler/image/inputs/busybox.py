@@ -10,6 +10,7 @@ from reconciler.errors import BuildUnavailable
 from reconciler.image.build_site import BuildSite
 from reconciler.image.debian_packages import Debian, Package
 from reconciler.image.layer_input import LayerInput
+from reconciler.image.progress_board import Progress
 from reconciler.model.layer_kinds.busybox_layer import BusyboxSource
 
 PACKAGE = Package("busybox-static")
@@ -25,9 +26,9 @@ LIST_SECONDS = 10.0
 MOST_BUSYBOX_BYTES = 16 << 20
 
 
-async def fetch_busybox(debian: Debian, scratch: Path) -> Path:
+async def fetch_busybox(debian: Debian, scratch: Path, progress: Progress | None = None) -> Path:
     """The static busybox of the distribution. Raises BuildUnavailable."""
-    await debian.unpack([PACKAGE], scratch)
+    await debian.unpack([PACKAGE], scratch, progress)
     found = await asyncio.to_thread(_find, scratch)
     if found is None:
         raise BuildUnavailable(f"the package {PACKAGE} has no busybox")
@@ -35,7 +36,8 @@ async def fetch_busybox(debian: Debian, scratch: Path) -> Path:
 
 
 async def build_busybox(_source: BusyboxSource, site: BuildSite) -> None:
-    program = await fetch_busybox(site.tools.debian, site.workspace / "packages")
+    packages = site.workspace / "packages"
+    program = await fetch_busybox(site.tools.debian, packages, site.progress)
     listed = await programs.check((str(program), "--list-full"), seconds=LIST_SECONDS)
     applets = listed.decode("ascii").split()
     await asyncio.to_thread(write_base, site.folder, program, applets)

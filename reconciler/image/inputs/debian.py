@@ -58,7 +58,9 @@ async def _make(source: DebianSource, site: BuildSite, base: Path | None) -> Non
         seconds=SECONDS,
     )
     tar = site.workspace / "root.tar"
-    versions = await site.tools.debian.roots.make(request, tar, base)
+    roots = site.tools.debian.roots
+    site.progress.begin("installing packages", tar, grown=roots.written(request))
+    versions = await roots.make(request, tar, base)
     await site.make_image_of_tar(tar)
     note = site.workspace / layout.VERSIONS
     await asyncio.to_thread(note.write_bytes, VERSIONS.dump_json(dict(versions)))

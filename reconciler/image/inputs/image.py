@@ -14,6 +14,7 @@ from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.build_site import BuildSite
 from reconciler.image.downloads import MOST_SECONDS, Downloads, Wanted
 from reconciler.image.layer_input import LayerInput
+from reconciler.image.progress_board import Progress
 from reconciler.image.ready_formats import HEAD_BYTES, described, format_of
 from reconciler.model.layer_kinds.image_layer import MOST_BYTES, ImageSource
 from reconciler.untrusted_file import open_beneath
@@ -24,17 +25,18 @@ PUT_BACK = "put the right file there, or correct the manifest; it is tried again
 
 async def build_image(source: ImageSource, site: BuildSite) -> None:
     with named(source.title):
-        await have(source, site.tools.downloads, site.image)
+        await have(source, site.tools.downloads, site.image, site.progress)
         judge(source, await asyncio.to_thread(_head, site.image))
 
 
-async def have(source: ImageSource, downloads: Downloads, target: Path) -> None:
+async def have(source: ImageSource, downloads: Downloads, target: Path, progress: Progress) -> None:
     """Have the file of a source, whatever is in it. Raises BuildFailed or BuildUnavailable."""
     if not source.url:
+        progress.begin("copying", target, total=source.size)
         await copy(source, target)
         return
     wanted = Wanted(f"image-{source.sha256}", source.url, source.sha256, source.size, MOST_BYTES)
-    await downloads.fetch(wanted, target)
+    await downloads.fetch(wanted, target, progress)
 
 
 async def copy(source: ImageSource, target: Path, most_bytes: int = MOST_BYTES) -> None:

@@ -13,7 +13,7 @@ from reconciler.content_store import named
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.build_site import BuildSite
 from reconciler.image.layer_input import LayerInput
-from reconciler.image.nix_program import StorePath, closure
+from reconciler.image.nix_program import WITH_NIX, StorePath, closure
 from reconciler.image.program_part import ProgramSpec, build_program
 from reconciler.model.layer_kinds.nix_layer import NixSource
 from reconciler.model.names import LayerKey, digest_of
@@ -41,6 +41,7 @@ def grouped(paths: Sequence[StorePath]) -> list[tuple[StorePath, ...]]:
 
 async def build_nix(source: NixSource, site: BuildSite) -> None:
     link = site.workspace / "output"
+    site.progress.begin(WITH_NIX)
     await site.tools.nix.build(
         source.flake, source.attribute, tree=source.tree, content=site.content,
         folder=site.workspace / "flake", link=link, title=source.title,
@@ -63,6 +64,7 @@ async def _paths_part(group: Sequence[StorePath], site: BuildSite) -> LayerKey:
 
 async def _pack(group: Sequence[StorePath], part: BuildSite) -> None:
     tar = part.workspace / "paths.tar"
+    part.progress.begin("copying", tar, total=sum(path.size for path in group))
     argv = (
         "tar", "--create", "--file", str(tar), "--format=gnu", "--sort=name", "--mtime=@1",
         "--owner=0", "--group=0", "--numeric-owner", "--hard-dereference", "--directory=/", "--",

@@ -43,6 +43,7 @@ async def build_script(source: ScriptSource, site: BuildSite) -> None:
         ways = (TREE,) if allowed.network else (OFFLINE, TREE)
         within = tuple(word for way in ways for word in (sys.executable, "-P", "-m", way))
         argv = (*within, "env", "-i", *variables, allowed.path, *source.args)
+        site.progress.begin(f"running {source.run}", site.folder)
         _judge(await _run(argv, allowed, site), site)
         await asyncio.to_thread(check_program, allowed.path, source.program)
         await site.make_image(await asyncio.to_thread(check_tree, site.folder))
@@ -59,6 +60,7 @@ async def _prepare(source: ScriptSource, site: BuildSite) -> tuple[str, ...]:
     ]  # fmt: skip
     if source.inputs:
         inputs = site.workspace / "inputs"
+        site.progress.begin("copying from the repository", inputs)
         await site.content.export(source.tree, inputs)
         variables.append(f"IN={inputs}")
     return tuple(variables)

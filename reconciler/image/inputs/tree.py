@@ -24,9 +24,11 @@ SECONDS = 180.0
 async def build_tree(source: TreeSource, site: BuildSite) -> None:
     with named(source.title):
         if site.format == "erofs" and not source.owners:
+            site.progress.begin("packing", site.image)
             recipe = ErofsRecipe(FIXED_UUID, COMPRESS_FROM_BYTES, without=KEEPER)
             await site.content.export_image(source.tree, site.image, recipe)
             return
+        site.progress.begin("copying from the repository", site.folder)
         size = await site.content.export(source.tree, site.folder)
         await asyncio.to_thread(drop_keepers, site.folder)
         if source.owners:

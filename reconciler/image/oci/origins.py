@@ -41,12 +41,17 @@ async def skopeo_for(repository: str, tools: BuildTools, folder: Path) -> Skopeo
 async def _origin(source: OciSource, site: BuildSite, folder: Path) -> Origin:
     if source.repository:
         skopeo = await skopeo_for(source.repository, site.tools, folder / "skopeo")
-        return RegistryPull(skopeo, source.repository, folder / "blobs", site.tools.blobs)
+        site.progress.begin("asking the registry")
+        return RegistryPull(
+            skopeo, source.repository, folder / "blobs", site.tools.blobs, progress=site.progress
+        )
     place = Path(source.layout or source.archive)
     if source.tree:
         content = folder / "content"
+        site.progress.begin("copying from the repository", content)
         await site.content.export(source.tree, content)
         place = content / place.name if source.archive else content
     if source.archive:
+        site.progress.begin("reading the archive", folder / "layout", folder / "skopeo")
         place = await layout_of_archive(place, source.sha256, site.tools.programs, folder)
     return LocalLayout(place, source.platform)

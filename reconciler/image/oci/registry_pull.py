@@ -11,6 +11,7 @@ from reconciler.errors import BuildUnavailable
 from reconciler.image.oci.image_manifest import ImageLayer
 from reconciler.image.oci.shared_blobs import SharedBlobs, name_of
 from reconciler.image.oci.skopeo import Skopeo
+from reconciler.image.progress_board import Progress, bytes_in
 
 LOOK_SECONDS = 0.5
 """How often the growth of what is fetched is looked at."""
@@ -42,11 +43,13 @@ class RegistryPull:
         blobs: Path,
         shared: SharedBlobs,
         patience: Patience = PATIENCE,
+        progress: Progress | None = None,
     ) -> None:
         self._skopeo = skopeo
         self._repository = repository
         self._blobs = blobs
         self._shared = shared
+        self._progress = progress or Progress()
         self._patience = patience
         self._configs: dict[str, bytes | BuildUnavailable] = {}
 
@@ -83,6 +86,8 @@ class RegistryPull:
         everything = {*missing, *(layer.digest for layer in known)}
         folder = self._blobs / "sha256"
         await asyncio.to_thread(folder.mkdir, parents=True)
+        size = sum(layer.size for layer in missing.values())
+        self._progress.begin("fetching", self._blobs, self._skopeo.unfinished, total=size)
         while missing:
             with self._shared.claim(missing, folder) as (mine, coming):
                 if mine:
@@ -110,7 +115,7 @@ class RegistryPull:
         return await shown(self._skopeo, reference, seconds, config=config)
 
     def _size(self) -> int:
-        return _bytes_in(self._blobs, self._skopeo.unfinished)
+        return bytes_in(self._blobs, self._skopeo.unfinished)
 
     async def _watched(self, copying: Coroutine[None, None, None], most: int) -> None:
         """Wait for a copy; end one that brings nothing any more, or more than was declared."""
@@ -160,13 +165,3 @@ def _spare(folder: Path, spared: Iterable[str], wanted: Iterable[str]) -> None:
         (folder / name_of(digest)).touch()
     for digest in wanted:  # it may have been spared before
         (folder / name_of(digest)).unlink(missing_ok=True)
-
-
-def _bytes_in(*folders: Path) -> int:
-    total = 0
-    for path in (path for folder in folders for path in folder.rglob("*")):
-        try:
-            total += path.lstat().st_size
-        except FileNotFoundError:
-            continue  # renamed meanwhile
-    return total

@@ -11,14 +11,21 @@ import subprocess
 import sys
 import termios
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from reconciler.cli import watch
+from reconciler.cli.build_lines import build_lines
+from reconciler.cli.daemon_client import Daemon
+from reconciler.cli.host_view import header
 from reconciler.cli.progress import MOST_LINES, work_lines
 from reconciler.cli.watch import screen
+from reconciler.model.build_progress import BuildStatus
+from reconciler.model.names import VMName
 from reconciler.model.status import HostStatus
-from tests.unit.control.fake_operator import FakeOperator, fleet, vm
+from tests.unit.control.fake_operator import WALL, FakeOperator, fleet, vm
 
 ROWS, COLUMNS = 24, 80
 HOME = b"\x1b[H"
@@ -105,3 +112,42 @@ def test_progress_shows_vms_in_motion_first_and_never_too_many() -> None:
     assert len(lines) == MOST_LINES
     assert lines[0].plain.split() == ["moving", "starting"]
     assert lines[-1].plain == "  and 12 VMs more"
+
+
+def test_builds_are_shown_above_the_vms_and_while_reconcile_waits() -> None:
+    build = BuildStatus(
+        "a" * 64, "oci app", "fetching", 34 << 20, 0, WALL - 12, (VMName("web"),), 2
+    )
+    shown = [line.plain for line in header(replace(crowd(3), builds=(build,)), 200, WALL)]
+    assert shown[-1] == "oci app: fetching, 34 MiB so far, for 12 s (web and 2 more)"
+    many = tuple(replace(build, key=str(number)) for number in range(20))
+    assert build_lines(many, WALL)[-1] == "and 15 more are built"
+    assert len(screen(replace(crowd(50), builds=many), COLUMNS, ROWS)) <= ROWS
+
+
+class Enough(Exception):
+    """The test has seen enough."""
+
+
+def test_in_a_pipe_bytes_alone_are_news_every_ten_seconds(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seconds = [0.0]
+
+    def sleep(given: float) -> None:
+        seconds[0] += given
+        if seconds[0] > 60:
+            raise Enough
+
+    def ask(*_: object) -> HostStatus:
+        far = int(seconds[0]) << 20
+        build = BuildStatus("a" * 64, "oci app", "fetching", far, 0, WALL)
+        return replace(crowd(1), builds=(build,))
+
+    monkeypatch.setattr(time, "sleep", sleep)
+    monkeypatch.setattr(time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(watch, "ask", ask)
+    with pytest.raises(Enough):
+        watch.watch_status(Daemon(Path("/nowhere")), None, json_lines=True)
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 7

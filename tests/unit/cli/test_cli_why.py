@@ -1,6 +1,7 @@
 """`why`: waits and verdicts in words, and moments as people give and read them."""
 
 import json
+from dataclasses import replace
 from typing import get_args
 
 import pytest
@@ -9,6 +10,8 @@ from reconciler.cli import why
 from reconciler.cli.times import seconds_until, since, until
 from reconciler.errors import RequestRefused
 from reconciler.explain.image_advice import Advice
+from reconciler.model.build_progress import BuildStatus
+from reconciler.model.names import VMName
 from reconciler.model.status import GroupStatus, RevisionStatus, SourceStatus, WaitStatus
 from reconciler.model.waits import WAITS, WaitKind
 from tests.unit.cli.conftest import Run
@@ -47,6 +50,26 @@ async def test_waits_tell_since_when_and_until_when(run: Run, operator: FakeOper
     assert ", 4 min ago)" in shown
     assert "  window: outside of window '0 2 * * *' UTC (until " in shown
     assert ", in 5 h)" in shown
+
+
+async def test_a_build_that_it_waits_for_says_how_far_it_is(
+    run: Run, operator: FakeOperator
+) -> None:
+    web, other = VMName("web"), VMName("db")
+    operator.fleet = replace(
+        fleet(vm("web", waits=(WaitStatus("image", "oci app is being built"),))),
+        builds=(
+            BuildStatus("a" * 64, "oci app", "fetching", 34 << 20, 120 << 20, WALL - 12, (web,)),
+            BuildStatus("b" * 64, "tree ./db", "packing", 1, 0, WALL - 2, (other,)),
+        ),
+    )
+    lines = (await run("why", "web")).out.splitlines()
+    assert "  oci app: fetching, 34 MiB of 120 MiB, for 12 s" in lines
+    assert not any("tree ./db" in line for line in lines)
+    answer = json.loads((await run("why", "web", "--output", "json")).out)
+    (build,) = answer["builds"]
+    assert (build["done_bytes"], build["total_bytes"]) == (34 << 20, 120 << 20)
+    assert build["since_time"].endswith("Z")
 
 
 async def test_each_wait_says_what_ends_it_once_for_all_of_its_kind(

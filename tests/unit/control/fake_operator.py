@@ -14,6 +14,7 @@ from reconciler.errors import RequestRefused
 from reconciler.explain.image_advice import Advice
 from reconciler.explain.image_uses import find_image
 from reconciler.model.actions import BuildLayer, StopGuest, StopLadder
+from reconciler.model.build_progress import BuildStatus
 from reconciler.model.change import AddEvent
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec
 from reconciler.model.event import Event, EventKind
@@ -309,6 +310,9 @@ class FakeOperator:
         self._perhaps_fail()
         self.tips.append(tuple(tips))
         return self.history[:most]
+
+    def builds(self, vm: VMName) -> tuple[BuildStatus, ...]:
+        return tuple(one for one in self.fleet.builds if vm in one.vms)
 
     def results(self) -> tuple[RevisionRecord, ...]:
         return self.ended

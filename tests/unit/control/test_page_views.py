@@ -12,6 +12,7 @@ from reconciler.control.page.chart import MOST_ROWS
 from reconciler.control.page.fleet import PAGE
 from reconciler.control.page.lanes import MOST_LANES, LaneRow, lanes
 from reconciler.errors import SourceError
+from reconciler.model.build_progress import BuildStatus
 from reconciler.model.event import Event, EventKind
 from reconciler.model.names import GenerationNumber, GroupName, Revision, VMName
 from reconciler.model.plan import FieldChange, Plan
@@ -333,3 +334,33 @@ async def test_the_images_are_shown_with_their_parts_and_what_one_copy_saves(
 
 async def test_a_store_without_images_says_so(page: aiohttp.ClientSession) -> None:
     assert "No image was made yet" in Read(await get(page, "/images")).text
+
+
+async def test_what_is_built_shows_its_bytes_on_the_fleets_page_and_on_that_of_its_vm(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    known = BuildStatus("a" * 64, HOSTILE, "fetching", 34 << 20, 120 << 20, WALL, (WEB,), 7)
+    unknown = BuildStatus("b" * 64, "script make", "running make", 5000, 0, WALL, (VMName("db"),))
+    operator.fleet = replace(operator.fleet, builds=(known, unknown))
+    shown = Read(await get(page, "/"))
+    assert "fetching, 34 MiB of 120 MiB since" in shown.text
+    assert "running make, 4.9 KiB so far since" in shown.text
+    assert "for web and 7 more" in shown.text
+    assert "%" not in shown.text
+    assert [tag for tag, _ in shown.tags if tag not in ALLOWED_TAGS] == []
+    own = Read(await get(page, "/vm/web"))
+    assert "fetching, 34 MiB of 120 MiB since" in own.text
+    assert "running make" not in own.text
+
+
+async def test_a_page_that_is_open_gets_the_bytes_as_they_come_and_nothing_else(
+    page: aiohttp.ClientSession, operator: FakeOperator
+) -> None:
+    build = BuildStatus("a" * 64, "oci app", "fetching", 1 << 20, 0, WALL, (WEB,))
+    operator.fleet = replace(operator.fleet, builds=(build,))
+    opened = await get(page, "/")
+    async with page.get(events_of(opened)) as answer:
+        operator.fleet = replace(operator.fleet, builds=(replace(build, done_bytes=2 << 20),))
+        changed = await next_change(answer)
+        assert "fetching, 2.0 MiB so far" in str(changed)
+        assert "vm-web" not in str(changed)

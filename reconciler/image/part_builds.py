@@ -1,0 +1,63 @@
+"""The parts of one layer while it is being composed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any, Protocol
+
+from reconciler.content_store import ContentStore
+from reconciler.host import layout
+from reconciler.image.build_site import BuildSite, BuildTools, MakePart
+from reconciler.image.progress_board import Progress
+from reconciler.image.registry import check_image
+from reconciler.model.image import BuiltImage
+from reconciler.model.layer_kinds.described_source import StoreFormat
+from reconciler.model.names import LayerKey
+
+
+class PartStore(Protocol):
+    """The store that has the parts."""
+
+    tools: BuildTools
+
+    def layers(self) -> frozenset[LayerKey]: ...
+
+    def layer_path(self, key: LayerKey) -> Path: ...
+
+    async def build_part(
+        self, key: LayerKey, title: str, make: Callable[[Path, Progress], Coroutine[Any, Any, None]]
+    ) -> BuiltImage:
+        """Make one part of a layer that is being composed, or verify that it is there."""
+        ...
+
+
+class PartBuilds:
+    """What the input of a composed layer asks for; what it has made or found is not collected meanwhile."""
+
+    def __init__(self, store: PartStore, store_format: StoreFormat, content: ContentStore) -> None:
+        self._store = store
+        self._format = store_format
+        self._content = content
+        self.made: set[str] = set()
+
+    def has(self, key: LayerKey) -> bool:
+        return key in self._store.layers()
+
+    def image(self, key: LayerKey) -> Path:
+        return self._store.layer_path(key)
+
+    def contents(self, key: LayerKey) -> Path:
+        return self._store.layer_path(key).with_name(layout.CONTENTS)
+
+    async def make(self, key: LayerKey, title: str, make: MakePart) -> None:
+        self.made.add(key)
+
+        async def make_in(workspace: Path, progress: Progress) -> None:
+            site = BuildSite(
+                self._format, workspace, self._content, self._store.tools, self, progress
+            )
+            await make(site)
+            await check_image(title, site)
+
+        await self._store.build_part(key, title, make_in)
