@@ -2,7 +2,9 @@
 
 A process group is not enough for a program that others wrote: what starts a session of its own leaves
 the group and outlives it. So a guard of its own session adopts every orphan below it. It ends them all
-when the program has ended, or when its parent has, which is what the end of a build comes to.
+when the program has ended, or when its parent has, as one that is killed.
+
+SIGTERM ends all of it, and this process last: who waits for it then knows that nothing is left.
 """
 
 from __future__ import annotations
@@ -16,6 +18,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NoReturn
 
+TREE = "reconciler.children.process_tree"
+"""This module, for `python -m`."""
+GRACE = 10.0
+"""Seconds after SIGTERM within which it has ended everything, also on a busy host."""
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
 NOT_STARTED = 127
 BY_SIGNAL = 128
@@ -29,25 +35,39 @@ class ParentEnded(BaseException):
 def run_tree(argv: Sequence[str]) -> int:
     """Run a program to its end, and whatever it leaves behind to theirs; returns its status."""
     _control(PR_SET_CHILD_SUBREAPER, 1)  # in place of a guard that was killed
+    _control(PR_SET_PDEATHSIG, signal.SIGTERM)
     here = os.getpid()
+    # One that comes before there is something to end waits until there is.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     guard = os.fork()
     if guard == 0:
         os._exit(_guard(argv, here))
-    _, status = os.waitpid(guard, 0)
+    status = BY_SIGNAL + signal.SIGTERM
+    with contextlib.suppress(ParentEnded):
+        _hear_of_the_end()
+        status = _status(os.waitpid(guard, 0)[1])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     end_descendants()
-    return _status(status)
+    return status
 
 
-def _guard(argv: Sequence[str], parent: int) -> int:
+def _hear_of_the_end() -> None:
+    """From now on SIGTERM raises ParentEnded."""
+
     def ended(_number: int, _frame: object) -> NoReturn:
         raise ParentEnded
 
-    os.setsid()
     signal.signal(signal.SIGTERM, ended)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
+
+
+def _guard(argv: Sequence[str], parent: int) -> int:
+    os.setsid()
     _control(PR_SET_CHILD_SUBREAPER, 1)
     _control(PR_SET_PDEATHSIG, signal.SIGTERM)
     status = BY_SIGNAL + signal.SIGTERM
     with contextlib.suppress(ParentEnded):
+        _hear_of_the_end()
         if os.getppid() == parent:  # else it ended before we could ask to hear of it
             status = _run(argv)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -15,6 +15,8 @@ from reconciler.safe_text import clean_lines
 
 MOST_OUTPUT_BYTES = 1024 * 1024
 """What a child prints beyond this is dropped, the beginning first: errors come last."""
+KILLED_SECONDS, KILLED_LOOK = 5.0, 0.005
+"""How long the end of killed processes is waited for, and how often it is looked at: as a rule once."""
 SHOWN_CHARACTERS = 2000
 """What of it an error message carries."""
 
@@ -36,9 +38,10 @@ class Ended:
 class Child:
     """A started program. A caller that stops waiting for it, for any reason, ends its whole process group."""
 
-    def __init__(self, process: asyncio.subprocess.Process, name: str) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, name: str, grace: float = 0.0) -> None:
         self._process = process
         self._name = name
+        self._grace = grace
 
     @classmethod
     async def start(
@@ -48,8 +51,12 @@ class Child:
         cwd: Path | None = None,
         env: Mapping[str, str] | None = None,
         takes_input: bool = False,
+        grace: float = 0.0,
     ) -> Child:
-        """Start a program. Raises BuildUnavailable when this host lacks it."""
+        """Start a program. Raises BuildUnavailable when this host lacks it.
+
+        `grace`: seconds that it has after SIGTERM to end what left its group, if it does that.
+        """
         try:
             process = await asyncio.create_subprocess_exec(
                 *argv,
@@ -62,7 +69,7 @@ class Child:
             )
         except OSError as error:
             raise missing_program(argv[0], error.strerror or "") from error
-        return cls(process, Path(argv[0]).name)
+        return cls(process, Path(argv[0]).name, grace)
 
     @property
     def alive(self) -> bool:
@@ -95,10 +102,21 @@ class Child:
         return Ended(status, output)
 
     async def end(self) -> None:
-        """Kill what is left of the group, also where the program itself has ended."""
+        """End what is left of the group, also where the program itself has ended; then nothing of it runs."""
+        if self._grace and self.alive:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._grace):
+                    await self._process.wait()
         with contextlib.suppress(ProcessLookupError):  # nothing is
             os.killpg(self._process.pid, signal.SIGKILL)
         await self._process.wait()
+        # A killed one may still be in the middle of a call, and leave a file where everything is removed.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILLED_SECONDS):
+                while await asyncio.to_thread(_group_runs, self._process.pid):  # noqa: ASYNC110 - the kernel's
+                    await asyncio.sleep(KILLED_LOOK)
 
     async def _feed(self, given: bytes) -> None:
         if self._process.stdin is None:
@@ -121,6 +139,22 @@ class Child:
         return bytes(output)
 
 
+def _group_runs(group: int) -> bool:
+    """Whether a process of a group still runs; one that only waits to be reaped does not. Blocks."""
+    try:
+        os.killpg(group, 0)
+    except OSError:  # as a rule: there is none
+        return False
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdecimal():
+            with contextlib.suppress(OSError):
+                # The name in parentheses may hold anything; state, parent and group come after it.
+                found = (entry / "stat").read_bytes().rpartition(b")")[2].split()
+                if int(found[2]) == group and found[0] not in (b"Z", b"X"):
+                    return True
+    return False
+
+
 def missing_program(program: str, why: str) -> BuildUnavailable:
     """The error for a program that this host lacks."""
     return BuildUnavailable(
@@ -136,9 +170,10 @@ async def run(
     seconds: float,
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
+    grace: float = 0.0,
 ) -> Ended:
-    """Run a program to its end, whatever its status. Raises BuildUnavailable."""
-    child = await Child.start(argv, cwd=cwd, env=env)
+    """Run a program to its end, whatever its status. Raises BuildUnavailable; `grace` as of `Child.start`."""
+    child = await Child.start(argv, cwd=cwd, env=env, grace=grace)
     return await child.finish(seconds)
 
 

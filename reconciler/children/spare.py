@@ -34,9 +34,11 @@ class SpareChild:
     Without `ready` none is kept: each request starts its own child.
     """
 
-    def __init__(self, module: str, *arguments: str) -> None:
+    def __init__(self, module: str, *arguments: str, grace: float = 0.0) -> None:
+        """`grace` as of `Child.start`."""
         # -P: nothing is imported from the working directory.
         self._argv = (sys.executable, "-P", "-m", module, *arguments)
+        self._grace = grace
         self._spare: Child | None = None
         self._renewal: asyncio.Task[None] | None = None
         self._kept = False
@@ -92,7 +94,7 @@ class SpareChild:
 
     async def _start(self) -> Child:
         env = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
-        return await Child.start(self._argv, env=env, takes_input=True)
+        return await Child.start(self._argv, env=env, takes_input=True, grace=self._grace)
 
 
 class ConfinedPrograms:
@@ -113,12 +115,13 @@ class ConfinedPrograms:
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         stdout: Path | None = None,
+        grace: float = 0.0,
     ) -> Ended:
         """Run a program to its end, whatever its status.
 
         `bounds`: others than the usual ones cost the start of an interpreter. `env`: variables beside
         KEPT_VARIABLES; no other program of this host sees them. `stdout`: a file that does not exist yet,
-        for what it prints there; its errors alone are then in what is returned.
+        for what it prints there; its errors alone are then in what is returned. `grace` as of `Child.start`.
 
         Raises BuildUnavailable when this host lacks the program, and as `SpareChild.ask`.
         """
@@ -131,8 +134,8 @@ class ConfinedPrograms:
             "stdout": None if stdout is None else str(stdout),
         }
         spare = self._spare
-        if bounds != USUAL:
-            spare = SpareChild(CONFINEMENT, json.dumps(asdict(bounds)))
+        if bounds != USUAL or grace:
+            spare = SpareChild(CONFINEMENT, json.dumps(asdict(bounds)), grace=grace)
         return await spare.ask(request, seconds, Path(argv[0]).name)
 
     async def close(self) -> None:

@@ -261,3 +261,12 @@ def _write_synced(path: Path, content: bytes) -> None:
 def _remove_tree(folder: Path) -> None:
     """Remove a folder and all in it. Follows no symlink: shutil works by descriptors here."""
     shutil.rmtree(folder, ignore_errors=True)
+    if not folder.exists():
+        return
+    # A program may close its own folders, and this process may have no right beyond an owner's.
+    for place, names, _ in os.walk(folder):
+        for path in (Path(place, name) for name in names):
+            if not path.is_symlink():
+                with contextlib.suppress(OSError):
+                    path.chmod(0o700)
+    shutil.rmtree(folder, ignore_errors=True)

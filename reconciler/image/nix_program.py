@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from urllib.parse import quote
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from reconciler.children import program as children
+from reconciler.children.process_tree import BY_SIGNAL, GRACE, TREE
 from reconciler.children.spare import ConfinedPrograms
 from reconciler.content_store import ContentStore, named
 from reconciler.errors import BuildFailed, BuildUnavailable
@@ -28,6 +31,9 @@ OPENING_SECONDS = 60.0
 QUERY_SECONDS = 120.0
 MOST_PATHS = 10_000
 MOST_LISTING_BYTES = 64 << 20
+IMPORTS = "PYTHONPATH"
+AS_A_TREE = (sys.executable, "-P", "-m", TREE, "env", "-u", IMPORTS)
+"""A builder that is not in a sandbox, and what it starts, leave Nix's session and outlive it."""
 WITH_NIX = "building with Nix"
 """Of which no bytes are known: its store is its own."""
 SETTINGS = """
@@ -96,11 +102,15 @@ class Nix:
             staged = str(folder)
             called = f"path:{quote(staged)}"
         await self._open_store(title)
-        ended = await children.run(
-            ("nix", "build", "--no-write-lock-file", "--no-update-lock-file",
-             "--out-link", str(link), "--", f"{called}#{attribute}"),
-            seconds=self._seconds, env=self.environment(),
+        argv = (
+            "nix", "build", "--no-write-lock-file", "--no-update-lock-file",
+            "--out-link", str(link), "--", f"{called}#{attribute}",
         )  # fmt: skip
+        if shutil.which("nix") is None:
+            raise children.missing_program("nix", "no such program")
+        ended = await children.run(
+            (*AS_A_TREE, *argv), seconds=self._seconds, env=self._beside_python(), grace=GRACE
+        )
         _judge(ended, title, (staged or called, flake))
 
     async def _open_store(self, title: str) -> None:
@@ -118,6 +128,11 @@ class Nix:
             if ended.status != 0:
                 raise _unavailable(title, "nix store ping", _said(ended))
             self._store_is_open = True
+
+    def _beside_python(self) -> Mapping[str, str]:
+        """What its programs see, and where the guard around them is imported from."""
+        ours = {name: os.environ[name] for name in (IMPORTS,) if name in os.environ}
+        return {**self.environment(), **ours}
 
     def environment(self) -> Mapping[str, str]:
         """What its programs see."""
@@ -145,7 +160,7 @@ def _judge(ended: children.Ended, title: str, called: tuple[str, str]) -> None:
     said = _said(ended).replace(*called)
     # What a builder printed is indented, and says nothing of this host.
     own = "\n".join(line for line in said.splitlines() if not line.startswith(" "))
-    if ended.status < 0 or SURROUNDINGS.search(own):
+    if ended.status < 0 or ended.status > BY_SIGNAL or SURROUNDINGS.search(own):
         raise _unavailable(title, "nix build", said)
     raise BuildFailed(f"{title}: nix build: {said}", hint="mend the flake and push")
 

@@ -204,6 +204,13 @@ class ImageStore:
     async def build_part(self, key: LayerKey, title: str, make: Make) -> BuiltImage:
         """Make one part of a layer that is being composed, or verify that it is there."""
         shelf, present = self._layer_shelf, self._layers
+        joined = key in self._builds.keys
+        try:
+            return await self._build(key, title, shelf, present, make, within=True)
+        except BuildUnavailable:
+            if not joined:
+                raise
+        # What it was made of went with the layer that began it, and this one has its own.
         return await self._build(key, title, shelf, present, make, within=True)
 
     async def build_kernel(self, spec: KernelSpec, content: ContentStore) -> BuiltImage:

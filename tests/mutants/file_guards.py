@@ -92,7 +92,8 @@ MUTANTS = (
         "reconciler/children/process_tree.py",
         "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n    end_descendants()\n",
         "    signal.signal(signal.SIGTERM, signal.SIG_IGN)\n",
-        (SCRIPTS,),
+        ("tests/unit/image/test_process_trees.py",),
+        before="            status = _run(argv)\n",
     ),
     Mutant(
         "a script reaches the network",

@@ -78,7 +78,7 @@ def clear() -> int:
 
 def make_root(request: RootRequest, out: BinaryIO, base: int | None) -> RootAnswer:
     """Write the tar of a base, or of what packages add to the image behind the descriptor `base`."""
-    shutil.rmtree(WORK, ignore_errors=True)  # of a builder that was killed
+    remove_work()  # of a builder that was killed
     # A base is unpacked for each set of packages: in a RAM disk that takes a tenth of the time.
     in_memory = base is not None and user_namespace.memory_available() >= PLENTY_BYTES
     answer = _make(request, out, base, in_memory=in_memory)
@@ -88,6 +88,12 @@ def make_root(request: RootRequest, out: BinaryIO, base: int | None) -> RootAnsw
         answer = _make(request, out, base, in_memory=False)
     _bound_cache(Path("cache/archives"))
     return answer
+
+
+def remove_work() -> int:
+    """Remove the root that was being made; nothing is mounted in it any more."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    return 0
 
 
 def _make(request: RootRequest, out: BinaryIO, base: int | None, *, in_memory: bool) -> RootAnswer:

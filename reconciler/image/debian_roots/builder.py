@@ -142,11 +142,17 @@ def _build(
     finally:
         user_namespace.end_inside(child)
     if content is None:
+        _remove_what_was_begun()
         return None if _closed(asked) else _late(request)
     try:
         return RootAnswer.model_validate_json(content)
     except ValidationError:
         return RootAnswer(failed="the builder died", kind="limit", hint="see `journalctl -k`")
+
+
+def _remove_what_was_begun() -> None:
+    """It belongs to ids that only a namespace may act for."""
+    os.waitpid(user_namespace.start_inside(bootstrap.remove_work), 0)
 
 
 def _read_answer(said: int, asked: socket.socket, deadline: float) -> bytes | None:

@@ -18,7 +18,8 @@ from reconciler.children.spare import KEPT_VARIABLES
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.debian_roots.root_request import MOST_BYTES, RootAnswer, RootRequest
 
-END_SECONDS = 10.0
+END_SECONDS = 30.0
+"""For a builder to end what it started, and to remove the root that it was making."""
 PACKAGES, WORK = "cache/archives", "work"
 """Where a builder has downloaded packages, and the root that it makes, per archive."""
 MODULE = "reconciler.image.debian_roots.builder"

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 from reconciler.children.confinement import Bounds
+from reconciler.children.process_tree import GRACE, TREE
 from reconciler.children.program import Ended
 from reconciler.config import ScriptConfig
 from reconciler.content_store import named
@@ -19,7 +20,7 @@ from reconciler.image.layer_input import LayerInput
 from reconciler.image.written_tree import check_tree
 from reconciler.model.layer_kinds.script_layer import ScriptSource
 
-TREE, OFFLINE = "reconciler.children.process_tree", "reconciler.children.offline"
+OFFLINE = "reconciler.children.offline"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NOT_NOW = 75
 """Exit status of a program for which it may work later: EX_TEMPFAIL."""
@@ -71,7 +72,7 @@ async def _run(argv: tuple[str, ...], allowed: ScriptConfig, site: BuildSite) ->
     bounds = Bounds(math.ceil(allowed.seconds), network=allowed.network)
     program = asyncio.create_task(
         site.tools.programs.run(
-            argv, seconds=allowed.seconds, bounds=bounds, cwd=site.workspace / "home"
+            argv, seconds=allowed.seconds, bounds=bounds, cwd=site.workspace / "home", grace=GRACE
         )
     )
     try:

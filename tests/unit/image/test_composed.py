@@ -224,6 +224,42 @@ async def test_a_cancelled_layer_leaves_its_parts_and_can_be_composed_again(benc
     await store.close()
 
 
+async def test_a_part_goes_on_by_another_layers_means_when_the_layer_that_began_it_is_not_needed(
+    bench: Bench,
+) -> None:
+    """Its content is in the workspace of the layer that began it, and goes with that."""
+    begun: list[str] = []
+
+    async def build(source: PackageSource, site: BuildSite) -> None:
+        blob = site.workspace / "blob"
+        blob.write_text("content")
+
+        async def make(part: BuildSite) -> None:
+            begun.append(source.words[0])
+            await bench.closed.wait()
+            part.folder.mkdir()
+            (part.folder / "content").write_text(blob.read_text())
+            await part.make_image(1)
+
+        await site.part(key_of("shared"), "shared", make)
+        site.compose([key_of("shared")], {})
+
+    words = LayerInput(build, seconds=30.0, composed=True)
+    store = ImageStore(bench.state, SystemClock(), inputs={**INPUTS, "words": words})
+    await store.open()
+    first, second = (
+        asyncio.create_task(store.build_layer(spec_of(word), bench.content))
+        for word in ("first", "second")
+    )
+    await eventually(lambda: begun and len(store.progress()) == 2)
+    first.cancel()
+    await asyncio.wait({first})
+    bench.closed.set()
+    assert (await second).key == spec_of("second").key
+    assert begun == ["first", "second"]
+    await store.close()
+
+
 async def test_more_parts_than_a_guest_has_disks_are_refused(bench: Bench) -> None:
     store = await bench.opened()
     with pytest.raises(BuildFailed, match=f"{MOST_PARTS + 1} images are more than {MOST_PARTS}"):
