@@ -8,8 +8,7 @@ from dataclasses import dataclass
 
 from rich.text import Text
 
-from reconciler.cli.build_lines import build_lines
-from reconciler.cli.terminal import age, count, short
+from reconciler.cli.terminal import age, build_lines, count, short
 from reconciler.control.reports import VMAnswer
 from reconciler.model.names import GenerationNumber
 from reconciler.model.status import GroupStatus, HostStatus, SourceStatus, SyncState, VMStatus

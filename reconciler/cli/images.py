@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from reconciler.cli import completion, tags
-from reconciler.cli.build_lines import build_lines
 from reconciler.cli.daemon_client import Daemon, DaemonError, find_daemon
 from reconciler.cli.exit_codes import ExitCode
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption
-from reconciler.cli.terminal import age, console, count, say, wall
+from reconciler.cli.terminal import age, build_lines, console, count, say, wall
 from reconciler.control.responses import DoneAnswer
 from reconciler.control.serialization import encode
 from reconciler.model.status import HostStatus

@@ -10,9 +10,8 @@ from rich.live import Live
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from reconciler.cli.build_lines import build_lines
 from reconciler.cli.daemon_client import Daemon, DaemonError
-from reconciler.cli.terminal import console, count, wall
+from reconciler.cli.terminal import build_lines, console, count, wall
 from reconciler.model.status import HostStatus, VMStatus
 from reconciler.safe_text import clean
 

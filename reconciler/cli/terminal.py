@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from reconciler.model.build_progress import BuildStatus, progress_text
 from reconciler.safe_text import clean
 
 if TYPE_CHECKING:
@@ -16,6 +18,8 @@ NARROWEST = 30
 """Columns that indented text needs; with fewer it is not indented."""
 PIPE_WIDTH = 200
 """Columns of a table in a pipe, wide enough that nothing is cut."""
+MOST_BUILDS = 5
+"""Builds that are shown; as a rule two run at once."""
 
 
 def console(*, stderr: bool = False) -> Console:
@@ -80,3 +84,22 @@ def age(seconds: float) -> str:
 def count(number: int, noun: str) -> str:
     """`1 VM`, `2 VMs`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def build_lines(builds: Sequence[BuildStatus], now: float, *, vms: bool = True) -> list[str]:
+    """What is built, a line for each: `oci app: fetching, 34 MiB of 120 MiB, for 12 s (web, db)`.
+
+    `vms`: with those that it is for.
+    """
+    lines = [_build_line(build, now, vms=vms) for build in builds[:MOST_BUILDS]]
+    if len(builds) > MOST_BUILDS:
+        lines.append(f"and {len(builds) - MOST_BUILDS} more are built")
+    return lines
+
+
+def _build_line(build: BuildStatus, now: float, *, vms: bool) -> str:
+    line = f"{clean(build.title)}: {clean(progress_text(build))}, for {age(now - build.since_wall)}"
+    if vms and build.vms:
+        more = f" and {build.more} more" if build.more else ""
+        line += f" ({', '.join(map(clean, build.vms))}{more})"
+    return line

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from reconciler.cli.build_lines import build_lines
 from reconciler.cli.daemon_client import find_daemon
 from reconciler.cli.generations import show_condemned
 from reconciler.cli.options import ConfigOption, Output, OutputOption, SocketOption, VMArgument
-from reconciler.cli.terminal import age, console, say, short, wall
+from reconciler.cli.terminal import age, build_lines, console, say, short, wall
 from reconciler.cli.times import since, until
 from reconciler.control.reports import WhyAnswer
 from reconciler.control.serialization import encode

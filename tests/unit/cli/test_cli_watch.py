@@ -17,10 +17,10 @@ from pathlib import Path
 import pytest
 
 from reconciler.cli import watch
-from reconciler.cli.build_lines import build_lines
 from reconciler.cli.daemon_client import Daemon
 from reconciler.cli.host_view import header
 from reconciler.cli.progress import MOST_LINES, work_lines
+from reconciler.cli.terminal import build_lines
 from reconciler.cli.watch import screen
 from reconciler.model.build_progress import BuildStatus
 from reconciler.model.names import VMName
