@@ -19,9 +19,9 @@ MUTANTS = (
     ),
     Mutant(
         "a path of the host is allowed whatever its policy says",
-        "reconciler/model/layer_kinds/oci_layer.py",
-        "        if _of_host(path) and not path.startswith(prefixes):\n",
-        "        if _of_host(path) and not path:\n",
+        "reconciler/model/host_paths.py",
+        "    if is_below(path, folders):\n",
+        "    if path:\n",
         MODEL,
     ),
     Mutant(
