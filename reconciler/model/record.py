@@ -9,7 +9,7 @@ from typing import Literal
 from reconciler.model.check_trial import BlockedChecks, CheckChange, CheckTrial
 from reconciler.model.desired import VMSpec
 from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
-from reconciler.model.image_tags import TagMeaning
+from reconciler.model.image_tags import TagMeaning, by_key
 from reconciler.model.lifecycle import (
     Backoff,
     Finished,
@@ -365,6 +365,11 @@ class StoreRecord:
     """When a person requested that everything goes that nothing names; None: that is done."""
     tags: tuple[TagMeaning, ...] = ()
     """What tags of images meant, by key; of those that are desired, or that a kept generation names."""
+
+    def with_meaning(self, meaning: TagMeaning) -> StoreRecord:
+        """The record in which a tag means this."""
+        changed = by_key((*self.tags, meaning))
+        return replace(self, tags=tuple(changed[key] for key in sorted(changed)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from reconciler.model.image_tags import TagMeaning, digests_of
+from reconciler.model.image_tags import SHOWN_DIGEST, TagMeaning, by_key, digests_of, tags_in
 from reconciler.model.observed import TagFound
 from reconciler.model.trouble import LOOK_UP, TroubleKey
 from reconciler.planning.context import PlanBuilder
-from reconciler.planning.preflight import tag_lookups
 
 NAMED = 5
 """VMs that an event names; the others are counted."""
@@ -22,20 +21,22 @@ def absorb(plan: PlanBuilder) -> None:
 
 def _recover(plan: PlanBuilder) -> None:
     """After the ledger was lost, tags mean what they do in the generations that proved good."""
-    known = tag_lookups.meanings(plan)
-    lost = {str(tag) for tag in tag_lookups.named(plan)} - known.keys()
+    known = by_key(plan.store_record.tags)
+    lost = {
+        str(tag) for tag in plan.once("tags", lambda plan: tags_in(plan.desired))
+    } - known.keys()
     proven = (g for vm in plan.vms.values() if lost and (g := vm.record.last_good) is not None)
     for generation in sorted(proven, key=lambda g: g.created_wall):
         for tag, digest in digests_of(generation.spec):
             if str(tag) in lost and digest:
                 wall = generation.created_wall
                 meaning = TagMeaning(str(tag), digest, wall, wall, generation.revision)
-                plan.store = tag_lookups.with_meaning(plan.store_record, meaning)
+                plan.store = plan.store_record.with_meaning(meaning)
 
 
 def _take(plan: PlanBuilder, found: TagFound) -> None:
     tag, wall = found.tag, plan.now.wall
-    before = tag_lookups.meanings(plan).get(str(tag))
+    before = by_key(plan.store_record.tags).get(str(tag))
     moved = before is None or before.digest != found.digest
     failed = str(TroubleKey(LOOK_UP, str(tag))) in plan.record.builds
     meaning = TagMeaning(
@@ -46,13 +47,13 @@ def _take(plan: PlanBuilder, found: TagFound) -> None:
         revision=found.revision,
         asked=before is not None and before.asked and not found.asked,
     )
-    plan.store = tag_lookups.with_meaning(plan.store_record, meaning)
-    vms = tag_lookups.named(plan).get(tag, [])
-    means = f"{tag.reference} means {tag_lookups.words(found.digest)}"
+    plan.store = plan.store_record.with_meaning(meaning)
+    vms = plan.once("tags", lambda plan: tags_in(plan.desired)).get(tag, [])
+    means = f"{tag.reference} means {found.digest[:SHOWN_DIGEST]}"
     if moved:
         names = ", ".join(vms[:NAMED])
         more = f" and {len(vms) - NAMED} more" if len(vms) > NAMED else ""
-        was = f", and meant {tag_lookups.words(before.digest)}" if before is not None else ""
+        was = f", and meant {before.digest[:SHOWN_DIGEST]}" if before is not None else ""
         plan.event("tag-looked-up", f"{means}{was}: {names}{more}")
         plan.moved.update(vms)
     elif failed:

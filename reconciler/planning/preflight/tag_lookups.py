@@ -12,17 +12,8 @@ from dataclasses import dataclass, replace
 from reconciler.image_references import registry_of
 from reconciler.model.actions import LookUp
 from reconciler.model.desired import VMSpec
-from reconciler.model.image_tags import (
-    SHOWN_DIGEST,
-    Tag,
-    TagMeaning,
-    by_key,
-    digests_of,
-    tags_in,
-    tags_of,
-)
+from reconciler.model.image_tags import Tag, TagMeaning, by_key, digests_of, tags_in, tags_of
 from reconciler.model.names import VMName
-from reconciler.model.record import StoreRecord
 from reconciler.model.trouble import LOOK_UP, TroubleKey
 from reconciler.model.waits import WaitKind
 from reconciler.planning.context import PlanBuilder
@@ -42,19 +33,13 @@ class Awaited:
     why: str
 
 
-def named(plan: PlanBuilder) -> Mapping[Tag, list[VMName]]:
-    """The tags that are desired, each with the VMs that name it."""
+def _named(plan: PlanBuilder) -> Mapping[Tag, list[VMName]]:
     return plan.once("tags", lambda plan: tags_in(plan.desired))
-
-
-def meanings(plan: PlanBuilder) -> Mapping[str, TagMeaning]:
-    """What tags mean, by key, as changed so far."""
-    return by_key(plan.store_record.tags)
 
 
 def awaited(plan: PlanBuilder, spec: VMSpec) -> Awaited | None:
     """What the tags of this spec have to be looked up for before a VM takes it; None: nothing."""
-    known = plan.once("meanings", meanings)
+    known = plan.once("meanings", lambda plan: by_key(plan.store_record.tags))
     for tag, digest in digests_of(spec):
         meaning, failed = known.get(str(tag)), plan.trouble(TroubleKey(LOOK_UP, str(tag)))
         if meaning is None and failed is not None:
@@ -80,7 +65,7 @@ def _away(plan: PlanBuilder, tag: Tag) -> bool:
 
 
 def _registries_away(plan: PlanBuilder) -> frozenset[str]:
-    keys = (TroubleKey(LOOK_UP, str(tag)) for tag in named(plan))
+    keys = (TroubleKey(LOOK_UP, str(tag)) for tag in _named(plan))
     return frozenset(registry_of(key.subject) for key in keys if plan.trouble(key) is not None)
 
 
@@ -89,9 +74,9 @@ def look_up(plan: PlanBuilder) -> None:
     desired = plan.desired
     if desired is None:
         return
-    known = meanings(plan)
+    known = by_key(plan.store_record.tags)
     room = AT_ONCE - len(plan.observed.looking)
-    for tag, vms in sorted(named(plan).items(), key=lambda item: str(item[0])):
+    for tag, vms in sorted(_named(plan).items(), key=lambda item: str(item[0])):
         why = _due(plan, tag, known.get(str(tag)))
         if not why or str(tag) in plan.observed.looking:
             continue
@@ -126,7 +111,7 @@ def _due(plan: PlanBuilder, tag: Tag, meaning: TagMeaning | None) -> str:
 
 def _forget(plan: PlanBuilder) -> None:
     """Forget what tags meant that neither the desired state nor a kept generation names."""
-    store, keys = plan.store_record, {str(tag) for tag in named(plan)}
+    store, keys = plan.store_record, {str(tag) for tag in _named(plan)}
     if all(one.key in keys for one in store.tags):
         return
     generations = (g for vm in plan.vms.values() for g in vm.record.generations)
@@ -134,14 +119,3 @@ def _forget(plan: PlanBuilder) -> None:
     kept = tuple(one for one in store.tags if one.key in keys)
     if len(kept) != len(store.tags):
         plan.store = replace(store, tags=kept)
-
-
-def with_meaning(store: StoreRecord, meaning: TagMeaning) -> StoreRecord:
-    """The record in which a tag means this."""
-    changed = by_key((*store.tags, meaning))
-    return replace(store, tags=tuple(changed[key] for key in sorted(changed)))
-
-
-def words(digest: str) -> str:
-    """A digest as people are shown it."""
-    return digest[:SHOWN_DIGEST]
