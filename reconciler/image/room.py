@@ -6,6 +6,7 @@ What an archive unpacks to, or what a registry, a flake or a package brings, is 
 from __future__ import annotations
 
 import asyncio
+import re
 import shutil
 from collections.abc import Coroutine
 from pathlib import Path
@@ -15,6 +16,8 @@ from reconciler.errors import BuildUnavailable
 LOOK_SECONDS = 0.1
 FULL_BYTES = 256 * 1024
 """Less is left of a disk that a builder filled: it fails before it takes the last block."""
+FULL_WORDS = re.compile(r"No space left|[Dd]isk quota exceeded|exceeds free space")
+"""Of builders that take back what they wrote before they end, so that the disk is not full any more."""
 SHARE_LEFT = 2
 """A build that began above the reserve may take half of it: it needs more space meanwhile than in the end."""
 
@@ -45,7 +48,7 @@ async def while_there_is_room(
         await task
     except BuildUnavailable as error:
         # Looked at while what it wrote is still there.
-        if shutil.disk_usage(folder).free < FULL_BYTES:
+        if shutil.disk_usage(folder).free < FULL_BYTES or FULL_WORDS.search(str(error)):
             raise BuildUnavailable(
                 str(error), kind="disk-full", hint="free some space; it is tried again"
             ) from error

@@ -40,7 +40,11 @@ class BuildStatus:
 
 
 def progress_text(build: BuildStatus) -> str:
-    """`fetching, 34 MiB of 120 MiB`; without a known total only what there is so far."""
+    """`fetching, 34 MiB of 120 MiB`; without a known total only what there is so far.
+
+    No share is shown: a total may be a server's word, and what remains after it (packing, storing) has
+    none.
+    """
     doing = build.doing or "beginning"
     if build.total_bytes:
         return f"{doing}, {bytes_text(build.done_bytes)} of {bytes_text(build.total_bytes)}"

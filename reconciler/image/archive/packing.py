@@ -37,7 +37,7 @@ PIPE_BYTES = 1 << 20
 """As large as a pipe gets without privilege: fewer switches between the two processes."""
 SAID_BYTES = 2000
 """Of what a program printed, in an error."""
-PARTIAL, REWRITTEN, SAID = "packing.image", "packing.tar", "packing.output"
+PARTIAL, REWRITTEN = "packing.image", "packing.tar"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def _squashfs(tree: LayerTree, stream: ArchiveStream, digest: str, folder: Path)
         "-comp", "zstd", "-Xcompression-level", "3", "-mem", "256M", "-processors", "2",
     )
     # fmt: on
-    with _program(argv, folder, {"SOURCE_DATE_EPOCH": str(epoch)}) as given:
+    with _program(argv, {"SOURCE_DATE_EPOCH": str(epoch)}) as given:
         write_tree(tree, stream, given, with_root=False)
         _same(stream, digest)
 
@@ -131,7 +131,7 @@ def _erofs(tree: LayerTree, stream: ArchiveStream, digest: str, folder: Path) ->
         "--tar=f", str(folder / PARTIAL), str(rewritten),
     )
     # fmt: on
-    with _program(argv, folder, {}):
+    with _program(argv, {}):
         pass
     rewritten.unlink()
 
@@ -158,16 +158,14 @@ def _require_tar_input() -> None:
 
 
 @contextlib.contextmanager
-def _program(
-    argv: tuple[str, ...], folder: Path, environment: dict[str, str]
-) -> Iterator[IO[bytes]]:
+def _program(argv: tuple[str, ...], environment: dict[str, str]) -> Iterator[IO[bytes]]:
     """A program that makes an image of what it is given. Raises CannotPackError if it does not."""
-    said = folder / SAID
-    with said.open("wb") as output:
-        process = subprocess.Popen(
-            argv, stdin=subprocess.PIPE, stdout=output, stderr=subprocess.STDOUT,
-            env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **environment},
-        )  # fmt: skip
+    # In memory: on a full disk the words that say so would find no place.
+    said = os.memfd_create("said")
+    process = subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=said, stderr=subprocess.STDOUT,
+        env={"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", **environment},
+    )  # fmt: skip
     if process.stdin is None:
         raise AssertionError("it was started with a pipe")
     fcntl.fcntl(process.stdin, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
@@ -189,7 +187,9 @@ def _program(
     if status < 0:
         raise CannotPackError(f"{argv[0]} was ended by signal {-status}", kind="limit")
     if status or ended_early:
-        reason = said.read_bytes()[-SAID_BYTES:].decode("utf-8", "replace").strip()
+        size = os.fstat(said).st_size
+        tail = os.pread(said, SAID_BYTES, max(0, size - SAID_BYTES))
+        reason = tail.decode("utf-8", "replace").strip()
         raise CannotPackError(f"{argv[0]}: status {status}: {reason}")
 
 
