@@ -10,7 +10,7 @@ import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from reconciler.children.confinement import Bounds
 from reconciler.children.program import Ended
@@ -29,7 +29,7 @@ from reconciler.image.oci.shared_blobs import SharedBlobs
 from reconciler.image.progress_board import Progress
 from reconciler.image_registries import RegistryConfig
 from reconciler.model.layer_kinds.described_source import StoreFormat
-from reconciler.model.names import LayerKey
+from reconciler.model.names import LayerKey, digest_of
 from reconciler.safe_text import clean, clean_lines
 
 IMAGE = "image"
@@ -114,6 +114,8 @@ class BuildSite:
     parts: Parts
     progress: Progress = field(default_factory=Progress)
     """What people see of this build meanwhile."""
+    verity: bool = False
+    """Whether images that are made here end in a tree of hashes."""
 
     @property
     def folder(self) -> Path:
@@ -123,6 +125,11 @@ class BuildSite:
     @property
     def image(self) -> Path:
         return self.workspace / IMAGE
+
+    def part_key(self, inputs: Mapping[str, Any]) -> LayerKey:
+        """The key of a part that is made of these inputs here: its format and its tree are of the site."""
+        tree = {"verity": "yes"} if self.verity else {}
+        return LayerKey(digest_of({**inputs, "format": self.format, **tree}))
 
     async def part(self, key: LayerKey, title: str, make: MakePart) -> None:
         """Have a part image of this key in the store, in the format of this site."""

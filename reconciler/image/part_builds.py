@@ -10,9 +10,9 @@ from reconciler.content_store import ContentStore
 from reconciler.host import layout
 from reconciler.image.build_site import BuildSite, BuildTools, MakePart
 from reconciler.image.progress_board import Progress
-from reconciler.image.registry import check_image
+from reconciler.image.registry import build_part
 from reconciler.model.image import BuiltImage
-from reconciler.model.layer_kinds.described_source import StoreFormat
+from reconciler.model.layers import LayerSpec
 from reconciler.model.names import LayerKey
 
 
@@ -35,11 +35,18 @@ class PartStore(Protocol):
 class PartBuilds:
     """What the input of a composed layer asks for; what it has made or found is not collected meanwhile."""
 
-    def __init__(self, store: PartStore, store_format: StoreFormat, content: ContentStore) -> None:
+    def __init__(self, store: PartStore, spec: LayerSpec, content: ContentStore) -> None:
         self._store = store
-        self._format = store_format
+        self._spec = spec
         self._content = content
         self.made: set[str] = set()
+
+    def site(self, workspace: Path, progress: Progress) -> BuildSite:
+        """Where the layer, or a part of it, is made."""
+        spec, tools = self._spec, self._store.tools
+        return BuildSite(
+            spec.format, workspace, self._content, tools, self, progress, verity=spec.verity
+        )
 
     def has(self, key: LayerKey) -> bool:
         return key in self._store.layers()
@@ -54,10 +61,6 @@ class PartBuilds:
         self.made.add(key)
 
         async def make_in(workspace: Path, progress: Progress) -> None:
-            site = BuildSite(
-                self._format, workspace, self._content, self._store.tools, self, progress
-            )
-            await make(site)
-            await check_image(title, site)
+            await build_part(title, make, self.site(workspace, progress))
 
         await self._store.build_part(key, title, make_in)

@@ -10,7 +10,7 @@ from pathlib import Path
 from reconciler.content_store import within
 from reconciler.errors import BuildUnavailable
 from reconciler.image import inputs
-from reconciler.image.build_site import BuildSite, has_magic
+from reconciler.image.build_site import BuildSite, MakePart, has_magic
 from reconciler.image.layer_input import LayerInput
 from reconciler.image.verity import append_tree
 from reconciler.model.layers import LAYER_KINDS, LayerSpec
@@ -36,13 +36,26 @@ async def build_layer(spec: LayerSpec, site: BuildSite, kinds: InputKinds = INPU
     made_by = kinds[spec.source.kind]
     async with within(made_by.seconds, spec.title):
         await made_by.build(spec.source, site)
-    if not (made_by.composed or made_by.ready):
-        await check_image(spec.title, site)
-    if spec.verity:
+    if made_by.composed:
+        return  # its parts have been finished
+    if not made_by.ready:
+        await _check_image(spec.title, site)
+    await _finish(site)
+
+
+async def build_part(title: str, make: MakePart, site: BuildSite) -> None:
+    """Make a part of a composed layer in `site`. Raises BuildFailed or BuildUnavailable."""
+    await make(site)
+    await _check_image(title, site)
+    await _finish(site)
+
+
+async def _finish(site: BuildSite) -> None:
+    if site.verity:
         await append_tree(site.image, site.tools.programs)
 
 
-async def check_image(title: str, site: BuildSite) -> None:
+async def _check_image(title: str, site: BuildSite) -> None:
     """Raises BuildUnavailable unless a builder left an image of the site's format."""
     if not await asyncio.to_thread(_is_image, site.format, site.image):
         raise BuildUnavailable(f"{title}: the builder made no {site.format} image")

@@ -17,7 +17,7 @@ from reconciler.clock import Clock
 from reconciler.content_store import ContentStore
 from reconciler.errors import BuildUnavailable, ImageError
 from reconciler.host import layout
-from reconciler.image.build_site import BuildSite, BuildTools, Sources
+from reconciler.image.build_site import BuildTools, Sources
 from reconciler.image.composed import ComposedLayers
 from reconciler.image.counted_dict import CountedDict
 from reconciler.image.debian_packages import Debian
@@ -149,11 +149,10 @@ class ImageStore:
 
     async def build_layer(self, spec: LayerSpec, content: ContentStore) -> BuiltImage:
         """Make a layer, or verify that it is there. Raises BuildFailed or BuildUnavailable."""
-        parts = PartBuilds(self, spec.format, content)
+        parts = PartBuilds(self, spec, content)
 
         async def make(workspace: Path, progress: Progress) -> None:
-            site = BuildSite(spec.format, workspace, content, self.tools, parts, progress)
-            await build_layer(spec, site, self._inputs)
+            await build_layer(spec, parts.site(workspace, progress), self._inputs)
 
         if not self._inputs[spec.source.kind].composed:
             return await self._build(spec.key, spec.title, self._layer_shelf, self._layers, make)

@@ -99,6 +99,8 @@ class Layer(Face):
 
 
 LAYER_KINDS = tuple(Layer.model_fields)
+SEVERAL_IMAGES = ("oci", "debian", "nix")
+"""Kinds of layers that are composed of images which others share."""
 
 
 def folders_named(layer: object) -> Iterator[str]:

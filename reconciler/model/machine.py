@@ -16,6 +16,9 @@ Slot = Literal[1, 2]
 """A VM has two slots for guests, each with its own lock, sockets and console. A guest that writes to volumes
 is always in the first, so that its lock excludes a second writer."""
 ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - only compared with, never bound
+MOST_TREES_IN_LINE = 16
+"""Trees of hashes that the kernel's command line names: as many as a VM has layers that are one image each.
+More are a list beside it, which initrds of contract 3 read."""
 NO_TREE = "none"
 """A tree of hashes that should be there, and is not known: such a machine is refused."""
 ROOT = "/"

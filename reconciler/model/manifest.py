@@ -37,8 +37,6 @@ LEAST_MEMORY_MIB = 64
 """With less, Debian's kernel panics, or kills the init before it can print anything."""
 MOVABLE = frozenset({"user"})
 """Kinds of interfaces whose traffic can be moved from one guest to another."""
-SEVERAL_IMAGES = ("oci", "debian", "nix")
-"""Kinds of layers that are composed of images which others share."""
 UNION_TAGS = frozenset({"<name>", "<files>", "<volume>", "<folder>", "<owned>"})
 """Names of branches of a union in the location of an error; files do not contain them."""
 
@@ -93,8 +91,7 @@ class Store(Face):
     verity: bool = Field(
         default=False,
         description="Each block that a guest reads of its layers is compared with a tree of hashes, whose root"
-        " is on its kernel's command line; a block that differs cannot be read. For layers that are one image"
-        " each: not `oci`, `debian` and `nix`.",
+        " is on its kernel's command line; a block that differs cannot be read, and the image is then checked.",
     )
 
 
@@ -232,14 +229,6 @@ class Spec(Face):
                 ("store", "verity"), "needs the controller's own initrd, and `kernel` brings another",
                 "remove `kernel`, or this field",
             )  # fmt: skip
-        for index, layer in enumerate(self.store.layers):
-            for kind in SEVERAL_IMAGES:
-                if getattr(layer, kind) is not None:
-                    yield FieldConflict(
-                        ("store", "layers", index, kind),
-                        "is composed of several images, for which there is no verity yet",
-                        "remove `verity`, or use a layer of another kind",
-                    )
 
     def _runner_faults(self) -> Iterator[FieldConflict]:
         if self.runner is None:

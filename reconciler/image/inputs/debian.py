@@ -14,20 +14,20 @@ from reconciler.image.debian_roots.root_request import MOST_BYTES, RootRequest
 from reconciler.image.layer_input import LayerInput
 from reconciler.image.layer_notes import LINEAGE
 from reconciler.model.layer_kinds.debian_layer import DebianSource
-from reconciler.model.names import LayerKey, digest_of
+from reconciler.model.names import LayerKey
 
 VERSIONS = TypeAdapter(dict[str, str])
 SECONDS = 1800.0
 """For one part: mirrors may be slow, and emulated scripts are."""
 
 
-def part_key(source: DebianSource, store_format: str) -> LayerKey:
+def part_key(source: DebianSource, site: BuildSite) -> LayerKey:
     """Of the base, for a source without packages; else of what its packages add."""
-    return LayerKey(digest_of({**source.key_inputs, "part": "debian", "format": store_format}))
+    return site.part_key({**source.key_inputs, "part": "debian"})
 
 
 async def build_debian(source: DebianSource, site: BuildSite) -> None:
-    parts = [part_key(source.base, site.format)]
+    parts = [part_key(source.base, site)]
     base = source.base
 
     async def make_base(part: BuildSite) -> None:
@@ -39,7 +39,7 @@ async def build_debian(source: DebianSource, site: BuildSite) -> None:
     with named(source.title):
         await site.part(parts[0], base.title, make_base)
         if source.packages:
-            parts.append(part_key(source, site.format))
+            parts.append(part_key(source, site))
             await site.part(parts[1], source.title, make_additions)
     versions = await asyncio.to_thread(_versions, site.parts.image(parts[-1]))
     site.compose(parts, {**versions, LINEAGE: source.lineage})

@@ -6,7 +6,7 @@ import asyncio
 import functools
 import io
 import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from reconciler.content_store import named
@@ -16,7 +16,7 @@ from reconciler.image.layer_input import LayerInput
 from reconciler.image.nix_program import WITH_NIX, StorePath, closure
 from reconciler.image.program_part import ProgramSpec, build_program
 from reconciler.model.layer_kinds.nix_layer import NixSource
-from reconciler.model.names import LayerKey, digest_of
+from reconciler.model.names import LayerKey
 
 OWN_PARTS = 14
 """At most so many paths are parts of their own, and all others are one: each part is a disk."""
@@ -56,7 +56,7 @@ async def build_nix(source: NixSource, site: BuildSite) -> None:
 
 
 async def _paths_part(group: Sequence[StorePath], site: BuildSite) -> LayerKey:
-    key = _key({"kind": "nix-paths", "paths": [path.name for path in group]}, site)
+    key = site.part_key({"kind": "nix-paths", "paths": [path.name for path in group]})
     title = group[0].name if len(group) == 1 else f"{len(group)} paths of Nix"
     await site.part(key, title, functools.partial(_pack, group))
     return key
@@ -79,14 +79,14 @@ async def _pack(group: Sequence[StorePath], part: BuildSite) -> None:
 async def _top_part(source: NixSource, output: str, site: BuildSite) -> LayerKey:
     """What starts the program; or, without one, the link to the output."""
     if not source.program:
-        key = _key({"kind": "nix-link", "output": output}, site)
+        key = site.part_key({"kind": "nix-link", "output": output})
         await site.part(key, CURRENT, functools.partial(_link, output))
         return key
     program = f"{output}/{source.program}"
     if not await asyncio.to_thread(Path(program).is_file):
         raise BuildFailed(f"{source.program}: no such file in {output}", hint="correct `program`")
     spec = ProgramSpec.of(entrypoint=[program], cmd=source.arguments, env=[f"OUT={output}"])
-    key = _key({"kind": "nix-program", **spec.key_inputs}, site)
+    key = site.part_key({"kind": "nix-program", **spec.key_inputs})
     await site.part(key, "program", functools.partial(_start, spec))
     return key
 
@@ -108,10 +108,6 @@ def _write_link(tar: Path, output: str) -> None:
         link = tarfile.TarInfo(CURRENT)
         link.type, link.linkname, link.mtime = tarfile.SYMTYPE, output, 1
         archive.addfile(link, io.BytesIO())
-
-
-def _key(inputs: Mapping[str, object], site: BuildSite) -> LayerKey:
-    return LayerKey(digest_of({**inputs, "format": site.format}))
 
 
 INPUT = LayerInput(build_nix, seconds=7200.0, composed=True)

@@ -16,9 +16,8 @@ from reconciler.image.oci.image_fetch import FetchedLayer
 from reconciler.image.oci.image_manifest import ImageConfig
 from reconciler.image.oci.origins import fetch_image
 from reconciler.image.program_part import FolderEntry, ProgramSpec, build_program
-from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.oci_layer import OciSource
-from reconciler.model.names import LayerKey, digest_of
+from reconciler.model.names import LayerKey
 
 EMPTY = "sha256:5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef"
 """The diff_id of a tar without entries, which builders write where a step changed no file."""
@@ -26,13 +25,13 @@ SHOWN = slice(7, 19)
 """What of a digest people are shown."""
 
 
-def part_key(diff_id: str, store_format: StoreFormat) -> LayerKey:
+def part_key(diff_id: str, site: BuildSite) -> LayerKey:
     """The key of one OCI layer: its content alone, so that every image that has it shares it."""
-    return LayerKey(digest_of({"kind": "oci-layer", "diff_id": diff_id, "format": store_format}))
+    return site.part_key({"kind": "oci-layer", "diff_id": diff_id})
 
 
 def _known(diff_id: str, site: BuildSite) -> bool:
-    return diff_id == EMPTY or site.parts.has(part_key(diff_id, site.format))
+    return diff_id == EMPTY or site.parts.has(part_key(diff_id, site))
 
 
 async def build_oci(source: OciSource, site: BuildSite) -> None:
@@ -57,7 +56,7 @@ def _without_repeats(layers: Sequence[FetchedLayer]) -> Iterator[FetchedLayer]:
 
 async def _layer(fetched: FetchedLayer, site: BuildSite) -> LayerKey:
     diff_id = fetched.layer.diff_id
-    key, title = part_key(diff_id, site.format), f"layer {diff_id[SHOWN]}"
+    key, title = part_key(diff_id, site), f"layer {diff_id[SHOWN]}"
     await site.part(key, title, functools.partial(_make, fetched, title))
     return key
 
@@ -84,9 +83,8 @@ async def _top(spec: ProgramSpec, below: Sequence[LayerKey], site: BuildSite) ->
         "kind": "oci-program",
         **spec.key_inputs,
         "folders": [[one.path, one.mode, one.uid, one.gid, one.mtime] for one in folders],
-        "format": site.format,
     }
-    key = LayerKey(digest_of(inputs))
+    key = site.part_key(inputs)
 
     async def make(part: BuildSite) -> None:
         tar, scratch = part.workspace / "program.tar", part.workspace / "busybox"

@@ -23,7 +23,7 @@ from reconciler.model.groups import Group, Window
 from reconciler.model.image import DebianKernel, KernelSpec, NixRunner
 from reconciler.model.layer_kinds.described_source import StoreFormat
 from reconciler.model.layer_kinds.seed_layer import SeedSource
-from reconciler.model.layers import LayerSource, LayerSpec
+from reconciler.model.layers import SEVERAL_IMAGES, LayerSource, LayerSpec
 from reconciler.model.machine import (
     ANY_ADDRESS,
     ROOT,
@@ -86,6 +86,8 @@ class VMDraft:
     def contract(self) -> int:
         """What the initrd of its guests must be able to do at least (`DebianKernel.contract`)."""
         root = 1 if self.spec.writable == "tmpfs" and not self.verity else 2
+        if self.verity and any(source.kind in SEVERAL_IMAGES for source in self.layers):
+            root = 3  # for the list of more trees of hashes than the command line has room for
         return max(root, *(source.needs_contract for source in self.layers), 1)
 
     @property

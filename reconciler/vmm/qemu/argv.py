@@ -3,19 +3,30 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from hashlib import sha256
 from pathlib import PurePath
 
 from reconciler.errors import DriverError
 from reconciler.host import layout
 from reconciler.hypervisors import QemuConfig
-from reconciler.model.machine import NO_TREE, ROOT, BootDisk, Disk, Machine, Mount
+from reconciler.model.machine import (
+    MOST_TREES_IN_LINE,
+    NO_TREE,
+    ROOT,
+    BootDisk,
+    Disk,
+    Machine,
+    Mount,
+)
 
 QMP_SOCKET = str(layout.run(PurePath()) / "qmp.sock")
 """Relative to the guest's folder, as the argv names it: sun_path holds 107 bytes."""
 
 INSTANCE_KEY = "opt/org.reconciler/instance"
 """The fw_cfg entry in which a guest finds its instance id."""
+TREES_KEY = "opt/org.reconciler/verity"
+"""The fw_cfg entry with the trees of hashes of a guest that has more than its command line has room for."""
 
 BALLOON = "balloon0"
 """The balloon's id, which microvm.nix gives it too."""
@@ -116,7 +127,7 @@ def _guest_contract(machine: Machine) -> Iterator[str]:
     if trees := [layer.hash_tree for layer in machine.layers if layer.hash_tree]:
         if len(trees) < len(machine.layers) or NO_TREE in trees:
             raise DriverError(f"{machine.vm}: some layers have no tree of hashes", kind="machine")
-        yield "reconciler.verity=" + ",".join(trees)
+        yield f"reconciler.verity={_named_trees(trees)}"
     if machine.read_only_root:
         yield "reconciler.writable=none"
     for mount in machine.mounts:
@@ -128,6 +139,14 @@ def _guest_contract(machine: Machine) -> Iterator[str]:
         yield "reconciler.net=user"
     elif machine.taps:
         yield from _nics(machine)
+
+
+def _named_trees(trees: Sequence[str]) -> str:
+    """What the command line says of trees of hashes: all of them, or which list of them counts."""
+    listed = ",".join(trees)
+    if len(trees) <= MOST_TREES_IN_LINE:
+        return listed
+    return f"sha256:{sha256(listed.encode('ascii')).hexdigest()}"
 
 
 def _nics(machine: Machine) -> Iterator[str]:
@@ -177,6 +196,9 @@ def _boot(machine: Machine, config: QemuConfig) -> Iterator[str]:
         # The guest's changes to them end with it, as those of its disk.
         yield from ("-drive", f"if=pflash,unit=1,format=raw,snapshot=on,file={_value(variables)}")
     yield from ("-fw_cfg", f"name={INSTANCE_KEY},string={_value(machine.instance)}")
+    trees = [layer.hash_tree for layer in machine.layers if layer.hash_tree]
+    if len(trees) > MOST_TREES_IN_LINE:
+        yield from ("-fw_cfg", f"name={TREES_KEY},string={_value(','.join(trees))}")
     yield from ("-device", f"virtio-rng-{_bus(machine)}")
 
 

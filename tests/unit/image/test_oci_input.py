@@ -14,12 +14,11 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.errors import BuildFailed
 from reconciler.image.composed import read_composition
-from reconciler.image.inputs.oci import part_key
 from reconciler.image.store import ImageStore
 from reconciler.model.image_contents import ExposedPort
 from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.model.layers import LayerSpec
-from reconciler.model.names import LayerKey
+from reconciler.model.names import LayerKey, digest_of
 from tests.eventually import eventually
 from tests.registry.images import Entry, Layout, program, write_layer
 from tests.unit.image.trees import Repository
@@ -153,7 +152,8 @@ async def test_an_image_that_lies_about_its_layer_spoils_no_other_that_has_it(
     liar = lying(layout, layout.add("large", large, settings=SETTINGS), diff_id)
     large.unlink()
     first = asyncio.create_task(built(store, layout, liar, tmp_path / "repository.git"))
-    await eventually(lambda: part_key(diff_id, "squashfs") in store.kept(), 30)
+    shared = digest_of({"kind": "oci-layer", "diff_id": diff_id, "format": "squashfs"})
+    await eventually(lambda: shared in store.kept(), 30)
     key = await built(store, layout, sound, tmp_path / "repository.git")
     assert key in store.layers()
     with pytest.raises(BuildFailed, match="has the digest"):

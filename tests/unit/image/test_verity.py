@@ -11,8 +11,10 @@ import pytest
 from reconciler.clock import SystemClock
 from reconciler.image.store import ImageStore
 from reconciler.model.image import DebianKernel, KernelSpec
+from reconciler.model.layer_kinds.oci_layer import OciSource
 from reconciler.model.layer_kinds.tree_layer import TreeSource
 from reconciler.model.layers import LayerSpec
+from tests.registry.images import Layout, write_layer
 from tests.unit.image.trees import Repository
 
 pytestmark = pytest.mark.skipif(
@@ -86,3 +88,43 @@ async def test_a_layer_without_verity_is_another_one_and_has_no_tree(
 def test_a_bundle_that_can_compare_is_another_bundle() -> None:
     keys = {KernelSpec.of("debian", DebianKernel(contract=2, verity=v)).key for v in (False, True)}
     assert len(keys) == 2
+
+
+async def test_each_part_of_a_container_image_has_a_tree_and_is_shared_only_with_its_like(
+    store: ImageStore, repository: Repository, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "layout")
+    base = write_layer(tmp_path / "base.tar", {"bin/": "", "bin/app": b"x" * 9000})
+    top = write_layer(tmp_path / "top.tar", {"etc/": "", "etc/motd": "hello"})
+    digest = layout.add("one", base, top, settings={"config.entrypoint": ["/bin/app"]})
+    source = OciSource("linux/amd64", digest=digest, layout=str(layout.folder))
+    plain, sealed = LayerSpec.of(source), LayerSpec.of(source, verity=True)
+    for spec in (plain, sealed):
+        await store.build_layer(spec, repository.content)
+    parts, trees = store.parts(), store.hash_trees()
+    assert len(parts[sealed.key]) == 3
+    assert trees.keys() == {*parts[sealed.key]}
+    assert trees.keys().isdisjoint(parts[plain.key])
+    for key, tree in trees.items():
+        assert verified(store.layer_path(key), tree)
+
+
+async def test_a_part_with_a_tree_that_rotted_is_made_again_with_the_same_one(
+    store: ImageStore, repository: Repository, tmp_path: Path
+) -> None:
+    layout = Layout(tmp_path / "layout")
+    base = write_layer(tmp_path / "base.tar", {"bin/": "", "bin/app": b"x" * 9000})
+    digest = layout.add("one", base, settings={"config.entrypoint": ["/bin/app"]})
+    source = OciSource("linux/amd64", digest=digest, layout=str(layout.folder))
+    spec = LayerSpec.of(source, verity=True)
+    await store.build_layer(spec, repository.content)
+    before = store.hash_trees()
+    image = store.layer_path(store.parts()[spec.key][0])
+    content = bytearray(image.read_bytes())
+    content[200] ^= 1
+    image.chmod(0o600)
+    image.write_bytes(content)
+    assert await store.look()
+    await store.build_layer(spec, repository.content)
+    assert store.hash_trees() == before
+    assert verified(image, before[store.parts()[spec.key][0]])

@@ -35,10 +35,23 @@ def test_it_makes_other_layers_and_another_bundle(repository: Repository) -> Non
     assert spec_of(repository, "[busybox: {}], verity: false").digest == plain.digest
 
 
+def test_a_layer_of_several_images_has_an_initrd_that_reads_a_list_of_trees(
+    repository: Repository,
+) -> None:
+    image = f"registry.example.org/app@sha256:{'a' * 64}"
+    for layers, contract in (
+        (f"[oci: {{image: '{image}'}}], verity: true", 3),
+        (f"[oci: {{image: '{image}'}}]", 2),
+        ("[debian: {suite: bookworm}], verity: true", 3),
+    ):
+        source = spec_of(repository, layers).kernel.source
+        assert isinstance(source, DebianKernel)
+        assert (source.contract, source.verity) == (contract, contract == 3)
+
+
 @pytest.mark.parametrize(
     ("layers", "spec", "problem"),
     [
-        ("[debian: {suite: bookworm}], verity: true", "", "layers[0].debian is composed of several"),
         ("[busybox: {}], verity: true", "kernel: {path: /k/a, initrd: /k/b}", "verity: needs the"),
     ],
 )  # fmt: skip

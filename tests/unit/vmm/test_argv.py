@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -253,6 +254,24 @@ def test_each_layers_tree_of_hashes_is_on_the_command_line_in_their_order() -> N
     for unknown in ("", NO_TREE):
         with pytest.raises(DriverError, match="some layers have no tree of hashes"):
             of(roots[0], unknown)
+
+
+def test_more_trees_than_fit_are_a_list_beside_the_command_line_that_names_it_by_its_digest() -> (
+    None
+):
+    trees = [f"1048576:{number:064x}" for number in range(127)]  # what has room for their serials
+    layers = tuple(
+        Disk(f"/l/{n}", f"layer{n}", read_only=True, hash_tree=tree) for n, tree in enumerate(trees)
+    )
+    machine = replace(a_machine(), layers=layers)
+    words = argv(machine, QemuConfig())
+    (given,) = (word for word in words if word.startswith("name=opt/org.reconciler/verity,"))
+    listed = given.partition(",string=")[2].replace(",,", ",")
+    assert listed.split(",") == trees
+    digest = hashlib.sha256(listed.encode()).hexdigest()
+    assert f"reconciler.verity=sha256:{digest}" in kernel_cmdline(machine).split()
+    few = argv(replace(machine, layers=layers[:16]), QemuConfig())
+    assert not any("org.reconciler/verity" in word for word in few)
 
 
 def test_what_a_guest_writes_to_its_root_goes_where_its_manifest_says() -> None:
