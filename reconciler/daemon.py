@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from reconciler.clock import Clock, SystemClock
-from reconciler.config import MIB, Config
+from reconciler.config import MIB, Config, PolicyConfig
 from reconciler.control.access import Access
 from reconciler.control.responses import version as own_version
 from reconciler.control.servers import serve_control, serve_http
@@ -146,7 +146,7 @@ async def _daemon(
                 *(engine.run(), supervisor.run(), notifier.run()),
                 keep_stock(config.state, clock, metrics.stocked),
                 control.keep(clock.sleep),
-                *_scrub(config, adapters, engine),
+                _scrub(config, adapters, engine),
             )
             tasks = [
                 asyncio.create_task(part)
@@ -231,12 +231,11 @@ async def _adapters(
     )
 
 
-def _scrub(
-    config: Config, adapters: Adapters, engine: Engine
-) -> tuple[Coroutine[Any, Any, None], ...]:
-    """What reads images again; nothing if the config says so."""
+def _scrub(config: Config, adapters: Adapters, engine: Engine) -> Coroutine[Any, Any, None]:
+    """What reads images again; only after a guest's report if the config says so."""
     speed = config.policy.scrub_mib_per_second
-    return (Scrub(adapters, engine.checks, speed * MIB).run(),) if speed else ()
+    pace = (speed or PolicyConfig().scrub_mib_per_second) * MIB
+    return Scrub(adapters, engine.checks, pace, weekly=bool(speed)).run()
 
 
 def _taps(config: Config) -> BridgedTaps | NoTaps:

@@ -68,9 +68,11 @@ def vm(
     moved_from: str = "", bridge: str = "", tap: str = "", address: str = "",
     path: str = CHECK.path,
     checked: bool = True, purpose: Purpose = "liveness", restart: RestartPolicy = ALWAYS,
+    verity: bool = False,
 ) -> VMSpec:  # fmt: skip
     """A small VM whose layer is named by `content`."""
-    layer = LayerSpec.of(TreeSource(digest_of([name, content])[:40], f"./{name}"), "erofs")
+    source = TreeSource(digest_of([name, content])[:40], f"./{name}")
+    layer = LayerSpec.of(source, "erofs", verity=verity)
     own = zlib.crc32(name.encode())  # two VMs have the same port, and each an address of its own
     apart = f"127.0.{own % 256}.{own // 256 % 256}" if handover else "127.0.0.1"
     forwards = (

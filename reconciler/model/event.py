@@ -18,8 +18,8 @@ FailureKind = Literal[
 """An action failed; FAILED says which."""
 EventKind = Literal[
     FailureKind,
-    "aborted", "adopted", "build-cancelled", "candidate-failed", "changed-in-place", "collection-requested", "checks-accepted", "checks-condemned",
-    "checks-tried", "checks-withdrawn", "generation-committed", "generation-condemned", "generation-created",
+    "aborted", "adopted", "block-damaged", "build-cancelled", "candidate-failed", "changed-in-place", "collection-requested", "checks-accepted", "checks-condemned",
+    "checks-tried", "checks-withdrawn", "damage-checked", "generation-committed", "generation-condemned", "generation-created",
     "group-held", "guest-adopted", "guest-crashed", "guest-finished", "guest-not-ready", "guest-ready",
     "guest-recovered", "guest-starting", "guest-stopping", "handed-over", "hold-lifted", "image-differs", "image-lost", "image-refreshed",
     "image-rotten",

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from reconciler.model.names import GenerationNumber
+
 
 @dataclass(frozen=True, slots=True)
 class DiskOperations:
@@ -69,6 +71,8 @@ class Announced:
     """The part of its application that ended, and how: `rc.local status 3`. Empty: none failed."""
     console: tuple[str, ...] = ()
     """The lines before that announcement, cleaned."""
+    damaged: float | None = None
+    """When its kernel first said that a block of a layer is not what was built."""
 
     def merged(self, newer: Announced) -> Announced:
         """Both combined: what was announced once stays so."""
@@ -79,7 +83,20 @@ class Announced:
             self.handed_over if self.handed_over is not None else newer.handed_over,
             self.ended or newer.ended,
             self.console if self.ended else newer.console,
+            self.damaged if self.damaged is not None else newer.damaged,
         )
 
 
 NOTHING_ANNOUNCED = Announced()
+
+
+@dataclass(frozen=True, slots=True)
+class DamageReport:
+    """A report of a damaged block: the newest that counts of a VM."""
+
+    generation: GenerationNumber
+    """Of the guest that said so: images of its layers are read again."""
+    wall: float
+    """When it was heard, in Unix seconds."""
+    settled: bool = False
+    """Whether all of them were read, and what that found is an event."""

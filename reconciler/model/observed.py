@@ -37,6 +37,8 @@ class Exit:
     """Why the guest failed, by its own report on the console: `reconciler-failed: WHY`."""
     host_fault: str = ""
     """What the host lacked, by the VMM's message; its end then says nothing about the guest."""
+    damaged: bool = False
+    """The console's last lines say that a block of a layer is not what was built."""
 
     def __str__(self) -> str:
         if self.reported:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from reconciler.model.check_trial import BlockedChecks, CheckChange, CheckTrial
 from reconciler.model.desired import VMSpec
-from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced
+from reconciler.model.guest_reports import NOTHING_ANNOUNCED, Announced, DamageReport
 from reconciler.model.image_tags import TagMeaning, by_key
 from reconciler.model.lifecycle import (
     Backoff,
@@ -216,6 +216,7 @@ class VMRecord:
     finished: Finished | None = None
     wanted: WantedDigest | None = None
     unready: Unready | None = None
+    damage: DamageReport | None = None
 
     @property
     def last_good(self) -> Generation | None:

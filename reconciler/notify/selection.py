@@ -32,6 +32,7 @@ OPENS: Mapping[EventKind, str] = {
     "quarantined": "quarantine",
     "guest-crashed": "crash",
     "guest-not-ready": "readiness",
+    "block-damaged": "damage",
     "group-held": "held",
     "revision-rejected": "revision",
     "source-unreachable": "source",
@@ -53,9 +54,10 @@ ENDS: Mapping[EventKind, tuple[str, ...]] = {
     "hold-lifted": ("held",),
     "revision-accepted": ("revision",),
     "source-reachable": ("source",),
+    "damage-checked": ("damage",),
     "revision-applied": ("build", "collect"),
     "tag-looked-up": ("lookup",),
-    "vm-removed": ("update", "quarantine", "crash", "operation", "checks", "readiness"),
+    "vm-removed": ("update", "quarantine", "crash", "operation", "checks", "readiness", "damage"),
 }
 OF_THE_HOST = {"revision", "source", "build", "collect", "lookup"}
 """Conditions that end for all their subjects at once."""
@@ -65,6 +67,7 @@ HINTS = {
     "quarantine": "`reconciler why {vm}`; `reconciler rollback {vm} --to N`, or push a fix",
     "readiness": "its checks may depend on something else; `reconciler why {vm}`",
     "crash": "`reconciler logs {vm}` shows the end of its console",
+    "damage": "`reconciler events` says what reading its images again finds",
     "held": "`reconciler status` names the VM that failed; push a fix, or `reconciler retry VM`",
     "revision": "the revision before stays in force; `reconciler validate` lists all problems",
     "source": "pushes do not arrive; `reconciler status` has the newest error",

@@ -22,7 +22,14 @@ from reconciler.model.trouble import TroubleKey
 from reconciler.now import Now
 from reconciler.planning import guest_health
 from reconciler.planning.context import PlanBuilder, StepResult, VMContext
-from reconciler.planning.intake import deadlines, isolation, milestones, outcomes, tag_answers
+from reconciler.planning.intake import (
+    damage,
+    deadlines,
+    isolation,
+    milestones,
+    outcomes,
+    tag_answers,
+)
 from reconciler.planning.preflight import blockers, collection, image_builds, snapshots, tag_lookups
 from reconciler.planning.preflight.image_builds import Needs
 from reconciler.planning.results import revision_results
@@ -70,6 +77,7 @@ def plan(
     prune.mark_removals(plan)
     holds.lift_holds(plan)
     _move(plan, {s.name for s in unsettled})
+    damage.settle(plan)
     taps.maintain(plan)
     _watch(plan)
     progress_deadline.watch_progress(plan)
@@ -88,6 +96,7 @@ def plan(
 def _judge(plan: PlanBuilder, vm: VMContext) -> None:
     """Take in the ends of a VM's guests, record their milestones, and judge their generations."""
     adoption.adopt(plan, vm)
+    damage.note(plan, vm)
     outcomes.absorb_exits(plan, vm)
     handover.promote_candidate(plan, vm)
     milestones.remember(plan, vm)

@@ -3,9 +3,11 @@
     reconciler-up: INSTANCE                      its application was started
     reconciler-handed-over: INSTANCE             our initrd started an init that is not ours
     reconciler-ended: INSTANCE NAME status N     a part of its application ended
+    device-mapper: verity: ... is corrupted      its kernel read a block that is not what was built
 
 A line counts for the instance that it names. A guest that could not learn its instance writes `-`,
-which counts after the line that marks its start.
+which counts after the line that marks its start. What its kernel says names none, and counts unless it
+was printed before that line.
 """
 
 from __future__ import annotations
@@ -47,6 +49,9 @@ class Listener:
     _offset: int | None = None
     _rest: bytes = b""
     _marked: bool = False
+    _looked: bool = False
+    _own: bool = False
+    """Whether what comes is of this guest, and not of one before it."""
     _recent: deque[str] = field(default_factory=lambda: deque(maxlen=MOST_LINES))
 
     def listen(self, now: float) -> bool:
@@ -75,6 +80,9 @@ class Listener:
         if size == self._offset:
             return
         new = os.pread(descriptor, MOST_BYTES, self._offset)
+        # The log of a guest begins with its mark, and loses its oldest lines first.
+        first, self._looked = not self._looked, True
+        self._own |= first and console.marker(self.instance).encode() not in new
         self._offset += len(new)
         *lines, rest = (self._rest + new).split(b"\n")
         self._rest = rest[-MOST_LINE_BYTES:]
@@ -88,7 +96,9 @@ class Listener:
 
     def _parse(self, line: str, now: float) -> None:
         if line.startswith(console.marker(self.instance)):
-            self._marked = True
+            self._marked = self._own = True
+        if self._own and self.said.damaged is None and console.DAMAGED.search(line):
+            self.said = replace(self.said, damaged=now)
         found = _LINE.search(line)
         if found is None:
             return

@@ -36,6 +36,12 @@ _REPORT = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?reconciler-failed: (.*\S)")
 _INIT_FAILED = re.compile(r"^(?:\[[ \d.]+\] )?(?:<\d>)?reconciler-init: FAILED: (.*\S)")
 
 
+# The kernel's line of dm-verity, anywhere in a line: it may follow what a program did not finish.
+DAMAGED = re.compile(
+    r"device-mapper: verity: \d{1,5}:\d{1,7}: (?:data|metadata) block \d{1,20} is corrupted"
+)
+
+
 @dataclass(frozen=True, slots=True)
 class LastWords:
     """The end of the console of a guest that ended."""
@@ -46,6 +52,8 @@ class LastWords:
     """Why the guest failed, by its own report."""
     vmm: tuple[str, ...] = ()
     """The last lines of the VMM itself."""
+    damaged: bool = False
+    """Whether the kernel said that a block of a layer is not what was built."""
 
 
 def announce(folder: Path, instance: str, generation: int) -> None:
@@ -86,7 +94,8 @@ def last_words(folder: Path, instance: str) -> LastWords:
         others = [line for line in last if line != failed.string]
         last = (failed.string, *others[1 - MOST_LINES + len(vmm) :])
         reports.append(f"init: {failed[1]}")
-    return LastWords((*last, *vmm), panicked, reports[-1] if reports else "", said)
+    damaged = any(DAMAGED.search(line) for line in lines)
+    return LastWords((*last, *vmm), panicked, reports[-1] if reports else "", said, damaged)
 
 
 def printed(folder: Path, instance: str) -> ConsoleText:

@@ -165,7 +165,9 @@ def ended(process: Process, folder: Path, how: Exit) -> Process:
     words = console.last_words(folder, process.instance)
     by_itself = how.status != 0 and how.signal not in ENDING_SIGNALS and not words.panicked
     fault = host_fault(words.vmm) if by_itself and not words.reported else ""
-    end = Exit(how.status, how.signal, words.panicked, words.lines, words.reported, fault)
+    end = Exit(
+        how.status, how.signal, words.panicked, words.lines, words.reported, fault, words.damaged
+    )
     return replace(process, exit=end)
 
 

@@ -26,11 +26,18 @@ from tests.fakes import Crash
 from tests.fakes.faults import Fault
 from tests.simulation.checking import Checking
 from tests.simulation.fates import BAD_CONTENT, NAMES, composed, fate_of
+from tests.simulation.images import SEALED, all_judged, block_damaged
 from tests.simulation.kept import with_disk
 from tests.simulation.naming import KEEPER, OTHER_NAMES, Naming
 from tests.simulation.oracles import Broken, Oracles
 from tests.simulation.tagging import Tagging
-from tests.simulation.wellness import READY_ONLY, application_ends, dependency_away, fate_in
+from tests.simulation.wellness import (
+    READY_ONLY,
+    application_ends,
+    breathless,
+    dependency_away,
+    fate_in,
+)
 from tests.world import World, state, vm
 
 GROUPS = {"web-a": "front", "web-b": "front", "web-c": "front"}
@@ -102,7 +109,7 @@ class Story:
                         self._empty,
                         self._shortage,
                         self._lose,
-                        self._breathless,
+                        lambda: breathless(self.world, self.random, self._step),
                         self._bridge,
                         self._front_dies,
                         self._front_hangs,
@@ -111,8 +118,9 @@ class Story:
                         lambda: dependency_away(self.world, self.random, self._step),
                         lambda: application_ends(self.world, self.random),
                         lambda: self.tagging.chapter(self._survive),
+                        lambda: block_damaged(self.world, self.random, self._step),
                     ),
-                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4, 2, 2, 2, 8),
+                    weights=(10, 4, 5, 2, 5, 1, 1, 1, 1, 1, 1, 1, 2, 2, 1, 4, 2, 2, 2, 8, 2),
                 )[0]()
                 for _ in range(self.random.randrange(2, 12)):
                     await self._step()
@@ -214,6 +222,7 @@ class Story:
                 bridge="br0" if name in ON_A_BRIDGE else "",
                 checked=name != KEEPER,
                 purpose="readiness" if name in READY_ONLY else "liveness",
+                verity=name in SEALED,
             )
             for name, content in self.contents.items()
             if name != without
@@ -335,17 +344,6 @@ class Story:
                 await self._step()
             taps.links["br0"] = bridge
 
-    async def _breathless(self) -> None:
-        """The host is out of breath: for a while most guests fail their checks, all at once."""
-        guests = self.world.hypervisor.guests
-        well = [g for g in guests.values() if g.fate == "good" and self.random.random() < 0.8]
-        for guest in well:
-            guest.fate = "faint"
-        for _ in range(self.random.randrange(4, 12)):
-            await self._step()
-        for guest in well:
-            guest.fate = "good"
-
     async def _front_dies(self) -> None:
         self.world.front.die()
 
@@ -383,6 +381,7 @@ class Story:
         for pause in (0.0, 10.0):
             self.world.clock.advance(pause)
             await self._survive(lambda: self.world.settle(3600.0))
+        await all_judged(self.world)
         self.oracles.look()
         self.oracles.converged()
         writes = self.world.ledger.writes

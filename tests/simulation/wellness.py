@@ -62,6 +62,19 @@ async def application_ends(world: World, draw: random.Random) -> None:
         guest.said = replace(guest.said, ended="worker status 3")
 
 
+async def breathless(
+    world: World, draw: random.Random, step: Callable[[], Awaitable[None]]
+) -> None:
+    """The host is out of breath: for a while most guests fail their checks, all at once."""
+    well = [g for g in world.hypervisor.guests.values() if g.fate == "good" and draw.random() < 0.8]
+    for guest in well:
+        guest.fate = "faint"
+    for _ in range(draw.randrange(4, 12)):
+        await step()
+    for guest in well:
+        guest.fate = "good"
+
+
 class WellnessOracle:
     def __init__(self, world: World) -> None:
         self.world = world

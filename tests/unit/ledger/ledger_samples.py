@@ -17,6 +17,7 @@ from reconciler.model.change import (
 from reconciler.model.checks import HttpCheck, ProcessCheck, TcpCheck
 from reconciler.model.desired import HealthPolicy, RollbackPolicy, UpdatePolicy, VMSpec, VolumeSpec
 from reconciler.model.event import Event, EventKind
+from reconciler.model.guest_reports import DamageReport
 from reconciler.model.image import (
     DebianKernel,
     DiskImage,
@@ -126,6 +127,7 @@ def vm_record(name: str, generations: int = 2) -> VMRecord:
         start=Start(InstanceId(f"{name}-1"), GenerationNumber(1), "trial", FOREVER),
         suspended=Suspension(WALL, "maintenance"),
         restarts=(("crash", 2),),
+        damage=DamageReport(GenerationNumber(1), WALL),
     )
     for number in range(1, generations + 1):
         record = record.with_generation(

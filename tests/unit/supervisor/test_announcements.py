@@ -133,3 +133,45 @@ def test_a_console_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "elsewhere").write_text(f"reconciler-up: {ID}\n")
     (tmp_path / "console.log").symlink_to(tmp_path / "elsewhere")
     assert not listen_all([Listener(tmp_path, ID)], 1.0)
+
+
+CORRUPTED = "device-mapper: verity: 254:16: data block 3 is corrupted"
+
+
+@pytest.mark.parametrize(
+    ("line", "damaged"),
+    [
+        (f"[   12.345678] {CORRUPTED}", 7.0),
+        (f"half a line[   12.345678] {CORRUPTED}", 7.0),
+        (CORRUPTED.replace("data", "metadata"), 7.0),
+        ("device-mapper: verity: sha256 using implementation sha256-generic", None),
+        ("device-mapper: verity: ../../etc: data block 3 is corrupted", None),
+        (f"device-mapper: verity: 254:16: data block {'9' * 40} is corrupted", None),
+    ],
+)
+def test_a_block_that_its_kernel_calls_damaged_is_heard(
+    tmp_path: Path, line: str, damaged: float | None
+) -> None:
+    console.announce(tmp_path, ID, 3)
+    say(tmp_path, f"{line}\r\n")
+    listener = Listener(tmp_path, ID)
+    assert listener.listen(7.0) == (damaged is not None)
+    assert listener.said == Announced(damaged=damaged)
+    say(tmp_path, f"{line}\n" * 100)
+    assert not listener.listen(9.0), "once is enough"
+
+
+def test_what_a_guest_before_it_said_of_blocks_is_not_its_own(tmp_path: Path) -> None:
+    say(tmp_path, f"{CORRUPTED}\n")
+    console.announce(tmp_path, ID, 3)
+    listener = Listener(tmp_path, ID)
+    assert not listener.listen(1.0)
+    say(tmp_path, f"{CORRUPTED}\n")
+    assert listener.listen(2.0)
+
+
+def test_a_log_that_lost_the_mark_of_its_guest_is_all_of_that_guest(tmp_path: Path) -> None:
+    say(tmp_path, f"{CORRUPTED}\n")
+    listener = Listener(tmp_path, ID)
+    assert listener.listen(1.0)
+    assert listener.said.damaged == 1.0
