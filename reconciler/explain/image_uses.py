@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from reconciler.errors import RequestRefused, did_you_mean
-from reconciler.explain.tag_meanings import tag_statuses
 from reconciler.model.desired import DesiredState, VMSpec
 from reconciler.model.image import StoredImage, StoredKind
+from reconciler.model.image_tags import by_key, tags_in
 from reconciler.model.names import LayerKey, VMName
 from reconciler.model.observed import Observed
 from reconciler.model.policy import Policy
@@ -22,7 +22,9 @@ from reconciler.model.store_status import (
     StoreReport,
     StoreShare,
     StoreStatus,
+    TagStatus,
 )
+from reconciler.model.trouble import LOOK_UP, TroubleKey
 from reconciler.planning.preflight.collection import removable
 
 MOST_USES = 1000
@@ -69,6 +71,32 @@ def store_report(
     figures = _figures(images, stored, named)
     tags = tag_statuses(desired, observed, record)
     return StoreReport(images, replace(figures, max_bytes=policy.store_max_mib << 20), tags)
+
+
+def tag_statuses(
+    desired: DesiredState | None, observed: Observed, record: Record
+) -> tuple[TagStatus, ...]:
+    """Each tag that a VM is declared with, in their order."""
+    known = by_key(record.store.tags)
+    found = []
+    for tag, vms in sorted(tags_in(desired).items(), key=lambda item: str(item[0])):
+        key = str(tag)
+        failed = record.builds.get(str(TroubleKey(LOOK_UP, key)))
+        meaning = known.get(key)
+        due = failed is None and (meaning is None or meaning.asked)
+        found.append(
+            TagStatus(
+                reference=tag.reference,
+                resolve=tag.resolve,
+                digest=meaning.digest if meaning else "",
+                since_wall=meaning.since_wall if meaning else 0.0,
+                looked_wall=meaning.looked_wall if meaning else 0.0,
+                vms=tuple(sorted(vms)),
+                error=failed.error if failed is not None else "",
+                looking=key in observed.looking or due,
+            )
+        )
+    return tuple(found)
 
 
 def _all_named(
