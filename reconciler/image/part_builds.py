@@ -21,7 +21,9 @@ class PartStore(Protocol):
 
     tools: BuildTools
 
-    def layers(self) -> frozenset[LayerKey]: ...
+    def has_part(self, key: LayerKey) -> bool:
+        """Whether an image of this key is there, which is no composed one."""
+        ...
 
     def layer_path(self, key: LayerKey) -> Path: ...
 
@@ -49,7 +51,7 @@ class PartBuilds:
         )
 
     def has(self, key: LayerKey) -> bool:
-        return key in self._store.layers()
+        return self._store.has_part(key)
 
     def image(self, key: LayerKey) -> Path:
         return self._store.layer_path(key)

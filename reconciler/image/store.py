@@ -141,6 +141,10 @@ class ImageStore:
         """Kernel bundles whose initrd sees to it that a guest says when it is up."""
         return frozenset(KernelKey(key) for key in self._kernels if key in self._announcing)
 
+    def has_part(self, key: LayerKey) -> bool:
+        """As `layers`, without looking through all that is composed; an image may ask a hundred times."""
+        return key in self._layers
+
     def layer_path(self, key: LayerKey) -> Path:
         return layout.layer_image(self._state_dir, key)
 
