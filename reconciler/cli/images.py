@@ -39,6 +39,8 @@ WORDS: Mapping[ImageState, str] = {
 GONE_SECONDS = 120.0
 """How long `gc` waits until what it requested is done."""
 LOOK_SECONDS = 0.2
+PATIENT = 5
+"""Times what an answer took, which pass before the next question."""
 MOST_TITLES = 3
 
 ImageArgument = Annotated[
@@ -201,10 +203,28 @@ def pull(
     budget holds those back; this restarts nothing. Exit 0: all are there, 1: one cannot be built,
     or not in time.
     """
-    daemon = find_daemon(socket, config)
-    progress, until = _ProgressLine(), time.monotonic() + timeout
-    report = daemon.get(StoreReport, "images", vm=vm)
-    while lacking := [i for i in report.images if i.wanted and i.state in ("missing", "broken")]:
+    progress = _ProgressLine()
+    report = _until_there(find_daemon(socket, config), vm, timeout, progress)
+    progress.clear()
+    if output is Output.json:
+        typer.echo(encode(report, indent=2))
+        return
+    wanted = [i for i in report.images if i.wanted]
+    taken = sum(i.size_bytes for i in wanted if not i.parts)
+    typer.echo(f"{count(len(wanted), 'image')} there, {bytes_text(taken)}")
+
+
+def _until_there(
+    daemon: Daemon, vm: str | None, timeout: float, progress: _ProgressLine
+) -> StoreReport:
+    """Wait until nothing that is wanted is missing. Raises DaemonError."""
+    until = time.monotonic() + timeout
+    while True:
+        began = time.monotonic()
+        report = daemon.get(StoreReport, "images", vm=vm)
+        lacking = [i for i in report.images if i.wanted and i.state in ("missing", "broken")]
+        if not lacking:
+            return report
         fleet = daemon.get(HostStatus, "status")
         under_way = build_lines(fleet.builds, wall(), vms=False)
         words = "; ".join(under_way) or _titles(lacking)
@@ -219,15 +239,12 @@ def pull(
                 hint="`reconciler why VM` says what a VM waits for; what is suspended, held or"
                 " blocked is not built",
             )
-        time.sleep(LOOK_SECONDS)
-        report = daemon.get(StoreReport, "images", vm=vm)
-    progress.clear()
-    if output is Output.json:
-        typer.echo(encode(report, indent=2))
-        return
-    wanted = [i for i in report.images if i.wanted]
-    taken = sum(i.size_bytes for i in wanted if not i.parts)
-    typer.echo(f"{count(len(wanted), 'image')} there, {bytes_text(taken)}")
+        _pause(began)
+
+
+def _pause(began: float) -> None:
+    """Until the next look: a daemon of thousands of VMs takes a while to answer, and has other work."""
+    time.sleep(max(LOOK_SECONDS, PATIENT * (time.monotonic() - began)))
 
 
 def _titles(images: Iterable[ImageStatus]) -> str:
@@ -252,11 +269,11 @@ def _unnamed(image: ImageStatus) -> bool:
 def _until_gone(daemon: Daemon, keys: set[str]) -> None:
     """Wait until the daemon has removed these. Raises DaemonError."""
     until = time.monotonic() + GONE_SECONDS
-    while time.monotonic() < until:
+    while (began := time.monotonic()) < until:
         left = {i.key for i in daemon.get(StoreReport, "images").images if _unnamed(i)}
         if not left & keys:
             return
-        time.sleep(LOOK_SECONDS)
+        _pause(began)
     raise DaemonError(
         "the collection is not done yet",
         hint="it goes on: `reconciler images ls` shows how far it is, `reconciler events` what failed",
