@@ -140,10 +140,10 @@ MUTANTS = (
     Mutant(
         "who served is gone, and its second guest is not in its place",
         "reconciler/planning/planner.py",
-        "        succeed(plan, vm)\n",
+        "        handover.promote_candidate(plan, vm)\n",
         "",
         AGAIN,
-        before="adopt(plan, vm)\nabsorb_exits(plan, vm)",
+        before="damage.note(plan, vm)\noutcomes.absorb_exits(plan, vm)",
     ),
     Mutant(
         "a second guest that is adopted puts what serves on trial",

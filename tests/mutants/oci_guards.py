@@ -27,8 +27,8 @@ MUTANTS = (
     Mutant(
         "a tag alone is taken",
         "reconciler/model/layer_kinds/oci_layer.py",
-        "    if not found.digest:\n",
-        "    if not found.repository:\n",
+        "        elif self.resolve is None:\n",
+        '        elif self.resolve == "never":\n',
         MODEL,
     ),
     Mutant(
