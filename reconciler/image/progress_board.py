@@ -121,7 +121,8 @@ class ProgressBoard:
     def _of(self, one: Progress) -> BuildProgress:
         inner = self._running.get(one.part)
         at = one if inner is None else inner
-        doing = at.doing if inner is None else f"{at.doing} {at.title}".strip()
+        same = inner is None or at.title == one.title
+        doing = at.doing if same else f"{at.doing} {at.title}".strip()
         # A file that is still written may be larger than was declared: that is no news for people.
         done = min(at.done, at.total) if at.total else at.done
         return BuildProgress(one.title, doing, done, at.total, one.since_boot)

@@ -84,7 +84,7 @@ WAITS: Mapping[WaitKind, WaitTraits] = {
     ),
     "image": WaitTraits(
         "host",
-        "ends by itself when it is built; no guest is stopped before that",
+        "ends by itself when it is there; no guest is stopped before that",
     ),
     "build": WaitTraits(
         "host",

@@ -16,6 +16,7 @@ from typing import get_args
 
 from reconciler.model.actions import OperationKind
 from reconciler.model.event import FAILED, Event, EventKind, Severity
+from reconciler.model.trouble import LOOK_UP
 from reconciler.notify.message import (
     LONGEST_LINE,
     SEVERITIES,
@@ -59,8 +60,10 @@ ENDS: Mapping[EventKind, tuple[str, ...]] = {
     "tag-looked-up": ("lookup",),
     "vm-removed": ("update", "quarantine", "crash", "operation", "checks", "readiness", "damage"),
 }
-OF_THE_HOST = {"revision", "source", "build", "collect", "lookup"}
+OF_THE_HOST = {"revision", "source", "build", "collect"}
 """Conditions that end for all their subjects at once."""
+SAY_THEMSELVES = {"checks-accepted", "damage-checked"}
+"""Ends whose own words are the news, also where they name the generation that serves."""
 HINTS = {
     "update": "`reconciler history {vm}` has the evidence; push a fix",
     "checks": "the guest keeps serving with its former checks; `reconciler why {vm}`; push a fix",
@@ -128,18 +131,19 @@ class Digest:
         return message
 
     def _ended_by(self, event: Event) -> list[Key]:
-        mine, ended = event.vm or event.group or "", []
+        ended: list[Key] = []
         for condition in ENDS.get(event.kind, ()):
+            key = condition, subject_of(event, condition)
             if condition in OF_THE_HOST:
-                ended += [key for key in self._open if key[0] == condition]
-            elif (condition, mine) in self._open:
-                ended.append((condition, mine))
+                ended += [one for one in self._open if one[0] == condition]
+            elif key in self._open:
+                ended.append(key)
         return ended
 
     def _resolved(self, event: Event, ended: tuple[Message, ...]) -> Message:
         lasted = approximate_duration(event.wall - min(message.wall for message in ended))
         words = f"over after {lasted}: {event.message}"
-        if event.vm and event.generation and event.kind != "checks-accepted":
+        if event.vm and event.generation and event.kind not in SAY_THEMSELVES:
             words = f"{event.vm} serves generation {event.generation} again after {lasted}"
             words += f": {event.message}" if event.kind == "rolled-back" else ""
         message = self._message(event, "resolved", ended[0].condition)
@@ -167,7 +171,10 @@ class Digest:
 
 
 def subject_of(event: Event, condition: str) -> str:
-    """What an event is about. Events of builds name the image before the first colon."""
+    """What an event is about. Events of builds name the image before the first colon; of tags, the tag first."""
     if condition == "build":
         return plain(event.message.partition(":")[0], LONGEST_LINE)
+    if condition == "lookup":
+        words = event.message.removeprefix(f"{LOOK_UP} ").split(maxsplit=1)
+        return plain(words[0].rstrip(":"), LONGEST_LINE) if words else ""
     return event.vm or event.group or ""

@@ -24,7 +24,10 @@ from reconciler.source.manifests.layer_stack import (
 from reconciler.source.manifests.revision_files import RevisionFiles
 
 INIT = "sbin/init"
-OTHER_INITS = ("usr/sbin/init", "lib/systemd/systemd", "usr/lib/systemd/systemd", "init")
+OTHER_INITS = (
+    "usr/sbin/init", "lib/systemd/systemd", "usr/lib/systemd/systemd",
+    "sbin/openrc-init", "usr/sbin/openrc-init", "init",
+)  # fmt: skip
 """What an initrd of contract 2 starts where there is none, or no link, at INIT."""
 WITH_INIT = "let `{busybox: {}}` be the first layer, or add one to a tree"
 BASE_FIRST = "let `{busybox: {}}` be the first layer"

@@ -99,7 +99,7 @@ async def _make(path: Path, *words: str) -> None:
 
 
 def _refused(path: Path, why: str) -> DriverError:
-    hint = "restore it from a copy; or move it away, and the next start begins with the image"
+    hint = "restore it from a copy; or move it away, and the next start says how to begin with the image"
     return DriverError(f"{path} {why}", kind="volume", hint=hint)
 
 

@@ -20,6 +20,8 @@ SEVERITIES: dict[str, Any] = {
     "rolled-back": "warning",
     "group-held": "warning",
     "build-layer-failed": "warning",
+    "look-up-failed": "warning",
+    "block-damaged": "warning",
 }
 
 

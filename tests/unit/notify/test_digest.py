@@ -91,6 +91,25 @@ def test_one_event_may_end_several_conditions_and_is_one_message() -> None:
     assert {one.vm for one in over.ends} == {"web"}
 
 
+def test_tags_do_not_hide_each_other_and_each_ends_by_its_own_answer() -> None:
+    log = Log()
+    log.add("look-up-failed", 0, message="look-up r.example/a:1 daily: cannot be reached")
+    log.add("look-up-failed", 1, message="look-up r.example:5000/b:2 commit: cannot be reached")
+    log.add("tag-looked-up", 60, message="r.example/a:1 means sha256:0123, as before")
+    first, second, over = told(digest(), log.events)
+    assert (first.subject, second.subject) == ("r.example/a:1", "r.example:5000/b:2")
+    assert over.ends == (first,)
+
+
+def test_what_reading_images_again_found_is_what_the_message_says() -> None:
+    log = Log()
+    log.add("block-damaged", 0, "web", generation=5)
+    found = "web: an image had rotted, and is built again"
+    log.add("damage-checked", 60, "web", generation=5, message=found)
+    *_, over = told(digest(), log.events)
+    assert (over.status, over.summary) == ("resolved", f"over after 60 s: {found}")
+
+
 def test_groups_are_a_filter_and_the_empty_name_is_what_has_none() -> None:
     log = a_rollback()
     log.add("revision-rejected", 300)

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+import reconciler
 from reconciler.errors import ManifestErrors
 from reconciler.image.inputs.busybox import write_base
 from reconciler.source.manifests.folder import load_folder
-from reconciler.source.manifests.stack_check import BASE
+from reconciler.source.manifests.stack_check import BASE, INIT, OTHER_INITS
 from tests.unit.source.repositories import InProcess, Link, Program, Repository, vm
 
 LAYERS = "[busybox: {}, tree: ./a, tree: ./b]"
@@ -73,6 +74,13 @@ def test_a_layer_that_keeps_a_guest_from_starting_is_named(
 )
 def test_layers_with_an_init_are_well(repository: Repository, files: dict[str, Any]) -> None:
     assert problem_of(repository, "[tree: ./a, tree: ./b]", files) == ""
+
+
+def test_the_inits_that_are_looked_for_are_those_of_the_initrd() -> None:
+    script = (Path(reconciler.__file__).parent / "image/guest/initrd/init").read_text()
+    listed = script.split("for init in ")[1].split("; do")[0].replace("\\\n", " ").split()
+    known = ["/.reconciler/init", *(f"/{path}" for path in (INIT, *OTHER_INITS))]
+    assert listed == known
 
 
 @pytest.mark.shows(fault=122)
