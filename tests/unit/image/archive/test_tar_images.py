@@ -18,7 +18,6 @@ import pytest
 from reconciler.errors import BuildFailed, BuildUnavailable
 from reconciler.image.archive.packing import CannotPackError, Request, check, make_image
 from reconciler.model.layer_kinds.described_source import StoreFormat
-from tests.eventually import eventually
 from tests.unit.image.archive.archives import (
     THEN,
     Item,
@@ -34,7 +33,6 @@ from tests.unit.image.archive.archives import (
     unpacked,
 )
 from tests.unit.image.archive.conftest import Pack, Sites, reads_tars
-from tests.unit.image.test_tree_layers import alive
 
 CAPABILITY = struct.pack("<IIIII", 0x02000001, 1 << 10, 0, 0, 0).decode("latin-1")
 """cap_net_bind_service, as the kernel stores it."""
@@ -246,24 +244,3 @@ async def test_a_missing_program_is_said_so(
     with pytest.raises(BuildUnavailable, match="mksquashfs: is missing") as failure:
         await sites.site().make_image_of_tar(tar)
     assert failure.value.kind == "missing-program"
-
-
-async def test_a_cancelled_build_ends_all_that_it_started(sites: Sites, tmp_path: Path) -> None:
-    tar = tmp_path / "layer.tar"
-    os.mkfifo(tar)
-    making = asyncio.create_task(sites.site().make_image_of_tar(tar))
-    writer = await asyncio.to_thread(tar.open, "wb")
-    packing = {int(path.name) for path in Path("/proc").glob("[1-9]*") if _packs(path, tar)}
-    assert packing
-    making.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await making
-    writer.close()
-    await eventually(lambda: not any(map(alive, packing)))
-
-
-def _packs(process: Path, tar: Path) -> bool:
-    try:
-        return str(tar).encode() in (process / "cmdline").read_bytes()
-    except OSError:
-        return False
