@@ -55,8 +55,7 @@ class PipedWriter:
             self._pipe.close()
         except BrokenPipeError:
             self._fail()
-        if os.waitpid(self._process, 0)[1]:
-            raise OSError(BROKEN, "the packing process ended late")
+        self._wait()
 
     def _send(self, order: int, name: bytes = b"", content: bytes = b"") -> None:
         try:
@@ -70,10 +69,16 @@ class PipedWriter:
         """Raise what ended the other process."""
         with contextlib.suppress(BrokenPipeError):  # what is held goes nowhere
             self._pipe.close()
+        self._wait()
+        raise OSError(BROKEN, "the packing process ended before its time")
+
+    def _wait(self) -> None:
+        """Raise what ended the other process, if it did not end well: a full disk may show at the very end."""
         code = os.waitstatus_to_exitcode(os.waitpid(self._process, 0)[1])
         if code > 0:
             raise OSError(code, os.strerror(code))
-        raise OSError(BROKEN, f"the packing process was ended by signal {-code}")
+        if code < 0:
+            raise OSError(BROKEN, f"the packing process was ended by signal {-code}")
 
 
 def _pack(pipe: int, open_writer: Callable[[], ImageWriter]) -> NoReturn:

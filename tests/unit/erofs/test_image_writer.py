@@ -161,3 +161,12 @@ def _small_files() -> Iterator[None]:
 def test_what_the_disk_does_not_take_is_an_error(tmp_path: Path, *, piped: bool) -> None:
     with pytest.raises(OSError, match="File too large"):
         written(tmp_path / "image", {str(n): NOISE for n in range(4)}, piped=piped)
+
+
+@pytest.mark.usefixtures("_small_files")
+@pytest.mark.parametrize("piped", [False, True])
+def test_what_the_disk_does_not_take_at_the_end_is_the_same_error(
+    tmp_path: Path, *, piped: bool
+) -> None:
+    with pytest.raises(OSError, match="File too large"):
+        written(tmp_path / "image", {"all-in-the-pipe": NOISE[:SEGMENT]}, piped=piped)
